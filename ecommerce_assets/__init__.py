@@ -1,0 +1,6 @@
+"""Customer segments and product recommendations from a shop's event log, as Dagster assets on Spark."""
+
+import warnings
+
+# Backfill policies are marked beta in Dagster; a warning per asset at every start helps nobody.
+warnings.filterwarnings("ignore", message="Parameter `backfill_policy` of .* is currently in beta")

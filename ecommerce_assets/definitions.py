@@ -1,0 +1,120 @@
+"""The roof: wires assets, checks and resources into one code location. The only module that knows all rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from ecommerce_assets import training_metadata
+from ecommerce_assets.events import checks as events
+from ecommerce_assets.events.assets import event_assets
+from ecommerce_assets.events.raw import RawEventsReader
+from ecommerce_assets.events.schema import EVENTS, REJECTED_EVENTS
+from ecommerce_assets.features import assets as features_assets
+from ecommerce_assets.features import checks as features
+from ecommerce_assets.features.product_features import PRODUCT_FEATURES
+from ecommerce_assets.features.user_features import USER_FEATURES
+from ecommerce_assets.recommendation import assets as recommendation_assets
+from ecommerce_assets.recommendation import checks as recommendation
+from ecommerce_assets.recommendation.evaluation import ALS_EVALUATION
+from ecommerce_assets.recommendation.indices import PRODUCT_INDEX, USER_INDEX
+from ecommerce_assets.recommendation.interactions import INTERACTION_DATA
+from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS
+from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
+from ecommerce_assets.segmentation import assets as segmentation_assets
+from ecommerce_assets.segmentation import checks as segmentation
+from ecommerce_assets.segmentation.pipeline import SEGMENTED_USERS
+from ecommerce_assets.settings import Settings, load_settings
+from ecommerce_assets.spark.resource import SparkResource
+from ecommerce_assets.storage.checks import audit_checks
+from ecommerce_assets.storage.io_managers import AssetSpec, JsonIOManager, ParquetIOManager, SparkModelIOManager
+from ecommerce_assets.storage.metadata import column_schema
+
+CATALOG: dict[str, AssetSpec] = {
+    "cleaned_events": AssetSpec(EVENTS, events.CLEANED_EVENTS_AUDITS),
+    "rejected_events": AssetSpec(REJECTED_EVENTS, events.REJECTED_EVENTS_AUDITS),
+    "user_features": AssetSpec(USER_FEATURES, features.USER_FEATURES_AUDITS),
+    "product_features": AssetSpec(PRODUCT_FEATURES, features.PRODUCT_FEATURES_AUDITS),
+    "segmentation_model": AssetSpec(None, segmentation.SEGMENTATION_MODEL_AUDITS),
+    "segmented_users": AssetSpec(SEGMENTED_USERS, segmentation.SEGMENTED_USERS_AUDITS),
+    "user_index": AssetSpec(USER_INDEX, recommendation.USER_INDEX_AUDITS),
+    "product_index": AssetSpec(PRODUCT_INDEX, recommendation.PRODUCT_INDEX_AUDITS),
+    "interaction_data": AssetSpec(INTERACTION_DATA, recommendation.INTERACTION_DATA_AUDITS),
+    "als_model": AssetSpec(None, recommendation.ALS_MODEL_AUDITS),
+    "als_evaluation": AssetSpec(ALS_EVALUATION, recommendation.ALS_EVALUATION_AUDITS),
+    "recommendations": AssetSpec(RECOMMENDATIONS, recommendation.RECOMMENDATIONS_AUDITS),
+    "similar_products": AssetSpec(SIMILAR_PRODUCTS, recommendation.SIMILAR_PRODUCTS_AUDITS),
+    "training_metadata": AssetSpec(),
+}
+"""What storage must know of each asset: its columns and what must hold of it."""
+
+
+def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """The code location for these settings; `resource_overrides` replaces resources by key."""
+    assets: list[Any] = [
+        *event_assets(settings),
+        features_assets.user_features,
+        features_assets.product_features,
+        segmentation_assets.segmentation_model,
+        segmentation_assets.segmented_users,
+        *recommendation_assets.ASSETS,
+        training_metadata.training_metadata,
+    ]
+    checks = [audit_checks(name, spec.audits, settings.data_dir) for name, spec in CATALOG.items() if spec.audits]
+    return dg.Definitions(
+        assets=dg.map_asset_specs(lambda spec: _with_columns(spec, settings), assets),
+        asset_checks=checks,
+        resources={**build_resources(settings), **(resource_overrides or {})},
+        # One JVM per run: the default executor would start a process, and with it a Spark, for every step.
+        executor=dg.in_process_executor,
+    )
+
+
+def build_resources(settings: Settings) -> dict[str, Any]:
+    """Spark and the IO managers, all on one data dir."""
+    data_dir = settings.data_dir
+
+    @dg.io_manager(required_resource_keys={"spark"}, description="Versioned, audited Parquet tables.")
+    def io_manager(_: Any) -> ParquetIOManager:
+        return ParquetIOManager(data_dir, CATALOG, settings.lookback_days)
+
+    @dg.io_manager(required_resource_keys={"spark"}, description="Versioned, audited Spark ML models.")
+    def model_io_manager(_: Any) -> SparkModelIOManager:
+        return SparkModelIOManager(data_dir, CATALOG)
+
+    @dg.io_manager(required_resource_keys={"spark"}, description="Versioned JSON documents.")
+    def json_io_manager(_: Any) -> JsonIOManager:
+        return JsonIOManager(data_dir, CATALOG)
+
+    @dg.io_manager(description="Finds the raw files of the days asked for.")
+    def raw_events_reader(_: Any) -> RawEventsReader:
+        return RawEventsReader(data_dir)
+
+    return {
+        "spark": SparkResource(
+            master=settings.spark_master,
+            driver_memory=settings.driver_memory,
+            executor_memory=settings.executor_memory,
+            checkpoint_dir=f"{data_dir}/.checkpoints",
+        ),
+        "io_manager": io_manager,
+        "model_io_manager": model_io_manager,
+        "json_io_manager": json_io_manager,
+        "raw_events_reader": raw_events_reader,
+    }
+
+
+def _with_columns(spec: dg.AssetSpec, settings: Settings) -> dg.AssetSpec:
+    """The columns show in the UI before anything is materialised."""
+    known = CATALOG.get(spec.key.to_user_string(), AssetSpec()).schema
+    schema = EVENTS if spec.key.to_user_string() == "raw_events" else known
+    if schema is None:
+        return spec
+    return spec.merge_attributes(
+        metadata={"dagster/column_schema": column_schema(schema.with_id_type(settings.id_type), {})}
+    )
+
+
+defs = build_defs(load_settings())

@@ -1,0 +1,71 @@
+"""The assets raw_events, cleaned_events and rejected_events. The rules stand in cleaning.py, the files in raw.py."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from ecommerce_assets.events.cleaning import accepted_events, classify, count_by_day, rejected_events
+from ecommerce_assets.events.partitions import daily_partitions
+from ecommerce_assets.events.raw import RawEvents
+from ecommerce_assets.owners import OWNERS
+from ecommerce_assets.settings import Settings
+from ecommerce_assets.spark.resource import SparkResource
+from ecommerce_assets.storage.artifact import Artifact
+
+GROUP = "events"
+
+
+def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """raw_events (external) and the two tables that one reading of it makes, all daily."""
+    days = daily_partitions(settings)
+    raw_events = dg.AssetSpec(
+        "raw_events",
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"parquet"},
+        partitions_def=days,
+        description="The shop's event log as it came, one folder of Parquet files per day. Landed from outside.",
+    )
+
+    @dg.multi_asset(
+        name="clean_events",
+        group_name=GROUP,
+        partitions_def=days,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        can_subset=True,
+        ins={"raw_events": dg.AssetIn(input_manager_key="raw_events_reader")},
+        # rejected_events first: once the cleaned events of a day are published, so are the rows they leave out.
+        outs={
+            "rejected_events": dg.AssetOut(
+                is_required=False,
+                owners=OWNERS,
+                kinds={"spark", "parquet"},
+                code_version="1",
+                description="Raw rows that broke a rule, with the reason and the original values as text.",
+            ),
+            "cleaned_events": dg.AssetOut(
+                is_required=False,
+                owners=OWNERS,
+                kinds={"spark", "parquet"},
+                code_version="1",
+                description="Valid events in their own types, exact repeats dropped.",
+            ),
+        },
+    )
+    def clean_events(
+        context: dg.AssetExecutionContext, spark: SparkResource, raw_events: RawEvents
+    ) -> Iterator[dg.Output[Artifact]]:
+        session = spark.spark_session
+        classified = classify(raw_events.frames(session), settings.id_type).persist()
+        try:
+            counts = count_by_day(classified)
+            facts = {day: {"raw_rows": raw_events.rows(day), **counts.get(day, {})} for day in raw_events.days}
+            parameters = {"id_type": settings.id_type}
+            for name, table in (("rejected_events", rejected_events), ("cleaned_events", accepted_events)):
+                if name in context.selected_output_names:
+                    artifact = Artifact(table(classified), parameters, days=raw_events.days, day_facts=facts)
+                    yield dg.Output(artifact, output_name=name)
+        finally:
+            classified.unpersist()
+
+    return [raw_events, clean_events]

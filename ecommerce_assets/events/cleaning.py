@@ -1,0 +1,184 @@
+"""The rules that a raw row must meet, and the three places where it can end: accepted, rejected, dropped as a repeat.
+
+Pure functions on DataFrames. Which files are read is raw.py's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import (
+    ByteType,
+    DataType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    ShortType,
+    TimestampNTZType,
+    TimestampType,
+)
+
+from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS, PARTITION_COLUMN
+
+MAX_PRICE = 1e12
+"""A larger price is no amount of money but a misread number: it counts as unreadable."""
+
+_WHITESPACE = " \t\r\n"
+_WHOLE_NUMBER = r"^[+-]?\d+(\.0*)?$"
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_STARTS_LIKE_A_DATE = r"^\d{4}-\d{2}-\d{2}"
+_INTEGERS = (ByteType, ShortType, IntegerType, LongType)
+_EXACT_IN_DOUBLE = 2.0**53
+
+
+def classify(raw: Sequence[DataFrame], id_type: str = "bigint") -> DataFrame:
+    """Every raw row, cleaned, with the first rule that it breaks.
+
+    Parameters
+    ----------
+    raw
+        Frames with `event_date` (string, the partition's day), `source_file` and the event columns in whatever types
+        the files have.
+    id_type
+        `bigint` or `string`, the type of product_id and user_id.
+
+    Returns
+    -------
+    DataFrame
+        `event_date`, the event columns in their own types, `reject_reason` (null: accepted), `original` (struct of
+        texts; null where accepted), `source_file` (null where accepted), and `copies`: how many equal accepted rows of
+        the day this row stands for. Sorted inside its partitions, so that what is written does not depend on the order
+        of the raw rows; a day lies in one partition.
+    """
+    cleaned = reduce(DataFrame.unionByName, [_clean(frame, id_type) for frame in raw])
+    # A repeat is looked for among accepted rows only; a number of its own keeps each rejected row apart.
+    row_number = F.when(F.col("reject_reason").isNotNull(), F.monotonically_increasing_id())
+    keys = [PARTITION_COLUMN, *EVENTS.names, "reject_reason", "original", "source_file"]
+    return (
+        cleaned.withColumn("rejected_row", row_number)
+        # One shuffle serves the search for repeats and the layout: all rows of a day meet in one partition.
+        .repartition(PARTITION_COLUMN)
+        .groupBy(*keys, "rejected_row")
+        .agg(F.count("*").alias("copies"))
+        .drop("rejected_row")
+        .sortWithinPartitions(PARTITION_COLUMN, *EVENTS.names)
+    )
+
+
+def accepted_events(classified: DataFrame) -> DataFrame:
+    """The rows that are kept: the event columns and `event_date`."""
+    return classified.where("reject_reason is null").select(*EVENTS.names, PARTITION_COLUMN)
+
+
+def rejected_events(classified: DataFrame) -> DataFrame:
+    """The rows that are not: `reject_reason`, the original values as text, `source_file` and `event_date`."""
+    return classified.where("reject_reason is not null").select(
+        "reject_reason", "original.*", "source_file", PARTITION_COLUMN
+    )
+
+
+def count_by_day(classified: DataFrame) -> dict[str, dict[str, int]]:
+    """For each day that has rows: `accepted`, `repeats`, `rejected`, and `rejected: <reason>` for each reason."""
+    counted = classified.groupBy(PARTITION_COLUMN, "reject_reason").agg(
+        F.count("*").alias("rows"), F.sum("copies").alias("copies")
+    )
+    days: dict[str, dict[str, int]] = {}
+    for row in sorted(counted.collect(), key=lambda r: (r[PARTITION_COLUMN], r["reject_reason"] or "")):
+        day = days.setdefault(row[PARTITION_COLUMN], {"accepted": 0, "repeats": 0, "rejected": 0})
+        if row["reject_reason"] is None:
+            day["accepted"], day["repeats"] = row["rows"], row["copies"] - row["rows"]
+        else:
+            day["rejected"] += row["rows"]
+            day[f"rejected: {row['reject_reason']}"] = row["rows"]
+    return days
+
+
+def _clean(frame: DataFrame, id_type: str) -> DataFrame:
+    types = {field.name: field.dataType for field in frame.schema.fields}
+    clean = {
+        "event_time": _timestamp("event_time", types["event_time"]),
+        "event_type": _text("event_type"),
+        "product_id": _id("product_id", types["product_id"], id_type),
+        "category_id": _whole_number("category_id", types["category_id"]),
+        "category_code": _text("category_code"),
+        "brand": _text("brand"),
+        "price": _price("price", types["price"]),
+        "user_id": _id("user_id", types["user_id"], id_type),
+        "user_session": _text("user_session"),
+    }
+    # Names with a prefix of their own, so that the rules can look at the raw and the clean value of a column at once.
+    both = frame.select("*", *[column.alias(f"clean_{name}") for name, column in clean.items()])
+    reason = _reject_reason()
+    original = F.struct(*[F.col(name).cast("string").alias(name) for name in EVENTS.names])
+    return both.select(
+        PARTITION_COLUMN,
+        *[F.col(f"clean_{name}").alias(name) for name in EVENTS.names],
+        reason.alias("reject_reason"),
+        F.when(reason.isNotNull(), original).alias("original"),
+        F.when(reason.isNotNull(), F.col("source_file")).alias("source_file"),
+    )
+
+
+def _reject_reason() -> Column:
+    event_time, price = F.col("clean_event_time"), F.col("clean_price")
+    reason = F.when(_missing("event_time"), "missing event_time").when(event_time.isNull(), "unreadable event_time")
+    reason = reason.when(F.date_format(event_time, "yyyy-MM-dd") != F.col(PARTITION_COLUMN), "event outside its day")
+    known = F.col("clean_event_type").isin(*EVENT_TYPES)
+    reason = reason.when(_missing("event_type") | ~known, "unknown event_type")
+    for name in ("user_id", "product_id"):
+        reason = reason.when(_missing(name), f"missing {name}")
+        reason = reason.when(F.col(f"clean_{name}").isNull(), f"unreadable {name}")
+    reason = reason.when(_missing("price"), "missing price").when(price.isNull(), "unreadable price")
+    reason = reason.when(F.isnan(price), "price is not a number")
+    reason = reason.when(F.abs(price) == float("inf"), "infinite price").when(price < 0, "negative price")
+    return reason.when(price > MAX_PRICE, "unreadable price")
+
+
+def _missing(name: str) -> Column:
+    return _text(name).isNull()
+
+
+def _text(name: str) -> Column:
+    trimmed = F.btrim(F.col(name).cast("string"), F.lit(_WHITESPACE))
+    return F.when(trimmed != "", trimmed)
+
+
+def _timestamp(name: str, kind: DataType) -> Column:
+    if isinstance(kind, TimestampType | TimestampNTZType | DateType):
+        return F.col(name).cast("timestamp")  # the session's time zone is UTC
+    # Spark would take a bare year or a bare time of day for a timestamp; only what starts with a date is one.
+    text = _text(name)
+    return F.when(text.rlike(_STARTS_LIKE_A_DATE), text.try_cast("timestamp"))
+
+
+def _id(name: str, kind: DataType, id_type: str) -> Column:
+    if id_type == "bigint":
+        return _whole_number(name, kind)
+    # A shop whose string ids came through pandas as 17.0 means 17.
+    return _whole_number(name, kind).cast("string") if isinstance(kind, DoubleType | FloatType) else _text(name)
+
+
+def _whole_number(name: str, kind: DataType) -> Column:
+    column = F.col(name)
+    if isinstance(kind, _INTEGERS):
+        return column.cast("bigint")
+    if isinstance(kind, DoubleType | FloatType):
+        # pandas turns a column of ids with a gap into doubles; up to 2^53 they are still exact.
+        exact = (column == F.floor(column)) & (F.abs(column) <= _EXACT_IN_DOUBLE)
+        return F.when(exact, column.try_cast("bigint"))
+    text = _text(name)
+    return F.when(text.rlike(_WHOLE_NUMBER), F.regexp_replace(text, r"\.0*$", "").try_cast("bigint"))
+
+
+def _price(name: str, kind: DataType) -> Column:
+    if isinstance(kind, (*_INTEGERS, DoubleType, FloatType, DecimalType)):
+        return F.col(name).cast("double")
+    text = _text(name)
+    named = F.lower(text).isin("nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity")
+    return F.when(text.rlike(_NUMBER) | named, text.try_cast("double"))

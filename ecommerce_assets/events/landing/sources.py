@@ -1,0 +1,215 @@
+"""What people name on the command line becomes a list of sources: one CSV file or one set of Parquet files each.
+
+Only names, headers and footers are looked at here, so that a wrong file is refused before anything is written.
+Reading rows does not belong here.
+"""
+
+import csv
+import glob
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ecommerce_assets.events.landing.errors import LandingError
+from ecommerce_assets.events.landing.text import MAX_LINE_BYTES, open_text
+from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS, OPTIONAL_COLUMNS, REQUIRED_COLUMNS
+
+CSV_ENDINGS = (".csv", ".csv.gz", ".csv.zst")
+
+
+@dataclass(frozen=True)
+class CsvSource:
+    """One CSV file; `header` are the names of its columns, in the file's order."""
+
+    path: Path
+    header: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.header
+
+
+@dataclass(frozen=True)
+class ParquetGroup:
+    """Files that agree in the types of the event columns. To read files of different types as one would cast values
+    (a 19-digit id to double, where one part holds nulls), so that each group is landed into files of its own."""
+
+    files: tuple[Path, ...]
+    columns: tuple[str, ...]
+    rows: int
+
+
+@dataclass(frozen=True)
+class ParquetSource:
+    """One Parquet file, or all the part files of one folder; `hive`: folder names such as `brand=x` are columns."""
+
+    path: Path
+    groups: tuple[ParquetGroup, ...]
+    hive: bool
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for group in self.groups for name in group.columns))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(file for group in self.groups for file in group.files)
+
+
+Source = CsvSource | ParquetSource
+
+
+def find_sources(names: Sequence[str]) -> list[Source]:
+    """Every source that the names stand for, each once, in the order in which they were named."""
+    found = {source.path.resolve(): source for name in names for source in _expand(name)}
+    return list(found.values())
+
+
+def dropped_columns(source: Source) -> tuple[str, ...]:
+    return tuple(name or "(no name)" for name in source.columns if name not in EVENTS.names)
+
+
+def absent_columns(source: Source) -> tuple[str, ...]:
+    """Optional columns that the source lacks, in a Parquet folder also those that only some of its files lack."""
+    held = [source.header] if isinstance(source, CsvSource) else [group.columns for group in source.groups]
+    return tuple(name for name in OPTIONAL_COLUMNS if any(name not in columns for columns in held))
+
+
+def _expand(name: str) -> Iterator[Source]:
+    if "://" in name:
+        raise LandingError(f"{name} is a URL; landing reads local files only.")
+    path = Path(name).expanduser()
+    if path.exists():
+        yield from _at(path)
+        return
+    matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(name) else []
+    if not matches:
+        raise LandingError(
+            f"No file or folder is called {name}." if not glob.has_magic(name) else f"No file matches {name}."
+        )
+    for match in matches:
+        yield from _at(Path(match))
+
+
+def _at(path: Path) -> Iterator[Source]:
+    if not path.is_dir():
+        yield _file(path)
+        return
+    found = list(_in_folder(path))
+    if not found:
+        raise LandingError(f"The folder {path} holds no CSV and no Parquet files.")
+    yield from found
+
+
+def _file(path: Path) -> Source:
+    name = path.name.lower()
+    if name.endswith(CSV_ENDINGS):
+        return CsvSource(path, read_header(path))
+    if name.endswith(".parquet"):
+        return _parquet(path, [path])
+    if name.endswith(".zip"):
+        raise LandingError(f"{path} is a zip archive: unzip it and land what is in it.")
+    raise LandingError(f"{path} is neither CSV ({', '.join(CSV_ENDINGS)}) nor Parquet (.parquet) by its name.")
+
+
+def _in_folder(folder: Path) -> Iterator[Source]:
+    """A folder's Parquet files are one source, as a job wrote them; each CSV file is one; deeper folders likewise."""
+    parts = _part_files(folder)
+    if parts:
+        yield _parquet(folder, parts)
+    for entry in _visible(folder):
+        if entry.is_dir() and "=" not in entry.name:
+            yield from _in_folder(entry)
+        elif entry.name.lower().endswith(CSV_ENDINGS):
+            yield _file(entry)
+
+
+def _part_files(folder: Path) -> list[Path]:
+    entries = _visible(folder)
+    own = [entry for entry in entries if entry.is_file() and entry.name.lower().endswith(".parquet")]
+    hive = [entry for entry in entries if entry.is_dir() and "=" in entry.name]
+    return own + [part for entry in hive for part in _part_files(entry)]
+
+
+def _visible(folder: Path) -> list[Path]:
+    # _SUCCESS, _temporary, .part-0.crc: what jobs leave beside their data is not data.
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith(("_", ".")))
+
+
+def read_header(path: Path) -> tuple[str, ...]:
+    """The names in a CSV file's first line, checked.
+
+    Raises LandingError where the file is empty, is no text, has no header or lacks a required column.
+    """
+    with open_text(path) as stream:
+        line, more = stream.readline(MAX_LINE_BYTES), stream.read(1)
+    if not line.strip() and not more:
+        raise LandingError(f"{path} is empty.")
+    try:
+        names = tuple(name.strip() for name in next(csv.reader([line.decode("utf-8-sig").rstrip("\r\n")]), []))
+    except (UnicodeDecodeError, csv.Error):
+        raise LandingError(f"{path} is not a CSV file in UTF-8: its first line cannot be read.") from None
+    if not set(names) & set(EVENTS.names) and _looks_like_data(names):
+        raise LandingError(
+            f"{path} has no header: its first line is data; put a line with the column names before it, "
+            f"such as {','.join(EVENTS.names)}."
+        )
+    repeated = sorted({name for name in names if name in EVENTS.names and names.count(name) > 1})
+    if repeated:
+        raise LandingError(f"{path} has more than one column called {', '.join(repeated)}.")
+    _require_columns(path, names)
+    if not more:
+        raise LandingError(f"{path} is empty but for its header.")
+    return names
+
+
+def _looks_like_data(fields: Sequence[str]) -> bool:
+    return any(field in EVENT_TYPES or re.match(r"\d{4}-\d\d?-\d\d?([ T]|$)", field) for field in fields)
+
+
+def _require_columns(path: Path, columns: Sequence[str]) -> None:
+    missing = [name for name in REQUIRED_COLUMNS if name not in columns]
+    if missing:
+        word = "columns" if len(missing) > 1 else "column"
+        found = ", ".join(columns)
+        raise LandingError(f"{path} lacks the {word} {', '.join(missing)}; it has {found if found else 'none'}.")
+
+
+def _parquet(path: Path, files: Sequence[Path]) -> ParquetSource:
+    grouped: dict[tuple[tuple[str, str], ...], list[tuple[Path, tuple[str, ...], int]]] = {}
+    for file in files:
+        schema, rows = _footer(file)
+        hive = tuple(part.partition("=")[0] for part in file.relative_to(path).parts[:-1]) if path.is_dir() else ()
+        names = tuple(dict.fromkeys((*schema.names, *hive)))
+        _require_columns(file, names)
+        types = tuple(
+            (n, str(schema.field(n).type) if n in schema.names else "path") for n in EVENTS.names if n in names
+        )
+        grouped.setdefault(types, []).append((file, names, rows))
+    groups = tuple(
+        ParquetGroup(
+            files=tuple(file for file, _, _ in members),
+            columns=tuple(dict.fromkeys(name for _, names, _ in members for name in names)),
+            rows=sum(rows for _, _, rows in members),
+        )
+        for members in grouped.values()
+    )
+    if not any(group.rows for group in groups):
+        raise LandingError(f"{path} is empty: it has columns but no rows.")
+    return ParquetSource(path, groups, hive=any(file.parent != path for file in files) and path.is_dir())
+
+
+def _footer(file: Path) -> tuple[pa.Schema, int]:
+    if not file.stat().st_size:
+        raise LandingError(f"{file} is empty.")
+    try:
+        footer = pq.read_metadata(file)
+        return footer.schema.to_arrow_schema(), footer.num_rows
+    except (pa.ArrowInvalid, OSError) as error:
+        if getattr(error, "errno", None):
+            raise  # such as no permission: not the content's fault
+        raise LandingError(f"{file} is not a Parquet file, or it is cut off.") from None

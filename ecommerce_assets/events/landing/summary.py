@@ -1,0 +1,137 @@
+"""What a landing did, as data and as the text that people read. Nothing is computed from files here."""
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import ClassVar
+
+from ecommerce_assets.events.landing.target import DATA_DIR_VARIABLE
+
+FIRST_DAY = date(2019, 10, 1)
+"""First day of the partitions unless ECOMMERCE_FIRST_DAY says otherwise."""
+
+_MAX_DAYS_SHOWN = 40
+_DAYS_AT_EACH_END = 5
+
+
+@dataclass(frozen=True)
+class LineReport:
+    """How many lines, and the first of them: line number in the file (the header is line 1) and what is wrong."""
+
+    SHOWN: ClassVar[int] = 5
+
+    count: int = 0
+    first: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class SourceSummary:
+    """One source. `rows_read` = `rows_landed` + `rows_already_landed` + unreadable lines."""
+
+    source: Path
+    content: str
+    rows_read: int
+    rows_landed: int
+    rows_already_landed: int = 0
+    rows_by_day: tuple[tuple[date, int], ...] = ()
+    days_already_landed: tuple[date, ...] = ()
+    rows_without_time: int = 0
+    short_lines: LineReport = LineReport()
+    unreadable_lines: LineReport = LineReport()
+    unreadable_file: Path | None = None
+    dropped_columns: tuple[str, ...] = ()
+    absent_columns: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join([str(self.source), *(f"  {line}" for line in self._lines())])
+
+    def _lines(self) -> Iterator[str]:
+        yield _count("rows read", self.rows_read)
+        yield _count("rows landed", self.rows_landed)
+        if self.rows_already_landed:
+            days = _days(len(self.days_already_landed))
+            yield _count("landed before", self.rows_already_landed, f"same content, {days}: left as it is")
+        if self.rows_by_day:
+            yield _count("days", len(self.rows_by_day), f"{self.rows_by_day[0][0]} to {self.rows_by_day[-1][0]}")
+        yield _count(
+            "no event_time",
+            self.rows_without_time,
+            "missing or unreadable; put into the day of the first readable row, where cleaning rejects and counts them",
+        )
+        yield from _line_report("short lines", self.short_lines, "landed; the missing values are null")
+        yield from _line_report("unreadable", self.unreadable_lines, f"not landed; copied to {self.unreadable_file}")
+        if self.dropped_columns:
+            yield f"left out, being no event columns: {', '.join(self.dropped_columns)}"
+        if self.absent_columns:
+            yield f"absent, will be null: {', '.join(self.absent_columns)}"
+        yield from self.notes
+
+
+@dataclass(frozen=True)
+class LandingSummary:
+    """All sources of one landing; `str()` gives the text for people, with the command to run next."""
+
+    data_dir: Path
+    sources: tuple[SourceSummary, ...]
+
+    @property
+    def rows_by_day(self) -> tuple[tuple[date, int], ...]:
+        days: Counter[date] = Counter()
+        for source in {source.content: source for source in self.sources}.values():  # the same content counts once
+            days.update(dict(source.rows_by_day))
+        return tuple(sorted(days.items()))
+
+    @property
+    def next_command(self) -> str:
+        days = [day for day, _ in self.rows_by_day]
+        variables = [f"{DATA_DIR_VARIABLE}={shlex.quote(str(self.data_dir))}"]
+        if days[0] < FIRST_DAY:
+            variables.insert(0, f"ECOMMERCE_FIRST_DAY={days[0]}")
+        return (
+            f"{' '.join(variables)} uv run dagster asset materialize -m ecommerce_assets.definitions "
+            f"--select '*' --partition-range {days[0]}...{days[-1]}"
+        )
+
+    def __str__(self) -> str:
+        blocks = [*map(str, self.sources), _day_table(self.rows_by_day), self._next()]
+        if not any(source.rows_landed for source in self.sources):
+            blocks.insert(-1, "Nothing new: all of this was landed before, and nothing was changed.")
+        return "\n\n".join(blocks)
+
+    def _next(self) -> str:
+        lines = ["Next:", f"  {self.next_command}"]
+        first_day = self.rows_by_day[0][0]
+        if first_day < FIRST_DAY:
+            lines.append(
+                f"Days before {FIRST_DAY} are known to Dagster only where ECOMMERCE_FIRST_DAY={first_day} is set: "
+                f"set it for `dagster dev` too."
+            )
+        return "\n".join(lines)
+
+
+def _count(label: str, count: int, remark: str = "") -> str:
+    return f"{label:<14}{count:>13,}" + (f"   {remark}" if remark and count else "")
+
+
+def _line_report(label: str, report: LineReport, fate: str) -> Iterator[str]:
+    yield _count(label, report.count, fate)
+    yield from (f"    line {line:,}: {why}" for line, why in report.first)
+    if report.count > len(report.first):
+        yield f"    and {report.count - len(report.first):,} more"
+
+
+def _day_table(rows_by_day: Sequence[tuple[date, int]]) -> str:
+    lines = [f"  {day}  {rows:>13,}" for day, rows in rows_by_day]
+    if len(lines) > _MAX_DAYS_SHOWN:
+        hidden = len(lines) - 2 * _DAYS_AT_EACH_END
+        lines = [*lines[:_DAYS_AT_EACH_END], f"  … {_days(hidden)} more", *lines[-_DAYS_AT_EACH_END:]]
+    total = sum(rows for _, rows in rows_by_day)
+    return "\n".join(["Rows per day", *lines, f"  {'total':<10}  {total:>13,}"])
+
+
+def _days(count: int) -> str:
+    return f"{count:,} day{'s' if count != 1 else ''}"

@@ -1,0 +1,179 @@
+"""The raw event log on disk: which days have files, what is in them, and how Spark reads them as they came.
+
+No value is judged here; that is cleaning.py's business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import reduce
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from ecommerce_assets.events.schema import EVENTS, PARTITION_COLUMN, REQUIRED_COLUMNS
+from ecommerce_assets.storage.filesystem import FileInfo, Folder
+from ecommerce_assets.storage.manifest import FileEntry, Input
+from ecommerce_assets.storage.provenance import step_reads
+
+THREADS = 8
+LAND_COMMAND = "python -m ecommerce_assets.events.landing FILE… --data-dir DIR"
+
+
+class RawDataError(Exception):
+    """Raw events cannot be read; the message says which folder or file, and what to do."""
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """One raw file: its path below the raw folder, its size, its rows, and the type of each event column in it."""
+
+    path: str
+    bytes: int
+    rows: int
+    types: tuple[tuple[str, str], ...]
+
+    @property
+    def day(self) -> str:
+        return self.path.partition("/")[0].removeprefix(f"{PARTITION_COLUMN}=")
+
+
+@dataclass(frozen=True)
+class RawEvents:
+    """The raw files of some days. `days` are those whose folder is there, `absent` those asked for and not there."""
+
+    folder: Folder
+    days: tuple[str, ...]
+    absent: tuple[str, ...]
+    files: tuple[RawFile, ...]
+
+    def rows(self, day: str) -> int:
+        """Rows in the files of a day, from the Parquet footers."""
+        return sum(file.rows for file in self.files if file.day == day)
+
+    def inputs(self) -> list[Input]:
+        """What the manifest of a table made from these files says of them: one entry per day."""
+        found = []
+        for day in self.days:
+            files = tuple(FileEntry(path=f.path, bytes=f.bytes) for f in self.files if f.day == day)
+            found.append(Input(asset="raw_events", partitions=(day,), files=files, fingerprint=fingerprint(files)))
+        return found
+
+    def frames(self, spark: SparkSession) -> list[DataFrame]:
+        """The rows as they came, with `event_date` (string) and `source_file`; one frame per set of column types.
+
+        Files of one shop differ (a price that is text in one and a number in the next), and Spark reads one schema
+        at a time. Columns that a file lacks and may lack come as null strings.
+        """
+        by_types: dict[tuple[tuple[str, str], ...], list[str]] = {}
+        for file in self.files:
+            by_types.setdefault(file.types, []).append(f"{self.folder.uri}/{file.path}")
+        # pandas writes nanoseconds, which Spark otherwise refuses to read.
+        spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
+        return [_read(spark, dict(types), uris) for types, uris in by_types.items()]
+
+
+class RawEventsReader(dg.IOManager):
+    """Input manager of the external asset `raw_events`: finds the files of the days asked for.
+
+    Raises RawDataError where the raw folder, or every day asked for, is absent.
+    """
+
+    def __init__(self, data_dir: str) -> None:
+        self._data_dir = data_dir
+
+    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
+        raise NotImplementedError("raw_events come from outside: land them with " + LAND_COMMAND)
+
+    def load_input(self, context: dg.InputContext) -> RawEvents:
+        reads = step_reads(context.step_context.run_id, context.step_context.step.key)
+        raw = find_raw_events(self._data_dir, sorted(context.asset_partition_keys))
+        if raw.absent:
+            context.log.warning(
+                f"No raw data for {len(raw.absent)} of {len(raw.absent) + len(raw.days)} days; what is stored for them "
+                f"stays: {', '.join(raw.absent)}."
+            )
+        reads.add_external(raw.inputs())
+        return raw
+
+
+def find_raw_events(data_dir: str, days: Sequence[str]) -> RawEvents:
+    """The raw files of the given days (`YYYY-MM-DD`).
+
+    Raises RawDataError: no raw folder; none of the days in it; a file that is no Parquet or lacks a needed column.
+    """
+    folder = Folder(data_dir) / "raw" / "events"
+    there = {
+        name.removeprefix(f"{PARTITION_COLUMN}=") for name in folder.folders() if name.startswith(PARTITION_COLUMN)
+    }
+    if not there:
+        raise RawDataError(f"There are no raw events in {folder.uri}: land some with {LAND_COMMAND}.")
+    present, absent = [d for d in days if d in there], [d for d in days if d not in there]
+    if not present:
+        asked = days[0] if len(days) == 1 else f"any day from {days[0]} to {days[-1]}"
+        name = f"{PARTITION_COLUMN}={days[0] if len(days) == 1 else 'YYYY-MM-DD'}"
+        raise RawDataError(
+            f"There is no raw data for {asked}: {folder.uri}/{name} does not exist "
+            f"(days there: {min(there)} to {max(there)}). Nothing was written."
+        )
+    with ThreadPoolExecutor(THREADS) as pool:
+        by_day = pool.map(lambda day: _files_of_day(folder, day), present)
+        files = [file for files in by_day for file in files]
+        described = list(pool.map(lambda file: _describe(folder, file), files))
+    return RawEvents(folder, tuple(present), tuple(absent), tuple(described))
+
+
+def fingerprint(files: Sequence[FileEntry]) -> str:
+    """SHA-256 over names and sizes of a day's files; landing puts a hash of the content into the names."""
+    listing = "\n".join(sorted(f"{file.path} {file.bytes}" for file in files))
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def _files_of_day(folder: Folder, day: str) -> list[FileInfo]:
+    name = f"{PARTITION_COLUMN}={day}"
+    files = (folder / name).data_files()
+    return [FileInfo(f"{name}/{f.path}", f.bytes) for f in files if f.path.endswith((".parquet", ".parq"))]
+
+
+def _describe(folder: Folder, file: FileInfo) -> RawFile:
+    uri = f"{folder.uri}/{file.path}"
+    try:
+        with folder.open(file.path) as source:
+            parquet = pq.ParquetFile(source)
+            schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise RawDataError(f"{uri} is not a readable Parquet file ({reason}): remove it or land it again.") from None
+    types = tuple((name, str(schema.field(name).type)) for name in EVENTS.names if name in schema.names)
+    missing = [name for name in REQUIRED_COLUMNS if name not in schema.names]
+    if missing:
+        raise RawDataError(
+            f"{uri} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
+            f"it has {', '.join(schema.names)}."
+        )
+    return RawFile(file.path, file.bytes, rows, types)
+
+
+def _read(spark: SparkSession, types: dict[str, str], uris: list[str]) -> DataFrame:
+    frame = spark.read.parquet(*uris)
+    columns = []
+    for name in EVENTS.names:
+        if name not in types:
+            columns.append(F.lit(None).cast("string").alias(name))
+        elif types[name].startswith("timestamp[ns"):
+            columns.append(F.timestamp_micros(F.floor(F.col(name) / 1000)).alias(name))
+        else:
+            columns.append(F.col(name))
+    day = F.regexp_extract(F.col("_metadata.file_path"), rf"{PARTITION_COLUMN}=(\d{{4}}-\d{{2}}-\d{{2}})", 1)
+    return frame.select(day.alias(PARTITION_COLUMN), F.col("_metadata.file_path").alias("source_file"), *columns)
+
+
+def unite(frames: Sequence[DataFrame]) -> DataFrame:
+    """Rows of all frames, columns by name."""
+    return reduce(DataFrame.unionByName, frames)

@@ -1,0 +1,46 @@
+"""Expressions that both feature tables are made of."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+_BILLION = 1_000_000_000
+
+
+def utc(microseconds: int) -> datetime:
+    """A time from microseconds since 1970, with its zone: what Spark collects as a datetime is in the driver's zone."""
+    return datetime.fromtimestamp(microseconds / 1_000_000, UTC)
+
+
+def timestamp(moment: datetime) -> Column:
+    """A literal timestamp from a datetime with a zone."""
+    return F.timestamp_micros(F.lit(round(moment.timestamp() * 1_000_000)))
+
+
+def count_where(condition: Column) -> Column:
+    """Number of rows that meet the condition; 0 where none does."""
+    return F.count_if(condition)
+
+
+def of_type(event_type: str) -> Column:
+    return F.col("event_type") == event_type
+
+
+def exact_sum(amount: Column) -> Column:
+    """Sum of amounts of money (double, 0 to 1e12) to nine decimals, the same whatever the order of the rows.
+
+    A plain sum of doubles depends on the order in which partial sums arrive, so two runs over the same events would
+    differ in the last digits. Whole units and billionths are summed as integers instead, which is exact. Nulls do not
+    count; the sum of nothing is 0.
+    """
+    whole = F.floor(amount)
+    billionths = F.round((amount - whole) * _BILLION).cast("bigint")
+    return F.coalesce(F.sum(whole) + F.sum(billionths) / F.lit(_BILLION), F.lit(0.0))
+
+
+def ratio(part: Column, whole: Column) -> Column:
+    """part / whole, 0 where whole is 0."""
+    return F.when(whole > 0, part / whole).otherwise(F.lit(0.0))

@@ -1,0 +1,60 @@
+"""product_features: how often each product is looked at, put in the cart and bought, by whom, and what it is."""
+
+from __future__ import annotations
+
+from pyspark.sql import Column as SparkColumn
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ecommerce_assets.features.expressions import count_where, exact_sum, of_type, ratio
+from ecommerce_assets.storage.tables import Column, TableSchema
+
+UNKNOWN_CATEGORY = "unknown"
+
+PRODUCT_FEATURES = TableSchema.of(
+    Column("product_id", "id", "The product.", key=True),
+    Column("category", "string", "category_code before its first dot; unknown where there is none.", nullable=False),
+    Column("brand", "string", "Brand of the product's latest event that has one."),
+    Column("total_events", "bigint", "Events of all types.", nullable=False),
+    Column("total_views", "bigint", "Events of type view.", nullable=False),
+    Column("total_carts", "bigint", "Events of type cart.", nullable=False),
+    Column("total_removals", "bigint", "Events of type remove_from_cart.", nullable=False),
+    Column("total_purchases", "bigint", "Events of type purchase.", nullable=False),
+    Column("unique_users", "bigint", "Distinct users over all events.", nullable=False),
+    Column("avg_price", "double", "Mean price over all the product's events.", nullable=False),
+    Column("revenue", "double", "Sum of price over purchases.", nullable=False),
+    Column("conversion_rate", "double", "total_purchases / total_views, 0 where there are no views.", nullable=False),
+    Column(
+        "enhanced_popularity_score",
+        "double",
+        "(3 total_purchases + 2 total_carts + total_views) / unique_users.",
+        nullable=False,
+    ),
+)
+
+
+def build_product_features(events: DataFrame) -> DataFrame:
+    """One row per product with the columns of `PRODUCT_FEATURES`, from cleaned_events in any order."""
+    purchases, views, carts = (count_where(of_type(name)) for name in ("purchase", "view", "cart"))
+    users = F.count_distinct("user_id")
+    category = F.substring_index(_latest("category_code"), ".", 1)
+    return events.groupBy("product_id").agg(
+        F.coalesce(category, F.lit(UNKNOWN_CATEGORY)).alias("category"),
+        _latest("brand").alias("brand"),
+        F.count("*").alias("total_events"),
+        views.alias("total_views"),
+        carts.alias("total_carts"),
+        count_where(of_type("remove_from_cart")).alias("total_removals"),
+        purchases.alias("total_purchases"),
+        users.alias("unique_users"),
+        (exact_sum(F.col("price")) / F.count("*")).alias("avg_price"),
+        exact_sum(F.when(of_type("purchase"), F.col("price"))).alias("revenue"),
+        ratio(purchases, views).alias("conversion_rate"),
+        ((purchases * 3 + carts * 2 + views) / users).alias("enhanced_popularity_score"),
+    )
+
+
+def _latest(name: str) -> SparkColumn:
+    """The value of the latest event that has one; of those at one time the largest, so that row order is no matter."""
+    value = F.col(name)
+    return F.max(F.when(value.isNotNull(), F.struct("event_time", value.alias("value")))).getField("value")

@@ -1,0 +1,82 @@
+"""user_features: recency, frequency, monetary value and behaviour of each user."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ecommerce_assets.features.expressions import count_where, exact_sum, of_type, ratio, timestamp, utc
+from ecommerce_assets.storage.tables import Column, TableSchema
+
+USER_FEATURES = TableSchema.of(
+    Column("user_id", "id", "The user.", key=True),
+    Column("recency", "int", "Days from the user's last event to the reference date.", nullable=False),
+    Column("frequency", "bigint", "Distinct days (UTC) with an event.", nullable=False),
+    Column("monetary", "double", "Sum of price over purchases.", nullable=False),
+    Column("total_events", "bigint", "Events of all types.", nullable=False),
+    Column("views", "bigint", "Events of type view.", nullable=False),
+    Column("carts", "bigint", "Events of type cart.", nullable=False),
+    Column("removals", "bigint", "Events of type remove_from_cart.", nullable=False),
+    Column("purchases", "bigint", "Events of type purchase.", nullable=False),
+    Column("unique_products", "bigint", "Distinct product_id over all events.", nullable=False),
+    Column("unique_categories", "bigint", "Distinct category_id, nulls not counted.", nullable=False),
+    Column("unique_brands", "bigint", "Distinct brand, nulls not counted.", nullable=False),
+    Column("unique_sessions", "bigint", "Distinct user_session, nulls not counted.", nullable=False),
+    Column("avg_price", "double", "Mean price over all the user's events.", nullable=False),
+    Column("conversion_rate", "double", "purchases / views, 0 where there are no views.", nullable=False),
+    Column(
+        "cart_abandonment",
+        "double",
+        "(carts - purchases) / carts, 0 where there are no carts; negative for those who buy without the cart.",
+        nullable=False,
+    ),
+    Column("first_event_time", "timestamp", "The user's first event, UTC.", nullable=False),
+    Column("last_event_time", "timestamp", "The user's last event, UTC.", nullable=False),
+)
+
+
+def reference_time(events: DataFrame) -> datetime | None:
+    """The latest event_time in the data: the day from which recency is counted. None where there are no events."""
+    latest = events.agg(F.unix_micros(F.max("event_time"))).collect()[0][0]
+    return None if latest is None else utc(latest)
+
+
+def build_user_features(events: DataFrame, reference: datetime | None = None) -> DataFrame:
+    """One row per user with the columns of `USER_FEATURES`.
+
+    Parameters
+    ----------
+    events
+        cleaned_events, any number of rows in any order.
+    reference
+        Recency is counted back from this time's date; the latest event_time of `events` where it is not given.
+
+    Notes
+    -----
+    RFM after Hughes, "Strategic Database Marketing" (1994): recency in days, frequency as days of activity, monetary
+    as the sum of purchases.
+    """
+    reference = reference or reference_time(events)
+    purchases, views, carts = (count_where(of_type(name)) for name in ("purchase", "view", "cart"))
+    reference_date = F.to_date(timestamp(reference) if reference else F.max("event_time"))
+    return events.groupBy("user_id").agg(
+        F.datediff(reference_date, F.to_date(F.max("event_time"))).alias("recency"),
+        F.count_distinct(F.to_date("event_time")).alias("frequency"),
+        exact_sum(F.when(of_type("purchase"), F.col("price"))).alias("monetary"),
+        F.count("*").alias("total_events"),
+        views.alias("views"),
+        carts.alias("carts"),
+        count_where(of_type("remove_from_cart")).alias("removals"),
+        purchases.alias("purchases"),
+        F.count_distinct("product_id").alias("unique_products"),
+        F.count_distinct("category_id").alias("unique_categories"),
+        F.count_distinct("brand").alias("unique_brands"),
+        F.count_distinct("user_session").alias("unique_sessions"),
+        (exact_sum(F.col("price")) / F.count("*")).alias("avg_price"),
+        ratio(purchases, views).alias("conversion_rate"),
+        ratio(carts - purchases, carts).alias("cart_abandonment"),
+        F.min("event_time").alias("first_event_time"),
+        F.max("event_time").alias("last_event_time"),
+    )

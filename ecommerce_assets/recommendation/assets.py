@@ -1,0 +1,150 @@
+"""The assets of the recommendation group. Each is computed in a file of its own: indices.py, interactions.py, als.py,
+evaluation.py, recommend.py, similar.py."""
+
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+from pyspark.ml.recommendation import ALSModel
+from pyspark.sql import DataFrame
+
+from ecommerce_assets.owners import OWNERS
+from ecommerce_assets.recommendation.als import AlsParameters, fit_als
+from ecommerce_assets.recommendation.evaluation import evaluate
+from ecommerce_assets.recommendation.indices import build_index
+from ecommerce_assets.recommendation.interactions import build_interactions
+from ecommerce_assets.recommendation.recommend import Exclude, recommend
+from ecommerce_assets.recommendation.similar import similar_products as find_similar_products
+from ecommerce_assets.segmentation.pipeline import SegmentationParameters
+from ecommerce_assets.storage.artifact import Artifact
+from ecommerce_assets.storage.io_managers import AS_READ_BY
+from ecommerce_assets.storage.manifest import Manifest
+
+GROUP = "recommendation"
+COMMON: dict[str, Any] = {
+    "group_name": GROUP,
+    "owners": OWNERS,
+    "code_version": "1",
+    "backfill_policy": dg.BackfillPolicy.single_run(),
+}
+# A model and an index of different versions number different products: who reads a model reads its indices with it.
+OF_THE_MODEL = dg.AssetIn(metadata={AS_READ_BY: "als_model"})
+
+
+class AlsConfig(dg.Config):
+    """How ALS is trained; Spark's parameter names."""
+
+    rank: int = Field(50, ge=1, description="Length of the factors.")
+    maxIter: int = Field(15, ge=1, description="Iterations.")
+    regParam: float = Field(0.1, ge=0, description="Regularisation, scaled by each row's number of ratings.")
+    alpha: float = Field(1.0, ge=0, description="How much a rating raises the confidence in a preference.")
+    nonnegative: bool = Field(True, description="Keep all factors from zero up.")
+    seed: int = Field(42, description="Seed of the initial factors.")
+
+
+class TopConfig(dg.Config):
+    """How long the lists are."""
+
+    k: int = Field(10, ge=1, description="Length of each list.")
+
+
+class RecommendationConfig(TopConfig):
+    """How long the lists are and what they leave out."""
+
+    exclude: Exclude = Field(
+        Exclude.purchased, description="purchased: what the user bought; seen: what the user touched; none: nothing."
+    )
+
+
+@dg.asset(kinds={"spark", "parquet"}, **COMMON)
+def user_index(cleaned_events: DataFrame) -> Artifact:
+    """A dense number for every user, most events first."""
+    return Artifact(build_index(cleaned_events, "user_id", "user_idx"))
+
+
+@dg.asset(kinds={"spark", "parquet"}, **COMMON)
+def product_index(cleaned_events: DataFrame) -> Artifact:
+    """A dense number for every product, most events first."""
+    return Artifact(build_index(cleaned_events, "product_id", "product_idx"))
+
+
+@dg.asset(kinds={"spark", "parquet"}, **COMMON)
+def interaction_data(cleaned_events: DataFrame, user_index: DataFrame, product_index: DataFrame) -> Artifact:
+    """How strongly each user is drawn to each product: views, carts and purchases as one rating up to 10."""
+    return Artifact(build_interactions(cleaned_events, user_index, product_index))
+
+
+@dg.asset(kinds={"spark", "als"}, io_manager_key="model_io_manager", **COMMON)
+def als_model(config: AlsConfig, interaction_data: DataFrame) -> Artifact:
+    """Implicit-feedback ALS trained on all interactions; ALSModel.load reads its folder `model`."""
+    parameters = AlsParameters(**config.model_dump())
+    model = fit_als(interaction_data, parameters)
+    facts = {"users": model.userFactors.count(), "products": model.itemFactors.count()}
+    return Artifact(model, parameters.as_dict(), facts)
+
+
+@dg.asset(kinds={"spark", "parquet"}, **COMMON)
+def als_evaluation(
+    context: dg.AssetExecutionContext,
+    config: RecommendationConfig,
+    cleaned_events: DataFrame,
+    als_model: Manifest,
+    segmented_users: Manifest,
+) -> Artifact:
+    """How good the recommendations are beside popularity, on what users did after a cut-off; and the rmse."""
+    als, segmentation = AlsParameters(**als_model.parameters), SegmentationParameters(**segmented_users.parameters)
+    found = evaluate(cleaned_events, als, segmentation, config.exclude, config.k)
+    if "holdout" in found.facts:
+        context.log.warning(f"No ranking metrics: {found.facts['holdout']}.")
+    parameters = {**config.model_dump(mode="json"), "als": als.as_dict(), "segmentation": segmentation.as_dict()}
+    return Artifact(found.frame(cleaned_events.sparkSession), parameters, found.facts)
+
+
+@dg.asset(
+    kinds={"spark", "parquet"},
+    ins={"interaction_data": OF_THE_MODEL, "user_index": OF_THE_MODEL, "product_index": OF_THE_MODEL},
+    **COMMON,
+)
+def recommendations(
+    context: dg.AssetExecutionContext,
+    config: RecommendationConfig,
+    als_model: ALSModel,
+    als_evaluation: Manifest,
+    interaction_data: DataFrame,
+    user_index: DataFrame,
+    product_index: DataFrame,
+    segmented_users: DataFrame,
+    product_features: Manifest,  # noqa: ARG001 - not read, but published with it: it describes what is recommended
+) -> Artifact:
+    """The top 10 of every user: from the model, or what is popular in the segment and the shop."""
+    if als_evaluation.parameters.get("exclude") != config.exclude:
+        context.log.warning(
+            f"als_evaluation judged lists with exclude={als_evaluation.parameters.get('exclude')}, these are made with "
+            f"exclude={config.exclude}: set it for both."
+        )
+    users = segmented_users.select("user_id", "segment")
+    top = recommend(users, user_index, product_index, interaction_data, als_model, config.exclude, config.k)
+    return Artifact(top, config.model_dump(mode="json"))
+
+
+@dg.asset(kinds={"spark", "parquet"}, ins={"product_index": OF_THE_MODEL}, **COMMON)
+def similar_products(
+    config: TopConfig,
+    als_model: ALSModel,
+    als_evaluation: Manifest,  # noqa: ARG001 - not read: a model that was judged bad must not get here
+    product_index: DataFrame,
+    product_features: DataFrame,
+) -> Artifact:
+    """For each product the ten that the same people are drawn to, with category and brand beside the ids."""
+    return Artifact(find_similar_products(als_model, product_index, product_features, config.k), config.model_dump())
+
+
+ASSETS = [
+    user_index,
+    product_index,
+    interaction_data,
+    als_model,
+    als_evaluation,
+    recommendations,
+    similar_products,
+]

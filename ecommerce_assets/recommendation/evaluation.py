@@ -1,0 +1,267 @@
+"""als_evaluation: does the recommender beat popularity on what its users did next?
+
+Trains on the past, judges on the future, with the same functions that make the published tables. The metrics
+themselves stand in metrics.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from pyspark.ml.evaluation import RegressionEvaluator
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from ecommerce_assets.features.expressions import timestamp, utc
+from ecommerce_assets.features.user_features import build_user_features
+from ecommerce_assets.recommendation.als import AlsParameters, fit_als
+from ecommerce_assets.recommendation.indices import build_index
+from ecommerce_assets.recommendation.interactions import WEIGHTS, build_interactions
+from ecommerce_assets.recommendation.metrics import (
+    RANKING_METRICS,
+    bootstrap_sums,
+    mean_and_interval,
+    novelty_per_product,
+    ranking_metrics,
+)
+from ecommerce_assets.recommendation.recommend import ALS_SOURCE, Exclude, recommend
+from ecommerce_assets.segmentation.pipeline import SegmentationParameters, assign_segments, fit_segmentation
+from ecommerce_assets.storage.tables import Column, TableSchema
+
+ALS_EVALUATION = TableSchema.of(
+    Column("metric", "string", "rmse, precision, recall, ndcg, map, hit_rate, coverage, novelty or served.", key=True),
+    Column("k", "int", "Length of the list; null for rmse."),
+    Column(
+        "system",
+        "string",
+        "als (the model alone), published (with its fallback), popularity, or a difference: als - popularity, "
+        "published - popularity.",
+        key=True,
+    ),
+    Column(
+        "slice",
+        "string",
+        "all; events: none, few (1-4), some (5-19), many (20+) before the cut-off; segment: by the past alone.",
+        key=True,
+    ),
+    Column("value", "double", "Mean over the users of the slice (coverage: share of the catalogue).", nullable=False),
+    Column("lower", "double", "Lower end of the bootstrap 95 % interval; null where there is none."),
+    Column("upper", "double", "Upper end of the bootstrap 95 % interval; null where there is none."),
+    Column("users", "bigint", "Users whom the value is about.", nullable=False),
+)
+
+HOLDOUT_SHARE = 0.2
+RMSE_TRAIN_PERCENT = 80
+RMSE_SEED = 42
+SYSTEMS = ("als", "published", "popularity")
+BASELINE = "popularity"
+FEW, SOME = 5, 20
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The rows of the table, in its columns' order, and what else was found."""
+
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def frame(self, spark: SparkSession) -> DataFrame:
+        types = ", ".join(f"`{c.name}` {c.type}" for c in ALS_EVALUATION.columns)
+        return spark.createDataFrame(self.rows, types)
+
+
+def evaluate(
+    events: DataFrame, als: AlsParameters, segmentation: SegmentationParameters, exclude: Exclude, k: int
+) -> Evaluation:
+    """rmse on a random split, and the ranking metrics on a temporal holdout.
+
+    Parameters
+    ----------
+    events
+        cleaned_events.
+    als, segmentation
+        Parameters of the published models; both are fitted anew on the past alone.
+    exclude, k
+        As in the published recommendations.
+    """
+    error, error_facts = rmse(events, als)
+    ranking, ranking_facts = holdout(events, als, segmentation, exclude, k)
+    return Evaluation(error + ranking, {**error_facts, **ranking_facts})
+
+
+def rmse(events: DataFrame, parameters: AlsParameters) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
+    """Root mean squared error of the prediction against `rating` on a fifth of the pairs, after training on the rest.
+
+    Kept because people compare it over time: what implicit ALS predicts is a preference near 0 to 1, the rating goes up
+    to 10. Pairs whose user or product the training part lacks are left out and counted.
+    """
+    users, products = build_index(events, "user_id", "user_idx"), build_index(events, "product_id", "product_idx")
+    pairs = build_interactions(events, users, products).join(users, "user_idx").join(products, "product_idx")
+    draw = F.pmod(F.xxhash64("user_id", "product_id", F.lit(RMSE_SEED)), F.lit(100))
+    split = pairs.select("user_idx", "product_idx", "rating", (draw < RMSE_TRAIN_PERCENT).alias("train")).persist()
+    try:
+        train, test = split.where("train"), split.where("not train")
+        held_out = test.count()
+        if not held_out or train.isEmpty():
+            return [], {"rmse": None, "rmse_pairs": 0, "rmse_pairs_left_out": held_out}
+        predicted = fit_als(train, parameters).transform(test).persist()
+        known, known_users = predicted.agg(F.count("*"), F.count_distinct("user_idx")).collect()[0]
+        facts: dict[str, Any] = {"rmse": None, "rmse_pairs": known, "rmse_pairs_left_out": held_out - known}
+        if not known:
+            return [], facts
+        evaluator = RegressionEvaluator(metricName="rmse", labelCol="rating", predictionCol="prediction")
+        facts["rmse"] = float(evaluator.evaluate(predicted))
+        predicted.unpersist()
+        return [("rmse", None, "als", "all", facts["rmse"], None, None, known_users)], facts
+    finally:
+        split.unpersist()
+
+
+def holdout_cutoff(events: DataFrame, share: float = HOLDOUT_SHARE) -> datetime | None:
+    """The earliest second from which on at most `share` of the events lie; None where that would leave none.
+
+    Found exactly by two small counts (by day, then by second of one day) instead of a sort of all events.
+    """
+    by_day = events.groupBy(F.to_date("event_time").alias("at")).count().collect()
+    total = sum(row["count"] for row in by_day)
+    later = 0
+    for row in sorted(by_day, key=lambda r: r["at"], reverse=True):
+        if later + row["count"] > share * total:
+            crowded = row["at"]
+            break
+        later += row["count"]
+    else:
+        return None
+    second = F.unix_seconds("event_time")
+    in_day = events.where(F.to_date("event_time") == F.lit(crowded)).groupBy(second.alias("at")).count().collect()
+    # The first second that no longer fits lies in the training part; the holdout begins with the next one.
+    for row in sorted(in_day, key=lambda r: r["at"], reverse=True):
+        if later + row["count"] > share * total:
+            return utc(row["at"] * 1_000_000) + timedelta(seconds=1) if later else None
+        later += row["count"]
+    return None
+
+
+def relevant_products(train: DataFrame, future: DataFrame, exclude: Exclude) -> DataFrame:
+    """`user_id`, `product_id`: what each user viewed, put in the cart or bought afterwards, less what is excluded."""
+    touched = F.col("event_type").isin(*WEIGHTS)
+    relevant = future.where(touched).select("user_id", "product_id").distinct()
+    if exclude == Exclude.none:
+        return relevant
+    barred = train.where(F.col("event_type") == "purchase" if exclude == Exclude.purchased else touched)
+    return relevant.join(barred.select("user_id", "product_id").distinct(), ["user_id", "product_id"], "left_anti")
+
+
+def holdout(
+    events: DataFrame, als: AlsParameters, segmentation: SegmentationParameters, exclude: Exclude, k: int
+) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
+    """Ranking metrics on the last fifth of the events, for all users who then did something that can be recommended."""
+    cutoff = holdout_cutoff(events)
+    if cutoff is None:
+        return [], {"holdout": "none: all events lie in one second"}
+    train = events.where(F.col("event_time") < timestamp(cutoff))
+    future = events.where(F.col("event_time") >= timestamp(cutoff))
+    relevant = relevant_products(train, future, exclude).persist()
+    pairs = train.where(F.col("event_type").isin(*WEIGHTS))
+    facts: dict[str, Any] = {"cutoff": cutoff.isoformat(), "holdout_users": 0}
+    users = relevant.select("user_id").distinct()
+    facts["holdout_users"] = users.count()
+    if not facts["holdout_users"] or pairs.isEmpty():
+        return [], {**facts, "holdout": "none: nobody did anything after the cut-off that could be recommended"}
+    user_index = build_index(train, "user_id", "user_idx").persist()
+    product_index = build_index(train, "product_id", "product_idx").persist()
+    interactions = build_interactions(train, user_index, product_index).persist()
+    past = build_user_features(train)
+    segmented, _ = assign_segments(fit_segmentation(past, segmentation), past)
+    described = users.join(segmented.select("user_id", "segment", "total_events"), "user_id", "left").persist()
+    model = fit_als(interactions, als)
+    inputs = (described.select("user_id", "segment"), user_index, product_index, interactions)
+    published = recommend(*inputs, model, exclude, k).persist()
+    # Popularity alone knows no segments.
+    unsegmented = described.select("user_id", F.lit(None).cast("string").alias("segment"))
+    popular = recommend(unsegmented, *inputs[1:], None, exclude, k).persist()
+    lists = {"als": published.where(F.col("source") == ALS_SOURCE), "published": published, "popularity": popular}
+    rows = _ranking_rows(lists, relevant, described, k)
+    rows += _catalogue_rows(lists, product_index, pairs, facts["holdout_users"], k)
+    facts["metrics"] = _overall(rows)
+    facts["users_per_source"] = {
+        row["source"]: row["users"]
+        for row in published.groupBy("source").agg(F.count_distinct("user_id").alias("users")).collect()
+    }
+    for frame in (relevant, user_index, product_index, interactions, described, published, popular):
+        frame.unpersist()
+    return rows, facts
+
+
+def _ranking_rows(
+    lists: Mapping[str, DataFrame], relevant: DataFrame, described: DataFrame, k: int
+) -> list[tuple[Any, ...]]:
+    events = F.coalesce("total_events", F.lit(0))
+    activity = F.when(events == 0, "events: none").when(events < FEW, "events: few").when(events < SOME, "events: some")
+    per_user = described.select(
+        "user_id",
+        F.lit("all").alias("all"),
+        activity.otherwise("events: many").alias("activity"),
+        F.concat(F.lit("segment: "), F.coalesce("segment", F.lit("none"))).alias("segment"),
+    )
+    for system, frame in lists.items():
+        own = ranking_metrics(frame, relevant, k)
+        per_user = per_user.join(
+            own.select("user_id", *[F.col(m).alias(f"{system}_{m}") for m in RANKING_METRICS]), "user_id"
+        )
+    per_user = per_user.persist()
+    values = [f"{system}_{metric}" for system in lists for metric in RANKING_METRICS]
+    rows = []
+    for slice_column in ("all", "activity", "segment"):
+        for name, sums in sorted(bootstrap_sums(per_user, slice_column, values).items()):
+            rows += _slice_rows(name, sums, values, k)
+    per_user.unpersist()
+    return rows
+
+
+def _slice_rows(name: str, sums: np.ndarray[Any, Any], values: list[str], k: int) -> list[tuple[Any, ...]]:
+    users, column = sums[:, 0], {value: sums[:, i + 1] for i, value in enumerate(values)}
+    rows = []
+    for metric in RANKING_METRICS:
+        baseline = column[f"{BASELINE}_{metric}"]
+        compared = {system: column[f"{system}_{metric}"] for system in SYSTEMS}
+        compared |= {f"{s} - {BASELINE}": compared[s] - baseline for s in SYSTEMS if s != BASELINE}
+        for system, summed in compared.items():
+            rows.append((metric, k, system, name, *mean_and_interval(users, summed), int(users[0])))
+    return rows
+
+
+def _overall(rows: list[tuple[Any, ...]]) -> dict[str, dict[str, list[float | None]]]:
+    """Value and interval of each metric and system over all users: what the training metadata repeats."""
+    found: dict[str, dict[str, list[float | None]]] = {}
+    for metric, _, system, part, value, lower, upper, _ in rows:
+        if part == "all":
+            found.setdefault(metric, {})[system] = [value, lower, upper]
+    return found
+
+
+def _catalogue_rows(
+    lists: Mapping[str, DataFrame], product_index: DataFrame, pairs: DataFrame, users: int, k: int
+) -> list[tuple[Any, ...]]:
+    """Catalogue coverage (share of products shown to anyone), novelty of what is shown, share of users served."""
+    products, novelty = product_index.count(), novelty_per_product(pairs)
+    rows = []
+    for system, frame in lists.items():
+        found = (
+            frame.join(novelty, "product_id", "left")
+            .agg(
+                F.count_distinct("product_id").alias("shown"),
+                F.count_distinct("user_id").alias("served"),
+                F.avg("novelty").alias("novelty"),
+            )
+            .collect()[0]
+        )
+        rows.append(("coverage", k, system, "all", found["shown"] / products, None, None, users))
+        rows.append(("served", k, system, "all", found["served"] / users, None, None, users))
+        if found["novelty"] is not None:
+            rows.append(("novelty", k, system, "all", found["novelty"], None, None, found["served"]))
+    return rows

@@ -1,0 +1,47 @@
+"""interaction_data: how strongly each user is drawn to each product, as ALS reads it."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ecommerce_assets.storage.tables import Column, TableSchema
+
+WEIGHTS = {"view": 1.0, "cart": 3.0, "purchase": 5.0}
+"""What one event of a type adds to the rating; other types are no interaction."""
+
+MAX_RATING = 10.0
+
+INTERACTION_DATA = TableSchema.of(
+    Column("user_idx", "int", "The user's number in user_index.", key=True),
+    Column("product_idx", "int", "The product's number in product_index.", key=True),
+    Column("rating", "double", "Sum of weights (view 1, cart 3, purchase 5), at most 10.", nullable=False),
+    Column("interaction_count", "bigint", "Views, carts and purchases.", nullable=False),
+    Column("purchases", "bigint", "Purchases alone.", nullable=False),
+    Column("last_interaction_at", "timestamp", "The latest of them, UTC.", nullable=False),
+)
+
+
+def build_interactions(events: DataFrame, user_index: DataFrame, product_index: DataFrame) -> DataFrame:
+    """One row per user and product with a view, cart or purchase, in the columns of `INTERACTION_DATA`.
+
+    Pairs with an id that an index lacks are left out: they are served by the fallback.
+    """
+    weight = F.lit(0.0)
+    for event_type, value in WEIGHTS.items():
+        weight = F.when(F.col("event_type") == event_type, value).otherwise(weight)
+    pairs = (
+        events.where(F.col("event_type").isin(*WEIGHTS))
+        .groupBy("user_id", "product_id")
+        .agg(
+            F.least(F.sum(weight), F.lit(MAX_RATING)).alias("rating"),
+            F.count("*").alias("interaction_count"),
+            F.count_if(F.col("event_type") == "purchase").alias("purchases"),
+            F.max("event_time").alias("last_interaction_at"),
+        )
+    )
+    return (
+        pairs.join(user_index.select("user_id", "user_idx"), "user_id")
+        .join(product_index.select("product_id", "product_idx"), "product_id")
+        .select(*INTERACTION_DATA.names)
+    )

@@ -1,0 +1,74 @@
+"""The assets segmentation_model and segmented_users. How they are made stands in pipeline.py and naming.py."""
+
+import dagster as dg
+from pydantic import Field
+from pyspark.ml import PipelineModel
+from pyspark.sql import DataFrame
+
+from ecommerce_assets.owners import OWNERS
+from ecommerce_assets.segmentation.pipeline import (
+    SegmentationParameters,
+    assign_segments,
+    cluster_count,
+    fit_segmentation,
+    silhouette,
+)
+from ecommerce_assets.storage.artifact import Artifact
+
+GROUP = "segmentation"
+
+
+class SegmentationConfig(dg.Config):
+    """How the users are clustered; Spark's parameter names."""
+
+    k: int = Field(5, ge=2, description="Number of clusters.")
+    seed: int = Field(42, description="Seed of the initial centres.")
+    maxIter: int = Field(20, ge=1, description="Most iterations of K-Means.")
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"spark", "kmeans"},
+    code_version="1",
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    io_manager_key="model_io_manager",
+)
+def segmentation_model(
+    context: dg.AssetExecutionContext, config: SegmentationConfig, user_features: DataFrame
+) -> Artifact:
+    """Fitted Spark ML pipeline (assemble, standardise, K-Means); PipelineModel.load reads its folder `model`."""
+    parameters = SegmentationParameters(config.k, config.seed, config.maxIter)
+    model = fit_segmentation(user_features, parameters)
+    quality = silhouette(model, user_features)
+    if quality is None:
+        context.log.warning("No silhouette: there are too few users or clusters for one.")
+    facts = {"silhouette": quality, "clusters": cluster_count(model)}
+    return Artifact(model, parameters.as_dict(), facts)
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"spark", "parquet"},
+    code_version="1",
+    backfill_policy=dg.BackfillPolicy.single_run(),
+)
+def segmented_users(user_features: DataFrame, segmentation_model: PipelineModel) -> Artifact:
+    """Every user's features with the number and the name of the segment."""
+    users, segments = assign_segments(segmentation_model, user_features)
+    total = sum(segment.users for segment in segments)
+    facts = {
+        "segments_count": len(segments),
+        "segments": [
+            {
+                "segment_id": s.segment_id,
+                "segment": s.name,
+                "users": s.users,
+                "share": round(s.users / total, 4),
+                "mean": {name: round(value, 4) for name, value in s.means.items()},
+            }
+            for s in segments
+        ],
+    }
+    return Artifact(users, SegmentationParameters.of_model(segmentation_model).as_dict(), facts)

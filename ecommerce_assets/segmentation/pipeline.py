@@ -1,0 +1,144 @@
+"""The segmentation model: what it sees of a user, how it is fitted, how good it is, and which user falls where.
+
+What a segment is called is naming.py's business.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pyspark.ml import Pipeline, PipelineModel
+from pyspark.ml.clustering import KMeans
+from pyspark.ml.evaluation import ClusteringEvaluator
+from pyspark.ml.feature import StandardScaler, VectorAssembler
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ecommerce_assets.features.user_features import USER_FEATURES
+from ecommerce_assets.segmentation.naming import SEGMENT_NAMES, name_segment
+from ecommerce_assets.storage.tables import Column, TableSchema
+
+CLUSTERING_FEATURES = (
+    "recency",
+    "frequency",
+    "monetary",
+    "conversion_rate",
+    "cart_abandonment",
+    "unique_products",
+    "unique_categories",
+    "avg_price",
+)
+"""What the model sees of a user, in the order in which it sees it."""
+
+SEGMENTED_USERS = TableSchema.of(
+    *(
+        Column(c.name, "double", f"{c.description} As the model saw it.", nullable=False)
+        if c.name in CLUSTERING_FEATURES
+        else c
+        for c in USER_FEATURES.columns
+    ),
+    Column("segment_id", "int", "Number of the K-Means cluster, from 0.", nullable=False),
+    Column("segment", "string", f"Name of the segment: {', '.join(SEGMENT_NAMES)}.", nullable=False),
+)
+
+ROWS_PER_PARTITION = 2_000_000
+
+
+@dataclass(frozen=True)
+class SegmentationParameters:
+    """Parameters of the K-Means stage, by Spark's names."""
+
+    k: int = 5
+    seed: int = 42
+    maxIter: int = 20
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of_model(cls, model: PipelineModel) -> SegmentationParameters:
+        """The parameters that a fitted pipeline was made with."""
+        kmeans = model.stages[-1]
+        return cls(kmeans.getOrDefault("k"), kmeans.getOrDefault("seed"), kmeans.getOrDefault("maxIter"))
+
+
+def as_seen(user_features: DataFrame) -> DataFrame:
+    """The users with the clustering features as doubles, null → 0.0; all other columns as they are."""
+    seen = {name: F.coalesce(F.col(name).cast("double"), F.lit(0.0)) for name in CLUSTERING_FEATURES}
+    return user_features.withColumns(seen)
+
+
+def fit_segmentation(user_features: DataFrame, parameters: SegmentationParameters) -> PipelineModel:
+    """VectorAssembler → StandardScaler (mean 0, standard deviation 1) → KMeans, fitted on all users.
+
+    The rows are laid out by a hash of user_id and sorted, in a number of partitions that depends on the number of users
+    alone: k-means|| draws by partition, so a shuffled input would otherwise find other clusters. Two partial sums are
+    the same in either order, more are not: from 4 million users on, two fits may differ in the last digit.
+
+    Raises ValueError where there are no users.
+    """
+    users = as_seen(user_features).select("user_id", *CLUSTERING_FEATURES)
+    count = users.count()
+    if not count:
+        raise ValueError("There are no users to segment: user_features has no rows, so no event was accepted.")
+    partitions = max(2, math.ceil(count / ROWS_PER_PARTITION))
+    fixed = users.repartition(partitions, "user_id").sortWithinPartitions("user_id").persist()
+    try:
+        return Pipeline(
+            stages=[
+                VectorAssembler(inputCols=list(CLUSTERING_FEATURES), outputCol="features_raw"),
+                StandardScaler(inputCol="features_raw", outputCol="features", withMean=True, withStd=True),
+                KMeans(featuresCol="features", predictionCol="segment_id", **parameters.as_dict()),
+            ]
+        ).fit(fixed)
+    finally:
+        fixed.unpersist()
+
+
+def cluster_count(model: PipelineModel) -> int:
+    """Number of cluster centres found: fewer than k where there are fewer different users."""
+    kmeans: Any = model.stages[-1]
+    return len(kmeans.clusterCenters())
+
+
+def silhouette(model: PipelineModel, user_features: DataFrame) -> float | None:
+    """Mean silhouette with squared Euclidean distance (Rousseeuw 1987), -1 to 1.
+
+    None where it says nothing: fewer than two clusters have users, or there are no more users than clusters.
+    """
+    clustered = model.transform(as_seen(user_features)).select("features", "segment_id").persist()
+    try:
+        clusters, users = clustered.agg(F.count_distinct("segment_id"), F.count("*")).collect()[0]
+        if clusters < 2 or users <= clusters:
+            return None
+        evaluator = ClusteringEvaluator(featuresCol="features", predictionCol="segment_id", metricName="silhouette")
+        return float(evaluator.evaluate(clustered))
+    finally:
+        clustered.unpersist()
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One cluster: its name, its size and the mean of each clustering feature."""
+
+    segment_id: int
+    name: str
+    users: int
+    means: dict[str, float]
+
+
+def assign_segments(model: PipelineModel, user_features: DataFrame) -> tuple[DataFrame, list[Segment]]:
+    """Every user with `segment_id` and `segment`, in the columns of `SEGMENTED_USERS`, and the segments by number."""
+    clustered = model.transform(as_seen(user_features)).drop("features_raw", "features")
+    means = [F.avg(name).alias(name) for name in CLUSTERING_FEATURES]
+    rows = clustered.groupBy("segment_id").agg(F.count("*").alias("users"), *means).orderBy("segment_id").collect()
+    segments = []
+    for row in rows:
+        found = {name: float(row[name]) for name in CLUSTERING_FEATURES}
+        segments.append(Segment(row["segment_id"], name_segment(found), row["users"], found))
+    named = F.lit(None).cast("string")
+    for segment in segments:
+        named = F.when(F.col("segment_id") == segment.segment_id, segment.name).otherwise(named)
+    return clustered.withColumn("segment", named), segments

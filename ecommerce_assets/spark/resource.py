@@ -1,0 +1,153 @@
+"""The PySpark resource: our defaults as typed fields, one session per run, stopped by whoever started it.
+
+Nothing here knows what is computed; that one JVM at a time runs on a machine is the business of machine_lock.py.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+from dagster_pyspark import LazyPySparkResource
+from pydantic import Field, PrivateAttr
+from pyspark import SparkContext
+from pyspark.sql import SparkSession
+
+from ecommerce_assets.spark.machine_lock import MachineLock
+
+SHUFFLE_PARTITIONS_PER_CORE = 4
+
+
+class SparkResource(LazyPySparkResource):
+    """A Spark session, started when first asked for.
+
+    A session that already lives in the process (a notebook's, a test's) is used and left running; it is not altered:
+    we work in a session of our own on its context. One that we start is stopped at the end of the run, also after a
+    failure, and while it lives no other run on this machine starts one.
+    """
+
+    app_name: str = Field(default="E-commerce Model Training", description="Name of the Spark application.")
+    master: str = Field(default="local[*]", description="Spark master URL.")
+    driver_memory: str = Field(default="8g", description="Heap of the driver, such as 8g.")
+    executor_memory: str = Field(default="8g", description="Heap of an executor, such as 8g.")
+    adaptive: bool = Field(default=True, description="Adaptive query execution.")
+    serializer: str = Field(default="org.apache.spark.serializer.KryoSerializer", description="Spark serializer class.")
+    checkpoint_dir: str | None = Field(
+        default=None, description="Folder for ALS checkpoints; what a run leaves is removed."
+    )
+    session_time_zone: str = Field(default="UTC", description="Time zone in which days begin.")
+    spark_config: dict[str, Any] = Field(default_factory=dict, description="More Spark settings, by their full names.")
+
+    _lock: MachineLock | None = PrivateAttr(default=None)
+    _started_here: bool = PrivateAttr(default=False)
+    _own_checkpoints: str | None = PrivateAttr(default=None)
+    _holder: str = PrivateAttr(default="a session outside a run")
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        if context.run_id:
+            self._holder = f"run {context.run_id}"
+        self._log = context.log or dg.get_dagster_logger()
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        self.stop()
+
+    def settings(self) -> dict[str, str]:
+        """Every Spark setting that this resource asks for; the free-form map wins over the fields."""
+        ours: dict[str, Any] = {
+            "spark.app.name": self.app_name,
+            "spark.master": self.master,
+            "spark.driver.memory": self.driver_memory,
+            "spark.executor.memory": self.executor_memory,
+            "spark.sql.adaptive.enabled": self.adaptive,
+            "spark.serializer": self.serializer,
+            "spark.sql.session.timeZone": self.session_time_zone,
+            "spark.log.level": "ERROR",
+            "spark.ui.enabled": False,  # a second UI beside Dagster's; one line in the free-form map brings it back
+            "spark.ui.showConsoleProgress": False,
+            "spark.sql.execution.arrow.pyspark.enabled": True,
+        }
+        if self.master.startswith("local"):
+            # 200 shuffle partitions are for clusters; on one machine a few per core are faster.
+            ours["spark.sql.shuffle.partitions"] = SHUFFLE_PARTITIONS_PER_CORE * local_cores(self.master)
+            # Python workers must be this Python, not the first one on the PATH.
+            ours["spark.pyspark.python"] = sys.executable
+        return {name: _as_text(value) for name, value in {**ours, **self.spark_config}.items()}
+
+    def _init_session(self) -> None:
+        if self._spark_session is None:
+            self._start_or_join()
+            self._set_checkpoint_dir()
+
+    def _set_checkpoint_dir(self) -> None:
+        context = self.spark_context
+        if self.checkpoint_dir and context.getCheckpointDir() is None:
+            self._own_checkpoints = f"{self.checkpoint_dir}/{context.applicationId}"
+            context.setCheckpointDir(self._own_checkpoints)
+
+    def _start_or_join(self) -> None:
+        if SparkContext._active_spark_context is not None:
+            self._spark_session = _session_beside(SparkSession.builder.getOrCreate(), self.settings())
+            return
+        log = getattr(self, "_log", None) or dg.get_dagster_logger()
+        if self.master.startswith("local"):
+            self._lock = MachineLock(self._holder)
+            self._lock.acquire(log.info)
+        try:
+            self._spark_session = _new_session(self.settings())
+            self._started_here = True
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def application_id(self) -> str | None:
+        """Spark's id of the running application; None where no session was needed so far."""
+        return self._spark_session.sparkContext.applicationId if self._spark_session is not None else None
+
+    def stop(self) -> None:
+        """Stop the session if this resource started it; always let the next run have the machine."""
+        try:
+            if self._spark_session is not None and self._own_checkpoints:
+                _remove(self._spark_session, self._own_checkpoints)
+            if self._started_here and self._spark_session is not None:
+                self._spark_session.stop()
+        finally:
+            self._spark_session, self._started_here, self._own_checkpoints = None, False, None
+            if self._lock is not None:
+                self._lock.release()
+                self._lock = None
+
+
+def local_cores(master: str) -> int:
+    """Number of cores that a local master URL such as `local[4]` or `local[*]` takes."""
+    inside = master.partition("[")[2].partition("]")[0].split(",")[0]
+    if inside.isdigit():
+        return int(inside)
+    return (os.cpu_count() or 1) if inside == "*" else 1
+
+
+def _new_session(settings: Mapping[str, str]) -> SparkSession:
+    builder = SparkSession.builder
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    return builder.getOrCreate()
+
+
+def _session_beside(existing: SparkSession, settings: Mapping[str, str]) -> SparkSession:
+    session = existing.newSession()
+    for name in ("spark.sql.adaptive.enabled", "spark.sql.session.timeZone"):
+        session.conf.set(name, settings[name])
+    return session
+
+
+def _remove(session: SparkSession, folder: str) -> None:
+    jvm: Any = session._jvm
+    path = jvm.org.apache.hadoop.fs.Path(folder)
+    path.getFileSystem(session.sparkContext._jsc.hadoopConfiguration()).delete(path, True)
+
+
+def _as_text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,152 @@
+"""Audits: what must hold of a version before readers see it. They look at the files as written, not at the plan.
+
+The IO managers run them between write and commit and keep the results in the manifest; the asset checks in checks.py
+only report those. What is audited in which table stands with the asset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ecommerce_assets.storage.manifest import AuditResult, Manifest
+from ecommerce_assets.storage.tables import TableSchema
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What an audit may look at.
+
+    Attributes
+    ----------
+    measures
+        Values of the audits' SQL aggregates over the rows as written (of one day, for daily assets), and `rows`.
+    facts
+        What the asset said about its content.
+    parameters
+        What the asset was made with.
+    inputs
+        Manifests of what was read, by asset; daily assets have one for each version that served a day.
+    days
+        The days that were read of each daily input.
+    """
+
+    measures: Mapping[str, Any]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Sequence[Manifest]] = field(default_factory=dict)
+    days: Mapping[str, Mapping[str, Manifest]] = field(default_factory=dict)
+
+    def upstream(self, asset: str, measure: str) -> float:
+        """Sum of a measure over what was read of an upstream asset, as its own audits found it."""
+        if asset in self.days:
+            parts = [m.partitions[day].facts.get(measure) for day, m in self.days[asset].items()]
+        else:
+            parts = [m.facts.get("measures", {}).get(measure) for m in self.inputs.get(asset, ())]
+        return float(sum(part for part in parts if part is not None))
+
+
+Judge = Callable[[Evidence], str | None]
+"""Says in one sentence what is wrong, or None where nothing is."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One thing that must hold.
+
+    Parameters
+    ----------
+    measures
+        SQL aggregates that the judge needs, by name; all audits of a table share one pass over its rows.
+    blocking
+        True: a version (a day, for daily assets) that fails is never visible. False: a warning.
+    """
+
+    name: str
+    description: str
+    judge: Judge
+    measures: Mapping[str, str] = field(default_factory=dict)
+    blocking: bool = True
+
+
+def run_audits(audits: Sequence[Audit], evidence: Evidence, partition: str | None = None) -> list[AuditResult]:
+    """Judge the evidence by every audit, in order."""
+    results = []
+    for audit in audits:
+        message = audit.judge(evidence)
+        results.append(
+            AuditResult(
+                name=audit.name,
+                blocking=audit.blocking,
+                passed=message is None,
+                message=message or "",
+                partition=partition,
+            )
+        )
+    return results
+
+
+def measure(frame: DataFrame, audits: Sequence[Audit], by: str | None = None) -> dict[str | None, dict[str, Any]]:
+    """All measures of all audits in one pass over the rows; by the values of column `by` where one is given."""
+    from pyspark.sql import functions as F
+
+    expressions = {"rows": "count(*)"} | {name: sql for audit in audits for name, sql in audit.measures.items()}
+    columns = [F.expr(sql).alias(name) for name, sql in expressions.items()]
+    grouped = frame.groupBy(by).agg(*columns) if by else frame.agg(*columns)
+    found = {}
+    for row in grouped.collect():
+        values = row.asDict()
+        found[str(values.pop(by)) if by else None] = values
+    return found
+
+
+def table_audits(schema: TableSchema) -> list[Audit]:
+    """What follows from a table's schema alone: keys are unique, required columns hold no null."""
+    audits = []
+    if schema.required:
+        nulls = " or ".join(f"{name} is null" for name in schema.required)
+        audits.append(
+            Audit(
+                name="no_nulls",
+                description=f"{', '.join(schema.required)} are never null.",
+                measures={"null_rows": f"count_if({nulls})"},
+                judge=lambda e: _count_message(e, "null_rows", "have a null in a required column"),
+            )
+        )
+    if schema.keys:
+        keys = ", ".join(schema.keys)
+        audits.append(
+            Audit(
+                name="unique_key",
+                description=f"There is one row per {keys}.",
+                measures={"distinct_keys": f"count(distinct {keys})"},
+                judge=lambda e: _duplicate_message(e, keys),
+            )
+        )
+    return audits
+
+
+def rule(name: str, description: str, broken: str, *, blocking: bool = True) -> Audit:
+    """An audit of single rows: `broken` is an SQL condition that no row may meet."""
+    column = f"{name}_broken"
+    return Audit(
+        name=name,
+        description=description,
+        measures={column: f"count_if({broken})"},
+        judge=lambda e: _count_message(e, column, f"break the rule: {description}"),
+        blocking=blocking,
+    )
+
+
+def _count_message(evidence: Evidence, name: str, what: str) -> str | None:
+    count = evidence.measures.get(name) or 0
+    return f"{count:,} of {evidence.measures['rows']:,} rows {what}" if count else None
+
+
+def _duplicate_message(evidence: Evidence, keys: str) -> str | None:
+    rows, distinct = evidence.measures["rows"], evidence.measures.get("distinct_keys") or 0
+    return f"{rows - distinct:,} of {rows:,} rows repeat a {keys}" if distinct != rows else None

@@ -1,0 +1,48 @@
+"""Asset checks that report what the audits found when the version was written; they compute nothing themselves."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+
+from ecommerce_assets.storage.audits import Audit
+from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.manifest import AuditResult
+
+SHOWN_FAILURES = 20
+
+
+def audit_checks(asset: str, audits: Sequence[Audit], data_dir: str) -> dg.AssetChecksDefinition:
+    """One op that reports every audit of an asset as an asset check.
+
+    A blocking audit that failed held the version (or the day) back before anyone could read it; the failed check tells
+    why and keeps what depends on the asset from running on.
+    """
+    specs = [dg.AssetCheckSpec(a.name, asset=asset, description=a.description, blocking=a.blocking) for a in audits]
+
+    @dg.multi_asset_check(specs=specs, name=f"{asset}_checks")
+    def report(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        manifest = Lake(data_dir, warn=context.log.warning).attempt(asset, context.run.run_id)
+        for audit in audits:
+            found = [a for a in manifest.audits if a.name == audit.name] if manifest else []
+            yield _result(asset, audit, found, manifest.version if manifest else None)
+
+    return report
+
+
+def _result(asset: str, audit: Audit, found: Sequence[AuditResult], version: str | None) -> dg.AssetCheckResult:
+    failed = [a for a in found if not a.passed]
+    about: dict[str, Any] = {"version": version or "none"}
+    if found and found[0].partition:
+        about["days"] = len(found)
+    if failed:
+        lines = [f"{a.partition}: {a.message}" if a.partition else a.message for a in failed[:SHOWN_FAILURES]]
+        about["failed"] = dg.MetadataValue.md("\n".join(f"- {line}" for line in lines))
+    return dg.AssetCheckResult(
+        passed=bool(found) and not failed,
+        check_name=audit.name,
+        asset_key=asset,
+        severity=dg.AssetCheckSeverity.ERROR if audit.blocking else dg.AssetCheckSeverity.WARN,
+        description=None if found else "Nothing has been written yet.",
+        metadata=about,
+    )

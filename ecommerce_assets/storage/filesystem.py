@@ -1,0 +1,108 @@
+"""Files and folders by URI, on whatever file system fsspec knows; Spark reads and writes the same URIs itself.
+
+Nothing here knows what a version or a manifest is.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+
+HADOOP_TO_FSSPEC = {"s3a://": "s3://", "s3n://": "s3://", "wasbs://": "abfs://", "abfss://": "abfs://"}
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """One file below a folder: its path relative to that folder, and its size."""
+
+    path: str
+    bytes: int
+
+
+class Folder:
+    """A folder, existing or not. `uri` is what Spark is given; all else goes through fsspec."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri.rstrip("/")
+        self.fs, self.path = fsspec.core.url_to_fs(_fsspec_uri(self.uri))
+
+    def __repr__(self) -> str:
+        return f"Folder({self.uri!r})"
+
+    def __truediv__(self, name: str) -> Folder:
+        return Folder(f"{self.uri}/{name}")
+
+    def exists(self) -> bool:
+        return bool(self.fs.exists(self.path))
+
+    def folders(self) -> list[str]:
+        """Names of the folders directly inside, sorted; none where this one does not exist."""
+        return sorted(_name(entry["name"]) for entry in self._entries() if entry["type"] == "directory")
+
+    def file_names(self) -> list[str]:
+        """Names of the files directly inside, sorted; none where this one does not exist."""
+        return sorted(_name(entry["name"]) for entry in self._entries() if entry["type"] == "file")
+
+    def _entries(self) -> list[dict[str, Any]]:
+        try:
+            return list(self.fs.ls(self.path, detail=True, refresh=True))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def data_files(self) -> list[FileInfo]:
+        """All files below, sorted by path, without those whose name (or a folder's on the way) starts with `_` or `.`.
+
+        Spark and Hive take such names for something other than data, and so do we.
+        """
+        self.fs.invalidate_cache(self.path)
+        found = self.fs.find(self.path, detail=True)
+        files = [FileInfo(name[len(self.path) :].lstrip("/"), int(info["size"])) for name, info in found.items()]
+        return sorted((f for f in files if not _hidden(f.path)), key=lambda f: f.path)
+
+    def read_bytes(self, name: str) -> bytes:
+        return bytes(self.fs.cat_file(f"{self.path}/{name}"))
+
+    def open(self, name: str, mode: str = "rb") -> Any:
+        return self.fs.open(f"{self.path}/{name}", mode)
+
+    def write_whole(self, name: str, content: bytes) -> None:
+        """Write a small file that is there whole or not at all.
+
+        Object stores show an object only when it is complete, so it is put in place directly; on a local disk a
+        half-written file can be seen, so it is written beside and renamed, which there is atomic.
+        """
+        target = f"{self.path}/{name}"
+        self.fs.makedirs(self.path, exist_ok=True)
+        if "file" in _protocols(self.fs):
+            beside = f"{self.path}/.{name}.{uuid.uuid4().hex}"
+            self.fs.pipe_file(beside, content)
+            self.fs.mv(beside, target)
+        else:
+            self.fs.pipe_file(target, content)
+
+    def remove(self) -> None:
+        """Remove the folder and all below it; nothing happens where it does not exist."""
+        if self.exists():
+            self.fs.rm(self.path, recursive=True)
+
+
+def _fsspec_uri(uri: str) -> str:
+    for hadoop, ours in HADOOP_TO_FSSPEC.items():
+        if uri.startswith(hadoop):
+            return ours + uri.removeprefix(hadoop)
+    return uri
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+def _name(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def _hidden(path: str) -> bool:
+    return any(part.startswith(("_", ".")) for part in path.split("/"))

@@ -1,0 +1,198 @@
+"""The lake: versions of assets below `<data dir>/lake/<asset>/<version>/`, and which of them readers see.
+
+A version becomes visible by one small file written last. What is inside the data files is the IO managers' business.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+
+from pydantic import ValidationError
+
+from ecommerce_assets.storage.filesystem import Folder
+from ecommerce_assets.storage.manifest import COMMITTED, REJECTED, Manifest
+
+CLOCK_SKEW = timedelta(minutes=5)
+"""How far ahead of this machine's clock a commit may lie before it is taken for a wrong clock and ignored."""
+
+
+class VersionNotFoundError(LookupError):
+    """There is no committed version to read; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Day:
+    """One daily partition as readers see it: the version that serves it."""
+
+    day: str
+    manifest: Manifest
+
+
+class Lake:
+    """All versions of all assets of one data dir.
+
+    Parameters
+    ----------
+    data_dir
+        Folder or bucket, as a URI or a path.
+    warn
+        Called with one sentence for each version that is skipped.
+    """
+
+    def __init__(self, data_dir: str, warn: Callable[[str], object] | None = None) -> None:
+        self.root = Folder(data_dir) / "lake"
+        self._warn = warn or logging.getLogger(__name__).warning
+
+    @cached_property
+    def _parsed(self) -> dict[str, Manifest]:
+        # A committed manifest never changes, so what was parsed once needs no second look.
+        return {}
+
+    @staticmethod
+    def new_version() -> str:
+        """A name that sorts by time and is unique: `YYYYMMDD_HHMMSS_` and 8 hex digits."""
+        return f"{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(4)}"
+
+    def folder(self, asset: str, version: str) -> Folder:
+        return self.root / asset / version
+
+    def publish(self, manifest: Manifest) -> None:
+        """Write the one file that makes the version visible, or, where its audits failed, the one that says why not."""
+        name = COMMITTED if manifest.publishable else REJECTED
+        self.folder(manifest.asset, manifest.version).write_whole(name, manifest.to_json())
+
+    def committed(self, asset: str) -> list[Manifest]:
+        """Committed versions, oldest first; damaged ones and those from the future are left out with a warning."""
+        found = [m for v in (self.root / asset).folders() if (m := self._read(asset, v, COMMITTED)) is not None]
+        latest_sane = datetime.now(UTC) + CLOCK_SKEW
+        for manifest in found:
+            if manifest.committed_at > latest_sane:
+                self._warn(
+                    f"{asset} {manifest.version} was committed in the future ({manifest.committed_at}): ignored."
+                )
+        sane = (m for m in found if m.committed_at <= latest_sane)
+        return sorted(sane, key=lambda m: (m.committed_at, m.run_id))
+
+    def rejected(self, asset: str) -> list[Manifest]:
+        """Versions that a blocking audit held back, oldest first."""
+        found = [m for v in (self.root / asset).folders() if (m := self._read(asset, v, REJECTED)) is not None]
+        return sorted(found, key=lambda m: (m.committed_at, m.run_id))
+
+    def version(self, asset: str, version: str) -> Manifest:
+        """The manifest of exactly this version; VersionNotFoundError where it is gone, damaged or uncommitted."""
+        manifest = self._read(asset, version, COMMITTED)
+        if manifest is None or not self._whole(manifest):
+            raise VersionNotFoundError(f"{asset} {version} is not in {self.root.uri}: materialise {asset} again.")
+        return manifest
+
+    def latest(self, asset: str, run_id: str | None = None) -> Manifest:
+        """The version that serves readers: this run's own where it wrote one, else the last committed whole one.
+
+        Raises VersionNotFoundError where there is none, naming the audit where one held a version back.
+        """
+        for manifest in self._newest_first(asset, run_id):
+            if self._whole(manifest):
+                return manifest
+        raise VersionNotFoundError(self._nothing_to_read(asset))
+
+    def latest_or_none(self, asset: str) -> Manifest | None:
+        try:
+            return self.latest(asset)
+        except VersionNotFoundError:
+            return None
+
+    def days(self, asset: str, run_id: str | None = None, lookback_days: int | None = None) -> list[Day]:
+        """The committed daily partitions, by day, each from the version that serves it.
+
+        `lookback_days` keeps the days that lie less than that many days before the newest one.
+        Raises VersionNotFoundError where no day is committed.
+        """
+        serving: dict[str, Day] = {}
+        whole: dict[str, bool] = {}
+        for manifest in self._newest_first(asset, run_id):
+            for day in manifest.published_days:
+                if day in serving:
+                    continue
+                if whole.setdefault(manifest.version, self._whole(manifest)):
+                    serving[day] = Day(day, manifest)
+        if not serving:
+            raise VersionNotFoundError(self._nothing_to_read(asset))
+        days = sorted(serving)
+        if lookback_days is not None:
+            first = datetime.fromisoformat(days[-1]) - timedelta(days=lookback_days - 1)
+            days = [day for day in days if day >= f"{first:%Y-%m-%d}"]
+        return [serving[day] for day in days]
+
+    def attempt(self, asset: str, run_id: str) -> Manifest | None:
+        """What this run last wrote of the asset, published or held back; else what was written last at all."""
+        attempts = sorted(self.committed(asset) + self.rejected(asset), key=lambda m: (m.committed_at, m.run_id))
+        own = [m for m in attempts if m.run_id == run_id]
+        found = own or attempts
+        return found[-1] if found else None
+
+    def ancestor(self, manifest: Manifest, asset: str) -> Manifest:
+        """The version of `asset` that `manifest` was made from, directly or through its inputs.
+
+        This is how an index is found for a model: never "the latest", which may number other products.
+        Raises VersionNotFoundError where the trail ends before it.
+        """
+        waiting, seen = [manifest], set()
+        while waiting:
+            current = waiting.pop(0)
+            version = current.input_version(asset)
+            if version is not None:
+                return self.version(asset, version)
+            for step in current.inputs:
+                if step.version and (step.asset, step.version) not in seen:
+                    seen.add((step.asset, step.version))
+                    parent = self._read(step.asset, step.version, COMMITTED)
+                    waiting.extend([parent] if parent else [])
+        raise VersionNotFoundError(
+            f"{manifest.asset} {manifest.version} names no version of {asset} that is still there: "
+            f"materialise {manifest.asset} again."
+        )
+
+    def _newest_first(self, asset: str, run_id: str | None) -> list[Manifest]:
+        newest = self.committed(asset)[::-1]
+        return sorted(newest, key=lambda m: m.run_id != run_id)  # stable: this run's own first, then by commit
+
+    def _read(self, asset: str, version: str, name: str) -> Manifest | None:
+        key = f"{asset}/{version}/{name}"
+        if key in self._parsed:
+            return self._parsed[key]
+        folder = self.folder(asset, version)
+        try:
+            manifest = Manifest.from_json(folder.read_bytes(name))
+        except FileNotFoundError:
+            return None  # still being written, or left by a writer that died: not a version
+        except (ValidationError, UnicodeDecodeError) as error:
+            first_line = str(error).splitlines()[0]
+            self._warn(f"{asset} {version} has a damaged manifest ({first_line}): the version before it serves.")
+            return None
+        self._parsed[key] = manifest
+        return manifest
+
+    def _whole(self, manifest: Manifest) -> bool:
+        there = {f.path: f.bytes for f in self.folder(manifest.asset, manifest.version).data_files()}
+        damaged = [f.path for f in manifest.files if there.get(f.path) != f.bytes]
+        if damaged:
+            self._warn(
+                f"{manifest.asset} {manifest.version} is damaged ({len(damaged)} of {len(manifest.files)} files "
+                f"missing or of another size, first {damaged[0]}): the version before it serves."
+            )
+        return not damaged
+
+    def _nothing_to_read(self, asset: str) -> str:
+        held_back = self.rejected(asset)
+        if held_back:
+            failed = held_back[-1].failed_blocking
+            return (
+                f"There is no published version of {asset} in {self.root.uri}; the last one was held back by "
+                f"{'; '.join(f'{a.name} ({a.message})' for a in failed)}."
+            )
+        return f"There is no version of {asset} in {self.root.uri}: materialise {asset} first."

@@ -1,0 +1,107 @@
+"""Dagster metadata of a materialisation, made in one place from the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+from pyspark.sql import DataFrame
+
+from ecommerce_assets.storage.filesystem import Folder
+from ecommerce_assets.storage.manifest import Manifest
+from ecommerce_assets.storage.tables import TableSchema
+
+PREVIEW_ROWS = 10
+NO_RAW_DATA = "no raw data"
+
+
+def column_schema(schema: TableSchema, columns: Mapping[str, str]) -> dg.TableSchema:
+    """The table's columns with types as stored, descriptions and constraints, as Dagster shows them."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name=column.name,
+                type=columns.get(column.name, column.type),
+                description=column.description,
+                constraints=dg.TableColumnConstraints(
+                    nullable=column.nullable and not column.key, unique=column.key and len(schema.keys) == 1
+                ),
+            )
+            for column in schema.columns
+        ]
+    )
+
+
+def preview(frame: DataFrame) -> str:
+    """The first rows as a Markdown table."""
+    rows: Any = frame.limit(PREVIEW_ROWS).toPandas()
+    return str(rows.to_markdown(index=False))
+
+
+def report(
+    context: dg.OutputContext, folder: Folder, manifest: Manifest, schema: TableSchema | None, shown: str | None
+) -> None:
+    """Attach the metadata of a written version to its materialisation event, or to each day's event."""
+    common: dict[str, Any] = {
+        "version": manifest.version,
+        "dagster/uri": dg.MetadataValue.path(folder.uri),
+        "inputs": dg.MetadataValue.md(_inputs_table(manifest)),
+        "bytes": manifest.bytes,
+        "seconds": manifest.seconds,
+    }
+    if not manifest.publishable:
+        common = {"held back by": "; ".join(f"{a.name}: {a.message}" for a in manifest.failed_blocking)} | common
+    if manifest.parameters:
+        common["parameters"] = dg.MetadataValue.json(manifest.parameters)
+    common |= {name: _shown(value) for name, value in manifest.facts.items() if name != "measures"}
+    if schema is not None and manifest.columns is not None:
+        common["dagster/column_schema"] = column_schema(schema, manifest.columns)
+    if not manifest.partitions and not context.has_asset_partitions:
+        if manifest.rows is not None:
+            common["dagster/row_count"] = manifest.rows
+        if shown:
+            common["preview"] = dg.MetadataValue.md(shown)
+        context.add_output_metadata(common)
+        return
+    newest = max(manifest.partitions)
+    for day in context.asset_partition_keys:
+        covered = day in manifest.partitions
+        own: dict[str, Any] = {**common, **_day_metadata(manifest, day)} if covered else {"rows": NO_RAW_DATA}
+        if day == newest and shown:
+            own["preview"] = dg.MetadataValue.md(shown)
+        context.step_context.add_asset_metadata(own, asset_key=context.asset_key, partition_key=day)
+
+
+def summary(manifest: Manifest) -> str:
+    """One line for the log."""
+    rows = "" if manifest.rows is None else f"{manifest.rows:,} rows, "
+    days = f"{len(manifest.partitions):,} days, " if manifest.partitions else ""
+    state = "published" if manifest.publishable else "HELD BACK"
+    withheld = sorted(set(manifest.partitions) - set(manifest.published_days)) if manifest.publishable else []
+    but = f" without {', '.join(withheld)}, held back" if withheld else ""
+    return f"{manifest.asset}: {days}{rows}{manifest.seconds:.1f} s, {state}{but} as {manifest.version}"
+
+
+def _day_metadata(manifest: Manifest, day: str) -> dict[str, Any]:
+    partition = manifest.partitions[day]
+    failed = [a for a in manifest.failed_blocking if a.partition == day]
+    held_back = {"held back by": "; ".join(f"{a.name}: {a.message}" for a in failed)} if failed else {}
+    facts = {name: _shown(value) for name, value in partition.facts.items() if name != "rows"}
+    return {**held_back, "dagster/partition_row_count": partition.rows, "bytes": partition.bytes, **facts}
+
+
+def _inputs_table(manifest: Manifest) -> str:
+    lines = ["| input | version | days |", "|---|---|---|"]
+    for entry in manifest.inputs:
+        days = (
+            f"{min(entry.partitions)} … {max(entry.partitions)} ({len(entry.partitions)})" if entry.partitions else ""
+        )
+        lines.append(f"| {entry.asset} | {entry.version or f'{len(entry.files)} files'} | {days} |")
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, Mapping | list | tuple):
+        return dg.MetadataValue.json(value)
+    return dg.MetadataValue.null() if value is None else value

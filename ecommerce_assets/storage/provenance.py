@@ -1,0 +1,54 @@
+"""What each running step has read so far, so that what it writes can name its inputs exactly."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from ecommerce_assets.storage.lake import Day
+from ecommerce_assets.storage.manifest import Input, Manifest
+
+
+@dataclass
+class StepReads:
+    """The inputs of one step of one run, and when the first of them was asked for."""
+
+    started: float = field(default_factory=time.monotonic)
+    inputs: list[Input] = field(default_factory=list)
+    manifests: dict[str, list[Manifest]] = field(default_factory=dict)
+    days: dict[str, dict[str, Manifest]] = field(default_factory=dict)
+
+    def add_version(self, manifest: Manifest) -> None:
+        """A whole version was read."""
+        self.manifests[manifest.asset] = [manifest]
+        self.inputs.append(Input(asset=manifest.asset, version=manifest.version, fingerprint=manifest.fingerprint))
+
+    def add_days(self, days: list[Day]) -> None:
+        """Daily partitions were read, each from the version that serves it."""
+        by_version: dict[str, list[Day]] = {}
+        for day in days:
+            by_version.setdefault(day.manifest.version, []).append(day)
+        asset = days[0].manifest.asset
+        self.manifests[asset] = [served[0].manifest for served in by_version.values()]
+        self.days[asset] = {day.day: day.manifest for day in days}
+        self.inputs.extend(
+            Input(
+                asset=asset,
+                version=version,
+                partitions=tuple(day.day for day in served),
+                fingerprint=served[0].manifest.fingerprint,
+            )
+            for version, served in by_version.items()
+        )
+
+    def add_external(self, inputs: list[Input]) -> None:
+        """Files from outside were read."""
+        self.inputs.extend(inputs)
+
+
+_STEPS: dict[tuple[str, str], StepReads] = {}
+
+
+def step_reads(run_id: str, step_key: str) -> StepReads:
+    """The record of a step; begun where there is none. All IO managers of a process share it."""
+    return _STEPS.setdefault((run_id, step_key), StepReads())

@@ -1,0 +1,71 @@
+"""What a stored table looks like: its columns, their Spark types, what they mean, which are keys.
+
+Written once per table and used for the frame that is written, the documentation in the UI and the audits.
+No reading or writing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. `type` is a Spark SQL type name such as `bigint`; `id` stands for the type of the shop's ids."""
+
+    name: str
+    type: str
+    description: str
+    nullable: bool = True
+    key: bool = False
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """The columns of one table, in the order in which they are stored."""
+
+    columns: tuple[Column, ...]
+
+    @classmethod
+    def of(cls, *columns: Column) -> TableSchema:
+        return cls(tuple(columns))
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    @property
+    def keys(self) -> list[str]:
+        """Columns that together name one row; empty where the table has no key."""
+        return [column.name for column in self.columns if column.key]
+
+    @property
+    def required(self) -> list[str]:
+        """Columns that are never null."""
+        return [column.name for column in self.columns if column.key or not column.nullable]
+
+    def with_id_type(self, id_type: str) -> TableSchema:
+        """The same table with `id` columns of the given Spark type (`bigint` or `string`)."""
+        return TableSchema(
+            tuple(
+                Column(c.name, id_type if c.type == "id" else c.type, c.description, c.nullable, c.key)
+                for c in self.columns
+            )
+        )
+
+    def conform(self, frame: DataFrame, extra: Sequence[str] = ()) -> DataFrame:
+        """The frame with exactly these columns (then `extra`), in this order; `id` columns keep their type.
+
+        Raises ValueError naming the columns that the frame lacks: a table is never stored with a hole in it.
+        """
+        missing = [name for name in self.names if name not in frame.columns]
+        if missing:
+            raise ValueError(f"the frame lacks the columns {', '.join(missing)}; it has {', '.join(frame.columns)}")
+        selected = [frame[c.name] if c.type == "id" else frame[c.name].cast(c.type) for c in self.columns]
+        named = [column.alias(c.name) for column, c in zip(selected, self.columns, strict=True)]
+        return frame.select(*named, *[frame[name] for name in extra])
