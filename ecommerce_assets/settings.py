@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "ECOMMERCE_"
 SAMPLE_DATA_DIR = str(Path(__file__).resolve().parents[1] / "data")
+FIRST_DAY = dt.date(2019, 10, 1)
 SAMPLE_LAST_DAY = dt.date(2019, 12, 29)
 
 
@@ -28,7 +29,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
     data_dir: str = Field(SAMPLE_DATA_DIR, description="Folder or bucket that holds raw/, lake/ and the rest.")
-    first_day: dt.date = Field(dt.date(2019, 10, 1), description="First daily partition, YYYY-MM-DD.")
+    first_day: dt.date = Field(FIRST_DAY, description="First daily partition, YYYY-MM-DD.")
     last_day: dt.date | None = Field(
         None, description="Last daily partition, YYYY-MM-DD; unset: up to yesterday (the sample: its own last day)."
     )
@@ -36,7 +37,6 @@ class Settings(BaseSettings):
         None, ge=1, description="Features and models read this many days, counted back from the newest; unset: all."
     )
     id_type: Literal["bigint", "string"] = Field("bigint", description="Type of product_id and user_id.")
-    keep_versions: int = Field(3, ge=1, description="Superseded versions of an asset that are kept.")
     spark_master: str = Field("local[*]", description="Spark master URL.")
     driver_memory: str = Field("8g", pattern=r"^\d+[kmgt]$", description="Memory of Spark's driver, such as 8g.")
     executor_memory: str = Field("8g", pattern=r"^\d+[kmgt]$", description="Memory of a Spark executor, such as 8g.")

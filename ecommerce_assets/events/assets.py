@@ -62,7 +62,7 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
             facts = {day: {"raw_rows": raw_events.rows(day), **counts.get(day, {})} for day in raw_events.days}
             parameters = {"id_type": settings.id_type}
             for name, table in (("rejected_events", rejected_events), ("cleaned_events", accepted_events)):
-                if name in context.selected_output_names:
+                if name in context.op_execution_context.selected_output_names:
                     artifact = Artifact(table(classified), parameters, days=raw_events.days, day_facts=facts)
                     yield dg.Output(artifact, output_name=name)
         finally:

@@ -114,14 +114,15 @@ def _clean(frame: DataFrame, id_type: str) -> DataFrame:
     }
     # Names with a prefix of their own, so that the rules can look at the raw and the clean value of a column at once.
     both = frame.select("*", *[column.alias(f"clean_{name}") for name, column in clean.items()])
-    reason = _reject_reason()
+    judged = both.withColumn("reject_reason", _reject_reason())
+    rejected = F.col("reject_reason").isNotNull()
     original = F.struct(*[F.col(name).cast("string").alias(name) for name in EVENTS.names])
-    return both.select(
+    return judged.select(
         PARTITION_COLUMN,
         *[F.col(f"clean_{name}").alias(name) for name in EVENTS.names],
-        reason.alias("reject_reason"),
-        F.when(reason.isNotNull(), original).alias("original"),
-        F.when(reason.isNotNull(), F.col("source_file")).alias("source_file"),
+        "reject_reason",
+        F.when(rejected, original).alias("original"),
+        F.when(rejected, F.col("source_file")).alias("source_file"),
     )
 
 

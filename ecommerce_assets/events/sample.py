@@ -60,7 +60,7 @@ CATEGORY_PRICES = np.array([price for names in DEPARTMENTS.values() for price in
 CATEGORY_DEPARTMENT = np.repeat(np.arange(len(DEPARTMENTS)), [len(names) for names in DEPARTMENTS.values()])
 # A style is a taste that a visitor keeps in every category; the first half of a brand tells its style.
 STYLES = ("plain", "bright", "quiet", "grand")
-STYLE_PRICE = np.array([0.7, 0.95, 1.1, 1.4])
+STYLE_PRICE = np.array([0.8, 0.95, 1.05, 1.3])
 STYLE_SHARE = np.array([0.34, 0.28, 0.22, 0.16])
 BRAND_WORDS = ("heron", "otter", "maple", "pebble", "lantern", "meadow", "harbor", "thimble")
 HOURS = np.array([2, 3, 5, 8, 11, 12, 13, 13, 13, 12, 12, 12, 12, 13, 15, 17, 17, 15, 12, 8, 5, 4, 3, 2])
@@ -88,9 +88,11 @@ PERSONAS = (
     Persona(0.11, (1.0, 5.0), 1.0, 10.0, 3.7, 0.030, 0.040, 0.7),  # a regular
     Persona(0.05, (1.0, 9.0), 1.0, 25.0, 4.6, 0.065, 0.050, 0.7),  # an enthusiast
 )
-TRUE_TO_STYLE = 0.65
-BACK_TO_SHORTLIST = 0.08
-CART_BEFORE_PURCHASE = 0.2
+SPREAD = 5.0
+TRUE_TO_STYLE = 0.7
+BACK_TO_SHORTLIST = 0.1
+CART_USERS, THEIR_CARTS, OTHER_CARTS = 0.3, 0.9, 0.04  # before a purchase; most people never use the cart
+CART_BEFORE_PURCHASE = CART_USERS * THEIR_CARTS + (1 - CART_USERS) * OTHER_CARTS
 REMOVED_OF_ABANDONED = 0.45
 PURCHASE_BEFORE_VIEW = 0.08
 BOT_USER, BOT_SHARE, BOT_DAYS, BOT_PRODUCTS = 599_999_999, 0.042, 12, 48
@@ -163,11 +165,12 @@ class Visits:
 
 
 def zipf(n: int, exponent: float) -> Array:
-    weights: Array = 1 / np.arange(1, n + 1) ** exponent
-    return weights / weights.sum()
+    weights = 1 / np.arange(1, n + 1) ** exponent
+    share: Array = weights / weights.sum()
+    return share
 
 
-CATEGORY_SHARE = zipf(len(CATEGORY_CODES), 0.6)
+CATEGORY_SHARE = zipf(len(CATEGORY_CODES), 0.5)
 
 
 def draw_range(rng: np.random.Generator, reach: Array, low: Array, high: Array) -> Array:
@@ -228,7 +231,9 @@ def make_favourites(rng: np.random.Generator, n: int) -> Array:
 
 def make_visitors(rng: np.random.Generator, n: int, days: int, catalogue: Catalogue) -> Visitors:
     """Visitors with a persona, a stay, favourite categories, and one style that they keep."""
-    persona = rng.choice(len(PERSONAS), n, p=[p.share for p in PERSONAS])
+    # quotas and not draws: the few who come often make half of the events
+    quota = np.cumsum([p.share for p in PERSONAS])[:-1]
+    persona = rng.permutation(np.searchsorted(quota, (np.arange(n) + 0.5) / n))
     arrival, stays = np.array([p.arrival for p in PERSONAS])[persona], np.array([p.stays for p in PERSONAS])[persona]
     first_day = (rng.beta(arrival[:, 0], arrival[:, 1]) * days).astype(int).clip(0, days - 1)
     last_day = first_day + (stays * (days - 1 - first_day)).astype(int)
@@ -243,7 +248,7 @@ def make_visitors(rng: np.random.Generator, n: int, days: int, catalogue: Catalo
 def make_visits(rng: np.random.Generator, who: Visitors, first_day: date, days: int) -> Visits:
     """Visits by weekday, with a mild sale in mid-November, and by hour; most of them to a favourite category."""
     mean = np.array([mean_visits(p, days) for p in PERSONAS])[who.persona]
-    user = np.repeat(np.arange(len(mean)), 1 + rng.poisson((mean - 1) * rng.gamma(5.0, 0.2, len(mean))))
+    user = np.repeat(np.arange(len(mean)), 1 + rng.poisson((mean - 1) * rng.gamma(SPREAD, 1 / SPREAD, len(mean))))
     n = len(user)
     dates = [first_day + timedelta(days=i) for i in range(days)]
     weekend = np.array([1.2 if d.weekday() >= 5 else 1.0 for d in dates])
@@ -270,7 +275,8 @@ def make_shopping(rng: np.random.Generator, who: Visitors, visits: Visits, catal
     seen_at = visits.start[visit] + elapsed - np.repeat(elapsed[np.cumsum(views) - views], views)
 
     bought = rng.random(n) < who.trait("buys")[user]
-    kept = bought & (rng.random(n) < CART_BEFORE_PURCHASE)
+    cart_habit = np.where(rng.random(len(who.persona)) < CART_USERS, THEIR_CARTS, OTHER_CARTS)
+    kept = bought & (rng.random(n) < cart_habit[user])
     abandoned = ~bought & (rng.random(n) < who.trait("abandons")[user])
     removed = abandoned & (rng.random(n) < REMOVED_OF_ABANDONED)
     early = bought & (rng.random(n) < PURCHASE_BEFORE_VIEW)  # real logs have it: another device, a late view

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 _BILLION = 1_000_000_000
+_BILLIONTH = Decimal("0.000000001")
 
 
 def utc(microseconds: int) -> datetime:
@@ -38,7 +40,9 @@ def exact_sum(amount: Column) -> Column:
     """
     whole = F.floor(amount)
     billionths = F.round((amount - whole) * _BILLION).cast("bigint")
-    return F.coalesce(F.sum(whole) + F.sum(billionths) / F.lit(_BILLION), F.lit(0.0))
+    # Put together as decimals: as doubles the two parts would be rounded twice, and 1.14 become 1.1400000000000001.
+    total = F.sum(whole).cast("decimal(19,0)") + F.sum(billionths).cast("decimal(19,0)") * F.lit(_BILLIONTH)
+    return F.coalesce(total.cast("double"), F.lit(0.0))
 
 
 def ratio(part: Column, whole: Column) -> Column:

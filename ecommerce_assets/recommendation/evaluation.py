@@ -6,7 +6,6 @@ themselves stand in metrics.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -162,7 +161,7 @@ def holdout(
     """Ranking metrics on the last fifth of the events, for all users who then did something that can be recommended."""
     cutoff = holdout_cutoff(events)
     if cutoff is None:
-        return [], {"holdout": "none: all events lie in one second"}
+        return [], {"holdout": f"none: the last second alone holds more than {HOLDOUT_SHARE:.0%} of the events"}
     train = events.where(F.col("event_time") < timestamp(cutoff))
     future = events.where(F.col("event_time") >= timestamp(cutoff))
     relevant = relevant_products(train, future, exclude).persist()
@@ -184,7 +183,12 @@ def holdout(
     # Popularity alone knows no segments.
     unsegmented = described.select("user_id", F.lit(None).cast("string").alias("segment"))
     popular = recommend(unsegmented, *inputs[1:], None, exclude, k).persist()
-    lists = {"als": published.where(F.col("source") == ALS_SOURCE), "published": published, "popularity": popular}
+    lists = (
+        published.where(F.col("source") == ALS_SOURCE)
+        .withColumn("system", F.lit("als"))
+        .unionByName(published.withColumn("system", F.lit("published")))
+        .unionByName(popular.withColumn("system", F.lit("popularity")))
+    )
     rows = _ranking_rows(lists, relevant, described, k)
     rows += _catalogue_rows(lists, product_index, pairs, facts["holdout_users"], k)
     facts["metrics"] = _overall(rows)
@@ -197,29 +201,22 @@ def holdout(
     return rows, facts
 
 
-def _ranking_rows(
-    lists: Mapping[str, DataFrame], relevant: DataFrame, described: DataFrame, k: int
-) -> list[tuple[Any, ...]]:
+def _ranking_rows(lists: DataFrame, relevant: DataFrame, described: DataFrame, k: int) -> list[tuple[Any, ...]]:
     events = F.coalesce("total_events", F.lit(0))
     activity = F.when(events == 0, "events: none").when(events < FEW, "events: few").when(events < SOME, "events: some")
-    per_user = described.select(
+    slices = described.select(
         "user_id",
         F.lit("all").alias("all"),
         activity.otherwise("events: many").alias("activity"),
         F.concat(F.lit("segment: "), F.coalesce("segment", F.lit("none"))).alias("segment"),
     )
-    for system, frame in lists.items():
-        own = ranking_metrics(frame, relevant, k)
-        per_user = per_user.join(
-            own.select("user_id", *[F.col(m).alias(f"{system}_{m}") for m in RANKING_METRICS]), "user_id"
-        )
-    per_user = per_user.persist()
-    values = [f"{system}_{metric}" for system in lists for metric in RANKING_METRICS]
+    found = ranking_metrics(lists, relevant, k)
+    wide = found.groupBy("user_id").pivot("system", list(SYSTEMS)).agg(*[F.first(m).alias(m) for m in RANKING_METRICS])
+    values = [f"{system}_{metric}" for system in SYSTEMS for metric in RANKING_METRICS]
+    per_user = slices.join(wide, "user_id", "left").fillna(0.0, values)
     rows = []
-    for slice_column in ("all", "activity", "segment"):
-        for name, sums in sorted(bootstrap_sums(per_user, slice_column, values).items()):
-            rows += _slice_rows(name, sums, values, k)
-    per_user.unpersist()
+    for name, sums in sorted(bootstrap_sums(per_user, ("all", "activity", "segment"), values).items()):
+        rows += _slice_rows(name, sums, values, k)
     return rows
 
 
@@ -245,23 +242,25 @@ def _overall(rows: list[tuple[Any, ...]]) -> dict[str, dict[str, list[float | No
 
 
 def _catalogue_rows(
-    lists: Mapping[str, DataFrame], product_index: DataFrame, pairs: DataFrame, users: int, k: int
+    lists: DataFrame, product_index: DataFrame, pairs: DataFrame, users: int, k: int
 ) -> list[tuple[Any, ...]]:
     """Catalogue coverage (share of products shown to anyone), novelty of what is shown, share of users served."""
-    products, novelty = product_index.count(), novelty_per_product(pairs)
-    rows = []
-    for system, frame in lists.items():
-        found = (
-            frame.join(novelty, "product_id", "left")
-            .agg(
-                F.count_distinct("product_id").alias("shown"),
-                F.count_distinct("user_id").alias("served"),
-                F.avg("novelty").alias("novelty"),
-            )
-            .collect()[0]
+    products = product_index.count()
+    shown = (
+        lists.join(novelty_per_product(pairs), "product_id", "left")
+        .groupBy("system")
+        .agg(
+            F.count_distinct("product_id").alias("shown"),
+            F.count_distinct("user_id").alias("served"),
+            F.avg("novelty").alias("novelty"),
         )
-        rows.append(("coverage", k, system, "all", found["shown"] / products, None, None, users))
-        rows.append(("served", k, system, "all", found["served"] / users, None, None, users))
-        if found["novelty"] is not None:
+    )
+    by_system = {row["system"]: row for row in shown.collect()}
+    rows: list[tuple[Any, ...]] = []
+    for system in SYSTEMS:
+        found = by_system.get(system)
+        rows.append(("coverage", k, system, "all", found["shown"] / products if found else 0.0, None, None, users))
+        rows.append(("served", k, system, "all", found["served"] / users if found else 0.0, None, None, users))
+        if found and found["novelty"] is not None:
             rows.append(("novelty", k, system, "all", found["novelty"], None, None, found["served"]))
     return rows

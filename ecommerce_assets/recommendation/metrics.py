@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +14,11 @@ from pyspark.sql import functions as F
 RANKING_METRICS = ("precision", "recall", "ndcg", "map", "hit_rate")
 BOOTSTRAP_ROUNDS = 1000
 CONFIDENCE = 0.95
-_BUCKETS = 64
+_BUCKETS = 16
 
 
 def ranking_metrics(lists: DataFrame, relevant: DataFrame, k: int) -> DataFrame:
-    """The metrics at k of every user with something relevant; a user without a list counts zero.
+    """The metrics at k of every list of every user with something relevant.
 
     With r the number of relevant products and hits those of the list's first k that are relevant:
 
@@ -31,7 +32,7 @@ def ranking_metrics(lists: DataFrame, relevant: DataFrame, k: int) -> DataFrame:
     Parameters
     ----------
     lists
-        `user_id`, `rank` (from 1), `product_id`.
+        `user_id`, `system`, `rank` (from 1), `product_id`.
     relevant
         `user_id`, `product_id`, distinct.
     k
@@ -40,13 +41,14 @@ def ranking_metrics(lists: DataFrame, relevant: DataFrame, k: int) -> DataFrame:
     Returns
     -------
     DataFrame
-        `user_id`, then one double per metric.
+        `user_id`, `system`, then one double per metric. A user without a hit, or without a list, has no row: all its
+        metrics are zero.
     """
     hits = lists.where(F.col("rank") <= k).join(relevant, ["user_id", "product_id"])
-    so_far = F.row_number().over(Window.partitionBy("user_id").orderBy("rank"))
+    so_far = F.row_number().over(Window.partitionBy("user_id", "system").orderBy("rank"))
     scored = (
         hits.withColumn("hits_so_far", so_far)
-        .groupBy("user_id")
+        .groupBy("user_id", "system")
         .agg(
             F.count("*").alias("hits"),
             F.sum(1 / F.log2(F.col("rank") + 1)).alias("dcg"),
@@ -59,23 +61,30 @@ def ranking_metrics(lists: DataFrame, relevant: DataFrame, k: int) -> DataFrame:
     for rank in range(1, k + 1):
         gains.append(gains[-1] + 1 / math.log2(rank + 1))
     ideal = F.element_at(F.array(*[F.lit(gain) for gain in gains]), best.cast("int") + 1)
-    found = F.coalesce(F.col("hits"), F.lit(0))
-    return wanted.join(scored, "user_id", "left").select(
+    return wanted.join(scored, "user_id").select(
         "user_id",
-        (found / k).alias("precision"),
-        (found / F.col("r")).alias("recall"),
-        (F.coalesce("dcg", F.lit(0.0)) / ideal).alias("ndcg"),
-        (F.coalesce("precisions", F.lit(0.0)) / best).alias("map"),
-        (found > 0).cast("double").alias("hit_rate"),
+        "system",
+        (F.col("hits") / k).alias("precision"),
+        (F.col("hits") / F.col("r")).alias("recall"),
+        (F.col("dcg") / ideal).alias("ndcg"),
+        (F.col("precisions") / best).alias("map"),
+        F.lit(1.0).alias("hit_rate"),
     )
 
 
-def bootstrap_sums(per_user: DataFrame, slice_column: str, values: list[str]) -> dict[str, npt.NDArray[np.float64]]:
-    """Resampled sums of per-user values, by slice, without collecting a user.
+def bootstrap_sums(
+    per_user: DataFrame, slice_columns: Sequence[str], values: Sequence[str]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Resampled sums of per-user values, by slice, in one pass and without collecting a user.
 
     The Poisson bootstrap (Hanley and MacGibbon 2006; Chamandy et al. 2012): in each round every user counts a
     Poisson(1) number of times, so that rounds can be summed apart and added up. Users are dealt into buckets by a hash
     of their id and the bucket seeds the draw: the same data gives the same intervals on any cluster.
+
+    Parameters
+    ----------
+    per_user
+        One row per user: `user_id`, a string column for each way of slicing, a double column for each value.
 
     Returns
     -------
@@ -83,24 +92,25 @@ def bootstrap_sums(per_user: DataFrame, slice_column: str, values: list[str]) ->
         By slice, an array of shape (1 + rounds, 1 + len(values)): row 0 holds the plain sums, the others one round
         each; column 0 holds the number of users, the others the sums of the values.
     """
-    width = 1 + len(values)
+    width, slicing, columns = 1 + len(values), list(slice_columns), list(values)
     bucketed = per_user.withColumn("bucket", F.pmod(F.xxhash64("user_id"), F.lit(_BUCKETS)).cast("int"))
 
     def resample(table: pa.Table) -> pa.Table:
         table = table.sort_by("user_id")
-        rows = np.column_stack([np.ones(table.num_rows), *[table.column(v).to_numpy() for v in values]])
-        slices = np.asarray(table.column(slice_column).to_pylist())
+        rows = np.column_stack([np.ones(table.num_rows), *[table.column(v).to_numpy() for v in columns]])
         rng = np.random.default_rng(int(table.column("bucket")[0].as_py()))
         weights = rng.poisson(1.0, (BOOTSTRAP_ROUNDS, len(rows))).astype(np.float64)
         names, sums = [], []
-        for name in sorted(set(slices.tolist())):
-            own = slices == name
-            names.append(name)
-            sums.append(np.vstack([rows[own].sum(axis=0), weights[:, own] @ rows[own]]).ravel())
+        for column in slicing:
+            slices = np.asarray(table.column(column).to_pylist())
+            for name in sorted(set(slices.tolist())):
+                own = slices == name
+                names.append(name)
+                sums.append(np.vstack([rows[own].sum(axis=0), weights[:, own] @ rows[own]]).ravel())
         return pa.table({"slice": names, "sums": pa.array(list(sums), pa.list_(pa.float64()))})
 
     collected = (
-        bucketed.select("user_id", "bucket", slice_column, *values)
+        bucketed.select("user_id", "bucket", *slicing, *columns)
         .groupBy("bucket")
         .applyInArrow(resample, "slice string, sums array<double>")
         .toArrow()

@@ -46,7 +46,7 @@ def similar_products(model: ALSModel, product_index: DataFrame, product_features
             "product_id": pa.array(products.ids[here], kind),
             "rank": pa.array([rank + 1 for n in counts for rank in range(n)], pa.int32()),
             "similar_product_id": pa.array(products.ids[there], kind),
-            "similarity": pa.array([min(float(s), 1.0) for row in scores for s in row], pa.float64()),
+            "similarity": pa.array(np.clip(np.concatenate(scores), -1, 1) if counts else [], pa.float64()),
         }
     )
     pairs = product_index.sparkSession.createDataFrame(table)

@@ -90,7 +90,8 @@ def fit_segmentation(user_features: DataFrame, parameters: SegmentationParameter
             stages=[
                 VectorAssembler(inputCols=list(CLUSTERING_FEATURES), outputCol="features_raw"),
                 StandardScaler(inputCol="features_raw", outputCol="features", withMean=True, withStd=True),
-                KMeans(featuresCol="features", predictionCol="segment_id", **parameters.as_dict()),
+                # The other solver, block, fails where there are fewer different users than k (Spark 4.3).
+                KMeans(featuresCol="features", predictionCol="segment_id", solver="row", **parameters.as_dict()),
             ]
         ).fit(fixed)
     finally:

@@ -44,11 +44,12 @@ class SparkResource(LazyPySparkResource):
     _lock: MachineLock | None = PrivateAttr(default=None)
     _started_here: bool = PrivateAttr(default=False)
     _own_checkpoints: str | None = PrivateAttr(default=None)
+    _log: Any = PrivateAttr(default=None)
     _holder: str = PrivateAttr(default="a session outside a run")
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        if context.run_id:
-            self._holder = f"run {context.run_id}"
+        if context.run:
+            self._holder = f"run {context.run.run_id}"
         self._log = context.log or dg.get_dagster_logger()
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
@@ -91,7 +92,7 @@ class SparkResource(LazyPySparkResource):
         if SparkContext._active_spark_context is not None:
             self._spark_session = _session_beside(SparkSession.builder.getOrCreate(), self.settings())
             return
-        log = getattr(self, "_log", None) or dg.get_dagster_logger()
+        log = self._log or dg.get_dagster_logger()
         if self.master.startswith("local"):
             self._lock = MachineLock(self._holder)
             self._lock.acquire(log.info)

@@ -46,7 +46,7 @@ class Lake:
 
     def __init__(self, data_dir: str, warn: Callable[[str], object] | None = None) -> None:
         self.root = Folder(data_dir) / "lake"
-        self._warn = warn or logging.getLogger(__name__).warning
+        self._warn = logging.getLogger(__name__).warning if warn is None else warn
 
     @cached_property
     def _parsed(self) -> dict[str, Manifest]:

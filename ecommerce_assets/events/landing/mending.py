@@ -147,8 +147,9 @@ def _judge(number: int, raw: bytes, fields: list[str] | str, width: int) -> _Row
     counted = f"{len(fields)} value{'s' if len(fields) != 1 else ''} where the header has {width}"
     if len(fields) > width:
         return _Unreadable(number, raw, counted)
-    if not raw.endswith(b"\n"):
-        counted += "; the file breaks off here, so that its last value may be cut off"
+    if len(fields) < width and not raw.endswith(b"\n"):
+        # The last value may be cut off too: a user 5 that was 512 million would pass for a user of the shop.
+        return _Unreadable(number, raw, f"{counted}; the file breaks off in this line")
     padded = fields + [""] * (width - len(fields))
     return _Row(number, _canonical(padded), counted if len(fields) < width else "")
 

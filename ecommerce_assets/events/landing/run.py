@@ -68,7 +68,8 @@ def land(sources: Sequence[str], data_dir: Path) -> LandingSummary:
     Raises
     ------
     LandingError
-        With one sentence for people; nothing was landed then.
+        With one sentence for people. Nothing was landed then, unless the disk failed during the last step, the moves;
+        landing again makes that good.
     """
     target = Target(data_dir)
     target.refuse_sample()
@@ -99,15 +100,17 @@ def _stage_all(sources: Sequence[Source], target: Target) -> list[_Staged]:
                 scanned = scan(source.path)
                 sha256, splitter = scanned.sha256, partial(_split_csv, source, scanned)
             else:
-                sha256, splitter = _sha256_of_files(source.files), partial(_split_parquet, source)
+                sha256, splitter = _sha256_of_parquet(source), partial(_split_parquet, source)
             content = sha256[:CONTENT_DIGITS]
             if content in staged:
                 again.append(replace(staged[content], source=source))
                 continue
             try:
                 staged[content] = _stage(source, content, splitter, target.staging(content), connection)
-            except duckdb.InterruptException:
-                raise KeyboardInterrupt from None
+            except RuntimeError as error:
+                if "Query interrupted" in str(error):  # what DuckDB makes of Ctrl-C
+                    raise KeyboardInterrupt from None
+                raise
             except duckdb.Error as error:
                 raise LandingError(f"{source.path} could not be read: {str(error).splitlines()[0]}") from error
     return [*staged.values(), *again]
@@ -231,10 +234,16 @@ def _publish(staged: _Staged, target: Target) -> SourceSummary:
     )
 
 
-def _sha256_of_files(files: Sequence[Path]) -> str:
-    """One file: its own hash. Several: the hash of their sorted hashes, as part files get new names when copied."""
-    digests = []
-    for file in files:
+def _sha256_of_parquet(source: ParquetSource) -> str:
+    """One file: its own hash. A folder: the hash of its files' sorted hashes, as part files get new names when copied;
+    folder names such as `brand=x` count, because they are values."""
+    lines = []
+    for file in source.files:
         with file.open("rb") as stream:
-            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
-    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        lines.append(f"{digest} {file.parent.relative_to(source.path)}" if source.hive else digest)
+    return (
+        lines[0]
+        if len(lines) == 1 and not source.hive
+        else hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+    )

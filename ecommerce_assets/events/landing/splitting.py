@@ -25,6 +25,14 @@ _SPARK_READABLE = {"TIMESTAMP_NS": "TIMESTAMP", "TIMESTAMPTZ_NS": "TIMESTAMP WIT
 """The one change of types: Spark refuses any file with nanosecond timestamps, and has only microseconds itself."""
 
 
+_ZONE_FORMS = (
+    (r"\s*(utc?|gmt|z)$", "Z"),  # `00:00:00utc`
+    (r"\s*(utc?|gmt)?([+-]\d\d?(:?\d\d)?)$", r"\2"),  # `00:00:00 +03:00`, `00:00:00UTC+3`
+    (r"([+-])(\d(:\d\d)?)$", r"\10\2"),  # `+3`
+)
+"""Ways to write a zone that Spark reads and DuckDB does not, and what DuckDB reads instead."""
+
+
 @dataclass(frozen=True)
 class Relation:
     """Something that DuckDB can select from: the FROM clause, and the SQL that gives each event column."""
@@ -52,6 +60,8 @@ def connect(spill: Path) -> duckdb.DuckDBPyConnection:
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
     connection.execute(f"SET temp_directory = {_text(spill)}")
+    # The bar would go to stdout, where the summary goes.
+    connection.execute("SET enable_progress_bar = false")
     # The order of rows means nothing in raw data, and to keep it costs memory.
     connection.execute("SET preserve_insertion_order = false")
     return connection
@@ -140,11 +150,12 @@ def count_rows(files: Sequence[Path]) -> int:
 
 
 def _day_of_text(sql: str) -> str:
-    """Zone names and offsets count, no zone is UTC. What DuckDB does not read at once (a space before the offset, a
-    zone in small letters or without a space) gets a second try: a row that cleaning could read must find its day."""
-    trimmed = rf"regexp_replace(trim({sql}), '\s*(utc|gmt|z)$', 'Z', 'i')"
-    spaceless = rf"regexp_replace({trimmed}, '\s+([+-]\d\d?(:?\d\d)?)$', '\1')"
-    return _day(f"coalesce(TRY_CAST({sql} AS TIMESTAMPTZ), TRY_CAST({spaceless} AS TIMESTAMPTZ))")
+    """Zone names and offsets count, no zone is UTC. What DuckDB does not read at once gets a second try in the form
+    that it does read: a row whose time cleaning reads must find its day, or it would be rejected there."""
+    second = f"trim({sql}, ' \t\r\n\f\v')"
+    for pattern, replacement in _ZONE_FORMS:
+        second = f"regexp_replace({second}, '{pattern}', '{replacement}', 'i')"
+    return _day(f"coalesce(TRY_CAST({sql} AS TIMESTAMPTZ), TRY_CAST({second} AS TIMESTAMPTZ))")
 
 
 def _day(sql: str) -> str:

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ecommerce_assets.events.landing.target import DATA_DIR_VARIABLE
-
-FIRST_DAY = date(2019, 10, 1)
-"""First day of the partitions unless ECOMMERCE_FIRST_DAY says otherwise."""
+from ecommerce_assets.settings import FIRST_DAY
 
 _MAX_DAYS_SHOWN = 40
 _DAYS_AT_EACH_END = 5
@@ -88,9 +86,9 @@ class LandingSummary:
     @property
     def next_command(self) -> str:
         days = [day for day, _ in self.rows_by_day]
-        variables = [f"{DATA_DIR_VARIABLE}={shlex.quote(str(self.data_dir))}"]
+        variables = ['DAGSTER_HOME="$PWD/.dagster"', f"{DATA_DIR_VARIABLE}={shlex.quote(str(self.data_dir))}"]
         if days[0] < FIRST_DAY:
-            variables.insert(0, f"ECOMMERCE_FIRST_DAY={days[0]}")
+            variables.insert(1, f"ECOMMERCE_FIRST_DAY={days[0]}")
         return (
             f"{' '.join(variables)} uv run dagster asset materialize -m ecommerce_assets.definitions "
             f"--select '*' --partition-range {days[0]}...{days[-1]}"

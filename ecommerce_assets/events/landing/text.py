@@ -69,10 +69,13 @@ def scan(path: Path) -> TextScan:
                 block += stream.read(1)  # else a line end that straddles two blocks would look like a lone return
             digest.update(block)
             newlines += block.count(b"\n")
-            returns += block.count(b"\r")
-            pairs += block.count(b"\r\n")
-            # DuckDB takes `a, "b"` for a quoted field, others for text that holds quotes.
-            odd_quotes = odd_quotes or b' "' in block or b'\t"' in block or b'" ' in block or b'"\t' in block
+            if b"\r" in block:
+                returns += block.count(b"\r")
+                pairs += block.count(b"\r\n")
+            if (b'"' in block or tail.endswith(b'"')) and not odd_quotes:
+                # DuckDB takes `a, "b"` for a quoted field, others for text that holds quotes.
+                seam = tail[-1:] + block
+                odd_quotes = any(odd in seam for odd in (b' "', b'" ', b'\t"', b'"\t'))
             tail = (tail + block)[-MAX_LINE_BYTES:]
     last_line = tail.rpartition(b"\n")[2]
     return TextScan(

@@ -1,0 +1,31 @@
+"""What all tests share: one Spark session, and short ways to make events, land them and run the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from ecommerce_assets.spark.resource import SparkResource
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """The session of the whole test run, small, with the project's own settings."""
+    resource: Any = SparkResource(
+        master="local[2]",
+        driver_memory="3g",
+        checkpoint_dir=str(tmp_path_factory.mktemp("checkpoints")),
+        # Many tiny jobs: compiling code for them, in Spark or in the JVM's second compiler, costs more than it saves.
+        spark_config={
+            "spark.sql.shuffle.partitions": 2,
+            "spark.default.parallelism": 2,
+            "spark.sql.codegen.wholeStage": False,
+            "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        },
+    )
+    yield resource.spark_session
+    resource.stop()

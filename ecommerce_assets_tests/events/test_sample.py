@@ -1,0 +1,189 @@
+"""The shipped sample: that it is what it claims to be, and that the oddities it must have are in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ecommerce_assets.events.sample import ARROW_SCHEMA, BOT_USER, MARKER, generate
+from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS
+
+SHIPPED = Path(__file__).parents[2] / "data" / "raw" / "events"
+DAYS = [date(2019, 10, 1) + timedelta(days=i) for i in range(90)]
+
+
+def read(folder: Path) -> pd.DataFrame:
+    """All rows, with the day of the partition and the row's place in its file."""
+    frames = []
+    for file in sorted(folder.glob("event_date=*/part-0.parquet")):
+        table = pq.ParquetFile(file).read()
+        ids = {name: pd.Int64Dtype() for name in ("product_id", "category_id", "user_id")}
+        frame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).astype(ids)
+        price = table["price"].combine_chunks()
+        frame["price_missing"] = price.is_null().to_numpy(zero_copy_only=False)
+        frame["day"] = pd.Timestamp(file.parent.name.removeprefix("event_date="), tz="UTC")
+        frame["place"] = range(len(frame))
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    files = sorted(f for f in folder.rglob("*") if f.is_file())
+    return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+@pytest.fixture(scope="module")
+def raw() -> pd.DataFrame:
+    return read(SHIPPED)
+
+
+@pytest.fixture(scope="module")
+def clean(raw: pd.DataFrame) -> pd.DataFrame:
+    """The rows that the project accepts, as this test understands the rules."""
+    frame = raw.assign(event_type=raw.event_type.str.strip(), brand=raw.brand.str.strip().replace("", None))
+    code = frame.category_code.str.strip().replace("", None)
+    good = frame.event_type.isin(EVENT_TYPES) & frame.user_id.notna() & frame.product_id.notna()
+    good &= np.isfinite(frame.price) & (frame.price >= 0) & (frame.event_time.dt.normalize() == frame.day)
+    return frame.assign(category_code=code)[good].drop_duplicates([*EVENTS.names, "day"])
+
+
+def test_the_shipped_sample_is_what_the_command_makes(tmp_path: Path) -> None:
+    generate(tmp_path)
+    assert contents(tmp_path / "raw" / "events") == contents(SHIPPED)
+
+
+def test_the_marker_says_that_it_is_a_sample() -> None:
+    about = json.loads((SHIPPED / MARKER).read_text())
+    assert about["about"] == "Generated sample, not real data."
+    assert about["seed"] == 42
+    assert "python -m ecommerce_assets.events.sample --seed 42" in about["command"]
+
+
+def test_size_days_and_types() -> None:
+    files = sorted(SHIPPED.glob("event_date=*/*"))
+    assert [f"event_date={day}/part-0.parquet" for day in DAYS] == [str(f.relative_to(SHIPPED)) for f in files]
+    assert sum(f.stat().st_size for f in files) < 3_000_000
+    assert all(pq.ParquetFile(f).schema_arrow.equals(ARROW_SCHEMA) for f in files)
+    assert ARROW_SCHEMA.names == EVENTS.names
+    assert pq.ParquetFile(files[0]).metadata.row_group(0).column(0).compression == "ZSTD"
+
+
+def test_shares_are_those_of_a_real_shop(raw: pd.DataFrame, clean: pd.DataFrame) -> None:
+    assert 55_000 < len(raw) < 65_000
+    assert 3_500 < clean.user_id.nunique() < 5_000
+    assert 800 < clean.product_id.nunique() < 1_500
+    shares = clean.event_type.value_counts(normalize=True)
+    assert 0.88 < shares["view"] < 0.93
+    assert shares[["cart", "purchase", "remove_from_cart"]].min() > 0.005
+    assert 0.29 < clean.category_code.isna().mean() < 0.35
+    assert 0.14 < clean.brand.isna().mean() < 0.20
+    per_user = clean.user_id.value_counts()
+    assert per_user.median() <= 4
+    assert (per_user >= 20).sum() > 400
+    assert clean[clean.price > 0].groupby("product_id").price.nunique().max() == 1
+    assert clean.dropna(subset=["category_id"]).groupby("product_id").category_id.nunique().max() == 1
+
+
+def test_rejected_rows_and_repeats_are_few(raw: pd.DataFrame, clean: pd.DataFrame) -> None:
+    repeats = raw.duplicated([*EVENTS.names, "day"]).sum()
+    assert 0.001 < repeats / len(raw) < 0.005
+    assert 0.001 < (len(raw) - repeats - len(clean)) / len(raw) < 0.005
+
+
+def test_values_that_are_rejected(raw: pd.DataFrame) -> None:
+    assert {"wishlist", "compare"} == set(raw.event_type.str.strip()) - set(EVENT_TYPES)
+    assert (raw.price < 0).any()
+    assert np.isinf(raw.price).any()
+    assert raw.price_missing.any()
+    assert (raw.price.isna() & ~raw.price_missing).any(), "NaN, which is not null"
+    for name in ("event_time", "user_id", "product_id"):
+        assert 0 < raw[name].isna().sum() < 30
+    elsewhere = raw.event_time.notna() & (raw.event_time.dt.normalize() != raw.day)
+    assert 5 < elsewhere.sum() < 50
+
+
+def test_values_that_are_odd_and_accepted(raw: pd.DataFrame, clean: pd.DataFrame) -> None:
+    assert (clean.price == 0).any()
+    assert (raw.brand == "").any()
+    assert clean.user_session.isna().any()
+    assert clean.category_id.isna().any()
+    for name in ("brand", "category_code", "event_type"):
+        assert (raw[name].str.strip() != raw[name])[raw[name].notna()].any(), f"{name} with blanks around it"
+    assert (clean.user_id.dropna().astype("int64") > 10**18).any(), "19-digit user ids"
+    assert clean.groupby("user_session").user_id.nunique().max() == 2
+
+
+def test_some_files_are_out_of_time_order(raw: pd.DataFrame) -> None:
+    ordered = raw.dropna(subset=["event_time"]).groupby("day").event_time.apply(lambda t: t.is_monotonic_increasing)
+    assert 10 < (~ordered).sum() < 80
+
+
+def test_purchases_without_a_cart_and_before_a_view(clean: pd.DataFrame) -> None:
+    first = clean.groupby(["user_id", "product_id", "event_type"]).event_time.min().unstack()
+    purchased = first[first.purchase.notna()]
+    assert 0.6 < purchased.cart.isna().mean() < 0.75
+    assert 0.02 < (purchased.purchase < purchased.view).mean() < 0.15
+
+
+def test_one_bot(clean: pd.DataFrame) -> None:
+    bot = clean[clean.user_id == BOT_USER]
+    assert len(bot) > 2_000
+    assert set(bot.event_type) == {"view"}
+    assert bot.day.nunique() <= 15
+    assert clean[clean.user_id != BOT_USER].user_id.value_counts().max() < 1_000
+
+
+@pytest.mark.parametrize(("events", "days"), [(1, 1), (20, 1), (300, 90), (2_000, 5)])
+def test_small_samples(tmp_path: Path, events: int, days: int) -> None:
+    rows = generate(tmp_path, events=events, days=days, first_day=date(2024, 2, 27))
+    folder = tmp_path / "raw" / "events"
+    assert len(list(folder.glob("event_date=*"))) == days
+    assert len(read(folder)) == rows
+    assert events >= 1_000 or rows < 500
+    assert events < 1_000 or abs(rows / events - 1) < 0.2
+
+
+def test_the_seed_decides(tmp_path: Path) -> None:
+    for name, seed in (("a", 7), ("b", 7), ("c", 8)):
+        generate(tmp_path / name, events=2_000, days=5, seed=seed)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert contents(tmp_path / "a") != contents(tmp_path / "c")
+
+
+def test_it_replaces_its_own_sample(tmp_path: Path) -> None:
+    generate(tmp_path, events=500, days=5)
+    generate(tmp_path, events=500, days=3)
+    assert len(list((tmp_path / "raw" / "events").glob("event_date=*"))) == 3
+
+
+@pytest.mark.parametrize("file", ["event_date=2024-01-01/part-0.parquet", "event_date=2024-01-01/mine.parquet"])
+def test_it_leaves_foreign_events_alone(tmp_path: Path, file: str) -> None:
+    folder = tmp_path / "raw" / "events"
+    if file.endswith("mine.parquet"):
+        generate(tmp_path, events=100, days=2)  # even beside a sample
+    (folder / file).parent.mkdir(parents=True)
+    (folder / file).write_bytes(b"somebody's data")
+    before = contents(tmp_path)
+    with pytest.raises(FileExistsError, match="not this generator's sample"):
+        generate(tmp_path, events=100, days=2)
+    assert contents(tmp_path) == before
+
+
+def test_the_command(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ecommerce_assets.events.sample", str(tmp_path), "--events", "200", "--days", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "events in" in done.stdout
+    (tmp_path / "raw" / "events" / MARKER).unlink()
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1 and "nothing was written" in refused.stderr

@@ -1,0 +1,107 @@
+"""Short ways to make events, land them as raw partitions and run the graph over them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+
+from ecommerce_assets.definitions import build_defs
+from ecommerce_assets.settings import load_settings
+from ecommerce_assets.storage.lake import Lake
+
+RAW_TYPES = {
+    "event_time": pa.timestamp("us", tz="UTC"),
+    "event_type": pa.string(),
+    "product_id": pa.int64(),
+    "category_id": pa.int64(),
+    "category_code": pa.string(),
+    "brand": pa.string(),
+    "price": pa.float64(),
+    "user_id": pa.int64(),
+    "user_session": pa.string(),
+}
+EVENTS_DDL = (
+    "event_time timestamp, event_type string, product_id bigint, category_id bigint, category_code string, "
+    "brand string, price double, user_id bigint, user_session string"
+)
+SMALL_ALS = {"ops": {"als_model": {"config": {"rank": 4, "maxIter": 2}}}}
+"""Enough to go through the motions."""
+
+
+def event(
+    time: str,
+    event_type: str = "view",
+    product_id: Any = 1,
+    user_id: Any = 1,
+    price: Any = 10.0,
+    brand: str | None = None,
+    category_code: str | None = None,
+    category_id: Any = None,
+    user_session: str | None = "s",
+) -> dict[str, Any]:
+    """One event; `time` such as `2019-10-01 12:00:00`, UTC."""
+    return {
+        "event_time": dt.datetime.fromisoformat(time).replace(tzinfo=dt.UTC),
+        "event_type": event_type,
+        "product_id": product_id,
+        "category_id": category_id,
+        "category_code": category_code,
+        "brand": brand,
+        "price": price,
+        "user_id": user_id,
+        "user_session": user_session,
+    }
+
+
+def events_frame(spark: SparkSession, events: Sequence[dict[str, Any]]) -> DataFrame:
+    """Cleaned events as a frame."""
+    return spark.createDataFrame([tuple(e.values()) for e in events], EVENTS_DDL)
+
+
+def write_day(data_dir: Path, day: str, table: pa.Table | Sequence[dict[str, Any]], name: str = "part-0") -> Path:
+    """Put a raw file into a daily partition; a list of events gets the usual types."""
+    if not isinstance(table, pa.Table):
+        table = pa.Table.from_pylist(list(table), schema=pa.schema(list(RAW_TYPES.items())))
+    folder = data_dir / "raw" / "events" / f"event_date={day}"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.parquet"
+    pq.write_table(table, path)
+    return path
+
+
+def run_graph(
+    data_dir: Path,
+    first: str,
+    last: str | None = None,
+    select: Sequence[str] | None = None,
+    run_config: dict[str, Any] | None = None,
+    raise_on_error: bool = True,
+    instance: dg.DagsterInstance | None = None,
+    **settings: Any,
+) -> dg.ExecuteInProcessResult:
+    """Materialise the graph, or `select`, over the days from `first` to `last` in one run, as the command does."""
+    window = {"first_day": dt.date(2019, 10, 1), "last_day": dt.date(2019, 12, 29), **settings}
+    defs = build_defs(load_settings(data_dir=str(data_dir), **window))
+    job = defs.resolve_implicit_global_asset_job_def()
+    return job.execute_in_process(
+        run_config=run_config if run_config is not None else SMALL_ALS,
+        tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first},
+        asset_selection=[dg.AssetKey(name) for name in select] if select else None,
+        raise_on_error=raise_on_error,
+        instance=instance,
+    )
+
+
+def read(spark: SparkSession, data_dir: Path, asset: str) -> DataFrame:
+    """The newest published version of a table that is not daily."""
+    lake = Lake(str(data_dir))
+    manifest = lake.latest(asset)
+    folder = lake.folder(asset, manifest.version).uri
+    return spark.read.parquet(*[f"{folder}/{f.path}" for f in manifest.files])

@@ -1,0 +1,271 @@
+"""The published lists: hand-made factors, lists that can be worked out on paper."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from pyspark.ml.recommendation import ALSModel
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, Exclude, recommend
+
+# Six products; their numbers are in another order than their ids. 105 and 106 are unknown to the model.
+PRODUCT_IDX = {101: 1, 102: 3, 103: 4, 104: 2, 105: 0, 106: 5}
+ITEM_FACTORS = {1: [1.0, 0.0], 3: [0.5, 0.5], 4: [0.0, 1.0], 2: [1.0, 0.0]}  # 101, 102, 103, 104 (= 101)
+
+SERVED, ZEROS, NO_FACTORS, UPRIGHT, NOT_IN_INDEX, NO_SEGMENT = 1, 2, 3, 4, 8, 9
+USER_IDX = {SERVED: 0, ZEROS: 1, NO_FACTORS: 2, UPRIGHT: 3}
+USER_FACTORS = {0: [1.0, 0.25], 1: [0.0, 0.0], 3: [0.5, 1.0]}
+USERS = [
+    (SERVED, "A"),
+    (ZEROS, "B"),
+    (NO_FACTORS, "A"),
+    (UPRIGHT, "B"),
+    (NOT_IN_INDEX, "B"),
+    (NO_SEGMENT, None),
+]
+
+# user_idx, product_idx, purchases: 101 and 106 have two users each, 103 and 104 one, of three users in all.
+# In A (users 0 and 2): 101 and 103 have one. In B (users 1 and 3): 106 has two, 101 and 104 have one.
+INTERACTIONS = [(0, 1, 1), (0, 4, 0), (1, 5, 0), (1, 1, 0), (3, 5, 0), (3, 2, 2)]
+
+THIRD, TWO_THIRDS = pytest.approx(1 / 3), pytest.approx(2 / 3)
+
+Lists = dict[Any, list[tuple[Any, float, str]]]
+
+
+def als_model(
+    spark: SparkSession, user_factors: Mapping[int, Sequence[float]], item_factors: Mapping[int, Sequence[float]]
+) -> ALSModel:
+    """An ALS model with these factors by user_idx and product_idx."""
+    rank = len(next(iter(item_factors.values())))
+    users, items = (
+        spark.createDataFrame([(n, list(v)) for n, v in factors.items()], "id int, features array<float>")
+        for factors in (user_factors, item_factors)
+    )
+    jvm: Any = spark._jvm
+    return ALSModel(jvm.org.apache.spark.ml.recommendation.ALSModel("als_by_hand", rank, users._jdf, items._jdf))
+
+
+def index_frame(spark: SparkSession, name: str, numbers: Mapping[Any, int], kind: str = "bigint") -> DataFrame:
+    rows = [(own, number, 1) for own, number in numbers.items()]
+    return spark.createDataFrame(rows, f"{name}_id {kind}, {name}_idx int, events bigint")
+
+
+def lists(recommended: DataFrame) -> Lists:
+    """Products, scores and sources by user, in the order of rank; ranks must count from 1."""
+    found: dict[Any, list[Any]] = {}
+    for row in sorted(recommended.collect(), key=lambda row: (row["user_id"], row["rank"])):
+        found.setdefault(row["user_id"], []).append((row["product_id"], row["score"], row["source"]))
+        assert row["rank"] == len(found[row["user_id"]])
+    return found
+
+
+class Shop:
+    """The tables above as frames."""
+
+    def __init__(self, spark: SparkSession) -> None:
+        self.users = spark.createDataFrame(USERS, "user_id bigint, segment string")
+        self.user_index = index_frame(spark, "user", USER_IDX)
+        self.product_index = index_frame(spark, "product", PRODUCT_IDX)
+        self.interactions = spark.createDataFrame(INTERACTIONS, "user_idx int, product_idx int, purchases bigint")
+        self.model: ALSModel | None = als_model(spark, USER_FACTORS, ITEM_FACTORS)
+
+    def recommend(self, *args: Any) -> Lists:
+        return lists(self.frame(*args))
+
+    def frame(self, *args: Any) -> DataFrame:
+        return recommend(self.users, self.user_index, self.product_index, self.interactions, self.model, *args)
+
+
+@pytest.fixture(scope="module")
+def shop(spark: SparkSession) -> Shop:
+    return Shop(spark)
+
+
+@pytest.fixture(scope="module")
+def plain(shop: Shop) -> Lists:
+    """The top 4 with nothing excluded."""
+    return shop.recommend(Exclude.none, 4)
+
+
+@pytest.fixture(scope="module")
+def default(shop: Shop) -> Lists:
+    """As published: up to ten, without purchases."""
+    return shop.recommend()
+
+
+def test_the_models_own_order(plain: Lists) -> None:
+    # (1, 1/4) · (1, 0) = 1 twice, a tie broken by id; · (1/2, 1/2) = 0.625; · (0, 1) = 0.25
+    assert plain[SERVED] == [(101, 1.0, "als"), (104, 1.0, "als"), (102, 0.625, "als"), (103, 0.25, "als")]
+    # (1/2, 1)
+    assert plain[UPRIGHT] == [(103, 1.0, "als"), (102, 0.75, "als"), (101, 0.5, "als"), (104, 0.5, "als")]
+
+
+def test_all_zero_factors_count_as_none(plain: Lists) -> None:
+    assert plain[ZEROS] == [
+        (106, 1.0, "segment_popular"),  # both users of B
+        (101, 0.5, "segment_popular"),
+        (104, 0.5, "segment_popular"),
+        (103, THIRD, "popular"),
+    ]
+
+
+def test_without_factors_what_is_popular_in_the_segment_then_in_the_shop(plain: Lists) -> None:
+    assert plain[NO_FACTORS] == [
+        (101, 0.5, "segment_popular"),
+        (103, 0.5, "segment_popular"),
+        (106, 0.5, "popular"),  # 2/3 of all users, but no higher than the score before it
+        (104, THIRD, "popular"),
+    ]
+
+
+def test_user_unknown_to_the_index(plain: Lists) -> None:
+    assert plain[NOT_IN_INDEX] == plain[ZEROS]
+
+
+def test_user_without_a_segment(plain: Lists) -> None:
+    assert plain[NO_SEGMENT] == [
+        (101, TWO_THIRDS, "popular"),
+        (106, TWO_THIRDS, "popular"),
+        (103, THIRD, "popular"),
+        (104, THIRD, "popular"),
+    ]
+
+
+def test_purchases_are_left_out_by_default_and_short_lists_are_filled(default: Lists) -> None:
+    assert default[SERVED] == [  # bought 101; 103 was only looked at
+        (104, 1.0, "als"),
+        (102, 0.625, "als"),
+        (103, 0.25, "als"),
+        (106, 0.25, "popular"),  # 2/3, capped
+        (105, 0.0, "popular"),  # nobody touched it
+    ]
+    assert default[UPRIGHT] == [  # bought 104
+        (103, 1.0, "als"),
+        (102, 0.75, "als"),
+        (101, 0.5, "als"),
+        (106, 0.5, "segment_popular"),  # 1, capped
+        (105, 0.0, "popular"),
+    ]
+    assert {user: len(own) for user, own in default.items()} == {
+        SERVED: 5,
+        ZEROS: 6,
+        NO_FACTORS: 6,
+        UPRIGHT: 5,
+        NOT_IN_INDEX: 6,
+        NO_SEGMENT: 6,
+    }
+
+
+def test_whatever_was_seen_is_left_out(shop: Shop) -> None:
+    found = shop.recommend(Exclude.seen)
+    assert [product for product, _, _ in found[SERVED]] == [104, 102, 106, 105]  # not 101, 103
+    assert [product for product, _, _ in found[UPRIGHT]] == [103, 102, 101, 105]  # not 106, 104
+    assert found[ZEROS] == [  # not 106, 101
+        (104, 0.5, "segment_popular"),
+        (103, THIRD, "popular"),
+        (102, 0.0, "popular"),
+        (105, 0.0, "popular"),
+    ]
+
+
+def test_without_a_model_popularity_alone(spark: SparkSession) -> None:
+    shop = Shop(spark)
+    shop.model = None
+    found = shop.recommend(Exclude.none, 2)
+    assert found[SERVED] == [(101, 0.5, "segment_popular"), (103, 0.5, "segment_popular")]
+    assert found[NO_SEGMENT] == [(101, TWO_THIRDS, "popular"), (106, TWO_THIRDS, "popular")]
+
+
+def test_a_user_who_bought_everything_gets_nothing(spark: SparkSession) -> None:
+    shop = Shop(spark)
+    everything = [(0, number, 1) for number in PRODUCT_IDX.values()]
+    shop.interactions = spark.createDataFrame(everything, "user_idx int, product_idx int, purchases bigint")
+    found = shop.recommend()
+    assert SERVED not in found
+    assert len(found[UPRIGHT]) == 6
+
+
+def test_columns_and_types(shop: Shop) -> None:
+    assert shop.frame().dtypes == [(c.name, c.type) for c in RECOMMENDATIONS.with_id_type("bigint").columns]
+
+
+def test_text_ids(spark: SparkSession) -> None:
+    shop = Shop(spark)
+    shop.users = shop.users.withColumn("user_id", F.concat(F.lit("u"), "user_id"))
+    shop.user_index = shop.user_index.withColumn("user_id", F.concat(F.lit("u"), "user_id"))
+    # As text p11 < p2 < p3, which breaks the tie between the products that were 101 and 104.
+    names = {"p3": 1, "p2": 3, "p4": 4, "p11": 2, "p5": 0, "p6": 5}
+    shop.product_index = index_frame(spark, "product", names, "string")
+    frame = shop.frame(Exclude.none, 3)
+    assert frame.dtypes == [(c.name, c.type) for c in RECOMMENDATIONS.with_id_type("string").columns]
+    found = lists(frame)
+    assert found[f"u{SERVED}"] == [("p11", 1.0, "als"), ("p3", 1.0, "als"), ("p2", 0.625, "als")]
+    assert found[f"u{NO_SEGMENT}"] == [
+        ("p3", TWO_THIRDS, "popular"),
+        ("p6", TWO_THIRDS, "popular"),
+        ("p11", THIRD, "popular"),
+    ]
+
+
+@pytest.mark.parametrize("unknown", [6, 1000, 3])
+def test_a_model_of_other_products_is_an_error_in_plain_words(spark: SparkSession, unknown: int) -> None:
+    shop = Shop(spark)
+    # 6 and 1000 lie beyond the index, 3 is missing from its middle.
+    shop.product_index = shop.product_index.where(F.col("product_idx") != 3)
+    shop.model = als_model(spark, USER_FACTORS, {1: [1.0, 0.0], unknown: [1.0, 1.0]})
+    with pytest.raises(ValueError, match="als_model and product_index do not belong together") as raised:
+        shop.recommend()
+    assert "Materialise product_index, interaction_data and als_model in one run" in str(raised.value)
+
+
+@pytest.mark.parametrize("exclude", list(Exclude))
+def test_what_holds_of_every_list(spark: SparkSession, exclude: Exclude) -> None:
+    rng = np.random.default_rng(4)
+    n_users, n_products, k = 40, 12, 8
+    shop = Shop(spark)
+    shop.users = spark.createDataFrame(
+        [(user, [None, "A", "B"][user % 3]) for user in range(n_users)], "user_id bigint, segment string"
+    )
+    # Products 100 and up, numbered backwards; the last five users are unknown to the index.
+    shop.user_index = index_frame(spark, "user", {user: user for user in range(n_users - 5)})
+    shop.product_index = index_frame(spark, "product", {100 + p: n_products - 1 - p for p in range(n_products)})
+    pairs = [
+        (u, p, int(rng.integers(0, 2))) for u in range(n_users - 5) for p in range(n_products) if rng.random() < 0.4
+    ]
+    shop.interactions = spark.createDataFrame(pairs, "user_idx int, product_idx int, purchases bigint")
+    # Whole numbers for factors make many ties; every third user has none, and two products are unknown to the model.
+    shop.model = als_model(
+        spark,
+        {user: rng.integers(0, 3, 2).astype(float).tolist() for user in range(n_users - 5) if user % 3},
+        {product: rng.integers(1, 3, 2).astype(float).tolist() for product in range(n_products - 2)},
+    )
+    barred: dict[int, set[int]] = {user: set() for user in range(n_users)}
+    for user, number, purchases in pairs:
+        if exclude == Exclude.seen or (exclude == Exclude.purchased and purchases):
+            barred[user].add(100 + n_products - 1 - number)
+
+    found = shop.recommend(exclude, k)
+
+    for user in range(n_users):
+        own = found.get(user, [])
+        products, scores = [product for product, _, _ in own], [score for _, score, _ in own]
+        assert len(own) == min(k, n_products - len(barred[user]))
+        assert len(set(products)) == len(products)
+        assert not set(products) & barred[user]
+        assert scores == sorted(scores, reverse=True)
+        sources = [source for _, _, source in own]
+        assert sources == sorted(sources, key=["als", "segment_popular", "popular"].index)
+        by_model = [(-score, product) for product, score, source in own if source == "als"]
+        assert by_model == sorted(by_model)
+
+
+def test_order_of_rows_is_no_matter(spark: SparkSession, default: Lists) -> None:
+    shop = Shop(spark)
+    shop.users = shop.users.orderBy(F.desc("user_id")).repartition(3)
+    shop.product_index = shop.product_index.orderBy("product_idx")
+    shop.interactions = shop.interactions.orderBy(F.desc("product_idx"))
+    assert shop.recommend() == default

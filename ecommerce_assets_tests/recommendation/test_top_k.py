@@ -1,0 +1,101 @@
+"""The kernel against a search that looks at every item."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from ecommerce_assets.recommendation.top_k import ROWS_AT_ONCE, top_k
+
+Vectors = npt.NDArray[np.float32]
+NOTHING = np.empty(0, dtype=np.int64)
+
+
+def brute_force(query: Vectors, items: Vectors, excluded: set[int], k: int) -> list[int]:
+    """Exact for small whole numbers, whose products and sums are exact in any float."""
+    scored = [(-sum(int(a) * int(b) for a, b in zip(query, item, strict=True)), i) for i, item in enumerate(items)]
+    return [i for _, i in sorted(scored) if i not in excluded][:k]
+
+
+def small_numbers(rows: int, rank: int) -> st.SearchStrategy[Vectors]:
+    """Few different values, so that there are many ties."""
+    return arrays(np.float32, (rows, rank), elements=st.integers(-2, 2).map(float))
+
+
+@st.composite
+def searches(draw: st.DrawFn) -> tuple[Vectors, Vectors, list[set[int]], int]:
+    users, items, rank = draw(st.integers(1, 5)), draw(st.integers(1, 12)), draw(st.integers(1, 3))
+    excluded = draw(st.lists(st.sets(st.integers(0, items - 1)), min_size=users, max_size=users))
+    return draw(small_numbers(users, rank)), draw(small_numbers(items, rank)), excluded, draw(st.integers(1, 15))
+
+
+@settings(max_examples=300, deadline=None)
+@given(searches())
+def test_equals_brute_force(search: tuple[Vectors, Vectors, list[set[int]], int]) -> None:
+    queries, items, excluded, k = search
+    barred = [np.array(sorted(own), dtype=np.int64) for own in excluded]
+    positions, scores = top_k(queries, items, barred, k)
+    for query, own, found, values in zip(queries, excluded, positions, scores, strict=True):
+        assert found.tolist() == brute_force(query, items, own, k)
+        assert values.tolist() == [float(query @ items[i]) for i in found]
+
+
+def test_equals_brute_force_over_several_blocks_of_queries() -> None:
+    rng = np.random.default_rng(1)
+    queries = rng.integers(0, 3, (2 * ROWS_AT_ONCE + 3, 4)).astype(np.float32)
+    items = rng.integers(0, 3, (40, 4)).astype(np.float32)
+    excluded = [rng.choice(40, size=rng.integers(0, 5), replace=False) for _ in queries]
+    positions, scores = top_k(queries, items, excluded, 10)
+    assert len(positions) == len(scores) == len(queries)
+    for query, barred, found in zip(queries, excluded, positions, strict=True):
+        assert found.tolist() == brute_force(query, items, set(barred.tolist()), 10)
+
+
+def test_by_hand() -> None:
+    items = np.array([[1, 0], [0, 1], [1, 1], [0, 1]], dtype=np.float32)
+    queries = np.array([[1, 2], [2, 0]], dtype=np.float32)
+    # Scores of the first query: 1, 2, 3, 2; of the second: 2, 0, 2, 0.
+    positions, scores = top_k(queries, items, [NOTHING, np.array([0])], 3)
+    assert [found.tolist() for found in positions] == [[2, 1, 3], [2, 1, 3]]
+    assert [values.tolist() for values in scores] == [[3.0, 2.0, 2.0], [2.0, 0.0, 0.0]]
+
+
+def test_more_wanted_than_there_are() -> None:
+    items = np.array([[1], [3], [2]], dtype=np.float32)
+    positions, _ = top_k(np.ones((1, 1), np.float32), items, [np.array([1])], 10)
+    assert positions[0].tolist() == [2, 0]
+
+
+def test_all_items_excluded() -> None:
+    items = np.ones((3, 2), dtype=np.float32)
+    for k in (1, 3, 5):
+        positions, scores = top_k(np.ones((1, 2), np.float32), items, [np.arange(3)], k)
+        assert positions[0].tolist() == scores[0].tolist() == []
+
+
+def test_no_queries() -> None:
+    assert top_k(np.empty((0, 2), np.float32), np.ones((3, 2), np.float32), [], 2) == ([], [])
+
+
+@pytest.mark.parametrize("users", [1, 2, 3, 5, 7])
+@pytest.mark.parametrize("rank", [3, 50])
+def test_equal_items_tie_whatever_the_size_of_the_batch(rank: int, users: int) -> None:
+    # A product of float32 matrices gives equal items different last digits, here and there.
+    rng = np.random.default_rng(5)
+    for count in range(6, 70):
+        items = np.tile(rng.random(rank, dtype=np.float32), (count, 1))
+        positions, scores = top_k(rng.random((users, rank), dtype=np.float32), items, [NOTHING] * users, 5)
+        assert [found.tolist() for found in positions] == [[0, 1, 2, 3, 4]] * users
+        assert all(len(set(values.tolist())) == 1 for values in scores)
+
+
+def test_scores_do_not_depend_on_who_else_is_in_the_batch() -> None:
+    rng = np.random.default_rng(6)
+    queries, items = rng.random((60, 50), dtype=np.float32), rng.random((200, 50), dtype=np.float32)
+    together, together_scores = top_k(queries, items, [NOTHING] * 60, 10)
+    for row in range(60):
+        alone, alone_scores = top_k(queries[row : row + 1], items, [NOTHING], 10)
+        assert alone[0].tolist() == together[row].tolist()
+        assert alone_scores[0].tolist() == together_scores[row].tolist()

@@ -1,0 +1,86 @@
+"""The session of a run: started once, stopped by whoever started it, configured as asked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from ecommerce_assets.spark.resource import SparkResource, local_cores
+
+
+def test_a_session_handed_to_it_is_left_running_and_unaltered(spark: SparkSession) -> None:
+    spark.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
+    try:
+        resource: Any = SparkResource(app_name="another")
+        ours = resource.spark_session
+        assert ours.sparkContext is spark.sparkContext
+        assert ours.conf.get("spark.sql.session.timeZone") == "UTC"
+        assert spark.conf.get("spark.sql.session.timeZone") == "Asia/Tokyo"
+        resource.stop()
+        assert spark.range(3).count() == 3
+    finally:
+        spark.conf.set("spark.sql.session.timeZone", "UTC")
+
+
+def test_nothing_starts_before_it_is_needed() -> None:
+    assert SparkResource().application_id is None  # type: ignore[attr-defined]
+
+
+def test_settings_reach_spark_as_written() -> None:
+    resource: Any = SparkResource(
+        master="local[3]", driver_memory="5g", spark_config={"spark.ui.enabled": True, "a.b": 1}
+    )
+    settings = resource.settings()
+    assert settings["spark.app.name"] == "E-commerce Model Training"
+    assert settings["spark.driver.memory"] == "5g"
+    assert settings["spark.sql.adaptive.enabled"] == "true"
+    assert settings["spark.serializer"].endswith("KryoSerializer")
+    assert settings["spark.sql.shuffle.partitions"] == "12"
+    assert (settings["spark.ui.enabled"], settings["a.b"]) == ("true", "1")
+    cluster: Any = SparkResource(master="spark://host:7077")
+    assert "spark.sql.shuffle.partitions" not in cluster.settings()
+
+
+def test_cores_of_a_local_master() -> None:
+    assert [local_cores(master) for master in ("local", "local[4]", "local[4,2]")] == [1, 4, 4]
+    assert local_cores("local[*]") >= 1
+
+
+RUN = """
+import sys, tempfile
+from pathlib import Path
+tempfile.tempdir = sys.argv[1]
+import dagster as dg
+from ecommerce_assets.spark.resource import SparkResource
+
+@dg.op
+def work(spark: SparkResource):
+    spark.spark_session.range(3).count()
+    checkpoints.append(list(Path(sys.argv[1], "checkpoints").iterdir()))
+    raise RuntimeError("on purpose")
+
+@dg.job(resource_defs={"spark": SparkResource(master="local[1]", driver_memory="512m",
+                                              checkpoint_dir=sys.argv[1] + "/checkpoints")})
+def job():
+    work()
+
+checkpoints = []
+result = job.execute_in_process(raise_on_error=False)
+from pyspark import SparkContext
+from ecommerce_assets.spark.machine_lock import MachineLock
+assert not result.success
+assert SparkContext._active_spark_context is None, "the session outlived the failed run"
+assert len(checkpoints[0]) == 1 and not list(Path(sys.argv[1], "checkpoints").iterdir()), "checkpoints were left"
+lock = MachineLock("next")
+lock.acquire(lambda message: sys.exit("the lock was left: " + message))
+print("stopped")
+"""
+
+
+def test_the_session_is_stopped_after_a_failed_run(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", RUN, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.stdout.strip().endswith("stopped"), done.stderr[-2000:]

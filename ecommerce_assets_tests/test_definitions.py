@@ -1,0 +1,97 @@
+"""The asset graph as one snapshot: a change of lineage, grouping or checks shows in the diff."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import dagster as dg
+import yaml
+
+from ecommerce_assets.definitions import CATALOG, build_defs
+from ecommerce_assets.settings import load_settings
+
+SNAPSHOT = Path(__file__).parent / "asset_graph.json"
+PROJECT = Path(__file__).parents[1]
+
+
+def graph_of(defs: dg.Definitions) -> dict[str, dict[str, object]]:
+    graph = defs.resolve_asset_graph()
+    nodes = {}
+    for key in sorted(graph.get_all_asset_keys()):
+        node = graph.get(key)
+        checks = sorted(graph.get_check_keys_for_assets({key}), key=lambda c: c.name)
+        nodes[key.to_user_string()] = {
+            "group": node.group_name,
+            "daily": node.partitions_def is not None,
+            "external": node.is_external,
+            "kinds": sorted(node.kinds),
+            "depends on": sorted(parent.to_user_string() for parent in node.parent_keys),
+            "checks": [f"{c.name} (blocking)" if graph.get_check_spec(c).blocking else c.name for c in checks],
+        }
+    return nodes
+
+
+def test_asset_graph_is_as_recorded() -> None:
+    """To record a wanted change: write `graph_of(...)` to asset_graph.json, as the assertion's message shows it."""
+    found = graph_of(build_defs(load_settings()))
+    text = json.dumps(found, indent=1) + "\n"
+    assert text == SNAPSHOT.read_text(), f"the asset graph changed; if it should have, record this:\n{text}"
+
+
+def test_every_asset_is_described() -> None:
+    graph = build_defs(load_settings()).resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        assert node.description, key
+        assert node.owners, key
+        assert node.kinds, key
+        if not node.is_external:
+            assert node.code_version, key
+        schema = CATALOG[key.to_user_string()].schema if key.to_user_string() in CATALOG else None
+        if schema is not None:
+            columns = node.metadata["dagster/column_schema"].columns
+            assert [c.name for c in columns] == schema.names
+            assert all(c.description for c in columns)
+
+
+def test_every_parameter_shows_in_the_launchpad() -> None:
+    job = build_defs(load_settings()).resolve_implicit_global_asset_job_def()
+    fields = job.run_config_schema.config_type.fields  # type: ignore[attr-defined]
+    ops = fields["ops"].config_type.fields
+    configs = {name: op.config_type.fields.get("config") for name, op in ops.items()}
+    shown = {
+        name: sorted(config.config_type.fields)
+        for name, config in configs.items()
+        if config is not None and getattr(config.config_type, "fields", None)
+    }
+    assert shown == {
+        "als_evaluation": ["exclude", "k"],
+        "als_model": ["alpha", "maxIter", "nonnegative", "rank", "regParam", "seed"],
+        "recommendations": ["exclude", "k"],
+        "segmentation_model": ["k", "maxIter", "seed"],
+        "similar_products": ["k"],
+    }
+    spark = fields["resources"].config_type.fields["spark"]
+    assert {"app_name", "master", "driver_memory", "executor_memory", "adaptive", "spark_config"} <= set(
+        spark.config_type.fields["config"].config_type.fields
+    )
+
+
+def test_workspace_names_the_module_that_the_command_names() -> None:
+    workspace = yaml.safe_load((PROJECT / "workspace.yaml").read_text())
+    [module] = [entry["python_module"]["module_name"] for entry in workspace["load_from"]]
+    assert module == "ecommerce_assets.definitions"
+    assert f"-m {module}" in (PROJECT / "README.md").read_text()
+
+
+def test_days_of_the_sample_are_its_own_and_others_go_on(tmp_path: Path) -> None:
+    raw = build_defs(load_settings()).resolve_asset_graph().get(dg.AssetKey("raw_events")).partitions_def
+    assert raw is not None
+    keys = raw.get_partition_keys()
+    assert (keys[0], keys[-1], len(keys)) == ("2019-10-01", "2019-12-29", 90)
+    own = load_settings(data_dir=str(tmp_path), first_day="2026-01-01")
+    assert own.end_day is None
+    days = build_defs(own).resolve_asset_graph().get(dg.AssetKey("raw_events")).partitions_def
+    assert days is not None
+    assert days.get_partition_keys()[0] == "2026-01-01"

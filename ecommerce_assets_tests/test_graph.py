@@ -1,0 +1,255 @@
+"""The whole graph, run as the command runs it, on events of its own making."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.ml import PipelineModel
+from pyspark.ml.recommendation import ALSModel
+from pyspark.sql import DataFrame, SparkSession
+
+from ecommerce_assets.definitions import CATALOG
+from ecommerce_assets.events.sample import generate
+from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets_tests.helpers import event, read, run_graph, write_day
+
+FIRST, LAST = "2019-10-01", "2019-10-08"
+TABLES = [
+    "user_features",
+    "product_features",
+    "segmented_users",
+    "user_index",
+    "product_index",
+    "interaction_data",
+    "als_evaluation",
+    "recommendations",
+    "similar_products",
+]
+
+
+@pytest.fixture(scope="module")
+def ran(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dg.ExecuteInProcessResult]:
+    """A data dir with eight days of generated events, and the graph run over it."""
+    data_dir = tmp_path_factory.mktemp("shop")
+    generate(data_dir, events=4_000, days=8, first_day=date(2019, 10, 1))
+    return data_dir, run_graph(data_dir, FIRST, LAST)
+
+
+def rows(frame: DataFrame, *leave_out: str) -> list[tuple[Any, ...]]:
+    return sorted((tuple(row) for row in frame.drop(*leave_out).collect()), key=repr)
+
+
+def test_every_asset_is_materialised_and_every_blocking_check_passes(
+    ran: tuple[Path, dg.ExecuteInProcessResult],
+) -> None:
+    data_dir, result = ran
+    assert result.success
+    lake = Lake(str(data_dir))
+    for asset in CATALOG:
+        assert lake.committed(asset), asset
+    evaluations = result.get_asset_check_evaluations()
+    assert len(evaluations) == sum(len(spec.audits) for spec in CATALOG.values())
+    assert [e.check_name for e in evaluations if e.blocking and not e.passed] == []
+
+
+def test_tables_have_exactly_the_columns_that_are_documented(
+    spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult]
+) -> None:
+    for asset in TABLES:
+        schema = CATALOG[asset].schema
+        assert schema is not None
+        frame = read(spark, ran[0], asset)
+        declared = {c.name: "bigint" if c.type == "id" else c.type for c in schema.columns}
+        assert dict(frame.dtypes) == declared, asset
+
+
+def test_no_raw_row_is_lost(ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
+    data_dir, _ = ran
+    lake = Lake(str(data_dir))
+    rejected = {day.day: day.manifest.partitions[day.day].rows for day in lake.days("rejected_events")}
+    for day in lake.days("cleaned_events"):
+        stored = day.manifest.partitions[day.day]
+        raw = pq.read_table(data_dir / "raw" / "events" / f"event_date={day.day}", partitioning=None).num_rows
+        assert raw == stored.rows + rejected[day.day] + stored.facts["repeats"], day.day
+    accepted = sum(day.manifest.partitions[day.day].rows for day in lake.days("cleaned_events"))
+    assert lake.latest("user_index").facts["measures"]["events"] == accepted
+
+
+def test_every_user_gets_ten(spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
+    top = read(spark, ran[0], "recommendations").toPandas()
+    users = read(spark, ran[0], "segmented_users").count()
+    assert top.user_id.nunique() == users
+    for _, own in top.sort_values("rank").groupby("user_id"):
+        assert list(own["rank"]) == list(range(1, 11))
+        assert own.product_id.is_unique
+        assert own.score.is_monotonic_decreasing
+
+
+def test_models_load_in_plain_pyspark(spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
+    lake = Lake(str(ran[0]))
+    segmentation, als = (lake.latest(name) for name in ("segmentation_model", "als_model"))
+    pipeline = PipelineModel.load(f"{lake.folder('segmentation_model', segmentation.version).uri}/model")
+    features = read(spark, ran[0], "segmented_users")
+    again = pipeline.transform(features.drop("segment_id"))
+    assert again.join(features.select("user_id", "segment_id"), ["user_id", "segment_id"]).count() == features.count()
+    model = ALSModel.load(f"{lake.folder('als_model', als.version).uri}/model")
+    assert model.rank == 4
+    assert model.userFactors.count() == als.facts["users"]
+
+
+def test_training_metadata_names_what_it_was_made_from(ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
+    lake = Lake(str(ran[0]))
+    manifest = lake.latest("training_metadata")
+    folder = lake.folder("training_metadata", manifest.version)
+    document = json.loads(folder.read_bytes("training_metadata.json"))
+    assert document["total_users"] == lake.latest("user_index").rows
+    assert document["segments_count"] == 5
+    assert document["parameters"]["als_model"]["rank"] == 4
+    assert {"silhouette", "rmse", "coverage", "seconds", "training_date"} <= set(document)
+    used = document["versions"]["recommendations"]
+    assert used["version"] == lake.latest("recommendations").version
+    assert f"als_model/{lake.latest('als_model').version}" in used["inputs"]
+
+
+def test_manifests_lead_back_to_the_raw_files(ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
+    data_dir, _ = ran
+    lake = Lake(str(data_dir))
+    events = lake.version("cleaned_events", lake.ancestor(lake.latest("recommendations"), "cleaned_events").version)
+    files = [f for step in events.inputs for f in step.files]
+    assert [step.asset for step in events.inputs] == ["raw_events"] * 8
+    for file in files:
+        assert (data_dir / "raw" / "events" / file.path).stat().st_size == file.bytes
+
+
+def test_shuffled_rows_and_a_second_run_change_nothing(
+    spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult], tmp_path: Path
+) -> None:
+    data_dir, _ = ran
+    for folder in sorted((data_dir / "raw" / "events").glob("event_date=*")):
+        table = pq.read_table(folder, partitioning=None)
+        reversed_rows = table.take(pa.array(range(table.num_rows - 1, -1, -1)))
+        half = table.num_rows // 3
+        day = folder.name.removeprefix("event_date=")
+        write_day(tmp_path, day, reversed_rows.slice(half), "a")
+        write_day(tmp_path, day, reversed_rows.slice(0, half), "b")
+    assert run_graph(tmp_path, FIRST, LAST).success
+    for asset in ("user_features", "product_features", "segmented_users", "user_index", "product_index"):
+        assert rows(read(spark, tmp_path, asset)) == rows(read(spark, data_dir, asset)), asset
+    here, there = (read(spark, d, "recommendations") for d in (tmp_path, data_dir))
+    assert rows(here, "score") == rows(there, "score")
+    scores = here.withColumnRenamed("score", "other").join(there, ["user_id", "rank"]).selectExpr("abs(score - other)")
+    assert max(row[0] for row in scores.collect()) < 1e-5
+
+
+def test_a_single_absent_day_is_an_error_and_writes_nothing(spark: SparkSession, tmp_path: Path) -> None:
+    write_day(tmp_path, "2019-10-01", [event("2019-10-01 10:00:00")])
+    result = run_graph(tmp_path, "2019-10-02", raise_on_error=False)
+    assert not result.success
+    [failure] = [e for e in result.all_events if e.is_step_failure]
+    said = str(failure.step_failure_data.error)
+    assert "There is no raw data for 2019-10-02" in said
+    assert "event_date=2019-10-02 does not exist" in said
+    assert not (tmp_path / "lake").exists()
+
+
+def test_an_absent_day_inside_a_range_keeps_what_is_stored(spark: SparkSession, tmp_path: Path) -> None:
+    days = ["2019-10-01", "2019-10-02", "2019-10-03"]
+    for number, day in enumerate(days):
+        write_day(tmp_path, day, [event(f"{day} 10:00:00", user_id=number)])
+    events = ["cleaned_events", "rejected_events"]
+    run_graph(tmp_path, days[0], days[2], select=events)
+    before = {day.day: day.manifest.version for day in Lake(str(tmp_path)).days("cleaned_events")}
+    shutil.rmtree(tmp_path / "raw" / "events" / "event_date=2019-10-02")
+    # A folder that is there and empty of rows replaces what was stored.
+    write_day(tmp_path, "2019-10-03", [])
+    result = run_graph(tmp_path, days[0], days[2], select=events)
+    stored = {day.day: day.manifest for day in Lake(str(tmp_path)).days("cleaned_events")}
+    assert stored["2019-10-02"].version == before["2019-10-02"]
+    assert stored["2019-10-01"].version != before["2019-10-01"]
+    assert stored["2019-10-03"].partitions["2019-10-03"].rows == 0
+    told = {
+        m.partition: m.metadata
+        for m in result.asset_materializations_for_node("clean_events")
+        if m.asset_key == dg.AssetKey("cleaned_events")
+    }
+    assert told["2019-10-02"]["rows"].value == "no raw data"
+    assert told["2019-10-01"]["dagster/partition_row_count"].value == 1
+    assert told["2019-10-03"]["dagster/partition_row_count"].value == 0
+
+
+def test_a_poisoned_day_is_held_back_and_the_others_are_published(spark: SparkSession, tmp_path: Path) -> None:
+    good, bad = "2019-10-01", "2019-10-02"
+    for day in (good, bad):
+        write_day(tmp_path, day, [event(f"{day} 10:00:00", user_id=n) for n in range(4)])
+    run_graph(tmp_path, good, bad, select=["cleaned_events", "rejected_events", "user_features"])
+    first = Lake(str(tmp_path)).latest("user_features").version
+    before = {day.day: day.manifest.version for day in Lake(str(tmp_path)).days("cleaned_events")}
+    write_day(tmp_path, good, [event(f"{good} 11:00:00")], "late")
+    write_day(tmp_path, bad, [event(f"{bad} 11:00:00", price=-1.0, user_id=n) for n in range(40)], "poison")
+    result = run_graph(
+        tmp_path, good, bad, select=["cleaned_events", "rejected_events", "user_features"], raise_on_error=False
+    )
+    assert not result.success
+    after = {day.day: day.manifest.version for day in Lake(str(tmp_path)).days("cleaned_events")}
+    assert after[bad] == before[bad], "readers still see the day as it was"
+    assert after[good] != before[good]
+    assert Lake(str(tmp_path)).latest("user_features").version == first, "nothing downstream ran on"
+    [failed] = [e for e in result.get_asset_check_evaluations() if not e.passed]
+    assert (failed.check_name, failed.asset_key) == ("few_rejected", dg.AssetKey("cleaned_events"))
+    assert "2019-10-02: 40 of 44 raw rows were rejected, most for: negative price (40)" in str(
+        failed.metadata["failed"].value
+    )
+
+
+@pytest.mark.parametrize("events", [1, 2, 12])
+def test_nothing_fails_on_a_handful_of_events(spark: SparkSession, tmp_path: Path, events: int) -> None:
+    made = [event(f"2019-10-01 10:{n:02d}:00", user_id=n // 2, product_id=n % 5) for n in range(events)]
+    write_day(tmp_path, "2019-10-01", made)
+    result = run_graph(tmp_path, "2019-10-01")
+    assert result.success
+    top = read(spark, tmp_path, "recommendations")
+    users, products = {e["user_id"] for e in made}, {e["product_id"] for e in made}
+    assert top.count() == len(users) * min(10, len(products))
+
+
+def test_string_ids_go_through_the_whole_graph(spark: SparkSession, tmp_path: Path) -> None:
+    made = [event(f"2019-10-01 10:{n:02d}:00", user_id=f"u{n // 3}", product_id=f"SKU-{n % 7}") for n in range(30)]
+    table = pa.Table.from_pylist(made)
+    write_day(tmp_path, "2019-10-01", table)
+    assert run_graph(tmp_path, "2019-10-01", id_type="string").success
+    top = read(spark, tmp_path, "recommendations").toPandas()
+    assert set(top.product_id) <= {f"SKU-{n}" for n in range(7)}
+    assert set(top.user_id) == {f"u{n}" for n in range(10)}
+
+
+def test_recommendations_use_the_index_that_the_model_was_made_with(spark: SparkSession, tmp_path: Path) -> None:
+    def rush(product: int, user: int) -> list[dict[str, Any]]:
+        return [event(f"2019-10-01 11:{n:02d}:00", product_id=product, user_id=user) for n in range(50)]
+
+    made = [event(f"2019-10-01 10:{n:02d}:00", user_id=n % 6, product_id=(n * n) % 5) for n in range(40)]
+    write_day(tmp_path, "2019-10-01", made)
+    run_graph(tmp_path, "2019-10-01")
+    before = rows(read(spark, tmp_path, "recommendations"))
+    # New events turn the order of the index around; the model of before stays.
+    write_day(tmp_path, "2019-10-01", rush(product=4, user=5), "late")
+    run_graph(
+        tmp_path,
+        "2019-10-01",
+        select=["cleaned_events", "rejected_events", "product_index", "user_index"],
+        run_config={},
+    )
+    lake = Lake(str(tmp_path))
+    made_with = lake.ancestor(lake.latest("als_model"), "product_index").version
+    assert lake.latest("product_index").version != made_with
+    run_graph(tmp_path, "2019-10-01", select=["recommendations"], run_config={})
+    lake = Lake(str(tmp_path))
+    assert lake.latest("recommendations").input_version("product_index") == made_with
+    assert rows(read(spark, tmp_path, "recommendations")) == before
