@@ -88,7 +88,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
     def json_io_manager(_: Any) -> JsonIOManager:
         return JsonIOManager(data_dir, CATALOG)
 
-    @dg.io_manager(description="Finds the raw files of the days asked for.")
+    @dg.io_manager(required_resource_keys={"spark"}, description="Finds the raw files of the days asked for.")
     def raw_events_reader(_: Any) -> RawEventsReader:
         return RawEventsReader(data_dir)
 

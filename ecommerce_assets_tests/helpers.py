@@ -31,7 +31,12 @@ EVENTS_DDL = (
     "event_time timestamp, event_type string, product_id bigint, category_id bigint, category_code string, "
     "brand string, price double, user_id bigint, user_session string"
 )
-SMALL_ALS = {"ops": {"als_model": {"config": {"rank": 4, "maxIter": 2}}}}
+SMALL_MODELS = {
+    "ops": {
+        "als_model": {"config": {"rank": 4, "maxIter": 2}},
+        "segmentation_model": {"config": {"maxIter": 3}},
+    }
+}
 """Enough to go through the motions."""
 
 
@@ -91,7 +96,7 @@ def run_graph(
     defs = build_defs(load_settings(data_dir=str(data_dir), **window))
     job = defs.resolve_implicit_global_asset_job_def()
     return job.execute_in_process(
-        run_config=run_config if run_config is not None else SMALL_ALS,
+        run_config=run_config if run_config is not None else SMALL_MODELS,
         tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first},
         asset_selection=[dg.AssetKey(name) for name in select] if select else None,
         raise_on_error=raise_on_error,

@@ -92,8 +92,10 @@ class RawEventsReader(dg.IOManager):
         raise NotImplementedError("raw_events come from outside: land them with " + LAND_COMMAND)
 
     def load_input(self, context: dg.InputContext) -> RawEvents:
-        reads = step_reads(context.step_context.run_id, context.step_context.step.key)
         raw = find_raw_events(self._data_dir, sorted(context.asset_partition_keys))
+        # Spark starts, or waits for another run's to end, before the clock of this step does.
+        _ = context.resources.spark.spark_session
+        reads = step_reads(context.step_context.run_id, context.step_context.step.key)
         if raw.absent:
             context.log.warning(
                 f"No raw data for {len(raw.absent)} of {len(raw.absent) + len(raw.days)} days; what is stored for them "

@@ -691,7 +691,8 @@ class TestSummary:
     def test_days_before_the_first_partition(self, tmp_path: Path) -> None:
         summary = land_one(csv_file(tmp_path, ROW, ROW.replace("2019-10-01", "2019-09-24")), tmp_path / "my shop")
         assert summary.next_command.startswith(
-            f"DAGSTER_HOME=\"$PWD/.dagster\" ECOMMERCE_FIRST_DAY=2019-09-24 ECOMMERCE_DATA_DIR='{tmp_path}/my shop' uv run"
+            'DAGSTER_HOME="$PWD/.dagster" ECOMMERCE_FIRST_DAY=2019-09-24 '
+            f"ECOMMERCE_DATA_DIR='{tmp_path}/my shop' uv run dagster"
         )
         assert "ECOMMERCE_FIRST_DAY=2019-09-24 is set" in str(summary)
 

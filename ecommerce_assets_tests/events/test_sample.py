@@ -186,4 +186,5 @@ def test_the_command(tmp_path: Path) -> None:
     (tmp_path / "raw" / "events" / MARKER).unlink()
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
-    assert refused.stderr.count("\n") == 1 and "nothing was written" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert "nothing was written" in refused.stderr

@@ -30,7 +30,7 @@ def totals(features: DataFrame, *columns: str) -> tuple[Any, ...]:
     return tuple(features.selectExpr(*[f"coalesce(sum({column}), 0)" for column in columns]).collect()[0])
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.lists(EVENTS, max_size=30))
 def test_events_and_money_are_conserved(spark: SparkSession, events: list[dict[str, Any]]) -> None:
     frame = events_frame(spark, events)

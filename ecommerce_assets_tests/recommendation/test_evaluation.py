@@ -12,6 +12,7 @@ from ecommerce_assets.recommendation.evaluation import (
     ALS_EVALUATION,
     Evaluation,
     evaluate,
+    holdout,
     holdout_cutoff,
     relevant_products,
     rmse,
@@ -263,9 +264,9 @@ class TestTinyData:
         events += [event("2020-01-01 10:00:00", "view", 8, 2)] * 4
         events += [event("2020-01-02 10:00:00", "view", product, user) for user, product in [(1, 3), (2, 8), (2, 3)]]
         # Fewer users than segments.
-        found = evaluate(events_frame(spark, events), ALS, SegmentationParameters(), Exclude.seen, 4)
-        assert found.facts["holdout_users"] == 1  # 3 is new to user 2; the rest was seen
-        over_all = {(metric, system): value for metric, _, system, part, value, *_ in found.rows if part == "all"}
+        rows, facts = holdout(events_frame(spark, events), ALS, SegmentationParameters(), Exclude.seen, 4)
+        assert facts["holdout_users"] == 1  # 3 is new to user 2; the rest was seen
+        over_all = {(metric, system): value for metric, _, system, part, value, *_ in rows if part == "all"}
         # Without 8, popularity gives user 2 the products 0, 1, 2, 3, each seen by one user: a hit at rank 4.
         assert over_all["recall", "popularity"] == 1.0
         assert over_all["precision", "popularity"] == over_all["map", "popularity"] == 1 / 4

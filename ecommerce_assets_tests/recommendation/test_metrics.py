@@ -23,9 +23,9 @@ A, B, C, D, E, X, Y = range(7)
 """Products; X and Y are relevant to nobody."""
 
 
-def lists_frame(spark: SparkSession, lists: Mapping[str, Sequence[int]]) -> DataFrame:
-    rows = [(user, rank, product) for user, own in lists.items() for rank, product in enumerate(own, 1)]
-    return spark.createDataFrame(rows, "user_id string, rank int, product_id bigint")
+def lists_frame(spark: SparkSession, lists: Mapping[str, Sequence[int]], system: str = "tried") -> DataFrame:
+    rows = [(user, system, rank, product) for user, own in lists.items() for rank, product in enumerate(own, 1)]
+    return spark.createDataFrame(rows, "user_id string, system string, rank int, product_id bigint")
 
 
 def relevant_frame(spark: SparkSession, relevant: Mapping[str, Sequence[int]]) -> DataFrame:
@@ -33,9 +33,10 @@ def relevant_frame(spark: SparkSession, relevant: Mapping[str, Sequence[int]]) -
     return spark.createDataFrame(rows, "user_id string, product_id bigint")
 
 
-def by_user(metrics: DataFrame) -> dict[str, tuple[Any, ...]]:
-    assert metrics.columns == ["user_id", *RANKING_METRICS]
-    return {row["user_id"]: tuple(row)[1:] for row in metrics.collect()}
+def by_list(metrics: DataFrame) -> dict[tuple[str, str], tuple[Any, ...]]:
+    """The metrics by user and system."""
+    assert metrics.columns == ["user_id", "system", *RANKING_METRICS]
+    return {(row["user_id"], row["system"]): tuple(row)[2:] for row in metrics.collect()}
 
 
 class TestRankingMetrics:
@@ -43,7 +44,7 @@ class TestRankingMetrics:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def found(cls, spark: SparkSession) -> dict[str, tuple[Any, ...]]:
+    def found(cls, spark: SparkSession) -> dict[tuple[str, str], tuple[Any, ...]]:
         lists = {
             "two of three": [A, X, B],
             "short list": [A],
@@ -62,7 +63,7 @@ class TestRankingMetrics:
             "no list": [A],
             "perfect": [A, B, C, D],
         }
-        return by_user(ranking_metrics(lists_frame(spark, lists), relevant_frame(spark, relevant), 3))
+        return by_list(ranking_metrics(lists_frame(spark, lists), relevant_frame(spark, relevant), 3))
 
     @pytest.mark.parametrize(
         ("user", "metrics"),
@@ -73,19 +74,28 @@ class TestRankingMetrics:
             ("short list", (1 / 3, 1.0, 1.0, 1.0, 1.0)),
             # Hits at ranks 2 and 3, C comes too late. dcg 0.63093 + 0.5 of 2.13093; (1/2 + 2/3) / 3
             ("more relevant than k", (2 / 3, 2 / 5, 1.1309297535714575 / 2.1309297535714575, 7 / 18, 1.0)),
-            ("no hit", (0.0, 0.0, 0.0, 0.0, 0.0)),
-            ("hit beyond k", (0.0, 0.0, 0.0, 0.0, 0.0)),
-            ("no list", (0.0, 0.0, 0.0, 0.0, 0.0)),
             # Three of four relevant: everything but recall is full.
             ("perfect", (1.0, 3 / 4, 1.0, 1.0, 1.0)),
         ],
     )
-    def test_by_hand(self, found: dict[str, tuple[Any, ...]], user: str, metrics: tuple[float, ...]) -> None:
-        assert found[user] == pytest.approx(metrics, abs=1e-15)
+    def test_by_hand(
+        self, found: dict[tuple[str, str], tuple[Any, ...]], user: str, metrics: tuple[float, ...]
+    ) -> None:
+        assert found[user, "tried"] == pytest.approx(metrics, abs=1e-15)
 
-    def test_users_are_those_with_something_relevant(self, found: dict[str, tuple[Any, ...]]) -> None:
-        assert len(found) == 7
-        assert "nothing relevant" not in found
+    def test_without_a_hit_there_is_no_row(self, found: dict[tuple[str, str], tuple[Any, ...]]) -> None:
+        # "no hit", "hit beyond k", "no list": all zero. "nothing relevant": not judged at all.
+        assert {user for user, _ in found} == {"two of three", "short list", "more relevant than k", "perfect"}
+
+    def test_systems_are_judged_apart(self, spark: SparkSession) -> None:
+        lists = lists_frame(spark, {"u": [X, A], "v": [A]}, "one").union(lists_frame(spark, {"u": [A, B]}, "two"))
+        found = by_list(ranking_metrics(lists, relevant_frame(spark, {"u": [A, B], "v": [A]}), 2))
+        assert found == {
+            # A hit at rank 2: dcg 0.63093 of 1.63093; map (1/2) / 2
+            ("u", "one"): pytest.approx((1 / 2, 1 / 2, 0.6309297535714575 / 1.6309297535714575, 1 / 4, 1.0)),
+            ("u", "two"): (1.0, 1.0, 1.0, 1.0, 1.0),
+            ("v", "one"): (1 / 2, 1.0, 1.0, 1.0, 1.0),
+        }
 
     @pytest.mark.parametrize("k", [1, 3, 10])
     def test_agrees_with_spark(self, spark: SparkSession, k: int) -> None:
@@ -93,7 +103,8 @@ class TestRankingMetrics:
         lists = {f"u{n}": draw.sample(range(15), draw.randint(1 if n == 0 else 0, 12)) for n in range(40)}
         relevant = {user: draw.sample(range(15), draw.randint(1, 12)) for user in lists}
         found = ranking_metrics(lists_frame(spark, lists), relevant_frame(spark, relevant), k)
-        means = found.agg(*[F.avg(name).alias(name) for name in RANKING_METRICS]).collect()[0]
+        # Users without a row count zero.
+        means = found.agg(*[(F.sum(name) / len(lists)).alias(name) for name in RANKING_METRICS]).collect()[0]
         pairs = [([float(p) for p in lists[u]], [float(p) for p in relevant[u]]) for u in lists]
         theirs: Any = RankingMetrics(spark.sparkContext.parallelize(pairs, 2))
         assert means["precision"] == pytest.approx(theirs.precisionAt(k), rel=1e-12)
@@ -102,29 +113,32 @@ class TestRankingMetrics:
         assert means["map"] == pytest.approx(theirs.meanAveragePrecisionAt(k), rel=1e-12)
 
 
+User = tuple[str, str, str, float, float]
+SLICES, VALUES = ("part", "whole"), ("half", "one")
+
+
 class TestBootstrap:
-    VALUES = ("half", "one")
+    @pytest.fixture(scope="class")
+    @classmethod
+    def users(cls) -> list[User]:
+        """200 users, every fourth in b; `half` is 1 for every second user of each part, `one` for all."""
+        return [(f"u{n}", "b" if n % 4 == 0 else "a", "all", float(n // 4 % 2), 1.0) for n in range(200)]
 
     @pytest.fixture(scope="class")
     @classmethod
-    def users(cls) -> list[tuple[str, str, float, float]]:
-        """200 users, every fourth in b; `half` is 1 for every second user of each slice, `one` for all."""
-        return [(f"u{n}", "b" if n % 4 == 0 else "a", float(n // 4 % 2), 1.0) for n in range(200)]
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def per_user(cls, spark: SparkSession, users: list[tuple[str, str, float, float]]) -> DataFrame:
-        return spark.createDataFrame(users, "user_id string, part string, half double, one double")
+    def per_user(cls, spark: SparkSession, users: list[User]) -> DataFrame:
+        return spark.createDataFrame(users, "user_id string, part string, whole string, half double, one double")
 
     @pytest.fixture(scope="class")
     @classmethod
     def sums(cls, per_user: DataFrame) -> dict[str, Any]:
-        return bootstrap_sums(per_user, "part", list(self.VALUES))
+        return bootstrap_sums(per_user, SLICES, VALUES)
 
     def test_first_row_holds_the_plain_sums(self, sums: dict[str, Any]) -> None:
         assert {part: found[0].tolist() for part, found in sums.items()} == {
             "a": [150.0, 75.0, 150.0],
             "b": [50.0, 25.0, 50.0],
+            "all": [200.0, 100.0, 200.0],
         }
 
     def test_every_round_counts_users_and_values_alike(self, sums: dict[str, Any]) -> None:
@@ -133,15 +147,18 @@ class TestBootstrap:
             assert (found[:, 0] == found[:, 2]).all()  # `one` is 1 for every user
             assert (found[:, 1] <= found[:, 0]).all()
 
+    def test_slices_of_a_round_are_of_one_draw(self, sums: dict[str, Any]) -> None:
+        assert (sums["a"] + sums["b"] == sums["all"]).all()
+
     def test_same_for_any_order_and_partitioning(
-        self, spark: SparkSession, per_user: DataFrame, users: list[tuple[str, str, float, float]], sums: dict[str, Any]
+        self, spark: SparkSession, per_user: DataFrame, users: list[User], sums: dict[str, Any]
     ) -> None:
         shuffled = list(users)
         random.Random(1).shuffle(shuffled)
         for partitions in (1, 7):
             other = spark.createDataFrame(shuffled, per_user.schema).repartition(partitions)
-            found = bootstrap_sums(other, "part", list(self.VALUES))
-            assert sorted(found) == ["a", "b"]
+            found = bootstrap_sums(other, SLICES, VALUES)
+            assert sorted(found) == ["a", "all", "b"]
             assert all((found[part] == sums[part]).all() for part in found)
 
     def test_interval_is_as_wide_as_theory_says(self, sums: dict[str, Any]) -> None:
@@ -153,12 +170,12 @@ class TestBootstrap:
 
     def test_one_user(self, spark: SparkSession) -> None:
         one = spark.createDataFrame([(1, "all", 0.25)], "user_id bigint, part string, value double")
-        found = bootstrap_sums(one, "part", ["value"])["all"]
+        found = bootstrap_sums(one, ["part"], ["value"])["all"]
         # Rounds in which the only user counts zero times say nothing.
         assert mean_and_interval(found[:, 0], found[:, 1]) == (0.25, 0.25, 0.25)
 
     def test_no_users(self, per_user: DataFrame) -> None:
-        assert bootstrap_sums(per_user.limit(0), "part", list(self.VALUES)) == {}
+        assert bootstrap_sums(per_user.limit(0), SLICES, VALUES) == {}
 
 
 class TestMeanAndInterval:
