@@ -227,26 +227,23 @@ def test_a_handful_of_string_ids_go_through_the_whole_graph(spark: SparkSession,
     assert len(top) == 10 * 7, "fewer than ten products: every user gets all of them"
 
 
-def test_recommendations_use_the_index_that_the_model_was_made_with(spark: SparkSession, tmp_path: Path) -> None:
-    def rush(product: int, user: int) -> list[dict[str, Any]]:
-        return [event(f"2019-10-01 11:{n:02d}:00", product_id=product, user_id=user) for n in range(50)]
-
-    made = [event(f"2019-10-01 10:{n:02d}:00", user_id=n % 6, product_id=(n * n) % 5) for n in range(40)]
-    write_day(tmp_path, "2019-10-01", made)
-    run_graph(tmp_path, "2019-10-01")
+def test_recommendations_use_the_index_that_the_model_was_made_with(
+    spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult], tmp_path: Path
+) -> None:
+    shutil.copytree(ran[0], tmp_path, dirs_exist_ok=True)
     before = rows(read(spark, tmp_path, "recommendations"))
-    # New events turn the order of the index around; the model of before stays.
-    write_day(tmp_path, "2019-10-01", rush(product=4, user=5), "late")
-    run_graph(
-        tmp_path,
-        "2019-10-01",
-        select=["cleaned_events", "rejected_events", "product_index", "user_index"],
-        run_config={},
-    )
+    # New events turn the order of the products around; the model of before stays.
+    index = {row["product_id"]: row["product_idx"] for row in read(spark, tmp_path, "product_index").collect()}
+    last = max(index, key=lambda product: index[product])
+    rush = [event(f"2019-10-01 11:{n // 60:02d}:{n % 60:02d}", product_id=last, user_id=1) for n in range(900)]
+    write_day(tmp_path, "2019-10-01", rush, "late")
+    indices = ["cleaned_events", "rejected_events", "product_index", "user_index"]
+    run_graph(tmp_path, "2019-10-01", select=indices, run_config={})
+    renumbered = {row["product_id"]: row["product_idx"] for row in read(spark, tmp_path, "product_index").collect()}
+    assert (index[last], renumbered[last]) == (len(index) - 1, 0)
+    run_graph(tmp_path, "2019-10-01", select=["recommendations"], run_config={})
     lake = Lake(str(tmp_path))
     made_with = lake.ancestor(lake.latest("als_model"), "product_index").version
     assert lake.latest("product_index").version != made_with
-    run_graph(tmp_path, "2019-10-01", select=["recommendations"], run_config={})
-    lake = Lake(str(tmp_path))
     assert lake.latest("recommendations").input_version("product_index") == made_with
     assert rows(read(spark, tmp_path, "recommendations")) == before
