@@ -113,10 +113,9 @@ class VersionedIOManager(dg.IOManager):
             return self.read(context.resources.spark, lake, list(files.values()))
         reader = context.definition_metadata.get(AS_READ_BY) if context.definition_metadata else None
         if reader is None:
-            manifest = lake.latest(asset, run_id)
+            manifest = reads.latest(lake, asset, run_id)
         else:
-            chosen = reads.manifests.get(reader)
-            manifest = lake.ancestor(chosen[0] if chosen else lake.latest(reader, run_id), asset)
+            manifest = lake.ancestor(reads.latest(lake, reader, run_id), asset)
         reads.add_version(manifest)
         if wants_manifest:
             return manifest

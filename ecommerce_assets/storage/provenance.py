@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from ecommerce_assets.storage.lake import Day
+from ecommerce_assets.storage.lake import Day, Lake
 from ecommerce_assets.storage.manifest import Input, Manifest
 
 
@@ -17,6 +17,16 @@ class StepReads:
     inputs: list[Input] = field(default_factory=list)
     manifests: dict[str, list[Manifest]] = field(default_factory=dict)
     days: dict[str, dict[str, Manifest]] = field(default_factory=dict)
+    chosen: dict[str, Manifest] = field(default_factory=dict)
+
+    def latest(self, lake: Lake, asset: str, run_id: str) -> Manifest:
+        """The version of an asset that serves this step: chosen once, so that a later commit does not split its inputs.
+
+        Without this, an index could be found through one model and the model itself be read a moment later, as another.
+        """
+        if asset not in self.chosen:
+            self.chosen[asset] = lake.latest(asset, run_id)
+        return self.chosen[asset]
 
     def add_version(self, manifest: Manifest) -> None:
         """A whole version was read."""
