@@ -44,7 +44,7 @@ class Evidence:
     def upstream(self, asset: str, measure: str) -> float:
         """Sum of a measure over what was read of an upstream asset, as its own audits found it."""
         if asset in self.days:
-            parts = [m.partitions[day].facts.get(measure) for day, m in self.days[asset].items()]
+            parts = [m.partitions[day].measures.get(measure) for day, m in self.days[asset].items()]
         else:
             parts = [m.facts.get("measures", {}).get(measure) for m in self.inputs.get(asset, ())]
         return float(sum(part for part in parts if part is not None))

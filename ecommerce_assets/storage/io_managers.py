@@ -191,7 +191,8 @@ class ParquetIOManager(VersionedIOManager):
                 rows=sum(rows[f.path] for f in own),
                 bytes=sum(f.bytes for f in own),
                 published=not any(a.blocking and not a.passed for a in found),
-                facts={**facts, **measures},
+                facts=facts,
+                measures=measures,
             )
         from pyspark.sql import functions as F
 

@@ -49,12 +49,16 @@ class AuditResult(_Frozen):
 
 
 class Partition(_Frozen):
-    """One daily partition inside a version. An unpublished one failed a blocking audit and is never read."""
+    """One daily partition inside a version. An unpublished one failed a blocking audit and is never read.
+
+    `facts` are for people, `measures` are what the audits counted.
+    """
 
     rows: int
     bytes: int
     published: bool = True
     facts: dict[str, Any] = {}
+    measures: dict[str, Any] = {}
 
 
 class Manifest(_Frozen):

@@ -87,7 +87,7 @@ def _day_metadata(manifest: Manifest, day: str) -> dict[str, Any]:
     partition = manifest.partitions[day]
     failed = [a for a in manifest.failed_blocking if a.partition == day]
     held_back = {"held back by": "; ".join(f"{a.name}: {a.message}" for a in failed)} if failed else {}
-    facts = {name: _shown(value) for name, value in partition.facts.items() if name != "rows"}
+    facts = {name: _shown(value) for name, value in partition.facts.items()}
     return {**held_back, "dagster/partition_row_count": partition.rows, "bytes": partition.bytes, **facts}
 
 
