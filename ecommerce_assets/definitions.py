@@ -18,6 +18,7 @@ from ecommerce_assets.features.product_features import PRODUCT_FEATURES
 from ecommerce_assets.features.user_features import USER_FEATURES
 from ecommerce_assets.recommendation import assets as recommendation_assets
 from ecommerce_assets.recommendation import checks as recommendation
+from ecommerce_assets.recommendation.als import ALS_MODEL_PARTS
 from ecommerce_assets.recommendation.evaluation import ALS_EVALUATION
 from ecommerce_assets.recommendation.indices import PRODUCT_INDEX, USER_INDEX
 from ecommerce_assets.recommendation.interactions import INTERACTION_DATA
@@ -25,7 +26,7 @@ from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
 from ecommerce_assets.segmentation import assets as segmentation_assets
 from ecommerce_assets.segmentation import checks as segmentation
-from ecommerce_assets.segmentation.pipeline import SEGMENTED_USERS
+from ecommerce_assets.segmentation.pipeline import SEGMENTATION_MODEL_PARTS, SEGMENTED_USERS
 from ecommerce_assets.settings import Settings, load_settings
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage.checks import audit_checks
@@ -33,16 +34,17 @@ from ecommerce_assets.storage.io_managers import AssetSpec, JsonIOManager, Parqu
 from ecommerce_assets.storage.metadata import column_schema
 
 CATALOG: dict[str, AssetSpec] = {
+    "raw_events": AssetSpec(EVENTS),
     "cleaned_events": AssetSpec(EVENTS, events.CLEANED_EVENTS_AUDITS),
     "rejected_events": AssetSpec(REJECTED_EVENTS, events.REJECTED_EVENTS_AUDITS),
     "user_features": AssetSpec(USER_FEATURES, features.USER_FEATURES_AUDITS),
     "product_features": AssetSpec(PRODUCT_FEATURES, features.PRODUCT_FEATURES_AUDITS),
-    "segmentation_model": AssetSpec(None, segmentation.SEGMENTATION_MODEL_AUDITS),
+    "segmentation_model": AssetSpec(None, segmentation.SEGMENTATION_MODEL_AUDITS, SEGMENTATION_MODEL_PARTS),
     "segmented_users": AssetSpec(SEGMENTED_USERS, segmentation.SEGMENTED_USERS_AUDITS),
     "user_index": AssetSpec(USER_INDEX, recommendation.USER_INDEX_AUDITS),
     "product_index": AssetSpec(PRODUCT_INDEX, recommendation.PRODUCT_INDEX_AUDITS),
     "interaction_data": AssetSpec(INTERACTION_DATA, recommendation.INTERACTION_DATA_AUDITS),
-    "als_model": AssetSpec(None, recommendation.ALS_MODEL_AUDITS),
+    "als_model": AssetSpec(None, recommendation.ALS_MODEL_AUDITS, ALS_MODEL_PARTS),
     "als_evaluation": AssetSpec(ALS_EVALUATION, recommendation.ALS_EVALUATION_AUDITS),
     "recommendations": AssetSpec(RECOMMENDATIONS, recommendation.RECOMMENDATIONS_AUDITS),
     "similar_products": AssetSpec(SIMILAR_PRODUCTS, recommendation.SIMILAR_PRODUCTS_AUDITS),
@@ -78,15 +80,15 @@ def build_resources(settings: Settings) -> dict[str, Any]:
 
     @dg.io_manager(required_resource_keys={"spark"}, description="Versioned, audited Parquet tables.")
     def io_manager(_: Any) -> ParquetIOManager:
-        return ParquetIOManager(data_dir, CATALOG, settings.lookback_days)
+        return ParquetIOManager(data_dir, CATALOG, settings.lookback_days, settings.keep_versions)
 
     @dg.io_manager(required_resource_keys={"spark"}, description="Versioned, audited Spark ML models.")
     def model_io_manager(_: Any) -> SparkModelIOManager:
-        return SparkModelIOManager(data_dir, CATALOG)
+        return SparkModelIOManager(data_dir, CATALOG, keep_versions=settings.keep_versions)
 
     @dg.io_manager(required_resource_keys={"spark"}, description="Versioned JSON documents.")
     def json_io_manager(_: Any) -> JsonIOManager:
-        return JsonIOManager(data_dir, CATALOG)
+        return JsonIOManager(data_dir, CATALOG, keep_versions=settings.keep_versions)
 
     @dg.io_manager(required_resource_keys={"spark"}, description="Finds the raw files of the days asked for.")
     def raw_events_reader(_: Any) -> RawEventsReader:
@@ -108,8 +110,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
 
 def _with_columns(spec: dg.AssetSpec, settings: Settings) -> dg.AssetSpec:
     """The columns show in the UI before anything is materialised."""
-    known = CATALOG.get(spec.key.to_user_string(), AssetSpec()).schema
-    schema = EVENTS if spec.key.to_user_string() == "raw_events" else known
+    schema = CATALOG.get(spec.key.to_user_string(), AssetSpec()).schema
     if schema is None:
         return spec
     return spec.merge_attributes(

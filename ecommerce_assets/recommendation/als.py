@@ -8,6 +8,14 @@ from typing import Any
 from pyspark.ml.recommendation import ALS, ALSModel
 from pyspark.sql import DataFrame
 
+ALS_MODEL_PARTS = {
+    "userFactors.id": "int",
+    "userFactors.features": "array<float>",
+    "itemFactors.id": "int",
+    "itemFactors.features": "array<float>",
+}
+"""What of the fitted model other tables are computed from: folders of the saved model, and their columns."""
+
 
 @dataclass(frozen=True)
 class AlsParameters:

@@ -9,7 +9,7 @@ from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import DataFrame
 
 from ecommerce_assets.owners import OWNERS
-from ecommerce_assets.recommendation.als import AlsParameters, fit_als
+from ecommerce_assets.recommendation.als import ALS_MODEL_PARTS, AlsParameters, fit_als
 from ecommerce_assets.recommendation.evaluation import evaluate
 from ecommerce_assets.recommendation.indices import build_index
 from ecommerce_assets.recommendation.interactions import build_interactions
@@ -80,7 +80,10 @@ def als_model(config: AlsConfig, interaction_data: DataFrame) -> Artifact:
     parameters = AlsParameters(**config.model_dump())
     model = fit_als(interaction_data, parameters)
     facts = {"users": model.userFactors.count(), "products": model.itemFactors.count()}
-    return Artifact(model, parameters.as_dict(), facts)
+    pairs = [(interaction_data, name) for name in ("user_idx", "product_idx", "rating")]
+    origins = {"userFactors.id": pairs[:1], "itemFactors.id": pairs[1:2]}
+    made_from = {name: origins.get(name, pairs) for name in ALS_MODEL_PARTS}
+    return Artifact(model, parameters.as_dict(), facts, made_from=made_from)
 
 
 @dg.asset(kinds={"spark", "parquet"}, **COMMON)
@@ -97,7 +100,7 @@ def als_evaluation(
     if "holdout" in found.facts:
         context.log.warning(f"No ranking metrics: {found.facts['holdout']}.")
     parameters = {**config.model_dump(mode="json"), "als": als.as_dict(), "segmentation": segmentation.as_dict()}
-    return Artifact(found.frame(cleaned_events.sparkSession), parameters, found.facts)
+    return Artifact(found.frame(cleaned_events), parameters, found.facts)
 
 
 @dg.asset(

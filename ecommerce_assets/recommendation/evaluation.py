@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from pyspark.ml.evaluation import RegressionEvaluator
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ecommerce_assets.features.expressions import timestamp, utc
@@ -29,17 +29,25 @@ from ecommerce_assets.recommendation.metrics import (
 )
 from ecommerce_assets.recommendation.recommend import ALS_SOURCE, Exclude, recommend
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters, assign_segments, fit_segmentation
+from ecommerce_assets.storage.column_lineage import made_from
 from ecommerce_assets.storage.tables import Column, TableSchema
 
 ALS_EVALUATION = TableSchema.of(
-    Column("metric", "string", "rmse, precision, recall, ndcg, map, hit_rate, coverage, novelty or served.", key=True),
-    Column("k", "int", "Length of the list; null for rmse."),
+    Column(
+        "metric",
+        "string",
+        "rmse, precision, recall, ndcg, map, hit_rate, coverage, novelty or served.",
+        key=True,
+        constant=True,
+    ),
+    Column("k", "int", "Length of the list; null for rmse.", constant=True),
     Column(
         "system",
         "string",
         "als (the model alone), published (with its fallback), popularity, or a difference: als - popularity, "
         "published - popularity.",
         key=True,
+        constant=True,
     ),
     Column(
         "slice",
@@ -52,6 +60,9 @@ ALS_EVALUATION = TableSchema.of(
     Column("upper", "double", "Upper end of the bootstrap 95 % interval; null where there is none."),
     Column("users", "bigint", "Users whom the value is about.", nullable=False),
 )
+
+JUDGED_BY = ("event_time", "event_type", "product_id", "category_id", "price", "user_id")
+"""Columns of cleaned_events that the recommendations and the segments are made from."""
 
 HOLDOUT_SHARE = 0.2
 RMSE_TRAIN_PERCENT = 80
@@ -68,9 +79,12 @@ class Evaluation:
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
 
-    def frame(self, spark: SparkSession) -> DataFrame:
+    def frame(self, events: DataFrame) -> DataFrame:
+        """The table; `events` are those that were judged by."""
         types = ", ".join(f"`{c.name}` {c.type}" for c in ALS_EVALUATION.columns)
-        return spark.createDataFrame(self.rows, types)
+        made = events.sparkSession.createDataFrame(self.rows, types)
+        judged_by = [(events, name) for name in JUDGED_BY]
+        return made_from(made, {c.name: judged_by for c in ALS_EVALUATION.columns if not c.constant})
 
 
 def evaluate(

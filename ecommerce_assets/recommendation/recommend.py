@@ -20,6 +20,7 @@ from pyspark.sql.types import DoubleType, IntegerType, StringType, StructField, 
 
 from ecommerce_assets.recommendation.fallback import Fallback, build_fallback
 from ecommerce_assets.recommendation.top_k import top_k
+from ecommerce_assets.storage.column_lineage import made_from
 from ecommerce_assets.storage.tables import Column, TableSchema
 
 ALS_SOURCE = "als"
@@ -162,7 +163,20 @@ def recommend(
             yield _recommend_batch(batch, *shared.value, k)
 
     columns = described.select("user_id", "segment", "features", "excluded")
-    return columns.mapInArrow(batches, schema)
+    scored_by: list[tuple[DataFrame, str]] = [(columns, "features"), (columns, "segment"), (columns, "excluded")]
+    scored_by += [(interactions, "user_idx"), (interactions, "product_idx")]  # popularity
+    if model is not None:
+        scored_by += [(model.itemFactors, "id"), (model.itemFactors, "features")]
+    return made_from(
+        columns.mapInArrow(batches, schema),
+        {
+            "user_id": [(columns, "user_id")],
+            "rank": scored_by,
+            "product_id": [(product_index, "product_id"), *scored_by],
+            "score": scored_by,
+            "source": scored_by,
+        },
+    )
 
 
 def _recommend_batch(

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from ecommerce_assets.recommendation.recommend import ItemFactors, Products, batch_type
 from ecommerce_assets.recommendation.top_k import top_k
+from ecommerce_assets.storage.column_lineage import made_from
 from ecommerce_assets.storage.tables import Column, TableSchema
 
 SIMILAR_PRODUCTS = TableSchema.of(
@@ -49,7 +50,11 @@ def similar_products(model: ALSModel, product_index: DataFrame, product_features
             "similarity": pa.array(np.clip(np.concatenate(scores), -1, 1) if counts else [], pa.float64()),
         }
     )
-    pairs = product_index.sparkSession.createDataFrame(table)
+    ids, near = (product_index, "product_id"), [(model.itemFactors, "id"), (model.itemFactors, "features")]
+    pairs = made_from(
+        product_index.sparkSession.createDataFrame(table),
+        {"product_id": [ids], "rank": near, "similar_product_id": [ids, *near], "similarity": near},
+    )
     known_as = product_features.select("product_id", "category", "brand")
     similar_as = known_as.select(
         F.col("product_id").alias("similar_product_id"),

@@ -7,6 +7,8 @@ from pyspark.sql import DataFrame
 
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.segmentation.pipeline import (
+    CLUSTERING_FEATURES,
+    SEGMENTATION_MODEL_PARTS,
     SegmentationParameters,
     assign_segments,
     cluster_count,
@@ -14,6 +16,7 @@ from ecommerce_assets.segmentation.pipeline import (
     silhouette,
 )
 from ecommerce_assets.storage.artifact import Artifact
+from ecommerce_assets.storage.column_lineage import made_from
 
 GROUP = "segmentation"
 
@@ -44,7 +47,8 @@ def segmentation_model(
     if quality is None:
         context.log.warning("No silhouette: there are too few users or clusters for one.")
     facts = {"silhouette": quality, "clusters": cluster_count(model)}
-    return Artifact(model, parameters.as_dict(), facts)
+    seen = [(user_features, name) for name in CLUSTERING_FEATURES]
+    return Artifact(model, parameters.as_dict(), facts, made_from=dict.fromkeys(SEGMENTATION_MODEL_PARTS, seen))
 
 
 @dg.asset(
@@ -71,4 +75,6 @@ def segmented_users(user_features: DataFrame, segmentation_model: PipelineModel)
             for s in segments
         ],
     }
+    model = [f"segmentation_model.{part}" for part in SEGMENTATION_MODEL_PARTS]
+    users = made_from(users, {"segment_id": model, "segment": model})
     return Artifact(users, SegmentationParameters.of_model(segmentation_model).as_dict(), facts)

@@ -43,6 +43,13 @@ SEGMENTED_USERS = TableSchema.of(
     Column("segment", "string", f"Name of the segment: {', '.join(SEGMENT_NAMES)}.", nullable=False),
 )
 
+SEGMENTATION_MODEL_PARTS = {
+    "StandardScaler.mean": "vector",
+    "StandardScaler.std": "vector",
+    "KMeans.clusterCenters": "array<vector>",
+}
+"""What of the fitted model segmented_users is computed from."""
+
 ROWS_PER_PARTITION = 2_000_000
 
 

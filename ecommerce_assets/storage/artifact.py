@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from ecommerce_assets.storage.column_lineage import Origins
+from ecommerce_assets.storage.manifest import Input
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,11 @@ class Artifact:
         stored.
     day_facts
         Daily assets only: facts by day.
+    made_from
+        Models only: for each part that others are computed from, the columns that it was fitted on. (A table's lineage
+        is read off its plan.)
+    inputs
+        What it was really made from, where that is not what the step was handed.
     """
 
     value: Any
@@ -31,6 +39,8 @@ class Artifact:
     facts: Mapping[str, Any] = field(default_factory=dict)
     days: tuple[str, ...] = ()
     day_facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    made_from: Origins = field(default_factory=dict)
+    inputs: Sequence[Input] | None = None
 
     @classmethod
     def of(cls, value: Any) -> Artifact:

@@ -9,15 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow.parquet as pq
 
 from ecommerce_assets.storage.filesystem import FileInfo, Folder
+from ecommerce_assets.storage.manifest import FileEntry
 
 THREADS = 8
 BLOCK = 1 << 20
 
+AnyFile = FileInfo | FileEntry
 
-def parquet_rows(folder: Folder, files: Sequence[FileInfo]) -> dict[str, int]:
+
+def parquet_rows(folder: Folder, files: Sequence[AnyFile]) -> dict[str, int]:
     """Rows of each Parquet file, from its footer, by path relative to the folder."""
 
-    def rows(file: FileInfo) -> int:
+    def rows(file: AnyFile) -> int:
         with folder.open(file.path) as source:
             return int(pq.read_metadata(source).num_rows)
 
@@ -25,13 +28,13 @@ def parquet_rows(folder: Folder, files: Sequence[FileInfo]) -> dict[str, int]:
         return dict(zip((f.path for f in files), pool.map(rows, files), strict=True))
 
 
-def fingerprint(folder: Folder, files: Sequence[FileInfo]) -> str:
+def fingerprint(folder: Folder, files: Sequence[AnyFile]) -> str:
     """SHA-256 over the contents of the files, in an order and with names that do not matter.
 
     Spark puts a random identifier into every file name; the same content written twice has the same fingerprint.
     """
 
-    def digest(file: FileInfo) -> str:
+    def digest(file: AnyFile) -> str:
         sha = hashlib.sha256()
         with folder.open(file.path) as source:
             while block := source.read(BLOCK):

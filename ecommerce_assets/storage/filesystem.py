@@ -6,12 +6,17 @@ Nothing here knows what a version or a manifest is.
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import fsspec
 
 HADOOP_TO_FSSPEC = {"s3a://": "s3://", "s3n://": "s3://", "wasbs://": "abfs://", "abfss://": "abfs://"}
+
+_MODIFIED = ("mtime", "created", "LastModified", "last_modified", "updated")
+"""What fsspec's file systems call the time of the last change."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,11 @@ class Folder:
 
     def __truediv__(self, name: str) -> Folder:
         return Folder(f"{self.uri}/{name}")
+
+    @property
+    def is_local(self) -> bool:
+        """On this machine's own disks, where locks and renames work."""
+        return "file" in _protocols(self.fs)
 
     def exists(self) -> bool:
         return bool(self.fs.exists(self.path))
@@ -76,17 +86,30 @@ class Folder:
         """
         target = f"{self.path}/{name}"
         self.fs.makedirs(self.path, exist_ok=True)
-        if "file" in _protocols(self.fs):
+        if self.is_local:
             beside = f"{self.path}/.{name}.{uuid.uuid4().hex}"
             self.fs.pipe_file(beside, content)
             self.fs.mv(beside, target)
         else:
             self.fs.pipe_file(target, content)
 
+    def last_change(self) -> datetime | None:
+        """When the newest file below, hidden ones included, was written; None where there is none."""
+        self.fs.invalidate_cache(self.path)
+        found = self.fs.find(self.path, detail=True).values()
+        times = [info[key] for info in found for key in _MODIFIED if info.get(key)]
+        return max((_as_datetime(time) for time in times), default=None)
+
+    def remove_file(self, name: str) -> None:
+        """Remove one file; nothing happens where it does not exist."""
+        with suppress(FileNotFoundError):
+            self.fs.rm_file(f"{self.path}/{name}")
+
     def remove(self) -> None:
-        """Remove the folder and all below it; nothing happens where it does not exist."""
-        if self.exists():
-            self.fs.rm(self.path, recursive=True)
+        """Remove the folder and all below it; nothing happens where it does not exist, or vanishes meanwhile."""
+        with suppress(FileNotFoundError):
+            if self.exists():
+                self.fs.rm(self.path, recursive=True)
 
 
 def _fsspec_uri(uri: str) -> str:
@@ -106,3 +129,10 @@ def _name(path: str) -> str:
 
 def _hidden(path: str) -> bool:
     return any(part.startswith(("_", ".")) for part in path.split("/"))
+
+
+def _as_datetime(time: Any) -> datetime:
+    if isinstance(time, int | float):
+        return datetime.fromtimestamp(time, UTC)
+    found = time if isinstance(time, datetime) else datetime.fromisoformat(str(time))
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -9,39 +9,57 @@ from __future__ import annotations
 import json
 import time
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import dagster as dg
-from pyspark.ml.util import DefaultParamsReader
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage import content, metadata
 from ecommerce_assets.storage.artifact import Artifact
 from ecommerce_assets.storage.audits import Audit, Evidence, measure, run_audits
+from ecommerce_assets.storage.column_lineage import Lineage, check_sources, trace, trace_origins
 from ecommerce_assets.storage.filesystem import FileInfo, Folder
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.manifest import AuditResult, FileEntry, Manifest, Partition
 from ecommerce_assets.storage.provenance import StepReads, step_reads
+from ecommerce_assets.storage.reading import MODEL_FOLDER, files_by_version, read_chosen
+from ecommerce_assets.storage.retention import KEEP, prune
 from ecommerce_assets.storage.tables import TableSchema
+from ecommerce_assets.storage.writers import writing
 
 AS_READ_BY = "as_read_by"
 """Input metadata key: read the version that the named other input was made from, not the latest."""
 
 PARTITION_COLUMN = "event_date"
-MODEL_FOLDER = "model"
 
 
 @dataclass(frozen=True)
 class AssetSpec:
-    """What storage must know of an asset: its table schema (None for models and documents) and its audits."""
+    """What storage must know of an asset.
+
+    Attributes
+    ----------
+    schema
+        Columns of a table; None for models and documents.
+    audits
+        What must hold of it.
+    parts
+        Models only: the parts that others are computed from, with their Spark types. They count as its columns.
+    """
 
     schema: TableSchema | None = None
     audits: Sequence[Audit] = ()
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def column_names(self) -> list[str]:
+        return self.schema.names if self.schema else list(self.parts)
 
 
 @dataclass(frozen=True)
@@ -50,6 +68,7 @@ class _Written:
 
     files: list[FileInfo]
     columns: dict[str, str] | None = None
+    lineage: Lineage = field(default_factory=dict)
     rows: int | None = None
     partitions: Mapping[str, Partition] | None = None
     audits: Sequence[AuditResult] = ()
@@ -58,33 +77,72 @@ class _Written:
 
 
 class VersionedIOManager(dg.IOManager):
-    """Write, audit, publish; read exactly one committed version. Subclasses know one kind of content each."""
+    """Write, audit, publish; read exactly one committed version. Subclasses know how to write one kind of content.
 
-    def __init__(self, data_dir: str, catalog: Mapping[str, AssetSpec], lookback_days: int | None = None) -> None:
-        self._data_dir, self._catalog, self._lookback_days = data_dir, catalog, lookback_days
+    Parameters
+    ----------
+    catalog
+        What is known of each asset, by name.
+    lookback_days
+        How many days are read of a daily asset, counted back from the newest; None: all.
+    keep_versions
+        How many superseded versions stay.
+    """
+
+    format: ClassVar[Literal["parquet", "spark-ml", "json"]]
+
+    def __init__(
+        self,
+        data_dir: str,
+        catalog: Mapping[str, AssetSpec],
+        lookback_days: int | None = None,
+        keep_versions: int = KEEP,
+    ) -> None:
+        self._data_dir, self._catalog = data_dir, catalog
+        self._lookback_days, self._keep_versions = lookback_days, keep_versions
+        self._parsed: dict[str, Manifest] = {}
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        started_writing = time.monotonic()
         artifact, asset = Artifact.of(obj), context.asset_key.to_user_string()
-        reads = step_reads(context.run_id, context.step_key)
-        spark = context.resources.spark
         lake = self._lake(context)
-        created_at, version = datetime.now(UTC), lake.new_version()
+        version = lake.new_version()
         folder = lake.folder(asset, version)
-        written = self.write(spark, folder, artifact, self._catalog[asset], reads)
-        written_at = time.monotonic()
+        with writing(lake.root / asset, version):
+            try:
+                manifest, preview = self._write_version(context, lake, folder, artifact, version)
+                lake.publish(manifest)
+            except BaseException:
+                lake.remove(asset, version)
+                raise
+        metadata.report(context, folder, manifest, self._catalog[asset].schema, preview)
+        context.log.info(metadata.summary(manifest))
+        self._prune(context, lake, asset)
+
+    def _write_version(
+        self, context: dg.OutputContext, lake: Lake, folder: Folder, artifact: Artifact, version: str
+    ) -> tuple[Manifest, str | None]:
+        asset, created_at, started = context.asset_key.to_user_string(), datetime.now(UTC), time.monotonic()
+        spark = context.resources.spark
+        reads = step_reads(context.run_id, context.step_key)
+        if artifact.inputs is not None:
+            reads = reads.instead(artifact.inputs)
+        spec = self._catalog[asset]
+        written = self.write(spark, folder, artifact, spec, reads, lake)
+        check_sources(written.lineage, self._columns_of)
         manifest = Manifest(
             asset=asset,
             version=version,
+            format=self.format,
             run_id=context.run_id,
             code_version=context.asset_spec.code_version,
             created_at=created_at,
             committed_at=datetime.now(UTC),
-            seconds=round(written_at - min(reads.started, started_writing), 3),
+            seconds=round(time.monotonic() - min(reads.started, started), 3),
             spark_application_id=spark.application_id,
             parameters=dict(artifact.parameters),
             inputs=tuple(reads.inputs),
             columns=written.columns,
+            column_lineage=written.lineage,
             rows=written.rows,
             bytes=sum(f.bytes for f in written.files),
             files=tuple(FileEntry(path=f.path, bytes=f.bytes) for f in written.files),
@@ -93,10 +151,18 @@ class VersionedIOManager(dg.IOManager):
             audits=tuple(written.audits),
             facts={**artifact.facts, "measures": dict(written.measures or {})},
         )
-        lake.publish(manifest)
-        schema = self._catalog[asset].schema
-        metadata.report(context, folder, manifest, schema, written.preview)
-        context.log.info(metadata.summary(manifest))
+        return manifest, written.preview
+
+    def _prune(self, context: dg.OutputContext, lake: Lake, asset: str) -> None:
+        # Tidying up must never fail what has just been published.
+        try:
+            for removal in prune(lake, asset, self._keep_versions):
+                context.log.info(f"Removed {removal.asset} {removal.version}: {removal.reason}.")
+        except Exception as error:
+            context.log.warning(f"Old versions of {asset} could not be removed ({error}); the next run tries again.")
+
+    def _columns_of(self, asset: str) -> Iterable[str] | None:
+        return self._catalog[asset].column_names if asset in self._catalog else None
 
     def load_input(self, context: dg.InputContext) -> Any:
         asset = context.asset_key.to_user_string()
@@ -107,10 +173,7 @@ class VersionedIOManager(dg.IOManager):
         if context.has_asset_partitions and not wants_manifest:
             days = lake.days(asset, run_id, self._lookback_days)
             reads.add_days(days)
-            files: dict[str, tuple[Manifest, list[FileEntry]]] = {}
-            for day in days:
-                files.setdefault(day.manifest.version, (day.manifest, []))[1].extend(day.manifest.files_of(day.day))
-            return self.read(context.resources.spark, lake, list(files.values()))
+            return read_chosen(context.resources.spark.spark_session, lake, files_by_version(days))
         reader = context.definition_metadata.get(AS_READ_BY) if context.definition_metadata else None
         if reader is None:
             manifest = reads.latest(lake, asset, run_id)
@@ -119,119 +182,63 @@ class VersionedIOManager(dg.IOManager):
         reads.add_version(manifest)
         if wants_manifest:
             return manifest
-        return self.read(context.resources.spark, lake, [(manifest, list(manifest.files))])
+        return read_chosen(context.resources.spark.spark_session, lake, [(manifest, manifest.files)])
 
     def _lake(self, context: dg.OutputContext | dg.InputContext) -> Lake:
-        return Lake(self._data_dir, warn=context.log.warning)
+        return Lake(self._data_dir, context.log.warning, self._parsed)
 
     @abstractmethod
     def write(
-        self, spark: SparkResource, folder: Folder, artifact: Artifact, spec: AssetSpec, reads: StepReads
+        self, spark: SparkResource, folder: Folder, artifact: Artifact, spec: AssetSpec, reads: StepReads, lake: Lake
     ) -> _Written:
         """Write the value below the folder and audit what was written."""
-
-    @abstractmethod
-    def read(self, spark: SparkResource, lake: Lake, chosen: list[tuple[Manifest, list[FileEntry]]]) -> Any:
-        """The value of the chosen files of the chosen versions."""
 
 
 class ParquetIOManager(VersionedIOManager):
     """Spark DataFrames as Parquet; daily assets as one folder per day inside a version."""
 
+    format = "parquet"
+
     def write(
-        self, spark: SparkResource, folder: Folder, artifact: Artifact, spec: AssetSpec, reads: StepReads
+        self, spark: SparkResource, folder: Folder, artifact: Artifact, spec: AssetSpec, reads: StepReads, lake: Lake
     ) -> _Written:
         assert spec.schema is not None, "a Parquet table needs a schema in the catalog"
         daily = bool(artifact.days)
         frame = spec.schema.conform(artifact.value, extra=[PARTITION_COLUMN] if daily else [])
+        lineage = trace(frame, lake.asset_of)
+        lineage.pop(PARTITION_COLUMN, None)
         writer = frame.write.option("compression", "zstd")
         (writer.partitionBy(PARTITION_COLUMN) if daily else writer).parquet(folder.uri)
         files = folder.data_files()
         rows = content.parquet_rows(folder, files)
         columns = {f.name: f.dataType.simpleString() for f in frame.schema.fields if f.name != PARTITION_COLUMN}
         as_written = _read_files(spark.spark_session, folder, files, frame.schema)
-        return (self._audit_days if daily else self._audit_whole)(
-            as_written, artifact, spec, reads, files, rows, columns
-        )
-
-    def _audit_whole(
-        self,
-        as_written: DataFrame,
-        artifact: Artifact,
-        spec: AssetSpec,
-        reads: StepReads,
-        files: list[FileInfo],
-        rows: dict[str, int],
-        columns: dict[str, str],
-    ) -> _Written:
-        measures = measure(as_written, spec.audits)[None]
-        audits = run_audits(spec.audits, _evidence(measures, artifact, reads))
-        preview = metadata.preview(as_written)
-        return _Written(files, columns, sum(rows.values()), None, audits, measures, preview)
-
-    def _audit_days(
-        self,
-        as_written: DataFrame,
-        artifact: Artifact,
-        spec: AssetSpec,
-        reads: StepReads,
-        files: list[FileInfo],
-        rows: dict[str, int],
-        columns: dict[str, str],
-    ) -> _Written:
-        by_day = measure(as_written, spec.audits, by=PARTITION_COLUMN)
-        audits, partitions = [], {}
-        for day in sorted(artifact.days):
-            measures = by_day.get(day, {"rows": 0})
-            facts = dict(artifact.day_facts.get(day, {}))
-            found = run_audits(spec.audits, _evidence(measures, artifact, reads, facts), day)
-            audits.extend(found)
-            own = [f for f in files if f.path.startswith(f"{PARTITION_COLUMN}={day}/")]
-            partitions[day] = Partition(
-                rows=sum(rows[f.path] for f in own),
-                bytes=sum(f.bytes for f in own),
-                published=not any(a.blocking and not a.passed for a in found),
-                facts=facts,
-                measures=measures,
-            )
-        from pyspark.sql import functions as F
-
-        newest = as_written.where(F.col(PARTITION_COLUMN) == max(artifact.days)).drop(PARTITION_COLUMN)
-        return _Written(files, columns, sum(rows.values()), partitions, audits, None, metadata.preview(newest))
-
-    def read(self, spark: SparkResource, lake: Lake, chosen: list[tuple[Manifest, list[FileEntry]]]) -> DataFrame:
-        frames = []
-        for manifest, files in chosen:
-            folder = lake.folder(manifest.asset, manifest.version)
-            uris = [f"{folder.uri}/{f.path}" for f in files]
-            schema = ", ".join(f"`{name}` {kind}" for name, kind in (manifest.columns or {}).items())
-            reader = spark.spark_session.read.schema(schema)
-            # Files are named one by one and without basePath, so that the day in their path adds no column.
-            frames.append(reader.parquet(*uris) if uris else spark.spark_session.createDataFrame([], _struct(schema)))
-        return _union(frames)
+        evidence = (artifact, spec, reads)
+        audited = _audit_days(as_written, *evidence, files, rows) if daily else _audit_whole(as_written, *evidence)
+        return _Written(files, columns, lineage, sum(rows.values()), *audited)
 
 
 class SparkModelIOManager(VersionedIOManager):
     """Fitted Spark ML models, saved so that plain PySpark loads them from `<version>/model`."""
 
+    format = "spark-ml"
+
     def write(
-        self, spark: SparkResource, folder: Folder, artifact: Artifact, spec: AssetSpec, reads: StepReads
+        self, spark: SparkResource, folder: Folder, artifact: Artifact, spec: AssetSpec, reads: StepReads, lake: Lake
     ) -> _Written:
         artifact.value.write().save((folder / MODEL_FOLDER).uri)
         audits = run_audits(spec.audits, _evidence({}, artifact, reads))
-        return _Written(folder.data_files(), audits=audits)
-
-    def read(self, spark: SparkResource, lake: Lake, chosen: list[tuple[Manifest, list[FileEntry]]]) -> Any:
-        [(manifest, _)] = chosen
-        uri = (lake.folder(manifest.asset, manifest.version) / MODEL_FOLDER).uri
-        return DefaultParamsReader.loadParamsInstance(uri, spark.spark_session)
+        lineage = trace_origins(artifact.made_from, lake.asset_of)
+        return _Written(folder.data_files(), dict(spec.parts), lineage, audits=audits)
 
 
 class JsonIOManager(VersionedIOManager):
     """A dictionary as one JSON document, `<version>/<asset>.json`."""
 
+    format = "json"
+
     def write(
-        self, spark: SparkResource, folder: Folder, artifact: Artifact, spec: AssetSpec, reads: StepReads
+        self, spark: SparkResource, folder: Folder, artifact: Artifact, spec: AssetSpec, reads: StepReads, lake: Lake
     ) -> _Written:
         asset = folder.uri.rsplit("/", 2)[1]
         document = json.dumps(artifact.value, indent=2, default=str)
@@ -239,9 +246,42 @@ class JsonIOManager(VersionedIOManager):
         audits = run_audits(spec.audits, _evidence({}, artifact, reads))
         return _Written(folder.data_files(), audits=audits, preview=f"```json\n{document}\n```")
 
-    def read(self, spark: SparkResource, lake: Lake, chosen: list[tuple[Manifest, list[FileEntry]]]) -> Any:
-        [(manifest, files)] = chosen
-        return json.loads(lake.folder(manifest.asset, manifest.version).read_bytes(files[0].path))
+
+_Audited = tuple[Mapping[str, Partition] | None, list[AuditResult], Mapping[str, Any] | None, str]
+"""Partitions, audit results, measures, preview."""
+
+
+def _audit_whole(as_written: DataFrame, artifact: Artifact, spec: AssetSpec, reads: StepReads) -> _Audited:
+    measures = measure(as_written, spec.audits)[None]
+    audits = run_audits(spec.audits, _evidence(measures, artifact, reads))
+    return None, audits, measures, metadata.preview(as_written)
+
+
+def _audit_days(
+    as_written: DataFrame,
+    artifact: Artifact,
+    spec: AssetSpec,
+    reads: StepReads,
+    files: list[FileInfo],
+    rows: Mapping[str, int],
+) -> _Audited:
+    by_day = measure(as_written, spec.audits, by=PARTITION_COLUMN)
+    audits, partitions = [], {}
+    for day in sorted(artifact.days):
+        measures = by_day.get(day, {"rows": 0})
+        facts = dict(artifact.day_facts.get(day, {}))
+        found = run_audits(spec.audits, _evidence(measures, artifact, reads, facts), day)
+        audits.extend(found)
+        own = [f for f in files if f.path.startswith(f"{PARTITION_COLUMN}={day}/")]
+        partitions[day] = Partition(
+            rows=sum(rows[f.path] for f in own),
+            bytes=sum(f.bytes for f in own),
+            published=not any(a.blocking and not a.passed for a in found),
+            facts=facts,
+            measures=measures,
+        )
+    newest = as_written.where(F.col(PARTITION_COLUMN) == max(artifact.days)).drop(PARTITION_COLUMN)
+    return partitions, audits, None, metadata.preview(newest)
 
 
 def _evidence(
@@ -261,16 +301,3 @@ def _read_files(spark: SparkSession, folder: Folder, files: list[FileInfo], sche
         return spark.createDataFrame([], schema)
     uris = [f"{folder.uri}/{f.path}" for f in files]
     return spark.read.schema(schema).option("basePath", folder.uri).parquet(*uris)
-
-
-def _struct(ddl: str) -> StructType:
-    parsed = StructType.fromDDL(ddl)
-    assert isinstance(parsed, StructType)
-    return parsed
-
-
-def _union(frames: list[DataFrame]) -> DataFrame:
-    whole = frames[0]
-    for frame in frames[1:]:
-        whole = whole.unionByName(frame)
-    return whole

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import builtins
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -72,12 +72,17 @@ class Manifest(_Frozen):
         SHA-256 over the content of the data files, independent of their names.
     facts
         Numbers about the content that later readers need (silhouette, segment sizes, measures of the audits …).
+    columns
+        Name → Spark type; for models the parts that others are computed from, such as `itemFactors.features`.
+    column_lineage
+        Column → `asset.column` names that it was computed from; empty for a literal.
     seconds
         From the first input read to the audited output.
     """
 
     asset: str
     version: str
+    format: Literal["parquet", "spark-ml", "json"] = "parquet"
     run_id: str
     code_version: str | None
     created_at: datetime
@@ -87,6 +92,7 @@ class Manifest(_Frozen):
     parameters: dict[str, Any]
     inputs: tuple[Input, ...]
     columns: dict[str, str] | None
+    column_lineage: dict[str, tuple[str, ...]] = {}
     rows: int | None
     bytes: int
     files: tuple[FileEntry, ...]

@@ -57,6 +57,8 @@ def report(
     common |= {name: _shown(value) for name, value in manifest.facts.items() if name != "measures"}
     if schema is not None and manifest.columns is not None:
         common["dagster/column_schema"] = column_schema(schema, manifest.columns)
+        common["dagster/column_lineage"] = _column_lineage(manifest)
+        common["columns from"] = dg.MetadataValue.md(_lineage_table(manifest))
     if not manifest.partitions and not context.has_asset_partitions:
         if manifest.rows is not None:
             common["dagster/row_count"] = manifest.rows
@@ -99,6 +101,21 @@ def _inputs_table(manifest: Manifest) -> str:
         )
         lines.append(f"| {entry.asset} | {entry.version or f'{len(entry.files)} files'} | {days} |")
     return "\n".join(lines)
+
+
+def _column_lineage(manifest: Manifest) -> dg.TableColumnLineage:
+    return dg.TableColumnLineage(
+        {
+            column: [dg.TableColumnDep(dg.AssetKey(s.partition(".")[0]), s.partition(".")[2]) for s in sources]
+            for column, sources in manifest.column_lineage.items()
+        }
+    )
+
+
+def _lineage_table(manifest: Manifest) -> str:
+    """The same for people: the open-source UI has no view of column lineage."""
+    lines = [f"| {column} | {', '.join(sources)} |" for column, sources in manifest.column_lineage.items()]
+    return "\n".join(["| column | computed from |", "|---|---|", *lines])
 
 
 def _shown(value: Any) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from ecommerce_assets.storage.lake import Day, Lake
 from ecommerce_assets.storage.manifest import Input, Manifest
@@ -50,6 +51,10 @@ class StepReads:
             )
             for version, served in by_version.items()
         )
+
+    def instead(self, inputs: Sequence[Input]) -> StepReads:
+        """The same step, made from these inputs and not from those it was handed."""
+        return replace(self, inputs=list(inputs))
 
     def add_external(self, inputs: list[Input]) -> None:
         """Files from outside were read."""

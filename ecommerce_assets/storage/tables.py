@@ -7,8 +7,10 @@ No reading or writing here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from ecommerce_assets.storage.column_lineage import unmarked
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -16,13 +18,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """One column. `type` is a Spark SQL type name such as `bigint`; `id` stands for the type of the shop's ids."""
+    """One column.
+
+    Attributes
+    ----------
+    type
+        A Spark SQL type name such as `bigint`; `id` stands for the type of the shop's ids.
+    constant
+        A label that no source column is the source of: column lineage is empty for it, and for no other.
+    """
 
     name: str
     type: str
     description: str
     nullable: bool = True
     key: bool = False
+    constant: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,12 +62,7 @@ class TableSchema:
 
     def with_id_type(self, id_type: str) -> TableSchema:
         """The same table with `id` columns of the given Spark type (`bigint` or `string`)."""
-        return TableSchema(
-            tuple(
-                Column(c.name, id_type if c.type == "id" else c.type, c.description, c.nullable, c.key)
-                for c in self.columns
-            )
-        )
+        return TableSchema(tuple(replace(c, type=id_type) if c.type == "id" else c for c in self.columns))
 
     def conform(self, frame: DataFrame, extra: Sequence[str] = ()) -> DataFrame:
         """The frame with exactly these columns (then `extra`), in this order; `id` columns keep their type.
@@ -67,5 +73,5 @@ class TableSchema:
         if missing:
             raise ValueError(f"the frame lacks the columns {', '.join(missing)}; it has {', '.join(frame.columns)}")
         selected = [frame[c.name] if c.type == "id" else frame[c.name].cast(c.type) for c in self.columns]
-        named = [column.alias(c.name) for column, c in zip(selected, self.columns, strict=True)]
+        named = [unmarked(column, c.name) for column, c in zip(selected, self.columns, strict=True)]
         return frame.select(*named, *[frame[name] for name in extra])
