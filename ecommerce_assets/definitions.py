@@ -14,6 +14,7 @@ from ecommerce_assets.events.raw import RawEventsReader
 from ecommerce_assets.events.schema import EVENTS, REJECTED_EVENTS
 from ecommerce_assets.features import assets as features_assets
 from ecommerce_assets.features import checks as features
+from ecommerce_assets.features.precomputed import PrecomputedFeatures
 from ecommerce_assets.features.product_features import PRODUCT_FEATURES
 from ecommerce_assets.features.user_features import USER_FEATURES
 from ecommerce_assets.recommendation import assets as recommendation_assets
@@ -105,6 +106,10 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         "model_io_manager": model_io_manager,
         "json_io_manager": json_io_manager,
         "raw_events_reader": raw_events_reader,
+        "precomputed_features": dg.ResourceDefinition.hardcoded_resource(
+            PrecomputedFeatures(data_dir, settings.precomputed_features, settings.id_type),
+            "Finds feature tables that were computed elsewhere.",
+        ),
     }
 
 

@@ -37,6 +37,9 @@ class Settings(BaseSettings):
         None, ge=1, description="Features and models read this many days, counted back from the newest; unset: all."
     )
     keep_versions: int = Field(3, ge=0, description="Superseded versions of an asset that are kept.")
+    precomputed_features: bool = Field(
+        True, description="Take feature tables from <data dir>/processed/parquet where there are any: true or false."
+    )
     id_type: Literal["bigint", "string"] = Field("bigint", description="Type of product_id and user_id.")
     spark_master: str = Field("local[*]", description="Spark master URL.")
     driver_memory: str = Field("8g", pattern=r"^\d+[kmgt]$", description="Memory of Spark's driver, such as 8g.")

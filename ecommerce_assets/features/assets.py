@@ -1,37 +1,45 @@
-"""The assets user_features and product_features. How they are computed stands in the file of each table's name."""
+"""The assets user_features and product_features. How they are computed stands in the file of each table's name, when
+they are taken from elsewhere in precomputed.py."""
+
+from typing import Any
 
 import dagster as dg
 from pyspark.sql import DataFrame
 
+from ecommerce_assets.features.precomputed import PRODUCT_DATA, USER_BEHAVIOR, FeatureDrop, PrecomputedFeatures
 from ecommerce_assets.features.product_features import build_product_features
 from ecommerce_assets.features.user_features import build_user_features, reference_time
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.storage.artifact import Artifact
 
-GROUP = "features"
+COMMON: dict[str, Any] = {
+    "group_name": "features",
+    "owners": OWNERS,
+    "kinds": {"spark", "parquet"},
+    "code_version": "1",
+    "backfill_policy": dg.BackfillPolicy.single_run(),
+    "required_resource_keys": {"precomputed_features"},
+}
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"spark", "parquet"},
-    code_version="1",
-    backfill_policy=dg.BackfillPolicy.single_run(),
-)
-def user_features(cleaned_events: DataFrame) -> Artifact:
+@dg.asset(**COMMON)
+def user_features(context: dg.AssetExecutionContext, cleaned_events: DataFrame) -> Artifact:
     """Recency, frequency, monetary value and behaviour of each user, over all events that are read."""
+    found = _precomputed(context, USER_BEHAVIOR, cleaned_events)
+    if found is not None:
+        return found
     reference = reference_time(cleaned_events)
     facts = {"reference_date": reference.isoformat() if reference else None}
     return Artifact(build_user_features(cleaned_events, reference), facts=facts)
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"spark", "parquet"},
-    code_version="1",
-    backfill_policy=dg.BackfillPolicy.single_run(),
-)
-def product_features(cleaned_events: DataFrame) -> Artifact:
+@dg.asset(**COMMON)
+def product_features(context: dg.AssetExecutionContext, cleaned_events: DataFrame) -> Artifact:
     """Views, carts, purchases, revenue, category and brand of each product, over all events that are read."""
-    return Artifact(build_product_features(cleaned_events))
+    found = _precomputed(context, PRODUCT_DATA, cleaned_events)
+    return Artifact(build_product_features(cleaned_events)) if found is None else found
+
+
+def _precomputed(context: dg.AssetExecutionContext, kind: FeatureDrop, events: DataFrame) -> Artifact | None:
+    finder: PrecomputedFeatures = context.resources.precomputed_features
+    return finder.newest(kind, events.sparkSession, context.log.info, context.log.warning)

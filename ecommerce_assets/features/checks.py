@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ecommerce_assets.features.precomputed import PRECOMPUTED
 from ecommerce_assets.features.product_features import PRODUCT_FEATURES
 from ecommerce_assets.features.user_features import USER_FEATURES
 from ecommerce_assets.storage.audits import Audit, Evidence, rule, table_audits
@@ -28,18 +29,20 @@ def _conservation(money_column: str) -> tuple[Audit, Audit]:
         description="total_events add up to the accepted events that were read.",
         measures={"events": "sum(total_events)"},
         judge=_events_conserved,
+        softened_by=PRECOMPUTED,
     )
     money = Audit(
         name="money_conserved",
         description=f"{money_column} adds up to the price of all purchases.",
         measures={"money": f"sum({money_column})"},
         judge=_money_conserved,
+        softened_by=PRECOMPUTED,
     )
     return events, money
 
 
 USER_FEATURES_AUDITS = (
-    *table_audits(USER_FEATURES),
+    *table_audits(USER_FEATURES, PRECOMPUTED),
     rule("recency_not_negative", "No user's last event lies after the reference date.", "recency < 0"),
     rule(
         "counts_add_up",
@@ -50,7 +53,7 @@ USER_FEATURES_AUDITS = (
 )
 
 PRODUCT_FEATURES_AUDITS = (
-    *table_audits(PRODUCT_FEATURES),
+    *table_audits(PRODUCT_FEATURES, PRECOMPUTED),
     rule(
         "counts_add_up",
         "total_views + total_carts + total_removals + total_purchases = total_events.",

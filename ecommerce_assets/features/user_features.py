@@ -36,6 +36,18 @@ USER_FEATURES = TableSchema.of(
     Column("last_event_time", "timestamp", "The user's last event, UTC.", nullable=False),
 )
 
+CLUSTERING_FEATURES = (
+    "recency",
+    "frequency",
+    "monetary",
+    "conversion_rate",
+    "cart_abandonment",
+    "unique_products",
+    "unique_categories",
+    "avg_price",
+)
+"""What the segmentation sees of a user, in the order in which it sees it."""
+
 
 def reference_time(events: DataFrame) -> datetime | None:
     """The latest event_time in the data: the day from which recency is counted. None where there are no events."""

@@ -5,9 +5,9 @@ from pydantic import Field
 from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame
 
+from ecommerce_assets.features.user_features import CLUSTERING_FEATURES
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.segmentation.pipeline import (
-    CLUSTERING_FEATURES,
     SEGMENTATION_MODEL_PARTS,
     SegmentationParameters,
     assign_segments,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ecommerce_assets.features.precomputed import PRECOMPUTED
 from ecommerce_assets.segmentation.naming import SEGMENT_NAMES
 from ecommerce_assets.segmentation.pipeline import SEGMENTED_USERS
 from ecommerce_assets.storage.audits import Audit, Evidence, rule, table_audits
@@ -42,7 +43,7 @@ SEGMENTATION_MODEL_AUDITS = (
 )
 
 SEGMENTED_USERS_AUDITS = (
-    *table_audits(SEGMENTED_USERS),
+    *table_audits(SEGMENTED_USERS, PRECOMPUTED),
     rule("known_segments", f"segment is one of {', '.join(SEGMENT_NAMES)}.", f"segment not in ({_NAMES})"),
     Audit("every_user_has_a_segment", "There are as many users as in user_features.", _every_user),
     Audit(

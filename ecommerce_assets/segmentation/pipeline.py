@@ -16,21 +16,9 @@ from pyspark.ml.feature import StandardScaler, VectorAssembler
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ecommerce_assets.features.user_features import USER_FEATURES
+from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, USER_FEATURES
 from ecommerce_assets.segmentation.naming import SEGMENT_NAMES, name_segment
 from ecommerce_assets.storage.tables import Column, TableSchema
-
-CLUSTERING_FEATURES = (
-    "recency",
-    "frequency",
-    "monetary",
-    "conversion_rate",
-    "cart_abandonment",
-    "unique_products",
-    "unique_categories",
-    "avg_price",
-)
-"""What the model sees of a user, in the order in which it sees it."""
 
 SEGMENTED_USERS = TableSchema.of(
     *(

@@ -49,6 +49,11 @@ class Evidence:
             parts = [m.facts.get("measures", {}).get(measure) for m in self.inputs.get(asset, ())]
         return float(sum(part for part in parts if part is not None))
 
+    def states(self, fact: str) -> bool:
+        """Whether this version, or one that it was made from, states a fact."""
+        made_from = [manifest.facts for manifests in self.inputs.values() for manifest in manifests]
+        return any(facts.get(fact) is not None for facts in [self.facts, *made_from])
+
 
 Judge = Callable[[Evidence], str | None]
 """Says in one sentence what is wrong, or None where nothing is."""
@@ -64,6 +69,8 @@ class Audit:
         SQL aggregates that the judge needs, by name; all audits of a table share one pass over its rows.
     blocking
         True: a version (a day, for daily assets) that fails is never visible. False: a warning.
+    softened_by
+        Name of a fact: where the version, or one that it was made from, states it, a failure is a warning only.
     """
 
     name: str
@@ -71,6 +78,7 @@ class Audit:
     judge: Judge
     measures: Mapping[str, str] = field(default_factory=dict)
     blocking: bool = True
+    softened_by: str | None = None
 
 
 def run_audits(audits: Sequence[Audit], evidence: Evidence, partition: str | None = None) -> list[AuditResult]:
@@ -81,7 +89,7 @@ def run_audits(audits: Sequence[Audit], evidence: Evidence, partition: str | Non
         results.append(
             AuditResult(
                 name=audit.name,
-                blocking=audit.blocking,
+                blocking=audit.blocking and not (audit.softened_by and evidence.states(audit.softened_by)),
                 passed=message is None,
                 message=message or "",
                 partition=partition,
@@ -104,8 +112,8 @@ def measure(frame: DataFrame, audits: Sequence[Audit], by: str | None = None) ->
     return found
 
 
-def table_audits(schema: TableSchema) -> list[Audit]:
-    """What follows from a table's schema alone: keys are unique, required columns hold no null."""
+def table_audits(schema: TableSchema, nulls_softened_by: str | None = None) -> list[Audit]:
+    """What follows from a table's schema alone: keys are unique (and so not null), required columns hold no null."""
     audits = []
     if schema.required:
         nulls = " or ".join(f"{name} is null" for name in schema.required)
@@ -115,6 +123,7 @@ def table_audits(schema: TableSchema) -> list[Audit]:
                 description=f"{', '.join(schema.required)} are never null.",
                 measures={"null_rows": f"count_if({nulls})"},
                 judge=lambda e: _count_message(e, "null_rows", "have a null in a required column"),
+                softened_by=nulls_softened_by,
             )
         )
     if schema.keys:

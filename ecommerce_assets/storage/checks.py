@@ -42,7 +42,12 @@ def _result(asset: str, audit: Audit, found: Sequence[AuditResult], version: str
         passed=bool(found) and not failed,
         check_name=audit.name,
         asset_key=asset,
-        severity=dg.AssetCheckSeverity.ERROR if audit.blocking else dg.AssetCheckSeverity.WARN,
+        # What was found decides: an audit may have been softened to a warning for this version.
+        severity=dg.AssetCheckSeverity.ERROR if _blocks(audit, failed) else dg.AssetCheckSeverity.WARN,
         description=None if found else "Nothing has been written yet.",
         metadata=about,
     )
+
+
+def _blocks(audit: Audit, failed: Sequence[AuditResult]) -> bool:
+    return any(result.blocking for result in failed) if failed else audit.blocking

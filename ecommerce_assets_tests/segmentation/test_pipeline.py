@@ -9,9 +9,8 @@ import pytest
 from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame, SparkSession
 
-from ecommerce_assets.features.user_features import build_user_features
+from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, build_user_features
 from ecommerce_assets.segmentation.pipeline import (
-    CLUSTERING_FEATURES,
     SEGMENTED_USERS,
     SegmentationParameters,
     as_seen,

@@ -1,0 +1,135 @@
+"""Feature tables that someone else computed: found, checked and taken in place of our own where they are readable.
+
+They lie in `<data dir>/processed/parquet/` as files or folders named `user_behavior_…YYYYMMDD_HHMMSS…` and
+`product_data_…YYYYMMDD_HHMMSS…`. What our own tables hold stands in user_features.py and product_features.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from ecommerce_assets.features.product_features import PRODUCT_FEATURES
+from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, USER_FEATURES
+from ecommerce_assets.storage import content
+from ecommerce_assets.storage.artifact import Artifact
+from ecommerce_assets.storage.filesystem import FileInfo, Folder
+from ecommerce_assets.storage.manifest import FileEntry, Input
+from ecommerce_assets.storage.tables import TableSchema
+
+PRECOMPUTED = "precomputed"
+"""The fact that a table made this way states; it softens what only our own computation can promise."""
+
+_TIMESTAMP = re.compile(r"\d{8}_\d{6}")
+
+Say = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class FeatureDrop:
+    """A kind of drop: how its names begin, which table it stands for, and which columns it must have."""
+
+    prefix: str
+    schema: TableSchema
+    needed: tuple[str, ...]
+
+
+USER_BEHAVIOR = FeatureDrop("user_behavior", USER_FEATURES, ("user_id", *CLUSTERING_FEATURES))
+PRODUCT_DATA = FeatureDrop("product_data", PRODUCT_FEATURES, ("product_id", "category", "enhanced_popularity_score"))
+
+
+class _UnusableError(Exception):
+    """This drop cannot be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class PrecomputedFeatures:
+    """Looks for drops in a data dir.
+
+    Parameters
+    ----------
+    enabled
+        False: nothing is ever found.
+    id_type
+        Spark type of the ids.
+    """
+
+    data_dir: str
+    enabled: bool = True
+    id_type: str = "bigint"
+
+    def newest(self, kind: FeatureDrop, spark: SparkSession, info: Say, warn: Say) -> Artifact | None:
+        """The newest readable drop of a kind as the table that it stands for; None where there is none.
+
+        Columns that it lacks and may lack are null. One sentence to `info` says which way it went, one to `warn` for
+        each drop that cannot be used.
+        """
+        if not self.enabled:
+            return None
+        folder = Folder(self.data_dir) / "processed" / "parquet"
+        for name in _newest_first(folder, kind.prefix, warn):
+            try:
+                files, there = _inspect(folder, name, kind)
+            except _UnusableError as problem:
+                warn(f"{folder.uri}/{name} cannot be used: {problem}.")
+                continue
+            info(f"Taken from {folder.uri}/{name}, not computed from cleaned_events.")
+            entries = tuple(FileEntry(path=file.path, bytes=file.bytes) for file in files)
+            made_of = Input(asset=name.partition(".")[0], fingerprint=content.fingerprint(folder, files), files=entries)
+            frame = self._table(spark.read.parquet(*[f"{folder.uri}/{file.path}" for file in files]), kind, there)
+            return Artifact(frame, facts={PRECOMPUTED: f"{folder.uri}/{name}"}, inputs=[made_of])
+        info(f"Computed from cleaned_events: there is no readable {kind.prefix}_… in {folder.uri}.")
+        return None
+
+    def _table(self, frame: DataFrame, kind: FeatureDrop, there: set[str]) -> DataFrame:
+        # try_cast: a value that does not fit becomes null, and the audits count it.
+        return frame.select(
+            *[
+                (F.col(c.name).try_cast(c.type) if c.name in there else F.lit(None).cast(c.type)).alias(c.name)
+                for c in kind.schema.with_id_type(self.id_type).columns
+            ]
+        )
+
+
+def _newest_first(folder: Folder, prefix: str, warn: Say) -> Iterator[str]:
+    dated = []
+    for name in [*folder.folders(), *folder.file_names()]:
+        stamp = _TIMESTAMP.search(name) if name.startswith(f"{prefix}_") else None
+        if stamp is None:
+            continue
+        try:
+            dated.append((datetime.strptime(stamp.group(), "%Y%m%d_%H%M%S"), name))
+        except ValueError:
+            warn(f"{folder.uri}/{name} is skipped: {stamp.group()} is no date and time (YYYYMMDD_HHMMSS).")
+    for _, name in sorted(dated, reverse=True):
+        yield name
+
+
+def _inspect(folder: Folder, name: str, kind: FeatureDrop) -> tuple[list[FileInfo], set[str]]:
+    """The Parquet files of a drop and its columns; every needed column is decoded, so that no run finds out later."""
+    files = [f for f in folder.data_files() if f.path == name or f.path.startswith(f"{name}/")]
+    files = [f for f in files if f.path.endswith((".parquet", ".parq")) or f.path == name]
+    if not files:
+        raise _UnusableError("it holds no Parquet file")
+    common: set[str] | None = None
+    for file in files:
+        try:
+            with folder.open(file.path) as source:
+                parquet = pq.ParquetFile(source)
+                columns = set(parquet.schema_arrow.names)
+                missing = [column for column in kind.needed if column not in columns]
+                if missing:
+                    raise _UnusableError(f"{file.path} lacks the columns {', '.join(missing)}")
+                for _ in parquet.iter_batches(columns=list(kind.needed)):
+                    pass
+        except (pa.ArrowInvalid, OSError) as error:
+            raise _UnusableError(f"{file.path} is no readable Parquet ({str(error).splitlines()[0]})") from None
+        common = columns if common is None else common & columns
+    return files, common or set()
