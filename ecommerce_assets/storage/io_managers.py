@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from ecommerce_assets.spark.resource import SparkResource
-from ecommerce_assets.storage import content, metadata
+from ecommerce_assets.storage import content, metadata, openlineage
 from ecommerce_assets.storage.artifact import Artifact
 from ecommerce_assets.storage.audits import Audit, Evidence, measure, run_audits
 from ecommerce_assets.storage.filesystem import FileInfo, Folder
@@ -95,6 +95,7 @@ class VersionedIOManager(dg.IOManager):
         )
         lake.publish(manifest)
         schema = self._catalog[asset].schema
+        openlineage.emit(manifest, self._data_dir, schema, context.log.warning, context.asset_spec.description)
         metadata.report(context, folder, manifest, schema, written.preview)
         context.log.info(metadata.summary(manifest))
 

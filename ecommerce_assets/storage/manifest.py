@@ -87,6 +87,7 @@ class Manifest(_Frozen):
     parameters: dict[str, Any]
     inputs: tuple[Input, ...]
     columns: dict[str, str] | None
+    column_lineage: dict[str, tuple[str, ...]] = {}
     rows: int | None
     bytes: int
     files: tuple[FileEntry, ...]
