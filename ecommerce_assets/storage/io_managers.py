@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from ecommerce_assets.spark.resource import SparkResource
-from ecommerce_assets.storage import content, metadata
+from ecommerce_assets.storage import content, metadata, openlineage
 from ecommerce_assets.storage.artifact import Artifact
 from ecommerce_assets.storage.audits import Audit, Evidence, measure, run_audits
 from ecommerce_assets.storage.column_lineage import Lineage, check_sources, trace, trace_origins
@@ -114,7 +114,9 @@ class VersionedIOManager(dg.IOManager):
             except BaseException:
                 lake.remove(asset, version)
                 raise
-        metadata.report(context, folder, manifest, self._catalog[asset].schema, preview)
+        schema = self._catalog[asset].schema
+        openlineage.emit(manifest, self._data_dir, schema, context.log.warning, context.asset_spec.description)
+        metadata.report(context, folder, manifest, schema, preview)
         context.log.info(metadata.summary(manifest))
         self._prune(context, lake, asset)
 
