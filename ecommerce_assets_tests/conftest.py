@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 from pyspark.sql import SparkSession
 
+from ecommerce_assets.events.sample import generate
 from ecommerce_assets.spark.resource import SparkResource
+from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, run_graph
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +34,11 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     )
     yield resource.spark_session
     resource.stop()
+
+
+@pytest.fixture(scope="session")
+def ran(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dg.ExecuteInProcessResult]:
+    """A data dir with eight days of generated events, and the graph run over it. Not to be written to: copy it."""
+    data_dir = tmp_path_factory.mktemp("shop")
+    generate(data_dir, events=4_000, days=8, first_day=date(2019, 10, 1))
+    return data_dir, run_graph(data_dir, FIRST_DAY, LAST_DAY)

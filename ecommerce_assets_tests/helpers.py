@@ -16,6 +16,9 @@ from ecommerce_assets.definitions import build_defs
 from ecommerce_assets.settings import load_settings
 from ecommerce_assets.storage.lake import Lake
 
+FIRST_DAY, LAST_DAY = "2019-10-01", "2019-10-08"
+"""The days of the shop that the fixture `ran` makes."""
+
 RAW_TYPES = {
     "event_time": pa.timestamp("us", tz="UTC"),
     "event_type": pa.string(),

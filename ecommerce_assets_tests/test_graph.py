@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from pyspark.ml import PipelineModel
 from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.definitions import CATALOG
-from ecommerce_assets.events.sample import generate
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets_tests.helpers import event, read, run_graph, write_day
+from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, event, read, run_graph, write_day
 
-FIRST, LAST = "2019-10-01", "2019-10-08"
 TABLES = [
     "user_features",
     "product_features",
@@ -33,14 +29,6 @@ TABLES = [
     "recommendations",
     "similar_products",
 ]
-
-
-@pytest.fixture(scope="module")
-def ran(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dg.ExecuteInProcessResult]:
-    """A data dir with eight days of generated events, and the graph run over it."""
-    data_dir = tmp_path_factory.mktemp("shop")
-    generate(data_dir, events=4_000, days=8, first_day=date(2019, 10, 1))
-    return data_dir, run_graph(data_dir, FIRST, LAST)
 
 
 def rows(frame: DataFrame, *leave_out: str) -> list[tuple[Any, ...]]:
@@ -140,7 +128,7 @@ def test_shuffled_rows_and_a_second_run_change_nothing(
         day = folder.name.removeprefix("event_date=")
         write_day(tmp_path, day, reversed_rows.slice(half), "a")
         write_day(tmp_path, day, reversed_rows.slice(0, half), "b")
-    assert run_graph(tmp_path, FIRST, LAST).success
+    assert run_graph(tmp_path, FIRST_DAY, LAST_DAY).success
     for asset in ("user_features", "product_features", "segmented_users", "user_index", "product_index"):
         assert rows(read(spark, tmp_path, asset)) == rows(read(spark, data_dir, asset)), asset
     here, there = (read(spark, d, "recommendations") for d in (tmp_path, data_dir))

@@ -15,10 +15,15 @@ class StepReads:
     """The inputs of one step of one run, and when the first of them was asked for."""
 
     started: float = field(default_factory=time.monotonic)
-    inputs: list[Input] = field(default_factory=list)
+    inputs_by_asset: dict[str, list[Input]] = field(default_factory=dict)
     manifests: dict[str, list[Manifest]] = field(default_factory=dict)
     days: dict[str, dict[str, Manifest]] = field(default_factory=dict)
     chosen: dict[str, Manifest] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> list[Input]:
+        """What was read, in the order in which it was asked for."""
+        return [found for inputs in self.inputs_by_asset.values() for found in inputs]
 
     def latest(self, lake: Lake, asset: str, run_id: str) -> Manifest:
         """The version of an asset that serves this step: chosen once, so that a later commit does not split its inputs.
@@ -32,7 +37,10 @@ class StepReads:
     def add_version(self, manifest: Manifest) -> None:
         """A whole version was read."""
         self.manifests[manifest.asset] = [manifest]
-        self.inputs.append(Input(asset=manifest.asset, version=manifest.version, fingerprint=manifest.fingerprint))
+        # Set, not added to: a step that is tried again reads its inputs again.
+        self.inputs_by_asset[manifest.asset] = [
+            Input(asset=manifest.asset, version=manifest.version, fingerprint=manifest.fingerprint)
+        ]
 
     def add_days(self, days: list[Day]) -> None:
         """Daily partitions were read, each from the version that serves it."""
@@ -42,7 +50,7 @@ class StepReads:
         asset = days[0].manifest.asset
         self.manifests[asset] = [served[0].manifest for served in by_version.values()]
         self.days[asset] = {day.day: day.manifest for day in days}
-        self.inputs.extend(
+        self.inputs_by_asset[asset] = [
             Input(
                 asset=asset,
                 version=version,
@@ -50,15 +58,16 @@ class StepReads:
                 fingerprint=served[0].manifest.fingerprint,
             )
             for version, served in by_version.items()
-        )
+        ]
 
     def instead(self, inputs: Sequence[Input]) -> StepReads:
         """The same step, made from these inputs and not from those it was handed."""
-        return replace(self, inputs=list(inputs))
+        return replace(self, inputs_by_asset={made_of.asset: [made_of] for made_of in inputs})
 
     def add_external(self, inputs: list[Input]) -> None:
         """Files from outside were read."""
-        self.inputs.extend(inputs)
+        for asset in {found.asset for found in inputs}:
+            self.inputs_by_asset[asset] = [found for found in inputs if found.asset == asset]
 
 
 _STEPS: dict[tuple[str, str], StepReads] = {}

@@ -26,3 +26,13 @@ def test_days_are_recorded_by_the_version_that_served_them(tmp_path: Path) -> No
     reads = StepReads()
     reads.add_days(lake.days("cleaned_events"))
     assert {i.version: i.partitions for i in reads.inputs} == {"v1": ("2019-10-01",), "v2": ("2019-10-02",)}
+
+
+def test_a_step_that_is_tried_again_names_each_input_once(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    table, daily = put(lake, "a", "v1"), put(lake, "b", "v1", days=["2019-10-01"])
+    reads = StepReads()
+    for _ in range(2):
+        reads.add_version(table)
+        reads.add_days(lake.days("b"))
+    assert [(step.asset, step.version) for step in reads.inputs] == [("a", "v1"), ("b", daily.version)]

@@ -1,0 +1,180 @@
+"""Which source columns a column comes from: by hand for two assets, as a property for all, and node by node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from ecommerce_assets.definitions import CATALOG
+from ecommerce_assets.storage.column_lineage import LineageError, check_sources, made_from, trace, unmarked
+from ecommerce_assets.storage.lake import Lake
+
+TYPE, TIME, PRICE = "cleaned_events.event_type", "cleaned_events.event_time", "cleaned_events.price"
+USER, PRODUCT = "cleaned_events.user_id", "cleaned_events.product_id"
+
+USER_FEATURES = {
+    "user_id": {USER},
+    "recency": {TIME},
+    "frequency": {TIME},
+    "monetary": {TYPE, PRICE},
+    "total_events": {USER},
+    "views": {TYPE},
+    "carts": {TYPE},
+    "removals": {TYPE},
+    "purchases": {TYPE},
+    "unique_products": {PRODUCT},
+    "unique_categories": {"cleaned_events.category_id"},
+    "unique_brands": {"cleaned_events.brand"},
+    "unique_sessions": {"cleaned_events.user_session"},
+    "avg_price": {PRICE},
+    "conversion_rate": {TYPE},
+    "cart_abandonment": {TYPE},
+    "first_event_time": {TIME},
+    "last_event_time": {TIME},
+}
+
+SCORED_BY = {
+    "als_model.userFactors.features",
+    "als_model.itemFactors.id",
+    "als_model.itemFactors.features",
+    "interaction_data.user_idx",  # popularity, for whom the model does not know, and what is excluded
+    "interaction_data.product_idx",
+    "segmented_users.segment",
+}
+RECOMMENDATIONS = {
+    "user_id": {"segmented_users.user_id"},
+    "rank": SCORED_BY,
+    "product_id": {"product_index.product_id"} | SCORED_BY,
+    "score": SCORED_BY,
+    "source": SCORED_BY,
+}
+
+
+@pytest.mark.parametrize(("asset", "by_hand"), [("user_features", USER_FEATURES), ("recommendations", RECOMMENDATIONS)])
+def test_the_whole_map_of_an_asset(
+    ran: tuple[Path, dg.ExecuteInProcessResult], asset: str, by_hand: dict[str, set[str]]
+) -> None:
+    found = Lake(str(ran[0])).latest(asset).column_lineage
+    assert {column: set(sources) for column, sources in found.items()} == by_hand
+
+
+@pytest.mark.parametrize(
+    "asset", [name for name, spec in CATALOG.items() if spec.column_names and name != "raw_events"]
+)
+def test_every_column_is_a_constant_or_has_sources_that_exist(
+    ran: tuple[Path, dg.ExecuteInProcessResult], asset: str
+) -> None:
+    manifest, spec = Lake(str(ran[0])).latest(asset), CATALOG[asset]
+    assert list(manifest.column_lineage) == list(manifest.columns or ()) == spec.column_names
+    constants = {c.name for c in spec.schema.columns if c.constant} if spec.schema else set()
+    assert {column for column, sources in manifest.column_lineage.items() if not sources} == constants
+    read = {step.asset for step in manifest.inputs}
+    for sources in manifest.column_lineage.values():
+        for upstream, _, column in (source.partition(".") for source in sources):
+            assert upstream in read, "lineage names only what the manifest names as an input"
+            assert column in CATALOG[upstream].column_names
+
+
+def test_the_ui_gets_it_in_its_own_terms(ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
+    [event] = ran[1].asset_materializations_for_node("user_features")
+    lineage = event.metadata["dagster/column_lineage"]
+    assert isinstance(lineage, dg.TableColumnLineageMetadataValue)
+    deps = lineage.value.deps_by_column["monetary"]
+    assert {(dep.asset_key.to_user_string(), dep.column_name) for dep in deps} == {
+        ("cleaned_events", "event_type"),
+        ("cleaned_events", "price"),
+    }
+    assert "| recency | cleaned_events.event_time |" in str(event.metadata["columns from"].value)
+
+
+def test_marks_do_not_end_up_in_the_files(spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
+    lake = Lake(str(ran[0]))
+    folder = lake.folder("recommendations", lake.latest("recommendations").version).uri
+    assert all(not field.metadata for field in spark.read.parquet(folder).schema.fields)
+
+
+@pytest.fixture
+def sales(spark: SparkSession, tmp_path: Path) -> DataFrame:
+    path = str(tmp_path / "sales")
+    spark.createDataFrame(
+        [(1, "a", 2.0, [1, 2])], "shop bigint, item string, price double, sizes array<int>"
+    ).write.parquet(path)
+    return spark.read.parquet(path)
+
+
+@pytest.fixture
+def shops(spark: SparkSession, tmp_path: Path) -> DataFrame:
+    path = str(tmp_path / "shops")
+    spark.createDataFrame([(1, "north")], "shop bigint, region string").write.parquet(path)
+    return spark.read.parquet(path)
+
+
+def sources(frame: DataFrame) -> dict[str, set[str]]:
+    def asset_of(path: str) -> tuple[str, str]:
+        return path.rstrip("/").rpartition("/")[2], ""
+
+    return {column: set(found) for column, found in trace(frame, asset_of).items()}
+
+
+def test_joins_filters_and_literals(sales: DataFrame, shops: DataFrame) -> None:
+    joined = sales.join(shops, "shop", "left").where("price > 1 and region = 'north'")
+    found = sources(joined.select("shop", (F.col("price") * 2).alias("double"), F.lit(1).alias("one"), "region"))
+    assert found == {"shop": {"sales.shop"}, "double": {"sales.price"}, "one": set(), "region": {"shops.region"}}
+
+
+def test_aggregates_and_counts(sales: DataFrame) -> None:
+    grouped = sales.groupBy("shop").agg(F.sum("price").alias("sum"), F.count("*").alias("rows"))
+    assert sources(grouped) == {"shop": {"sales.shop"}, "sum": {"sales.price"}, "rows": {"sales.shop"}}
+    pivoted = sales.groupBy("shop").pivot("item", ["a"]).agg(F.sum("price"))
+    assert sources(pivoted) == {"shop": {"sales.shop"}, "a": {"sales.item", "sales.price"}}
+
+
+def test_windows_have_the_columns_of_their_window(sales: DataFrame) -> None:
+    window = Window.partitionBy("shop").orderBy("price")
+    assert sources(sales.select(F.row_number().over(window).alias("n"))) == {"n": {"sales.shop", "sales.price"}}
+
+
+def test_unions_explode_and_repeated_rows(sales: DataFrame, shops: DataFrame) -> None:
+    united = (
+        sales.select("shop").union(shops.select(F.col("region").cast("bigint"))).distinct().dropDuplicates(["shop"])
+    )
+    assert sources(united) == {"shop": {"sales.shop", "shops.region"}}
+    assert sources(sales.select(F.explode("sizes").alias("size"))) == {"size": {"sales.sizes"}}
+
+
+def test_of_a_struct_only_the_field_that_is_taken(sales: DataFrame) -> None:
+    packed = sales.select(F.struct("shop", F.upper("item").alias("name")).alias("both"))
+    assert sources(packed.select("both.name")) == {"name": {"sales.item"}}
+    chosen = sales.select(F.when(F.col("price") > 1, F.struct("shop", "item")).alias("both"))
+    assert sources(chosen.select("both.shop")) == {"shop": {"sales.shop", "sales.price"}}
+    latest = sales.groupBy("shop").agg(F.max(F.struct("price", "item")).alias("top")).select("top.item")
+    assert sources(latest) == {"item": {"sales.price", "sales.item"}}, "the price decides which item it is"
+
+
+def test_a_self_join_and_a_cached_frame(sales: DataFrame) -> None:
+    left, right = sales.alias("l").persist(), sales.alias("r")
+    both = left.join(right, F.col("l.shop") == F.col("r.shop")).select(F.col("r.item").alias("other"), "l.price")
+    assert sources(both) == {"other": {"sales.item"}, "price": {"sales.price"}}
+    left.unpersist()
+
+
+def test_what_python_makes_says_what_it_was_made_from(sales: DataFrame, shops: DataFrame) -> None:
+    made = sales.mapInArrow(lambda batches: batches, sales.schema).select("shop", "price")
+    assert sources(made) == {"shop": set(), "price": set()}, "the plan ends here"
+    marked = made_from(made, {"price": [(sales.withColumn("net", F.col("price") / 2), "net"), (shops, "region")]})
+    expected = {"shop": set(), "price": {"sales.price", "shops.region"}}
+    assert sources(marked) == expected
+    assert sources(marked.select("shop", unmarked(F.col("price").cast("float"), "price"))) == expected
+    assert sources(marked.withColumn("gross", F.col("price") + 1))["gross"] == expected["price"]
+    assert sources(made_from(made, {"shop": ["model.part"]}))["shop"] == {"model.part"}
+
+
+def test_a_source_that_does_not_exist_is_an_error(sales: DataFrame) -> None:
+    with pytest.raises(LineageError, match="price is said to come from a column nett of a frame with shop, item"):
+        made_from(sales, {"price": [(sales, "nett")]})
+    with pytest.raises(LineageError, match=r"price is said to come from model\.x, but model has no column x"):
+        check_sources({"price": ("model.x", "unknown.y")}, {"model": ["part"]}.get)

@@ -1,0 +1,68 @@
+"""Reading the newest, an exact version, or what readers saw at a time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pytest
+from pyspark.ml.recommendation import ALSModel
+from pyspark.sql import SparkSession
+
+from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
+from ecommerce_assets.storage.reading import paths, read
+from ecommerce_assets_tests.storage.test_lake import NOON, put
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(str(tmp_path))
+
+
+def chosen(lake: Lake, asset: str = "a", **which: str | datetime) -> list[str]:
+    """Version and file of each path."""
+    found = paths(asset, data_dir=lake.data.uri, **which)  # type: ignore[arg-type]
+    return [path.split(f"/{asset}/")[1] for path in found]
+
+
+def test_as_of_a_time_and_at_a_version(lake: Lake) -> None:
+    put(lake, "a", "v1")
+    put(lake, "a", "v2", minutes=10)
+    assert chosen(lake) == ["v2/part-0.parquet"]
+    assert chosen(lake, version="v1") == ["v1/part-0.parquet"]
+    assert chosen(lake, as_of=NOON + timedelta(minutes=5)) == ["v1/part-0.parquet"]
+    assert chosen(lake, as_of="2026-01-01 12:10") == ["v2/part-0.parquet"]
+    assert chosen(lake, as_of="2026-01-01T14:05:00+02:00") == ["v1/part-0.parquet"]
+
+
+def test_a_daily_table_as_of_a_time_takes_each_day_as_it_was(lake: Lake) -> None:
+    put(lake, "a", "v1", days=["2019-10-01", "2019-10-02"])
+    put(lake, "a", "v2", minutes=10, days=["2019-10-02"])
+    assert chosen(lake, as_of=NOON) == [
+        "v1/event_date=2019-10-01/part-0.parquet",
+        "v1/event_date=2019-10-02/part-1.parquet",
+    ]
+    assert chosen(lake) == ["v1/event_date=2019-10-01/part-0.parquet", "v2/event_date=2019-10-02/part-0.parquet"]
+    assert chosen(lake, version="v2") == ["v2/event_date=2019-10-02/part-0.parquet"]
+
+
+def test_what_is_not_there_is_told(lake: Lake) -> None:
+    put(lake, "a", "v1")
+    with pytest.raises(VersionNotFoundError, match=r"from 2025-12-31 00:00:00 UTC or before; the oldest .* 2026-01-01"):
+        paths("a", as_of=datetime(2025, 12, 31, tzinfo=UTC), data_dir=lake.data.uri)
+    with pytest.raises(VersionNotFoundError, match="a v9 is not in"):
+        paths("a", version="v9", data_dir=lake.data.uri)
+    with pytest.raises(ValueError, match="version or as_of, not both"):
+        paths("a", version="v1", as_of="2026-01-01", data_dir=lake.data.uri)
+
+
+def test_tables_models_and_documents(spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
+    data_dir = str(ran[0])
+    events = read("cleaned_events", data_dir=data_dir, spark=spark)
+    by_pandas = pd.concat(pd.read_parquet(path) for path in paths("cleaned_events", data_dir=data_dir))
+    assert events.count() == len(by_pandas)
+    assert list(events.columns) == list(by_pandas.columns)
+    assert isinstance(read("als_model", data_dir=data_dir, spark=spark), ALSModel)
+    assert read("training_metadata", data_dir=data_dir, spark=spark)["segments_count"] == 5
