@@ -6,7 +6,7 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ecommerce_assets.features.expressions import count_where, exact_sum, of_type, ratio
+from ecommerce_assets.features.expressions import count_where, distinct_count, exact_sum, of_type, ratio
 from ecommerce_assets.storage.tables import Column, TableSchema
 
 UNKNOWN_CATEGORY = "unknown"
@@ -36,9 +36,12 @@ PRODUCT_FEATURES = TableSchema.of(
 def build_product_features(events: DataFrame) -> DataFrame:
     """One row per product with the columns of `PRODUCT_FEATURES`, from cleaned_events in any order."""
     purchases, views, carts = (count_where(of_type(name)) for name in ("purchase", "view", "cart"))
-    users = F.count_distinct("user_id")
+    users = distinct_count(F.col("user_id"))
     category = F.substring_index(_latest("category_code"), ".", 1)
-    return events.groupBy("product_id").agg(
+    by_product = events.select(
+        "product_id", "user_id", "event_time", "event_type", "price", "category_code", "brand"
+    ).repartition("product_id")
+    return by_product.groupBy("product_id").agg(
         F.coalesce(category, F.lit(UNKNOWN_CATEGORY)).alias("category"),
         _latest("brand").alias("brand"),
         F.count("*").alias("total_events"),

@@ -7,7 +7,16 @@ from datetime import datetime
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ecommerce_assets.features.expressions import count_where, exact_sum, of_type, ratio, timestamp, utc
+from ecommerce_assets.features.expressions import (
+    count_where,
+    distinct_count,
+    exact_sum,
+    fingerprint,
+    of_type,
+    ratio,
+    timestamp,
+    utc,
+)
 from ecommerce_assets.storage.tables import Column, TableSchema
 
 USER_FEATURES = TableSchema.of(
@@ -73,19 +82,30 @@ def build_user_features(events: DataFrame, reference: datetime | None = None) ->
     reference = reference or reference_time(events)
     purchases, views, carts = (count_where(of_type(name)) for name in ("purchase", "view", "cart"))
     reference_date = F.to_date(timestamp(reference) if reference else F.max("event_time"))
-    return events.groupBy("user_id").agg(
+    # One shuffle of narrow rows; all that follows happens where a user's rows are.
+    by_user = events.select(
+        "user_id",
+        "event_time",
+        "event_type",
+        "price",
+        "product_id",
+        "category_id",
+        fingerprint("brand").alias("brand"),
+        fingerprint("user_session").alias("user_session"),
+    ).repartition("user_id")
+    return by_user.groupBy("user_id").agg(
         F.datediff(reference_date, F.to_date(F.max("event_time"))).alias("recency"),
-        F.count_distinct(F.to_date("event_time")).alias("frequency"),
+        distinct_count(F.unix_date(F.to_date("event_time"))).alias("frequency"),
         exact_sum(F.when(of_type("purchase"), F.col("price"))).alias("monetary"),
         F.count("*").alias("total_events"),
         views.alias("views"),
         carts.alias("carts"),
         count_where(of_type("remove_from_cart")).alias("removals"),
         purchases.alias("purchases"),
-        F.count_distinct("product_id").alias("unique_products"),
-        F.count_distinct("category_id").alias("unique_categories"),
-        F.count_distinct("brand").alias("unique_brands"),
-        F.count_distinct("user_session").alias("unique_sessions"),
+        distinct_count(F.col("product_id")).alias("unique_products"),
+        distinct_count(F.col("category_id")).alias("unique_categories"),
+        distinct_count(F.col("brand")).alias("unique_brands"),
+        distinct_count(F.col("user_session")).alias("unique_sessions"),
         (exact_sum(F.col("price")) / F.count("*")).alias("avg_price"),
         ratio(purchases, views).alias("conversion_rate"),
         ratio(carts - purchases, carts).alias("cart_abandonment"),
