@@ -14,6 +14,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 
@@ -27,7 +28,9 @@ from ecommerce_assets_tests.storage.killing import Killer
 
 NOT_POISONED = Audit("not_poisoned", "Holds no poison.", lambda e: "poison" if e.facts["poisoned"] else None)
 CATALOG = {"document": AssetSpec(audits=(NOT_POISONED,))}
-INSTANCE = dg.DagsterInstance.ephemeral()  # making one takes ten times as long as writing a document
+# Made once: making them takes ten times as long as writing a document.
+INSTANCE = dg.DagsterInstance.ephemeral()
+RESOURCES: Any = dg.build_resources({"spark": SimpleNamespace(application_id=None)}, INSTANCE).__enter__()
 
 
 def write(data_dir: Path, generation: int) -> None:
@@ -38,7 +41,7 @@ def write(data_dir: Path, generation: int) -> None:
         run_id=f"run {generation}",
         step_key="document",
         instance=INSTANCE,
-        resources={"spark": SimpleNamespace(application_id=None)},
+        resources=RESOURCES,
     )
     value = {"generation": generation, "ballast": "x" * 100_000}
     manager = JsonIOManager(str(data_dir), CATALOG, keep_versions=1)

@@ -9,6 +9,7 @@ import datetime as dt
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ import pyarrow.parquet as pq
 from ecommerce_assets.definitions import build_defs
 from ecommerce_assets.settings import load_settings
 from ecommerce_assets.storage import content
+from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
-from ecommerce_assets.storage.manifest import COMMITTED, REJECTED, FileEntry
+from ecommerce_assets.storage.manifest import COMMITTED, REJECTED, FileEntry, Manifest
 from ecommerce_assets.storage.reading import choose
 from ecommerce_assets.storage.writers import WRITERS
 from ecommerce_assets_tests.helpers import event, write_day
@@ -61,12 +63,17 @@ def _event(day: str, number: int, price: float) -> dict[str, Any]:
 def run(data_dir: Path, generation: int, assets: Sequence[str], spark: Any = None) -> dg.ExecuteInProcessResult:
     """Land a generation and materialise the assets over all its days; `spark` replaces the resource."""
     land(data_dir, generation)
+    return materialise(data_dir, generation, assets, spark)
+
+
+def materialise(data_dir: Path, generation: int, assets: Sequence[str], spark: Any = None) -> dg.ExecuteInProcessResult:
+    """One run over all days of a generation that is landed; AssertionError where its outcome is not as planned."""
     window = {"first_day": dt.date(2019, 10, 1), "last_day": dt.date(2019, 12, 29)}
-    defs = build_defs(load_settings(data_dir=str(data_dir), keep_versions=1, **window), {"spark": spark} if spark else {})
-    result = defs.resolve_implicit_global_asset_job_def().execute_in_process(
-        run_config={"ops": {"segmentation_model": {"config": {"seed": generation, "k": 2, "maxIter": 2}}}}
-        if "segmentation_model" in assets
-        else {},
+    settings = load_settings(data_dir=str(data_dir), keep_versions=1, **window)
+    job = build_defs(settings, {"spark": spark} if spark else {}).resolve_implicit_global_asset_job_def()
+    model = {"segmentation_model": {"config": {"seed": generation, "k": 2, "maxIter": 2}}}
+    result = job.execute_in_process(
+        run_config={"ops": model} if "segmentation_model" in assets else {},
         tags={"dagster/asset_partition_range_start": DAYS[0], "dagster/asset_partition_range_end": DAYS[-1]},
         asset_selection=[dg.AssetKey(name) for name in assets],
         raise_on_error=not is_poisoned(generation),
@@ -75,28 +82,42 @@ def run(data_dir: Path, generation: int, assets: Sequence[str], spark: Any = Non
     return result
 
 
-def seen(data_dir: Path) -> dict[str, int]:
-    """The generation that readers see of each asset; absent where nothing is committed.
+Snapshot = dict[str, list[tuple[Manifest, Path, Sequence[FileEntry]]]]
+"""What a reader decided to read: by asset the versions, their folders, and which of their files."""
 
-    AssertionError where what they see is a mixture, not whole, not as it was written, or was held back; any warning
-    about a version that has to be skipped counts as such.
+
+def snapshot(data_dir: Path) -> Snapshot:
+    """What readers are told to read now. AssertionError where any version had to be skipped: a kill damages none."""
+    lake = Lake(str(data_dir), warn=_refuse)
+    found: Snapshot = {}
+    for asset in lake.assets():
+        with suppress(VersionNotFoundError):
+            chosen = choose(lake, asset)
+            found[asset] = [(m, Path(lake.folder(asset, m.version).path), files) for m, files in chosen]
+    return found
+
+
+def generations(chosen: Snapshot) -> dict[str, int]:
+    """The generation of each asset by what its files hold.
+
+    AssertionError where they are a mixture, not as they were written, or what an audit should have held back.
     """
     found = {}
-    lake = Lake(str(data_dir), warn=_refuse)
-    for asset in lake.assets():
-        try:
-            chosen = choose(lake, asset)
-        except VersionNotFoundError:
-            continue
-        generations: set[int] = set()
-        for manifest, files in chosen:
-            folder = lake.folder(asset, manifest.version)
-            assert content.fingerprint(folder, manifest.files) == manifest.fingerprint, f"{asset} {manifest.version}"
-            generations |= _CONTENT[asset](Path(folder.path), files)
-        assert len(generations) == 1, f"{asset} is a mixture of the generations {sorted(generations)}"
-        [found[asset]] = generations
+    for asset, versions in chosen.items():
+        there: set[int] = set()
+        for manifest, folder, files in versions:
+            written = content.fingerprint(Folder(str(folder)), manifest.files)
+            assert written == manifest.fingerprint, f"{asset} {manifest.version} is not what was written"
+            there |= _CONTENT[asset](folder, files)
+        assert len(there) == 1, f"{asset} is a mixture of the generations {sorted(there)}"
+        [found[asset]] = there
         assert asset == "rejected_events" or not is_poisoned(found[asset]), f"{asset} shows what an audit held back"
     return found
+
+
+def seen(data_dir: Path) -> dict[str, int]:
+    """The generation that readers see now of each asset; absent where nothing is committed."""
+    return generations(snapshot(data_dir))
 
 
 def leftovers(data_dir: Path) -> list[str]:
