@@ -51,10 +51,12 @@ def test_killed_while_spark_writes(spark: SparkSession, tmp_path: Path) -> None:
         child.next("begins")
         # The folder of the version appears with Spark's first file; nothing is committed before the last.
         there = set((data_dir / "lake" / "cleaned_events").glob("2*"))
+        assert list((data_dir / ".checkpoints").iterdir())
         while set((data_dir / "lake" / "cleaned_events").glob("2*")) == there and child.process.poll() is None:
             time.sleep(0.001)
         child.kill()
         child.wait_until_dead()
+    assert list((data_dir / ".checkpoints").iterdir()) == []
     now = check(data_dir, before, 2)
     assert now == {"rejected_events": 2, "cleaned_events": 1}
     assert leftovers(data_dir)

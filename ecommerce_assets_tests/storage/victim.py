@@ -41,7 +41,8 @@ def main() -> None:
     arguments = parser.parse_args()
     # Without this, nothing is ever old enough for a run to remove it, or to be killed while it does.
     io_managers.prune = partial(prune, grace=timedelta(seconds=arguments.grace))  # type: ignore[attr-defined]
-    spark: Any = SparkResource(master="local[1]", driver_memory="1g", spark_config=FAST)
+    checkpoints = f"{arguments.data_dir}/.checkpoints"
+    spark: Any = SparkResource(master="local[1]", driver_memory="1g", checkpoint_dir=checkpoints, spark_config=FAST)
     tell(java=spark.spark_session and SparkContext._gateway.proc.pid)  # type: ignore[union-attr]
     logging.disable(logging.INFO)
     killer = Killer(arguments.data_dir, 0, arguments.after)
