@@ -85,7 +85,7 @@ def write_day(data_dir: Path, day: str, table: pa.Table | Sequence[dict[str, Any
 
 
 def run_graph(
-    data_dir: Path,
+    data_dir: Path | str,
     first: str,
     last: str | None = None,
     select: Sequence[str] | None = None,

@@ -87,6 +87,9 @@ class SparkResource(LazyPySparkResource):
         if self.checkpoint_dir and context.getCheckpointDir() is None:
             self._own_checkpoints = f"{self.checkpoint_dir}/{context.applicationId}"
             context.setCheckpointDir(self._own_checkpoints)
+            # Java outlives this process for a moment where it is killed, and does then what `stop` no longer can.
+            file_system, path = _hadoop(self._spark_session, self._own_checkpoints)
+            file_system.deleteOnExit(path)
 
     def _start_or_join(self) -> None:
         if SparkContext._active_spark_context is not None:
@@ -145,9 +148,14 @@ def _session_beside(existing: SparkSession, settings: Mapping[str, str]) -> Spar
 
 
 def _remove(session: SparkSession, folder: str) -> None:
-    jvm: Any = session._jvm
-    path = jvm.org.apache.hadoop.fs.Path(folder)
-    path.getFileSystem(session.sparkContext._jsc.hadoopConfiguration()).delete(path, True)
+    file_system, path = _hadoop(session, folder)
+    file_system.delete(path, True)
+
+
+def _hadoop(session: Any, folder: str) -> tuple[Any, Any]:
+    """Hadoop's file system for a folder, and its path there."""
+    path = session._jvm.org.apache.hadoop.fs.Path(folder)
+    return path.getFileSystem(session.sparkContext._jsc.hadoopConfiguration()), path
 
 
 def _as_text(value: Any) -> str:

@@ -131,6 +131,9 @@ class VersionedIOManager(dg.IOManager):
         spec = self._catalog[asset]
         written = self.write(spark, folder, artifact, spec, reads, lake)
         check_sources(written.lineage, self._columns_of)
+        # It reads every file, which may take long: the time of commit is taken after it, or a run that commits
+        # meanwhile would be the latest although it came first.
+        fingerprint = content.fingerprint(folder, written.files)
         manifest = Manifest(
             asset=asset,
             version=version,
@@ -148,7 +151,7 @@ class VersionedIOManager(dg.IOManager):
             rows=written.rows,
             bytes=sum(f.bytes for f in written.files),
             files=tuple(FileEntry(path=f.path, bytes=f.bytes) for f in written.files),
-            fingerprint=content.fingerprint(folder, written.files),
+            fingerprint=fingerprint,
             partitions=dict(written.partitions or {}),
             audits=tuple(written.audits),
             facts={**artifact.facts, "measures": dict(written.measures or {})},

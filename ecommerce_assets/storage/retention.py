@@ -37,10 +37,13 @@ def prune(
     """
     removed: list[Removal] = []
     while True:
-        found = [r for name in ([asset] if asset else lake.assets()) for r in removable(lake, name, keep, grace)]
-        for removal in found if not dry_run else ():
-            lake.remove(removal.asset, removal.version)
-            writers.forget(lake.root / removal.asset, removal.version)
+        assets = [asset] if asset else lake.assets()
+        found = [r for name in assets for r in removable(lake, name, keep, grace)]
+        if not dry_run:
+            for removal in found:
+                lake.remove(removal.asset, removal.version)
+            for name in assets:
+                writers.clear_abandoned(lake.root / name)
         removed += found
         if dry_run or asset or not found:
             return removed

@@ -35,10 +35,17 @@ def writing(asset_folder: Folder, version: str) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def forget(asset_folder: Folder, version: str) -> None:
-    """Remove the mark that a dead writer left."""
-    if asset_folder.is_local:
-        _lock_path(asset_folder, version).unlink(missing_ok=True)
+def clear_abandoned(asset_folder: Folder) -> None:
+    """Remove the marks that dead writers left, whatever became of their versions; a living one's stays.
+
+    A writer can die between its mark and the first file, or between its commit and the end of its mark: then no
+    version is left to say that the mark belongs to nobody.
+    """
+    if not asset_folder.is_local:
+        return
+    for path in (Path(asset_folder.path) / WRITERS).glob("*.lock"):
+        with suppress(Timeout), FileLock(path, timeout=0):
+            path.unlink(missing_ok=True)
 
 
 def is_abandoned(asset_folder: Folder, version: str, begun: datetime, now: datetime) -> bool:

@@ -1,0 +1,188 @@
+"""Generations of a tiny shop: each has a price of its own, so that what is stored tells which generation it is from.
+
+Writers run one generation after the other; readers, which need no Spark, say which generation they see of each asset.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow.parquet as pq
+
+from ecommerce_assets.definitions import build_defs
+from ecommerce_assets.settings import load_settings
+from ecommerce_assets.storage import content
+from ecommerce_assets.storage.filesystem import Folder
+from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
+from ecommerce_assets.storage.manifest import COMMITTED, REJECTED, FileEntry, Manifest
+from ecommerce_assets.storage.reading import choose
+from ecommerce_assets.storage.writers import WRITERS
+from ecommerce_assets_tests.helpers import event, write_day
+
+DAYS = ("2019-10-01", "2019-10-02", "2019-10-03")
+EVENTS = ("rejected_events", "cleaned_events")
+ALL = (*EVENTS, "user_features", "segmentation_model")
+USERS, GOOD_ROWS, BAD_ROWS, POISON_ROWS = 5, 20, 1, 80
+
+FAST = {
+    "spark.sql.shuffle.partitions": 1,
+    "spark.default.parallelism": 1,
+    "spark.sql.codegen.wholeStage": False,
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+}
+"""Spark settings for a child process that lives for a minute."""
+
+
+def is_poisoned(generation: int) -> bool:
+    """Every third generation has so many negative prices that no day of it may be published."""
+    return generation % 3 == 0
+
+
+def land(data_dir: Path, generation: int) -> None:
+    """Replace the raw files of all days."""
+    price, bad = float(generation), POISON_ROWS if is_poisoned(generation) else BAD_ROWS
+    for day in DAYS:
+        good = [_event(day, n, price) for n in range(GOOD_ROWS)]
+        write_day(data_dir, day, good + [_event(day, n, -price) for n in range(bad)])
+
+
+def _event(day: str, number: int, price: float) -> dict[str, Any]:
+    kind = ("view", "cart", "purchase")[number % 3]
+    time = f"{day} 10:{number // 60:02d}:{number % 60:02d}"
+    return event(time, kind, user_id=number % USERS, product_id=number % 4, price=price)
+
+
+def run(data_dir: Path, generation: int, assets: Sequence[str], spark: Any = None) -> dg.ExecuteInProcessResult:
+    """Land a generation and materialise the assets over all its days; `spark` replaces the resource."""
+    land(data_dir, generation)
+    return materialise(data_dir, generation, assets, spark)
+
+
+def materialise(data_dir: Path, generation: int, assets: Sequence[str], spark: Any = None) -> dg.ExecuteInProcessResult:
+    """One run over all days of a generation that is landed; AssertionError where its outcome is not as planned."""
+    window = {"first_day": dt.date(2019, 10, 1), "last_day": dt.date(2019, 12, 29)}
+    settings = load_settings(data_dir=str(data_dir), keep_versions=1, **window)
+    job = build_defs(settings, {"spark": spark} if spark else {}).resolve_implicit_global_asset_job_def()
+    model = {"segmentation_model": {"config": {"seed": generation, "k": 2, "maxIter": 2}}}
+    result = job.execute_in_process(
+        run_config={"ops": model} if "segmentation_model" in assets else {},
+        tags={"dagster/asset_partition_range_start": DAYS[0], "dagster/asset_partition_range_end": DAYS[-1]},
+        asset_selection=[dg.AssetKey(name) for name in assets],
+        raise_on_error=not is_poisoned(generation),
+    )
+    assert result.success != is_poisoned(generation)
+    return result
+
+
+Snapshot = dict[str, list[tuple[Manifest, Path, Sequence[FileEntry]]]]
+"""What a reader decided to read: by asset the versions, their folders, and which of their files."""
+
+
+def snapshot(data_dir: Path) -> Snapshot:
+    """What readers are told to read now. AssertionError where any version had to be skipped: a kill damages none."""
+    lake = Lake(str(data_dir), warn=_refuse)
+    found: Snapshot = {}
+    for asset in lake.assets():
+        with suppress(VersionNotFoundError):
+            chosen = choose(lake, asset)
+            found[asset] = [(m, Path(lake.folder(asset, m.version).path), files) for m, files in chosen]
+    return found
+
+
+def generations(chosen: Snapshot) -> dict[str, int]:
+    """The generation of each asset by what its files hold.
+
+    AssertionError where they are a mixture, not as they were written, or what an audit should have held back.
+    """
+    found = {}
+    for asset, versions in chosen.items():
+        there: set[int] = set()
+        for manifest, folder, files in versions:
+            written = content.fingerprint(Folder(str(folder)), manifest.files)
+            assert written == manifest.fingerprint, f"{asset} {manifest.version} is not what was written"
+            there |= _CONTENT[asset](folder, files)
+        assert len(there) == 1, f"{asset} is a mixture of the generations {sorted(there)}"
+        [found[asset]] = there
+        assert asset == "rejected_events" or not is_poisoned(found[asset]), f"{asset} shows what an audit held back"
+    return found
+
+
+def seen(data_dir: Path) -> dict[str, int]:
+    """The generation that readers see now of each asset; absent where nothing is committed."""
+    return generations(snapshot(data_dir))
+
+
+def leftovers(data_dir: Path) -> list[str]:
+    """What a writer that died left behind: version folders without a manifest, and marks of writers."""
+    found = []
+    for asset in sorted((data_dir / "lake").glob("*")):
+        found += [str(mark) for mark in (asset / WRITERS).glob("*")]
+        for version in asset.glob("[!.]*"):
+            if not (version / COMMITTED).exists() and not (version / REJECTED).exists():
+                found.append(str(version))
+            found += [str(path) for path in version.rglob("._*.json.*")]
+    return found
+
+
+def _refuse(message: str) -> None:
+    raise AssertionError(message)
+
+
+def _cleaned(folder: Path, files: Sequence[FileEntry]) -> set[int]:
+    rows, prices = _rows_by_day(folder, files)
+    assert rows == dict.fromkeys(DAYS, GOOD_ROWS), rows
+    return {int(price) for price in prices}
+
+
+def _rejected(folder: Path, files: Sequence[FileEntry]) -> set[int]:
+    rows, prices = _rows_by_day(folder, files)
+    found = {-int(float(price)) for price in prices}
+    assert set(rows) == set(DAYS), rows
+    assert all(set(rows.values()) == {POISON_ROWS if is_poisoned(g) else BAD_ROWS} for g in found), (found, rows)
+    return found
+
+
+def _rows_by_day(folder: Path, files: Sequence[FileEntry]) -> tuple[dict[str, int], set[Any]]:
+    rows: Counter[str] = Counter()
+    prices: set[Any] = set()
+    for file in files:
+        found = pq.read_table(folder / file.path, columns=["price"], partitioning=None)["price"].to_pylist()
+        rows[file.path.partition("/")[0].removeprefix("event_date=")] += len(found)
+        prices.update(found)
+    return dict(rows), prices
+
+
+def _user_features(folder: Path, files: Sequence[FileEntry]) -> set[int]:
+    prices = [p for f in files for p in pq.read_table(folder / f.path, partitioning=None)["avg_price"].to_pylist()]
+    assert len(prices) == USERS
+    return {round(price) for price in prices}
+
+
+def _segmentation_model(folder: Path, files: Sequence[FileEntry]) -> set[int]:
+    """By the seed that K-Means was given; the stages' own folders must all be there."""
+    stages = sorted({f.path.split("/")[2] for f in files if f.path.startswith("model/stages/")})
+    assert [stage.split("_")[1] for stage in stages] == ["VectorAssembler", "StandardScaler", "KMeans"], stages
+    [metadata] = [f for f in files if f.path.startswith(f"model/stages/{stages[-1]}/metadata/part-")]
+    return {int(json.loads((folder / metadata.path).read_text())["paramMap"]["seed"])}
+
+
+def _document(folder: Path, files: Sequence[FileEntry]) -> set[int]:
+    [file] = files
+    return {json.loads((folder / file.path).read_text())["generation"]}
+
+
+_CONTENT: dict[str, Callable[[Path, Sequence[FileEntry]], set[int]]] = {
+    "cleaned_events": _cleaned,
+    "rejected_events": _rejected,
+    "user_features": _user_features,
+    "segmentation_model": _segmentation_model,
+    "document": _document,
+}

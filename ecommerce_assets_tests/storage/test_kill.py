@@ -1,0 +1,126 @@
+"""Killed with SIGKILL at any moment: readers see the whole old version or the whole new one; the next run tidies up.
+
+Two ways: writers without Spark die at every single file-system call; writers with a Spark of their own die while it
+writes, audits and saves. The long version of the second is marked as a trial.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from ecommerce_assets_tests.storage.children import MODULES, writer
+from ecommerce_assets_tests.storage.generations import ALL, EVENTS, is_poisoned, leftovers, run, seen
+
+
+def allowed(before: dict[str, int], generation: int) -> dict[str, set[int]]:
+    """What readers may see of each asset when a run of this generation over what was there before is killed."""
+    new = {generation}
+    return {
+        a: {g} | (new if a == "rejected_events" or not is_poisoned(generation) else set()) for a, g in before.items()
+    }
+
+
+def check(data_dir: Path, before: dict[str, int], generation: int) -> dict[str, int]:
+    now = seen(data_dir)
+    assert now.keys() == before.keys()
+    may_be = allowed(before, generation)
+    assert all(now[asset] in may_be[asset] for asset in now), (before, generation, now)
+    return now
+
+
+def test_killed_at_every_file_system_call(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", f"{MODULES}.forked_writers", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(done.stdout) >= 80, "moments tried"
+
+
+def test_killed_while_spark_writes(spark: SparkSession, tmp_path: Path) -> None:
+    data_dir = tmp_path / "shop"
+    run(data_dir, 1, EVENTS)
+    before = seen(data_dir)
+    with writer(data_dir, EVENTS, 2) as child:
+        child.next("begins")
+        # The folder of the version appears with Spark's first file; nothing is committed before the last.
+        there = set((data_dir / "lake" / "cleaned_events").glob("2*"))
+        assert list((data_dir / ".checkpoints").iterdir())
+        while set((data_dir / "lake" / "cleaned_events").glob("2*")) == there and child.process.poll() is None:
+            time.sleep(0.001)
+        child.kill()
+        child.wait_until_dead()
+    assert list((data_dir / ".checkpoints").iterdir()) == []
+    now = check(data_dir, before, 2)
+    assert now == {"rejected_events": 2, "cleaned_events": 1}
+    assert leftovers(data_dir)
+    run(data_dir, 4, EVENTS)
+    assert seen(data_dir) == dict.fromkeys(EVENTS, 4)
+    assert leftovers(data_dir) == []
+
+
+KILLS = 54
+"""Moments of the long version: two of three at a file-system call, before or after it, the third after a while."""
+
+
+@pytest.mark.trial
+def test_killed_at_many_moments_of_a_run_with_spark(tmp_path: Path) -> None:
+    data_dirs = [tmp_path / f"lane{lane}" for lane in range(2)]
+    with ThreadPoolExecutor(len(data_dirs)) as lanes:
+        moments = [m for found in lanes.map(_kill_again_and_again, data_dirs, (0, 1)) for m in found]
+    print("\n".join(moments))
+    print(f"killed at {len(moments)} moments")
+    assert len(moments) >= 50
+
+
+def _kill_again_and_again(data_dir: Path, lane: int) -> list[str]:
+    """Kill one run after the other, over one data dir; every second time a run in between must put all in order."""
+    chance, moments = random.Random(lane), []
+    with writer(data_dir, ALL, 1) as child:
+        child.next("ends")
+        whole = child.next("ends")
+        child.kill()
+        child.wait_until_dead()
+    generation = whole["ends"]
+    for number in range(KILLS // 2):
+        heals = number % 2 == 0
+        generation += 1
+        if heals:  # its first run is a good one
+            generation += is_poisoned(generation)
+        first, generation = generation, generation + heals
+        share = (number + 0.5 * lane) / (KILLS // 2)
+        call, after = 1 + int(share * whole["calls"]), chance.random() < 0.5
+        at_call = number % 3 != 2
+        options = ["--runs=2" if heals else "--runs=1", *([f"--call={call}"] if at_call else []), *["--after"] * after]
+        with writer(data_dir, ALL, first, *options) as child:
+            if heals:
+                healed = child.next("ends")
+                assert healed["leftovers"] == [], healed
+                assert seen(data_dir) == dict.fromkeys(ALL, first)
+            before = seen(data_dir)
+            assert child.next("begins")["begins"] == generation
+            if at_call:
+                moment = f"{'after' if after else 'before'} call {call} of {whole['calls']}"
+                if child.dies_or("ends"):
+                    moment = f"at the end, without call {call}"  # a run that an audit stops makes fewer
+            else:
+                seconds = whole["seconds"] * chance.random()
+                moment = f"after {seconds:.2f} of {whole['seconds']:.2f} s"
+                time.sleep(seconds)
+            child.kill()
+            child.wait_until_dead()
+        now = check(data_dir, before, generation)
+        moments.append(f"generation {generation} {moment}: {now}, {len(leftovers(data_dir))} left over")
+        with (data_dir.parent / "moments").open("a") as log:
+            log.write(f"{lane} {moments[-1]}\n")
+    run_after = generation + 1 + is_poisoned(generation + 1)
+    with writer(data_dir, ALL, run_after, "--runs=1") as child:
+        assert child.next("ends")["leftovers"] == []
+    assert seen(data_dir) == dict.fromkeys(ALL, run_after)
+    return moments

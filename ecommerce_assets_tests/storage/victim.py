@@ -1,0 +1,75 @@
+"""A process that materialises one generation after the other with a small Spark of its own, until it is killed.
+
+It tells on standard output what it is doing, one JSON object a line, so that its parent can choose the moment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterable
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pyspark import SparkContext
+
+from ecommerce_assets.spark.resource import SparkResource
+from ecommerce_assets.storage import io_managers
+from ecommerce_assets.storage.retention import prune
+from ecommerce_assets_tests.storage.generations import FAST, leftovers, materialise, run
+from ecommerce_assets_tests.storage.killing import Killer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data_dir", type=Path)
+    parser.add_argument("assets", help="comma-separated")
+    parser.add_argument("--first", type=int, default=1, help="number of the first generation")
+    parser.add_argument("--runs", type=int, help="after so many runs, wait for the end of standard input")
+    parser.add_argument(
+        "--keep-raw", action="store_true", help="run over the raw files that are there, again and again"
+    )
+    parser.add_argument("--grace", type=float, default=0, help="seconds that superseded versions are kept")
+    parser.add_argument("--call", type=int, default=0, help="die at this file-system call of the last run")
+    parser.add_argument("--after", action="store_true", help="when the call is done, not before it begins")
+    arguments = parser.parse_args()
+    # Without this, nothing is ever old enough for a run to remove it, or to be killed while it does.
+    io_managers.prune = partial(prune, grace=timedelta(seconds=arguments.grace))  # type: ignore[attr-defined]
+    checkpoints = f"{arguments.data_dir}/.checkpoints"
+    spark: Any = SparkResource(master="local[1]", driver_memory="1g", checkpoint_dir=checkpoints, spark_config=FAST)
+    tell(java=spark.spark_session and SparkContext._gateway.proc.pid)  # type: ignore[union-attr]
+    logging.disable(logging.INFO)
+    killer = Killer(arguments.data_dir, 0, arguments.after)
+    step = 0 if arguments.keep_raw else 1
+    for number, generation in zip(_numbers(arguments.runs), itertools.count(arguments.first, step), strict=False):
+        killer.count, killer.at = 0, arguments.call if number + 1 == arguments.runs else 0
+        tell(begins=generation)
+        started = time.monotonic()
+        materialise_one = materialise if arguments.keep_raw else run
+        materialise_one(arguments.data_dir, generation, arguments.assets.split(","), spark)
+        tell(
+            ends=generation,
+            seconds=time.monotonic() - started,
+            calls=killer.count,
+            leftovers=leftovers(arguments.data_dir),
+        )
+    tell(done=True)
+    sys.stdin.read()
+
+
+def _numbers(runs: int | None) -> Iterable[int]:
+    return itertools.count() if runs is None else range(runs)
+
+
+def tell(**facts: object) -> None:
+    print(json.dumps(facts), flush=True)
+
+
+if __name__ == "__main__":
+    main()
