@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 
 from ecommerce_assets.features.expressions import timestamp, utc
 from ecommerce_assets.features.user_features import build_user_features
-from ecommerce_assets.recommendation.als import AlsParameters, fit_als
+from ecommerce_assets.recommendation.als import AlsParameters, Engine, fit_als
 from ecommerce_assets.recommendation.indices import build_index
 from ecommerce_assets.recommendation.interactions import WEIGHTS, build_interactions
 from ecommerce_assets.recommendation.metrics import (
@@ -74,7 +74,12 @@ class Evaluation:
 
 
 def evaluate(
-    events: DataFrame, als: AlsParameters, segmentation: SegmentationParameters, exclude: Exclude, k: int
+    events: DataFrame,
+    als: AlsParameters,
+    segmentation: SegmentationParameters,
+    exclude: Exclude,
+    k: int,
+    engine: Engine = Engine.auto,
 ) -> Evaluation:
     """rmse on a random split, and the ranking metrics on a temporal holdout.
 
@@ -86,13 +91,17 @@ def evaluate(
         Parameters of the published models; both are fitted anew on the past alone.
     exclude, k
         As in the published recommendations.
+    engine
+        What fitted the published model.
     """
-    error, error_facts = rmse(events, als)
-    ranking, ranking_facts = holdout(events, als, segmentation, exclude, k)
+    error, error_facts = rmse(events, als, engine)
+    ranking, ranking_facts = holdout(events, als, segmentation, exclude, k, engine)
     return Evaluation(error + ranking, {**error_facts, **ranking_facts})
 
 
-def rmse(events: DataFrame, parameters: AlsParameters) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
+def rmse(
+    events: DataFrame, parameters: AlsParameters, engine: Engine = Engine.auto
+) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
     """Root mean squared error of the prediction against `rating` on a fifth of the pairs, after training on the rest.
 
     Kept because people compare it over time: what implicit ALS predicts is a preference near 0 to 1, the rating goes up
@@ -107,7 +116,7 @@ def rmse(events: DataFrame, parameters: AlsParameters) -> tuple[list[tuple[Any, 
         held_out = test.count()
         if not held_out or train.isEmpty():
             return [], {"rmse": None, "rmse_pairs": 0, "rmse_pairs_left_out": held_out}
-        predicted = fit_als(train, parameters).transform(test).persist()
+        predicted = fit_als(train, parameters, engine).transform(test).persist()
         known, known_users = predicted.agg(F.count("*"), F.count_distinct("user_idx")).collect()[0]
         facts: dict[str, Any] = {"rmse": None, "rmse_pairs": known, "rmse_pairs_left_out": held_out - known}
         if not known:
@@ -156,7 +165,12 @@ def relevant_products(train: DataFrame, future: DataFrame, exclude: Exclude) -> 
 
 
 def holdout(
-    events: DataFrame, als: AlsParameters, segmentation: SegmentationParameters, exclude: Exclude, k: int
+    events: DataFrame,
+    als: AlsParameters,
+    segmentation: SegmentationParameters,
+    exclude: Exclude,
+    k: int,
+    engine: Engine = Engine.auto,
 ) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
     """Ranking metrics on the last fifth of the events, for all users who then did something that can be recommended."""
     cutoff = holdout_cutoff(events)
@@ -177,7 +191,7 @@ def holdout(
     past = build_user_features(train)
     segmented, _ = assign_segments(fit_segmentation(past, segmentation), past)
     described = users.join(segmented.select("user_id", "segment", "total_events"), "user_id", "left").persist()
-    model = fit_als(interactions, als)
+    model = fit_als(interactions, als, engine)
     inputs = (described.select("user_id", "segment"), user_index, product_index, interactions)
     published = recommend(*inputs, model, exclude, k).persist()
     # Popularity alone knows no segments.
