@@ -23,7 +23,7 @@ from ecommerce_assets.recommendation.local_als import Factors, LocalAls
 NOTHING = "There is nothing to learn from: interaction_data has no rows (no view, cart or purchase)."
 
 BYTES_PER_PAIR = 64
-"""Of the local engine: a pair as it comes (12), as rows (12), sorted for users and for products (8 each), in between."""
+"""Of the local engine: a pair as it comes (12), as rows (12), sorted for users and products (8 each), in between."""
 
 VECTORS_PER_ROW = 6
 """Vectors that a user or product has at the most at once: the factors, their start, the copy without padding, Arrow's,
@@ -60,12 +60,12 @@ def choose_engine(interactions: DataFrame, parameters: AlsParameters, engine: En
     """
     if engine != Engine.auto:
         return EngineChoice(Engine(engine), f"Engine {engine}, as the configuration asks.")
-    master = interactions.sparkSession.sparkContext.master
+    master = str(interactions.sparkSession.sparkContext.master)
     if not master.startswith("local"):
         return EngineChoice(Engine.mllib, f"Engine mllib, because Spark runs on a cluster ({master}).")
-    pairs, last_user, last_product = interactions.agg(
-        F.count("*"), F.max("user_idx"), F.max("product_idx")
-    ).collect()[0]
+    pairs, last_user, last_product = interactions.agg(F.count("*"), F.max("user_idx"), F.max("product_idx")).collect()[
+        0
+    ]
     rows = (last_user or 0) + (last_product or 0) + 2
     needed = pairs * BYTES_PER_PAIR + rows * parameters.rank * 4 * VECTORS_PER_ROW
     free = free_memory()
@@ -86,8 +86,8 @@ def fit_als(interactions: DataFrame, parameters: AlsParameters, engine: Engine =
     Parameters
     ----------
     interactions
-        `user_idx`, `product_idx` (int), `rating`. For MLlib, the Spark context needs a checkpoint directory: without one
-        the lineage of 15 iterations overflows the stack.
+        `user_idx`, `product_idx` (int), `rating`. For MLlib, the Spark context needs a checkpoint directory: without
+        one the lineage of 15 iterations overflows the stack.
     engine
         See `choose_engine`.
 

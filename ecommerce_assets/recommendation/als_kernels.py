@@ -8,16 +8,14 @@ rounded up to a multiple of 8; what is beyond the rank is zero and stays so.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 import numpy as np
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
 IN_MEMORY = 4_096
-"""Rows with up to so many ratings are solved over a copy of their ratings' factors, which then fits in a second-level cache;
-here both ways take about the same time, with fewer ratings the copy is faster."""
+"""Rows with up to so many ratings are solved over a copy of their ratings' factors, which fits in a second-level cache.
+With 1,024, 4,096 or 16,384 a fit takes the same time, with 256 more."""
 
 BLOCK, PITCH = 256, 272
 """Ratings whose squares are summed at a time, and the distance between their columns in memory: a large power of two
@@ -28,18 +26,17 @@ f4 = np.float32
 TINY = f4(1e-12)
 
 
-def compiled(function: Function) -> Function:
+def compiled(function: Callable[..., Any]) -> Any:
     """Compile at the first call, and keep the result on disk where there is a place for it.
 
     Numba keeps it beside this file, else in the user's cache folder, and refuses where it can write to neither; then it
-    is compiled anew in each process. `fastmath` lets sums be taken in another order, which vector units need; the order
-    is fixed at compile time.
+    is compiled anew in each process, which takes 4 s. `fastmath` lets sums be taken in another order, which vector
+    units need; the order is fixed at compile time.
     """
-    options = {"nogil": True, "fastmath": True, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+        return numba.njit(nogil=True, fastmath=True, error_model="numpy", cache=True)(function)
     except RuntimeError:
-        return numba.njit(**options)(function)  # type: ignore[no-any-return]
+        return numba.njit(nogil=True, fastmath=True, error_model="numpy")(function)
 
 
 @compiled
@@ -85,8 +82,8 @@ def positive(ratings: Any, begin: int, end: int) -> Any:
 def add_squares(matrix: Any, columns: Any, count: int) -> None:
     """Add Σ v vᵀ to the upper half of the matrix; `columns` holds the vectors v as its first `count` columns.
 
-    Eight sums at once, along the vectors: eight products for six loads. 45 ns per vector of 56 numbers, where adding one
-    vector after the other to the matrix takes 200 to 300 ns and NumPy's BLAS, with both halves, 100 ns.
+    Eight sums at once, along the vectors: eight products for six loads. 45 ns per vector of 56 numbers, where adding
+    one vector after the other to the matrix takes 200 to 300 ns and NumPy's BLAS, with both halves, 100 ns.
     """
     for i in range(0, matrix.shape[0], 2):
         for k in range(i - i % 4, matrix.shape[0], 4):
@@ -153,7 +150,7 @@ def descend_matrix(
     alpha: float,
     sweeps: int,
 ) -> None:
-    """Coordinate descent for a row with very many ratings, on its rank × rank matrix; see solve_nonnegative."""
+    """Coordinate descent for a row with very many ratings, on its rank x rank matrix; see solve_nonnegative."""
     width = gram.shape[0]
     for i in range(width):
         gradient[i] = f4(0)
@@ -197,7 +194,7 @@ def solve_nonnegative(
     """Improve rows of `solved` by coordinate descent on the nonnegative problem, from where they stand.
 
     Minimised over x ≥ 0 is xᵀ(G + λnI)x + Σ (c - 1)(y·x)² - 2 Σ c p y·x. A row's gradient has G x, which is kept, and
-    Σ w y with one number w = (c - 1) y·x - c p per rating, which is kept too: the rank × rank matrix of the row, which
+    Σ w y with one number w = (c - 1) y·x - c p per rating, which is kept too: the rank x rank matrix of the row, which
     costs rank² / 2 per rating, is not formed. Descended are only those coordinates that are above zero or whose
     gradient is below, 8 to 10 of 50 once the first iterations are over; their columns of y are copied so that the
     ratings of a coordinate stand side by side. Others come in at the next iteration, which starts from here.
@@ -292,6 +289,7 @@ def solve_nonnegative(
                         w[j] += step * extra[j] * column[j]
         for k in range(width):
             solved[row, k] = x[k]
+
 
 @compiled
 def cholesky_solve(matrix: Any, right: Any, size: int) -> None:

@@ -42,8 +42,8 @@ class AlsConfig(dg.Config):
     seed: int = Field(42, description="Seed of the initial factors.")
     engine: Engine = Field(
         Engine.auto,
-        description="local: this machine, without Spark; mllib: Spark; auto: local where Spark runs on this machine and "
-        "the pairs fit in its memory.",
+        description="local: this machine, without Spark; mllib: Spark; auto: local where Spark runs on this machine "
+        "and the pairs fit in its memory.",
     )
 
 
@@ -108,7 +108,11 @@ def als_evaluation(
     found = evaluate(cleaned_events, als, segmentation, config.exclude, config.k, engine)
     if "holdout" in found.facts:
         context.log.warning(f"No ranking metrics: {found.facts['holdout']}.")
-    parameters = {**config.model_dump(mode="json"), "als": {**als.as_dict(), "engine": engine.value}, "segmentation": segmentation.as_dict()}
+    parameters = {
+        **config.model_dump(mode="json"),
+        "als": {**als.as_dict(), "engine": engine.value},
+        "segmentation": segmentation.as_dict(),
+    }
     return Artifact(found.frame(cleaned_events.sparkSession), parameters, found.facts)
 
 

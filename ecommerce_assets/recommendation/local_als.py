@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,9 @@ ROW_COST = 10
 
 GRAM_ROWS = 16_384
 """Rows summed in float32 before the sum goes on in doubles."""
+
+PAIRS_AT_ONCE = 1 << 18
+"""Whose vectors are side by side in memory: 52 MB for each side at rank 50."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class LocalAls:
     """The fit, one half-step at a time.
 
     Minimises Σ c (p - x·y)² over all users and products, plus λ (Σ n_u |x|² + Σ n_p |y|²): Hu, Koren and Volinsky,
-    "Collaborative Filtering for Implicit Feedback Datasets" (ICDM 2008), p = 1 and c = 1 + α |rating| where there is a
+    "Collaborative Filtering for Implicit Feedback Datasets" (ICDM 2008), p = 1, c = 1 + alpha |rating| where there is a
     rating above zero, p = 0 elsewhere and c = 1 where there is none; n counts ratings above zero (Zhou et al.,
     "Large-scale Parallel Collaborative Filtering for the Netflix Prize", 2008), all as in Spark MLlib.
 
@@ -133,6 +137,8 @@ class LocalAls:
     def _half_step(self, given: Side, solved: Side, pool: ThreadPoolExecutor) -> None:
         gram = _gram(given.factors)
         rows = (solved.begins, solved.others, solved.ratings)
+        operands: tuple[Any, ...]
+        tail: tuple[Any, ...]
         if self.nonnegative:
             solve, tail = self._kernels.solve_nonnegative, (self.regParam, self.alpha, SWEEPS)
             operands = (given.factors, gram.astype(np.float32), solved.factors)
@@ -141,7 +147,7 @@ class LocalAls:
             values, turn = _eigen(gram, self.rank)
             solve, tail = self._kernels.solve_unconstrained, (self.rank, self.regParam, self.alpha)
             operands = (given.factors @ turn, values, solved.factors)
-        for done in [pool.submit(solve, *piece, *rows, *operands, *tail) for piece in solved.chunks()]:
+        for done in [pool.submit(partial(solve, *piece, *rows, *operands, *tail)) for piece in solved.chunks()]:
             done.result()
         if not self.nonnegative:
             solved.factors[:] = solved.factors @ turn.T
@@ -193,6 +199,20 @@ def _eigen(gram: npt.NDArray[np.float64], rank: int) -> tuple[Floats, Floats]:
     return values, turn
 
 
+def predictions(
+    users: Factors, products: Factors, user_idx: npt.NDArray[Any], product_idx: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.bool_], Floats]:
+    """Which pairs have factors on both sides, and for these the predicted preference."""
+    u, p = np.searchsorted(users.numbers, user_idx), np.searchsorted(products.numbers, product_idx)
+    known = (np.append(users.numbers, -1)[u] == user_idx) & (np.append(products.numbers, -1)[p] == product_idx)
+    u, p = u[known], p[known]
+    predicted = np.empty(len(u), np.float32)
+    for start in range(0, len(u), PAIRS_AT_ONCE):
+        part = slice(start, start + PAIRS_AT_ONCE)
+        predicted[part] = np.einsum("ij,ij->i", users.vectors[u[part]], products.vectors[p[part]])
+    return known, predicted
+
+
 def objective(
     als_pairs: tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]],
     users: Factors,
@@ -210,8 +230,8 @@ def objective(
     user_idx, product_idx, rating = als_pairs
     u, p = np.searchsorted(users.numbers, user_idx), np.searchsorted(products.numbers, product_idx)
     total = float((_gram(users.vectors) * _gram(products.vectors)).sum())
-    for start in range(0, len(rating), 1 << 18):
-        part = slice(start, start + (1 << 18))
+    for start in range(0, len(rating), PAIRS_AT_ONCE):
+        part = slice(start, start + PAIRS_AT_ONCE)
         predicted = np.einsum("ij,ij->i", users.vectors[u[part]], products.vectors[p[part]], dtype=np.float64)
         extra = alpha * np.abs(rating[part])
         wanted = rating[part] > 0

@@ -98,9 +98,7 @@ class ItemFactors:
         return cls.of(np.empty(0, np.int64), np.empty((0, 1), np.float32), products)
 
     @classmethod
-    def of(
-        cls, positions: npt.NDArray[np.int64], vectors: npt.NDArray[np.float32], products: Products
-    ) -> ItemFactors:
+    def of(cls, positions: npt.NDArray[np.int64], vectors: npt.NDArray[np.float32], products: Products) -> ItemFactors:
         place_of = np.full(len(products.ids), -1, np.int64)
         place_of[positions] = np.arange(len(positions))
         return cls(positions, vectors, place_of)
@@ -148,7 +146,7 @@ def recommend(
     Parameters
     ----------
     users
-        `user_id`, `segment` (null: no segment); one row per user.
+        `user_id`, `segment` (null, or no such column: no segment); one row per user.
     user_index, product_index, interactions
         The versions that the model was trained with.
     model
@@ -165,7 +163,11 @@ def recommend(
     """
     products = Products.from_index(product_index)
     numbered = users.join(user_index.select("user_id", "user_idx"), "user_id", "left")
-    with_segment = numbered.where("user_idx is not null and segment is not null").select("user_idx", "segment")
+    with_segment = None
+    if "segment" in users.columns:
+        with_segment = numbered.where("user_idx is not null and segment is not null").select("user_idx", "segment")
+    else:
+        numbered = numbered.withColumn("segment", F.lit(None).cast("string"))
     fallback = build_fallback(interactions, with_segment, products.position_of, len(products.ids))
     if model is None:
         factors = ItemFactors.none(products)

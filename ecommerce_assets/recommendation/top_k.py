@@ -12,7 +12,7 @@ Integers = npt.NDArray[np.int64]
 
 ROWS_AT_ONCE = 4096
 FIRST_BLOCK, LARGEST_BLOCK = 128, 1024
-"""Bound the score matrix to 17 MB. The first blocks are small, so that there is a k-th best score to prune with soon."""
+"""Bound the score matrix to 17 MB. The first blocks are small: soon there is a k-th best score to prune with."""
 
 PENDING_PER_ROW = 64
 """Candidates per row, in the mean, above which they are weighed before going on: matters where very many items tie."""
@@ -67,7 +67,8 @@ def top_k(queries: Floats, items: Items, excluded: Excluded, k: int) -> tuple[In
     allows to be among the best is therefore summed again in doubles, in a fixed order, and rounded to float32: equal
     items tie, and a query gets the same answer in any batch.
 
-    210,000 queries, 46,000 items, rank 50, two cores: see the figures in the tests' benchmark.
+    With the factors of 213,000 users and 46,000 products at rank 50 a tenth of the products is looked at: 5 s on one
+    core, where the float32 product of all alone takes 20 s, and with argpartition 250 s.
 
     Parameters
     ----------
@@ -118,7 +119,7 @@ class _Search:
         self.barred_rows, self.barred_places = barred_rows[order], barred_places[order]
         self.lengths = _lengths(queries)
         longest = items.lengths[0] if len(items.lengths) else 0.0
-        # Of a float32 sum of `rank` products in any order, of the rounding of the result, and of numbers that underflow.
+        # Of a float32 sum of `rank` products in any order, of the result's rounding, and of numbers that underflow.
         rounding = (queries.shape[1] + 4) * float(np.finfo(np.float32).eps)
         self.error = rounding * self.lengths * longest + queries.shape[1] * float(np.finfo(np.float32).tiny)
         self.best = np.full((len(queries), k), -np.inf, np.float32)  # approximate scores, the lowest first

@@ -46,9 +46,7 @@ def by_definition(pairs: Pairs, users: Factors, products: Factors, regParam: flo
     ratings, liked = dense(pairs, users, products)
     x, y = users.vectors.astype(np.float64), products.vectors.astype(np.float64)
     error = ((1 + alpha * np.abs(ratings)) * (liked - x @ y.T) ** 2).sum()
-    return float(
-        error + regParam * (liked.sum(axis=1) @ (x**2).sum(axis=1) + liked.sum(axis=0) @ (y**2).sum(axis=1))
-    )
+    return float(error + regParam * (liked.sum(axis=1) @ (x**2).sum(axis=1) + liked.sum(axis=0) @ (y**2).sum(axis=1)))
 
 
 def gradient(pairs: Pairs, own: Factors, other: Factors, of_users: bool, regParam: float, alpha: float) -> Any:
