@@ -67,7 +67,7 @@ def test_every_parameter_shows_in_the_launchpad() -> None:
     }
     assert shown == {
         "als_evaluation": ["exclude", "k"],
-        "als_model": ["alpha", "maxIter", "nonnegative", "rank", "regParam", "seed"],
+        "als_model": ["alpha", "engine", "maxIter", "nonnegative", "rank", "regParam", "seed"],
         "recommendations": ["exclude", "k"],
         "segmentation_model": ["k", "maxIter", "seed"],
         "similar_products": ["k"],

@@ -9,7 +9,7 @@ from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import DataFrame
 
 from ecommerce_assets.owners import OWNERS
-from ecommerce_assets.recommendation.als import ALS_MODEL_PARTS, AlsParameters, fit_als
+from ecommerce_assets.recommendation.als import ALS_MODEL_PARTS, AlsParameters, Engine, choose_engine, fit_als
 from ecommerce_assets.recommendation.evaluation import evaluate
 from ecommerce_assets.recommendation.indices import build_index
 from ecommerce_assets.recommendation.interactions import build_interactions
@@ -40,6 +40,11 @@ class AlsConfig(dg.Config):
     alpha: float = Field(1.0, ge=0, description="How much a rating raises the confidence in a preference.")
     nonnegative: bool = Field(True, description="Keep all factors from zero up.")
     seed: int = Field(42, description="Seed of the initial factors.")
+    engine: Engine = Field(
+        Engine.auto,
+        description="local: this machine, without Spark; mllib: Spark; auto: local where Spark runs on this machine "
+        "and the pairs fit in its memory.",
+    )
 
 
 class TopConfig(dg.Config):
@@ -75,15 +80,21 @@ def interaction_data(cleaned_events: DataFrame, user_index: DataFrame, product_i
 
 
 @dg.asset(kinds={"spark", "als"}, io_manager_key="model_io_manager", **COMMON)
-def als_model(config: AlsConfig, interaction_data: DataFrame) -> Artifact:
+def als_model(context: dg.AssetExecutionContext, config: AlsConfig, interaction_data: DataFrame) -> Artifact:
     """Implicit-feedback ALS trained on all interactions; ALSModel.load reads its folder `model`."""
-    parameters = AlsParameters(**config.model_dump())
-    model = fit_als(interaction_data, parameters)
-    facts = {"users": model.userFactors.count(), "products": model.itemFactors.count()}
+    parameters = AlsParameters.of(config.model_dump())
+    choice = choose_engine(interaction_data, parameters, config.engine)
+    context.log.info(choice.reason)
+    model = fit_als(interaction_data, parameters, choice.engine)
+    facts = {
+        "users": model.userFactors.count(),
+        "products": model.itemFactors.count(),
+        "engine_reason": choice.reason,
+    }
     pairs = [(interaction_data, name) for name in ("user_idx", "product_idx", "rating")]
     origins = {"userFactors.id": pairs[:1], "itemFactors.id": pairs[1:2]}
     made_from = {name: origins.get(name, pairs) for name in ALS_MODEL_PARTS}
-    return Artifact(model, parameters.as_dict(), facts, made_from=made_from)
+    return Artifact(model, {**parameters.as_dict(), "engine": choice.engine.value}, facts, made_from=made_from)
 
 
 @dg.asset(kinds={"spark", "parquet"}, **COMMON)
@@ -95,11 +106,16 @@ def als_evaluation(
     segmented_users: Manifest,
 ) -> Artifact:
     """How good the recommendations are beside popularity, on what users did after a cut-off; and the rmse."""
-    als, segmentation = AlsParameters(**als_model.parameters), SegmentationParameters(**segmented_users.parameters)
-    found = evaluate(cleaned_events, als, segmentation, config.exclude, config.k)
+    als, segmentation = AlsParameters.of(als_model.parameters), SegmentationParameters(**segmented_users.parameters)
+    engine = Engine(als_model.parameters.get("engine", Engine.auto))  # the one that made the model
+    found = evaluate(cleaned_events, als, segmentation, config.exclude, config.k, engine)
     if "holdout" in found.facts:
         context.log.warning(f"No ranking metrics: {found.facts['holdout']}.")
-    parameters = {**config.model_dump(mode="json"), "als": als.as_dict(), "segmentation": segmentation.as_dict()}
+    parameters = {
+        **config.model_dump(mode="json"),
+        "als": {**als.as_dict(), "engine": engine.value},
+        "segmentation": segmentation.as_dict(),
+    }
     return Artifact(found.frame(cleaned_events), parameters, found.facts)
 
 

@@ -6,20 +6,23 @@ themselves stand in metrics.py.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
-from pyspark.ml.evaluation import RegressionEvaluator
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ecommerce_assets.features.expressions import timestamp, utc
 from ecommerce_assets.features.user_features import build_user_features
-from ecommerce_assets.recommendation.als import AlsParameters, fit_als
+from ecommerce_assets.recommendation.als import AlsParameters, Engine, choose_engine, fit_als, fit_local
 from ecommerce_assets.recommendation.indices import build_index
 from ecommerce_assets.recommendation.interactions import WEIGHTS, build_interactions
+from ecommerce_assets.recommendation.local_als import predictions
 from ecommerce_assets.recommendation.metrics import (
     RANKING_METRICS,
     bootstrap_sums,
@@ -88,7 +91,12 @@ class Evaluation:
 
 
 def evaluate(
-    events: DataFrame, als: AlsParameters, segmentation: SegmentationParameters, exclude: Exclude, k: int
+    events: DataFrame,
+    als: AlsParameters,
+    segmentation: SegmentationParameters,
+    exclude: Exclude,
+    k: int,
+    engine: Engine = Engine.auto,
 ) -> Evaluation:
     """rmse on a random split, and the ranking metrics on a temporal holdout.
 
@@ -100,13 +108,17 @@ def evaluate(
         Parameters of the published models; both are fitted anew on the past alone.
     exclude, k
         As in the published recommendations.
+    engine
+        What fitted the published model.
     """
-    error, error_facts = rmse(events, als)
-    ranking, ranking_facts = holdout(events, als, segmentation, exclude, k)
+    error, error_facts = rmse(events, als, engine)
+    ranking, ranking_facts = holdout(events, als, segmentation, exclude, k, engine)
     return Evaluation(error + ranking, {**error_facts, **ranking_facts})
 
 
-def rmse(events: DataFrame, parameters: AlsParameters) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
+def rmse(
+    events: DataFrame, parameters: AlsParameters, engine: Engine = Engine.auto
+) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
     """Root mean squared error of the prediction against `rating` on a fifth of the pairs, after training on the rest.
 
     Kept because people compare it over time: what implicit ALS predicts is a preference near 0 to 1, the rating goes up
@@ -117,21 +129,40 @@ def rmse(events: DataFrame, parameters: AlsParameters) -> tuple[list[tuple[Any, 
     draw = F.pmod(F.xxhash64("user_id", "product_id", F.lit(RMSE_SEED)), F.lit(100))
     split = pairs.select("user_idx", "product_idx", "rating", (draw < RMSE_TRAIN_PERCENT).alias("train")).persist()
     try:
-        train, test = split.where("train"), split.where("not train")
-        held_out = test.count()
-        if not held_out or train.isEmpty():
-            return [], {"rmse": None, "rmse_pairs": 0, "rmse_pairs_left_out": held_out}
-        predicted = fit_als(train, parameters).transform(test).persist()
-        known, known_users = predicted.agg(F.count("*"), F.count_distinct("user_idx")).collect()[0]
-        facts: dict[str, Any] = {"rmse": None, "rmse_pairs": known, "rmse_pairs_left_out": held_out - known}
-        if not known:
-            return [], facts
-        evaluator = RegressionEvaluator(metricName="rmse", labelCol="rating", predictionCol="prediction")
-        facts["rmse"] = float(evaluator.evaluate(predicted))
-        predicted.unpersist()
-        return [("rmse", None, "als", "all", facts["rmse"], None, None, known_users)], facts
+        chosen = choose_engine(split, parameters, engine).engine
+        measured = _rmse_local(split, parameters) if chosen == Engine.local else _rmse_mllib(split, parameters)
     finally:
         split.unpersist()
+    known, left_out, known_users, error = measured
+    facts = {"rmse": error, "rmse_pairs": known, "rmse_pairs_left_out": left_out}
+    return [("rmse", None, "als", "all", error, None, None, known_users)] if error is not None else [], facts
+
+
+def _rmse_local(split: DataFrame, parameters: AlsParameters) -> tuple[int, int, int, float | None]:
+    """Known pairs, those left out, users of the known ones, and the error: in one job that collects the pairs."""
+    columns = [F.col(name).cast("int") for name in ("user_idx", "product_idx")]
+    table: pa.Table = split.select(*columns, F.col("rating").cast("float"), "train").toArrow()
+    train, test = table.filter(table.column("train")), table.filter(pc.invert(table.column("train")))
+    if not train.num_rows or not test.num_rows:
+        return 0, test.num_rows, 0, None
+    users, products = fit_local(train, parameters)
+    user_idx, product_idx, rating = (test.column(i).to_numpy() for i in range(3))
+    known, predicted = predictions(users, products, user_idx, product_idx)
+    if not known.any():
+        return 0, len(known), 0, None
+    error = float(np.sqrt(np.mean((rating[known].astype(np.float64) - predicted) ** 2)))
+    return int(known.sum()), int((~known).sum()), len(np.unique(user_idx[known])), error
+
+
+def _rmse_mllib(split: DataFrame, parameters: AlsParameters) -> tuple[int, int, int, float | None]:
+    train, test = split.where("train"), split.where("not train")
+    held_out = test.count()
+    if not held_out or train.isEmpty():
+        return 0, held_out, 0, None
+    squared = F.pow(F.col("rating") - F.col("prediction"), 2)
+    predicted = fit_als(train, parameters, Engine.mllib).transform(test)
+    known, users, mean = predicted.agg(F.count("*"), F.count_distinct("user_idx"), F.avg(squared)).collect()[0]
+    return known, held_out - known, users, math.sqrt(mean) if known else None
 
 
 def holdout_cutoff(events: DataFrame, share: float = HOLDOUT_SHARE) -> datetime | None:
@@ -170,7 +201,12 @@ def relevant_products(train: DataFrame, future: DataFrame, exclude: Exclude) -> 
 
 
 def holdout(
-    events: DataFrame, als: AlsParameters, segmentation: SegmentationParameters, exclude: Exclude, k: int
+    events: DataFrame,
+    als: AlsParameters,
+    segmentation: SegmentationParameters,
+    exclude: Exclude,
+    k: int,
+    engine: Engine = Engine.auto,
 ) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
     """Ranking metrics on the last fifth of the events, for all users who then did something that can be recommended."""
     cutoff = holdout_cutoff(events)
@@ -188,15 +224,14 @@ def holdout(
     user_index = build_index(train, "user_id", "user_idx").persist()
     product_index = build_index(train, "product_id", "product_idx").persist()
     interactions = build_interactions(train, user_index, product_index).persist()
-    past = build_user_features(train)
+    past = build_user_features(train).persist()  # three jobs of the segmentation read it
     segmented, _ = assign_segments(fit_segmentation(past, segmentation), past)
     described = users.join(segmented.select("user_id", "segment", "total_events"), "user_id", "left").persist()
-    model = fit_als(interactions, als)
+    model = fit_als(interactions, als, engine)
     inputs = (described.select("user_id", "segment"), user_index, product_index, interactions)
     published = recommend(*inputs, model, exclude, k).persist()
     # Popularity alone knows no segments.
-    unsegmented = described.select("user_id", F.lit(None).cast("string").alias("segment"))
-    popular = recommend(unsegmented, *inputs[1:], None, exclude, k).persist()
+    popular = recommend(described.select("user_id"), *inputs[1:], None, exclude, k).persist()
     lists = (
         published.where(F.col("source") == ALS_SOURCE)
         .withColumn("system", F.lit("als"))
@@ -210,7 +245,7 @@ def holdout(
         row["source"]: row["users"]
         for row in published.groupBy("source").agg(F.count_distinct("user_id").alias("users")).collect()
     }
-    for frame in (relevant, user_index, product_index, interactions, described, published, popular):
+    for frame in (relevant, user_index, product_index, interactions, past, described, published, popular):
         frame.unpersist()
     return rows, facts
 

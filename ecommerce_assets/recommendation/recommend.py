@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, IntegerType, StringType, StructField, StructType
 
 from ecommerce_assets.recommendation.fallback import Fallback, build_fallback
-from ecommerce_assets.recommendation.top_k import top_k
+from ecommerce_assets.recommendation.top_k import Excluded, Items, top_k
 from ecommerce_assets.storage.column_lineage import made_from
 from ecommerce_assets.storage.tables import Column, TableSchema
 
@@ -76,17 +77,39 @@ class Products:
 
 @dataclass(frozen=True)
 class ItemFactors:
-    """The factors of the products that the model knows, in the order of their positions."""
+    """The factors of the products that the model knows, in the order of their positions.
+
+    Attributes
+    ----------
+    positions
+        Position of each product that the model knows, ascending.
+    vectors
+        Their factors.
+    place_of
+        By position, the product's row in `vectors`; -1 where the model does not know it.
+    """
 
     positions: npt.NDArray[np.int64]
     vectors: npt.NDArray[np.float32]
+    place_of: npt.NDArray[np.int64]
+
+    @classmethod
+    def none(cls, products: Products) -> ItemFactors:
+        """A model that knows no product."""
+        return cls.of(np.empty(0, np.int64), np.empty((0, 1), np.float32), products)
+
+    @classmethod
+    def of(cls, positions: npt.NDArray[np.int64], vectors: npt.NDArray[np.float32], products: Products) -> ItemFactors:
+        place_of = np.full(len(products.ids), -1, np.int64)
+        place_of[positions] = np.arange(len(positions))
+        return cls(positions, vectors, place_of)
 
     @classmethod
     def from_model(cls, model: ALSModel, products: Products) -> ItemFactors:
-        rows: Any = model.itemFactors.toPandas()
-        if rows.empty:
-            return cls(np.empty(0, np.int64), np.empty((0, model.rank), np.float32))
-        idx = rows["id"].to_numpy()
+        table: Any = model.itemFactors.select("id", "features").toArrow()
+        if not table.num_rows:
+            return cls.none(products)
+        idx = table.column("id").to_numpy()
         if idx.max() >= len(products.position_of) or (products.position_of[idx] < 0).any():
             raise ValueError(
                 "als_model and product_index do not belong together: the model knows a product_idx that the index "
@@ -94,7 +117,13 @@ class ItemFactors:
             )
         positions = products.position_of[idx]
         order = np.argsort(positions)
-        return cls(positions[order], np.stack(list(rows["features"])).astype(np.float32)[order])
+        return cls.of(positions[order], vectors_of(table.column("features"))[order], products)
+
+
+def vectors_of(features: pa.ListArray | pa.ChunkedArray) -> npt.NDArray[np.float32]:
+    """An Arrow column of lists of equal length, without nulls, as a matrix: no Python object per number."""
+    flat = pc.list_flatten(features).to_numpy(zero_copy_only=False)
+    return np.asarray(flat, np.float32).reshape(len(features), -1)
 
 
 def excluded_products(interactions: DataFrame, exclude: Exclude) -> DataFrame:
@@ -118,7 +147,7 @@ def recommend(
     Parameters
     ----------
     users
-        `user_id`, `segment` (null: no segment); one row per user.
+        `user_id`, `segment` (null, or no such column: no segment); one row per user.
     user_index, product_index, interactions
         The versions that the model was trained with.
     model
@@ -135,10 +164,14 @@ def recommend(
     """
     products = Products.from_index(product_index)
     numbered = users.join(user_index.select("user_id", "user_idx"), "user_id", "left")
-    with_segment = numbered.where("user_idx is not null and segment is not null").select("user_idx", "segment")
+    with_segment = None
+    if "segment" in users.columns:
+        with_segment = numbered.where("user_idx is not null and segment is not null").select("user_idx", "segment")
+    else:
+        numbered = numbered.withColumn("segment", F.lit(None).cast("string"))
     fallback = build_fallback(interactions, with_segment, products.position_of, len(products.ids))
     if model is None:
-        factors = ItemFactors(np.empty(0, np.int64), np.empty((0, 1), np.float32))
+        factors = ItemFactors.none(products)
         described = numbered.withColumn("features", F.lit(None).cast("array<float>"))
     else:
         factors = ItemFactors.from_model(model, products)
@@ -159,8 +192,10 @@ def recommend(
     shared = users.sparkSession.sparkContext.broadcast((products, factors, fallback))
 
     def batches(incoming: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        products, factors, fallback = shared.value
+        items = Items.of(factors.vectors)
         for batch in incoming:
-            yield _recommend_batch(batch, *shared.value, k)
+            yield _recommend_batch(batch, products, factors, items, fallback, k)
 
     columns = described.select("user_id", "segment", "features", "excluded")
     scored_by: list[tuple[DataFrame, str]] = [(columns, "features"), (columns, "segment"), (columns, "excluded")]
@@ -180,10 +215,10 @@ def recommend(
 
 
 def _recommend_batch(
-    batch: pa.RecordBatch, products: Products, factors: ItemFactors, fallback: Fallback, k: int
+    batch: pa.RecordBatch, products: Products, factors: ItemFactors, items: Items, fallback: Fallback, k: int
 ) -> pa.RecordBatch:
-    excluded = [_positions(own, products) for own in batch.column("excluded").to_pylist()]
-    by_model = _by_model(batch.column("features"), excluded, factors, k)
+    excluded = _excluded_positions(batch.column("excluded"), products)
+    by_model = _by_model(batch.column("features"), excluded, factors, items, k)
     segments = batch.column("segment").to_pylist()
     row_of: list[int] = []
     ranks: list[int] = []
@@ -194,7 +229,8 @@ def _recommend_batch(
         chosen, values = by_model.get(row, ([], []))
         names = [ALS_SOURCE] * len(chosen)
         if len(chosen) < k:
-            barred = set(excluded[row].tolist()) | set(chosen)
+            own = excluded.items[excluded.begins[row] : excluded.begins[row + 1]]
+            barred = {*own.tolist(), *chosen}
             ceiling = values[-1] if values else float("inf")
             for position, share, source in fallback.suggest(segments[row], barred, k - len(chosen)):
                 # A share of users is no preference: it is capped so that the score does not rise with the rank.
@@ -222,26 +258,35 @@ def batch_type(ids: npt.NDArray[Any]) -> pa.DataType:
     return pa.int64() if np.issubdtype(ids.dtype, np.integer) else pa.string()
 
 
-def _positions(excluded: list[int] | None, products: Products) -> npt.NDArray[np.int64]:
-    return products.position_of[excluded] if excluded else np.empty(0, np.int64)
+def _excluded_positions(excluded: pa.ListArray, products: Products) -> Excluded:
+    counts = pc.fill_null(pc.list_value_length(excluded), 0).to_numpy(zero_copy_only=False)
+    begins = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    numbers = pc.list_flatten(excluded).to_numpy(zero_copy_only=False)
+    return Excluded(begins, products.position_of[numbers])
 
 
 def _by_model(
-    features: pa.ListArray, excluded: list[npt.NDArray[np.int64]], factors: ItemFactors, k: int
+    features: pa.ListArray, excluded: Excluded, factors: ItemFactors, items: Items, k: int
 ) -> dict[int, tuple[list[int], list[float]]]:
     """Positions and scores by row, for the rows that have factors; all-zero factors say nothing and count as none."""
-    vectors = features.to_pylist()
-    rows = [row for row, vector in enumerate(vectors) if vector is not None and any(vector)]
-    if not rows or not len(factors.positions):
+    rows = np.flatnonzero(features.is_valid().to_numpy(zero_copy_only=False))
+    if not len(rows) or not len(factors.positions):
         return {}
-    queries = np.array([vectors[row] for row in rows], dtype=np.float32)
+    queries = vectors_of(features.drop_null())
+    telling = queries.any(axis=1)
+    rows, queries = rows[telling], queries[telling]
     # From positions among all products to places among those that the model knows.
-    barred = []
-    for row in rows:
-        known = np.isin(excluded[row], factors.positions)
-        barred.append(np.searchsorted(factors.positions, excluded[row][known]))
-    places, scores = top_k(queries, factors.vectors, barred, k)
+    counts = np.diff(excluded.begins)
+    row_of = np.repeat(np.arange(len(counts)), counts)
+    asked = np.full(len(counts), -1, np.int64)
+    asked[rows] = np.arange(len(rows))
+    places = factors.place_of[excluded.items]
+    counted = (places >= 0) & (asked[row_of] >= 0)
+    begins = np.searchsorted(asked[row_of[counted]], np.arange(len(rows) + 1))
+    found, scores = top_k(queries, items, Excluded(begins, places[counted]), k)
+    lengths = (found >= 0).sum(axis=1).tolist()
+    positions = factors.positions[found]
     return {
-        row: (factors.positions[own].tolist(), [float(score) for score in values])
-        for row, own, values in zip(rows, places, scores, strict=True)
+        row: (own[:length], values[:length])
+        for row, length, own, values in zip(rows.tolist(), lengths, positions.tolist(), scores.tolist(), strict=True)
     }

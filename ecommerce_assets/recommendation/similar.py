@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import DoubleType, IntegerType, StructField, StructType
 
 from ecommerce_assets.recommendation.recommend import ItemFactors, Products, batch_type
-from ecommerce_assets.recommendation.top_k import top_k
+from ecommerce_assets.recommendation.top_k import Excluded, Items, top_k
 from ecommerce_assets.storage.column_lineage import made_from
 from ecommerce_assets.storage.tables import Column, TableSchema
 
@@ -36,24 +39,39 @@ def similar_products(model: ALSModel, product_index: DataFrame, product_features
     lengths = np.linalg.norm(factors.vectors, axis=1)
     known = lengths > 0
     positions, vectors = factors.positions[known], factors.vectors[known] / lengths[known, None]
-    own = np.arange(len(positions))
-    places, scores = top_k(vectors, vectors, list(own[:, None]), k)
-    counts = [len(p) for p in places]
-    here = positions[np.repeat(own, counts)]
-    there = positions[np.concatenate(places)] if counts else here
-    kind = batch_type(products.ids)
-    table = pa.table(
-        {
-            "product_id": pa.array(products.ids[here], kind),
-            "rank": pa.array([rank + 1 for n in counts for rank in range(n)], pa.int32()),
-            "similar_product_id": pa.array(products.ids[there], kind),
-            "similarity": pa.array(np.clip(np.concatenate(scores), -1, 1) if counts else [], pa.float64()),
-        }
+    spark, kind = product_index.sparkSession, product_index.schema["product_id"].dataType
+    shared = spark.sparkContext.broadcast((products.ids[positions], vectors))
+
+    def batches(incoming: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        ids, vectors = shared.value
+        items = Items.of(vectors)
+        for batch in incoming:
+            own = batch.column("id").to_numpy()
+            places, scores = top_k(vectors[own], items, Excluded(np.arange(len(own) + 1), own), k)
+            # Row by row, and in each row what was found: a product has fewer than k where there are no more.
+            row, rank = np.nonzero(places >= 0)
+            yield pa.RecordBatch.from_arrays(
+                [
+                    pa.array(ids[own[row]], batch_type(ids)),
+                    pa.array(rank + 1, pa.int32()),
+                    pa.array(ids[places[row, rank]], batch_type(ids)),
+                    pa.array(np.clip(scores[row, rank], -1, 1), pa.float64()),
+                ],
+                names=[field.name for field in schema],
+            )
+
+    schema = StructType(
+        [
+            StructField("product_id", kind),
+            StructField("rank", IntegerType()),
+            StructField("similar_product_id", kind),
+            StructField("similarity", DoubleType()),
+        ]
     )
-    ids, near = (product_index, "product_id"), [(model.itemFactors, "id"), (model.itemFactors, "features")]
+    own, near = (product_index, "product_id"), [(model.itemFactors, "id"), (model.itemFactors, "features")]
     pairs = made_from(
-        product_index.sparkSession.createDataFrame(table),
-        {"product_id": [ids], "rank": near, "similar_product_id": [ids, *near], "similarity": near},
+        spark.range(len(positions)).mapInArrow(batches, schema),
+        {"product_id": [own], "rank": near, "similar_product_id": [own, *near], "similarity": near},
     )
     known_as = product_features.select("product_id", "category", "brand")
     similar_as = known_as.select(

@@ -7,8 +7,11 @@ import numpy.typing as npt
 import pytest
 from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
-from ecommerce_assets.recommendation.als import AlsParameters, fit_als
+from ecommerce_assets.recommendation import als
+from ecommerce_assets.recommendation.als import AlsParameters, Engine, choose_engine, fit_als
+from ecommerce_assets.recommendation.local_als import Factors, objective
 
 SMALL = AlsParameters(rank=3, maxIter=2)
 
@@ -29,9 +32,14 @@ def interactions(spark: SparkSession) -> DataFrame:
     return spark.createDataFrame(pairs(), "user_idx int, product_idx int, rating double")
 
 
+@pytest.fixture(scope="module", params=[Engine.local, Engine.mllib])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return Engine(request.param)
+
+
 @pytest.fixture(scope="module")
-def model(interactions: DataFrame) -> ALSModel:
-    return fit_als(interactions, SMALL)
+def model(interactions: DataFrame, engine: Engine) -> ALSModel:
+    return fit_als(interactions, SMALL, engine)
 
 
 def test_default_parameters_are_those_of_the_specification() -> None:
@@ -61,9 +69,11 @@ def test_products_with_the_same_users_have_equal_factors(model: ALSModel) -> Non
     assert items[8].tolist() == items[9].tolist()
 
 
-def test_shuffled_input_gives_the_same_factors(spark: SparkSession, model: ALSModel, interactions: DataFrame) -> None:
+def test_shuffled_input_gives_the_same_factors(
+    spark: SparkSession, model: ALSModel, interactions: DataFrame, engine: Engine
+) -> None:
     shuffled = spark.createDataFrame(list(reversed(pairs())), interactions.schema).repartition(5)
-    other = fit_als(shuffled, SMALL)
+    other = fit_als(shuffled, SMALL, engine)
     for one, two in ((model.userFactors, other.userFactors), (model.itemFactors, other.itemFactors)):
         expected, found = factors(one), factors(two)
         assert sorted(found) == sorted(expected)
@@ -75,6 +85,10 @@ def test_saved_model_loads_in_plain_pyspark(tmp_path: Path, model: ALSModel) -> 
     model.write().save(str(tmp_path / "model"))
     loaded = ALSModel.load(str(tmp_path / "model"))
     assert loaded.rank == 3
+    assert (loaded.getUserCol(), loaded.getItemCol()) == ("user_idx", "product_idx")
+    assert (loaded.getPredictionCol(), loaded.getColdStartStrategy()) == ("prediction", "drop")
+    asked = loaded.userFactors.select(F.col("id").alias("user_idx")).withColumn("product_idx", F.lit(0))
+    assert loaded.transform(asked).count() == 12
     for one, two in ((model.userFactors, loaded.userFactors), (model.itemFactors, loaded.itemFactors)):
         assert {n: v.tolist() for n, v in factors(two).items()} == {n: v.tolist() for n, v in factors(one).items()}
 
@@ -84,11 +98,68 @@ def test_unknown_pairs_are_dropped_from_predictions(spark: SparkSession, model: 
     assert [(row["user_idx"], row["product_idx"]) for row in model.transform(asked).collect()] == [(0, 0)]
 
 
-def test_nothing_to_learn_from_is_an_error_in_plain_words(interactions: DataFrame) -> None:
+def test_nothing_to_learn_from_is_an_error_in_plain_words(interactions: DataFrame, engine: Engine) -> None:
     with pytest.raises(ValueError, match=r"^There is nothing to learn from: interaction_data has no rows"):
-        fit_als(interactions.limit(0), SMALL)
+        fit_als(interactions.limit(0), SMALL, engine)
 
 
-def test_one_interaction_is_enough(spark: SparkSession) -> None:
+def test_one_interaction_is_enough(spark: SparkSession, engine: Engine) -> None:
     one = spark.createDataFrame([(0, 0, 1.0)], "user_idx int, product_idx int, rating double")
-    assert list(factors(fit_als(one, SMALL).itemFactors)) == [0]
+    assert list(factors(fit_als(one, SMALL, engine).itemFactors)) == [0]
+
+
+def test_both_engines_make_the_same_kind_of_model(spark: SparkSession, interactions: DataFrame) -> None:
+    local, mllib = (fit_als(interactions, SMALL, engine) for engine in (Engine.local, Engine.mllib))
+
+    def described(model: ALSModel) -> dict[str, object]:
+        return {param.name: value for param, value in model.extractParamMap().items()}
+
+    assert described(local) == described(mllib)
+    for one, two in ((local.userFactors, mllib.userFactors), (local.itemFactors, mllib.itemFactors)):
+        assert one.schema == two.schema
+
+
+def as_factors(frame: DataFrame) -> Factors:
+    found = sorted(factors(frame).items())
+    return Factors(np.array([n for n, _ in found], np.int32), np.array([v for _, v in found], np.float32))
+
+
+@pytest.mark.parametrize("nonnegative", [True, False])
+def test_local_ends_no_higher_than_mllib(spark: SparkSession, nonnegative: bool) -> None:
+    rng = np.random.default_rng(3)
+    drawn = [(u, p, float(rng.integers(1, 11))) for u in range(150) for p in range(80) if rng.random() < 0.1]
+    frame = spark.createDataFrame(drawn, "user_idx int, product_idx int, rating double")
+    arrays = tuple(np.array(part) for part in zip(*drawn, strict=True))
+    parameters = AlsParameters(rank=8, maxIter=10, nonnegative=nonnegative)
+    ends = {}
+    for engine in (Engine.local, Engine.mllib):
+        model = fit_als(frame, parameters, engine)
+        sides = as_factors(model.userFactors), as_factors(model.itemFactors)
+        ends[engine] = objective(arrays, *sides, parameters.regParam, parameters.alpha)  # type: ignore[arg-type]
+    assert ends[Engine.local] <= 1.005 * ends[Engine.mllib]
+
+
+def test_the_engine_that_is_asked_for(interactions: DataFrame) -> None:
+    for engine in (Engine.local, Engine.mllib):
+        choice = choose_engine(interactions, SMALL, engine)
+        assert choice.engine == engine
+        assert choice.reason == f"Engine {engine}, as the configuration asks."
+
+
+def test_auto_is_local_where_the_pairs_fit_in_memory(interactions: DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    count, rows = len(pairs()), 12 + 10
+    needed = 64 * count + rows * 3 * 4 * 6
+    for free, engine in ((2 * needed, Engine.local), (2 * needed - 2, Engine.mllib)):
+        monkeypatch.setattr(als, "free_memory", lambda free=free: free)
+        choice = choose_engine(interactions, SMALL)
+        assert choice.engine == engine
+        assert choice.reason.startswith(f"Engine {engine}, because ")
+        assert f"{count} pairs need about" in choice.reason
+
+
+def test_many_pairs_are_collected_in_slices(interactions: DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = als.collect_pairs(interactions)
+    monkeypatch.setattr(als, "PAIRS_AT_ONCE", 10)
+    sliced = als.collect_pairs(interactions)
+    assert sorted(sliced.to_pylist(), key=str) == sorted(whole.to_pylist(), key=str)
+    assert sliced.schema == whole.schema

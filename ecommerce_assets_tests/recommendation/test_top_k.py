@@ -1,5 +1,8 @@
 """The kernel against a search that looks at every item."""
 
+import tracemalloc
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -7,10 +10,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ecommerce_assets.recommendation.top_k import ROWS_AT_ONCE, top_k
+from ecommerce_assets.recommendation import top_k as kernel
+from ecommerce_assets.recommendation.top_k import ROWS_AT_ONCE, Excluded, Items
 
 Vectors = npt.NDArray[np.float32]
 NOTHING = np.empty(0, dtype=np.int64)
+
+
+def top_k(
+    queries: Vectors, items: Vectors, excluded: Sequence[npt.NDArray[np.int64]], k: int
+) -> tuple[list[npt.NDArray[np.int64]], list[Vectors]]:
+    """The kernel's answer without the padding, for lists of what is excluded."""
+    begins = np.cumsum([0, *map(len, excluded)])
+    barred = Excluded(begins, np.concatenate([NOTHING, *excluded]))
+    positions, scores = kernel.top_k(queries, Items.of(items), barred, k)
+    assert positions.shape == scores.shape == (len(queries), k)
+    counts = (positions >= 0).sum(axis=1)
+    for own, values, count in zip(positions, scores, counts, strict=True):
+        assert (own[count:] == -1).all()
+        assert (values[count:] == -np.inf).all()
+    return [p[:n] for p, n in zip(positions, counts, strict=True)], [s[:n] for s, n in zip(scores, counts, strict=True)]
 
 
 def brute_force(query: Vectors, items: Vectors, excluded: set[int], k: int) -> list[int]:
@@ -42,9 +61,9 @@ def test_equals_brute_force(search: tuple[Vectors, Vectors, list[set[int]], int]
         assert values.tolist() == [float(query @ items[i]) for i in found]
 
 
-def test_equals_brute_force_over_several_blocks_of_queries() -> None:
+def test_equals_brute_force_over_several_batches_of_queries() -> None:
     rng = np.random.default_rng(1)
-    queries = rng.integers(0, 3, (2 * ROWS_AT_ONCE + 3, 4)).astype(np.float32)
+    queries = rng.integers(0, 3, (ROWS_AT_ONCE + 3, 4)).astype(np.float32)
     items = rng.integers(0, 3, (40, 4)).astype(np.float32)
     excluded = [rng.choice(40, size=rng.integers(0, 5), replace=False) for _ in queries]
     positions, scores = top_k(queries, items, excluded, 10)
@@ -99,3 +118,57 @@ def test_scores_do_not_depend_on_who_else_is_in_the_batch() -> None:
         alone, alone_scores = top_k(queries[row : row + 1], items, [NOTHING], 10)
         assert alone[0].tolist() == together[row].tolist()
         assert alone_scores[0].tolist() == together_scores[row].tolist()
+
+
+def sorted_scores(queries: Vectors, items: Vectors, excluded: Sequence[npt.NDArray[np.int64]]) -> Vectors:
+    """All scores of each query, highest first, summed in doubles; -inf for what is excluded."""
+    scores = (queries.astype(np.float64) @ items.T.astype(np.float64)).astype(np.float32)
+    for row, own in zip(scores, excluded, strict=True):
+        row[own] = -np.inf
+    return -np.sort(-scores, axis=1)
+
+
+@st.composite
+def real_searches(draw: st.DrawFn) -> tuple[Vectors, Vectors, list[npt.NDArray[np.int64]], int]:
+    """Vectors as a model has them: of very different lengths, many zeros, some rows all zero, some twice."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    signed, rank = draw(st.booleans()), draw(st.integers(1, 20))
+
+    def vectors(count: int) -> Vectors:
+        drawn = rng.standard_normal((count, rank)) * np.exp(rng.normal(0, draw(st.sampled_from([0, 1, 4])), (count, 1)))
+        drawn = np.where(rng.random((count, rank)) < 0.3, 0, drawn if signed else np.abs(drawn))
+        drawn[rng.random(count) < 0.1] = 0
+        return drawn[rng.integers(0, count, count)].astype(np.float32)
+
+    queries, items = vectors(draw(st.integers(1, 40))), vectors(draw(st.integers(1, 3000)))
+    excluded = [rng.choice(len(items), rng.integers(0, min(len(items), 30) + 1), replace=False) for _ in queries]
+    return queries, items, excluded, draw(st.sampled_from([1, 10, 50]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(real_searches())
+def test_scores_are_those_of_brute_force(
+    search: tuple[Vectors, Vectors, list[npt.NDArray[np.int64]], int],
+) -> None:
+    queries, items, excluded, k = search
+    positions, scores = top_k(queries, items, excluded, k)
+    wanted = sorted_scores(queries, items, excluded)
+    for query, own, found, values, best in zip(queries, excluded, positions, scores, wanted, strict=True):
+        assert len(set(found.tolist())) == len(found) == min(k, len(items) - len(own))
+        assert not set(found.tolist()) & set(own.tolist())
+        np.testing.assert_allclose(values, best[: len(found)], rtol=1e-6, atol=1e-30)
+        np.testing.assert_allclose(items[found] @ query, values, rtol=1e-5, atol=1e-5 * np.abs(values).max(initial=0))
+        later = [(-score, place) for score, place in zip(values.tolist(), found.tolist(), strict=True)]
+        assert later == sorted(later)
+
+
+def test_memory_stays_bounded_where_everything_ties() -> None:
+    # Every item is as good as the tenth best: all of them are candidates of all queries.
+    rng = np.random.default_rng(8)
+    queries, items = rng.random((200, 5), dtype=np.float32), np.ones((20_000, 5), np.float32)
+    tracemalloc.start()
+    positions, _ = top_k(queries, items, [NOTHING] * 200, 10)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [found.tolist() for found in positions] == [list(range(10))] * 200
+    assert peak < 60e6  # the four million candidates would take 80 MB

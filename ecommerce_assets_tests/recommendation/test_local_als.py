@@ -1,0 +1,190 @@
+"""The local engine against the mathematics: what it minimises, where it ends, and what must not matter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ecommerce_assets.recommendation import als_kernels
+from ecommerce_assets.recommendation.local_als import Factors, LocalAls, objective
+
+Pairs = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
+
+
+def random_pairs(users: int = 60, products: int = 40, density: float = 0.15, seed: int = 0) -> Pairs:
+    """Ratings 1 to 10; the first product has nearly all users, some numbers do not occur."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.random((users, products)) < density
+    drawn[:, 0] |= rng.random(users) < 0.9
+    u, p = np.nonzero(drawn)
+    return (2 * u).astype(np.int32), (3 * p).astype(np.int32), rng.integers(1, 11, len(u)).astype(np.float64)
+
+
+def fitted(pairs: Pairs, maxIter: int = 5, **parameters: Any) -> tuple[Factors, Factors]:
+    als = LocalAls(*pairs, **parameters)
+    for _ in als.run(maxIter):
+        pass
+    return als.factors()
+
+
+def dense(pairs: Pairs, users: Factors, products: Factors) -> tuple[Any, Any]:
+    """Ratings and occurrence as matrices, over the rows of the factors."""
+    ratings = np.zeros((len(users.numbers), len(products.numbers)))
+    u, p = np.searchsorted(users.numbers, pairs[0]), np.searchsorted(products.numbers, pairs[1])
+    np.add.at(ratings, (u, p), pairs[2])
+    return ratings, ratings > 0
+
+
+def by_definition(pairs: Pairs, users: Factors, products: Factors, regParam: float, alpha: float) -> float:
+    ratings, liked = dense(pairs, users, products)
+    x, y = users.vectors.astype(np.float64), products.vectors.astype(np.float64)
+    error = ((1 + alpha * np.abs(ratings)) * (liked - x @ y.T) ** 2).sum()
+    return float(error + regParam * (liked.sum(axis=1) @ (x**2).sum(axis=1) + liked.sum(axis=0) @ (y**2).sum(axis=1)))
+
+
+def gradient(pairs: Pairs, own: Factors, other: Factors, of_users: bool, regParam: float, alpha: float) -> Any:
+    """Half the objective's derivative by `own`, of which the Karush-Kuhn-Tucker conditions speak."""
+    ratings, liked = dense(pairs, *((own, other) if of_users else (other, own)))
+    ratings, liked = (ratings, liked) if of_users else (ratings.T, liked.T)
+    x, y = own.vectors.astype(np.float64), other.vectors.astype(np.float64)
+    weighted = (1 + alpha * np.abs(ratings)) * (x @ y.T - liked)
+    return weighted @ y + regParam * liked.sum(axis=1, keepdims=True) * x
+
+
+def test_objective_is_the_sum_over_all_users_and_products() -> None:
+    pairs = random_pairs()
+    users, products = fitted(pairs, rank=5)
+    found = objective(pairs, users, products, 0.1, 2.0)
+    assert found == pytest.approx(by_definition(pairs, users, products, 0.1, 2.0), rel=1e-6)
+
+
+def test_numbers_without_a_rating_have_no_factors() -> None:
+    pairs = random_pairs()
+    users, products = fitted(pairs, rank=5)
+    assert users.numbers.tolist() == sorted(set(pairs[0].tolist()))
+    assert products.numbers.tolist() == sorted(set(pairs[1].tolist()))
+    assert users.vectors.shape == (len(users.numbers), 5)
+    assert users.vectors.dtype == products.vectors.dtype == np.float32
+
+
+@pytest.mark.parametrize("nonnegative", [True, False])
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    rank=st.integers(1, 20),
+    reg=st.sampled_from([0.0, 0.01, 0.1, 1.0]),
+    alpha=st.sampled_from([0.0, 1.0, 40.0]),
+)
+def test_the_objective_never_rises(nonnegative: bool, seed: int, rank: int, reg: float, alpha: float) -> None:
+    pairs = random_pairs(30, 20, seed=seed)
+    als = LocalAls(*pairs, rank=rank, regParam=reg, alpha=alpha, nonnegative=nonnegative, seed=seed)
+    before = np.inf
+    for _ in als.run(4):
+        users, products = als.factors()
+        assert np.isfinite(users.vectors).all()
+        assert np.isfinite(products.vectors).all()
+        if nonnegative:
+            assert (users.vectors >= 0).all()
+            assert (products.vectors >= 0).all()
+        now = objective(pairs, users, products, reg, alpha)
+        assert now <= before * (1 + 1e-4) + 1e-3
+        before = now
+
+
+def test_converges_to_the_conditions_of_karush_kuhn_and_tucker() -> None:
+    pairs = random_pairs()
+    users, products = fitted(pairs, maxIter=600, rank=4)
+    for own, other, of_users in ((users, products, True), (products, users, False)):
+        slope = gradient(pairs, own, other, of_users, 0.1, 1.0)
+        scale = np.abs(gradient(pairs, Factors(own.numbers, 0 * own.vectors), other, of_users, 0.1, 1.0)).max()
+        positive = own.vectors > 0
+        assert np.abs(slope[positive]).max() < 1e-3 * scale
+        assert slope[~positive].min() > -1e-3 * scale
+    assert (users.vectors == 0).any()
+
+
+@pytest.mark.parametrize("rank", [4, 30])
+def test_without_the_bound_rows_are_solved_exactly(rank: int) -> None:
+    # Users have from 1 to 40 ratings, so that both ways are taken: the space of the ratings and the matrix.
+    pairs = random_pairs(80, 60, 0.3)
+    als = LocalAls(*pairs, rank=rank, nonnegative=False)
+    for side in als.run(3):
+        users, products = als.factors()
+        own, other = (users, products) if side is als.users else (products, users)
+        slope = gradient(pairs, own, other, side is als.users, 0.1, 1.0)
+        start = gradient(pairs, Factors(own.numbers, 0 * own.vectors), other, side is als.users, 0.1, 1.0)
+        assert np.abs(slope).max() < 1e-4 * np.abs(start).max()
+
+
+@pytest.mark.parametrize("nonnegative", [True, False])
+def test_order_of_the_pairs_and_number_of_threads_change_no_bit(nonnegative: bool) -> None:
+    pairs = random_pairs()
+    pairs = tuple(np.concatenate([part, part[:50]]) for part in pairs)  # type: ignore[assignment]
+    pairs[2][-50:] = 3  # some pairs twice, with two ratings
+    order = np.random.default_rng(4).permutation(len(pairs[0]))
+    shuffled = tuple(part[order] for part in pairs)
+    one = fitted(pairs, rank=10, nonnegative=nonnegative, threads=1)
+    two = fitted(shuffled, rank=10, nonnegative=nonnegative, threads=3)  # type: ignore[arg-type]
+    for expected, found in zip(one, two, strict=True):
+        assert found.numbers.tolist() == expected.numbers.tolist()
+        assert found.vectors.tobytes() == expected.vectors.tobytes()
+
+
+def test_another_seed_gives_other_factors() -> None:
+    one, two = fitted(random_pairs(), seed=1)[0], fitted(random_pairs(), seed=2)[0]
+    assert not np.array_equal(one.vectors, two.vectors)
+
+
+@pytest.mark.parametrize("nonnegative", [True, False])
+def test_ratings_that_are_not_above_zero_pull_to_zero_and_do_not_count(nonnegative: bool) -> None:
+    # As in MLlib: preference 0 with confidence 1 + alpha |rating|, and no share in the regularisation.
+    u, p, r = random_pairs()
+    pairs = (np.append(u, [201, 0]), np.append(p, [0, 201]), np.append(r, [-5.0, 0.0]))
+    users, products = fitted(pairs, rank=4, nonnegative=nonnegative)
+    assert users.numbers[-1] == products.numbers[-1] == 201
+    assert not users.vectors[-1].any()
+    assert not products.vectors[-1].any()
+
+
+def test_rows_with_very_many_ratings() -> None:
+    # 5,000 users of one product: above als_kernels.IN_MEMORY, so that it is solved on its matrix.
+    users = als_kernels.IN_MEMORY + 904
+    rng = np.random.default_rng(1)
+    u = np.concatenate([np.arange(users), rng.integers(0, users, 3000)]).astype(np.int32)
+    p = np.concatenate([np.zeros(users), rng.integers(1, 30, 3000)]).astype(np.int32)
+    pairs = (u, p, np.ones(len(u)))
+    als = LocalAls(*pairs, rank=6)
+    before = np.inf
+    for _ in als.run(20):
+        now = objective(pairs, *als.factors(), 0.1, 1.0)
+        assert now <= before * (1 + 1e-5)
+        before = now
+    products = als.factors()[1]
+    slope = gradient(pairs, products, als.factors()[0], False, 0.1, 1.0)[0]
+    assert np.abs(slope[products.vectors[0] > 0]).max() < 0.01 * users
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (([], [], []), "no pairs"),
+        (([0], [0], [np.nan]), "not a number"),
+        (([0, -1], [0, 0], [1.0, 1.0]), "below zero: -1"),
+    ],
+)
+def test_what_cannot_be_used(pairs: tuple[list[Any], ...], message: str) -> None:
+    u, p, r = (np.array(part, kind) for part, kind in zip(pairs, (np.int32, np.int32, np.float64), strict=True))
+    with pytest.raises(ValueError, match=message):
+        LocalAls(u, p, r)
+
+
+def test_importing_the_definitions_does_not_import_numba() -> None:
+    code = "import sys, ecommerce_assets.definitions; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
