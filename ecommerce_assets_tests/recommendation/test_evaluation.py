@@ -210,7 +210,7 @@ class TestEvaluate:
         assert found.facts["users_per_source"]["als"] == 3
 
     def test_table(self, spark: SparkSession, found: Evaluation) -> None:
-        frame = found.frame(spark)
+        frame = found.frame(events_frame(spark, shop()))
         assert frame.dtypes == [(c.name, c.type) for c in ALS_EVALUATION.columns]
         assert frame.select(*ALS_EVALUATION.keys).distinct().count() == frame.count() == len(found.rows)
 
@@ -249,7 +249,7 @@ class TestTinyData:
         assert found.rows == []
         assert found.facts["rmse"] is None
         assert found.facts["holdout"].startswith("none: ")
-        assert found.frame(spark).collect() == []
+        assert found.frame(events_frame(spark, events)).collect() == []
 
     def test_nothing_but_removals_after_the_cutoff(self, spark: SparkSession) -> None:
         events = [event("2020-01-01 10:00:00", "view", product) for product in range(9)]
