@@ -15,6 +15,9 @@ import fsspec
 
 HADOOP_TO_FSSPEC = {"s3a://": "s3://", "s3n://": "s3://", "wasbs://": "abfs://", "abfss://": "abfs://"}
 
+OBJECT_STORES = {"s3", "gs", "gcs", "abfs", "az", "oss", "memory"}
+"""Where a file is there only when it is whole, and a rename is a copy."""
+
 _MODIFIED = ("mtime", "created", "LastModified", "last_modified", "updated")
 """What fsspec's file systems call the time of the last change."""
 
@@ -81,17 +84,17 @@ class Folder:
     def write_whole(self, name: str, content: bytes) -> None:
         """Write a small file that is there whole or not at all.
 
-        Object stores show an object only when it is complete, so it is put in place directly; on a local disk a
-        half-written file can be seen, so it is written beside and renamed, which there is atomic.
+        Object stores show an object only when it is complete, so it is put in place directly; elsewhere (local disks,
+        HDFS) a half-written file can be seen, so it is written beside and renamed, which there is atomic.
         """
         target = f"{self.path}/{name}"
         self.fs.makedirs(self.path, exist_ok=True)
-        if self.is_local:
-            beside = f"{self.path}/.{name}.{uuid.uuid4().hex}"
-            self.fs.pipe_file(beside, content)
-            self.fs.mv(beside, target)
-        else:
+        if not OBJECT_STORES.isdisjoint(_protocols(self.fs)):
             self.fs.pipe_file(target, content)
+            return
+        beside = f"{self.path}/.{name}.{uuid.uuid4().hex}"
+        self.fs.pipe_file(beside, content)
+        self.fs.mv(beside, target)
 
     def last_change(self) -> datetime | None:
         """When the newest file below, hidden ones included, was written; None where there is none."""

@@ -210,6 +210,31 @@ class ViewFileSystem(DirFileSystem):
         super().__init__(path=self.mounted_below, fs=LocalFileSystem())
 
 
+class DyingFileSystem(ViewFileSystem):
+    """Its writer dies in the middle of every file."""
+
+    def pipe_file(self, path: str, value: bytes, **options: Any) -> None:
+        super().pipe_file(path, value[: len(value) // 2], **options)
+        raise KeyboardInterrupt
+
+
+def test_half_a_manifest_is_never_seen_where_files_can_be_seen_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ViewFileSystem, "mounted_below", str(tmp_path))
+    fsspec.register_implementation("viewfs", ViewFileSystem, clobber=True)
+    warnings: list[str] = []
+    lake, (first, second, _) = Lake("viewfs://shop/data", warnings.append), names(3)
+    for version in (first, second):
+        (tmp_path / "shop" / "data" / "lake" / "a" / version).mkdir(parents=True)
+    store(lake, "a", first, 0)
+    fsspec.register_implementation("viewfs", DyingFileSystem, clobber=True)
+    with pytest.raises(KeyboardInterrupt):
+        store(lake, "a", second, 1)
+    assert (lake.latest("a").version, warnings) == (first, [])
+    assert is_leftover(lake, "a", second, datetime.now(UTC) + SILENCE + timedelta(minutes=1))
+
+
 @pytest.fixture
 def mounted(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The local folder that is viewfs://shop/data for Spark and for fsspec."""
