@@ -190,3 +190,10 @@ def test_what_cannot_be_used(pairs: tuple[list[Any], ...], message: str) -> None
 def test_importing_the_definitions_does_not_import_numba() -> None:
     code = "import sys, ecommerce_assets.definitions; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_kernels_compile_where_nothing_can_be_kept_on_disk() -> None:
+    # A function without a file: Numba finds no place for its cache, as where no folder can be written to.
+    found: dict[str, Any] = {}
+    exec("def double(x): return 2 * x", found)
+    assert als_kernels.compiled(found["double"])(3) == 6
