@@ -6,6 +6,7 @@ The tables have the columns of ours and are written as Parquet, as ours are.
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -114,12 +115,18 @@ def implicit_als(threads: int = 0) -> Any:
     )
 
 
-def recommendations(work: Path, watch: Stopwatch) -> None:
-    """ALS on the interactions, and for every user the top 10 without what the user bought."""
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """As `implicit` advises: BLAS threads inside its own threads stand in each other's way."""
+    import implicit.als  # noqa: F401 - before the limit, which only reaches libraries that are loaded
     import threadpoolctl
 
-    # As the package advises: BLAS threads inside its own threads stand in each other's way.
-    with threadpoolctl.threadpool_limits(1, "blas"):
+    limits: AbstractContextManager[Any] = threadpoolctl.threadpool_limits(1, "blas")
+    return limits
+
+
+def recommendations(work: Path, watch: Stopwatch) -> None:
+    """ALS on the interactions, and for every user the top 10 without what the user bought."""
+    with one_blas_thread():
         with watch("als_model"):
             pairs = pq.read_table(f"{work}/interaction_data.parquet")
             users, products, rating, purchases = (

@@ -1,0 +1,201 @@
+"""ALS and the top 10 alone: our kernels beside MLlib, `implicit` and a plain matrix product, on the same pairs.
+
+The pairs are those of the graph's own lake where it ran, else DuckDB's. All top tens are searched with the factors of our
+engine, and nothing is excluded, so that everybody solves the same problem. Reading and handing over is not counted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ecommerce_assets_tests.benchmarks import process
+from ecommerce_assets_tests.benchmarks.objective import Matrix, objective
+from ecommerce_assets_tests.benchmarks.part import TOP, Place, Stopwatch, missing, run_part
+
+Pairs = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.float32]]
+SCORES_AT_ONCE = 1 << 26
+"""Of the plain product: 256 MB."""
+
+
+def read_pairs(place: Place, work: Path) -> tuple[Pairs, str]:
+    """User rows, product rows and ratings, and where they are from."""
+    from ecommerce_assets.storage.lake import VersionNotFoundError
+    from ecommerce_assets.storage.reading import paths
+
+    try:
+        files, source = paths("interaction_data", data_dir=str(place.shop)), "the graph's interaction_data"
+    except VersionNotFoundError:
+        from ecommerce_assets_tests.benchmarks.duckdb_peer import tables
+
+        tables(place.drop, work, Stopwatch(), ("user_index", "product_index", "interaction_data"))
+        files, source = [f"{work}/interaction_data.parquet"], "DuckDB's interaction_data"
+    # Spark writes some types in its own way (nullable or not): columns of numbers are cast to one.
+    kinds = {"user_idx": np.int32, "product_idx": np.int32, "rating": np.float32}
+    table = pa.concat_tables(pq.read_table(file.removeprefix("file://"), columns=list(kinds)) for file in files)
+    user, product, rating = (table.column(name).to_numpy().astype(kind) for name, kind in kinds.items())
+    return (user, product, rating), source
+
+
+def dense(numbers: npt.NDArray[np.int32], vectors: Matrix, rows: int) -> Matrix:
+    """Factors with a row for each number from 0, zero where the engine has none."""
+    matrix = np.zeros((rows, vectors.shape[1]), np.float32)
+    matrix[numbers] = vectors
+    return matrix
+
+
+def ours_als(pairs: Pairs) -> tuple[Matrix, Matrix]:
+    from ecommerce_assets.recommendation.als_parameters import AlsParameters
+    from ecommerce_assets.recommendation.local_als import LocalAls
+
+    parameters = AlsParameters().as_dict()
+    iterations = parameters.pop("maxIter")
+    als = LocalAls(*pairs, **parameters)
+    for _ in als.run(iterations):
+        pass
+    users, products = als.factors()
+    shape = shape_of(pairs)
+    return dense(users.numbers, users.vectors, shape[0]), dense(products.numbers, products.vectors, shape[1])
+
+
+def shape_of(pairs: Pairs) -> tuple[int, int]:
+    return int(pairs[0].max()) + 1, int(pairs[1].max()) + 1
+
+
+def ours_top(users: Matrix, products: Matrix) -> Matrix:
+    from ecommerce_assets.recommendation.top_k import Excluded, Items, top_k
+
+    return top_k(users, Items.of(products), Excluded.nothing(len(users)), TOP)[1]
+
+
+def brute_force_top(users: Matrix, products: Matrix) -> Matrix:
+    """The whole product in batches of users, and the best of each row: what NumPy gives without further thought."""
+    best = np.empty((len(users), TOP), np.float32)
+    step = max(1, SCORES_AT_ONCE // len(products))
+    for start in range(0, len(users), step):
+        scores = users[start : start + step] @ products.T
+        place = np.argpartition(scores, -TOP, axis=1)[:, -TOP:]
+        best[start : start + step] = -np.sort(-np.take_along_axis(scores, place, axis=1), axis=1)
+    return best
+
+
+def by_implicit(
+    pairs: Pairs, users: Matrix, products: Matrix, watch: Stopwatch
+) -> tuple[tuple[Matrix, Matrix], Matrix]:
+    """Its ALS on the pairs, then its search with the given factors."""
+    from ecommerce_assets_tests.benchmarks.duckdb_peer import implicit_als, matrix, one_blas_thread
+
+    with one_blas_thread():
+        ratings, model = matrix(pairs[2], pairs[0], pairs[1], shape_of(pairs)), implicit_als()
+        with watch("als: implicit"):
+            model.fit(ratings, show_progress=False)
+        fitted = np.asarray(model.user_factors), np.asarray(model.item_factors)
+        model.user_factors, model.item_factors = users, products
+        with watch("top 10: implicit"):
+            _, scores = model.recommend(np.arange(len(users)), ratings, N=TOP, filter_already_liked_items=False)
+    return fitted, scores
+
+
+def by_mllib(pairs: Pairs, users: Matrix, products: Matrix, place: Place, work: Path) -> dict[str, Any]:
+    """Both in a process of its own; see kernels_mllib.py for what it hands back."""
+    columns = dict(zip(("user_idx", "product_idx", "rating"), pairs, strict=True))
+    pq.write_table(pa.table(columns), work / "pairs.parquet", row_group_size=1 << 18)
+    for name, factors in (("users", users), ("products", products)):
+        begins = pa.array(np.arange(0, factors.size + 1, factors.shape[1], dtype=np.int64))
+        lists = pa.LargeListArray.from_arrays(begins, pa.array(factors.ravel()))
+        numbers = pa.array(np.arange(len(factors), dtype=np.int32))
+        table = pa.table({"id": numbers, "features": lists.cast(pa.list_(pa.float32()))})
+        pq.write_table(table, work / f"{name}.parquet", row_group_size=1 << 14)
+    own = [sys.executable, "-m", "ecommerce_assets_tests.benchmarks.kernels_mllib"]
+    finished = process.run([*own, "--root", str(place.root), "--memory", place.memory], work / "mllib")
+    found = finished.document()
+    if finished.exit_code or found is None:
+        raise RuntimeError(f"MLlib ended with {finished.exit_code}; see {work}/mllib.err")
+    return {**found, "peak_bytes": finished.peak_bytes}
+
+
+def read_factors(folder: Path, rows: int) -> Matrix:
+    """Factors that Spark wrote as `id`, `features`."""
+    table = pq.read_table(folder)
+    flat = table.column("features").combine_chunks().flatten().to_numpy()
+    return dense(table.column("id").to_numpy(), flat.reshape(len(table), -1), rows)
+
+
+def read_scores(folder: Path, users: int) -> Matrix:
+    """Scores of recommendForAllUsers, a row for each user."""
+    table = pq.read_table(folder)
+    scores = table.column("recommendations").combine_chunks().flatten().field("rating").to_numpy()
+    best = np.empty((users, TOP), np.float32)
+    best[table.column(0).to_numpy()] = scores.reshape(-1, TOP)
+    return best
+
+
+def difference(scores: Matrix, wanted: Matrix) -> float:
+    """The largest between the scores of one rank."""
+    return float(np.abs(scores.astype(np.float64) - wanted).max(initial=0))
+
+
+def compare(pairs: Pairs, place: Place, work: Path, with_mllib: bool = True) -> dict[str, Any]:
+    """Seconds, objectives and score differences of everybody."""
+    from ecommerce_assets_tests.benchmarks.graph import compile_kernels
+
+    watch, notes = Stopwatch(), []
+    compiled = compile_kernels()
+    with watch("als: ours"):
+        users, products = ours_als(pairs)
+    objectives = {"ours": objective(pairs, users, products)}
+    with watch("top 10: ours"):
+        ours = ours_top(users, products)
+    with watch("top 10: brute force"):
+        wanted = brute_force_top(users, products)
+    differences = {"ours": difference(ours, wanted)}
+    peaks: dict[str, int | None] = {}
+    without = missing("implicit", "scipy", "threadpoolctl")
+    if without:
+        notes.append(f"No ALS and top 10 of implicit: {without}")
+    else:
+        fitted, scores = by_implicit(pairs, users, products, watch)
+        objectives["implicit"] = objective(pairs, *fitted)
+        differences["implicit"] = difference(scores, wanted)
+        del fitted, scores
+    if with_mllib:
+        found = by_mllib(pairs, users, products, place, work)
+        watch.seconds.update(found["stages"])
+        rows = shape_of(pairs)
+        fitted = tuple(
+            read_factors(work / "als" / name, n) for name, n in zip(("users", "products"), rows, strict=True)
+        )
+        objectives["MLlib"] = objective(pairs, *fitted)
+        differences["MLlib"] = difference(read_scores(work / "top", len(users)), wanted)
+        peaks["MLlib"] = found["peak_bytes"]
+    return {
+        "pairs": len(pairs[2]),
+        "users": len(users),
+        "products": len(products),
+        "stages": watch.seconds,
+        "compile_seconds": compiled,
+        "objectives": objectives,
+        "score_differences": differences,
+        "peak_bytes_apart": peaks,
+        "notes": notes,
+    }
+
+
+def measure(place: Place) -> dict[str, Any]:
+    work = place.work("kernels")
+    # An empty cache, so that compile_seconds is what a new machine pays. Read by Numba when it is imported.
+    os.environ["NUMBA_CACHE_DIR"] = str(work / "numba")
+    pairs, source = read_pairs(place, work)
+    found = compare(pairs, place, work)
+    return {**found, "source": source}
+
+
+if __name__ == "__main__":
+    run_part(measure)

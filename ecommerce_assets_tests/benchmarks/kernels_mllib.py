@@ -1,0 +1,42 @@
+"""The Spark half of kernels.py: MLlib's ALS on its pairs, and recommendForAllUsers with its factors.
+
+Reads pairs.parquet, users.parquet and products.parquet from the folder of the part `kernels`; leaves als/users, als/products and top
+there. Both are counted with the writing of their result, for Spark computes nothing before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyspark.ml.recommendation import ALSModel
+
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
+from ecommerce_assets_tests.benchmarks.mllib import als, session
+from ecommerce_assets_tests.benchmarks.part import TOP, Place, Stopwatch, run_part
+
+
+def measure(place: Place) -> dict[str, Any]:
+    """Seconds of the fit and of the search; the data is in memory before the clock starts."""
+    work, watch = place.root / "work" / "kernels", Stopwatch()
+    spark = session(place.memory, work)
+    pairs = spark.read.parquet(str(work / "pairs.parquet")).repartition(spark.sparkContext.defaultParallelism).cache()
+    pairs.count()
+    with watch("als: MLlib"):
+        model = als().fit(pairs)
+    for name, factors in (("users", model.userFactors), ("products", model.itemFactors)):
+        factors.write.parquet(str(work / "als" / name))
+    pairs.unpersist()
+    users, products = (spark.read.parquet(str(work / f"{name}.parquet")).cache() for name in ("users", "products"))
+    users.count(), products.count()
+    jvm: Any = spark._jvm
+    java_model = jvm.org.apache.spark.ml.recommendation.ALSModel(
+        "ours", AlsParameters().rank, users._jdf, products._jdf
+    )
+    with watch("top 10: MLlib"):
+        ALSModel(java_model).recommendForAllUsers(TOP).write.parquet(str(work / "top"))
+    spark.stop()
+    return {"stages": watch.seconds}
+
+
+if __name__ == "__main__":
+    run_part(measure)
