@@ -87,7 +87,7 @@ class Shop:
         for number in range(CATEGORIES):
             own = slice(begins[number], begins[number + 1])
             summed = np.cumsum(weight[by_category[own]])
-            popularity[own] = number + summed / max(summed[-1:], 1e-300)
+            popularity[own] = number + summed / weight[by_category[own]].sum()
         brand = rng.zipf(1.5, products) % BRANDS
         codes = [f"{DEPARTMENTS[c % 10]}.group{c // 10}.kind{c}" for c in range(CATEGORIES)]
         shares = 1 / np.arange(1, CATEGORIES + 1) ** 0.8
@@ -215,7 +215,7 @@ def generate(place: Place, events: int, seed: int = 7) -> dict[str, Any]:
     facts = {"events": events, "seed": seed, "users": user_count(events), "products": product_count(events)}
     if done.exists() and json.loads(done.read_text()) == facts:
         return facts
-    for old in (place.shop, place.drop):
+    for old in (place.shop, place.drop, place.root / "results"):  # results of other events
         shutil.rmtree(old, ignore_errors=True)
     place.drop.mkdir(parents=True)
     shop = Shop.of(events, seed)

@@ -1,7 +1,9 @@
 """ALS and the top 10 alone: our kernels beside MLlib, `implicit` and a plain matrix product, on the same pairs.
 
-The pairs are those of the graph's own lake where it ran, else DuckDB's. All top tens are searched with the factors of our
-engine, and nothing is excluded, so that everybody solves the same problem. Reading and handing over is not counted.
+The pairs are those of the graph's own lake where it ran, else DuckDB's. All top tens are searched with the factors of
+our engine, and nothing is excluded, so that everybody solves the same problem. Reading and handing over is not counted.
+The objective is MLlib's for all: `implicit` minimises another one (its regularisation is not scaled by the number of
+ratings, its factors may be negative), so that its value tells where it ends up, not how well it solves its own.
 """
 
 from __future__ import annotations

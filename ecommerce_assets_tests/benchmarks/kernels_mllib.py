@@ -1,7 +1,7 @@
 """The Spark half of kernels.py: MLlib's ALS on its pairs, and recommendForAllUsers with its factors.
 
-Reads pairs.parquet, users.parquet and products.parquet from the folder of the part `kernels`; leaves als/users, als/products and top
-there. Both are counted with the writing of their result, for Spark computes nothing before.
+Reads pairs.parquet, users.parquet and products.parquet from the folder of the part `kernels`; leaves als/users,
+als/products and top there. The search is counted with the writing of its result, before which Spark computes nothing.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def measure(place: Place) -> dict[str, Any]:
     users, products = (spark.read.parquet(str(work / f"{name}.parquet")).cache() for name in ("users", "products"))
     users.count(), products.count()
     jvm: Any = spark._jvm
-    java_model = jvm.org.apache.spark.ml.recommendation.ALSModel(
-        "ours", AlsParameters().rank, users._jdf, products._jdf
-    )
+    of_ours = jvm.org.apache.spark.ml.recommendation.ALSModel("ours", AlsParameters().rank, users._jdf, products._jdf)
+    searched: ALSModel = als()._copyValues(ALSModel(of_ours))
+    searched._transfer_params_to_java()  # the search asks the JVM's object what its columns are called
     with watch("top 10: MLlib"):
-        ALSModel(java_model).recommendForAllUsers(TOP).write.parquet(str(work / "top"))
+        searched.recommendForAllUsers(TOP).write.parquet(str(work / "top"))
     spark.stop()
     return {"stages": watch.seconds}
 

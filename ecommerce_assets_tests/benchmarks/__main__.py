@@ -1,0 +1,131 @@
+"""Measure the project beside its peers: generate events, run the parts one after the other, report.
+
+Leaves in the folder OUT: report.md, results.json, seconds.png, and for each size a folder with the events, the lake,
+the logs and one JSON file per part. Parts that ran before in the same folder stay in the report until they run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ecommerce_assets_tests.benchmarks import growth, machine, process, reference, report
+from ecommerce_assets_tests.benchmarks.part import Place, missing
+
+PACKAGE = "ecommerce_assets_tests.benchmarks"
+MODULES = {"graph": "graph", "mllib": "mllib", "duckdb": "duckdb_peer", "kernels": "kernels"}
+PARTS = (*MODULES, "reference")
+"""In the order in which they run: kernels after graph, whose lake it reads."""
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f"python -m {PACKAGE}", description=__doc__)
+    parser.add_argument("--events", type=float, nargs="+", default=[1e6], metavar="N", help="sizes, such as 1e6 5e6")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for events, logs and results")
+    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
+    parser.add_argument(
+        "--reference",
+        metavar="COMMAND",
+        help="another trainer: a shell command, with {data} for the folder of Parquet events and {out} for its output; "
+        "if its last line is JSON, its numbers are taken as seconds by stage",
+    )
+    parser.add_argument("--memory", default="8g", help="heap of each Spark driver (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=7, help="of the events (default: %(default)s)")
+    return parser.parse_args(arguments)
+
+
+def run_module(name: str, place: Place, *more: str) -> dict[str, Any]:
+    """Run a part in a process of its own; what it found, with the seconds and the memory of the process."""
+    command = [sys.executable, "-m", f"{PACKAGE}.{name}", "--root", str(place.root), *more]
+    log = place.root / "logs" / name
+    finished = process.run(command, log)
+    found = finished.document()
+    if finished.exit_code or found is None:
+        return {"failed": f"{name} ended with {finished.exit_code}; see {log}.err."}
+    if "skipped" in found:
+        return found
+    return {"seconds": finished.seconds, "peak_bytes": finished.peak_bytes, **found}
+
+
+def run_part(name: str, place: Place, options: argparse.Namespace) -> dict[str, Any]:
+    if name != "reference":
+        return run_module(MODULES[name], place, "--memory", options.memory)
+    if not options.reference:
+        return {"skipped": "no --reference COMMAND was given."}
+    try:
+        return reference.measure(place, options.reference)
+    except RuntimeError as error:
+        return {"failed": f"{error}."}
+
+
+def measured(out: Path) -> dict[int, dict[str, Any]]:
+    """All results that lie in the folder, by size and part."""
+    found: dict[int, dict[str, Any]] = {}
+    for folder in out.glob("events_*"):
+        files = {part: folder / "results" / f"{part}.json" for part in PARTS}
+        parts = {part: json.loads(file.read_text()) for part, file in files.items() if file.exists()}
+        if parts:
+            found[int(folder.name.removeprefix("events_"))] = parts
+    return dict(sorted(found.items()))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 1 where a part failed."""
+    options = parse(arguments)
+    chosen = [part for part in PARTS if part in (options.only or PARTS)]
+    if not options.only and not options.reference:
+        chosen.remove("reference")
+    without_memory = missing("psutil")
+    if without_memory:
+        print(f"No peak memory: {without_memory}")
+    out, failed = options.out.resolve(), False
+    for events in sorted({int(number) for number in options.events}):
+        place = Place(out / f"events_{events}", options.memory)
+        made = run_module("events", place, "--events", str(events), "--seed", str(options.seed))
+        if "failed" in made:
+            print(made["failed"])
+            return 1
+        print(f"{events:,} events in {place.root}", flush=True)
+        for part in chosen:
+            found = run_part(part, place, options)
+            failed |= "failed" in found
+            said = next((found[key] for key in ("skipped", "failed") if key in found), None)
+            print(f"  {part}: {said or format(found['seconds'], ',.1f') + ' s'}", flush=True)
+            found["at"] = datetime.now(UTC).isoformat(timespec="seconds")
+            results = place.root / "results"
+            results.mkdir(exist_ok=True)
+            (results / f"{part}.json").write_text(json.dumps(found, indent=1))
+    write_report(out)
+    return int(failed)
+
+
+def write_report(out: Path) -> None:
+    """Print the report of what lies in the folder, and leave it there as Markdown, JSON and a plot."""
+    results, here = measured(out), machine.describe()
+    text = report.render(results, here)
+    print(f"\n{text}")
+    (out / "report.md").write_text(text)
+    document = {
+        "machine": here,
+        "results": results,
+        "comparisons": {events: [row.as_dict() for row in report.compare(parts)] for events, parts in results.items()},
+        "growth": {
+            f"{part}: {stage}": growth.exponents(seconds) for (part, stage), seconds in growth.series(results).items()
+        },
+    }
+    (out / "results.json").write_text(json.dumps(document, indent=1))
+    without = missing("matplotlib")
+    if without:
+        print(f"No plot: {without}")
+    else:
+        growth.plot(results, out / "seconds.png")
+    print(f"Written to {out}.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""How seconds grow with events: the series of each stage, the exponents between sizes, and the plot of both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+Results = Mapping[int, Mapping[str, Mapping[str, Any]]]
+"""By number of events, then by part: what the part found."""
+
+WHOLE = "whole process"
+LEAST_SECONDS = 1e-3
+"""What is shorter is no measurement, and has no place on a logarithmic axis."""
+
+
+def series(results: Results) -> dict[tuple[str, str], dict[int, float]]:
+    """Seconds by events, for each part and stage; the whole process of a part comes last."""
+    found: dict[tuple[str, str], dict[int, float]] = {}
+    parts = list(dict.fromkeys(part for size in results.values() for part in size))
+    for part in parts:
+        for events in sorted(results):
+            for stage, seconds in results[events].get(part, {}).get("stages", {}).items():
+                found.setdefault((part, stage), {})[events] = seconds
+        for events in sorted(results):
+            if "seconds" in results[events].get(part, {}):
+                found.setdefault((part, WHOLE), {})[events] = results[events][part]["seconds"]
+    return found
+
+
+def exponents(seconds: Mapping[int, float]) -> list[float]:
+    """Between each size and the next: b where seconds grow as events to the power of b.
+
+    Examples
+    --------
+    >>> exponents({1_000: 2.0, 10_000: 20.0, 100_000: 2_000.0})
+    [1.0, 2.0]
+    """
+    points = [(events, taken) for events, taken in sorted(seconds.items()) if taken >= LEAST_SECONDS]
+    return [
+        round(math.log(more_taken / taken) / math.log(more_events / events), 2)
+        for (events, taken), (more_events, more_taken) in pairwise(points)
+    ]
+
+
+def plot(results: Results, path: Path) -> None:
+    """Seconds against events on logarithmic axes: our stages on the left, whole processes on the right.
+
+    Raises ImportError where matplotlib is not installed.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    lines = series(results)
+    ours = {stage: points for (part, stage), points in lines.items() if part == "graph"}
+    others = {f"{part}: {stage}": points for (part, stage), points in lines.items() if part != "graph"}
+    wholes = {f"{part}": points for (part, stage), points in lines.items() if stage == WHOLE}
+    figure, panels = pyplot.subplots(1, 3, figsize=(21, 8), sharey=True, layout="constrained")
+    for panel, title, chosen in zip(
+        panels, ("the graph, by asset", "the others, by stage", "whole processes"), (ours, others, wholes), strict=True
+    ):
+        for number, (label, points) in enumerate(chosen.items()):
+            kept = {events: taken for events, taken in points.items() if taken >= LEAST_SECONDS}
+            grown = ", ".join(f"{b:.2f}" for b in exponents(kept))
+            style = ("-", "--", ":")[number // 10 % 3]
+            name = f"{label}  ({grown})" if grown else label
+            panel.plot(list(kept), list(kept.values()), style, marker="o", color=f"C{number % 10}", label=name)
+        panel.set(xscale="log", yscale="log", xlabel="events", title=title)
+        panel.grid(which="both", alpha=0.2)
+        if chosen:
+            panel.legend(fontsize=8, loc="upper left", title="stage (growth exponents)")
+    panels[0].set_ylabel("seconds")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)

@@ -1,0 +1,179 @@
+"""The tables that people read: ratios between ours and the peers, seconds by stage, memory, machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ecommerce_assets_tests.benchmarks.growth import WHOLE, Results, exponents, series
+
+Parts = Mapping[str, Mapping[str, Any]]
+
+TABLES = ("user_features", "product_features", "user_index", "product_index", "interaction_data")
+LISTS = ("als_model", "recommendations")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison, `first` / `second`.
+
+    Attributes
+    ----------
+    unit
+        `s` or `MB`.
+    note
+        What else must be known to read it.
+    """
+
+    comparison: str
+    first: float
+    second: float
+    unit: str = "s"
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        return self.first / self.second if self.second else None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "ratio": self.ratio}
+
+
+def compare(parts: Parts) -> list[Row]:
+    """The comparisons of one size, as far as the parts ran."""
+    rows: list[Row] = []
+
+    def add(comparison: str, first: float | None, second: float | None, unit: str = "s", note: str = "") -> None:
+        if first is not None and second is not None:
+            rows.append(Row(comparison, first, second, unit, note))
+
+    graph, kernels = parts.get("graph", {}), parts.get("kernels", {})
+    for part, name in (("reference", "reference"), ("mllib", "MLlib pipeline")):
+        add(f"whole graph: {name} / ours", parts.get(part, {}).get("seconds"), graph.get("seconds"))
+    duckdb = parts.get("duckdb", {})
+    add("tables: ours / DuckDB", _sum(graph, TABLES), _sum(duckdb, TABLES))
+    all_of_it = (*TABLES, *LISTS)
+    add("tables, ALS and top 10: DuckDB and implicit / ours", _sum(duckdb, all_of_it), _sum(graph, all_of_it))
+
+    def kernel(stage: str) -> float | None:
+        return _sum(kernels, (stage,))
+
+    for name in ("MLlib", "implicit"):
+        note = _objective_note(kernels, name)
+        add(f"ALS: {name} / ours", kernel(f"als: {name}"), kernel("als: ours"), note=note)
+    tops = (("MLlib", "recommendForAllUsers"), ("brute force", "brute force"), ("implicit", "implicit recommend"))
+    for name, title in tops:
+        note = _difference_note(kernels, "ours") if name == "brute force" else _difference_note(kernels, name)
+        add(f"top 10: {title} / ours", kernel(f"top 10: {name}"), kernel("top 10: ours"), note=note)
+    for part, name in (("reference", "reference"), ("mllib", "MLlib pipeline"), ("duckdb", "DuckDB and implicit")):
+        add(f"peak memory: {name} / ours", _megabytes(parts.get(part, {})), _megabytes(graph), "MB")
+    return rows
+
+
+def _sum(part: Mapping[str, Any], stages: Sequence[str]) -> float | None:
+    """Seconds of these stages together; None where one is missing."""
+    found: Mapping[str, float] = part.get("stages", {})
+    return sum(found[stage] for stage in stages) if all(stage in found for stage in stages) else None
+
+
+def _megabytes(part: Mapping[str, Any]) -> float | None:
+    peak = part.get("peak_bytes")
+    return peak / 1e6 if peak else None
+
+
+def _objective_note(kernels: Mapping[str, Any], name: str) -> str:
+    objectives: Mapping[str, float] = kernels.get("objectives", {})
+    if name not in objectives:
+        return ""
+    return f"objective {name} / ours {objectives[name] / objectives['ours']:.5f}"
+
+
+def _difference_note(kernels: Mapping[str, Any], name: str) -> str:
+    differences: Mapping[str, float] = kernels.get("score_differences", {})
+    if name not in differences:
+        return ""
+    return f"largest score difference of {name} to brute force {differences[name]:.1e}"
+
+
+def render(results: Results, machine: Mapping[str, Any]) -> str:
+    """The whole report, in Markdown."""
+    blocks = []
+    for events, parts in sorted(results.items()):
+        blocks.append(f"## {events:,} events")
+        rows = [
+            (row.comparison, _number(row.first, row.unit), _number(row.second, row.unit), _ratio(row), row.note)
+            for row in compare(parts)
+        ]
+        blocks.append(_table(("first / second", "first", "second", "ratio", "note"), rows, numbers=(1, 2, 3)))
+        blocks += [f"- {sentence}" for sentence in _remarks(parts)]
+    blocks += ["## Seconds by stage", _stages(results), "## Peak memory, MB", _memory(results)]
+    return "\n\n".join([*blocks, "## Machine", _machine(machine)]) + "\n"
+
+
+def _remarks(parts: Parts) -> list[str]:
+    """What was skipped or failed, and what the parts want to be known."""
+    found = []
+    for name, part in parts.items():
+        found += [f"{name}: {part[key]}" for key in ("skipped", "failed") if key in part]
+        found += [f"{name}: {note}" for note in part.get("notes", [])]
+        if "compile_seconds" in part:
+            source = part.get("source", "the given pairs")
+            found.append(
+                f"{name}: {part['pairs']:,} pairs ({source}); compiling our ALS kernels once took "
+                f"{part['compile_seconds']:.1f} s and is not in the figures."
+            )
+    return found
+
+
+def _stages(results: Results) -> str:
+    sizes = sorted(results)
+    rows = []
+    for (part, stage), seconds in series(results).items():
+        taken = [_number(seconds[events], "s") if events in seconds else "" for events in sizes]
+        grown = ", ".join(f"{b:.2f}" for b in exponents(seconds))
+        rows.append((part, f"**{stage}**" if stage == WHOLE else stage, *taken, grown))
+    header = ("part", "stage", *(f"{events:,}" for events in sizes), "growth exponents")
+    return _table(header, rows, numbers=range(2, len(header)))
+
+
+def _memory(results: Results) -> str:
+    sizes = sorted(results)
+    parts = list(dict.fromkeys(part for size in results.values() for part in size))
+    rows = []
+    for part in parts:
+        peaks = [_megabytes(results[events].get(part, {})) for events in sizes]
+        if any(peaks):
+            rows.append((part, *("" if peak is None else f"{peak:,.0f}" for peak in peaks)))
+    header = ("part", *(f"{events:,}" for events in sizes))
+    return _table(header, rows, numbers=range(1, len(header)))
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {value or 'not installed'}" for name, value in machine["versions"].items())
+    memory = machine["memory_bytes"] / 2**30
+    return f"{machine['cpu']}, {machine['cores']} cores, {memory:.1f} GiB, {machine['system']}; {versions}."
+
+
+def _ratio(row: Row) -> str:
+    return "" if row.ratio is None else f"{row.ratio:.2f}"
+
+
+def _number(value: float, unit: str) -> str:
+    return f"{value:,.0f} {unit}" if unit != "s" else f"{value:,.2f} s"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
+    """Markdown that is also legible in a terminal; the columns `numbers` stand to the right."""
+    if not rows:
+        return "Nothing was measured."
+    widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            c.rjust(w) if i in numbers else c.ljust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    rule = [("-" * (w - 1) + ":") if i in numbers else "-" * w for i, w in enumerate(widths)]
+    return "\n".join([line(header), line(rule), *map(line, rows)])
