@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from ecommerce_assets_tests.benchmarks import __main__ as benchmark
 from ecommerce_assets_tests.benchmarks import growth, kernels, report
 from ecommerce_assets_tests.benchmarks.__main__ import main
 from ecommerce_assets_tests.benchmarks.duckdb_peer import TABLES
@@ -227,6 +228,16 @@ def test_small_parts_run_from_events_to_report(
     assert len((tmp_path / "events_2000" / "work" / "reference" / "out").read_text().split()) == DAYS
 
 
-def test_a_part_that_fails_is_named_and_ends_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--events", "500", "--out", str(tmp_path), "--only", "reference", "--reference", "exit 3"]) == 1
-    assert "the reference ended with 3; see " in capsys.readouterr().out
+def test_a_part_that_fails_is_named_and_ends_with_1(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_process(name: str, *_: Any) -> dict[str, Any]:
+        return {} if name == "events" else {"failed": f"{name} ended with 3."}
+
+    monkeypatch.setattr(benchmark, "run_module", no_process)
+    (tmp_path / "events_500").mkdir()
+    arguments = ["--events", "500", "--out", str(tmp_path), "--only", "mllib", "reference", "--reference", "exit 3"]
+    assert main(arguments) == 1
+    said = capsys.readouterr().out
+    assert "mllib ended with 3." in said
+    assert "the reference ended with 3; see " in said
