@@ -98,7 +98,7 @@ class Shop:
             by_category=by_category,
             category_begins=begins,
             popularity=popularity,
-            price=np.round(np.exp(rng.normal(4.6, 1.1, products)), 2),
+            price=np.exp(rng.normal(4.6, 1.1, products)).round(2),
             brand=pa.DictionaryArray.from_arrays(
                 pa.array(brand, mask=rng.random(products) < NO_BRAND), pa.array([f"brand{b}" for b in range(BRANDS)])
             ),
@@ -156,7 +156,8 @@ class Shop:
         place = np.searchsorted(self.popularity, own + rng.random(len(session)))
         # A category without products (in a tiny shop) passes its sessions on to the next that has some.
         drawn = self.by_category[place.clip(0, len(self.by_category) - 1)]
-        return drawn[np.maximum.accumulate(np.where(fresh, np.arange(len(session)), 0))]
+        origin = np.maximum.accumulate(np.where(fresh, np.arange(len(session)), 0))
+        return np.asarray(drawn[origin])
 
     def _table(
         self, day: int, when: Integers, kind: Integers, product: Integers, user: Integers, session: pa.Array

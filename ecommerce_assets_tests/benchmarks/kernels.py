@@ -171,9 +171,7 @@ def compare(pairs: Pairs, place: Place, work: Path, with_mllib: bool = True) -> 
         found = by_mllib(pairs, users, products, place, work)
         watch.seconds.update(found["stages"])
         rows = shape_of(pairs)
-        fitted = tuple(
-            read_factors(work / "als" / name, n) for name, n in zip(("users", "products"), rows, strict=True)
-        )
+        fitted = read_factors(work / "als" / "users", rows[0]), read_factors(work / "als" / "products", rows[1])
         objectives["MLlib"] = objective(pairs, *fitted)
         differences["MLlib"] = difference(read_scores(work / "top", len(users)), wanted)
         peaks["MLlib"] = found["peak_bytes"]

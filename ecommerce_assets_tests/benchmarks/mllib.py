@@ -136,7 +136,7 @@ def measure(place: Place) -> dict[str, Any]:
         write(product_features(events), "product_features")
     with watch("indices"):
         columns = {"user_id": "user_idx", "product_id": "product_idx"}
-        stages = [StringIndexer(inputCol=i, outputCol=o, handleInvalid="keep") for i, o in columns.items()]
+        stages: list[Any] = [StringIndexer(inputCol=i, outputCol=o, handleInvalid="keep") for i, o in columns.items()]
         indexer = Pipeline(stages=stages).fit(events)
         indexer.write().save(f"{work}/indices")
     with watch("interaction_data"):
