@@ -12,6 +12,8 @@ Results = Mapping[int, Mapping[str, Mapping[str, Any]]]
 """By number of events, then by part: what the part found."""
 
 WHOLE = "whole process"
+COLLECTIONS = ("kernels",)
+"""Parts in which several run: the seconds of the whole process are nobody's."""
 LEAST_SECONDS = 1e-3
 """What is shorter is no measurement, and has no place on a logarithmic axis."""
 
@@ -25,7 +27,7 @@ def series(results: Results) -> dict[tuple[str, str], dict[int, float]]:
             for stage, seconds in results[events].get(part, {}).get("stages", {}).items():
                 found.setdefault((part, stage), {})[events] = seconds
         for events in sorted(results):
-            if "seconds" in results[events].get(part, {}):
+            if part not in COLLECTIONS and "seconds" in results[events].get(part, {}):
                 found.setdefault((part, WHOLE), {})[events] = results[events][part]["seconds"]
     return found
 
@@ -59,7 +61,7 @@ def plot(results: Results, path: Path) -> None:
     ours = {stage: points for (part, stage), points in lines.items() if part == "graph"}
     others = {f"{part}: {stage}": points for (part, stage), points in lines.items() if part != "graph"}
     wholes = {f"{part}": points for (part, stage), points in lines.items() if stage == WHOLE}
-    figure, panels = pyplot.subplots(1, 3, figsize=(21, 8), sharey=True, layout="constrained")
+    figure, panels = pyplot.subplots(1, 3, figsize=(21, 11), sharey=True, layout="constrained")
     for panel, title, chosen in zip(
         panels, ("the graph, by asset", "the others, by stage", "whole processes"), (ours, others, wholes), strict=True
     ):
@@ -72,7 +74,8 @@ def plot(results: Results, path: Path) -> None:
         panel.set(xscale="log", yscale="log", xlabel="events", title=title)
         panel.grid(which="both", alpha=0.2)
         if chosen:
-            panel.legend(fontsize=8, loc="upper left", title="stage (growth exponents)")
+            below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.08), "ncols": 2}
+            panel.legend(fontsize=9, title="stage (growth exponents)", **below)
     panels[0].set_ylabel("seconds")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
