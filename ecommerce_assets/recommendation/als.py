@@ -116,6 +116,8 @@ def fit_als(interactions: DataFrame, parameters: AlsParameters, engine: Engine =
     )
     # What ALS.fit does with the model that it gets from the JVM: the columns' names and the cold start go with it.
     copied: ALSModel = estimator._copyValues(ALSModel(model))
+    # recommendForAllUsers asks the JVM's own copy of the parameters.
+    copied._transfer_params_to_java()
     return copied
 
 

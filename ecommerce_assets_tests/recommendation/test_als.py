@@ -89,6 +89,8 @@ def test_saved_model_loads_in_plain_pyspark(tmp_path: Path, model: ALSModel) -> 
     assert (loaded.getPredictionCol(), loaded.getColdStartStrategy()) == ("prediction", "drop")
     asked = loaded.userFactors.select(F.col("id").alias("user_idx")).withColumn("product_idx", F.lit(0))
     assert loaded.transform(asked).count() == 12
+    for recommender in (model, loaded):
+        assert recommender.recommendForAllUsers(2).count() == loaded.userFactors.count()
     for one, two in ((model.userFactors, loaded.userFactors), (model.itemFactors, loaded.itemFactors)):
         assert {n: v.tolist() for n, v in factors(two).items()} == {n: v.tolist() for n, v in factors(one).items()}
 
