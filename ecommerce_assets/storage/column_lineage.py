@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 Lineage = dict[str, tuple[str, ...]]
@@ -45,11 +45,6 @@ def made_from(frame: DataFrame, origins: Origins) -> DataFrame:
     return frame.select(
         *[F.col(name).alias(name, metadata=marks[name]) if name in marks else F.col(name) for name in frame.columns]
     )
-
-
-def unmarked(column: Column, name: str) -> Column:
-    """The column under this name, without marks: so that they do not end up in the footers of Parquet files."""
-    return column.alias(name, metadata={})
 
 
 def trace(frame: DataFrame, asset_of: Callable[[str], tuple[str, str] | None]) -> Lineage:

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ecommerce_assets.storage.column_lineage import unmarked
-
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
@@ -73,5 +71,6 @@ class TableSchema:
         if missing:
             raise ValueError(f"the frame lacks the columns {', '.join(missing)}; it has {', '.join(frame.columns)}")
         selected = [frame[c.name] if c.type == "id" else frame[c.name].cast(c.type) for c in self.columns]
-        named = [unmarked(column, c.name) for column, c in zip(selected, self.columns, strict=True)]
+        # Without the metadata that column_lineage marks them with: it would end up in the footers of the files.
+        named = [column.alias(c.name, metadata={}) for column, c in zip(selected, self.columns, strict=True)]
         return frame.select(*named, *[frame[name] for name in extra])
