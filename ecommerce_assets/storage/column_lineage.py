@@ -88,7 +88,9 @@ def _found(origins: Origins) -> dict[str, set[str]]:
                 found[name].add(origin)
                 continue
             frame, column = origin
-            plan = plans.setdefault(id(frame), _Plan.of(frame))
+            if id(frame) not in plans:  # walked once, however many columns it is the origin of
+                plans[id(frame)] = _Plan.of(frame)
+            plan = plans[id(frame)]
             keys = dict(plan.output)
             if column not in keys:
                 raise LineageError(f"{name} is said to come from a column {column} of a frame with {', '.join(keys)}")
