@@ -63,6 +63,7 @@ def _label(asset: str, version: str, manifest: Manifest | None, days: tuple[str,
 
 def _files(step: Input, first: str, rest: str) -> Iterator[str]:
     size = sum(file.bytes for file in step.files)
-    yield f"{first}{step.asset} {' '.join(step.partitions)}: {len(step.files)} files, {size:,} bytes".replace(" :", ":")
+    name = " ".join([step.asset, *step.partitions])
+    yield f"{first}{name}: {len(step.files)} file{'s' * (len(step.files) != 1)}, {size:,} bytes"
     for file in step.files:
         yield f"{rest}{file.path} ({file.bytes:,} bytes)"

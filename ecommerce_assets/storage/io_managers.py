@@ -110,10 +110,11 @@ class VersionedIOManager(dg.IOManager):
         with writing(lake.root / asset, version):
             try:
                 manifest, preview = self._write_version(context, lake, folder, artifact, version)
-                lake.publish(manifest)
             except BaseException:
                 lake.remove(asset, version)
                 raise
+            # Outside: an interrupt just after the commit must not remove what readers may have chosen by then.
+            lake.publish(manifest)
         schema = self._catalog[asset].schema
         openlineage.emit(manifest, self._data_dir, schema, context.log.warning, context.asset_spec.description)
         metadata.report(context, folder, manifest, schema, preview)
