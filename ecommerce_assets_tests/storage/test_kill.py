@@ -65,8 +65,9 @@ def test_killed_while_spark_writes(spark: SparkSession, tmp_path: Path) -> None:
     assert leftovers(data_dir) == []
 
 
-KILLS = 60
-"""Moments of the long version: two of three at a file-system call, before or after it, the third after a while."""
+KILLS = 72
+"""Moments of the long version: two of three at a file-system call, before or after it, the third after a while. About
+one in six comes too late, for a run that an audit stopped makes fewer calls."""
 
 
 @pytest.mark.trial
