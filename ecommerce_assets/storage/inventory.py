@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from ecommerce_assets.storage.lake import CLOCK_SKEW, Lake
 from ecommerce_assets.storage.manifest import COMMITTED, REJECTED, Manifest
-from ecommerce_assets.storage.retention import VERSION_NAME, is_leftover, superseded_since
+from ecommerce_assets.storage.retention import VERSION_NAME, begun, is_leftover, superseded_since
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def version_states(lake: Lake, asset: str) -> list[VersionState]:
     """
     superseded = superseded_since(lake, asset)
     found = [_state(lake, asset, name, superseded) for name in lake.versions(asset)]
-    return sorted(found, key=lambda s: (s.committed_at or _begun(s.version), s.version), reverse=True)
+    return sorted(found, key=lambda s: (s.committed_at or _begun_or_never(s.version), s.version), reverse=True)
 
 
 def _state(lake: Lake, asset: str, name: str, superseded: dict[str, datetime]) -> VersionState:
@@ -63,7 +63,5 @@ def _serving(lake: Lake, manifest: Manifest) -> str:
     return f"current: serves {serving} of its {len(manifest.partitions)} days"
 
 
-def _begun(version: str) -> datetime:
-    if VERSION_NAME.fullmatch(version):
-        return datetime.strptime(version[:15], "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
-    return datetime.min.replace(tzinfo=UTC)
+def _begun_or_never(version: str) -> datetime:
+    return begun(version) if VERSION_NAME.fullmatch(version) else datetime.min.replace(tzinfo=UTC)

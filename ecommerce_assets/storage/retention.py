@@ -91,14 +91,20 @@ def superseded_since(lake: Lake, asset: str) -> dict[str, datetime]:
     return found
 
 
+def begun(version: str) -> datetime:
+    """When the writer of a version chose its name, which must be one of ours (`VERSION_NAME`)."""
+    return datetime.strptime(version[:15], "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
+
+
 def is_leftover(lake: Lake, asset: str, version: str, now: datetime) -> bool:
     """Whether a writer began this version and died before it committed."""
     folder = lake.folder(asset, version)
     if _is_decided(folder.file_names()):
         return False
-    begun = datetime.strptime(version[:15], "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
     # Looked at once more afterwards: the writer may have committed, and let go of its mark, in between.
-    return writers.is_abandoned(lake.root / asset, version, begun, now) and not _is_decided(folder.file_names())
+    return writers.is_abandoned(lake.root / asset, version, begun(version), now) and not _is_decided(
+        folder.file_names()
+    )
 
 
 def _is_decided(file_names: Iterable[str]) -> bool:

@@ -31,6 +31,7 @@ from ecommerce_assets.storage.io_managers import AssetSpec, JsonIOManager
 from ecommerce_assets.storage.manifest import AuditResult, FileEntry, Input, Manifest, Partition
 from ecommerce_assets.storage.openlineage_events import dataset_name, run_events
 from ecommerce_assets.storage.tables import Column, TableSchema
+from ecommerce_assets_tests.storage.test_lake import Warnings
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 RUN = "0d9f3a1e-5b1c-4c55-9f0b-2f6d1f2a9c11"
@@ -67,11 +68,6 @@ def made(**changes: Any) -> Manifest:
         "audits": (PASSED,),
     }
     return Manifest(**{**fields, **changes})
-
-
-class Warnings(list[str]):
-    def __call__(self, message: str) -> None:
-        self.append(message)
 
 
 @pytest.fixture
