@@ -1,5 +1,6 @@
 """The assets raw_events, cleaned_events and rejected_events. The rules stand in cleaning.py, the files in raw.py."""
 
+import math
 from collections.abc import Iterator
 
 import dagster as dg
@@ -13,6 +14,8 @@ from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage.artifact import Artifact
 
 GROUP = "events"
+ROWS_PER_TASK = 5_000_000
+"""Raw rows of a day that one task cleans, about 1 GB: larger days are shared by several, and have as many files."""
 
 
 def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]:
@@ -56,7 +59,10 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
         context: dg.AssetExecutionContext, spark: SparkResource, raw_events: RawEvents
     ) -> Iterator[dg.Output[Artifact]]:
         session = spark.spark_session
-        classified = classify(raw_events.frames(session), settings.id_type).persist()
+        largest = max((raw_events.rows(day) for day in raw_events.days), default=0)
+        shares = max(1, math.ceil(largest / ROWS_PER_TASK))
+        frames = raw_events.frames(session)
+        classified = classify(frames, settings.id_type, len(raw_events.days), shares).persist()
         try:
             counts = count_by_day(classified)
             facts = {day: {"raw_rows": raw_events.rows(day), **counts.get(day, {})} for day in raw_events.days}

@@ -5,7 +5,7 @@ Pure functions on DataFrames. Which files are read is raw.py's business.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame
@@ -20,6 +20,7 @@ from pyspark.sql.types import (
     IntegerType,
     LongType,
     ShortType,
+    StringType,
     TimestampNTZType,
     TimestampType,
 )
@@ -37,37 +38,43 @@ _INTEGERS = (ByteType, ShortType, IntegerType, LongType)
 _EXACT_IN_DOUBLE = 2.0**53
 
 
-def classify(raw: Sequence[DataFrame], id_type: str = "bigint") -> DataFrame:
+def classify(raw: Sequence[DataFrame], id_type: str = "bigint", days: int = 1, tasks_per_day: int = 1) -> DataFrame:
     """Every raw row, cleaned, with the first rule that it breaks.
 
     Parameters
     ----------
     raw
-        Frames with `event_date` (string, the partition's day), `source_file` and the event columns in whatever types
-        the files have.
+        Frames with `event_date` (the partition's day, as date or text), `source_file` and the event columns in whatever
+        types the files have.
     id_type
         `bigint` or `string`, the type of product_id and user_id.
+    days, tasks_per_day
+        How many days there are, and how many tasks share the rows of one.
 
     Returns
     -------
     DataFrame
-        `event_date`, the event columns in their own types, `reject_reason` (null: accepted), `original` (struct of
-        texts; null where accepted), `source_file` (null where accepted), and `copies`: how many equal accepted rows of
-        the day this row stands for. Sorted inside its partitions, so that what is written does not depend on the order
-        of the raw rows; a day lies in one partition.
+        `event_date` (date), the event columns in their own types, `reject_reason` (null: accepted), `original` (struct
+        of texts; null where accepted), `source_file` (null where accepted), and `copies`: how many equal accepted rows
+        of the day this row stands for. By time inside its partitions, and in a fixed order among events of one time, so
+        that what is written does not depend on the order of the raw rows.
     """
     cleaned = reduce(DataFrame.unionByName, [_clean(frame, id_type) for frame in raw])
     # A repeat is looked for among accepted rows only; a number of its own keeps each rejected row apart.
     row_number = F.when(F.col("reject_reason").isNotNull(), F.monotonically_increasing_id())
-    keys = [PARTITION_COLUMN, *EVENTS.names, "reject_reason", "original", "source_file"]
+    share = F.pmod(F.hash("event_time", "user_id"), F.lit(tasks_per_day))
+    task = F.unix_date(PARTITION_COLUMN) * tasks_per_day + share
+    # The time comes first: it decides nearly all comparisons, and logs are nearly in its order.
+    keys = [*EVENTS.names, PARTITION_COLUMN, "reject_reason", "original", "source_file", "rejected_row", "task"]
     return (
-        cleaned.withColumn("rejected_row", row_number)
-        # One shuffle serves the search for repeats and the layout: all rows of a day meet in one partition.
-        .repartition(PARTITION_COLUMN)
-        .groupBy(*keys, "rejected_row")
+        cleaned.withColumns({"rejected_row": row_number, "task": task})
+        # One shuffle serves the search for repeats and the layout: a day to a task, or to a few, and no task to two
+        # days. Sorted before they are counted, equal rows stand side by side, and no hash table of all rows is needed.
+        .repartitionById(days * tasks_per_day, "task")
+        .sortWithinPartitions(*keys)
+        .groupBy(*keys)
         .agg(F.count("*").alias("copies"))
-        .drop("rejected_row")
-        .sortWithinPartitions(PARTITION_COLUMN, *EVENTS.names)
+        .drop("rejected_row", "task")
     )
 
 
@@ -90,7 +97,7 @@ def count_by_day(classified: DataFrame) -> dict[str, dict[str, int]]:
     )
     days: dict[str, dict[str, int]] = {}
     for row in sorted(counted.collect(), key=lambda r: (r[PARTITION_COLUMN], r["reject_reason"] or "")):
-        day = days.setdefault(row[PARTITION_COLUMN], {"accepted": 0, "repeats": 0, "rejected": 0})
+        day = days.setdefault(str(row[PARTITION_COLUMN]), {"accepted": 0, "repeats": 0, "rejected": 0})
         if row["reject_reason"] is None:
             day["accepted"], day["repeats"] = row["rows"], row["copies"] - row["rows"]
         else:
@@ -113,8 +120,12 @@ def _clean(frame: DataFrame, id_type: str) -> DataFrame:
         "user_session": _text("user_session"),
     }
     # Names with a prefix of their own, so that the rules can look at the raw and the clean value of a column at once.
-    both = frame.select("*", *[column.alias(f"clean_{name}") for name, column in clean.items()])
-    judged = both.withColumn("reject_reason", _reject_reason())
+    both = frame.select(
+        F.col(PARTITION_COLUMN).cast("date").alias(PARTITION_COLUMN),
+        *[name for name in frame.columns if name != PARTITION_COLUMN],
+        *[column.alias(f"clean_{name}") for name, column in clean.items()],
+    )
+    judged = both.withColumn("reject_reason", _reject_reason(types))
     rejected = F.col("reject_reason").isNotNull()
     original = F.struct(*[F.col(name).cast("string").alias(name) for name in EVENTS.names])
     return judged.select(
@@ -126,23 +137,24 @@ def _clean(frame: DataFrame, id_type: str) -> DataFrame:
     )
 
 
-def _reject_reason() -> Column:
+def _reject_reason(types: Mapping[str, DataType]) -> Column:
     event_time, price = F.col("clean_event_time"), F.col("clean_price")
-    reason = F.when(_missing("event_time"), "missing event_time").when(event_time.isNull(), "unreadable event_time")
-    reason = reason.when(F.date_format(event_time, "yyyy-MM-dd") != F.col(PARTITION_COLUMN), "event outside its day")
+
+    def missing(name: str) -> Column:
+        # Only text can be there and say nothing; to write a number or a time as text takes longer than all else.
+        return (_text(name) if isinstance(types[name], StringType) else F.col(name)).isNull()
+
+    reason = F.when(missing("event_time"), "missing event_time").when(event_time.isNull(), "unreadable event_time")
+    reason = reason.when(F.to_date(event_time) != F.col(PARTITION_COLUMN), "event outside its day")
     known = F.col("clean_event_type").isin(*EVENT_TYPES)
-    reason = reason.when(_missing("event_type") | ~known, "unknown event_type")
+    reason = reason.when(missing("event_type") | ~known, "unknown event_type")
     for name in ("user_id", "product_id"):
-        reason = reason.when(_missing(name), f"missing {name}")
+        reason = reason.when(missing(name), f"missing {name}")
         reason = reason.when(F.col(f"clean_{name}").isNull(), f"unreadable {name}")
-    reason = reason.when(_missing("price"), "missing price").when(price.isNull(), "unreadable price")
+    reason = reason.when(missing("price"), "missing price").when(price.isNull(), "unreadable price")
     reason = reason.when(F.isnan(price), "price is not a number")
     reason = reason.when(F.abs(price) == float("inf"), "infinite price").when(price < 0, "negative price")
     return reason.when(price > MAX_PRICE, "unreadable price")
-
-
-def _missing(name: str) -> Column:
-    return _text(name).isNull()
 
 
 def _text(name: str) -> Column:

@@ -66,7 +66,7 @@ class RawEvents:
         return found
 
     def frames(self, spark: SparkSession) -> list[DataFrame]:
-        """The rows as they came, with `event_date` (string) and `source_file`; one frame per set of column types.
+        """The rows as they came, with `event_date` (date) and `source_file`; one frame per set of column types.
 
         Files of one shop differ (a price that is text in one and a number in the next), and Spark reads one schema
         at a time. Columns that a file lacks and may lack come as null strings.
@@ -76,7 +76,7 @@ class RawEvents:
             by_types.setdefault(file.types, []).append(f"{self.folder.uri}/{file.path}")
         # pandas writes nanoseconds, which Spark otherwise refuses to read.
         spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
-        return [_read(spark, dict(types), uris) for types, uris in by_types.items()]
+        return [_read(spark, self.folder.uri, dict(types), uris) for types, uris in by_types.items()]
 
 
 class RawEventsReader(dg.IOManager):
@@ -162,8 +162,9 @@ def _describe(folder: Folder, file: FileInfo) -> RawFile:
     return RawFile(file.path, file.bytes, rows, types)
 
 
-def _read(spark: SparkSession, types: dict[str, str], uris: list[str]) -> DataFrame:
-    frame = spark.read.parquet(*uris)
+def _read(spark: SparkSession, folder: str, types: dict[str, str], uris: list[str]) -> DataFrame:
+    # Below a base path Spark takes event_date from the folders' names, as a date.
+    frame = spark.read.option("basePath", folder).parquet(*uris)
     columns = []
     for name in EVENTS.names:
         if name not in types:
@@ -172,8 +173,7 @@ def _read(spark: SparkSession, types: dict[str, str], uris: list[str]) -> DataFr
             columns.append(F.timestamp_micros(F.floor(F.col(name) / 1000)).alias(name))
         else:
             columns.append(F.col(name))
-    day = F.regexp_extract(F.col("_metadata.file_path"), rf"{PARTITION_COLUMN}=(\d{{4}}-\d{{2}}-\d{{2}})", 1)
-    return frame.select(day.alias(PARTITION_COLUMN), F.col("_metadata.file_path").alias("source_file"), *columns)
+    return frame.select(PARTITION_COLUMN, F.col("_metadata.file_path").alias("source_file"), *columns)
 
 
 def unite(frames: Sequence[DataFrame]) -> DataFrame:

@@ -38,9 +38,11 @@ def build_product_features(events: DataFrame) -> DataFrame:
     purchases, views, carts = (count_where(of_type(name)) for name in ("purchase", "view", "cart"))
     users = distinct_count(F.col("user_id"))
     category = F.substring_index(_latest("category_code"), ".", 1)
-    by_product = events.select(
-        "product_id", "user_id", "event_time", "event_type", "price", "category_code", "brand"
-    ).repartition("product_id")
+    by_product = (
+        events.select("product_id", "user_id", "event_time", "event_type", "price", "category_code", "brand")
+        .repartition("product_id")
+        .sortWithinPartitions("product_id")
+    )
     return by_product.groupBy("product_id").agg(
         F.coalesce(category, F.lit(UNKNOWN_CATEGORY)).alias("category"),
         _latest("brand").alias("brand"),

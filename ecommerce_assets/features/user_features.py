@@ -82,17 +82,22 @@ def build_user_features(events: DataFrame, reference: datetime | None = None) ->
     reference = reference or reference_time(events)
     purchases, views, carts = (count_where(of_type(name)) for name in ("purchase", "view", "cart"))
     reference_date = F.to_date(timestamp(reference) if reference else F.max("event_time"))
-    # One shuffle of narrow rows; all that follows happens where a user's rows are.
-    by_user = events.select(
-        "user_id",
-        "event_time",
-        "event_type",
-        "price",
-        "product_id",
-        "category_id",
-        fingerprint("brand").alias("brand"),
-        fingerprint("user_session").alias("user_session"),
-    ).repartition("user_id")
+    # One shuffle of narrow rows; all that follows happens where a user's rows are. Sorted by one number, which is
+    # quick, they need no hash table of lists, which would be built in two halves and sorted once it is large.
+    by_user = (
+        events.select(
+            "user_id",
+            "event_time",
+            "event_type",
+            "price",
+            "product_id",
+            "category_id",
+            fingerprint("brand").alias("brand"),
+            fingerprint("user_session").alias("user_session"),
+        )
+        .repartition("user_id")
+        .sortWithinPartitions("user_id")
+    )
     return by_user.groupBy("user_id").agg(
         F.datediff(reference_date, F.to_date(F.max("event_time"))).alias("recency"),
         distinct_count(F.unix_date(F.to_date("event_time"))).alias("frequency"),

@@ -7,6 +7,8 @@ themselves stand in metrics.py.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,23 +16,27 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ecommerce_assets.features.expressions import timestamp, utc
-from ecommerce_assets.features.user_features import build_user_features
+from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, build_user_features
 from ecommerce_assets.recommendation.als import AlsParameters, Engine, choose_engine, fit_als, fit_local
+from ecommerce_assets.recommendation.fallback import PopularityList, build_fallback
 from ecommerce_assets.recommendation.indices import build_index
-from ecommerce_assets.recommendation.interactions import WEIGHTS, build_interactions
+from ecommerce_assets.recommendation.interactions import WEIGHTS, rating_of
+from ecommerce_assets.recommendation.judging import BASELINE, SYSTEMS, Judged, judge
+from ecommerce_assets.recommendation.lists import Recommender
 from ecommerce_assets.recommendation.local_als import predictions
 from ecommerce_assets.recommendation.metrics import (
     RANKING_METRICS,
     bootstrap_sums,
     mean_and_interval,
-    novelty_per_product,
+    novelty,
     ranking_metrics,
 )
-from ecommerce_assets.recommendation.recommend import ALS_SOURCE, Exclude, recommend
+from ecommerce_assets.recommendation.recommend import Exclude, Products, is_excluded, item_factors
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters, assign_segments, fit_segmentation
 from ecommerce_assets.storage.column_lineage import made_from
 from ecommerce_assets.storage.tables import Column, TableSchema
@@ -68,11 +74,9 @@ JUDGED_BY = ("event_time", "event_type", "product_id", "category_id", "price", "
 """Columns of cleaned_events that the recommendations and the segments are made from."""
 
 HOLDOUT_SHARE = 0.2
+NO_HOLDOUT = f"none: the last second alone holds more than {HOLDOUT_SHARE:.0%} of the events"
 RMSE_TRAIN_PERCENT = 80
 RMSE_SEED = 42
-SYSTEMS = ("als", "published", "popularity")
-BASELINE = "popularity"
-FEW, SOME = 5, 20
 
 
 @dataclass(frozen=True)
@@ -111,28 +115,96 @@ def evaluate(
     engine
         What fitted the published model.
     """
-    error, error_facts = rmse(events, als, engine)
-    ranking, ranking_facts = holdout(events, als, segmentation, exclude, k, engine)
-    return Evaluation(error + ranking, {**error_facts, **ranking_facts})
+    cutoff = holdout_cutoff(events)
+    with judged_pairs(events, cutoff) as pairs:
+        error, error_facts = rmse(pairs, als, engine)
+        if cutoff is None:
+            return Evaluation(error, {**error_facts, "holdout": NO_HOLDOUT})
+        past = events.where(F.col("event_time") < timestamp(cutoff))
+        ranking, ranking_facts = holdout(pairs, past, als, segmentation, exclude, k, engine)
+    return Evaluation(error + ranking, {**error_facts, "cutoff": cutoff.isoformat(), **ranking_facts})
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What users did with products before the cut-off and after it; the frames are persisted.
+
+    Attributes
+    ----------
+    of_both
+        One row per user and product with any event: `user_idx`, `product_idx`; `rating` and `past_rating` (null where
+        there is no view, cart or purchase, at all or before the cut-off); `purchases` before the cut-off; `afterwards`:
+        whether there is a view, cart or purchase after it; `known`: whether the product occurs before it; `train`:
+        whether the rmse is trained with it.
+    users, products
+        `user_id`, `user_idx`, `events`, `past_events`, and the same of products.
+    """
+
+    of_both: DataFrame
+    users: DataFrame
+    products: DataFrame
+
+    @property
+    def past(self) -> DataFrame:
+        """interaction_data as it was at the cut-off: the columns that the recommendations are made from."""
+        known = self.of_both.where("past_rating is not null")
+        return known.select("user_idx", "product_idx", F.col("past_rating").alias("rating"), "purchases")
+
+
+@contextmanager
+def judged_pairs(events: DataFrame, cutoff: datetime | None) -> Iterator[Pairs]:
+    """All that is judged, from one reading of the events."""
+    past = F.col("event_time") < timestamp(cutoff) if cutoff else F.lit(True)
+    touched = F.col("event_type").isin(*WEIGHTS)
+    draw = F.pmod(F.xxhash64("user_id", "product_id", F.lit(RMSE_SEED)), F.lit(100))
+    # A user's events meet in one task, as build_interactions has them.
+    by_user = events.select("user_id", "product_id", "event_type", past.alias("past")).repartition("user_id")
+    counted = by_user.groupBy("user_id", "product_id").agg(
+        rating_of().alias("rating"),
+        rating_of(F.col("past")).alias("past_rating"),
+        F.count_if(F.col("past") & (F.col("event_type") == "purchase")).alias("purchases"),
+        F.count("*").alias("events"),
+        F.count_if("past").alias("past_events"),
+        F.coalesce(F.bool_or(~F.col("past") & touched), F.lit(False)).alias("afterwards"),
+    )
+    with persisted(counted) as counted:
+        sums = {"count": F.sum("events"), "past_events": F.sum("past_events")}
+        with (
+            persisted(build_index(counted, "user_id", "user_idx", **sums)) as users,
+            persisted(build_index(counted, "product_id", "product_idx", **sums)) as products,
+        ):
+            known = (F.col("past_events") > 0).alias("known")
+            numbered = (
+                counted.drop("events", "past_events")
+                .join(users.select("user_id", "user_idx"), "user_id")
+                .join(F.broadcast(products.select("product_id", "product_idx", known)), "product_id")
+                .withColumn("train", draw < RMSE_TRAIN_PERCENT)
+            )
+            with persisted(numbered.drop("user_id", "product_id")) as of_both:
+                yield Pairs(of_both, users, products)
+
+
+@contextmanager
+def persisted(frame: DataFrame) -> Iterator[DataFrame]:
+    """The frame, kept from its first use to the end of the block."""
+    kept = frame.persist()
+    try:
+        yield kept
+    finally:
+        kept.unpersist()
 
 
 def rmse(
-    events: DataFrame, parameters: AlsParameters, engine: Engine = Engine.auto
+    pairs: Pairs, parameters: AlsParameters, engine: Engine = Engine.auto
 ) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
     """Root mean squared error of the prediction against `rating` on a fifth of the pairs, after training on the rest.
 
     Kept because people compare it over time: what implicit ALS predicts is a preference near 0 to 1, the rating goes up
     to 10. Pairs whose user or product the training part lacks are left out and counted.
     """
-    users, products = build_index(events, "user_id", "user_idx"), build_index(events, "product_id", "product_idx")
-    pairs = build_interactions(events, users, products).join(users, "user_idx").join(products, "product_idx")
-    draw = F.pmod(F.xxhash64("user_id", "product_id", F.lit(RMSE_SEED)), F.lit(100))
-    split = pairs.select("user_idx", "product_idx", "rating", (draw < RMSE_TRAIN_PERCENT).alias("train")).persist()
-    try:
-        chosen = choose_engine(split, parameters, engine).engine
-        measured = _rmse_local(split, parameters) if chosen == Engine.local else _rmse_mllib(split, parameters)
-    finally:
-        split.unpersist()
+    split = pairs.of_both.where("rating is not null").select("user_idx", "product_idx", "rating", "train")
+    chosen = choose_engine(split, parameters, engine).engine
+    measured = _rmse_local(split, parameters) if chosen == Engine.local else _rmse_mllib(split, parameters)
     known, left_out, known_users, error = measured
     facts = {"rmse": error, "rmse_pairs": known, "rmse_pairs_left_out": left_out}
     return [("rmse", None, "als", "all", error, None, None, known_users)] if error is not None else [], facts
@@ -190,82 +262,83 @@ def holdout_cutoff(events: DataFrame, share: float = HOLDOUT_SHARE) -> datetime 
     return None
 
 
-def relevant_products(train: DataFrame, future: DataFrame, exclude: Exclude) -> DataFrame:
-    """`user_id`, `product_id`: what each user viewed, put in the cart or bought afterwards, less what is excluded."""
-    touched = F.col("event_type").isin(*WEIGHTS)
-    relevant = future.where(touched).select("user_id", "product_id").distinct()
-    if exclude == Exclude.none:
-        return relevant
-    barred = train.where(F.col("event_type") == "purchase" if exclude == Exclude.purchased else touched)
-    return relevant.join(barred.select("user_id", "product_id").distinct(), ["user_id", "product_id"], "left_anti")
+def is_relevant(exclude: Exclude) -> SparkColumn:
+    """Of a judged pair: viewed, put in the cart or bought after the cut-off, and not excluded by what was before."""
+    return F.col("afterwards") & ~is_barred(exclude)
+
+
+def is_barred(exclude: Exclude) -> SparkColumn:
+    """Of a judged pair: excluded by what was before the cut-off."""
+    return F.col("past_rating").isNotNull() & is_excluded(exclude)
 
 
 def holdout(
-    events: DataFrame,
+    pairs: Pairs,
+    past: DataFrame,
     als: AlsParameters,
     segmentation: SegmentationParameters,
     exclude: Exclude,
     k: int,
     engine: Engine = Engine.auto,
 ) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
-    """Ranking metrics on the last fifth of the events, for all users who then did something that can be recommended."""
-    cutoff = holdout_cutoff(events)
-    if cutoff is None:
-        return [], {"holdout": f"none: the last second alone holds more than {HOLDOUT_SHARE:.0%} of the events"}
-    train = events.where(F.col("event_time") < timestamp(cutoff))
-    future = events.where(F.col("event_time") >= timestamp(cutoff))
-    relevant = relevant_products(train, future, exclude).persist()
-    pairs = train.where(F.col("event_type").isin(*WEIGHTS))
-    facts: dict[str, Any] = {"cutoff": cutoff.isoformat(), "holdout_users": 0}
-    users = relevant.select("user_id").distinct()
-    facts["holdout_users"] = users.count()
-    if not facts["holdout_users"] or pairs.isEmpty():
-        return [], {**facts, "holdout": "none: nobody did anything after the cut-off that could be recommended"}
-    user_index = build_index(train, "user_id", "user_idx").persist()
-    product_index = build_index(train, "product_id", "product_idx").persist()
-    interactions = build_interactions(train, user_index, product_index).persist()
-    past = build_user_features(train).persist()  # three jobs of the segmentation read it
-    segmented, _ = assign_segments(fit_segmentation(past, segmentation), past)
-    described = users.join(segmented.select("user_id", "segment", "total_events"), "user_id", "left").persist()
-    model = fit_als(interactions, als, engine)
-    inputs = (described.select("user_id", "segment"), user_index, product_index, interactions)
-    published = recommend(*inputs, model, exclude, k).persist()
-    # Popularity alone knows no segments.
-    popular = recommend(described.select("user_id"), *inputs[1:], None, exclude, k).persist()
-    lists = (
-        published.where(F.col("source") == ALS_SOURCE)
-        .withColumn("system", F.lit("als"))
-        .unionByName(published.withColumn("system", F.lit("published")))
-        .unionByName(popular.withColumn("system", F.lit("popularity")))
+    """Ranking metrics for all users who did something after the cut-off that could have been recommended.
+
+    Parameters
+    ----------
+    past
+        The events before the cut-off.
+    """
+
+    def listed(condition: SparkColumn) -> SparkColumn:
+        return F.collect_list(F.when(condition, F.col("product_idx")))
+
+    relevant = is_relevant(exclude)
+    wanted = F.count_if(relevant).cast("int")
+    per_user = (
+        pairs.of_both.groupBy("user_idx")
+        .agg(
+            wanted.alias("wanted"),
+            listed(relevant & F.col("known")).alias("relevant"),
+            listed(is_barred(exclude)).alias("excluded"),
+        )
+        .where("wanted > 0")
     )
-    rows = _ranking_rows(lists, relevant, described, k)
-    rows += _catalogue_rows(lists, product_index, pairs, facts["holdout_users"], k)
+    interactions = pairs.past
+    with persisted(per_user) as judged:
+        facts: dict[str, Any] = {"holdout_users": judged.count()}
+        if not facts["holdout_users"] or interactions.isEmpty():
+            return [], {**facts, "holdout": "none: nobody did anything after the cut-off that could be recommended"}
+        # Only what is used: Spark then leaves out the other columns, and half of the work, of the features.
+        features = build_user_features(past).select("user_id", "total_events", *CLUSTERING_FEATURES)
+        with persisted(features) as features:
+            segmented, _ = assign_segments(fit_segmentation(features, segmentation), features)
+            described = segmented.select("user_id", "segment", "total_events")
+            segments = described.join(pairs.users.select("user_id", "user_idx"), "user_id").drop("user_id")
+            model = fit_als(interactions, als, engine)
+            products = Products.from_index(pairs.products.where("past_events > 0"))
+            with persisted(segments) as segments:
+                fallback = build_fallback(interactions, segments, products.position_of, len(products.ids))
+                recommender = Recommender(item_factors(model, products), fallback, k)
+                asked = judged.join(segments, "user_idx", "left").join(
+                    model.userFactors.withColumnRenamed("id", "user_idx"), "user_idx", "left"
+                )
+                found = judge(asked, products, recommender)
+    rows = _ranking_rows(found, k)
+    rows += _catalogue_rows(found, fallback.overall, k)
     facts["metrics"] = _overall(rows)
-    facts["users_per_source"] = {
-        row["source"]: row["users"]
-        for row in published.groupBy("source").agg(F.count_distinct("user_id").alias("users")).collect()
-    }
-    for frame in (relevant, user_index, product_index, interactions, past, described, published, popular):
-        frame.unpersist()
+    facts["users_per_source"] = {source: int(found.users[own > 0].sum()) for source, own in found.from_source.items()}
     return rows, facts
 
 
-def _ranking_rows(lists: DataFrame, relevant: DataFrame, described: DataFrame, k: int) -> list[tuple[Any, ...]]:
-    events = F.coalesce("total_events", F.lit(0))
-    activity = F.when(events == 0, "events: none").when(events < FEW, "events: few").when(events < SOME, "events: some")
-    slices = described.select(
-        "user_id",
-        F.lit("all").alias("all"),
-        activity.otherwise("events: many").alias("activity"),
-        F.concat(F.lit("segment: "), F.coalesce("segment", F.lit("none"))).alias("segment"),
-    )
-    found = ranking_metrics(lists, relevant, k)
-    wide = found.groupBy("user_id").pivot("system", list(SYSTEMS)).agg(*[F.first(m).alias(m) for m in RANKING_METRICS])
-    values = [f"{system}_{metric}" for system in SYSTEMS for metric in RANKING_METRICS]
-    per_user = slices.join(wide, "user_id", "left").fillna(0.0, values)
+def _ranking_rows(found: Judged, k: int) -> list[tuple[Any, ...]]:
+    columns: dict[str, Any] = {}
+    for system in SYSTEMS:
+        metrics = ranking_metrics(found.hits[system], found.wanted)
+        columns |= {f"{system}_{metric}": values for metric, values in metrics.items()}
+    sums = bootstrap_sums(found.users, found.slices, np.column_stack(list(columns.values())))
     rows = []
-    for name, sums in sorted(bootstrap_sums(per_user, ("all", "activity", "segment"), values).items()):
-        rows += _slice_rows(name, sums, values, k)
+    for name in sorted(sums):
+        rows += _slice_rows(name, sums[name], list(columns), k)
     return rows
 
 
@@ -290,26 +363,19 @@ def _overall(rows: list[tuple[Any, ...]]) -> dict[str, dict[str, list[float | No
     return found
 
 
-def _catalogue_rows(
-    lists: DataFrame, product_index: DataFrame, pairs: DataFrame, users: int, k: int
-) -> list[tuple[Any, ...]]:
+def _catalogue_rows(found: Judged, popularity: PopularityList, k: int) -> list[tuple[Any, ...]]:
     """Catalogue coverage (share of products shown to anyone), novelty of what is shown, share of users served."""
-    products = product_index.count()
-    shown = (
-        lists.join(novelty_per_product(pairs), "product_id", "left")
-        .groupBy("system")
-        .agg(
-            F.count_distinct("product_id").alias("shown"),
-            F.count_distinct("user_id").alias("served"),
-            F.avg("novelty").alias("novelty"),
-        )
-    )
-    by_system = {row["system"]: row for row in shown.collect()}
+    users, products = int(found.users.sum()), len(popularity.positions)
+    novelty_of = np.empty(products)
+    novelty_of[popularity.positions] = novelty(popularity.shares)
     rows: list[tuple[Any, ...]] = []
     for system in SYSTEMS:
-        found = by_system.get(system)
-        rows.append(("coverage", k, system, "all", found["shown"] / products if found else 0.0, None, None, users))
-        rows.append(("served", k, system, "all", found["served"] / users if found else 0.0, None, None, users))
-        if found and found["novelty"] is not None:
-            rows.append(("novelty", k, system, "all", found["novelty"], None, None, found["served"]))
+        shown = found.shown[system]
+        served = int(found.users[found.lengths[system] > 0].sum())
+        rows.append(("coverage", k, system, "all", float(np.count_nonzero(shown) / products), None, None, users))
+        rows.append(("served", k, system, "all", served / users, None, None, users))
+        told = (shown > 0) & np.isfinite(novelty_of)
+        if told.any():
+            mean = float(np.average(novelty_of[told], weights=shown[told]))
+            rows.append(("novelty", k, system, "all", mean, None, None, served))
     return rows

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-
-SEGMENT_POPULAR = "segment_popular"
-POPULAR = "popular"
-
-
-class Suggestion(NamedTuple):
-    """A product by its position, how popular it is (share of users, 0 to 1), and where it comes from."""
-
-    position: int
-    share: float
-    source: str
 
 
 @dataclass(frozen=True)
@@ -40,31 +28,52 @@ class PopularityList:
 
 
 @dataclass(frozen=True)
+class Order:
+    """All products in the order in which they are offered.
+
+    Attributes
+    ----------
+    positions, shares
+        Each product's position, and how popular it is (share of users, 0 to 1).
+    own
+        How many of the first are the segment's; the others are the shop's.
+    place_of
+        By position, where the product stands in this order.
+    """
+
+    positions: npt.NDArray[np.int64]
+    shares: npt.NDArray[np.float64]
+    own: int
+    place_of: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, own: PopularityList | None, overall: PopularityList) -> Order:
+        """The segment's products first, then those of the shop that are not among them."""
+        if own is None:
+            positions, shares = overall.positions, overall.shares
+        else:
+            other = ~np.isin(overall.positions, own.positions)
+            positions = np.concatenate([own.positions, overall.positions[other]])
+            shares = np.concatenate([own.shares, overall.shares[other]])
+        place_of = np.empty(len(positions), np.int64)
+        place_of[positions] = np.arange(len(positions))
+        return cls(positions, shares, len(own.positions) if own else 0, place_of)
+
+
+@dataclass(frozen=True)
 class Fallback:
     """The shop's popular products and those of each segment."""
 
     overall: PopularityList
     by_segment: dict[str, PopularityList]
 
-    def suggest(self, segment: str | None, barred: Collection[int], wanted: int) -> list[Suggestion]:
-        """The first `wanted` products that are not barred: the segment's, then the shop's; fewer if none are left."""
-        chosen: list[Suggestion] = []
-        taken = set(barred)
-        for suggestion in self._in_order(segment):
-            if len(chosen) == wanted:
-                break
-            if suggestion.position not in taken:
-                taken.add(suggestion.position)
-                chosen.append(suggestion)
-        return chosen
+    def order(self, segment: str | None) -> Order:
+        """What someone of the segment is offered, best first; without a segment, or in an unknown one, the shop's."""
+        return Order.of(self.by_segment.get(segment) if segment is not None else None, self.overall)
 
-    def _in_order(self, segment: str | None) -> Iterator[Suggestion]:
-        if segment in self.by_segment:
-            own = self.by_segment[segment]
-            for position, share in zip(own.positions, own.shares, strict=True):
-                yield Suggestion(int(position), float(share), SEGMENT_POPULAR)
-        for position, share in zip(self.overall.positions, self.overall.shares, strict=True):
-            yield Suggestion(int(position), float(share), POPULAR)
+    def without_segments(self) -> Fallback:
+        """Popularity in the shop alone."""
+        return Fallback(self.overall, {})
 
 
 def build_fallback(
@@ -83,19 +92,26 @@ def build_fallback(
     products
         Number of products; those nobody touched come last in the overall list.
     """
-    overall: Any = interactions.groupBy("product_idx").agg(F.count("*").alias("users")).toPandas()
-    everyone = interactions.select("user_idx").distinct().count()
-    whole = PopularityList.from_counts(_dense(overall, position_of, products), everyone, with_zero=True)
+    everyone = interactions.agg(F.count_distinct("user_idx")).collect()[0][0]
     if segments is None:
-        return Fallback(whole, {})
-    joined = interactions.select("user_idx", "product_idx").join(segments, "user_idx")
-    counts: Any = joined.groupBy("segment", "product_idx").agg(F.count("*").alias("users")).toPandas()
+        counted: Any = interactions.groupBy("product_idx").agg(F.count("*").alias("users")).toPandas()
+        whole = _dense(counted, position_of, products)
+        return Fallback(PopularityList.from_counts(whole, everyone, with_zero=True), {})
+    joined = interactions.select("user_idx", "product_idx").join(segments, "user_idx", "left")
+    counted = joined.groupBy("segment", "product_idx").agg(F.count("*").alias("users")).toPandas()
     sizes = {row["segment"]: row["count"] for row in segments.groupBy("segment").count().collect()}
     by_segment = {
-        str(segment): PopularityList.from_counts(_dense(own, position_of, products), sizes[segment], with_zero=False)
-        for segment, own in counts.groupby("segment")
+        segment: _dense(own, position_of, products) for segment, own in counted.groupby("segment", dropna=False)
     }
-    return Fallback(whole, by_segment)
+    whole = sum(by_segment.values(), np.zeros(products, np.int64))
+    return Fallback(
+        PopularityList.from_counts(whole, everyone, with_zero=True),
+        {
+            segment: PopularityList.from_counts(users, sizes[segment], with_zero=False)
+            for segment, users in by_segment.items()
+            if segment in sizes
+        },
+    )
 
 
 def _dense(counts: Any, position_of: npt.NDArray[np.int64], products: int) -> npt.NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -20,17 +21,28 @@ PRODUCT_INDEX = TableSchema.of(
 )
 
 
-def build_index(events: DataFrame, id_column: str, index_column: str) -> DataFrame:
+def build_index(
+    events: DataFrame, id_column: str, index_column: str, count: SparkColumn | None = None, **more: SparkColumn
+) -> DataFrame:
     """Dense 32-bit indices from 0 for the ids in `events`, most events first, ties by the id's own order.
 
     The order of a StringIndexer (frequencyDesc), kept as a table: a fitted StringIndexer holds every label in the
     driver's memory.
 
+    Parameters
+    ----------
+    count
+        Aggregate that counts the events, where a row is not one event.
+    more
+        Further aggregates, by the name of their column.
+
     Returns
     -------
     DataFrame
-        `id_column`, `index_column` (int), `events` (bigint); one row per id.
+        `id_column`, `index_column` (int), `events` (bigint), then `more`; one row per id.
     """
-    counted = events.groupBy(id_column).agg(F.count("*").alias("events"))
+    aggregates = {"events": F.count("*") if count is None else count, **more}
+    counted = events.groupBy(id_column).agg(*[column.alias(name) for name, column in aggregates.items()])
     by_frequency = Window.orderBy(F.desc("events"), F.asc(id_column))
-    return counted.select(id_column, (F.row_number().over(by_frequency) - 1).alias(index_column), "events")
+    number = F.row_number().over(by_frequency) - 1
+    return counted.select(id_column, number.alias(index_column), *aggregates)

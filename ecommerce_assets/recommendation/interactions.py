@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -22,19 +23,30 @@ INTERACTION_DATA = TableSchema.of(
 )
 
 
+def rating_of(condition: SparkColumn | None = None) -> SparkColumn:
+    """Aggregate: the rating from the events of a pair (that meet the condition); null where none is an interaction."""
+    weight = F.lit(None).cast("double")
+    for event_type, value in WEIGHTS.items():
+        weight = F.when(F.col("event_type") == event_type, value).otherwise(weight)
+    total = F.sum(weight if condition is None else F.when(condition, weight))
+    return F.when(total.isNotNull(), F.least(total, F.lit(MAX_RATING)))
+
+
 def build_interactions(events: DataFrame, user_index: DataFrame, product_index: DataFrame) -> DataFrame:
     """One row per user and product with a view, cart or purchase, in the columns of `INTERACTION_DATA`.
 
     Pairs with an id that an index lacks are left out: they are served by the fallback.
     """
-    weight = F.lit(0.0)
-    for event_type, value in WEIGHTS.items():
-        weight = F.when(F.col("event_type") == event_type, value).otherwise(weight)
+    touched = events.where(F.col("event_type").isin(*WEIGHTS)).select(
+        "user_id", "product_id", "event_type", "event_time"
+    )
+    # A user's events meet in one task before they are counted: a count before the shuffle halves the rows at best, and
+    # this way the join with user_index needs no other shuffle. The products go to every task, as their factors will.
     pairs = (
-        events.where(F.col("event_type").isin(*WEIGHTS))
+        touched.repartition("user_id")
         .groupBy("user_id", "product_id")
         .agg(
-            F.least(F.sum(weight), F.lit(MAX_RATING)).alias("rating"),
+            rating_of().alias("rating"),
             F.count("*").alias("interaction_count"),
             F.count_if(F.col("event_type") == "purchase").alias("purchases"),
             F.max("event_time").alias("last_interaction_at"),
@@ -42,6 +54,6 @@ def build_interactions(events: DataFrame, user_index: DataFrame, product_index: 
     )
     return (
         pairs.join(user_index.select("user_id", "user_idx"), "user_id")
-        .join(product_index.select("product_id", "product_idx"), "product_id")
+        .join(F.broadcast(product_index.select("product_id", "product_idx")), "product_id")
         .select(*INTERACTION_DATA.names)
     )

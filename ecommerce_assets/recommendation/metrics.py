@@ -1,26 +1,42 @@
-"""Ranking metrics per user and their bootstrap intervals. What is compared with what is evaluation.py's business."""
+"""Ranking metrics of lists and their bootstrap intervals, in NumPy. What is compared is evaluation.py's business."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-from pyspark.sql import DataFrame, Window
-from pyspark.sql import functions as F
 
 RANKING_METRICS = ("precision", "recall", "ndcg", "map", "hit_rate")
 BOOTSTRAP_ROUNDS = 1000
+BOOTSTRAP_SEED = 42
 CONFIDENCE = 0.95
-_BUCKETS = 16
+
+CELLS = 1 << 22
+"""Draws at once: 34 MB."""
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
-def ranking_metrics(lists: DataFrame, relevant: DataFrame, k: int) -> DataFrame:
-    """The metrics at k of every list of every user with something relevant.
+def hits_of(listed: Integers, owners: Integers, relevant: Integers) -> Flags:
+    """Which places of which lists hold something relevant.
 
-    With r the number of relevant products and hits those of the list's first k that are relevant:
+    Parameters
+    ----------
+    listed
+        (n, k) products from 0, -1 where a place is empty.
+    owners, relevant
+        Pairs of a list's row and a product that is relevant in it.
+    """
+    width = max(int(listed.max(initial=-1)), int(relevant.max(initial=-1))) + 1
+    keys = np.arange(len(listed))[:, None] * width + listed
+    return np.isin(keys, owners * width + relevant) & (listed >= 0)
+
+
+def ranking_metrics(hits: Flags, relevant: Integers) -> dict[str, Floats]:
+    """The metrics at k of n lists; with r the number of relevant products:
 
     - precision: hits / k (Spark's `precisionAt`: a list shorter than k counts as if padded with misses)
     - recall: hits / r
@@ -31,99 +47,72 @@ def ranking_metrics(lists: DataFrame, relevant: DataFrame, k: int) -> DataFrame:
 
     Parameters
     ----------
-    lists
-        `user_id`, `system`, `rank` (from 1), `product_id`.
+    hits
+        (n, k), whether the product at each rank is relevant; False beyond the end of a list.
     relevant
-        `user_id`, `product_id`, distinct.
-    k
-        Length of the list that counts.
-
-    Returns
-    -------
-    DataFrame
-        `user_id`, `system`, then one double per metric. A user without a hit, or without a list, has no row: all its
-        metrics are zero.
-    """
-    hits = lists.where(F.col("rank") <= k).join(relevant, ["user_id", "product_id"])
-    so_far = F.row_number().over(Window.partitionBy("user_id", "system").orderBy("rank"))
-    scored = (
-        hits.withColumn("hits_so_far", so_far)
-        .groupBy("user_id", "system")
-        .agg(
-            F.count("*").alias("hits"),
-            F.sum(1 / F.log2(F.col("rank") + 1)).alias("dcg"),
-            F.sum(F.col("hits_so_far") / F.col("rank")).alias("precisions"),
-        )
-    )
-    wanted = relevant.groupBy("user_id").agg(F.count("*").alias("r"))
-    best = F.least("r", F.lit(k))
-    gains = [0.0]
-    for rank in range(1, k + 1):
-        gains.append(gains[-1] + 1 / math.log2(rank + 1))
-    ideal = F.element_at(F.array(*[F.lit(gain) for gain in gains]), best.cast("int") + 1)
-    return wanted.join(scored, "user_id").select(
-        "user_id",
-        "system",
-        (F.col("hits") / k).alias("precision"),
-        (F.col("hits") / F.col("r")).alias("recall"),
-        (F.col("dcg") / ideal).alias("ndcg"),
-        (F.col("precisions") / best).alias("map"),
-        F.lit(1.0).alias("hit_rate"),
-    )
-
-
-def bootstrap_sums(
-    per_user: DataFrame, slice_columns: Sequence[str], values: Sequence[str]
-) -> dict[str, npt.NDArray[np.float64]]:
-    """Resampled sums of per-user values, by slice, in one pass and without collecting a user.
-
-    The Poisson bootstrap (Hanley and MacGibbon 2006; Chamandy et al. 2012): in each round every user counts a
-    Poisson(1) number of times, so that rounds can be summed apart and added up. Users are dealt into buckets by a hash
-    of their id and the bucket seeds the draw: the same data gives the same intervals on any cluster.
-
-    Parameters
-    ----------
-    per_user
-        One row per user: `user_id`, a string column for each way of slicing, a double column for each value.
+        r of each list, above zero.
 
     Returns
     -------
     dict
-        By slice, an array of shape (1 + rounds, 1 + len(values)): row 0 holds the plain sums, the others one round
-        each; column 0 holds the number of users, the others the sums of the values.
+        (n,) doubles by metric.
+
+    Examples
+    --------
+    >>> found = ranking_metrics(np.array([[True, False, True, False]]), np.array([2]))
+    >>> {name: round(float(value[0]), 3) for name, value in found.items()}
+    {'precision': 0.5, 'recall': 1.0, 'ndcg': 0.92, 'map': 0.833, 'hit_rate': 1.0}
     """
-    width, slicing, columns = 1 + len(values), list(slice_columns), list(values)
-    bucketed = per_user.withColumn("bucket", F.pmod(F.xxhash64("user_id"), F.lit(_BUCKETS)).cast("int"))
-
-    def resample(table: pa.Table) -> pa.Table:
-        table = table.sort_by("user_id")
-        rows = np.column_stack([np.ones(table.num_rows), *[table.column(v).to_numpy() for v in columns]])
-        rng = np.random.default_rng(int(table.column("bucket")[0].as_py()))
-        weights = rng.poisson(1.0, (BOOTSTRAP_ROUNDS, len(rows))).astype(np.float64)
-        names, sums = [], []
-        for column in slicing:
-            slices = np.asarray(table.column(column).to_pylist())
-            for name in sorted(set(slices.tolist())):
-                own = slices == name
-                names.append(name)
-                sums.append(np.vstack([rows[own].sum(axis=0), weights[:, own] @ rows[own]]).ravel())
-        return pa.table({"slice": names, "sums": pa.array(list(sums), pa.list_(pa.float64()))})
-
-    collected = (
-        bucketed.select("user_id", "bucket", *slicing, *columns)
-        .groupBy("bucket")
-        .applyInArrow(resample, "slice string, sums array<double>")
-        .toArrow()
-        .to_pylist()
-    )
-    sums: dict[str, npt.NDArray[np.float64]] = {}
-    for row in sorted(collected, key=str):  # in a fixed order, so that the last digit is the same every time
-        part = np.asarray(row["sums"]).reshape(1 + BOOTSTRAP_ROUNDS, width)
-        sums[row["slice"]] = sums.get(row["slice"], 0.0) + part
-    return sums
+    k = hits.shape[1]
+    rank = np.arange(1, k + 1)
+    gain = 1 / np.log2(rank + 1)
+    count = hits.sum(axis=1)
+    best = np.minimum(relevant, k)
+    return {
+        "precision": count / k,
+        "recall": count / relevant,
+        "ndcg": hits @ gain / np.concatenate([[0.0], np.cumsum(gain)])[best],
+        "map": (hits * np.cumsum(hits, axis=1) / rank).sum(axis=1) / best,
+        "hit_rate": (count > 0).astype(np.float64),
+    }
 
 
-def mean_and_interval(users: npt.NDArray[np.float64], sums: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+def bootstrap_sums(users: Integers, slices: Mapping[str, Flags], values: Floats) -> dict[str, Floats]:
+    """Resampled sums of per-user values, by slice, from groups of users who are alike in everything that counts.
+
+    The Poisson bootstrap (Hanley and MacGibbon 2006; Chamandy et al. 2012): in each round every user counts a
+    Poisson(1) number of times, so n users who are alike count Poisson(n) times together. Most users have no hit at all:
+    a draw per group, not per user, is a small part of the work. The draws depend on the order of the groups alone.
+
+    Parameters
+    ----------
+    users
+        (g,) number of users of each group, above zero.
+    slices
+        By name, the groups that belong to it.
+    values
+        (g, v) values of each user of a group.
+
+    Returns
+    -------
+    dict
+        By slice, an array of shape (1 + rounds, 1 + v): row 0 holds the plain sums, the others one round each; column 0
+        holds the number of users, the others the sums of the values.
+    """
+    rng = np.random.default_rng(BOOTSTRAP_SEED)
+    columns = np.column_stack([np.ones(len(users)), values])
+    plain = users.astype(np.float64)
+    sums = {name: [plain[own] @ columns[own]] for name, own in slices.items()}
+    at_once = max(1, CELLS // max(len(users), 1))
+    for start in range(0, BOOTSTRAP_ROUNDS, at_once):
+        rounds = min(at_once, BOOTSTRAP_ROUNDS - start)
+        weights = rng.poisson(users, (rounds, len(users))).astype(np.float64)
+        for name, own in slices.items():
+            sums[name].append(weights[:, own] @ columns[own])
+    return {name: np.vstack(parts) for name, parts in sums.items()}
+
+
+def mean_and_interval(users: Floats, sums: Floats) -> tuple[float, float, float]:
     """Mean per user with the percentile interval of its bootstrap rounds; element 0 is the data itself."""
     with np.errstate(invalid="ignore", divide="ignore"):
         means = sums / users
@@ -133,12 +122,11 @@ def mean_and_interval(users: npt.NDArray[np.float64], sums: npt.NDArray[np.float
     return float(means[0]), float(lower), float(upper)
 
 
-def novelty_per_product(train_pairs: DataFrame) -> DataFrame:
-    """`product_id`, `novelty`: -log2 of the share of users who interacted with the product before the cut-off.
+def novelty(share_of_users: Floats) -> Floats:
+    """-log2 of the share of users who knew a product before; infinite where nobody did.
 
     Self-information after Zhou et al. (PNAS 2010) and Vargas and Castells (RecSys 2011): the mean over what is
     recommended is high for a recommender that shows the less known.
     """
-    users = train_pairs.select("user_id").distinct().count()
-    counted = train_pairs.groupBy("product_id").agg(F.count_distinct("user_id").alias("seen_by"))
-    return counted.select("product_id", (-F.log2(F.col("seen_by") / F.lit(max(users, 1)))).alias("novelty"))
+    with np.errstate(divide="ignore"):
+        return np.asarray(-np.log2(share_of_users))

@@ -1,6 +1,6 @@
 """recommendations: the top 10 of every user, from the model where it knows the user, from popularity where it does not.
 
-The exact search for the best items is top_k.py, popularity is fallback.py.
+How the lists of a batch of users are made stands in lists.py.
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.ml.recommendation import ALSModel
+from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, IntegerType, StringType, StructField, StructType
 
-from ecommerce_assets.recommendation.fallback import Fallback, build_fallback
-from ecommerce_assets.recommendation.top_k import Excluded, Items, top_k
+from ecommerce_assets.recommendation.fallback import build_fallback
+from ecommerce_assets.recommendation.lists import SOURCES, ItemFactors, Lists, Recommender, ragged, vectors_of
+from ecommerce_assets.recommendation.top_k import Excluded
 from ecommerce_assets.storage.column_lineage import made_from
 from ecommerce_assets.storage.tables import Column, TableSchema
-
-ALS_SOURCE = "als"
 
 
 class Exclude(StrEnum):
@@ -74,63 +73,34 @@ class Products:
         position_of[rows["product_idx"].to_numpy()] = np.arange(len(rows))
         return cls(rows["product_id"].to_numpy(), position_of)
 
+    def excluded(self, numbers: pa.ListArray) -> Excluded:
+        """Lists of product_idx as positions; null is an empty list."""
+        begins, idx = ragged(numbers)
+        return Excluded(begins, self.position_of[idx])
 
-@dataclass(frozen=True)
-class ItemFactors:
-    """The factors of the products that the model knows, in the order of their positions.
 
-    Attributes
-    ----------
-    positions
-        Position of each product that the model knows, ascending.
-    vectors
-        Their factors.
-    place_of
-        By position, the product's row in `vectors`; -1 where the model does not know it.
+def item_factors(model: ALSModel, products: Products) -> ItemFactors:
+    """The products' factors, in the driver: a few hundred bytes each.
+
+    Raises ValueError where the model was not trained with this index.
     """
-
-    positions: npt.NDArray[np.int64]
-    vectors: npt.NDArray[np.float32]
-    place_of: npt.NDArray[np.int64]
-
-    @classmethod
-    def none(cls, products: Products) -> ItemFactors:
-        """A model that knows no product."""
-        return cls.of(np.empty(0, np.int64), np.empty((0, 1), np.float32), products)
-
-    @classmethod
-    def of(cls, positions: npt.NDArray[np.int64], vectors: npt.NDArray[np.float32], products: Products) -> ItemFactors:
-        place_of = np.full(len(products.ids), -1, np.int64)
-        place_of[positions] = np.arange(len(positions))
-        return cls(positions, vectors, place_of)
-
-    @classmethod
-    def from_model(cls, model: ALSModel, products: Products) -> ItemFactors:
-        table: Any = model.itemFactors.select("id", "features").toArrow()
-        if not table.num_rows:
-            return cls.none(products)
-        idx = table.column("id").to_numpy()
-        if idx.max() >= len(products.position_of) or (products.position_of[idx] < 0).any():
-            raise ValueError(
-                "als_model and product_index do not belong together: the model knows a product_idx that the index "
-                "lacks. Materialise product_index, interaction_data and als_model in one run."
-            )
-        positions = products.position_of[idx]
-        order = np.argsort(positions)
-        return cls.of(positions[order], vectors_of(table.column("features"))[order], products)
+    table: Any = model.itemFactors.select("id", "features").toArrow()
+    if not table.num_rows:
+        return ItemFactors.none(len(products.ids))
+    idx = table.column("id").to_numpy()
+    if idx.max() >= len(products.position_of) or (products.position_of[idx] < 0).any():
+        raise ValueError(
+            "als_model and product_index do not belong together: the model knows a product_idx that the index "
+            "lacks. Materialise product_index, interaction_data and als_model in one run."
+        )
+    positions = products.position_of[idx]
+    order = np.argsort(positions)
+    return ItemFactors.of(positions[order], vectors_of(table.column("features"))[order], len(products.ids))
 
 
-def vectors_of(features: pa.ListArray | pa.ChunkedArray) -> npt.NDArray[np.float32]:
-    """An Arrow column of lists of equal length, without nulls, as a matrix: no Python object per number."""
-    flat = pc.list_flatten(features).to_numpy(zero_copy_only=False)
-    return np.asarray(flat, np.float32).reshape(len(features), -1)
-
-
-def excluded_products(interactions: DataFrame, exclude: Exclude) -> DataFrame:
-    """`user_idx`, `excluded` (array of product_idx): what a user must not be recommended."""
-    condition = {Exclude.purchased: "purchases > 0", Exclude.seen: "true", Exclude.none: "false"}[Exclude(exclude)]
-    barred = interactions.where(condition)
-    return barred.groupBy("user_idx").agg(F.array_sort(F.collect_list("product_idx")).alias("excluded"))
+def is_excluded(exclude: Exclude) -> SparkColumn:
+    """Of a pair in interaction_data: whether the user must not be recommended the product."""
+    return {Exclude.purchased: F.col("purchases") > 0, Exclude.seen: F.lit(True), Exclude.none: F.lit(False)}[exclude]
 
 
 def recommend(
@@ -170,32 +140,32 @@ def recommend(
     else:
         numbered = numbered.withColumn("segment", F.lit(None).cast("string"))
     fallback = build_fallback(interactions, with_segment, products.position_of, len(products.ids))
+    barred = interactions.where(is_excluded(Exclude(exclude))).groupBy("user_idx")
+    described = numbered.join(barred.agg(F.collect_list("product_idx").alias("excluded")), "user_idx", "left")
     if model is None:
-        factors = ItemFactors.none(products)
-        described = numbered.withColumn("features", F.lit(None).cast("array<float>"))
+        factors = ItemFactors.none(len(products.ids))
+        described = described.withColumn("features", F.lit(None).cast("array<float>"))
     else:
-        factors = ItemFactors.from_model(model, products)
-        user_factors = model.userFactors.withColumnRenamed("id", "user_idx")
-        described = numbered.join(user_factors, "user_idx", "left")
-    described = described.join(excluded_products(interactions, exclude), "user_idx", "left")
-    kind = product_index.schema["product_id"].dataType
+        factors = item_factors(model, products)
+        described = described.join(model.userFactors.withColumnRenamed("id", "user_idx"), "user_idx", "left")
     schema = StructType(
         [
             StructField("user_id", users.schema["user_id"].dataType),
             StructField("rank", IntegerType()),
-            StructField("product_id", kind),
+            StructField("product_id", product_index.schema["product_id"].dataType),
             StructField("score", DoubleType()),
             StructField("source", StringType()),
         ]
     )
     # Items and popularity go to each executor once, as a broadcast, and not with every batch of users.
-    shared = users.sparkSession.sparkContext.broadcast((products, factors, fallback))
+    shared = users.sparkSession.sparkContext.broadcast((products, Recommender(factors, fallback, k)))
 
     def batches(incoming: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        products, factors, fallback = shared.value
-        items = Items.of(factors.vectors)
+        products, recommender = shared.value
         for batch in incoming:
-            yield _recommend_batch(batch, products, factors, items, fallback, k)
+            excluded = products.excluded(batch.column("excluded"))
+            lists = recommender.lists(batch.column("features"), batch.column("segment"), excluded)
+            yield _as_rows(batch.column("user_id"), products.ids, lists)
 
     columns = described.select("user_id", "segment", "features", "excluded")
     scored_by: list[tuple[DataFrame, str]] = [(columns, "features"), (columns, "segment"), (columns, "excluded")]
@@ -214,40 +184,16 @@ def recommend(
     )
 
 
-def _recommend_batch(
-    batch: pa.RecordBatch, products: Products, factors: ItemFactors, items: Items, fallback: Fallback, k: int
-) -> pa.RecordBatch:
-    excluded = _excluded_positions(batch.column("excluded"), products)
-    by_model = _by_model(batch.column("features"), excluded, factors, items, k)
-    segments = batch.column("segment").to_pylist()
-    row_of: list[int] = []
-    ranks: list[int] = []
-    positions: list[int] = []
-    scores: list[float] = []
-    sources: list[str] = []
-    for row in range(batch.num_rows):
-        chosen, values = by_model.get(row, ([], []))
-        names = [ALS_SOURCE] * len(chosen)
-        if len(chosen) < k:
-            own = excluded.items[excluded.begins[row] : excluded.begins[row + 1]]
-            barred = {*own.tolist(), *chosen}
-            ceiling = values[-1] if values else float("inf")
-            for position, share, source in fallback.suggest(segments[row], barred, k - len(chosen)):
-                # A share of users is no preference: it is capped so that the score does not rise with the rank.
-                ceiling = min(ceiling, share)
-                chosen, values, names = [*chosen, position], [*values, ceiling], [*names, source]
-        row_of += [row] * len(chosen)
-        ranks += range(1, len(chosen) + 1)
-        positions += chosen
-        scores += values
-        sources += names
+def _as_rows(user_ids: pa.Array, product_ids: npt.NDArray[Any], lists: Lists) -> pa.RecordBatch:
+    users, ranks = np.nonzero(lists.filled)  # user by user, rank by rank
+    sources = pa.DictionaryArray.from_arrays(pa.array(lists.sources[users, ranks]), pa.array(SOURCES))
     return pa.RecordBatch.from_arrays(
         [
-            batch.column("user_id").take(pa.array(row_of, pa.int64())),
-            pa.array(ranks, pa.int32()),
-            pa.array(products.ids[positions] if positions else [], batch_type(products.ids)),
-            pa.array(scores, pa.float64()),
-            pa.array(sources, pa.string()),
+            user_ids.take(pa.array(users)),
+            pa.array((ranks + 1).astype(np.int32)),
+            pa.array(product_ids[lists.positions[users, ranks]], batch_type(product_ids)),
+            pa.array(lists.scores[users, ranks]),
+            sources.cast(pa.string()),
         ],
         names=RECOMMENDATIONS.names,
     )
@@ -256,37 +202,3 @@ def _recommend_batch(
 def batch_type(ids: npt.NDArray[Any]) -> pa.DataType:
     """Arrow's type for product ids."""
     return pa.int64() if np.issubdtype(ids.dtype, np.integer) else pa.string()
-
-
-def _excluded_positions(excluded: pa.ListArray, products: Products) -> Excluded:
-    counts = pc.fill_null(pc.list_value_length(excluded), 0).to_numpy(zero_copy_only=False)
-    begins = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-    numbers = pc.list_flatten(excluded).to_numpy(zero_copy_only=False)
-    return Excluded(begins, products.position_of[numbers])
-
-
-def _by_model(
-    features: pa.ListArray, excluded: Excluded, factors: ItemFactors, items: Items, k: int
-) -> dict[int, tuple[list[int], list[float]]]:
-    """Positions and scores by row, for the rows that have factors; all-zero factors say nothing and count as none."""
-    rows = np.flatnonzero(features.is_valid().to_numpy(zero_copy_only=False))
-    if not len(rows) or not len(factors.positions):
-        return {}
-    queries = vectors_of(features.drop_null())
-    telling = queries.any(axis=1)
-    rows, queries = rows[telling], queries[telling]
-    # From positions among all products to places among those that the model knows.
-    counts = np.diff(excluded.begins)
-    row_of = np.repeat(np.arange(len(counts)), counts)
-    asked = np.full(len(counts), -1, np.int64)
-    asked[rows] = np.arange(len(rows))
-    places = factors.place_of[excluded.items]
-    counted = (places >= 0) & (asked[row_of] >= 0)
-    begins = np.searchsorted(asked[row_of[counted]], np.arange(len(rows) + 1))
-    found, scores = top_k(queries, items, Excluded(begins, places[counted]), k)
-    lengths = (found >= 0).sum(axis=1).tolist()
-    positions = factors.positions[found]
-    return {
-        row: (own[:length], values[:length])
-        for row, length, own, values in zip(rows.tolist(), lengths, positions.tolist(), scores.tolist(), strict=True)
-    }

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, IntegerType, StructField, StructType
 
-from ecommerce_assets.recommendation.recommend import ItemFactors, Products, batch_type
+from ecommerce_assets.recommendation.recommend import Products, batch_type, item_factors
 from ecommerce_assets.recommendation.top_k import Excluded, Items, top_k
 from ecommerce_assets.storage.column_lineage import made_from
 from ecommerce_assets.storage.tables import Column, TableSchema
@@ -35,7 +35,7 @@ def similar_products(model: ALSModel, product_index: DataFrame, product_features
     product_id. Columns as in `SIMILAR_PRODUCTS`.
     """
     products = Products.from_index(product_index)
-    factors = ItemFactors.from_model(model, products)
+    factors = item_factors(model, products)
     lengths = np.linalg.norm(factors.vectors, axis=1)
     known = lengths > 0
     positions, vectors = factors.positions[known], factors.vectors[known] / lengths[known, None]

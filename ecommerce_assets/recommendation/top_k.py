@@ -29,6 +29,14 @@ class Excluded:
     def nothing(cls, queries: int) -> Excluded:
         return cls(np.zeros(queries + 1, np.int64), np.empty(0, np.int64))
 
+    def of(self, queries: Integers) -> tuple[Integers, Integers]:
+        """The items of these queries, in their order, and to the place of which query each belongs."""
+        begins = self.begins[queries]
+        counts = self.begins[queries + 1] - begins
+        owners = np.repeat(np.arange(len(queries)), counts)
+        offsets = np.arange(len(owners)) - (np.cumsum(counts) - counts)[owners]
+        return owners, self.items[begins[owners] + offsets]
+
 
 @dataclass(frozen=True)
 class Items:

@@ -19,6 +19,8 @@ from pyspark.sql import SparkSession
 from ecommerce_assets.spark.machine_lock import MachineLock
 
 SHUFFLE_PARTITIONS_PER_CORE = 4
+OPEN_FILES = 8
+"""Files that a task may write at a time, each with its buffers; from then on it sorts its rows by file."""
 
 
 class SparkResource(LazyPySparkResource):
@@ -69,12 +71,14 @@ class SparkResource(LazyPySparkResource):
             "spark.ui.enabled": False,  # a second UI beside Dagster's; one line in the free-form map brings it back
             "spark.ui.showConsoleProgress": False,
             "spark.sql.execution.arrow.pyspark.enabled": True,
+            # Rows that come sorted by their keys are aggregated as they come, without a hash table.
+            "spark.sql.execution.replaceHashWithSortAgg": True,
+            # A task that writes a day or a few keeps their files open instead of sorting its rows by day once more.
+            "spark.sql.maxConcurrentOutputFileWriters": OPEN_FILES,
         }
         if self.master.startswith("local"):
             # 200 shuffle partitions are for clusters; on one machine a few per core are faster.
             ours["spark.sql.shuffle.partitions"] = SHUFFLE_PARTITIONS_PER_CORE * local_cores(self.master)
-            # Python workers must be this Python, not the first one on the PATH.
-            ours["spark.pyspark.python"] = sys.executable
         return {name: _as_text(value) for name, value in {**ours, **self.spark_config}.items()}
 
     def _init_session(self) -> None:
@@ -102,6 +106,9 @@ class SparkResource(LazyPySparkResource):
         try:
             self._spark_session = _new_session(self.settings())
             self._started_here = True
+            if self.master.startswith("local"):
+                # Python workers must be this Python, which has this package, not the first one on the PATH.
+                self._spark_session.sparkContext.pythonExec = os.environ.get("PYSPARK_PYTHON", sys.executable)
         except BaseException:
             self.stop()
             raise

@@ -21,7 +21,7 @@ Origins = Mapping[str, Iterable[tuple[DataFrame, str] | str]]
 """Output column → what went in: a frame and the name of a column of it, or (a part of a model) `asset.part`."""
 
 _SOURCES = "ecommerce_assets.sources"
-_FILE_METADATA = "_metadata"  # Spark's hidden column: where a row lies is no column of the table
+_FILE_METADATA = "_metadata"
 _SEPARATOR = "\n"  # between the path and the column of a source; in neither of them
 
 
@@ -151,9 +151,11 @@ class _Plan:
 
     def _add_files(self, node: Any) -> None:
         paths = node.relation().location().rootPaths()
+        # Where a row lies is no column of the table: Spark's hidden column, and those that it reads off folders' names.
+        places = {_FILE_METADATA, *node.relation().partitionSchema().fieldNames()}
         for name, key in _attributes(node.output()):
             # One asset's files are read together, so the first path says whose they are.
-            if paths.size() and name != _FILE_METADATA:
+            if paths.size() and name not in places:
                 self.origins[key] = {f"{paths.apply(0).toString()}{_SEPARATOR}{name}"}
 
     def _add_alias(self, alias: Any, grouping: list[Any]) -> None:

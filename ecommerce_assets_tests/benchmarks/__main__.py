@@ -36,6 +36,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--memory", default="8g", help="heap of each Spark driver (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=7, help="of the events (default: %(default)s)")
+    parser.add_argument(
+        "--mllib-up-to",
+        type=float,
+        default=float("inf"),
+        metavar="N",
+        help="leave out MLlib, whose ALS and lists take most of the time, where there are more events",
+    )
     return parser.parse_args(arguments)
 
 
@@ -52,7 +59,12 @@ def run_module(name: str, place: Place, *more: str) -> dict[str, Any]:
     return {"seconds": finished.seconds, "peak_bytes": finished.peak_bytes, **found}
 
 
-def run_part(name: str, place: Place, options: argparse.Namespace) -> dict[str, Any]:
+def run_part(name: str, place: Place, events: int, options: argparse.Namespace) -> dict[str, Any]:
+    without_mllib = events > options.mllib_up_to
+    if name == "mllib" and without_mllib:
+        return {"skipped": f"more than {options.mllib_up_to:,.0f} events."}
+    if name == "kernels" and without_mllib:
+        return run_module(MODULES[name], place, "--memory", options.memory, "--without-mllib")
     if name != "reference":
         return run_module(MODULES[name], place, "--memory", options.memory)
     if not options.reference:
@@ -92,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
         print(f"{events:,} events in {place.root}", flush=True)
         for part in chosen:
-            found = run_part(part, place, options)
+            found = run_part(part, place, events, options)
             failed |= "failed" in found
             said = next((found[key] for key in ("skipped", "failed") if key in found), None)
             print(f"  {part}: {said or format(found['seconds'], ',.1f') + ' s'}", flush=True)
@@ -113,7 +125,9 @@ def write_report(out: Path) -> None:
     document = {
         "machine": here,
         "results": results,
-        "comparisons": {events: [row.as_dict() for row in report.compare(parts)] for events, parts in results.items()},
+        "comparisons": {
+            events: [row.as_dict() for row in rows] for events, rows in report.compare_all(results).items()
+        },
         "growth": {
             f"{part}: {stage}": growth.exponents(seconds) for (part, stage), seconds in growth.series(results).items()
         },

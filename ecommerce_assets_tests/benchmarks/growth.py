@@ -47,6 +47,29 @@ def exponents(seconds: Mapping[int, float]) -> list[float]:
     ]
 
 
+def extrapolate(results: Results, part: str, events: int) -> tuple[float, float] | None:
+    """Seconds of a part at a size at which it did not run, and the exponent that they are from.
+
+    From the two largest sizes below at which it ran, by the exponent between them; None where there are no two.
+
+    Examples
+    --------
+    >>> extrapolate({n: {"reference": {"seconds": s}} for n, s in ((1_000, 2.0), (2_000, 4.0))}, "reference", 8_000)
+    (16.0, 1.0)
+    """
+    below = {
+        size: parts[part]["seconds"]
+        for size, parts in sorted(results.items())
+        if size < events and "seconds" in parts.get(part, {})
+    }
+    if len(below) < 2:
+        return None
+    largest = dict(list(below.items())[-2:])
+    exponent = exponents(largest)[0]
+    size, seconds = list(largest.items())[-1]
+    return seconds * (events / size) ** exponent, exponent
+
+
 def plot(results: Results, path: Path) -> None:
     """Seconds against events on logarithmic axes: our stages on the left, whole processes on the right.
 

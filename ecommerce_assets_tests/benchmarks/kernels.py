@@ -144,7 +144,7 @@ def difference(scores: Matrix, wanted: Matrix) -> float:
     return float(np.abs(scores.astype(np.float64) - wanted).max(initial=0))
 
 
-def compare(pairs: Pairs, place: Place, work: Path, with_mllib: bool = True) -> dict[str, Any]:
+def compare(pairs: Pairs, place: Place, work: Path) -> dict[str, Any]:
     """Seconds, objectives and score differences of everybody."""
     from ecommerce_assets_tests.benchmarks.graph import compile_kernels
 
@@ -167,7 +167,7 @@ def compare(pairs: Pairs, place: Place, work: Path, with_mllib: bool = True) -> 
         objectives["implicit"] = objective(pairs, *fitted)
         differences["implicit"] = difference(scores, wanted)
         del fitted, scores
-    if with_mllib:
+    if place.with_mllib:
         found = by_mllib(pairs, users, products, place, work)
         watch.seconds.update(found["stages"])
         rows = shape_of(pairs)

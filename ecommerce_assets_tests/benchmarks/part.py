@@ -34,10 +34,13 @@ class Place:
         The folder.
     memory
         Heap of each driver, such as `8g`.
+    with_mllib
+        Whether MLlib runs beside the others.
     """
 
     root: Path
     memory: str = "8g"
+    with_mllib: bool = True
 
     @property
     def shop(self) -> Path:
@@ -95,9 +98,10 @@ def run_part(measure: Callable[[Place], dict[str, Any]]) -> None:
     parser = argparse.ArgumentParser(description=sys.modules[measure.__module__].__doc__)
     parser.add_argument("--root", type=Path, required=True, help="folder of one size, with generated events")
     parser.add_argument("--memory", default="8g", help="heap of each driver")
+    parser.add_argument("--without-mllib", action="store_true", help="leave MLlib out where others run beside it")
     options = parser.parse_args()
     try:
-        found = measure(Place(options.root.resolve(), options.memory))
+        found = measure(Place(options.root.resolve(), options.memory, not options.without_mllib))
     except Skipped as reason:
         found = {"skipped": str(reason)}
     print(json.dumps(found))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ecommerce_assets_tests.benchmarks.growth import WHOLE, Results, exponents, series
+from ecommerce_assets_tests.benchmarks.growth import WHOLE, Results, exponents, extrapolate, series
 
 Parts = Mapping[str, Mapping[str, Any]]
 
@@ -40,8 +40,19 @@ class Row:
         return {**asdict(self), "ratio": self.ratio}
 
 
-def compare(parts: Parts) -> list[Row]:
-    """The comparisons of one size, as far as the parts ran."""
+def compare_all(results: Results) -> dict[int, list[Row]]:
+    """The comparisons of every size; where the reference did not run, it is extrapolated from its growth."""
+    return {events: compare(parts, extrapolate(results, "reference", events)) for events, parts in results.items()}
+
+
+def compare(parts: Parts, extrapolated: tuple[float, float] | None = None) -> list[Row]:
+    """The comparisons of one size, as far as the parts ran.
+
+    Parameters
+    ----------
+    extrapolated
+        Seconds and exponent of the reference, for where it did not run.
+    """
     rows: list[Row] = []
 
     def add(comparison: str, first: float | None, second: float | None, unit: str = "s", note: str = "") -> None:
@@ -51,6 +62,9 @@ def compare(parts: Parts) -> list[Row]:
     graph, kernels = parts.get("graph", {}), parts.get("kernels", {})
     for part, name in (("reference", "reference"), ("mllib", "MLlib pipeline")):
         add(f"whole graph: {name} / ours", parts.get(part, {}).get("seconds"), graph.get("seconds"))
+    if extrapolated and "seconds" not in parts.get("reference", {}):
+        note = f"reference extrapolated, as events to the power of {extrapolated[1]:.2f}"
+        add("whole graph: reference / ours", extrapolated[0], graph.get("seconds"), note=note)
     duckdb = parts.get("duckdb", {})
     add("tables: ours / DuckDB", _sum(graph, TABLES), _sum(duckdb, TABLES))
     all_of_it = (*TABLES, *LISTS)
@@ -98,12 +112,12 @@ def _difference_note(kernels: Mapping[str, Any], name: str) -> str:
 
 def render(results: Results, machine: Mapping[str, Any]) -> str:
     """The whole report, in Markdown."""
-    blocks = []
+    blocks, compared = [], compare_all(results)
     for events, parts in sorted(results.items()):
         blocks.append(f"## {events:,} events")
         rows = [
             (row.comparison, _number(row.first, row.unit), _number(row.second, row.unit), _ratio(row), row.note)
-            for row in compare(parts)
+            for row in compared[events]
         ]
         blocks.append(_table(("first / second", "first", "second", "ratio", "note"), rows, numbers=(1, 2, 3)))
         blocks += [f"- {sentence}" for sentence in _remarks(parts)]
