@@ -36,7 +36,7 @@ from ecommerce_assets.recommendation.metrics import (
     novelty,
     ranking_metrics,
 )
-from ecommerce_assets.recommendation.recommend import Exclude, Products, is_excluded, item_factors
+from ecommerce_assets.recommendation.recommend import Exclude, is_excluded, item_factors, products_of
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters, assign_segments, fit_segmentation
 from ecommerce_assets.storage.column_lineage import made_from
 from ecommerce_assets.storage.tables import Column, TableSchema
@@ -315,7 +315,7 @@ def holdout(
             described = segmented.select("user_id", "segment", "total_events")
             segments = described.join(pairs.users.select("user_id", "user_idx"), "user_id").drop("user_id")
             model = fit_als(interactions, als, engine)
-            products = Products.from_index(pairs.products.where("past_events > 0"))
+            products = products_of(pairs.products.where("past_events > 0"))
             with persisted(segments) as segments:
                 fallback = build_fallback(interactions, segments, products.position_of, len(products.ids))
                 recommender = Recommender(item_factors(model, products), fallback, k)

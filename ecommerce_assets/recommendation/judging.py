@@ -16,9 +16,8 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ecommerce_assets.recommendation.lists import BY_MODEL, SOURCES, Lists, Recommender, ragged
+from ecommerce_assets.recommendation.lists import BY_MODEL, SOURCES, Lists, Products, Recommender, ragged
 from ecommerce_assets.recommendation.metrics import Flags, Integers, hits_of
-from ecommerce_assets.recommendation.recommend import Products
 
 SYSTEMS = ("als", "published", "popularity")
 """The model alone, the model with its fallback, and what is popular in the shop."""

@@ -30,6 +30,35 @@ Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class Products:
+    """The products in the order of their ids, which is the order in which ties are broken.
+
+    Attributes
+    ----------
+    ids
+        Product ids, ascending: a product's place here is its position.
+    position_of
+        Position of each product_idx.
+    """
+
+    ids: npt.NDArray[Any]
+    position_of: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, ids: npt.NDArray[Any], numbers: npt.NDArray[Any]) -> Products:
+        """From ids and their product_idx, in any order."""
+        order = np.argsort(ids, kind="stable")
+        position_of = np.full(int(numbers.max(initial=-1)) + 1, -1, np.int64)
+        position_of[numbers[order]] = np.arange(len(ids))
+        return cls(ids[order], position_of)
+
+    def excluded(self, numbers: pa.ListArray) -> Excluded:
+        """Lists of product_idx as positions; null is an empty list."""
+        begins, idx = ragged(numbers)
+        return Excluded(begins, self.position_of[idx])
+
+
+@dataclass(frozen=True)
 class ItemFactors:
     """The factors of the products that the model knows, in the order of their positions.
 
@@ -86,6 +115,20 @@ class Lists:
     @property
     def filled(self) -> npt.NDArray[np.bool_]:
         return self.positions >= 0
+
+    def as_rows(self, user_ids: pa.Array, product_ids: npt.NDArray[Any]) -> pa.RecordBatch:
+        """`user_id`, `rank`, `product_id`, `score`, `source`: a row for each filled place, user by user, by rank."""
+        users, ranks = np.nonzero(self.filled)
+        sources = pa.DictionaryArray.from_arrays(pa.array(self.sources[users, ranks]), pa.array(SOURCES))
+        return pa.RecordBatch.from_pydict(
+            {
+                "user_id": user_ids.take(pa.array(users)),
+                "rank": pa.array((ranks + 1).astype(np.int32)),
+                "product_id": pa.array(product_ids[self.positions[users, ranks]], batch_type(product_ids)),
+                "score": pa.array(self.scores[users, ranks]),
+                "source": sources.cast(pa.string()),
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -199,3 +242,8 @@ def ragged(lists: pa.ListArray) -> tuple[Integers, npt.NDArray[Any]]:
     counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
     begins = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     return begins, pc.list_flatten(lists).to_numpy(zero_copy_only=False)
+
+
+def batch_type(ids: npt.NDArray[Any]) -> pa.DataType:
+    """Arrow's type for ids."""
+    return pa.int64() if np.issubdtype(ids.dtype, np.integer) else pa.string()

@@ -6,12 +6,10 @@ How the lists of a batch of users are made stands in lists.py.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import Column as SparkColumn
@@ -20,8 +18,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, IntegerType, StringType, StructField, StructType
 
 from ecommerce_assets.recommendation.fallback import build_fallback
-from ecommerce_assets.recommendation.lists import SOURCES, ItemFactors, Lists, Recommender, ragged, vectors_of
-from ecommerce_assets.recommendation.top_k import Excluded
+from ecommerce_assets.recommendation.lists import ItemFactors, Products, Recommender, vectors_of
 from ecommerce_assets.storage.column_lineage import made_from
 from ecommerce_assets.storage.tables import Column, TableSchema
 
@@ -49,34 +46,10 @@ RECOMMENDATIONS = TableSchema.of(
 )
 
 
-@dataclass(frozen=True)
-class Products:
-    """The products in the order of their ids, which is the order in which ties are broken.
-
-    Attributes
-    ----------
-    ids
-        Product ids, ascending: a product's place here is its position.
-    position_of
-        Position of each product_idx.
-    """
-
-    ids: npt.NDArray[Any]
-    position_of: npt.NDArray[np.int64]
-
-    @classmethod
-    def from_index(cls, product_index: DataFrame) -> Products:
-        """From product_index; the ids of all products are held in memory, those of the users never."""
-        rows: Any = product_index.select("product_id", "product_idx").toPandas()
-        rows = rows.sort_values("product_id")
-        position_of = np.full(int(rows["product_idx"].max()) + 1 if len(rows) else 0, -1, dtype=np.int64)
-        position_of[rows["product_idx"].to_numpy()] = np.arange(len(rows))
-        return cls(rows["product_id"].to_numpy(), position_of)
-
-    def excluded(self, numbers: pa.ListArray) -> Excluded:
-        """Lists of product_idx as positions; null is an empty list."""
-        begins, idx = ragged(numbers)
-        return Excluded(begins, self.position_of[idx])
+def products_of(product_index: DataFrame) -> Products:
+    """From product_index; the ids of all products are held in memory, those of the users never."""
+    rows: Any = product_index.select("product_id", "product_idx").toPandas()
+    return Products.of(rows["product_id"].to_numpy(), rows["product_idx"].to_numpy())
 
 
 def item_factors(model: ALSModel, products: Products) -> ItemFactors:
@@ -132,7 +105,7 @@ def recommend(
     DataFrame
         The columns of `RECOMMENDATIONS`. Scores do not rise with rank, ties are broken by product_id.
     """
-    products = Products.from_index(product_index)
+    products = products_of(product_index)
     numbered = users.join(user_index.select("user_id", "user_idx"), "user_id", "left")
     with_segment = None
     if "segment" in users.columns:
@@ -160,12 +133,13 @@ def recommend(
     # Items and popularity go to each executor once, as a broadcast, and not with every batch of users.
     shared = users.sparkSession.sparkContext.broadcast((products, Recommender(factors, fallback, k)))
 
+    # Python workers import only lists.py for it: this module brings Spark ML and pandas, a second for each worker.
     def batches(incoming: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         products, recommender = shared.value
         for batch in incoming:
             excluded = products.excluded(batch.column("excluded"))
             lists = recommender.lists(batch.column("features"), batch.column("segment"), excluded)
-            yield _as_rows(batch.column("user_id"), products.ids, lists)
+            yield lists.as_rows(batch.column("user_id"), products.ids)
 
     columns = described.select("user_id", "segment", "features", "excluded")
     scored_by: list[tuple[DataFrame, str]] = [(columns, "features"), (columns, "segment"), (columns, "excluded")]
@@ -182,23 +156,3 @@ def recommend(
             "source": scored_by,
         },
     )
-
-
-def _as_rows(user_ids: pa.Array, product_ids: npt.NDArray[Any], lists: Lists) -> pa.RecordBatch:
-    users, ranks = np.nonzero(lists.filled)  # user by user, rank by rank
-    sources = pa.DictionaryArray.from_arrays(pa.array(lists.sources[users, ranks]), pa.array(SOURCES))
-    return pa.RecordBatch.from_arrays(
-        [
-            user_ids.take(pa.array(users)),
-            pa.array((ranks + 1).astype(np.int32)),
-            pa.array(product_ids[lists.positions[users, ranks]], batch_type(product_ids)),
-            pa.array(lists.scores[users, ranks]),
-            sources.cast(pa.string()),
-        ],
-        names=RECOMMENDATIONS.names,
-    )
-
-
-def batch_type(ids: npt.NDArray[Any]) -> pa.DataType:
-    """Arrow's type for product ids."""
-    return pa.int64() if np.issubdtype(ids.dtype, np.integer) else pa.string()

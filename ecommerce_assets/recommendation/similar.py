@@ -11,7 +11,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, IntegerType, StructField, StructType
 
-from ecommerce_assets.recommendation.recommend import Products, batch_type, item_factors
+from ecommerce_assets.recommendation.lists import batch_type
+from ecommerce_assets.recommendation.recommend import item_factors, products_of
 from ecommerce_assets.recommendation.top_k import Excluded, Items, top_k
 from ecommerce_assets.storage.column_lineage import made_from
 from ecommerce_assets.storage.tables import Column, TableSchema
@@ -34,7 +35,7 @@ def similar_products(model: ALSModel, product_index: DataFrame, product_features
     Products that the model does not know, or knows nothing of (all-zero factors), have no rows. Ties are broken by
     product_id. Columns as in `SIMILAR_PRODUCTS`.
     """
-    products = Products.from_index(product_index)
+    products = products_of(product_index)
     factors = item_factors(model, products)
     lengths = np.linalg.norm(factors.vectors, axis=1)
     known = lengths > 0

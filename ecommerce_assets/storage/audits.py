@@ -67,6 +67,9 @@ class Audit:
     ----------
     measures
         SQL aggregates that the judge needs, by name; all audits of a table share one pass over its rows.
+    grouped_by, group_measures
+        A column, and SQL aggregates over the rows of each of its values, by name; the judge sees for each name its sum
+        over the values. One more pass, for what would otherwise need every key of a large table in a hash table.
     blocking
         True: a version (a day, for daily assets) that fails is never visible. False: a warning.
     softened_by
@@ -79,6 +82,8 @@ class Audit:
     measures: Mapping[str, str] = field(default_factory=dict)
     blocking: bool = True
     softened_by: str | None = None
+    grouped_by: str | None = None
+    group_measures: Mapping[str, str] = field(default_factory=dict)
 
 
 def run_audits(audits: Sequence[Audit], evidence: Evidence, partition: str | None = None) -> list[AuditResult]:
@@ -99,7 +104,10 @@ def run_audits(audits: Sequence[Audit], evidence: Evidence, partition: str | Non
 
 
 def measure(frame: DataFrame, audits: Sequence[Audit], by: str | None = None) -> dict[str | None, dict[str, Any]]:
-    """All measures of all audits in one pass over the rows; by the values of column `by` where one is given."""
+    """All measures of all audits in one pass over the rows; by the values of column `by` where one is given.
+
+    What audits measure group by group comes on top, for tables that are measured as a whole.
+    """
     from pyspark.sql import functions as F
 
     expressions = {"rows": "count(*)"} | {name: sql for audit in audits for name, sql in audit.measures.items()}
@@ -109,7 +117,32 @@ def measure(frame: DataFrame, audits: Sequence[Audit], by: str | None = None) ->
     for row in grouped.collect():
         values = row.asDict()
         found[str(values.pop(by)) if by else None] = values
+    for audit in audits:
+        if audit.grouped_by and not by:
+            groups = frame.groupBy(audit.grouped_by).agg(*[F.expr(q).alias(n) for n, q in audit.group_measures.items()])
+            sums = groups.agg(*[F.sum(name).alias(name) for name in audit.group_measures]).collect()[0].asDict()
+            found[None] |= {name: value or 0 for name, value in sums.items()}
     return found
+
+
+def ranks_audit(column: str) -> Audit:
+    """In place of `unique_key` where the key is `column` and a `rank`: each list's ranks are 1, 2, 3 … without a gap.
+
+    As bits where they fit into a number, and by their sum and the sum of their squares in longer lists: a tenth of the
+    work of counting distinct pairs.
+    """
+    bits = "bit_or(if(rank between 1 and 62, shiftleft(1L, rank - 1), 0L))"
+    n = "count(*)"
+    short = f"{n} <= 62 and {bits} = shiftleft(1L, cast(least({n}, 62) as int)) - 1"
+    sums = f"2 * sum(rank) = {n} * ({n} + 1) and 6 * sum(rank * rank) = {n} * ({n} + 1) * (2 * {n} + 1)"
+    long = f"{n} > 62 and min(rank) = 1 and max(rank) = {n} and {sums}"
+    return Audit(
+        name="unique_key",
+        description=f"There is one row per {column}, rank, and ranks go from 1 without a gap.",
+        judge=lambda e: _broken_lists_message(e, column),
+        grouped_by=column,
+        group_measures={"broken_lists": f"if(({short}) or ({long}), 0, 1)"},
+    )
 
 
 def table_audits(schema: TableSchema, nulls_softened_by: str | None = None) -> list[Audit]:
@@ -126,7 +159,9 @@ def table_audits(schema: TableSchema, nulls_softened_by: str | None = None) -> l
                 softened_by=nulls_softened_by,
             )
         )
-    if schema.keys:
+    if schema.keys[1:] == ["rank"]:
+        audits.append(ranks_audit(schema.keys[0]))
+    elif schema.keys:
         keys = ", ".join(schema.keys)
         audits.append(
             Audit(
@@ -154,6 +189,11 @@ def rule(name: str, description: str, broken: str, *, blocking: bool = True) -> 
 def _count_message(evidence: Evidence, name: str, what: str) -> str | None:
     count = evidence.measures.get(name) or 0
     return f"{count:,} of {evidence.measures['rows']:,} rows {what}" if count else None
+
+
+def _broken_lists_message(evidence: Evidence, column: str) -> str | None:
+    broken = evidence.measures.get("broken_lists") or 0
+    return f"{broken:,} lists of a {column} have a rank twice or leave one out" if broken else None
 
 
 def _duplicate_message(evidence: Evidence, keys: str) -> str | None:
