@@ -12,9 +12,9 @@ from ecommerce_assets.recommendation.evaluation import (
     ALS_EVALUATION,
     Evaluation,
     evaluate,
-    holdout,
     holdout_cutoff,
-    relevant_products,
+    is_relevant,
+    judged_pairs,
     rmse,
 )
 from ecommerce_assets.recommendation.metrics import RANKING_METRICS
@@ -85,13 +85,11 @@ class TestRelevantProducts:
     )
     def test_by_hand(self, spark: SparkSession, exclude: Exclude, relevant: list[tuple[int, int]]) -> None:
         before, after = "2020-01-01 10:00:00", "2020-01-02 10:00:00"
-        train = [
+        events = [
             event(before, "purchase", 10, 1),
             event(before, "view", 20, 1),
             event(before, "remove_from_cart", 30, 1),  # no reason to leave 30 out
             event(before, "view", 40, 1),  # never again: not relevant
-        ]
-        future = [
             event(after, "view", 10, 1),
             event(after, "view", 20, 1),
             event(after, "purchase", 20, 1),  # a pair counts once
@@ -99,8 +97,36 @@ class TestRelevantProducts:
             event(after, "remove_from_cart", 50, 1),  # not relevant
             event(after, "purchase", 10, 2),
         ]
-        found = relevant_products(events_frame(spark, train), events_frame(spark, future), exclude)
-        assert sorted(tuple(row) for row in found.collect()) == relevant
+        cutoff = dt.datetime(2020, 1, 2, tzinfo=dt.UTC)
+        with judged_pairs(events_frame(spark, events), cutoff) as pairs:
+            found = pairs.of_both.where(is_relevant(exclude)).join(pairs.users, "user_idx")
+            ids = found.join(pairs.products, "product_idx").select("user_id", "product_id").collect()
+        assert sorted(tuple(row) for row in ids) == relevant
+
+
+class TestJudgedPairs:
+    def test_what_was_before_and_after(self, spark: SparkSession) -> None:
+        before, after = "2020-01-01 10:00:00", "2020-01-02 10:00:00"
+        events = [
+            event(before, "view", 10, 1),
+            event(before, "purchase", 10, 1),
+            event(after, "purchase", 10, 1),
+            event(before, "remove_from_cart", 20, 1),
+            event(after, "cart", 30, 1),
+        ]
+        with judged_pairs(events_frame(spark, events), dt.datetime(2020, 1, 2, tzinfo=dt.UTC)) as pairs:
+            numbered = pairs.of_both.join(pairs.products.drop("events"), "product_idx").drop("train")
+            found = {row["product_id"]: row.asDict() for row in numbered.collect()}
+            past = pairs.past.join(pairs.products, "product_idx").select("product_id", "rating", "purchases").collect()
+            users = [row.asDict() for row in pairs.users.collect()]
+        wanted = ("rating", "past_rating", "purchases", "afterwards", "known")
+        assert {product: tuple(row[name] for name in wanted) for product, row in found.items()} == {
+            10: (10.0, 6.0, 1, True, True),  # capped: 1 + 5 + 5
+            20: (None, None, 0, False, True),
+            30: (3.0, None, 0, True, False),
+        }
+        assert [tuple(row) for row in past] == [(10, 6.0, 1)]
+        assert users == [{"user_id": 1, "user_idx": 0, "events": 5, "past_events": 3}]
 
 
 def shop() -> list[dict[str, Any]]:
@@ -221,7 +247,8 @@ class TestRmse:
         # (2, 6), (4, 3), (4, 6); and of the others (7, 5) and (3, 12), whose user or product has no other pair.
         grid = [(user, product) for user in (1, 2, 3, 4) for product in range(1, 7)]
         events = [event("2020-01-01 10:00:00", "view", p, u) for u, p in [*grid, (7, 5), (3, 12)]]
-        rows, facts = rmse(events_frame(spark, events), ALS)
+        with judged_pairs(events_frame(spark, events), None) as pairs:
+            rows, facts = rmse(pairs, ALS)
         assert (facts["rmse_pairs"], facts["rmse_pairs_left_out"]) == (6, 2)
         assert rows == [("rmse", None, "als", "all", facts["rmse"], None, None, 3)]  # users 1, 2, 4
         # All ratings are 1, and what is predicted lies between 0 and a little above 1.
@@ -229,7 +256,8 @@ class TestRmse:
 
     def test_no_known_pair(self, spark: SparkSession) -> None:
         events = [event("2020-01-01 10:00:00", "view", p, u) for u, p in [(7, 5), (1, 1)]]
-        rows, facts = rmse(events_frame(spark, events), ALS)
+        with judged_pairs(events_frame(spark, events), None) as pairs:
+            rows, facts = rmse(pairs, ALS)
         assert rows == []
         assert facts == {"rmse": None, "rmse_pairs": 0, "rmse_pairs_left_out": 1}
 
@@ -264,9 +292,9 @@ class TestTinyData:
         events += [event("2020-01-01 10:00:00", "view", 8, 2)] * 4
         events += [event("2020-01-02 10:00:00", "view", product, user) for user, product in [(1, 3), (2, 8), (2, 3)]]
         # Fewer users than segments.
-        rows, facts = holdout(events_frame(spark, events), ALS, SegmentationParameters(), Exclude.seen, 4)
-        assert facts["holdout_users"] == 1  # 3 is new to user 2; the rest was seen
-        over_all = {(metric, system): value for metric, _, system, part, value, *_ in rows if part == "all"}
+        found = evaluate(events_frame(spark, events), ALS, SegmentationParameters(), Exclude.seen, 4)
+        assert found.facts["holdout_users"] == 1  # 3 is new to user 2; the rest was seen
+        over_all = {(metric, system): value for metric, _, system, part, value, *_ in found.rows if part == "all"}
         # Without 8, popularity gives user 2 the products 0, 1, 2, 3, each seen by one user: a hit at rank 4.
         assert over_all["recall", "popularity"] == 1.0
         assert over_all["precision", "popularity"] == over_all["map", "popularity"] == 1 / 4

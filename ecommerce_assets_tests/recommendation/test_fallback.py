@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from ecommerce_assets.recommendation.fallback import Fallback, PopularityList, build_fallback
+from ecommerce_assets.recommendation.fallback import Fallback, Order, PopularityList, build_fallback
 
 POSITION_OF = np.array([3, 0, 2, 1])
 """product_idx 0 stands at position 3, 1 at 0, 2 at 2, 3 at 1; position 4 belongs to a product that nobody touched."""
 
 
-def listed(popularity: PopularityList) -> list[tuple[int, float]]:
+def listed(popularity: PopularityList | Order) -> list[tuple[int, float]]:
     return list(zip(popularity.positions.tolist(), popularity.shares.tolist(), strict=True))
 
 
@@ -41,31 +41,25 @@ class TestPopularityList:
         assert listed(PopularityList.from_counts(np.array([0, 0]), 0, with_zero=True)) == [(0, 0.0), (1, 0.0)]
 
 
-class TestSuggest:
+class TestOrder:
     OVERALL = PopularityList(np.array([0, 1, 2, 3]), np.array([0.8, 0.4, 0.2, 0.0]))
     OWN = PopularityList(np.array([2, 1]), np.array([1.0, 0.5]))
     FALLBACK = Fallback(OVERALL, {"A": OWN})
 
     def test_the_segment_first_then_the_shop_without_repeats(self) -> None:
-        assert self.FALLBACK.suggest("A", [], 10) == [
-            (2, 1.0, "segment_popular"),
-            (1, 0.5, "segment_popular"),
-            (0, 0.8, "popular"),
-            (3, 0.0, "popular"),
-        ]
+        order = self.FALLBACK.order("A")
+        assert listed(order) == [(2, 1.0), (1, 0.5), (0, 0.8), (3, 0.0)]
+        assert order.own == 2
+        assert order.positions[order.place_of].tolist() == [0, 1, 2, 3]
 
     @pytest.mark.parametrize("segment", [None, "unknown"])
     def test_the_shop_where_there_is_no_segment(self, segment: str | None) -> None:
-        assert self.FALLBACK.suggest(segment, [], 2) == [(0, 0.8, "popular"), (1, 0.4, "popular")]
+        order = self.FALLBACK.order(segment)
+        assert listed(order) == [(0, 0.8), (1, 0.4), (2, 0.2), (3, 0.0)]
+        assert order.own == 0
 
-    def test_what_is_barred_is_skipped(self) -> None:
-        assert self.FALLBACK.suggest("A", {2, 0}, 2) == [(1, 0.5, "segment_popular"), (3, 0.0, "popular")]
-
-    def test_fewer_if_none_are_left(self) -> None:
-        assert self.FALLBACK.suggest("A", [0, 1, 2, 3], 3) == []
-
-    def test_none_wanted(self) -> None:
-        assert self.FALLBACK.suggest("A", [], 0) == []
+    def test_without_segments(self) -> None:
+        assert listed(self.FALLBACK.without_segments().order("A")) == listed(self.FALLBACK.order(None))
 
 
 class TestBuild:

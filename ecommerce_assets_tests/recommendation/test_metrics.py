@@ -1,21 +1,22 @@
 """Ranking metrics by hand and against Spark's own, and the bootstrap."""
 
 import random
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from pyspark.mllib.evaluation import RankingMetrics
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import SparkSession
 
 from ecommerce_assets.recommendation.metrics import (
     BOOTSTRAP_ROUNDS,
     RANKING_METRICS,
     bootstrap_sums,
+    hits_of,
     mean_and_interval,
-    novelty_per_product,
+    novelty,
     ranking_metrics,
 )
 
@@ -23,89 +24,54 @@ A, B, C, D, E, X, Y = range(7)
 """Products; X and Y are relevant to nobody."""
 
 
-def lists_frame(spark: SparkSession, lists: Mapping[str, Sequence[int]], system: str = "tried") -> DataFrame:
-    rows = [(user, system, rank, product) for user, own in lists.items() for rank, product in enumerate(own, 1)]
-    return spark.createDataFrame(rows, "user_id string, system string, rank int, product_id bigint")
-
-
-def relevant_frame(spark: SparkSession, relevant: Mapping[str, Sequence[int]]) -> DataFrame:
-    rows = [(user, product) for user, own in relevant.items() for product in own]
-    return spark.createDataFrame(rows, "user_id string, product_id bigint")
-
-
-def by_list(metrics: DataFrame) -> dict[tuple[str, str], tuple[Any, ...]]:
-    """The metrics by user and system."""
-    assert metrics.columns == ["user_id", "system", *RANKING_METRICS]
-    return {(row["user_id"], row["system"]): tuple(row)[2:] for row in metrics.collect()}
+def judged(lists: Sequence[Sequence[int]], relevant: Sequence[Sequence[int]], k: int) -> dict[str, npt.NDArray[Any]]:
+    """The metrics at k of lists of products, each with what was relevant to its user."""
+    listed = np.full((len(lists), k), -1)
+    for row, own in enumerate(lists):
+        listed[row, : len(own[:k])] = own[:k]
+    pairs = [(row, product) for row, own in enumerate(relevant) for product in own]
+    owners, products = (np.array(column, np.int64) for column in zip(*pairs, strict=True))
+    return ranking_metrics(hits_of(listed, owners, products), np.array([len(own) for own in relevant]))
 
 
 class TestRankingMetrics:
-    """At k = 3; each tuple is precision, recall, ndcg, map, hit rate."""
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def found(cls, spark: SparkSession) -> dict[tuple[str, str], tuple[Any, ...]]:
-        lists = {
-            "two of three": [A, X, B],
-            "short list": [A],
-            "more relevant than k": [X, A, B, C],
-            "no hit": [X, Y, C],
-            "hit beyond k": [X, Y, C, A],
-            "nothing relevant": [A, B, C],
-            "perfect": [B, A, C],
-        }
-        relevant = {
-            "two of three": [A, B],
-            "short list": [A],
-            "more relevant than k": [A, B, C, D, E],
-            "no hit": [A, B],
-            "hit beyond k": [A],
-            "no list": [A],
-            "perfect": [A, B, C, D],
-        }
-        return by_list(ranking_metrics(lists_frame(spark, lists), relevant_frame(spark, relevant), 3))
-
     @pytest.mark.parametrize(
-        ("user", "metrics"),
+        ("listed", "relevant", "metrics"),
         [
             # Hits at ranks 1 and 3. dcg 1 + 1/2, the best list has 1 + 1/log2(3) = 1.63093; (1/1 + 2/3) / 2
-            ("two of three", (2 / 3, 1.0, 1.5 / 1.6309297535714575, 5 / 6, 1.0)),
+            pytest.param([A, X, B], [A, B], (2 / 3, 1.0, 1.5 / 1.6309297535714575, 5 / 6, 1.0), id="two of three"),
             # As if padded with two misses, for precision alone.
-            ("short list", (1 / 3, 1.0, 1.0, 1.0, 1.0)),
+            pytest.param([A], [A], (1 / 3, 1.0, 1.0, 1.0, 1.0), id="short list"),
             # Hits at ranks 2 and 3, C comes too late. dcg 0.63093 + 0.5 of 2.13093; (1/2 + 2/3) / 3
-            ("more relevant than k", (2 / 3, 2 / 5, 1.1309297535714575 / 2.1309297535714575, 7 / 18, 1.0)),
+            pytest.param(
+                [X, A, B, C],
+                [A, B, C, D, E],
+                (2 / 3, 2 / 5, 1.1309297535714575 / 2.1309297535714575, 7 / 18, 1.0),
+                id="more relevant than k",
+            ),
             # Three of four relevant: everything but recall is full.
-            ("perfect", (1.0, 3 / 4, 1.0, 1.0, 1.0)),
+            pytest.param([B, A, C], [A, B, C, D], (1.0, 3 / 4, 1.0, 1.0, 1.0), id="perfect"),
+            pytest.param([X, Y, C], [A, B], (0.0,) * 5, id="no hit"),
+            pytest.param([X, Y, C, A], [A], (0.0,) * 5, id="hit beyond k"),
+            pytest.param([], [A], (0.0,) * 5, id="no list"),
         ],
     )
-    def test_by_hand(
-        self, found: dict[tuple[str, str], tuple[Any, ...]], user: str, metrics: tuple[float, ...]
-    ) -> None:
-        assert found[user, "tried"] == pytest.approx(metrics, abs=1e-15)
+    def test_by_hand(self, listed: list[int], relevant: list[int], metrics: tuple[float, ...]) -> None:
+        found = judged([listed], [relevant], 3)
+        assert list(found) == list(RANKING_METRICS)
+        assert [float(values[0]) for values in found.values()] == pytest.approx(metrics, abs=1e-15)
 
-    def test_without_a_hit_there_is_no_row(self, found: dict[tuple[str, str], tuple[Any, ...]]) -> None:
-        # "no hit", "hit beyond k", "no list": all zero. "nothing relevant": not judged at all.
-        assert {user for user, _ in found} == {"two of three", "short list", "more relevant than k", "perfect"}
-
-    def test_systems_are_judged_apart(self, spark: SparkSession) -> None:
-        lists = lists_frame(spark, {"u": [X, A], "v": [A]}, "one").union(lists_frame(spark, {"u": [A, B]}, "two"))
-        found = by_list(ranking_metrics(lists, relevant_frame(spark, {"u": [A, B], "v": [A]}), 2))
-        assert found == {
-            # A hit at rank 2: dcg 0.63093 of 1.63093; map (1/2) / 2
-            ("u", "one"): pytest.approx((1 / 2, 1 / 2, 0.6309297535714575 / 1.6309297535714575, 1 / 4, 1.0)),
-            ("u", "two"): (1.0, 1.0, 1.0, 1.0, 1.0),
-            ("v", "one"): (1 / 2, 1.0, 1.0, 1.0, 1.0),
-        }
+    def test_a_product_is_relevant_to_its_own_user_alone(self) -> None:
+        found = judged([[A, B], [A, B]], [[A], [X]], 2)
+        assert found["recall"].tolist() == [1.0, 0.0]
 
     @pytest.mark.parametrize("k", [1, 3, 10])
     def test_agrees_with_spark(self, spark: SparkSession, k: int) -> None:
         draw = random.Random(k)
-        lists = {f"u{n}": draw.sample(range(15), draw.randint(1 if n == 0 else 0, 12)) for n in range(40)}
-        relevant = {user: draw.sample(range(15), draw.randint(1, 12)) for user in lists}
-        found = ranking_metrics(lists_frame(spark, lists), relevant_frame(spark, relevant), k)
-        # Users without a row count zero.
-        means = found.agg(*[(F.sum(name) / len(lists)).alias(name) for name in RANKING_METRICS]).collect()[0]
-        pairs = [([float(p) for p in lists[u]], [float(p) for p in relevant[u]]) for u in lists]
+        lists = [draw.sample(range(15), draw.randint(1 if n == 0 else 0, 12)) for n in range(40)]
+        relevant = [draw.sample(range(15), draw.randint(1, 12)) for _ in lists]
+        means = {name: float(values.mean()) for name, values in judged(lists, relevant, k).items()}
+        pairs = [([float(p) for p in own], [float(p) for p in r]) for own, r in zip(lists, relevant, strict=True)]
         theirs: Any = RankingMetrics(spark.sparkContext.parallelize(pairs, 2))
         assert means["precision"] == pytest.approx(theirs.precisionAt(k), rel=1e-12)
         assert means["recall"] == pytest.approx(theirs.recallAt(k), rel=1e-12)
@@ -113,26 +79,21 @@ class TestRankingMetrics:
         assert means["map"] == pytest.approx(theirs.meanAveragePrecisionAt(k), rel=1e-12)
 
 
-User = tuple[str, str, str, float, float]
-SLICES, VALUES = ("part", "whole"), ("half", "one")
-
-
 class TestBootstrap:
-    @pytest.fixture(scope="class")
-    @classmethod
-    def users(cls) -> list[User]:
-        """200 users, every fourth in b; `half` is 1 for every second user of each part, `one` for all."""
-        return [(f"u{n}", "b" if n % 4 == 0 else "a", "all", float(n // 4 % 2), 1.0) for n in range(200)]
+    """200 users in four groups: a part, whose `half` is 0 or 1; `one` is 1 for all."""
+
+    USERS = np.array([75, 75, 25, 25])
+    SLICES: ClassVar = {
+        "a": np.array([True, True, False, False]),
+        "b": np.array([False, False, True, True]),
+        "all": np.ones(4, dtype=bool),
+    }
+    VALUES = np.array([[0.0, 1.0], [1.0, 1.0], [0.0, 1.0], [1.0, 1.0]])
 
     @pytest.fixture(scope="class")
     @classmethod
-    def per_user(cls, spark: SparkSession, users: list[User]) -> DataFrame:
-        return spark.createDataFrame(users, "user_id string, part string, whole string, half double, one double")
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def sums(cls, per_user: DataFrame) -> dict[str, Any]:
-        return bootstrap_sums(per_user, SLICES, VALUES)
+    def sums(cls) -> dict[str, Any]:
+        return bootstrap_sums(cls.USERS, cls.SLICES, cls.VALUES)
 
     def test_first_row_holds_the_plain_sums(self, sums: dict[str, Any]) -> None:
         assert {part: found[0].tolist() for part, found in sums.items()} == {
@@ -150,16 +111,9 @@ class TestBootstrap:
     def test_slices_of_a_round_are_of_one_draw(self, sums: dict[str, Any]) -> None:
         assert (sums["a"] + sums["b"] == sums["all"]).all()
 
-    def test_same_for_any_order_and_partitioning(
-        self, spark: SparkSession, per_user: DataFrame, users: list[User], sums: dict[str, Any]
-    ) -> None:
-        shuffled = list(users)
-        random.Random(1).shuffle(shuffled)
-        for partitions in (1, 7):
-            other = spark.createDataFrame(shuffled, per_user.schema).repartition(partitions)
-            found = bootstrap_sums(other, SLICES, VALUES)
-            assert sorted(found) == ["a", "all", "b"]
-            assert all((found[part] == sums[part]).all() for part in found)
+    def test_the_same_every_time(self, sums: dict[str, Any]) -> None:
+        again = bootstrap_sums(self.USERS, self.SLICES, self.VALUES)
+        assert all((again[part] == sums[part]).all() for part in sums)
 
     def test_interval_is_as_wide_as_theory_says(self, sums: dict[str, Any]) -> None:
         # A mean of 1/2 over 150 users: standard error 1/2 / sqrt(150) = 0.041, interval 2 * 1.96 * 0.041 = 0.16.
@@ -168,14 +122,18 @@ class TestBootstrap:
         assert lower < 0.5 < upper
         assert 0.13 < upper - lower < 0.19
 
-    def test_one_user(self, spark: SparkSession) -> None:
-        one = spark.createDataFrame([(1, "all", 0.25)], "user_id bigint, part string, value double")
-        found = bootstrap_sums(one, ["part"], ["value"])["all"]
+    def test_groups_give_the_same_interval_as_single_users(self, sums: dict[str, Any]) -> None:
+        apart = np.repeat(np.arange(4), self.USERS)
+        slices = {name: own[apart] for name, own in self.SLICES.items()}
+        found = bootstrap_sums(np.ones(200, np.int64), slices, self.VALUES[apart])
+        for part in sums:
+            one, other = (mean_and_interval(own[:, 0], own[:, 1]) for own in (found[part], sums[part]))
+            assert one == pytest.approx(other, abs=0.02)
+
+    def test_one_user(self) -> None:
+        found = bootstrap_sums(np.array([1]), {"all": np.array([True])}, np.array([[0.25]]))["all"]
         # Rounds in which the only user counts zero times say nothing.
         assert mean_and_interval(found[:, 0], found[:, 1]) == (0.25, 0.25, 0.25)
-
-    def test_no_users(self, per_user: DataFrame) -> None:
-        assert bootstrap_sums(per_user.limit(0), SLICES, VALUES) == {}
 
 
 class TestMeanAndInterval:
@@ -192,13 +150,6 @@ class TestMeanAndInterval:
 
 
 class TestNovelty:
-    def test_by_hand(self, spark: SparkSession) -> None:
-        # Four users: A was seen by all (one of them twice), B by two, C by one.
-        pairs = [(1, A), (1, A), (2, A), (3, A), (4, A), (1, B), (2, B), (3, C)]
-        frame = spark.createDataFrame(pairs, "user_id bigint, product_id bigint")
-        found = {row["product_id"]: row["novelty"] for row in novelty_per_product(frame).collect()}
-        assert found == {A: 0.0, B: 1.0, C: 2.0}
-
-    def test_without_events(self, spark: SparkSession) -> None:
-        frame = spark.createDataFrame([], "user_id bigint, product_id bigint")
-        assert novelty_per_product(frame).collect() == []
+    def test_by_hand(self) -> None:
+        # Seen by all users, by half, by a quarter, by nobody.
+        assert novelty(np.array([1.0, 0.5, 0.25, 0.0])).tolist() == [0.0, 1.0, 2.0, np.inf]
