@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import dagster as dg
@@ -95,3 +97,11 @@ def test_days_of_the_sample_are_its_own_and_others_go_on(tmp_path: Path) -> None
     days = build_defs(own).resolve_asset_graph().get(dg.AssetKey("raw_events")).partitions_def
     assert days is not None
     assert days.get_partition_keys()[0] == "2026-01-01"
+
+
+def test_loading_the_definitions_imports_nothing_heavy() -> None:
+    """Each of the web server, the daemon and every run loads them; what only a run needs, a run imports."""
+    heavy = {"numba", "pyspark.ml", "pandas", "scipy", "matplotlib"}
+    code = f"import sys, ecommerce_assets.definitions; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -6,11 +6,10 @@ Two engines give the same kind of model: `local` (local_als.py, one machine) and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark.ml.recommendation import ALS, ALSModel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, FloatType, IntegerType, StructField, StructType
@@ -19,6 +18,9 @@ from ecommerce_assets.recommendation.als_parameters import AlsParameters as AlsP
 from ecommerce_assets.recommendation.als_parameters import Engine as Engine
 from ecommerce_assets.recommendation.free_memory import free_memory
 from ecommerce_assets.recommendation.local_als import Factors, LocalAls
+
+if TYPE_CHECKING:  # Spark ML takes a second to import, which only a run needs
+    from pyspark.ml.recommendation import ALS, ALSModel
 
 NOTHING = "There is nothing to learn from: interaction_data has no rows (no view, cart or purchase)."
 
@@ -107,6 +109,8 @@ def fit_als(interactions: DataFrame, parameters: AlsParameters, engine: Engine =
     """
     if choose_engine(interactions, parameters, engine).engine == Engine.mllib:
         return _fit_mllib(interactions, parameters)
+    from pyspark.ml.recommendation import ALSModel
+
     spark = interactions.sparkSession
     users, products = fit_local(collect_pairs(interactions), parameters)
     user_frame, product_frame = factor_frame(spark, users), factor_frame(spark, products)
@@ -178,6 +182,8 @@ def _fit_mllib(interactions: DataFrame, parameters: AlsParameters) -> ALSModel:
 
 
 def _estimator(parameters: AlsParameters) -> ALS:
+    from pyspark.ml.recommendation import ALS
+
     return ALS(
         userCol="user_idx",
         itemCol="product_idx",

@@ -1,11 +1,13 @@
 """The assets of the recommendation group. Each is computed in a file of its own: indices.py, interactions.py, als.py,
-evaluation.py, recommend.py, similar.py."""
+evaluation.py, recommend.py, similar.py.
+
+Models come as Any: Dagster looks at the types of inputs when it loads this, and Spark ML takes a second to import.
+"""
 
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
-from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import DataFrame
 
 from ecommerce_assets.owners import OWNERS
@@ -127,7 +129,7 @@ def als_evaluation(
 def recommendations(
     context: dg.AssetExecutionContext,
     config: RecommendationConfig,
-    als_model: ALSModel,
+    als_model: Any,
     als_evaluation: Manifest,
     interaction_data: DataFrame,
     user_index: DataFrame,
@@ -149,7 +151,7 @@ def recommendations(
 @dg.asset(kinds={"spark", "parquet"}, ins={"product_index": OF_THE_MODEL}, **COMMON)
 def similar_products(
     config: TopConfig,
-    als_model: ALSModel,
+    als_model: Any,
     als_evaluation: Manifest,  # noqa: ARG001 - not read: a model that was judged bad must not get here
     product_index: DataFrame,
     product_features: DataFrame,

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -21,6 +20,9 @@ from ecommerce_assets.recommendation.fallback import build_fallback
 from ecommerce_assets.recommendation.lists import ItemFactors, Products, Recommender, vectors_of
 from ecommerce_assets.storage.column_lineage import made_from
 from ecommerce_assets.storage.tables import Column, TableSchema
+
+if TYPE_CHECKING:
+    from pyspark.ml.recommendation import ALSModel
 
 
 class Exclude(StrEnum):
@@ -133,7 +135,6 @@ def recommend(
     # Items and popularity go to each executor once, as a broadcast, and not with every batch of users.
     shared = users.sparkSession.sparkContext.broadcast((products, Recommender(factors, fallback, k)))
 
-    # Python workers import only lists.py for it: this module brings Spark ML and pandas, a second for each worker.
     def batches(incoming: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         products, recommender = shared.value
         for batch in incoming:

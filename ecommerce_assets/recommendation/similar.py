@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, IntegerType, StructField, StructType
@@ -16,6 +16,9 @@ from ecommerce_assets.recommendation.recommend import item_factors, products_of
 from ecommerce_assets.recommendation.top_k import Excluded, Items, top_k
 from ecommerce_assets.storage.column_lineage import made_from
 from ecommerce_assets.storage.tables import Column, TableSchema
+
+if TYPE_CHECKING:
+    from pyspark.ml.recommendation import ALSModel
 
 SIMILAR_PRODUCTS = TableSchema.of(
     Column("product_id", "id", "The product.", key=True),

@@ -1,8 +1,12 @@
-"""The assets segmentation_model and segmented_users. How they are made stands in pipeline.py and naming.py."""
+"""The assets segmentation_model and segmented_users. How they are made stands in pipeline.py and naming.py.
+
+Models come as Any: Dagster looks at the types of inputs when it loads this, and Spark ML takes a second to import.
+"""
+
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
-from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame
 
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES
@@ -58,7 +62,7 @@ def segmentation_model(
     code_version="1",
     backfill_policy=dg.BackfillPolicy.single_run(),
 )
-def segmented_users(user_features: DataFrame, segmentation_model: PipelineModel) -> Artifact:
+def segmented_users(user_features: DataFrame, segmentation_model: Any) -> Artifact:
     """Every user's features with the number and the name of the segment."""
     users, segments = assign_segments(segmentation_model, user_features)
     total = sum(segment.users for segment in segments)

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pyspark.ml import Pipeline, PipelineModel
-from pyspark.ml.clustering import KMeans
-from pyspark.ml.evaluation import ClusteringEvaluator
-from pyspark.ml.feature import StandardScaler, VectorAssembler
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, USER_FEATURES
 from ecommerce_assets.segmentation.naming import SEGMENT_NAMES, name_segment
 from ecommerce_assets.storage.tables import Column, TableSchema
+
+if TYPE_CHECKING:  # Spark ML takes a second to import, which only a run needs
+    from pyspark.ml import PipelineModel
 
 SEGMENTED_USERS = TableSchema.of(
     *(
@@ -74,6 +73,10 @@ def fit_segmentation(user_features: DataFrame, parameters: SegmentationParameter
 
     Raises ValueError where there are no users.
     """
+    from pyspark.ml import Pipeline
+    from pyspark.ml.clustering import KMeans
+    from pyspark.ml.feature import StandardScaler, VectorAssembler
+
     users = as_seen(user_features).select("user_id", *CLUSTERING_FEATURES)
     count = users.count()
     if not count:
@@ -104,6 +107,8 @@ def silhouette(model: PipelineModel, user_features: DataFrame) -> float | None:
 
     None where it says nothing: fewer than two clusters have users, or there are no more users than clusters.
     """
+    from pyspark.ml.evaluation import ClusteringEvaluator
+
     clustered = model.transform(as_seen(user_features)).select("features", "segment_id").persist()
     try:
         clusters, users = clustered.agg(F.count_distinct("segment_id"), F.count("*")).collect()[0]

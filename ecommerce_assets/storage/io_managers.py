@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Literal
 
 import dagster as dg
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from ecommerce_assets.spark.resource import SparkResource
@@ -221,7 +220,9 @@ class ParquetIOManager(VersionedIOManager):
         as_written = _read_files(spark.spark_session, folder, files, frame.schema)
         evidence = (artifact, spec, reads)
         audited = _audit_days(as_written, *evidence, files, rows) if daily else _audit_whole(as_written, *evidence)
-        return _Written(files, columns, lineage, sum(rows.values()), *audited)
+        newest = f"{PARTITION_COLUMN}={max(artifact.days)}/" if daily else ""
+        shown = metadata.preview(folder, [f for f in files if f.path.startswith(newest)])
+        return _Written(files, columns, lineage, sum(rows.values()), *audited, preview=shown)
 
 
 class SparkModelIOManager(VersionedIOManager):
@@ -253,14 +254,14 @@ class JsonIOManager(VersionedIOManager):
         return _Written(folder.data_files(), audits=audits, preview=f"```json\n{document}\n```")
 
 
-_Audited = tuple[Mapping[str, Partition] | None, list[AuditResult], Mapping[str, Any] | None, str]
-"""Partitions, audit results, measures, preview."""
+_Audited = tuple[Mapping[str, Partition] | None, list[AuditResult], Mapping[str, Any] | None]
+"""Partitions, audit results, measures."""
 
 
 def _audit_whole(as_written: DataFrame, artifact: Artifact, spec: AssetSpec, reads: StepReads) -> _Audited:
     measures = measure(as_written, spec.audits)[None]
     audits = run_audits(spec.audits, _evidence(measures, artifact, reads))
-    return None, audits, measures, metadata.preview(as_written)
+    return None, audits, measures
 
 
 def _audit_days(
@@ -286,8 +287,7 @@ def _audit_days(
             facts=facts,
             measures=measures,
         )
-    newest = as_written.where(F.col(PARTITION_COLUMN) == max(artifact.days)).drop(PARTITION_COLUMN)
-    return partitions, audits, None, metadata.preview(newest)
+    return partitions, audits, None
 
 
 def _evidence(

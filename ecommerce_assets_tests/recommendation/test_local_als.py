@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -185,11 +183,6 @@ def test_what_cannot_be_used(pairs: tuple[list[Any], ...], message: str) -> None
     u, p, r = (np.array(part, kind) for part, kind in zip(pairs, (np.int32, np.int32, np.float64), strict=True))
     with pytest.raises(ValueError, match=message):
         LocalAls(u, p, r)
-
-
-def test_importing_the_definitions_does_not_import_numba() -> None:
-    code = "import sys, ecommerce_assets.definitions; sys.exit('numba' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_kernels_compile_where_nothing_can_be_kept_on_disk() -> None:

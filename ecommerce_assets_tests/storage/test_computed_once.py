@@ -123,3 +123,15 @@ def test_every_table_is_computed_once(
     lake = Lake(str(shop))
     tables = [asset for asset in assets if CATALOG[asset].schema]
     assert {asset: written_rows[asset].value for asset in tables} == {a: lake.latest(a).rows for a in tables}
+
+
+def test_one_more_day_costs_one_day(shop: Path, raw_rows: Accumulator[int]) -> None:
+    events = ["cleaned_events", "rejected_events"]
+    run_graph(shop, DAYS[0], DAYS[1], select=events, run_config={})
+    before = raw_rows.value
+    assert before == ROWS[0] + 1  # and one exact repeat
+    run_graph(shop, DAYS[2], select=events, run_config={})
+    assert raw_rows.value - before == ROWS[2] + 1
+    lake = Lake(str(shop))
+    assert [day.day for day in lake.days("cleaned_events")] == list(DAYS)
+    assert [i.partitions for i in lake.latest("cleaned_events").inputs] == [(DAYS[2],)]
