@@ -43,14 +43,14 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
                 is_required=False,
                 owners=OWNERS,
                 kinds={"spark", "parquet"},
-                code_version="1",
+                code_version="2",
                 description="Raw rows that broke a rule, with the reason and the original values as text.",
             ),
             "cleaned_events": dg.AssetOut(
                 is_required=False,
                 owners=OWNERS,
                 kinds={"spark", "parquet"},
-                code_version="1",
+                code_version="2",
                 description="Valid events in their own types, exact repeats dropped.",
             ),
         },
@@ -59,10 +59,8 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
         context: dg.AssetExecutionContext, spark: SparkResource, raw_events: RawEvents
     ) -> Iterator[dg.Output[Artifact]]:
         session = spark.spark_session
-        largest = max((raw_events.rows(day) for day in raw_events.days), default=0)
-        shares = max(1, math.ceil(largest / ROWS_PER_TASK))
-        frames = raw_events.frames(session)
-        classified = classify(frames, settings.id_type, len(raw_events.days), shares).persist()
+        tasks_of_day = {day: max(1, math.ceil(raw_events.rows(day) / ROWS_PER_TASK)) for day in raw_events.days}
+        classified = classify(raw_events.frames(session), settings.id_type, tasks_of_day).persist()
         try:
             counts = count_by_day(classified)
             facts = {day: {"raw_rows": raw_events.rows(day), **counts.get(day, {})} for day in raw_events.days}

@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import reduce
 
 import dagster as dg
 import pyarrow as pa
@@ -76,7 +75,7 @@ class RawEvents:
             by_types.setdefault(file.types, []).append(f"{self.folder.uri}/{file.path}")
         # pandas writes nanoseconds, which Spark otherwise refuses to read.
         spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
-        return [_read(spark, self.folder.uri, dict(types), uris) for types, uris in by_types.items()]
+        return [_read(spark, dict(types), uris) for types, uris in by_types.items()]
 
 
 class RawEventsReader(dg.IOManager):
@@ -162,9 +161,8 @@ def _describe(folder: Folder, file: FileInfo) -> RawFile:
     return RawFile(file.path, file.bytes, rows, types)
 
 
-def _read(spark: SparkSession, folder: str, types: dict[str, str], uris: list[str]) -> DataFrame:
-    # Below a base path Spark takes event_date from the folders' names, as a date.
-    frame = spark.read.option("basePath", folder).parquet(*uris)
+def _read(spark: SparkSession, types: dict[str, str], uris: list[str]) -> DataFrame:
+    frame = spark.read.parquet(*uris)
     columns = []
     for name in EVENTS.names:
         if name not in types:
@@ -173,9 +171,7 @@ def _read(spark: SparkSession, folder: str, types: dict[str, str], uris: list[st
             columns.append(F.timestamp_micros(F.floor(F.col(name) / 1000)).alias(name))
         else:
             columns.append(F.col(name))
-    return frame.select(PARTITION_COLUMN, F.col("_metadata.file_path").alias("source_file"), *columns)
-
-
-def unite(frames: Sequence[DataFrame]) -> DataFrame:
-    """Rows of all frames, columns by name."""
-    return reduce(DataFrame.unionByName, frames)
+    path = F.col("_metadata.file_path")
+    # Not as Spark's own partition column: folders inside a day's folder are no columns.
+    day = F.substring(F.substring_index(path, f"/{PARTITION_COLUMN}=", -1), 1, len("YYYY-MM-DD")).cast("date")
+    return frame.select(day.alias(PARTITION_COLUMN), path.alias("source_file"), *columns)

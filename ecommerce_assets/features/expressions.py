@@ -36,8 +36,8 @@ def distinct_count(column: Column) -> Column:
 
     Several `count(distinct …)` in one aggregation write every row once per distinct column; lists of what a group has
     seen do not. On 5 million events the four distinct counts of user_features took 49 s of CPU the first way (with the
-    rest of the table) and 16 s this way. Give the rows of a group to one task first (`repartition` by the key): then
-    the lists are not shuffled.
+    rest of the table) and 16 s this way, 11 s where the rows of a group come one after the other: `repartition` by the
+    key, so that the lists are not shuffled, then `sortWithinPartitions`, so that no hash table holds them.
     """
     return F.size(F.array_distinct(F.collect_list(column))).cast("bigint")
 

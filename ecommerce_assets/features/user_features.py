@@ -82,8 +82,7 @@ def build_user_features(events: DataFrame, reference: datetime | None = None) ->
     reference = reference or reference_time(events)
     purchases, views, carts = (count_where(of_type(name)) for name in ("purchase", "view", "cart"))
     reference_date = F.to_date(timestamp(reference) if reference else F.max("event_time"))
-    # One shuffle of narrow rows; all that follows happens where a user's rows are. Sorted by one number, which is
-    # quick, they need no hash table of lists, which would be built in two halves and sorted once it is large.
+    # One shuffle of narrow rows; all that follows happens where a user's rows are, one after the other.
     by_user = (
         events.select(
             "user_id",

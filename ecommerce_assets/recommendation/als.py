@@ -37,8 +37,7 @@ MEMORY_SHARE = 0.5
 PAIRS_AT_ONCE = 20_000_000
 """Collected in one job: 240 MB, well below Spark's limit for results, which is 1 GB."""
 
-ROWS_PER_BATCH = 50_000
-"""Of factors on their way to Spark: 10 MB at rank 50. Each becomes a partition, and a file of the saved model."""
+ROWS_PER_BATCH = 10_000
 
 FACTORS = StructType(
     [StructField("id", IntegerType(), False), StructField("features", ArrayType(FloatType(), False), True)]

@@ -19,6 +19,7 @@ from ecommerce_assets.recommendation.recommend import Exclude, recommend
 from ecommerce_assets.recommendation.similar import similar_products as find_similar_products
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.storage.artifact import Artifact
+from ecommerce_assets.storage.audits import LONGEST_LIST
 from ecommerce_assets.storage.io_managers import AS_READ_BY
 from ecommerce_assets.storage.manifest import Manifest
 
@@ -52,7 +53,7 @@ class AlsConfig(dg.Config):
 class TopConfig(dg.Config):
     """How long the lists are."""
 
-    k: int = Field(10, ge=1, description="Length of each list.")
+    k: int = Field(10, ge=1, le=LONGEST_LIST, description=f"Length of each list, at most {LONGEST_LIST}.")
 
 
 class RecommendationConfig(TopConfig):
@@ -99,7 +100,7 @@ def als_model(context: dg.AssetExecutionContext, config: AlsConfig, interaction_
     return Artifact(model, {**parameters.as_dict(), "engine": choice.engine.value}, facts, made_from=made_from)
 
 
-@dg.asset(kinds={"spark", "parquet"}, **COMMON)
+@dg.asset(kinds={"spark", "parquet"}, **{**COMMON, "code_version": "2"})
 def als_evaluation(
     context: dg.AssetExecutionContext,
     config: RecommendationConfig,

@@ -1,7 +1,7 @@
 """als_evaluation: does the recommender beat popularity on what its users did next?
 
-Trains on the past, judges on the future, with the same functions that make the published tables. The metrics
-themselves stand in metrics.py.
+Trains on the past, judges on the future, with the same features, segments, engines and lists as the published tables.
+What is offered and what of it was relevant is judging.py, the metrics themselves stand in metrics.py.
 """
 
 from __future__ import annotations
@@ -181,6 +181,8 @@ def judged_pairs(events: DataFrame, cutoff: datetime | None) -> Iterator[Pairs]:
                 .withColumn("train", draw < RMSE_TRAIN_PERCENT)
             )
             with persisted(numbered.drop("user_id", "product_id")) as of_both:
+                of_both.count()
+                counted.unpersist()  # it is all in there: two copies would stand beside the models
                 yield Pairs(of_both, users, products)
 
 

@@ -1,6 +1,6 @@
 """The kernel of the recommendations: the lists of a batch of users, from the model and then from what is popular.
 
-NumPy and Arrow only, no Spark. The exact search is top_k.py, popularity fallback.py; who is asked is recommend.py's
+NumPy and Arrow only, no Spark job. The exact search is top_k.py, popularity fallback.py; who is asked is recommend.py's
 business.
 """
 
@@ -207,7 +207,7 @@ def complete(made: Lists, rows: Integers, order: Order, excluded: Excluded) -> N
     Of the first k + b products of the order at most b can be barred or there, so no more need to be looked at.
     """
     k = made.positions.shape[1]
-    there = made.filled[rows].sum(axis=1)
+    there = made.filled[rows].sum(axis=1, dtype=np.int32)
     widths = np.minimum(k + there + excluded.begins[rows + 1] - excluded.begins[rows], len(order.positions))
     widest_first = np.argsort(-widths, kind="stable")
     start = 0

@@ -19,8 +19,19 @@ from pyspark.sql import SparkSession
 from ecommerce_assets.spark.machine_lock import MachineLock
 
 SHUFFLE_PARTITIONS_PER_CORE = 4
+FEW_CORES = 4
 OPEN_FILES = 8
 """Files that a task may write at a time, each with its buffers; from then on it sorts its rows by file."""
+
+
+OF_THE_SESSION = (
+    "spark.sql.adaptive.enabled",
+    "spark.sql.session.timeZone",
+    "spark.sql.execution.replaceHashWithSortAgg",
+    "spark.sql.maxConcurrentOutputFileWriters",
+    "spark.sql.parquet.outputTimestampType",
+)
+"""Settings on which what is written depends: a session beside one that was handed over gets them too."""
 
 
 class SparkResource(LazyPySparkResource):
@@ -77,14 +88,14 @@ class SparkResource(LazyPySparkResource):
             "spark.sql.maxConcurrentOutputFileWriters": OPEN_FILES,
             # Microseconds as all others read and write them, not Spark's old 96 bits, which take twice as long.
             "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
-            # What is kept is read once or twice: to compress it takes longer (of 5 million events 9 s of CPU, not 15).
-            "spark.sql.inMemoryColumnarStorage.compressed": False,
         }
         if self.master.startswith("local"):
             # 200 shuffle partitions are for clusters; on one machine a few per core are faster.
             ours["spark.sql.shuffle.partitions"] = SHUFFLE_PARTITIONS_PER_CORE * local_cores(self.master)
             # Merged by size, eight small partitions become three, of which two cores get two and one.
-            ours["spark.sql.adaptive.coalescePartitions.enabled"] = False
+            ours["spark.sql.adaptive.coalescePartitions.enabled"] = local_cores(self.master) > FEW_CORES
+            # What is kept is read once or twice: to compress it takes longer (of 5 million events 15 s of CPU, not 9).
+            ours["spark.sql.inMemoryColumnarStorage.compressed"] = False
             # For as much work as can be done, not for short pauses; both cores are Spark's while it works.
             ours["spark.driver.extraJavaOptions"] = "-XX:+UseParallelGC"
         return {name: _as_text(value) for name, value in {**ours, **self.spark_config}.items()}
@@ -157,7 +168,7 @@ def _new_session(settings: Mapping[str, str]) -> SparkSession:
 
 def _session_beside(existing: SparkSession, settings: Mapping[str, str]) -> SparkSession:
     session = existing.newSession()
-    for name in ("spark.sql.adaptive.enabled", "spark.sql.session.timeZone"):
+    for name in OF_THE_SESSION:
         session.conf.set(name, settings[name])
     return session
 

@@ -76,7 +76,12 @@ def compare(parts: Parts, extrapolated: tuple[float, float] | None = None) -> li
     for name in ("MLlib", "implicit"):
         note = _objective_note(kernels, name)
         add(f"ALS: {name} / ours", kernel(f"als: {name}"), kernel("als: ours"), note=note)
-    tops = (("MLlib", "recommendForAllUsers"), ("brute force", "brute force"), ("implicit", "implicit recommend"))
+    tops = (
+        ("MLlib", "recommendForAllUsers"),
+        ("product alone", "the product alone, nothing chosen"),
+        ("brute force", "brute force"),
+        ("implicit", "implicit recommend"),
+    )
     for name, title in tops:
         note = _difference_note(kernels, "ours") if name == "brute force" else _difference_note(kernels, name)
         add(f"top 10: {title} / ours", kernel(f"top 10: {name}"), kernel("top 10: ours"), note=note)

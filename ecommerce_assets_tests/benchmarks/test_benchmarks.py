@@ -200,7 +200,7 @@ def test_kernels_agree_without_the_optional_packages(without_optional_packages: 
     cells = rng.choice(60 * 40, 500, replace=False)
     pairs = (cells // 40).astype(np.int32), (cells % 40).astype(np.int32), rng.integers(1, 11, 500).astype(np.float32)
     found = kernels.compare(pairs, Place(tmp_path, with_mllib=False), tmp_path)
-    assert list(found["stages"]) == ["als: ours", "top 10: ours", "top 10: brute force"]
+    assert list(found["stages"]) == ["als: ours", "top 10: ours", "top 10: product alone", "top 10: brute force"]
     assert found["score_differences"]["ours"] < 1e-5
     nothing = objective(pairs, np.zeros((60, 1), np.float32), np.zeros((40, 1), np.float32))
     assert 0 < found["objectives"]["ours"] < nothing

@@ -159,10 +159,36 @@ def test_exact_repeats_of_an_accepted_row_count_once(spark: SparkSession) -> Non
     assert counts == {DAY: {"accepted": 2, "repeats": 2, "rejected": 2, "rejected: negative price": 2}}
 
 
+def test_zero_below_zero_is_zero(spark: SparkSession) -> None:
+    classified = classify([text_frame(spark, {"price": "-0.00"}, {"price": "0.00"}, {"price": "0"})])
+    assert only(accepted_events(classified))["price"] == 0.0
+    assert count_by_day(classified) == {DAY: {"accepted": 1, "repeats": 2, "rejected": 0}}
+
+
 def test_equal_rows_of_two_days_are_no_repeats(spark: SparkSession) -> None:
     first = text_frame(spark, {})
     second = text_frame(spark, {"event_time": "2019-10-02 12:00:00 UTC"}, day="2019-10-02")
     assert accepted_events(classify([first, second])).count() == 2
+
+
+def test_days_do_not_share_a_task_and_a_day_can_be_shared_by_several(spark: SparkSession) -> None:
+    days = ["2019-10-01", "2019-10-08", "2019-10-15"]
+    frames = [
+        text_frame(
+            spark,
+            *[{"event_time": f"{day} 12:00:{n:02d} UTC", "user_id": str(n)} for n in range(40)] * 2,
+            day=day,
+        )
+        for day in days
+    ]
+    tasks_of_day = dict(zip(days, (2, 1, 3), strict=True))
+    classified = classify(frames, tasks_of_day=tasks_of_day).withColumn("task", F.spark_partition_id()).persist()
+    tasks = {str(row[0]): row[1] for row in classified.groupBy("event_date").agg(F.collect_set("task")).collect()}
+    assert {day: len(own) for day, own in tasks.items()} == tasks_of_day
+    assert len({task for own in tasks.values() for task in own}) == 6
+    # Repeats meet all the same.
+    assert {tuple(row) for row in classified.select("copies").distinct().collect()} == {(2,)}
+    assert classified.count() == 3 * 40
 
 
 def test_tables_have_their_columns(spark: SparkSession) -> None:

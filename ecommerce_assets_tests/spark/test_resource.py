@@ -45,6 +45,11 @@ def test_settings_reach_spark_as_written() -> None:
     assert "spark.sql.shuffle.partitions" not in cluster.settings()
 
 
+def test_python_workers_are_this_python(spark: SparkSession) -> None:
+    """Not the first one on the PATH, which need not have this package: a command is run without its environment too."""
+    assert spark.sparkContext.pythonExec == sys.executable
+
+
 def test_cores_of_a_local_master() -> None:
     assert [local_cores(master) for master in ("local", "local[4]", "local[4,2]")] == [1, 4, 4]
     assert local_cores("local[*]") >= 1

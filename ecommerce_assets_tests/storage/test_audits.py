@@ -27,6 +27,12 @@ LONG = list(range(1, 101))
         pytest.param(
             [[1, *LONG[2:], 5]], "1 lists of a user_id have a rank twice or leave one out", id="one for another"
         ),
+        pytest.param(
+            [[{2: 3, 6: 4, 7: 8}.get(rank, rank) for rank in LONG]],
+            "1 lists of a user_id have a rank twice or leave one out",
+            id="the same sum and sum of squares",
+        ),
+        pytest.param([[1, 100_000], [-5]], "2 lists of a user_id have a rank twice or leave one out", id="far off"),
     ],
 )
 def test_ranks_of_lists(spark: SparkSession, lists: list[list[int]], message: str) -> None:
