@@ -191,6 +191,31 @@ def test_days_do_not_share_a_task_and_a_day_can_be_shared_by_several(spark: Spar
     assert classified.count() == 3 * 40
 
 
+@pytest.mark.parametrize("by_sorting", [True, False])
+def test_rows_come_in_a_fixed_order_by_time(spark: SparkSession, by_sorting: bool) -> None:
+    times = [f"2019-10-01 {n % 24:02d}:{n * 7 % 60:02d}:{n % 5:02d}" for n in range(500)]
+    rows: list[dict[str, str | None]] = [
+        {"event_time": time, "user_id": str(n % 3), "price": str(n % 4)} for n, time in enumerate(times)
+    ]
+    setting = "spark.sql.execution.replaceHashWithSortAgg"
+    before = spark.conf.get(setting)
+    spark.conf.set(setting, by_sorting)
+    try:
+        found = []
+        for given in (rows, rows[::-1]):
+            classified = classify([text_frame(spark, *given).repartition(5)], tasks_of_day={DAY: 1})
+            found.append([tuple(row) for row in accepted_events(classified).collect()])
+            if by_sorting:
+                plan = classified._jdf.queryExecution().executedPlan().toString()
+                assert "SortAggregate" in plan
+                assert plan.count("Sort [") == 1
+    finally:
+        spark.conf.set(setting, before)
+    assert found[0] == found[1]
+    assert [row[0] for row in found[0]] == sorted(row[0] for row in found[0])
+    assert len(found[0]) == len({(row["event_time"], row["user_id"], row["price"]) for row in rows})
+
+
 def test_tables_have_their_columns(spark: SparkSession) -> None:
     classified = classify([text_frame(spark, {}, {"price": "x"})])
     assert accepted_events(classified).columns == [*EVENTS.names, "event_date"]
