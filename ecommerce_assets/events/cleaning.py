@@ -6,7 +6,7 @@ Pure functions on DataFrames. Which files are read is raw.py's business.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from functools import reduce
 from itertools import accumulate
 
@@ -96,11 +96,8 @@ def _tasks(tasks_of_day: Mapping[str, int]) -> tuple[int, Column]:
     """The number of tasks, and the one that a row goes to."""
     if not tasks_of_day:
         return 1, F.lit(0)
-    days = sorted(tasks_of_day)
-    origin = date.fromisoformat(days[0])
-    shares = [0] * ((date.fromisoformat(days[-1]) - origin).days + 1)
-    for day in days:
-        shares[(date.fromisoformat(day) - origin).days] = tasks_of_day[day]
+    origin, end = date.fromisoformat(min(tasks_of_day)), date.fromisoformat(max(tasks_of_day))
+    shares = [tasks_of_day.get(str(origin + timedelta(days=n)), 0) for n in range((end - origin).days + 1)]
     # Looked up by the number of the day since the first: as quick for a thousand days as for one.
     place = F.datediff(PARTITION_COLUMN, F.lit(origin))
     first, own = (F.get(F.array(*map(F.lit, numbers)), place) for numbers in (accumulate(shares, initial=0), shares))

@@ -58,7 +58,8 @@ def exact_sum(amount: Column) -> Column:
     count; the sum of nothing is 0.
     """
     whole = F.floor(amount)
-    # rint, not round: Spark's round of a double goes through decimals and was half of the work of a feature table.
+    # rint, not round: Spark's round of a double makes a decimal of each (user_features of 5 million events took 9.9 s
+    # with it, 8.4 to 9.6 s without).
     billionths = F.rint((amount - whole) * _BILLION).cast("bigint")
     # Put together as decimals: as doubles the two parts would be rounded twice, and 1.14 become 1.1400000000000001.
     total = F.sum(whole).cast("decimal(19,0)") + F.sum(billionths).cast("decimal(19,0)") * F.lit(_BILLIONTH)
