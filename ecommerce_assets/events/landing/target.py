@@ -5,6 +5,7 @@ one other module. What is inside the files is no business of this one.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,22 @@ from ecommerce_assets.events.schema import PARTITION_COLUMN
 DATA_DIR_VARIABLE = "ECOMMERCE_DATA_DIR"
 SAMPLE_MARKER = "_SAMPLE"
 STAGING_PREFIX = ".landing-"
+
+_LANDED_NAME = re.compile(r"land-[0-9a-f]{16}-\d+-(?P<rows>\d+)rows\.parquet")
+
+
+def landed_name(content: str, number: int, rows: int) -> str:
+    """Name of a landed file: what a listing tells of it is all that the sensor needs, without opening any file.
+
+    `content` is the hash of the source it came from, `number` tells its files of one day apart, `rows` are its own.
+    """
+    return f"land-{content}-{number}-{rows}rows.parquet"
+
+
+def landed_rows(name: str) -> int | None:
+    """Rows of a landed file by its name; None where landing did not write it."""
+    found = _LANDED_NAME.fullmatch(name)
+    return int(found["rows"]) if found else None
 
 
 @dataclass(frozen=True)
