@@ -8,10 +8,12 @@ from typing import Any
 import dagster as dg
 
 from ecommerce_assets import training_metadata
+from ecommerce_assets.automation import automation, with_automation
 from ecommerce_assets.events import checks as events
 from ecommerce_assets.events.assets import event_assets
 from ecommerce_assets.events.raw import RawEventsReader
 from ecommerce_assets.events.schema import EVENTS, REJECTED_EVENTS
+from ecommerce_assets.events.sensor import new_event_partitions
 from ecommerce_assets.features import assets as features_assets
 from ecommerce_assets.features import checks as features
 from ecommerce_assets.features.precomputed import PrecomputedFeatures
@@ -67,8 +69,9 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
     ]
     checks = [audit_checks(name, spec.audits, settings.data_dir) for name, spec in CATALOG.items() if spec.audits]
     return dg.Definitions(
-        assets=dg.map_asset_specs(lambda spec: _with_columns(spec, settings), assets),
+        assets=dg.map_asset_specs(lambda spec: with_automation(_with_columns(spec, settings)), assets),
         asset_checks=checks,
+        sensors=[new_event_partitions(settings), automation(settings)],
         resources={**build_resources(settings), **(resource_overrides or {})},
         # One JVM per run: the default executor would start a process, and with it a Spark, for every step.
         executor=dg.in_process_executor,

@@ -41,6 +41,12 @@ class Settings(BaseSettings):
         True, description="Take feature tables from <data dir>/processed/parquet where there are any: true or false."
     )
     id_type: Literal["bigint", "string"] = Field("bigint", description="Type of product_id and user_id.")
+    automation: bool = Field(
+        True, description="New days start runs by themselves where `dagster dev` or the daemon runs: true or false."
+    )
+    quiet_seconds: int = Field(
+        300, ge=0, description="A raw day without a fresh _SUCCESS counts once nothing in it changed for so long."
+    )
     spark_master: str = Field("local[*]", description="Spark master URL.")
     driver_memory: str = Field("8g", pattern=r"^\d+[kmgt]$", description="Memory of Spark's driver, such as 8g.")
     executor_memory: str = Field("8g", pattern=r"^\d+[kmgt]$", description="Memory of a Spark executor, such as 8g.")

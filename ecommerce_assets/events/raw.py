@@ -136,10 +136,15 @@ def fingerprint(files: Sequence[FileEntry]) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
+def is_raw_file(name: str) -> bool:
+    """Whether a file in a day's folder counts as raw events, by its name."""
+    return name.endswith((".parquet", ".parq"))
+
+
 def _files_of_day(folder: Folder, day: str) -> list[FileInfo]:
     name = f"{PARTITION_COLUMN}={day}"
     files = (folder / name).data_files()
-    return [FileInfo(f"{name}/{f.path}", f.bytes) for f in files if f.path.endswith((".parquet", ".parq"))]
+    return [FileInfo(f"{name}/{f.path}", f.bytes) for f in files if is_raw_file(f.path)]
 
 
 def _describe(folder: Folder, file: FileInfo) -> RawFile:

@@ -6,8 +6,9 @@ Nothing here knows what a version or a manifest is.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,10 +25,12 @@ _MODIFIED = ("mtime", "created", "LastModified", "last_modified", "updated")
 
 @dataclass(frozen=True)
 class FileInfo:
-    """One file below a folder: its path relative to that folder, and its size."""
+    """One file below a folder: its path relative to that folder, its size, and when it was written where that is known
+    (seconds since 1970)."""
 
     path: str
     bytes: int
+    modified: float | None = field(default=None, compare=False)
 
 
 class Folder:
@@ -70,10 +73,17 @@ class Folder:
 
         Spark and Hive take such names for something other than data, and so do we.
         """
+        return [file for file in self.all_files() if not is_hidden(file.path)]
+
+    def all_files(self) -> list[FileInfo]:
+        """All files below, hidden ones included, sorted by path."""
         self.fs.invalidate_cache(self.path)
         found = self.fs.find(self.path, detail=True)
-        files = [FileInfo(name[len(self.path) :].lstrip("/"), int(info["size"])) for name, info in found.items()]
-        return sorted((f for f in files if not _hidden(f.path)), key=lambda f: f.path)
+        files = [
+            FileInfo(name[len(self.path) :].lstrip("/"), int(info["size"]), _modified(info))
+            for name, info in found.items()
+        ]
+        return sorted(files, key=lambda f: f.path)
 
     def read_bytes(self, name: str) -> bytes:
         return bytes(self.fs.cat_file(f"{self.path}/{name}"))
@@ -98,10 +108,8 @@ class Folder:
 
     def last_change(self) -> datetime | None:
         """When the newest file below, hidden ones included, was written; None where there is none."""
-        self.fs.invalidate_cache(self.path)
-        found = self.fs.find(self.path, detail=True).values()
-        times = [info[key] for info in found for key in _MODIFIED if info.get(key)]
-        return max((_as_datetime(time) for time in times), default=None)
+        times = [file.modified for file in self.all_files() if file.modified is not None]
+        return datetime.fromtimestamp(max(times), UTC) if times else None
 
     def remove_file(self, name: str) -> None:
         """Remove one file; nothing happens where it does not exist."""
@@ -130,12 +138,14 @@ def _name(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2]
 
 
-def _hidden(path: str) -> bool:
+def is_hidden(path: str) -> bool:
+    """Whether a file is no data for Spark and Hive, by its own name or a folder's on the way."""
     return any(part.startswith(("_", ".")) for part in path.split("/"))
 
 
-def _as_datetime(time: Any) -> datetime:
-    if isinstance(time, int | float):
-        return datetime.fromtimestamp(time, UTC)
+def _modified(info: Mapping[str, Any]) -> float | None:
+    time = next((info[key] for key in _MODIFIED if info.get(key)), None)
+    if time is None or isinstance(time, int | float):
+        return time
     found = time if isinstance(time, datetime) else datetime.fromisoformat(str(time))
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()

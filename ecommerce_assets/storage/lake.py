@@ -122,7 +122,12 @@ class Lake:
 
     def rejected(self, asset: str) -> list[Manifest]:
         """Versions that a blocking audit held back, oldest first."""
-        found = [m for v in self.versions(asset) if (m := self.manifest(asset, v, REJECTED)) is not None]
+        found = [
+            m
+            for v in self.versions(asset)
+            # Nothing is both; and of what is committed the manifest has been parsed already.
+            if self.manifest(asset, v) is None and (m := self.manifest(asset, v, REJECTED)) is not None
+        ]
         return sorted(found, key=lambda m: (m.committed_at, m.run_id))
 
     def version(self, asset: str, version: str) -> Manifest:

@@ -1,0 +1,44 @@
+"""What runs by itself once cleaned events have changed: every asset behind them, once per batch of days.
+
+Which raw days are cleaned is the sensor's business (events/sensor.py).
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from ecommerce_assets.events.sensor import TARGETS as DAILY
+from ecommerce_assets.settings import Settings
+
+_AC = dg.AutomationCondition
+
+_HERE_OR_COMING = ~_AC.missing() | _AC.will_be_requested()
+# Dagster's own all_deps_blocking_checks_passed asks for requests of the checks, which come with the asset's; a batch
+# would go through the graph layer by layer, with a run and a Spark for each.
+_SOUND_OR_COMING = _AC.will_be_requested() | _AC.all_checks_match(_AC.check_passed(), blocking_only=True)
+
+REFRESH = (
+    _AC.eager()
+    # Most days of the definition are absent in most shops: all of them is not what is waited for.
+    .replace("any_deps_missing", _AC.any_deps_missing().ignore(dg.AssetSelection.assets(*DAILY)))
+    # Eager also takes the first look at an asset for handled, and would forget what came before the daemon did.
+    .replace("handled", _AC.newly_requested() | _AC.newly_updated())
+    & _AC.any_deps_match(_HERE_OR_COMING)
+    & _AC.all_deps_match(_SOUND_OR_COMING)
+).with_label("refresh_when_inputs_changed")
+"""An asset is made again when one of its inputs is new, none is being made, and no blocking check of one failed."""
+
+
+def with_automation(spec: dg.AssetSpec) -> dg.AssetSpec:
+    """The spec with the condition, where it applies: daily assets are the sensor's."""
+    return spec if spec.partitions_def else spec.replace_attributes(automation_condition=REFRESH)
+
+
+def automation(settings: Settings) -> dg.AutomationConditionSensorDefinition:
+    """What evaluates the conditions; without it running, Dagster asks for nothing by itself."""
+    return dg.AutomationConditionSensorDefinition(
+        "refresh",
+        target=dg.AssetSelection.all(),
+        default_status=dg.DefaultSensorStatus.RUNNING if settings.automation else dg.DefaultSensorStatus.STOPPED,
+        description="Features, segments, models, recommendations and metadata follow their inputs, once per batch.",
+    )

@@ -1,0 +1,197 @@
+"""The sensor `new_event_partitions`: new and changed raw days become runs that clean them.
+
+It only asks for runs and tells Dagster what lies there; what is new stands in arrivals.py, and what follows once a day
+is cleaned in ../automation.py. No Spark, and no file is opened.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence, Set
+
+import dagster as dg
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    RUN_KEY_TAG,
+)
+from pydantic import ValidationError
+
+from ecommerce_assets.events.arrivals import (
+    MAX_ATTEMPTS,
+    Cursor,
+    Plan,
+    RawPartition,
+    RunState,
+    list_partitions,
+    plan,
+    range_digest,
+    stored_days,
+)
+from ecommerce_assets.events.partitions import daily_partitions
+from ecommerce_assets.settings import PREFIX, Settings
+from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.manifest import Manifest
+
+TARGETS = ("cleaned_events", "rejected_events")
+SECONDS_BETWEEN_TICKS = 30
+SHOWN_DAYS = 5
+EVENTS_PER_TICK = 200
+"""Dagster stores some 50 events a second in SQLite; the days that are left over are told in the ticks that follow."""
+
+RAW_EVENTS = dg.AssetKey("raw_events")
+
+
+def new_event_partitions(settings: Settings) -> dg.SensorDefinition:
+    """The sensor for these settings."""
+    parsed: dict[str, Manifest] = {}  # kept from tick to tick: a committed manifest never changes
+
+    @dg.sensor(
+        name="new_event_partitions",
+        target=list(TARGETS),
+        minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
+        default_status=dg.DefaultSensorStatus.RUNNING if settings.automation else dg.DefaultSensorStatus.STOPPED,
+        description=f"Cleans new and changed days of {settings.data_dir}/raw/events: one run per range of days.",
+    )
+    def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        partitions = list_partitions(settings.data_dir)
+        if not partitions:
+            # Not "all were removed": a bucket or a disk that is away for a moment looks the same.
+            return dg.SkipReason(f"There are no raw events in {settings.data_dir}/raw/events.")
+        before = _cursor(context)
+        reported = context.instance.get_materialized_partitions(RAW_EVENTS)
+        found = plan(
+            partitions,
+            before,
+            stored_days(Lake(settings.data_dir, context.log.warning, parsed)),
+            _run_states(context.instance, {day.run for day in before.days.values() if day.run}),
+            _window(settings),
+            reported,
+            time.time(),
+            settings.quiet_seconds,
+        )
+        requests = [request for block in found.ranges if (request := _request(context, block, found.cursor))]
+        said = list(_sentences(found))
+        for sentence in said:
+            context.log.info(sentence)
+        return dg.SensorResult(
+            run_requests=requests,
+            cursor=found.cursor.model_dump_json(exclude_defaults=True),
+            asset_events=_events(partitions, found, reported),
+            skip_reason=None if requests else " ".join(said) or f"Nothing new: {len(partitions):,} days are known.",
+        )
+
+    return tick
+
+
+def _cursor(context: dg.SensorEvaluationContext) -> Cursor:
+    try:
+        return Cursor.model_validate_json(context.cursor) if context.cursor else Cursor()
+    except ValidationError:
+        # What is committed and which runs there were is known without it.
+        context.log.warning("The cursor is damaged and begun anew; days that are cleaned already are not done again.")
+        return Cursor()
+
+
+def _window(settings: Settings) -> tuple[str, str]:
+    days = daily_partitions(settings)
+    return days.get_first_partition_key() or "9999-12-31", days.get_last_partition_key() or "0000-00-00"
+
+
+def _run_states(instance: dg.DagsterInstance, keys: Iterable[str]) -> dict[str, RunState]:
+    return {key: _state(runs[0]) for key in keys if (runs := _runs(instance, key))}
+
+
+def _runs(instance: dg.DagsterInstance, key: str) -> Sequence[dg.DagsterRun]:
+    return instance.get_runs(filters=dg.RunsFilter(tags={RUN_KEY_TAG: key}), limit=1)
+
+
+def _state(run: dg.DagsterRun) -> RunState:
+    if not run.is_finished:
+        return RunState.unfinished
+    return RunState.canceled if run.status is dg.DagsterRunStatus.CANCELED else RunState.ended
+
+
+def _request(
+    context: dg.SensorEvaluationContext, block: Sequence[RawPartition], cursor: Cursor
+) -> dg.RunRequest | None:
+    """A run over the range; None where one that was asked for before the cursor was lost is still under way.
+
+    Dagster never starts a run whose key it has seen, not even where that run failed: each attempt has a key of its own.
+    """
+    first, last = block[0].day, block[-1].day
+    attempt = max(cursor.days[partition.day].attempts for partition in block)
+    while runs := _runs(context.instance, key := f"{first}...{last}:{range_digest(block)}:{attempt}"):
+        if _state(runs[0]) is RunState.unfinished:
+            break
+        attempt += 1
+    for partition in block:
+        cursor.days[partition.day].run = key
+    if runs:
+        return None
+    return dg.RunRequest(
+        run_key=key,
+        tags={ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last},
+    )
+
+
+def _events(
+    partitions: Mapping[str, RawPartition], found: Plan, reported: Set[str]
+) -> list[dg.AssetMaterialization | dg.AssetObservation]:
+    """What Dagster is told of the raw days: those of this tick's runs, those that it does not know yet, those gone."""
+    changed = [partition for block in found.ranges for partition in block if partition.day in reported]
+    unknown = [partitions[day] for day in sorted(set(partitions) - reported - set(found.outside))]
+    events: list[dg.AssetMaterialization | dg.AssetObservation] = [_removal(day) for day in found.removed]
+    events += [_materialization(partition) for partition in [*changed, *unknown]]
+    return events[:EVENTS_PER_TICK]
+
+
+def _materialization(partition: RawPartition) -> dg.AssetMaterialization:
+    about: dict[str, str | int] = {
+        "bytes": partition.bytes,
+        "files": len(partition.files),
+        "fingerprint": partition.fingerprint,
+    }
+    if partition.rows is not None:
+        about["dagster/partition_row_count"] = partition.rows
+    return dg.AssetMaterialization("raw_events", partition=partition.day, metadata=about)
+
+
+def _removal(day: str) -> dg.AssetObservation:
+    return dg.AssetObservation(
+        "raw_events",
+        partition=day,
+        description="The raw folder of this day is gone or empty; its cleaned events stay as they are.",
+        metadata={"removed": True},
+    )
+
+
+def _sentences(found: Plan) -> Iterable[str]:
+    """What a person is told of a tick."""
+    for block in found.ranges:
+        first, last = block[0].day, block[-1].day
+        yield f"New or changed: {first}." if first == last else f"New or changed: {first} to {last}."
+    if found.waiting:
+        yield f"Still being written, it seems, or not quiet for long enough: {_listed(found.waiting)}."
+    if found.outside:
+        yield (
+            f"Outside the days that Dagster knows: {_listed(found.outside)}; a day counts once it is over, earlier "
+            f"or later ones where {PREFIX}FIRST_DAY and {PREFIX}LAST_DAY say so."
+        )
+    if found.removed:
+        yield f"Removed from the raw folder: {_listed(found.removed)}; what is stored of them stays."
+    if found.held_back:
+        yield (
+            f"Held back by a check of cleaned_events: {_listed(found.held_back)}; land them again, corrected, or "
+            "materialise them by hand."
+        )
+    if found.given_up:
+        yield (
+            f"Given up, after at most {MAX_ATTEMPTS} runs that failed or one that was canceled: "
+            f"{_listed(found.given_up)}; materialise them by hand, or land them again."
+        )
+
+
+def _listed(days: Sequence[str]) -> str:
+    more = f" and {len(days) - SHOWN_DAYS:,} more" if len(days) > SHOWN_DAYS else ""
+    return ", ".join(days[:SHOWN_DAYS]) + more

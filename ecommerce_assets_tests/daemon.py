@@ -1,0 +1,83 @@
+"""A real `dagster dev` for trials: web server, daemon and code server as a person starts them, on a shop of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import dagster as dg
+
+PROJECT = Path(__file__).parents[1]
+POLL_SECONDS = 1.0
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Dev:
+    """A running `dagster dev`; `log` is all that it printed."""
+
+    instance: dg.DagsterInstance
+    log: Path
+    port: int
+    process: subprocess.Popen[bytes]
+
+    def wait_for(self, what: str, look: Callable[[], Found | None], seconds: float) -> Found:
+        """What `look` finds; AssertionError with the end of the log where it finds nothing in time."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, f"dagster dev ended:\n{self.log.read_text()[-5000:]}"
+            if found := look():
+                return found
+            time.sleep(POLL_SECONDS)
+        raise AssertionError(f"no {what} within {seconds:.0f} s:\n{self.log.read_text()[-5000:]}")
+
+    def runs(self) -> list[dg.DagsterRun]:
+        """All runs, oldest first."""
+        return list(self.instance.get_runs())[::-1]
+
+    def is_idle(self) -> bool:
+        return all(run.is_finished for run in self.runs())
+
+
+@contextmanager
+def dagster_dev(folder: Path, settings: Mapping[str, str]) -> Iterator[Dev]:
+    """`dagster dev` in the project's folder, with an instance below `folder`; ended with all its children."""
+    home = folder / "dagster_home"
+    home.mkdir()
+    shutil.copy(PROJECT / ".dagster" / "dagster.yaml", home)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # A temporary folder of its own: the machine's lock lets one Spark run at a time, and the tests have one already.
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    log = folder / "dagster_dev.log"
+    environment = {**os.environ, **settings, "DAGSTER_HOME": str(home), "TMPDIR": str(temporary)}
+    command = [sys.executable, "-m", "dagster", "dev", "--host", "127.0.0.1", "--port", str(port)]
+    with log.open("wb") as output, dg.DagsterInstance.from_config(str(home)) as instance:
+        process = subprocess.Popen(
+            command, cwd=PROJECT, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+        try:
+            yield Dev(instance, log, port, process)
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    group = os.getpgid(process.pid)
+    process.send_signal(signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(30)
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)

@@ -1,0 +1,184 @@
+"""From a landed day to new recommendations with no one at the keyboard: the conditions alone, and the real daemon."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+
+from ecommerce_assets.definitions import build_defs
+from ecommerce_assets.events.landing import land
+from ecommerce_assets.events.sample import generate
+from ecommerce_assets.settings import load_settings
+from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets_tests.daemon import Dev, dagster_dev
+
+REFRESHED = {
+    "user_features",
+    "product_features",
+    "segmentation_model",
+    "segmented_users",
+    "user_index",
+    "product_index",
+    "interaction_data",
+    "als_model",
+    "als_evaluation",
+    "recommendations",
+    "similar_products",
+    "training_metadata",
+}
+
+
+@pytest.fixture(scope="module")
+def days_of_events(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """One CSV file for each of six days of a generated shop."""
+    folder = tmp_path_factory.mktemp("files")
+    generate(folder / "shop", events=3_000, days=6, first_day=date(2019, 11, 5))
+    files = []
+    for day in sorted((folder / "shop" / "raw" / "events").glob("event_date=*")):
+        rows = pq.read_table(day, partitioning=None).to_pylist()
+        path = folder / f"{day.name.removeprefix('event_date=')}.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
+        files.append(path)
+    return files
+
+
+def assets_of(dev: Dev, run: dg.DagsterRun) -> set[str]:
+    """What a run materialised."""
+    records = dev.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    return {
+        record.dagster_event.asset_key.to_user_string()
+        for record in records
+        if record.dagster_event and record.dagster_event.asset_key
+    }
+
+
+class Conditions:
+    """The conditions of the whole graph, evaluated tick by tick against an instance; `asked` plays no run."""
+
+    def __init__(self, instance: dg.DagsterInstance, data_dir: Path) -> None:
+        window = {"first_day": date(2019, 10, 1), "last_day": date(2019, 12, 29)}
+        self.defs = build_defs(load_settings(data_dir=str(data_dir), **window))
+        self.instance, self.cursor = instance, None
+        self.graph = self.defs.resolve_asset_graph()
+
+    def tick(self) -> set[str]:
+        """The assets that are asked for, all in one run."""
+        found = dg.evaluate_automation_conditions(self.defs, self.instance, cursor=self.cursor)
+        self.cursor = found.cursor
+        return {result.key.to_user_string() for result in found.results if not result.true_subset.is_empty}
+
+    def materialise(self, assets: Iterable[str], days: Sequence[str] = (), failed: str = "") -> None:
+        """As a run would report it: the assets, then their checks, of which the named one fails."""
+        for asset in assets:
+            for day in days or (None,):
+                self.instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=day))
+            for key in self.graph.get_check_keys_for_assets({dg.AssetKey(asset)}):
+                passed = key.name != failed
+                self.instance.report_runless_asset_event(
+                    dg.AssetCheckEvaluation(asset_key=key.asset_key, check_name=key.name, passed=passed)
+                )
+
+
+@pytest.fixture
+def conditions(tmp_path: Path) -> Iterator[Conditions]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Conditions(instance, tmp_path)
+
+
+CLEANING = ("cleaned_events", "rejected_events")
+
+
+def test_a_batch_of_days_refreshes_everything_once_in_one_run(conditions: Conditions) -> None:
+    assert conditions.tick() == set()
+    conditions.materialise(CLEANING, ["2019-11-05", "2019-11-06", "2019-11-09"])
+    assert conditions.tick() == REFRESHED, "although most days of the definition are missing"
+    assert conditions.tick() == set()
+    conditions.materialise(REFRESHED)
+    conditions.tick()
+    assert conditions.tick() == set()
+    conditions.materialise(CLEANING, ["2019-11-10"])
+    assert conditions.tick() == REFRESHED
+
+
+def test_days_that_came_before_the_first_look_count(conditions: Conditions) -> None:
+    conditions.materialise(CLEANING, ["2019-11-05"])
+    assert conditions.tick() == REFRESHED
+
+
+def test_nothing_is_refreshed_behind_a_check_that_failed(conditions: Conditions) -> None:
+    conditions.materialise(CLEANING, ["2019-11-05"])
+    conditions.tick()
+    conditions.materialise(REFRESHED)
+    conditions.materialise(CLEANING, ["2019-11-06"], failed="few_rejected")
+    assert conditions.tick() == set()
+    assert conditions.tick() == set()
+    conditions.materialise(CLEANING, ["2019-11-06"])
+    assert conditions.tick() == REFRESHED, "once the day is good"
+
+
+def test_a_model_that_was_held_back_is_not_gone_on_from(conditions: Conditions) -> None:
+    conditions.materialise(CLEANING, ["2019-11-05"])
+    conditions.materialise(REFRESHED)
+    conditions.tick()
+    conditions.materialise(["als_model"])
+    conditions.materialise(["als_evaluation"], failed="unique_key")
+    assert not conditions.tick() & {"recommendations", "similar_products", "training_metadata"}
+
+
+@pytest.mark.trial
+def test_a_landed_day_becomes_new_recommendations_by_itself(tmp_path: Path, days_of_events: list[Path]) -> None:
+    shop = tmp_path / "shop"
+    *first, late, poisoned = days_of_events
+    land([str(path) for path in first], shop)
+    lake = Lake(str(shop))
+    settings = {
+        "ECOMMERCE_DATA_DIR": str(shop),
+        "ECOMMERCE_FIRST_DAY": "2019-10-01",
+        "ECOMMERCE_LAST_DAY": "2019-12-29",
+        "ECOMMERCE_DRIVER_MEMORY": "2g",
+    }
+    with dagster_dev(tmp_path, settings) as dev:
+        started = time.monotonic()
+        before = dev.wait_for("metadata of the first batch", lambda: lake.latest_or_none("training_metadata"), 600)
+        dev.wait_for("end of the runs", dev.is_idle, 60)
+        print(f"first batch: {time.monotonic() - started:.0f} s")
+        cleaning, training = dev.runs()
+        assert assets_of(dev, cleaning) == {"cleaned_events", "rejected_events"}
+        assert assets_of(dev, training) == REFRESHED
+
+        started = time.monotonic()
+        land([str(late)], shop)
+        first_lists = lake.latest("recommendations").version
+
+        def refreshed() -> bool:
+            return lake.latest("recommendations").version != first_lists
+
+        dev.wait_for("new recommendations", refreshed, 600)
+        print(f"from landing to new recommendations: {time.monotonic() - started:.0f} s")
+        dev.wait_for("new metadata", lambda: lake.latest("training_metadata").version != before.version, 120)
+        dev.wait_for("end of the runs", dev.is_idle, 60)
+        cleaning, training = dev.runs()[2:]
+        assert cleaning.tags["dagster/asset_partition_range_start"] == late.stem, "one new day, one day cleaned"
+        assert assets_of(dev, training) == REFRESHED
+        assert len(lake.committed("als_model")) == 2, "trained once per batch"
+        assert [day.day for day in lake.days("cleaned_events")] == [path.stem for path in [*first, late]]
+
+        broken = tmp_path / poisoned.name
+        broken.write_text(poisoned.read_text().replace("purchase", "sold").replace("view", "looked"))
+        land([str(broken)], shop)
+        dev.wait_for("the run over the bad day", lambda: len(dev.runs()) == 5 and dev.is_idle(), 300)
+        assert dev.runs()[4].status is dg.DagsterRunStatus.FAILURE
+        time.sleep(90)  # time for several ticks of the sensor and of the conditions
+        assert len(dev.runs()) == 5, "neither tried again nor gone on from"
+        assert poisoned.stem not in [day.day for day in lake.days("cleaned_events")]
+        assert len(lake.committed("als_model")) == 2
