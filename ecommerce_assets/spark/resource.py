@@ -16,6 +16,7 @@ from pydantic import Field, PrivateAttr
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
+from ecommerce_assets.spark.java import ensure_java
 from ecommerce_assets.spark.machine_lock import MachineLock
 
 SHUFFLE_PARTITIONS_PER_CORE = 4
@@ -124,6 +125,8 @@ class SparkResource(LazyPySparkResource):
             self._lock = MachineLock(self._holder)
             self._lock.acquire(log.info)
         try:
+            if "PYSPARK_GATEWAY_PORT" not in os.environ:  # else spark-submit has started Java already
+                ensure_java(log.info)
             self._spark_session = _new_session(self.settings())
             self._started_here = True
             if self.master.startswith("local"):

@@ -1,0 +1,125 @@
+"""Which Java Spark gets, on machines of all kinds: none, too old, broken, new enough."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ecommerce_assets.spark.java import ensure_java
+
+WORK = """
+import logging; logging.basicConfig(level=logging.INFO)
+import sys
+from ecommerce_assets.spark.resource import SparkResource
+resource = SparkResource(master="local[2]", driver_memory="1g")
+session = resource.spark_session
+assert session.range(100).mapInArrow(lambda batches: batches, "id long").groupBy().sum("id").first()[0] == 4950
+from pyspark.ml.feature import VectorAssembler
+from pyspark.ml.clustering import KMeans
+points = VectorAssembler(inputCols=["id"], outputCol="features").transform(session.range(100))
+assert len(KMeans(k=2, seed=1).fit(points).clusterCenters()) == 2
+print(session._jvm.java.lang.System.getProperty("java.version"))
+resource.stop()
+"""
+
+
+def java_home(folder: Path, version: str, release: bool = True) -> Path:
+    """A folder that looks like a Java of this version."""
+    (folder / "bin").mkdir(parents=True)
+    program = folder / "bin" / "java"
+    program.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2020-01-01' >&2\n")
+    program.chmod(0o755)
+    if release:
+        (folder / "release").write_text(f'IMPLEMENTOR="x"\nJAVA_VERSION="{version}"\n')
+    return folder
+
+
+def path_without_java(folder: Path) -> str:
+    """All programs of this machine's PATH but java."""
+    folder.mkdir()
+    for place in os.environ["PATH"].split(os.pathsep):
+        for program in Path(place).glob("*"):
+            if program.name != "java" and not (folder / program.name).is_symlink():
+                (folder / program.name).symlink_to(program)
+    return str(folder)
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize(("version", "release"), [("17.0.15", True), ("21", True), ("25-ea", False)])
+def test_a_java_that_is_new_enough_is_left_alone(tmp_path: Path, said: list[str], version: str, release: bool) -> None:
+    home = java_home(tmp_path / "java", version, release)
+    environment = {"PATH": str(home / "bin")}
+    assert ensure_java(said.append, environment) == home
+    assert not said
+    assert "JAVA_HOME" not in environment
+
+
+@pytest.mark.parametrize(("version", "release"), [("1.8.0_402", False), ("11.0.22", True)])
+def test_one_that_is_too_old_is_named_with_what_is_needed(
+    tmp_path: Path, said: list[str], own_cache: Path, version: str, release: bool
+) -> None:
+    home = java_home(tmp_path / "java", version, release)
+    environment = {"JAVA_HOME": str(home), "PATH": ""}
+    assert ensure_java(said.append, environment).is_relative_to(own_cache)
+    shown = version.partition("_")[0]
+    [sentence] = said
+    assert sentence.startswith(
+        f"Spark needs Java 17 or newer; found: Java {shown} (JAVA_HOME: {home}). Using the bundled"
+    )
+    assert environment["JAVA_HOME"].startswith(str(own_cache))
+
+
+def test_the_one_on_the_path_stands_in_for_a_java_home_that_is_too_old(tmp_path: Path, said: list[str]) -> None:
+    old, new = java_home(tmp_path / "old", "8.0.1"), java_home(tmp_path / "new", "17.0.1")
+    environment = {"JAVA_HOME": str(old), "PATH": str(new / "bin")}
+    assert ensure_java(said.append, environment) == new
+    assert environment["JAVA_HOME"] == str(new)
+    assert said == [
+        f"Spark needs Java 17 or newer; instead of Java 8.0.1 (JAVA_HOME: {old}), it gets Java 17.0.1 (PATH: {new})."
+    ]
+
+
+def test_a_java_home_without_java_in_it(tmp_path: Path, said: list[str]) -> None:
+    ensure_java(said.append, {"JAVA_HOME": str(tmp_path), "PATH": ""})
+    assert "Java that does not run" in said[0]
+
+
+def test_a_home_folder_that_cannot_be_written_to(
+    tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    home = ensure_java(said.append, {"PATH": ""})
+    assert os.access(home / "bin" / "java", os.X_OK)
+
+
+def test_spark_works_on_a_machine_without_java(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in ("JAVA_HOME", "SPARK_HOME")}
+    environment |= {"PATH": path_without_java(tmp_path / "bin"), "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", WORK], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip().startswith("25."), "the bundled one"
+    assert "found: none, neither by JAVA_HOME nor on the PATH. Using the bundled Java 25." in done.stderr
+
+
+def test_its_place_is_printed_for_spark_submit(tmp_path: Path) -> None:
+    environment = {**os.environ, "PATH": path_without_java(tmp_path / "bin")}
+    environment.pop("JAVA_HOME", None)
+    command = [sys.executable, "-m", "ecommerce_assets.spark.java"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    asked = subprocess.run([f"{done.stdout.strip()}/bin/java", "-version"], capture_output=True, text=True, check=True)
+    assert 'version "25' in asked.stderr
