@@ -99,9 +99,13 @@ def _as_spark_reads(column: str, kind: str) -> str:
 
 
 def _number_as_text(sql: str, kind: str) -> str:
-    # As text a large double would be 1.433221332117e+18.
-    exact = f"CAST(TRY_CAST({sql} AS DECIMAL(28, 6)) AS VARCHAR)"
-    return f"coalesce({exact}, CAST({sql} AS VARCHAR))" if kind == "DOUBLE" else f"CAST({sql} AS VARCHAR)"
+    """Without exponent and without loss: DuckDB makes a decimal by multiplying, and beyond 2^53 that is not exact."""
+    if kind != "DOUBLE":
+        return f"CAST({sql} AS VARCHAR)"
+    whole = f"CAST(TRY_CAST({sql} AS BIGINT) AS VARCHAR)"
+    parts = f"CASE WHEN {sql} < 1e11 THEN CAST(TRY_CAST({sql} AS DECIMAL(28, 6)) AS VARCHAR) "
+    parts += f"ELSE CAST(TRY_CAST({sql} AS DECIMAL(28, 3)) AS VARCHAR) END"
+    return f"coalesce(CASE WHEN {sql} = floor({sql}) THEN {whole} ELSE {parts} END, CAST({sql} AS VARCHAR))"
 
 
 def _laid_out(relation: Relation, columns: Columns, layout: Layout, connection: duckdb.DuckDBPyConnection) -> Relation:

@@ -6,6 +6,7 @@ one other module. What is inside the files is no business of this one.
 
 import os
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -106,7 +107,7 @@ class Target:
             raise LandingError(
                 f"{source} was landed before with other options (--map, --map-event, --default), and its rows would be "
                 f"there twice: to land it as it is asked for now, first remove what was landed then, with "
-                f"rm {self.events}/{PARTITION_COLUMN}=*/{other}-*.parquet"
+                f"rm {shlex.quote(str(self.events))}/{PARTITION_COLUMN}=*/{other}-*.parquet"
             )
 
     def publish_day(self, staged: Sequence[Path], day: date) -> frozenset[Path]:
