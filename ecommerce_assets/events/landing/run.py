@@ -141,7 +141,7 @@ def _read_through(source: Source, progress: LandingProgress) -> tuple[str, _Spli
     """The hash of a source, and how to split it."""
     if isinstance(source, ParquetSource):
         return _sha256_of_parquet(source, progress), partial(_split_parquet, source)
-    with progress.step(f"reading {source.path}", source.path.stat().st_size) as step:
+    with progress.step(f"reading {source.path.name}", source.path.stat().st_size) as step:
         scanned = scan(source.path, step.advance)
     return scanned.sha256, partial(_split_csv, source, scanned)
 
@@ -197,7 +197,7 @@ def _split_csv(source: CsvSource, scanned: TextScan, tools: _Tools, folder: Path
         except duckdb.InvalidInputException:
             pass  # DuckDB refused a line: which one, and why, is found out below
         shutil.rmtree(folder / "split-0", ignore_errors=True)
-    text = f"not every line is flawless, going through {source.path} line by line"
+    text = f"not every line is flawless, going through {source.path.name} line by line"
     with tools.progress.step(text, source.path.stat().st_size) as step:
         mended = mend(source, folder, step.advance)
     if not mended.rows:
@@ -209,14 +209,14 @@ def _split_csv(source: CsvSource, scanned: TextScan, tools: _Tools, folder: Path
 
 
 def _split_one(source: CsvSource, tools: _Tools, folder: Path, mended: Path | None = None) -> tuple[Relation, Split]:
-    with tools.progress.duckdb_step(f"splitting {source.path} by day", tools.connection):
+    with tools.progress.duckdb_step(f"splitting {source.path.name} by day", tools.connection):
         relation = csv_relation(source, tools.layout, tools.connection, mended)
         return relation, splitting.split(tools.connection, relation, folder)
 
 
 def _split_parquet(source: ParquetSource, tools: _Tools, folder: Path) -> tuple[_Splits, None]:
     splits: _Splits = []
-    with tools.progress.duckdb_step(f"splitting {source.path} by day", tools.connection):
+    with tools.progress.duckdb_step(f"splitting {source.path.name} by day", tools.connection):
         for number, group in enumerate(source.groups):
             relation = parquet_relation(group, source.hive, tools.layout, tools.connection)
             split = splitting.split(tools.connection, relation, folder / f"split-{number}")
@@ -251,13 +251,15 @@ def _one_file_per_day(
     days = dict(split.dated)
     if undated_day and split.undated:
         days[undated_day] = (*days.get(undated_day, ()), *split.undated)
-    for day, parts in sorted(days.items()):
-        # Counted before the parts are merged, so that a merge that lost a row would show.
-        rows = splitting.count_rows(parts)
-        file = folder / f"{PARTITION_COLUMN}={day}" / landed_name(content, number, rows)
-        splitting.merge(tools.connection, parts, file)
-        _require_all_rows(file, splitting.count_rows([file]), rows)
-        yield day, file, rows
+    with tools.progress.step("making one file of each day", len(days)) as step:
+        for day, parts in sorted(days.items()):
+            # Counted before the parts are merged, so that a merge that lost a row would show.
+            rows = splitting.count_rows(parts)
+            file = folder / f"{PARTITION_COLUMN}={day}" / landed_name(content, number, rows)
+            splitting.merge(tools.connection, parts, file)
+            _require_all_rows(file, splitting.count_rows([file]), rows)
+            yield day, file, rows
+            step.advance()
 
 
 def _publish(staged: Sequence[_Staged], target: Target, progress: LandingProgress) -> frozenset[Path]:
@@ -313,7 +315,7 @@ def _sha256_of_parquet(source: ParquetSource, progress: LandingProgress) -> str:
     """One file: its own hash. A folder: the hash of its files' sorted hashes, as part files get new names when copied;
     folder names such as `brand=x` count, because they are values."""
     lines = []
-    with progress.step(f"reading {source.path}", len(source.files)) as step:
+    with progress.step(f"reading {source.path.name}", len(source.files)) as step:
         for file in source.files:
             with file.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
