@@ -14,6 +14,12 @@ from pathlib import Path
 from ecommerce_assets.events.landing.errors import LandingError
 from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS, OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 
+CONTENT_DIGITS = 16
+"""Hexadecimal digits that name what was landed; no two files of a shop share them by chance."""
+
+FILE_DIGITS = 10
+"""Of these, the digits that a file has whatever the layout, so that the same file with another layout is found."""
+
 DEFAULT_COLUMNS = ("price", "event_type", *OPTIONAL_COLUMNS)
 """The columns that `--default` fills. A time, a user or a product that stands for all of them says nothing."""
 
@@ -128,13 +134,6 @@ class Layout:
             return sha256[:CONTENT_DIGITS]
         digest = hashlib.sha256(f"{sha256} {options}".encode()).hexdigest()
         return sha256[:FILE_DIGITS] + digest[: CONTENT_DIGITS - FILE_DIGITS]
-
-
-CONTENT_DIGITS = 16
-"""Hexadecimal digits that name what was landed; no two files of a shop share them by chance."""
-
-FILE_DIGITS = 10
-"""Of these, the digits that a file has whatever the layout, so that the same file with another layout is found."""
 
 
 def _pairs(option: str, form: str, texts: Iterable[str]) -> dict[str, str]:
