@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from ecommerce_assets.events.landing.sources import CsvSource
 from ecommerce_assets.events.landing.summary import LineReport
-from ecommerce_assets.events.landing.text import MAX_LINE_BYTES, open_text
+from ecommerce_assets.events.landing.text import MAX_LINE_BYTES, OnRead, open_text
 
 _MAX_LINES_PER_ROW = 100
 _OPEN_QUOTE = "a quote that is not closed"
@@ -76,12 +76,12 @@ class _Unreadable:
     why: str
 
 
-def mend(source: CsvSource, folder: Path) -> Mended:
+def mend(source: CsvSource, folder: Path, on_read: OnRead = lambda _: None) -> Mended:
     """Write the flawless copy and the list of unreadable lines into `folder`."""
     path, unreadable_file = folder / "mended.csv.zst", folder / "unreadable.csv"
     rows, short, unreadable = 0, _Report(), _Report()
     with (
-        open_text(source.path) as stream,
+        open_text(source.path, on_read) as stream,
         pa.OSFile(str(path), "wb") as packed,
         pa.CompressedOutputStream(packed, "zstd") as compressed,
         io.BufferedWriter(cast(io.RawIOBase, compressed), 1 << 20) as copy,
@@ -89,8 +89,8 @@ def mend(source: CsvSource, folder: Path) -> Mended:
     ):
         writer = csv.writer(listing)
         writer.writerow(["line", "error", "text"])
-        copy.write(_canonical([f"c{i}" for i in range(len(source.header))]))
-        for item in _items(_Lines(stream), source.header):
+        copy.write(_canonical([f"c{i}" for i in range(len(source.header))], source.delimiter))
+        for item in _items(_Lines(stream), source):
             if isinstance(item, _Row):
                 rows += 1
                 copy.write(item.text)
@@ -117,31 +117,32 @@ class _Report:
         return LineReport(self.count, tuple(self.first))
 
 
-def _items(lines: _Lines, header: Sequence[str]) -> Iterator[_Row | _Unreadable]:
+def _items(lines: _Lines, source: CsvSource) -> Iterator[_Row | _Unreadable]:
     lines.next()  # the header
-    width = len(header)
+    width, mark = len(source.header), source.delimiter.encode()
     while numbered := lines.next():
         number, raw = numbered
         line = _without_end(raw)
         if not line:
             continue  # an empty line is no row, for DuckDB neither
-        if line.isascii() and b'"' not in line and b"\r" not in line and line.count(b",") + 1 == width:
+        if line.isascii() and b'"' not in line and b"\r" not in line and line.count(mark) + 1 == width:
             yield _Row(number, line + b"\n")  # nearly all lines; the rest of this function is too slow for them
             continue
         if len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n"):
             yield _Unreadable(number, raw, f"longer than {MAX_LINE_BYTES:,} bytes; only its start is copied")
             continue
-        fields = _parse(line)
+        fields = _parse(line, source)
         if fields == _OPEN_QUOTE:
-            fields = _parse_with_following(raw, lines, header)
-        yield _judge(number, raw, fields, width)
+            fields = _parse_with_following(raw, lines, source)
+        yield _judge(number, raw, fields, source)
 
 
 def _without_end(raw: bytes) -> bytes:
     return raw.removesuffix(b"\n").removesuffix(b"\r")
 
 
-def _judge(number: int, raw: bytes, fields: list[str] | str, width: int) -> _Row | _Unreadable:
+def _judge(number: int, raw: bytes, fields: list[str] | str, source: CsvSource) -> _Row | _Unreadable:
+    width = len(source.header)
     if isinstance(fields, str):
         return _Unreadable(number, raw, fields)
     counted = f"{len(fields)} value{'s' if len(fields) != 1 else ''} where the header has {width}"
@@ -151,20 +152,20 @@ def _judge(number: int, raw: bytes, fields: list[str] | str, width: int) -> _Row
         # The last value may be cut off too: a user 5 that was 512 million would pass for a user of the shop.
         return _Unreadable(number, raw, f"{counted}; the file breaks off in this line")
     padded = fields + [""] * (width - len(fields))
-    return _Row(number, _canonical(padded), counted if len(fields) < width else "")
+    return _Row(number, _canonical(padded, source.delimiter), counted if len(fields) < width else "")
 
 
-def _parse(line: bytes) -> list[str] | str:
+def _parse(line: bytes, source: CsvSource) -> list[str] | str:
     """The line's fields, or what is wrong with it."""
     try:
-        return next(csv.reader([line.decode("utf-8")], strict=True))
+        return next(csv.reader([line.decode("utf-8")], delimiter=source.delimiter, strict=True))
     except UnicodeDecodeError:
         return "not UTF-8 text"
     except csv.Error as error:
         return _OPEN_QUOTE if "unexpected end of data" in str(error) else f"not CSV: {error}"
 
 
-def _parse_with_following(raw: bytes, lines: _Lines, header: Sequence[str]) -> list[str] | str:
+def _parse_with_following(raw: bytes, lines: _Lines, source: CsvSource) -> list[str] | str:
     """A quote is open at the line's end: either the field goes on in the next lines, or the quote is a stray one.
 
     It is a stray one where a following line is a row by itself: that row must not vanish into a field.
@@ -173,12 +174,12 @@ def _parse_with_following(raw: bytes, lines: _Lines, header: Sequence[str]) -> l
     text = raw
     while len(taken) < _MAX_LINES_PER_ROW and len(text) < MAX_LINE_BYTES and (following := lines.next()):
         taken.append(following)
-        if _is_row(following[1], header):
+        if _is_row(following[1], source):
             break
         text += following[1]
-        fields = _parse(_without_end(text))
+        fields = _parse(_without_end(text), source)
         if isinstance(fields, list):
-            if len(fields) == len(header):
+            if len(fields) == len(source.header):
                 return fields
             break
         if fields != _OPEN_QUOTE:
@@ -187,12 +188,12 @@ def _parse_with_following(raw: bytes, lines: _Lines, header: Sequence[str]) -> l
     return _OPEN_QUOTE
 
 
-def _is_row(raw: bytes, header: Sequence[str]) -> bool:
-    fields = _parse(_without_end(raw))
-    if isinstance(fields, str) or len(fields) != len(header):
+def _is_row(raw: bytes, source: CsvSource) -> bool:
+    fields = _parse(_without_end(raw), source)
+    if isinstance(fields, str) or len(fields) != len(source.header):
         return False
-    return re.match(r"\s*\d{4}-\d\d?-\d\d?", fields[header.index("event_time")]) is not None
+    return re.match(r"\s*(\d{4}-\d\d?-\d\d?|\d{9,19}\s*$)", fields[source.time_index]) is not None
 
 
-def _canonical(fields: Sequence[str]) -> bytes:
-    return (",".join('"' + value.replace('"', '""') + '"' for value in fields) + "\n").encode()
+def _canonical(fields: Sequence[str], delimiter: str) -> bytes:
+    return (delimiter.join('"' + value.replace('"', '""') + '"' for value in fields) + "\n").encode()

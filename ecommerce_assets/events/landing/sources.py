@@ -8,17 +8,20 @@ import csv
 import glob
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ecommerce_assets.events.landing.errors import LandingError
+from ecommerce_assets.events.landing.layout import Columns, Layout
+from ecommerce_assets.events.landing.parquet_types import require_type
 from ecommerce_assets.events.landing.text import MAX_LINE_BYTES, open_text
-from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS, OPTIONAL_COLUMNS, REQUIRED_COLUMNS
+from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS
 
 CSV_ENDINGS = (".csv", ".csv.gz", ".csv.zst")
+DELIMITERS = ",;\t|"
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,17 @@ class CsvSource:
 
     path: Path
     header: tuple[str, ...]
+    columns: Columns
+    delimiter: str = ","
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        return self.header
+    def time_index(self) -> int:
+        """Where the time of the event stands in a line."""
+        return self.header.index(self.columns.sources["event_time"])
+
+    @property
+    def parts(self) -> tuple[Columns, ...]:
+        return (self.columns,)
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,7 @@ class ParquetGroup:
     (a 19-digit id to double, where one part holds nulls), so that each group is landed into files of its own."""
 
     files: tuple[Path, ...]
-    columns: tuple[str, ...]
+    columns: Columns
     rows: int
 
 
@@ -52,8 +62,8 @@ class ParquetSource:
     hive: bool
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(name for group in self.groups for name in group.columns))
+    def parts(self) -> tuple[Columns, ...]:
+        return tuple(group.columns for group in self.groups)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -63,28 +73,31 @@ class ParquetSource:
 Source = CsvSource | ParquetSource
 
 
-def find_sources(names: Sequence[str]) -> list[Source]:
+def find_sources(names: Sequence[str], layout: Layout) -> list[Source]:
     """Every source that the names stand for, each once, in the order in which they were named."""
-    found = {source.path.resolve(): source for name in names for source in _expand(name)}
+    found = {source.path.resolve(): source for name in names for source in _expand(name, layout)}
     return list(found.values())
 
 
 def dropped_columns(source: Source) -> tuple[str, ...]:
-    return tuple(name or "(no name)" for name in source.columns if name not in EVENTS.names)
+    return tuple(dict.fromkeys(name for part in source.parts for name in part.dropped))
 
 
 def absent_columns(source: Source) -> tuple[str, ...]:
     """Optional columns that the source lacks, in a Parquet folder also those that only some of its files lack."""
-    held = [source.header] if isinstance(source, CsvSource) else [group.columns for group in source.groups]
-    return tuple(name for name in OPTIONAL_COLUMNS if any(name not in columns for columns in held))
+    return tuple(dict.fromkeys(name for part in source.parts for name in part.absent))
 
 
-def _expand(name: str) -> Iterator[Source]:
+def defaults_used(source: Source) -> dict[str, str]:
+    return {name: value for part in source.parts for name, value in part.defaults.items()}
+
+
+def _expand(name: str, layout: Layout) -> Iterator[Source]:
     if "://" in name:
         raise LandingError(f"{name} is a URL; landing reads local files only.")
     path = Path(name).expanduser()
     if path.exists():
-        yield from _at(path)
+        yield from _at(path, layout)
         return
     matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(name) else []
     if not matches:
@@ -92,40 +105,40 @@ def _expand(name: str) -> Iterator[Source]:
             f"No file or folder is called {name}." if not glob.has_magic(name) else f"No file matches {name}."
         )
     for match in matches:
-        yield from _at(Path(match))
+        yield from _at(Path(match), layout)
 
 
-def _at(path: Path) -> Iterator[Source]:
+def _at(path: Path, layout: Layout) -> Iterator[Source]:
     if not path.is_dir():
-        yield _file(path)
+        yield _file(path, layout)
         return
-    found = list(_in_folder(path))
+    found = list(_in_folder(path, layout))
     if not found:
         raise LandingError(f"The folder {path} holds no CSV and no Parquet files.")
     yield from found
 
 
-def _file(path: Path) -> Source:
+def _file(path: Path, layout: Layout) -> Source:
     name = path.name.lower()
     if name.endswith(CSV_ENDINGS):
-        return CsvSource(path, read_header(path))
+        return _csv(path, layout)
     if name.endswith(".parquet"):
-        return _parquet(path, [path])
+        return _parquet(path, [path], layout)
     if name.endswith(".zip"):
         raise LandingError(f"{path} is a zip archive: unzip it and land what is in it.")
     raise LandingError(f"{path} is neither CSV ({', '.join(CSV_ENDINGS)}) nor Parquet (.parquet) by its name.")
 
 
-def _in_folder(folder: Path) -> Iterator[Source]:
+def _in_folder(folder: Path, layout: Layout) -> Iterator[Source]:
     """A folder's Parquet files are one source, as a job wrote them; each CSV file is one; deeper folders likewise."""
     parts = _part_files(folder)
     if parts:
-        yield _parquet(folder, parts)
+        yield _parquet(folder, parts, layout)
     for entry in _visible(folder):
         if entry.is_dir() and "=" not in entry.name:
-            yield from _in_folder(entry)
+            yield from _in_folder(entry, layout)
         elif entry.name.lower().endswith(CSV_ENDINGS):
-            yield _file(entry)
+            yield _file(entry, layout)
 
 
 def _part_files(folder: Path) -> list[Path]:
@@ -140,8 +153,8 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if not entry.name.startswith(("_", ".")))
 
 
-def read_header(path: Path) -> tuple[str, ...]:
-    """The names in a CSV file's first line, checked.
+def _csv(path: Path, layout: Layout) -> CsvSource:
+    """A CSV file by its first line, checked.
 
     Raises LandingError where the file is empty, is no text, has no header or lacks a required column.
     """
@@ -149,51 +162,55 @@ def read_header(path: Path) -> tuple[str, ...]:
         line, more = stream.readline(MAX_LINE_BYTES), stream.read(1)
     if not line.strip() and not more:
         raise LandingError(f"{path} is empty.")
-    try:
-        names = tuple(name.strip() for name in next(csv.reader([line.decode("utf-8-sig").rstrip("\r\n")]), []))
-    except (UnicodeDecodeError, csv.Error):
-        raise LandingError(f"{path} is not a CSV file in UTF-8: its first line cannot be read.") from None
-    if not set(names) & set(EVENTS.names) and _looks_like_data(names):
+    delimiter, names = _header(path, line)
+    if not {*EVENTS.names, *layout.columns} & set(names) and _looks_like_data(names):
         raise LandingError(
             f"{path} has no header: its first line is data; put a line with the column names before it, "
             f"such as {','.join(EVENTS.names)}."
         )
-    repeated = sorted({name for name in names if name in EVENTS.names and names.count(name) > 1})
-    if repeated:
-        raise LandingError(f"{path} has more than one column called {', '.join(repeated)}.")
-    _require_columns(path, names)
+    columns = layout.match(path, names)
     if not more:
         raise LandingError(f"{path} is empty but for its header.")
-    return names
+    return CsvSource(path, names, columns, delimiter)
+
+
+def _header(path: Path, line: bytes) -> tuple[str, tuple[str, ...]]:
+    """The delimiter is the one that makes most of the header: names of columns hold none of them."""
+    try:
+        text = line.decode("utf-8-sig").rstrip("\r\n")
+        readings = {mark: next(csv.reader([text], delimiter=mark), []) for mark in DELIMITERS}
+    except UnicodeDecodeError:
+        raise LandingError(
+            f"{path} is not a CSV file in UTF-8: its first line cannot be read; save it again as UTF-8."
+        ) from None
+    except csv.Error:
+        raise LandingError(f"{path} is not a CSV file: its first line cannot be read.") from None
+    delimiter = max(DELIMITERS, key=lambda mark: len(readings[mark]))
+    return delimiter, tuple(name.strip() for name in readings[delimiter])
 
 
 def _looks_like_data(fields: Sequence[str]) -> bool:
-    return any(field in EVENT_TYPES or re.match(r"\d{4}-\d\d?-\d\d?([ T]|$)", field) for field in fields)
+    return any(field in EVENT_TYPES or re.match(r"\d+$|\d{4}-\d\d?-\d\d?([ T]|$)", field) for field in fields)
 
 
-def _require_columns(path: Path, columns: Sequence[str]) -> None:
-    missing = [name for name in REQUIRED_COLUMNS if name not in columns]
-    if missing:
-        word = "columns" if len(missing) > 1 else "column"
-        found = ", ".join(columns)
-        raise LandingError(f"{path} lacks the {word} {', '.join(missing)}; it has {found if found else 'none'}.")
-
-
-def _parquet(path: Path, files: Sequence[Path]) -> ParquetSource:
-    grouped: dict[tuple[tuple[str, str], ...], list[tuple[Path, tuple[str, ...], int]]] = {}
+def _parquet(path: Path, files: Sequence[Path], layout: Layout) -> ParquetSource:
+    grouped: dict[tuple[tuple[str, str, str], ...], list[tuple[Path, Columns, int]]] = {}
     for file in files:
         schema, rows = _footer(file)
         hive = tuple(part.partition("=")[0] for part in file.relative_to(path).parts[:-1]) if path.is_dir() else ()
-        names = tuple(dict.fromkeys((*schema.names, *hive)))
-        _require_columns(file, names)
-        types = tuple(
-            (n, str(schema.field(n).type) if n in schema.names else "path") for n in EVENTS.names if n in names
-        )
-        grouped.setdefault(types, []).append((file, names, rows))
+        columns = layout.match(file, tuple(dict.fromkeys((*schema.names, *hive))))
+        types = {name: schema.field(name).type for name in columns.sources.values() if name in schema.names}
+        for name, source in columns.sources.items():
+            if source in types:
+                require_type(file, source, name, types[source])
+        key = tuple((name, source, str(types.get(source, "path"))) for name, source in columns.sources.items())
+        grouped.setdefault(key, []).append((file, columns, rows))
     groups = tuple(
         ParquetGroup(
             files=tuple(file for file, _, _ in members),
-            columns=tuple(dict.fromkeys(name for _, names, _ in members for name in names)),
+            columns=replace(
+                members[0][1], dropped=tuple(dict.fromkeys(name for _, c, _ in members for name in c.dropped))
+            ),
             rows=sum(rows for _, _, rows in members),
         )
         for members in grouped.values()

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from ecommerce_assets.events.landing.target import DATA_DIR_VARIABLE
-from ecommerce_assets.settings import FIRST_DAY
+from ecommerce_assets.events.landing.window import Window
 
+_UNKNOWN_EVENTS_SHOWN = 5
 _MAX_DAYS_SHOWN = 40
 _DAYS_AT_EACH_END = 5
 
@@ -40,6 +41,12 @@ class SourceSummary:
     short_lines: LineReport = LineReport()
     unreadable_lines: LineReport = LineReport()
     unreadable_file: Path | None = None
+    columns: tuple[tuple[str, str], ...] = ()
+    """The shop's name and ours."""
+    events: tuple[tuple[str, str, int], ...] = ()
+    """The shop's name, ours, and its rows."""
+    defaults: tuple[tuple[str, str], ...] = ()
+    unknown_events: tuple[tuple[str, int], ...] = ()
     dropped_columns: tuple[str, ...] = ()
     absent_columns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -62,11 +69,31 @@ class SourceSummary:
         )
         yield from _line_report("short lines", self.short_lines, "landed; the missing values are null")
         yield from _line_report("unreadable", self.unreadable_lines, f"not landed; copied to {self.unreadable_file}")
+        yield from self._layout_lines()
+        yield from self._unknown_event_lines()
+
+    def _layout_lines(self) -> Iterator[str]:
+        if self.columns:
+            yield "columns mapped: " + ", ".join(f"{name} → {ours}" for name, ours in self.columns)
+        if self.events:
+            counted = (f"{name} → {ours} ({_rows(rows)})" for name, ours, rows in self.events)
+            yield "events mapped: " + ", ".join(counted)
+        if self.defaults:
+            yield "defaults: " + ", ".join(f"{name} = {value} in every row" for name, value in self.defaults)
         if self.dropped_columns:
             yield f"left out, being no event columns: {', '.join(self.dropped_columns)}"
         if self.absent_columns:
             yield f"absent, will be null: {', '.join(self.absent_columns)}"
         yield from self.notes
+
+    def _unknown_event_lines(self) -> Iterator[str]:
+        if not self.unknown_events:
+            return
+        rows = sum(rows for _, rows in self.unknown_events)
+        yield _count("unknown events", rows, "cleaning will reject them; name them with --map-event NAME=TYPE:")
+        yield from (f"    {name}: {_rows(rows)}" for name, rows in self.unknown_events[:_UNKNOWN_EVENTS_SHOWN])
+        if len(self.unknown_events) > _UNKNOWN_EVENTS_SHOWN:
+            yield f"    and {len(self.unknown_events) - _UNKNOWN_EVENTS_SHOWN:,} more names"
 
 
 @dataclass(frozen=True)
@@ -75,6 +102,7 @@ class LandingSummary:
 
     data_dir: Path
     sources: tuple[SourceSummary, ...]
+    window: Window
 
     @property
     def rows_by_day(self) -> tuple[tuple[date, int], ...]:
@@ -84,13 +112,16 @@ class LandingSummary:
         return tuple(sorted(days.items()))
 
     @property
-    def next_command(self) -> str:
-        days = [day for day, _ in self.rows_by_day]
-        variables = ['DAGSTER_HOME="$PWD/.dagster"', f"{DATA_DIR_VARIABLE}={shlex.quote(str(self.data_dir))}"]
-        if days[0] < FIRST_DAY:
-            variables.insert(1, f"ECOMMERCE_FIRST_DAY={days[0]}")
+    def next_command(self) -> str | None:
+        """The run over the landed days; None where none of them is over yet."""
+        days = [day for day, _ in self.rows_by_day if day < self.window.today]
+        if not days:
+            return None
+        changes = {name: str(day) for name, day in self.window.settings_for(days).items()}
+        variables = {**changes, DATA_DIR_VARIABLE: shlex.quote(str(self.data_dir))}
         return (
-            f"{' '.join(variables)} uv run dagster asset materialize -m ecommerce_assets.definitions "
+            f'DAGSTER_HOME="$PWD/.dagster" {" ".join(f"{name}={value}" for name, value in variables.items())} '
+            f"uv run dagster asset materialize -m ecommerce_assets.definitions "
             f"--select '*' --partition-range {days[0]}...{days[-1]}"
         )
 
@@ -101,14 +132,9 @@ class LandingSummary:
         return "\n\n".join(blocks)
 
     def _next(self) -> str:
-        lines = ["Next:", f"  {self.next_command}"]
-        first_day = self.rows_by_day[0][0]
-        if first_day < FIRST_DAY:
-            lines.append(
-                f"Days before {FIRST_DAY} are known to Dagster only where ECOMMERCE_FIRST_DAY={first_day} is set: "
-                f"set it for `dagster dev` too."
-            )
-        return "\n".join(lines)
+        command = self.next_command
+        lines = ["Next:", f"  {command}"] if command else []
+        return "\n".join([*lines, *self.window.remarks(self.rows_by_day)])
 
 
 def _count(label: str, count: int, remark: str = "") -> str:
@@ -129,6 +155,10 @@ def _day_table(rows_by_day: Sequence[tuple[date, int]]) -> str:
         lines = [*lines[:_DAYS_AT_EACH_END], f"  … {_days(hidden)} more", *lines[-_DAYS_AT_EACH_END:]]
     total = sum(rows for _, rows in rows_by_day)
     return "\n".join(["Rows per day", *lines, f"  {'total':<10}  {total:>13,}"])
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'s' if count != 1 else ''}"
 
 
 def _days(count: int) -> str:

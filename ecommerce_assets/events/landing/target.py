@@ -6,8 +6,10 @@ one other module. What is inside the files is no business of this one.
 
 import os
 import re
+import shlex
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -16,11 +18,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ecommerce_assets.events.landing.errors import LandingError
+from ecommerce_assets.events.landing.layout import CONTENT_DIGITS, FILE_DIGITS
 from ecommerce_assets.events.schema import PARTITION_COLUMN
 
 DATA_DIR_VARIABLE = "ECOMMERCE_DATA_DIR"
 SAMPLE_MARKER = "_SAMPLE"
 STAGING_PREFIX = ".landing-"
+
+_TICK = 1_000_000_000  # nanoseconds
 
 _LANDED_NAME = re.compile(r"land-[0-9a-f]{16}-\d+-(?P<rows>\d+)rows\.parquet")
 
@@ -90,18 +95,46 @@ class Target:
             if folder.is_dir():
                 shutil.rmtree(folder)
 
-    def publish_day(self, staged: Path, day: date) -> bool:
-        """Move one staged file into its partition; False where the same content is there already.
+    def refuse_other_layout(self, source: Path, content: str) -> None:
+        """The same file with other options would be there twice: raises LandingError, which says how to undo."""
+        others = {
+            name
+            for path in self.events.glob(f"*/land-{content[:FILE_DIGITS]}*.parquet")
+            if (name := path.name[: len("land-") + CONTENT_DIGITS]) != f"land-{content}"
+        }
+        if others:
+            (other, *_) = sorted(others)
+            raise LandingError(
+                f"{source} was landed before with other options (--map, --map-event, --default), and its rows would be "
+                f"there twice: to land it as it is asked for now, first remove what was landed then, with "
+                f"rm {shlex.quote(str(self.events))}/{PARTITION_COLUMN}=*/{other}-*.parquet"
+            )
 
-        `_SUCCESS` is written in both cases: an earlier landing may have died between the move and the marker.
+    def publish_day(self, staged: Sequence[Path], day: date) -> frozenset[Path]:
+        """Move a day's staged files into its partition, and then say with `_SUCCESS` that it is whole; gives the files
+        that are new there.
+
+        A partition counts as finished where `_SUCCESS` is at least as new as every file. So from the first move to the
+        marker the day is unfinished, also where the marker of an earlier landing lies there.
         """
-        partition = self.partition(day)
-        final = partition / staged.name
-        is_new = not final.exists()
-        if is_new:
-            _move(staged, final)
-        (partition / "_SUCCESS").touch()
-        return is_new
+        partition, marker = self.partition(day), self.partition(day) / "_SUCCESS"
+        new = [file for file in staged if not (partition / file.name).exists()]
+        marked = _modified(marker)
+        # The clock may not have ticked since the marker was written, and some disks keep whole seconds only.
+        moment = max(time.time_ns(), marked + _TICK)
+        for file in new:
+            os.utime(file, ns=(moment, moment))
+            _move(file, partition / file.name)
+        # An earlier landing may have died between a move and the marker. A whole day is left as it is.
+        newest = max(_modified(partition / file.name) for file in staged)
+        if marked < newest:
+            marker.touch()
+            os.utime(marker, ns=(newest, newest))
+        return frozenset(new)
+
+
+def _modified(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def _move(staged: Path, final: Path) -> None:

@@ -4,11 +4,11 @@ import gzip
 import hashlib
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
@@ -18,6 +18,8 @@ MAX_LINE_BYTES = 1_000_000
 """Below the 2 MB at which DuckDB gives up; an event is some 150 bytes."""
 
 _BLOCK_BYTES = 4 << 20
+
+OnRead = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -37,33 +39,49 @@ def compression(path: Path) -> str:
     return {".gz": "gzip", ".zst": "zstd"}.get(path.suffix.lower(), "none")
 
 
+class _Watched(io.FileIO):
+    """A file that tells how many bytes were read from it, before decompression: what a progress bar can know."""
+
+    def __init__(self, path: Path, on_read: OnRead) -> None:
+        super().__init__(path)
+        self._on_read = on_read
+
+    def readinto(self, buffer: Any) -> int:
+        count = super().readinto(buffer) or 0
+        self._on_read(count)
+        return count
+
+
 @contextmanager
-def open_text(path: Path) -> Iterator[BinaryIO]:
-    """The file's bytes, decompressed; a broken or cut-off archive is a LandingError, also while reading."""
+def open_text(path: Path, on_read: OnRead = lambda _: None) -> Iterator[BinaryIO]:
+    """The file's bytes, decompressed; a broken or cut-off archive is a LandingError, also while reading.
+
+    `on_read` is told the bytes of the file itself as they are read.
+    """
     kind = compression(path)
     try:
-        if kind == "gzip":
-            with gzip.open(path) as packed, io.BufferedReader(cast(io.RawIOBase, packed), _BLOCK_BYTES) as stream:
-                yield stream
-        elif kind == "zstd":
-            with io.BufferedReader(pa.input_stream(str(path), compression="zstd"), _BLOCK_BYTES) as stream:
-                yield stream
-        else:
-            with path.open("rb", buffering=_BLOCK_BYTES) as stream:
-                yield stream
+        with io.BufferedReader(_Watched(path, on_read), _BLOCK_BYTES) as stored:
+            if kind == "gzip":
+                with gzip.open(stored) as packed, io.BufferedReader(cast(io.RawIOBase, packed), _BLOCK_BYTES) as stream:
+                    yield stream
+            elif kind == "zstd":
+                with io.BufferedReader(pa.CompressedInputStream(stored, "zstd"), _BLOCK_BYTES) as stream:
+                    yield stream
+            else:
+                yield stored
     except (gzip.BadGzipFile, zlib.error, EOFError, OSError) as error:
         if kind == "none" or getattr(error, "errno", None):
             raise
         raise LandingError(f"{path} cannot be decompressed: it is cut off or no {kind} file.") from error
 
 
-def scan(path: Path) -> TextScan:
+def scan(path: Path, on_read: OnRead = lambda _: None) -> TextScan:
     """Hash and count; plain byte counts only, which cost a second or two per gigabyte."""
     digest = hashlib.sha256()
     newlines = returns = pairs = 0
     odd_quotes = False
     tail = b""
-    with open_text(path) as stream:
+    with open_text(path, on_read) as stream:
         while block := stream.read(_BLOCK_BYTES):
             if block.endswith(b"\r"):
                 block += stream.read(1)  # else a line end that straddles two blocks would look like a lone return

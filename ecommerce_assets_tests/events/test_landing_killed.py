@@ -1,0 +1,194 @@
+"""Landing killed at any moment, a day published as one, and landing of more than memory holds.
+
+The long versions are trials: `uv run pytest -m trial ecommerce_assets_tests/events/test_landing_killed.py`.
+"""
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ecommerce_assets.events.landing import target
+from ecommerce_assets.events.landing.__main__ import main
+from ecommerce_assets.events.landing.target import Target, landed_rows
+from ecommerce_assets_tests.events.landing_files import NEXT_DAY, ROW, csv_file, land_one, landed
+
+DAYS = 40
+ROWS_PER_DAY = 400
+COMMAND = (sys.executable, "-m", "ecommerce_assets.events.landing")
+
+
+def is_finished(partition: Path) -> bool:
+    """The sensor's rule."""
+    marker = partition / "_SUCCESS"
+    newest = max(file.stat().st_mtime_ns for file in partition.glob("*.parquet"))
+    return marker.exists() and marker.stat().st_mtime_ns >= newest
+
+
+def visible(data_dir: Path) -> dict[str, int]:
+    """Rows of every file that a reader can see, each file read in full."""
+    found = {}
+    for file in data_dir.glob("raw/events/*/*"):
+        if file.name != "_SUCCESS":
+            found[f"{file.parent.name}/{file.name}"] = pq.read_table(file, partitioning=None).num_rows
+    return found
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> list[str]:
+    """Two files over the same days, so that each day is published in two moves; one needs mending."""
+    lines = [
+        ROW.replace("2019-10-01", str(date.fromordinal(date(2019, 10, 1).toordinal() + number % DAYS)))
+        for number in range(DAYS * ROWS_PER_DAY)
+    ]
+    return [
+        str(csv_file(tmp_path, *lines, name="flawless.csv")),
+        str(csv_file(tmp_path, *reversed(lines), "a,b", ROW + ",x", name="flawed.csv")),
+    ]
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(30, marks=pytest.mark.trial)])
+def test_killed_at_any_moment_and_landed_again(tmp_path: Path, sources: list[str], kills: int) -> None:
+    whole = tmp_path / "whole"
+    started = time.monotonic()
+    subprocess.run([*COMMAND, *sources, "--data-dir", str(whole)], check=True, capture_output=True)
+    seconds = time.monotonic() - started
+    expected = visible(whole)
+    assert sum(expected.values()) == 2 * DAYS * ROWS_PER_DAY + 1
+    dice = random.Random(7)
+    killed = 0
+    for number in range(kills):
+        data_dir = tmp_path / f"killed-{number}"
+        landing = subprocess.Popen(
+            [*COMMAND, *sources, "--data-dir", str(data_dir)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            landing.wait(dice.uniform(0.3, 1.0) * seconds)
+        except subprocess.TimeoutExpired:
+            landing.send_signal(signal.SIGKILL)
+        killed += landing.wait() == -signal.SIGKILL
+        seen = visible(data_dir)
+        assert seen.items() <= expected.items()
+        for partition in data_dir.glob("raw/events/*"):
+            names = {f"{partition.name}/{file.name}" for file in partition.glob("*.parquet")}
+            if names and is_finished(partition):
+                assert names == {name for name in expected if name.startswith(f"{partition.name}/")}
+        subprocess.run([*COMMAND, *sources, "--data-dir", str(data_dir)], check=True, capture_output=True)
+        assert visible(data_dir) == expected
+        assert all(is_finished(partition) for partition in data_dir.glob("raw/events/*"))
+        assert not list(data_dir.glob("raw/.landing-*/"))
+    assert killed
+
+
+def test_names_say_the_rows(tmp_path: Path) -> None:
+    land_one(csv_file(tmp_path, ROW, ROW, NEXT_DAY), tmp_path / "shop")
+    assert {landed_rows(name.partition("/")[2]): rows for name, rows in visible(tmp_path / "shop").items()} == {
+        2: 2,
+        1: 1,
+    }
+
+
+class TestADayIsPublishedAsOne:
+    def test_an_interrupt_between_two_moves_leaves_the_day_unfinished(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data_dir = tmp_path / "shop"
+        day = data_dir / "raw/events/event_date=2019-10-01"
+        land_one(csv_file(tmp_path, ROW, name="first.csv"), data_dir)
+        assert is_finished(day)
+        two = [str(csv_file(tmp_path, *[ROW] * n, name=f"{n}.csv")) for n in (2, 3)]
+        real_move = target._move
+        moved: list[Path] = []
+
+        def die_before_the_second(staged: Path, final: Path) -> None:
+            if moved:
+                raise KeyboardInterrupt
+            real_move(staged, final)
+            moved.append(final)
+
+        monkeypatch.setattr(target, "_move", die_before_the_second)
+        assert main([*two, "--data-dir", str(data_dir)]) == 130
+        monkeypatch.undo()
+        assert moved[0].exists()
+        assert not is_finished(day)
+        assert main([*two, "--data-dir", str(data_dir)]) == 0
+        assert is_finished(day)
+        assert len(landed(data_dir)) == 6
+
+    def test_also_where_the_clock_stands_still(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        shop, day, now = Target(tmp_path / "shop"), date(2019, 10, 1), time.time_ns()
+        monkeypatch.setattr(time, "time_ns", lambda: now)
+        first, second = (tmp_path / name for name in ("first.parquet", "second.parquet"))
+        for file in (first, second):
+            pq.write_table(pa.table({"one": [1]}), file)
+        shop.publish_day([first], day)
+        os.utime(shop.partition(day) / "_SUCCESS", ns=(now, now))
+        with monkeypatch.context() as dying:
+            dying.setattr(Path, "touch", _die)
+            with pytest.raises(KeyboardInterrupt):
+                shop.publish_day([second], day)
+        assert not is_finished(shop.partition(day))
+        shop.publish_day([second], day)
+        assert is_finished(shop.partition(day))
+
+    def test_a_day_that_is_there_already_is_not_touched(self, tmp_path: Path) -> None:
+        path = csv_file(tmp_path, ROW)
+        land_one(path, tmp_path / "shop")
+        marker = tmp_path / "shop/raw/events/event_date=2019-10-01/_SUCCESS"
+        before = marker.stat()
+        land_one(path, tmp_path / "shop")
+        assert marker.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def _die(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.trial
+@pytest.mark.parametrize("ending", ["csv", "csv.gz"])
+@pytest.mark.parametrize("flaw", ["", "2019-10-09 00:00:00 UTC,view,1,2,a,b,1,2,s,too,many"])
+def test_ten_million_rows(tmp_path: Path, ending: str, flaw: str) -> None:
+    """Rows add up and memory stays bounded, on some 1.3 GB of CSV; a flaw sends it through the lines one by one.
+
+    `uv run pytest -m trial -s ecommerce_assets_tests/events/test_landing_killed.py -k ten_million`; it prints the
+    seconds and the peak memory. It needs 5 GB of disk.
+    """
+    rows, path = 10_000_000, tmp_path / f"events.{ending}"
+    packed = ", COMPRESSION gzip" if ending.endswith("gz") else ""
+    columns = (
+        f"SELECT strftime(TIMESTAMP '2019-10-01' + to_milliseconds(i * {31 * 86_400_000} // {rows}), "
+        "'%Y-%m-%d %H:%M:%S UTC') AS event_time, "
+        "CASE WHEN hash(i) % 100 < 96 THEN 'view' ELSE 'cart' END AS event_type, hash(i) % 200000 AS product_id, "
+        "2053013552326770905 AS category_id, 'electronics.smartphone' AS category_code, 'acme' AS brand, "
+        "hash(i) % 100000 / 100 AS price, hash(i) % 50000000 AS user_id, uuid() AS user_session "
+    )
+    duckdb.execute(f"COPY ({columns} FROM range({rows}) AS rows(i)) TO '{path}' (FORMAT csv, HEADER{packed})")
+    if flaw:
+        _append(path, flaw)
+    started = time.monotonic()
+    landing = subprocess.run(
+        [*COMMAND, str(path), "--data-dir", str(tmp_path / "shop")], check=True, text=True, stdout=subprocess.PIPE
+    )
+    seconds = time.monotonic() - started
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(f"{path.name}{' with a flaw' if flaw else ''}: {seconds:.0f} s, at most {peak:,.0f} MB\n{landing.stdout}")
+    files = (tmp_path / "shop").glob("raw/events/*/*.parquet")
+    assert sum(pq.read_metadata(file).num_rows for file in files) == rows
+    assert f"  unreadable    {bool(flaw):>13,}" in landing.stdout
+    assert peak < 3_500
+
+
+def _append(path: Path, line: str) -> None:
+    # Members of a gzip file follow one another.
+    command = f"echo '{line}' | {'gzip -c' if path.suffix == '.gz' else 'cat'} >> '{path}'"
+    subprocess.run(["bash", "-c", command], check=True)
