@@ -110,7 +110,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         "json_io_manager": json_io_manager,
         "raw_events_reader": raw_events_reader,
         "precomputed_features": dg.ResourceDefinition.hardcoded_resource(
-            PrecomputedFeatures(data_dir, settings.precomputed_features, settings.id_type),
+            PrecomputedFeatures(f"{data_dir}/processed/parquet", settings.precomputed_features, settings.id_type),
             "Finds feature tables that were computed elsewhere.",
         ),
     }

@@ -104,6 +104,11 @@ def _tasks(tasks_of_day: Mapping[str, int]) -> tuple[int, Column]:
     return sum(shares), first + F.pmod(F.hash("event_time", "user_id"), own)
 
 
+def day_of(name: str, kind: DataType) -> Column:
+    """The day, UTC, of a raw time column of the given type; null where the time is missing or unreadable."""
+    return F.to_date(_timestamp(name, kind))
+
+
 def accepted_events(classified: DataFrame) -> DataFrame:
     """The rows that are kept: the event columns and `event_date`."""
     return classified.where("reject_reason is null").select(*EVENTS.names, PARTITION_COLUMN)

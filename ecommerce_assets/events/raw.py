@@ -6,14 +6,14 @@ No value is judged here; that is cleaning.py's business.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ecommerce_assets.events.schema import EVENTS, PARTITION_COLUMN, REQUIRED_COLUMNS
@@ -70,12 +70,16 @@ class RawEvents:
         Files of one shop differ (a price that is text in one and a number in the next), and Spark reads one schema
         at a time. Columns that a file lacks and may lack come as null strings.
         """
+        # pandas writes nanoseconds, which Spark otherwise refuses to read.
+        spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
+        return [_read(spark, dict(types), uris) for types, uris in self.uris_by_types().items()]
+
+    def uris_by_types(self) -> dict[tuple[tuple[str, str], ...], list[str]]:
+        """The files, by the types of their event columns."""
         by_types: dict[tuple[tuple[str, str], ...], list[str]] = {}
         for file in self.files:
             by_types.setdefault(file.types, []).append(f"{self.folder.uri}/{file.path}")
-        # pandas writes nanoseconds, which Spark otherwise refuses to read.
-        spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
-        return [_read(spark, dict(types), uris) for types, uris in by_types.items()]
+        return by_types
 
 
 class RawEventsReader(dg.IOManager):
@@ -126,8 +130,16 @@ def find_raw_events(data_dir: str, days: Sequence[str]) -> RawEvents:
     with ThreadPoolExecutor(THREADS) as pool:
         by_day = pool.map(lambda day: _files_of_day(folder, day), present)
         files = [file for files in by_day for file in files]
-        described = list(pool.map(lambda file: _describe(folder, file), files))
-    return RawEvents(folder, tuple(present), tuple(absent), tuple(described))
+    return RawEvents(folder, tuple(present), tuple(absent), describe(folder, files))
+
+
+def describe(folder: Folder, files: Sequence[FileInfo]) -> tuple[RawFile, ...]:
+    """Rows and column types of each file, from its footer.
+
+    Raises RawDataError where one is no Parquet or lacks a needed column.
+    """
+    with ThreadPoolExecutor(THREADS) as pool:
+        return tuple(pool.map(lambda file: _describe(folder, file), files))
 
 
 def fingerprint(files: Sequence[FileEntry]) -> str:
@@ -167,7 +179,16 @@ def _describe(folder: Folder, file: FileInfo) -> RawFile:
 
 
 def _read(spark: SparkSession, types: dict[str, str], uris: list[str]) -> DataFrame:
-    frame = spark.read.parquet(*uris)
+    path = F.col("_metadata.file_path")
+    # Not as Spark's own partition column: folders inside a day's folder are no columns.
+    day = F.substring(F.substring_index(path, f"/{PARTITION_COLUMN}=", -1), 1, len("YYYY-MM-DD")).cast("date")
+    return spark.read.parquet(*uris).select(
+        day.alias(PARTITION_COLUMN), path.alias("source_file"), *event_columns(types)
+    )
+
+
+def event_columns(types: Mapping[str, str]) -> list[Column]:
+    """The event columns of files with these columns; what they lack, and may lack, as null strings."""
     columns = []
     for name in EVENTS.names:
         if name not in types:
@@ -176,7 +197,4 @@ def _read(spark: SparkSession, types: dict[str, str], uris: list[str]) -> DataFr
             columns.append(F.timestamp_micros(F.floor(F.col(name) / 1000)).alias(name))
         else:
             columns.append(F.col(name))
-    path = F.col("_metadata.file_path")
-    # Not as Spark's own partition column: folders inside a day's folder are no columns.
-    day = F.substring(F.substring_index(path, f"/{PARTITION_COLUMN}=", -1), 1, len("YYYY-MM-DD")).cast("date")
-    return frame.select(day.alias(PARTITION_COLUMN), path.alias("source_file"), *columns)
+    return columns

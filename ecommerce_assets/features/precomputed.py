@@ -1,7 +1,8 @@
 """Feature tables that someone else computed: found, checked and taken in place of our own where they are readable.
 
-They lie in `<data dir>/processed/parquet/` as files or folders named `user_behavior_…YYYYMMDD_HHMMSS…` and
-`product_data_…YYYYMMDD_HHMMSS…`. What our own tables hold stands in user_features.py and product_features.py.
+They lie in one folder, by default `<data dir>/processed/parquet/`, as files or folders named
+`user_behavior_…YYYYMMDD_HHMMSS…` and `product_data_…YYYYMMDD_HHMMSS…`. What our own tables hold stands in
+user_features.py and product_features.py.
 """
 
 from __future__ import annotations
@@ -51,17 +52,19 @@ class _UnusableError(Exception):
 
 @dataclass(frozen=True)
 class PrecomputedFeatures:
-    """Looks for drops in a data dir.
+    """Looks for drops in a folder.
 
     Parameters
     ----------
+    folder
+        Folder or bucket, as a URI or a path.
     enabled
         False: nothing is ever found.
     id_type
         Spark type of the ids.
     """
 
-    data_dir: str
+    folder: str
     enabled: bool = True
     id_type: str = "bigint"
 
@@ -73,7 +76,7 @@ class PrecomputedFeatures:
         """
         if not self.enabled:
             return None
-        folder = Folder(self.data_dir) / "processed" / "parquet"
+        folder = Folder(self.folder)
         for name in _newest_first(folder, kind.prefix, warn):
             try:
                 files, there = _inspect(folder, name, kind)

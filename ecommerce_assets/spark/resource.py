@@ -8,16 +8,20 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dagster_pyspark import LazyPySparkResource
 from pydantic import Field, PrivateAttr
-from pyspark import SparkContext
+from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from ecommerce_assets.spark.java import ensure_java
 from ecommerce_assets.spark.machine_lock import MachineLock
+
+GATEWAY = "PYSPARK_GATEWAY_PORT"
+"""Set where spark-submit started this process and Java."""
 
 SHUFFLE_PARTITIONS_PER_CORE = 4
 FEW_CORES = 4
@@ -121,15 +125,17 @@ class SparkResource(LazyPySparkResource):
             self._spark_session = _session_beside(SparkSession.builder.getOrCreate(), self.settings())
             return
         log = self._log or dg.get_dagster_logger()
-        if self.master.startswith("local"):
+        settings = {**self.settings(), **submitted()}
+        is_local = settings["spark.master"].startswith("local")
+        if is_local:
             self._lock = MachineLock(self._holder)
             self._lock.acquire(log.info)
         try:
-            if "PYSPARK_GATEWAY_PORT" not in os.environ:  # else spark-submit has started Java already
+            if GATEWAY not in os.environ:  # else spark-submit has started Java already
                 ensure_java(log.info)
-            self._spark_session = _new_session(self.settings())
+            self._spark_session = _new_session(settings)
             self._started_here = True
-            if self.master.startswith("local"):
+            if is_local:
                 # Python workers must be this Python, which has this package, not the first one on the PATH.
                 self._spark_session.sparkContext.pythonExec = os.environ.get("PYSPARK_PYTHON", sys.executable)
         except BaseException:
@@ -153,6 +159,16 @@ class SparkResource(LazyPySparkResource):
             if self._lock is not None:
                 self._lock.release()
                 self._lock = None
+
+
+def submitted() -> dict[str, str]:
+    """What spark-submit was told, which wins over what we would ask for; empty where it did not start this process."""
+    if GATEWAY not in os.environ:
+        return {}
+    told = dict(SparkConf().getAll())
+    if told.get("spark.app.name") == Path(sys.argv[0]).name:
+        del told["spark.app.name"]  # nobody named it: spark-submit then takes the file's name
+    return told
 
 
 def local_cores(master: str) -> int:

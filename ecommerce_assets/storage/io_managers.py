@@ -86,6 +86,8 @@ class VersionedIOManager(dg.IOManager):
         How many days are read of a daily asset, counted back from the newest; None: all.
     keep_versions
         How many superseded versions stay.
+    own_days_only
+        Of a daily asset, read the days that the run itself wrote and no others.
     """
 
     format: ClassVar[Literal["parquet", "spark-ml", "json"]]
@@ -96,9 +98,11 @@ class VersionedIOManager(dg.IOManager):
         catalog: Mapping[str, AssetSpec],
         lookback_days: int | None = None,
         keep_versions: int = KEEP,
+        own_days_only: bool = False,
     ) -> None:
         self._data_dir, self._catalog = data_dir, catalog
         self._lookback_days, self._keep_versions = lookback_days, keep_versions
+        self._own_days_only = own_days_only
         self._parsed: dict[str, Manifest] = {}
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
@@ -177,6 +181,8 @@ class VersionedIOManager(dg.IOManager):
         wants_manifest = context.dagster_type.typing_type is Manifest
         if context.has_asset_partitions and not wants_manifest:
             days = lake.days(asset, run_id, self._lookback_days)
+            if self._own_days_only:
+                days = [day for day in days if day.manifest.run_id == run_id]
             reads.add_days(days)
             return read_chosen(context.resources.spark.spark_session, lake, files_by_version(days))
         reader = context.definition_metadata.get(AS_READ_BY) if context.definition_metadata else None

@@ -41,7 +41,7 @@ def told() -> Told:
 
 
 def newest(data_dir: Path, spark: SparkSession, told: Told, kind: FeatureDrop = USER_BEHAVIOR) -> Artifact | None:
-    return PrecomputedFeatures(str(data_dir)).newest(kind, spark, told.info.append, told.warn.append)
+    return PrecomputedFeatures(f"{data_dir}/processed/parquet").newest(kind, spark, told.info.append, told.warn.append)
 
 
 def test_the_newest_is_taken_file_or_folder(spark: SparkSession, tmp_path: Path, told: Told) -> None:

@@ -1,0 +1,260 @@
+"""Training in one go, from timestamped drops to models and lists: for spark-submit, notebooks and plain Python.
+
+It is the asset graph, run in this process over all days of the drops; nothing is computed here that an asset does not
+compute. What differs is where the events come from, and that the outputs get a data dir of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if __name__ == "__main__":
+    # spark-submit puts this file's folder there, where `spark` or `events` would be modules of their own.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import dagster as dg
+from pyspark.sql import DataFrame, SparkSession
+
+from ecommerce_assets.definitions import CATALOG, build_defs
+from ecommerce_assets.events.drops import DropsReader, find_drops
+from ecommerce_assets.features.precomputed import PrecomputedFeatures
+from ecommerce_assets.features.product_features import build_product_features
+from ecommerce_assets.features.user_features import build_user_features, reference_time
+from ecommerce_assets.recommendation.als import AlsParameters, choose_engine, fit_als
+from ecommerce_assets.recommendation.indices import build_index
+from ecommerce_assets.recommendation.interactions import build_interactions
+from ecommerce_assets.segmentation.pipeline import SegmentationParameters, assign_segments, fit_segmentation
+from ecommerce_assets.settings import Settings, load_settings
+from ecommerce_assets.spark.resource import SparkResource
+from ecommerce_assets.storage.filesystem import Folder
+from ecommerce_assets.storage.io_managers import ParquetIOManager
+from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.reading import MODEL_FOLDER, read
+
+if TYPE_CHECKING:
+    from pyspark.ml import PipelineModel
+    from pyspark.ml.recommendation import ALSModel
+
+CLEANED_DATA = "./data/processed/parquet/cleaned_data_*.parquet"
+PROCESSED_DATA = "./data/processed/parquet/"
+MODELS_OUTPUT = "./data/models"
+METADATA_FILE = "training_metadata.json"
+
+RESULTS = (
+    "segmentation_model",
+    "segmented_users",
+    "user_index",
+    "product_index",
+    "user_features",
+    "product_features",
+    "interaction_data",
+    "als_model",
+    "recommendations",
+)
+
+_QUIET = {"python_logs": {"python_log_level": "INFO"}}  # the default is DEBUG
+
+log = logging.getLogger("ecommerce_assets.training")
+
+
+class Indices(NamedTuple):
+    """Dense numbers of the users and of the products."""
+
+    user_index: DataFrame
+    product_index: DataFrame
+
+
+class EcommerceModelTrainer:
+    """Trains all models from drops; also step by step.
+
+    Parameters
+    ----------
+    models_output_path
+        A data dir for what is made: `lake/<asset>/<version>/…`, and `training_metadata.json`.
+
+    Examples
+    --------
+    >>> with EcommerceModelTrainer("./data/models") as trainer:  # doctest: +SKIP
+    ...     found = trainer.train_all_models("./data/processed/parquet/cleaned_data_*.parquet")
+    ...     found["recommendations"].show()
+    """
+
+    def __init__(self, models_output_path: str = MODELS_OUTPUT) -> None:
+        self._settings = load_settings(data_dir=models_output_path, automation=False)
+        self._resource = SparkResource(
+            master=self._settings.spark_master,
+            driver_memory=self._settings.driver_memory,
+            executor_memory=self._settings.executor_memory,
+            checkpoint_dir=f"{self._settings.data_dir}/.checkpoints",
+        )
+
+    def __enter__(self) -> EcommerceModelTrainer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def spark(self) -> SparkSession:
+        """The session: the one that runs already (a notebook's, spark-submit's), else one of our own."""
+        session: SparkSession = self._resource.spark_session
+        return session
+
+    def stop(self) -> None:
+        """Stop the session if it was started here."""
+        self._resource.stop()
+
+    def train_all_models(self, cleaned_data_path: str, processed_data_path: str = PROCESSED_DATA) -> dict[str, Any]:
+        """Run the whole graph over the union of the drops.
+
+        Parameters
+        ----------
+        cleaned_data_path
+            A Parquet file, a folder of Parquet files, or a glob of either. Rows that several drops have count once.
+        processed_data_path
+            Where the newest `user_behavior_*` and `product_data_*` are looked for; where there is none that is
+            readable, features are computed.
+
+        Returns
+        -------
+        dict
+            segmentation_model (PipelineModel), als_model (ALSModel), metadata (dict), and as DataFrames
+            segmented_users, user_index, product_index, user_features, product_features, interaction_data,
+            recommendations.
+
+        Raises
+        ------
+        RawDataError
+            Where there are no drops, or they cannot be read.
+        Exception
+            Whatever a step raised, after it is logged; also where a blocking check held a table back.
+        """
+        started = time.monotonic()
+        log.info("Training from %s into %s.", cleaned_data_path, self._settings.data_dir)
+        try:
+            drops = find_drops(self.spark, cleaned_data_path)
+            rows = sum(drops.rows_by_day.values())
+            log.info(
+                "%s rows in %s files, %s to %s.", f"{rows:,}", f"{len(drops.files):,}", drops.days[0], drops.days[-1]
+            )
+            self._run(DropsReader(drops), drops.days, processed_data_path)
+            self._copy_metadata()
+            found = self._results()
+        except Exception:
+            log.exception("Training failed after %.0f s.", time.monotonic() - started)
+            raise
+        log.info("Training succeeded after %.0f s.", time.monotonic() - started)
+        return found
+
+    def prepare_user_features(self, df: DataFrame) -> DataFrame:
+        """user_features of cleaned events; columns as in features/user_features.py."""
+        return build_user_features(df, reference_time(df))
+
+    def prepare_product_features(self, df: DataFrame) -> DataFrame:
+        """product_features of cleaned events; columns as in features/product_features.py."""
+        return build_product_features(df)
+
+    def prepare_recommendation_data(self, df: DataFrame) -> tuple[DataFrame, Indices]:
+        """interaction_data of cleaned events, and the indices that its numbers stand for."""
+        indices = Indices(build_index(df, "user_id", "user_idx"), build_index(df, "product_id", "product_idx"))
+        return build_interactions(df, *indices), indices
+
+    def train_user_segmentation_model(self, user_features: DataFrame) -> tuple[PipelineModel, DataFrame]:
+        """The fitted pipeline with the default parameters, and segmented_users."""
+        model = fit_segmentation(user_features, SegmentationParameters())
+        users, _ = assign_segments(model, user_features)
+        return model, users
+
+    def train_als_model(self, interaction_data: DataFrame) -> ALSModel:
+        """The ALS model with the default parameters, on the engine that fits the data and this Spark."""
+        parameters = AlsParameters()
+        choice = choose_engine(interaction_data, parameters)
+        log.info(choice.reason)
+        return fit_als(interaction_data, parameters, choice.engine)
+
+    def _run(self, reader: DropsReader, days: Sequence[str], processed_data_path: str) -> None:
+        settings = self._settings.model_copy(
+            update={"first_day": date.fromisoformat(days[0]), "last_day": date.fromisoformat(days[-1])}
+        )
+        overrides = {
+            "raw_events_reader": dg.IOManagerDefinition.hardcoded_io_manager(reader),
+            "io_manager": _own_days(settings),
+            "precomputed_features": dg.ResourceDefinition.hardcoded_resource(
+                PrecomputedFeatures(processed_data_path, settings.precomputed_features, settings.id_type)
+            ),
+        }
+        job = build_defs(settings, overrides).resolve_implicit_global_asset_job_def()
+        tags = {
+            "dagster/asset_partition_range_start": days[0],
+            "dagster/asset_partition_range_end": days[-1],
+        }
+        with dg.DagsterInstance.ephemeral(settings=_QUIET) as instance:
+            result = job.execute_in_process(tags=tags, instance=instance, raise_on_error=True)
+        failed = [check for check in result.get_asset_check_evaluations() if check.blocking and not check.passed]
+        if failed:
+            names = ", ".join(f"{check.check_name} of {check.asset_key.to_user_string()}" for check in failed)
+            raise RuntimeError(f"Held back by {names}.")
+
+    def _results(self) -> dict[str, Any]:
+        data_dir = self._settings.data_dir
+        found = {name: read(name, data_dir=data_dir, spark=self.spark) for name in RESULTS}
+        return {**found, "metadata": read("training_metadata", data_dir=data_dir, spark=self.spark)}
+
+    def model_paths(self) -> dict[str, str]:
+        """Where the newest models lie: folders that plain PySpark loads."""
+        lake = Lake(self._settings.data_dir)
+        return {
+            name: f"{lake.folder(name, lake.latest(name).version).uri}/{MODEL_FOLDER}"
+            for name in ("segmentation_model", "als_model")
+        }
+
+    def _copy_metadata(self) -> None:
+        """The newest training_metadata.json, at the top where people look for it."""
+        lake, data = Lake(self._settings.data_dir), Folder(self._settings.data_dir)
+        newest = lake.folder("training_metadata", lake.latest("training_metadata").version)
+        data.write_whole(METADATA_FILE, newest.read_bytes(METADATA_FILE))
+
+
+def _own_days(settings: Settings) -> dg.IOManagerDefinition:
+    """Tables of this training come from its own drops, not from days that an earlier one left in the data dir."""
+
+    @dg.io_manager(required_resource_keys={"spark"})
+    def io_manager(_: Any) -> ParquetIOManager:
+        return ParquetIOManager(
+            settings.data_dir, CATALOG, settings.lookback_days, settings.keep_versions, own_days_only=True
+        )
+
+    return io_manager
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 where all went well, 1 with the reason on stderr where it did not; Spark is stopped in both cases."""
+    parser = argparse.ArgumentParser(prog="training.py", description="Train segments and recommendations from drops.")
+    parser.add_argument(
+        "--cleaned-data", default=CLEANED_DATA, metavar="PATH", help="Parquet, a glob of it: %(default)s"
+    )
+    parser.add_argument("--processed-data", default=PROCESSED_DATA, metavar="DIR", help="%(default)s")
+    parser.add_argument("--models-output", default=MODELS_OUTPUT, metavar="DIR", help="%(default)s")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.getLogger("ecommerce_assets").setLevel(logging.INFO)
+    try:
+        with EcommerceModelTrainer(arguments.models_output) as trainer:
+            trainer.train_all_models(arguments.cleaned_data, arguments.processed_data)
+            for name, path in trainer.model_paths().items():
+                print(f"{name}: {path}")
+    except Exception as error:
+        print(f"Training failed: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""Training in one go: from Python, and by the real spark-submit."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from pyspark.ml import PipelineModel
+from pyspark.ml.recommendation import ALSModel
+from pyspark.sql import SparkSession
+
+from ecommerce_assets.events.raw import RawDataError
+from ecommerce_assets.events.sample import generate
+from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.reading import read
+from ecommerce_assets.training import METADATA_FILE, RESULTS, EcommerceModelTrainer
+from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, run_graph
+
+PROJECT = Path(__file__).parents[1]
+SCRIPT = PROJECT / "ecommerce_assets" / "training.py"
+
+
+def own_rows(folder: Path) -> pa.Table:
+    """A day's rows without those of other days: of a drop they would be good ones."""
+    table = pq.read_table(folder, partitioning=None)
+    return table.filter(pc.equal(pc.strftime(table["event_time"], "%Y-%m-%d"), folder.name.partition("=")[2]))
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data dir with eight days of raw events, and the same events as two drops that overlap by a day."""
+    folder = tmp_path_factory.mktemp("drops")
+    generate(folder, events=2_500, days=8, first_day=date(2019, 10, 1))
+    days = [own_rows(day) for day in sorted((folder / "raw" / "events").glob("event_date=*"))]
+    processed = folder / "processed" / "parquet"
+    drop = processed / "cleaned_data_20241201_120000.parquet"
+    drop.mkdir(parents=True)
+    pq.write_table(pa.concat_tables(days[:5]), drop / "part-0.parquet")
+    pq.write_table(pa.concat_tables(days[4:]), processed / "cleaned_data_20241202_120000.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(spark: SparkSession, shop: Path) -> Iterator[tuple[EcommerceModelTrainer, dict[str, Any]]]:
+    with EcommerceModelTrainer(str(shop / "models")) as trainer:
+        drops = f"{shop}/processed/parquet/cleaned_data_*.parquet"
+        yield trainer, trainer.train_all_models(drops, f"{shop}/processed/parquet")
+
+
+def test_everything_is_returned_and_stored(trained: tuple[EcommerceModelTrainer, dict[str, Any]], shop: Path) -> None:
+    _, found = trained
+    assert set(found) == {*RESULTS, "metadata"}
+    assert isinstance(found["segmentation_model"], PipelineModel)
+    assert isinstance(found["als_model"], ALSModel)
+    document = json.loads((shop / "models" / METADATA_FILE).read_text())
+    assert document == found["metadata"]
+    assert document["total_users"] == found["user_index"].count() == found["segmented_users"].count()
+    assert found["recommendations"].groupBy("user_id").count().where("count <> 10").count() == 0
+    assert not list((shop / "models").glob("raw*")), "the drops are read where they lie"
+
+
+def test_it_is_the_same_graph(
+    trained: tuple[EcommerceModelTrainer, dict[str, Any]], spark: SparkSession, shop: Path, tmp_path: Path
+) -> None:
+    _, found = trained
+    (tmp_path / "raw").symlink_to(shop / "raw")
+    tables = ["user_features", "product_features", "user_index", "product_index", "interaction_data"]
+    selected = ["cleaned_events", "rejected_events", *tables]
+    run_graph(tmp_path, FIRST_DAY, LAST_DAY, select=selected, run_config={})
+    for asset in tables:
+        assert rows_of(found[asset]) == rows_of(read(asset, data_dir=str(tmp_path), spark=spark)), asset
+
+
+def rows_of(frame: Any) -> list[Any]:
+    return sorted(map(tuple, frame.collect()), key=repr)
+
+
+def test_lineage_leads_back_to_the_drops(trained: tuple[EcommerceModelTrainer, dict[str, Any]], shop: Path) -> None:
+    lake = Lake(str(shop / "models"))
+    events = lake.ancestor(lake.latest("recommendations"), "cleaned_events")
+    [entry] = events.inputs
+    assert [file.path for file in entry.files] == [
+        "cleaned_data_20241201_120000.parquet/part-0.parquet",
+        "cleaned_data_20241202_120000.parquet",
+    ]
+    assert events.column_lineage["price"] == ("raw_events.price",)
+
+
+def test_the_steps_by_name_are_the_same_functions(trained: tuple[EcommerceModelTrainer, dict[str, Any]]) -> None:
+    trainer, found = trained
+    events = read("cleaned_events", data_dir=trainer._settings.data_dir, spark=trainer.spark)
+    assert rows_of(trainer.prepare_user_features(events)) == rows_of(found["user_features"])
+    assert rows_of(trainer.prepare_product_features(events)) == rows_of(found["product_features"])
+    interactions, indices = trainer.prepare_recommendation_data(events)
+    assert rows_of(interactions) == rows_of(found["interaction_data"])
+    assert rows_of(indices.user_index) == rows_of(found["user_index"])
+    assert rows_of(indices.product_index) == rows_of(found["product_index"])
+    model, users = trainer.train_user_segmentation_model(found["user_features"])
+    assert isinstance(model, PipelineModel)
+    assert rows_of(users.select("user_id", "segment")) == rows_of(found["segmented_users"].select("user_id", "segment"))
+    assert trainer.train_als_model(interactions).rank == 50
+
+
+def test_a_second_training_reads_its_own_drops_alone(
+    trained: tuple[EcommerceModelTrainer, dict[str, Any]], shop: Path
+) -> None:
+    trainer, found = trained
+    drop = f"{shop}/processed/parquet/cleaned_data_20241202_120000.parquet"
+    again = trainer.train_all_models(drop, f"{shop}/nothing")
+    assert again["metadata"]["total_interactions"] < found["metadata"]["total_interactions"]
+    first = again["user_features"].agg({"first_event_time": "min"}).first()[0]
+    assert str(first) >= "2019-10-05"
+
+
+def test_a_session_that_ran_before_goes_on(spark: SparkSession, tmp_path: Path) -> None:
+    with EcommerceModelTrainer(str(tmp_path)) as trainer:
+        assert trainer.spark.sparkContext is spark.sparkContext
+    assert spark.range(3).count() == 3
+
+
+def test_a_failure_is_logged_and_raised(spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        caplog.at_level(logging.INFO, "ecommerce_assets.training"),
+        EcommerceModelTrainer(str(tmp_path)) as trainer,
+        pytest.raises(RawDataError, match="There are no Parquet files at"),
+    ):
+        trainer.train_all_models(f"{tmp_path}/cleaned_data_*.parquet")
+    assert "Training failed after" in caplog.text
+    assert not (tmp_path / "lake").exists()
+
+
+def submit(folder: Path, *arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """The real spark-submit, in a folder of its own; the tests' Spark does not stand in its way."""
+    program = Path(sys.executable).with_name("spark-submit")
+    environment = {**os.environ, "TMPDIR": str(folder), "PYSPARK_PYTHON": sys.executable}
+    command = [str(program), "--driver-memory", "1g", *options, str(SCRIPT), *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_spark_submit_trains_from_the_default_places(shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "data" / "processed").mkdir(parents=True)
+    (tmp_path / "data" / "processed" / "parquet").symlink_to(shop / "processed" / "parquet")
+    done = submit(tmp_path, options=("--conf", "spark.sql.shuffle.partitions=3", "--name", "Nightly"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    models = dict(line.split(": ") for line in done.stdout.splitlines()[-2:])
+    assert set(models) == {"segmentation_model", "als_model"}
+    assert all(Path(path, "metadata").is_dir() for path in models.values())
+    assert (tmp_path / "data" / "models" / METADATA_FILE).is_file()
+    # spark-submit writes what Python writes, to either place, to its own stdout.
+    assert "Training succeeded after" in done.stdout
+    assert "user_features: " in done.stdout, "each stage with rows and seconds"
+    assert "Computed from cleaned_events: there is no readable user_behavior_" in done.stdout
+    assert "DEBUG" not in done.stdout
+
+
+def test_spark_submit_ends_with_1_and_the_reason(tmp_path: Path) -> None:
+    done = submit(tmp_path, "--cleaned-data", "./nothing_*.parquet")
+    assert done.returncode == 1
+    assert done.stdout.rstrip().splitlines()[-1].startswith("Training failed: There are no Parquet files at ./nothing_")
