@@ -104,6 +104,8 @@ def build_resources(settings: Settings) -> dict[str, Any]:
             driver_memory=settings.driver_memory,
             executor_memory=settings.executor_memory,
             checkpoint_dir=f"{data_dir}/.checkpoints",
+            event_log_dir=settings.spark_event_log,
+            spark_config=settings.spark_config,
         ),
         "io_manager": io_manager,
         "model_io_manager": model_io_manager,

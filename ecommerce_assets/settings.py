@@ -50,6 +50,12 @@ class Settings(BaseSettings):
     spark_master: str = Field("local[*]", description="Spark master URL.")
     driver_memory: str = Field("8g", pattern=r"^\d+[kmgt]$", description="Memory of Spark's driver, such as 8g.")
     executor_memory: str = Field("8g", pattern=r"^\d+[kmgt]$", description="Memory of a Spark executor, such as 8g.")
+    spark_event_log: str | None = Field(
+        None, description="Folder or bucket for Spark's event logs, which the history server reads; unset: none."
+    )
+    spark_config: dict[str, str] = Field(
+        default_factory=dict, description='More Spark settings as a JSON object, such as {"spark.executor.cores": "4"}.'
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -93,6 +93,8 @@ class EcommerceModelTrainer:
             driver_memory=self._settings.driver_memory,
             executor_memory=self._settings.executor_memory,
             checkpoint_dir=f"{self._settings.data_dir}/.checkpoints",
+            event_log_dir=self._settings.spark_event_log,
+            spark_config=self._settings.spark_config,
         )
 
     def __enter__(self) -> EcommerceModelTrainer:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,11 +59,13 @@ class SparkResource(LazyPySparkResource):
         default=None, description="Folder for ALS checkpoints; what a run leaves is removed."
     )
     session_time_zone: str = Field(default="UTC", description="Time zone in which days begin.")
+    event_log_dir: str | None = Field(default=None, description="Folder for Spark's event logs; unset: none are kept.")
     spark_config: dict[str, Any] = Field(default_factory=dict, description="More Spark settings, by their full names.")
 
     _lock: MachineLock | None = PrivateAttr(default=None)
     _started_here: bool = PrivateAttr(default=False)
     _own_checkpoints: str | None = PrivateAttr(default=None)
+    _shipped: tempfile.TemporaryDirectory[str] | None = PrivateAttr(default=None)
     _log: Any = PrivateAttr(default=None)
     _holder: str = PrivateAttr(default="a session outside a run")
 
@@ -94,6 +98,8 @@ class SparkResource(LazyPySparkResource):
             # Microseconds as all others read and write them, not the 96 bits of Spark's first years.
             "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         }
+        if self.event_log_dir:
+            ours |= {"spark.eventLog.enabled": True, "spark.eventLog.dir": self.event_log_dir}
         if self.master.startswith("local"):
             # 200 shuffle partitions are for clusters; on one machine a few per core are faster.
             ours["spark.sql.shuffle.partitions"] = SHUFFLE_PARTITIONS_PER_CORE * local_cores(self.master)
@@ -138,6 +144,9 @@ class SparkResource(LazyPySparkResource):
             if is_local:
                 # Python workers must be this Python, which has this package, not the first one on the PATH.
                 self._spark_session.sparkContext.pythonExec = os.environ.get("PYSPARK_PYTHON", sys.executable)
+            else:
+                self._shipped = tempfile.TemporaryDirectory()
+                _ship_package(self._spark_session, Path(self._shipped.name))
         except BaseException:
             self.stop()
             raise
@@ -156,6 +165,9 @@ class SparkResource(LazyPySparkResource):
                 self._spark_session.stop()
         finally:
             self._spark_session, self._started_here, self._own_checkpoints = None, False, None
+            if self._shipped is not None:
+                self._shipped.cleanup()
+                self._shipped = None
             if self._lock is not None:
                 self._lock.release()
                 self._lock = None
@@ -184,6 +196,19 @@ def _new_session(settings: Mapping[str, str]) -> SparkSession:
     for name, value in settings.items():
         builder = builder.config(name, value)
     return builder.getOrCreate()
+
+
+def _ship_package(session: SparkSession, folder: Path) -> None:
+    """Send this package to the executors, whose Python need not have it; numpy, pandas and pyarrow it must have.
+
+    They fetch it from the archive in `folder` whenever one of them starts, so that stays as long as the session.
+    """
+    package = Path(__file__).parents[1]
+    archive = folder / f"{package.name}.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for file in sorted(package.rglob("*.py")):
+            packed.write(file, file.relative_to(package.parent))
+    session.sparkContext.addPyFile(str(archive))
 
 
 def _session_beside(existing: SparkSession, settings: Mapping[str, str]) -> SparkSession:

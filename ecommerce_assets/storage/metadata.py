@@ -60,6 +60,7 @@ def report(
         "inputs": dg.MetadataValue.md(_inputs_table(manifest)),
         "bytes": manifest.bytes,
         "seconds": manifest.seconds,
+        "Spark application": manifest.spark_application_id or "none",
     }
     if not manifest.publishable:
         common = {"held back by": "; ".join(f"{a.name}: {a.message}" for a in manifest.failed_blocking)} | common
