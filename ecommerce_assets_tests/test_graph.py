@@ -44,7 +44,10 @@ def test_every_asset_is_materialised_and_every_blocking_check_passes(
     for asset in set(CATALOG) - {"raw_events"}:
         assert lake.committed(asset), asset
     evaluations = result.get_asset_check_evaluations()
-    assert len(evaluations) == sum(len(spec.audits) for spec in CATALOG.values())
+    audits = [a for spec in CATALOG.values() for a in spec.audits]
+    of_raw_files = [e for e in evaluations if e.asset_key == dg.AssetKey("raw_events")]
+    assert len(evaluations) - len(of_raw_files) == len(audits)
+    print([(e.asset_key.to_user_string(), e.check_name, e.metadata) for e in evaluations if not e.passed], of_raw_files)
     assert [e.check_name for e in evaluations if e.blocking and not e.passed] == []
 
 
