@@ -61,7 +61,7 @@ class Shape:
 def stability_index(before: Sequence[float], now: Sequence[float]) -> float:
     """The population stability index of two distributions over the same bins: sum of (p - q) ln(p / q).
 
-    Symmetric, and 0 where they are equal; half of it and more is what Kullback and Leibler (1951) call J.
+    Symmetric, and 0 where they are equal: the divergence J of Kullback and Leibler (1951).
 
     Parameters
     ----------

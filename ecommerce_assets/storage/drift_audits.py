@@ -11,7 +11,6 @@ from statistics import median
 from typing import Any
 
 from ecommerce_assets.storage.audits import ONE_IN, Audit, Evidence, Finding
-from ecommerce_assets.storage.before import Before
 from ecommerce_assets.storage.drift import (
     FEWEST_ROWS,
     LARGE_INDEX,
@@ -208,8 +207,3 @@ def _moments(measures: Mapping[str, Any], column: str) -> Shape | None:
     mean = measures[f"sum of {column}"] / known
     variance = measures[f"squares of {column}"] / known - mean**2
     return Shape(known, known, mean, max(variance, 0.0) ** 0.5, ())
-
-
-def days_of(before: Sequence[Before], fact: str) -> Before | None:
-    """The last day before that states a fact."""
-    return next((day for day in reversed(before) if day.facts.get(fact) is not None), None)
