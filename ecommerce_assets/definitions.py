@@ -51,7 +51,7 @@ CATALOG: dict[str, AssetSpec] = {
     "als_evaluation": AssetSpec(ALS_EVALUATION, recommendation.ALS_EVALUATION_AUDITS),
     "recommendations": AssetSpec(RECOMMENDATIONS, recommendation.RECOMMENDATIONS_AUDITS),
     "similar_products": AssetSpec(SIMILAR_PRODUCTS, recommendation.SIMILAR_PRODUCTS_AUDITS),
-    "training_metadata": AssetSpec(),
+    "training_metadata": AssetSpec(None, training_metadata.TRAINING_METADATA_AUDITS),
 }
 """What storage must know of each asset: its columns and what must hold of it."""
 
@@ -68,6 +68,7 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
         training_metadata.training_metadata,
     ]
     checks = [audit_checks(name, spec.audits, settings.data_dir) for name, spec in CATALOG.items() if spec.audits]
+    checks.append(events.raw_events_checks(settings.data_dir))
     return dg.Definitions(
         assets=dg.map_asset_specs(lambda spec: with_automation(_with_columns(spec, settings)), assets),
         asset_checks=checks,
@@ -114,6 +115,9 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         "precomputed_features": dg.ResourceDefinition.hardcoded_resource(
             PrecomputedFeatures(f"{data_dir}/processed/parquet", settings.precomputed_features, settings.id_type),
             "Finds feature tables that were computed elsewhere.",
+        ),
+        "min_holdout_users": dg.ResourceDefinition.hardcoded_resource(
+            settings.min_holdout_users, "With fewer users in the holdout, als_evaluation holds nothing back."
         ),
     }
 

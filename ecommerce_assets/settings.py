@@ -47,6 +47,12 @@ class Settings(BaseSettings):
     quiet_seconds: int = Field(
         300, ge=0, description="A raw day without a fresh _SUCCESS counts once nothing in it changed for so long."
     )
+    max_rejected_share: float = Field(
+        0.2, ge=0, le=1, description="Share of a day's raw rows, 0 to 1; a day of which more is rejected is held back."
+    )
+    min_holdout_users: int = Field(
+        100, ge=0, description="With fewer users in the holdout, als_evaluation warns and holds nothing back."
+    )
     spark_master: str = Field("local[*]", description="Spark master URL.")
     driver_memory: str = Field("8g", pattern=r"^\d+[kmgt]$", description="Memory of Spark's driver, such as 8g.")
     executor_memory: str = Field("8g", pattern=r"^\d+[kmgt]$", description="Memory of a Spark executor, such as 8g.")

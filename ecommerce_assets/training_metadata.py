@@ -1,6 +1,10 @@
-"""training_metadata: one JSON document that says what the newest tables and models are, and how good."""
+"""training_metadata: one JSON document that says what the newest tables and models are, and how good.
 
-from collections.abc import Mapping
+All of it is read off manifests; nothing is computed from tables here.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,6 +12,7 @@ import dagster as dg
 
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.storage.artifact import Artifact
+from ecommerce_assets.storage.audits import Audit, Evidence
 from ecommerce_assets.storage.manifest import Manifest
 
 
@@ -53,6 +58,45 @@ def _coverage(recommendations: Manifest, product_index: Manifest) -> float | Non
 
 def _input(asset: str, version: str | None) -> str:
     return f"{asset}/{version}" if version else asset
+
+
+def _totals_agree(evidence: Evidence) -> str | None:
+    document = evidence.document
+    wanted = {
+        "total_users": evidence.rows_of("user_index"),
+        "total_products": evidence.rows_of("product_index"),
+        "total_interactions": evidence.upstream("product_index", "events"),
+    }
+    wrong = [f"{name} is {document[name]:,}, not {n:,.0f}" for name, n in wanted.items() if document[name] != n]
+    sizes, users = sum(segment["users"] for segment in document["segments"]), evidence.rows_of("segmented_users")
+    if sizes != users:
+        wrong.append(f"the segments hold {sizes:,} users, not {users:,}")
+    if document["segments_count"] != len(document["segments"]):
+        wrong.append(f"segments_count is {document['segments_count']}, not {len(document['segments'])}")
+    return "; ".join(wrong) or None
+
+
+def _numbers_finite(evidence: Evidence) -> str | None:
+    broken = list(_not_finite(evidence.document, ""))
+    return f"no finite number: {', '.join(broken)}" if broken else None
+
+
+def _not_finite(value: Any, path: str) -> Iterator[str]:
+    """Where in a document the numbers are that JSON does not know."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield path.lstrip(".")
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _not_finite(inner, f"{path}.{name}")
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _not_finite(inner, f"{path}[{number}]")
+
+
+TRAINING_METADATA_AUDITS = (
+    Audit("totals_agree", "The totals are those of the tables that are described.", _totals_agree),
+    Audit("numbers_finite", "No number is NaN or infinite.", _numbers_finite),
+)
 
 
 @dg.asset(

@@ -44,7 +44,10 @@ def test_every_asset_is_materialised_and_every_blocking_check_passes(
     for asset in set(CATALOG) - {"raw_events"}:
         assert lake.committed(asset), asset
     evaluations = result.get_asset_check_evaluations()
-    assert len(evaluations) == sum(len(spec.audits) for spec in CATALOG.values())
+    audits = [a for spec in CATALOG.values() for a in spec.audits]
+    of_raw_files = [e for e in evaluations if e.asset_key == dg.AssetKey("raw_events")]
+    assert len(evaluations) - len(of_raw_files) == len(audits)
+    assert [(e.check_name, e.passed) for e in of_raw_files] == [("files_there", True), ("no_day_missing", True)]
     assert [e.check_name for e in evaluations if e.blocking and not e.passed] == []
 
 
@@ -192,9 +195,69 @@ def test_a_poisoned_day_is_held_back_and_the_others_are_published(spark: SparkSe
     assert Lake(str(tmp_path)).latest("user_features").version == first, "nothing downstream ran on"
     [failed] = [e for e in result.get_asset_check_evaluations() if not e.passed]
     assert (failed.check_name, failed.asset_key) == ("few_rejected", dg.AssetKey("cleaned_events"))
-    assert "2019-10-02: 40 of 44 raw rows were rejected, most for: negative price (40)" in str(
-        failed.metadata["failed"].value
+    assert failed.metadata["failed"].value == (
+        "- 2019-10-02: 40 of 44 raw rows were rejected, most for: negative price (40); 20% are allowed"
     )
+
+
+def test_a_shop_may_allow_more_rejected_rows(spark: SparkSession, tmp_path: Path) -> None:
+    made = [event("2019-10-01 10:00:00", price=-1.0 if n < 4 else 1.0, user_id=n) for n in range(10)]
+    write_day(tmp_path, "2019-10-01", made)
+    events = ["cleaned_events", "rejected_events"]
+    assert not run_graph(tmp_path, "2019-10-01", select=events, raise_on_error=False).success
+    assert run_graph(tmp_path, "2019-10-01", select=events, max_rejected_share=0.4).success
+    assert Lake(str(tmp_path)).latest("cleaned_events").parameters["max_rejected_share"] == 0.4
+
+
+def test_a_day_is_compared_with_the_days_before_it(spark: SparkSession, tmp_path: Path) -> None:
+    """In one run as in several; what is odd is told, and published all the same."""
+    for number in range(1, 5):
+        day = f"2019-10-0{number}"
+        made = [event(f"{day} 10:00:00", user_id=n) for n in range(10 if number < 4 else 21)]
+        table = pa.Table.from_pylist(made)
+        if number == 4:
+            prices = pa.array([str(price) for price in table.column("price").to_pylist()])
+            table = table.set_column(table.schema.get_field_index("price"), "price", prices).drop_columns(["brand"])
+        write_day(tmp_path, day, table)
+    events = ["cleaned_events", "rejected_events"]
+    run_graph(tmp_path, "2019-10-01", "2019-10-02", select=events)
+    result = run_graph(tmp_path, "2019-10-03", "2019-10-04", select=events)
+    assert result.success
+    told = {e.check_name: e.metadata["failed"].value for e in result.get_asset_check_evaluations() if not e.passed}
+    assert told == {
+        "row_count_stable": "- 2019-10-04: 21 rows, while the 3 days before have 10 at the median",
+        "raw_columns_unchanged": "- 2019-10-04: the columns differ from those of 2019-10-03's raw files; "
+        "gone: brand (null); changed: price double → string",
+    }
+    assert len(Lake(str(tmp_path)).days("cleaned_events")) == 4
+
+
+def test_a_model_that_popularity_beats_reaches_nobody(
+    spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult], tmp_path: Path
+) -> None:
+    shutil.copytree(ran[0], tmp_path, dirs_exist_ok=True)
+    lake = Lake(str(tmp_path))
+    customers_see = ["recommendations", "similar_products"]
+    versions = {name: lake.latest(name).version for name in [*customers_see, "als_model", "als_evaluation"]}
+    # Regularised so much that a product that many bought counts no more than one that a few did.
+    ruined = {"ops": {"als_model": {"config": {"rank": 4, "maxIter": 2, "regParam": 100.0}}}}
+    chain = ["als_model", "als_evaluation", *customers_see, "training_metadata"]
+    result = run_graph(tmp_path, FIRST_DAY, LAST_DAY, select=chain, run_config=ruined, raise_on_error=False)
+    assert not result.success
+    [failed] = [e for e in result.get_asset_check_evaluations() if not e.passed]
+    assert (failed.check_name, failed.asset_key) == ("beats_popularity", dg.AssetKey("als_evaluation"))
+    assert "what is popular would serve them better" in str(failed.metadata["failed"].value)
+    made = {e.asset_key.to_user_string() for e in result.get_asset_materialization_events() if e.asset_key}
+    assert made == {"als_model", "als_evaluation"}
+    for name in [*customers_see, "als_evaluation"]:
+        assert lake.latest(name).version == versions[name], f"readers still see {name} as it was"
+    assert [m.failed_blocking[0].name for m in lake.rejected("als_evaluation")] == ["beats_popularity"]
+    # Nor does it on the way around: lists that are made alone are made with the model that was judged good.
+    assert lake.latest("als_model").version != versions["als_model"]
+    assert run_graph(tmp_path, FIRST_DAY, LAST_DAY, select=customers_see, run_config={}).success
+    for name in customers_see:
+        assert lake.latest(name).version != versions[name]
+        assert lake.latest(name).input_version("als_model") == versions["als_model"]
 
 
 def test_nothing_fails_on_a_single_event(spark: SparkSession, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import dagster as dg
 
 from ecommerce_assets.events.cleaning import accepted_events, classify, count_by_day, rejected_events
 from ecommerce_assets.events.partitions import daily_partitions
-from ecommerce_assets.events.raw import RawEvents
+from ecommerce_assets.events.raw import RAW_COLUMNS, RawEvents
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.settings import Settings
 from ecommerce_assets.spark.resource import SparkResource
@@ -63,8 +63,15 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
         classified = classify(raw_events.frames(session), settings.id_type, tasks_of_day).persist()
         try:
             counts = count_by_day(classified)
-            facts = {day: {"raw_rows": raw_events.rows(day), **counts.get(day, {})} for day in raw_events.days}
-            parameters = {"id_type": settings.id_type}
+            facts = {
+                day: {
+                    "raw_rows": raw_events.rows(day),
+                    **counts.get(day, {}),
+                    RAW_COLUMNS: raw_events.columns(day),
+                }
+                for day in raw_events.days
+            }
+            parameters = {"id_type": settings.id_type, "max_rejected_share": settings.max_rejected_share}
             for name, table in (("rejected_events", rejected_events), ("cleaned_events", accepted_events)):
                 if name in context.op_execution_context.selected_output_names:
                     artifact = Artifact(table(classified), parameters, days=raw_events.days, day_facts=facts)

@@ -1,12 +1,24 @@
-"""What must hold of cleaned_events and rejected_events before a day is published."""
+"""What must hold of cleaned_events and rejected_events before a day is published, and what is odd about raw_events.
+
+The raw files come from outside and cannot be held back: their checks only look at what lies there, without Spark.
+"""
 
 from __future__ import annotations
 
-from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS, REJECTED_EVENTS
-from ecommerce_assets.storage.audits import Audit, Evidence, rule, table_audits
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
 
-MAX_REJECTED_SHARE = 0.2
-"""A day of which more is rejected is a broken delivery rather than a few bad rows."""
+import dagster as dg
+
+from ecommerce_assets.events.raw import RAW_COLUMNS
+from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS, PARTITION_COLUMN, REJECTED_EVENTS
+from ecommerce_assets.storage.audits import Audit, Evidence, rule
+from ecommerce_assets.storage.drift_audits import changed_columns, mean_stable, shares_stable
+from ecommerce_assets.storage.filesystem import Folder
+from ecommerce_assets.storage.table_audits import table_audits
+
+SHOWN_DAYS = 20
+"""Days that a check of the raw files names at most."""
 
 
 def _conserved(evidence: Evidence) -> str | None:
@@ -19,11 +31,21 @@ def _conserved(evidence: Evidence) -> str | None:
 
 def _few_rejected(evidence: Evidence) -> str | None:
     raw, rejected = int(evidence.facts.get("raw_rows", 0)), int(evidence.facts.get("rejected", 0))
-    if rejected <= MAX_REJECTED_SHARE * raw:
+    allowed = evidence.parameters["max_rejected_share"]
+    if rejected <= allowed * raw:
         return None
     reasons = {n.removeprefix("rejected: "): c for n, c in evidence.facts.items() if n.startswith("rejected: ")}
     first = max(reasons, key=lambda reason: reasons[reason])
-    return f"{rejected:,} of {raw:,} raw rows were rejected, most for: {first} ({reasons[first]:,})"
+    return (
+        f"{rejected:,} of {raw:,} raw rows were rejected, most for: {first} ({reasons[first]:,}); "
+        f"{allowed:.0%} are allowed"
+    )
+
+
+def _raw_columns_unchanged(evidence: Evidence) -> str | None:
+    before = next((day for day in reversed(evidence.before) if day.facts.get(RAW_COLUMNS)), None)
+    now = evidence.facts.get(RAW_COLUMNS)
+    return changed_columns(before.facts[RAW_COLUMNS], now, f"{before.name}'s raw files") if before and now else None
 
 
 def _all_kept(evidence: Evidence) -> str | None:
@@ -45,16 +67,82 @@ CLEANED_EVENTS_AUDITS = (
         # Not for this audit: what the tables made from these events must add up to.
         measures={
             "purchase_value": "sum(if(event_type = 'purchase', price, 0))",
+            "interactions": "count_if(event_type <> 'remove_from_cart')",
         },
     ),
     Audit(
         name="few_rejected",
-        description=f"At most {MAX_REJECTED_SHARE:.0%} of a day's raw rows are rejected.",
+        # More than a few bad rows is a broken delivery.
+        description="Of a day's raw rows at most the share ECOMMERCE_MAX_REJECTED_SHARE is rejected.",
         judge=_few_rejected,
     ),
+    Audit(
+        name="raw_columns_unchanged",
+        description="The raw files of a day have the columns and types of the last day before.",
+        judge=_raw_columns_unchanged,
+        blocking=False,
+    ),
+    shares_stable("event_type", EVENT_TYPES),
+    mean_stable("price"),
 )
 
 REJECTED_EVENTS_AUDITS = (
-    *table_audits(REJECTED_EVENTS),
+    *table_audits(REJECTED_EVENTS, steady=False),
     Audit("rejected_rows_kept", "Every rejected row is written.", judge=_all_kept),
 )
+
+
+def raw_events_checks(data_dir: str) -> dg.AssetChecksDefinition:
+    """Two warnings about the raw folder as it lies there: days without a file that holds anything, and missing days.
+
+    Dagster's command `asset materialize` leaves out the checks of assets that it cannot materialise; the UI and jobs
+    run these.
+    """
+    specs = [
+        dg.AssetCheckSpec(
+            "files_there", asset="raw_events", description="Every day's folder holds files with content."
+        ),
+        dg.AssetCheckSpec("no_day_missing", asset="raw_events", description="No day is missing between two others."),
+    ]
+
+    @dg.multi_asset_check(specs=specs, name="raw_events_checks")
+    def look() -> Iterator[dg.AssetCheckResult]:
+        folder = Folder(data_dir) / "raw" / "events"
+        days = [n.removeprefix(f"{PARTITION_COLUMN}=") for n in folder.folders() if n.startswith(PARTITION_COLUMN)]
+        filled = {
+            file.path.partition("/")[0].removeprefix(f"{PARTITION_COLUMN}=")
+            for file in folder.data_files()
+            if file.bytes
+        }
+        empty = [day for day in days if day not in filled]
+        missing = missing_days(days)
+        yield _told("files_there", empty, days, "hold no file with content")
+        yield _told("no_day_missing", missing, days, "are missing")
+
+    return look
+
+
+def missing_days(days: Sequence[str]) -> list[str]:
+    """The days (`YYYY-MM-DD`) between the first and the last that are not among them; names that are no day are not."""
+    there = set()
+    for day in days:
+        try:
+            there.add(date.fromisoformat(day))
+        except ValueError:
+            continue
+    if not there:
+        return []
+    first, last = min(there), max(there)
+    every = (first + timedelta(days=n) for n in range((last - first).days))
+    return [str(day) for day in every if day not in there]
+
+
+def _told(name: str, odd: Sequence[str], days: Sequence[str], what: str) -> dg.AssetCheckResult:
+    shown = ", ".join(odd[:SHOWN_DAYS]) + (" …" if len(odd) > SHOWN_DAYS else "")
+    return dg.AssetCheckResult(
+        passed=not odd,
+        check_name=name,
+        asset_key="raw_events",
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"days": len(days), **({"failed": f"{len(odd):,} days {what}: {shown}"} if odd else {})},
+    )

@@ -21,6 +21,9 @@ from ecommerce_assets.storage.filesystem import FileInfo, Folder
 from ecommerce_assets.storage.manifest import FileEntry, Input
 from ecommerce_assets.storage.provenance import step_reads
 
+RAW_COLUMNS = "raw_columns"
+"""Name of the fact that tells a day's raw columns."""
+
 THREADS = 8
 LAND_COMMAND = "python -m ecommerce_assets.events.landing FILE… --data-dir DIR"
 
@@ -55,6 +58,14 @@ class RawEvents:
     def rows(self, day: str) -> int:
         """Rows in the files of a day, from the Parquet footers."""
         return sum(file.rows for file in self.files if file.day == day)
+
+    def columns(self, day: str) -> dict[str, str]:
+        """Event columns in the files of a day with their Arrow types; several, in order, where the files differ."""
+        kinds: dict[str, set[str]] = {}
+        for file in self.files:
+            for name, kind in file.types if file.day == day else ():
+                kinds.setdefault(name, set()).add(kind)
+        return {name: " or ".join(sorted(found)) for name, found in kinds.items()}
 
     def inputs(self) -> list[Input]:
         """What the manifest of a table made from these files says of them: one entry per day."""

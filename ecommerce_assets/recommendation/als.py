@@ -125,6 +125,30 @@ def fit_als(interactions: DataFrame, parameters: AlsParameters, engine: Engine =
     return copied
 
 
+def describe_factors(model: ALSModel) -> dict[str, int]:
+    """`users` and `products` that have factors, and how many vectors are `vectors_not_finite`, `vectors_negative`."""
+    both = [
+        frame.select(
+            F.lit(of_user).alias("of_user"), F.array_min("features").alias("low"), F.array_max("features").alias("high")
+        )
+        for frame, of_user in ((model.userFactors, True), (model.itemFactors, False))
+    ]
+    infinite = float("inf")
+    [row] = (
+        both[0]
+        .unionAll(both[1])
+        .agg(
+            F.count_if("of_user").alias("users"),
+            F.count_if(~F.col("of_user")).alias("products"),
+            # NaN is the largest of all numbers to Spark.
+            F.count_if((F.col("low") == -infinite) | (F.col("high") >= infinite)).alias("vectors_not_finite"),
+            F.count_if(F.col("low") < 0).alias("vectors_negative"),
+        )
+        .collect()
+    )
+    return dict(row.asDict())
+
+
 def collect_pairs(interactions: DataFrame) -> pa.Table:
     """`user_idx`, `product_idx` (int32) and `rating` (float32) in the driver, as Arrow: no Python object per row.
 

@@ -11,7 +11,14 @@ from pydantic import Field
 from pyspark.sql import DataFrame
 
 from ecommerce_assets.owners import OWNERS
-from ecommerce_assets.recommendation.als import ALS_MODEL_PARTS, AlsParameters, Engine, choose_engine, fit_als
+from ecommerce_assets.recommendation.als import (
+    ALS_MODEL_PARTS,
+    AlsParameters,
+    Engine,
+    choose_engine,
+    describe_factors,
+    fit_als,
+)
 from ecommerce_assets.recommendation.evaluation import evaluate
 from ecommerce_assets.recommendation.indices import build_index
 from ecommerce_assets.recommendation.interactions import build_interactions
@@ -19,19 +26,21 @@ from ecommerce_assets.recommendation.recommend import Exclude, recommend
 from ecommerce_assets.recommendation.similar import similar_products as find_similar_products
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.storage.artifact import Artifact
-from ecommerce_assets.storage.audits import LONGEST_LIST
 from ecommerce_assets.storage.io_managers import AS_READ_BY
 from ecommerce_assets.storage.manifest import Manifest
 
 GROUP = "recommendation"
+LONGEST_LIST = 248
+"""Lists are made as a matrix of users times k: a typing error must not ask for one that no memory holds."""
 COMMON: dict[str, Any] = {
     "group_name": GROUP,
     "owners": OWNERS,
     "code_version": "1",
     "backfill_policy": dg.BackfillPolicy.single_run(),
 }
-# A model and an index of different versions number different products: who reads a model reads its indices with it.
-OF_THE_MODEL = dg.AssetIn(metadata={AS_READ_BY: "als_model"})
+# What customers see is made with the model that was judged, and with the indices that number it: a newer model that
+# als_evaluation held back, or has not seen yet, is not read.
+AS_JUDGED = dg.AssetIn(metadata={AS_READ_BY: "als_evaluation"})
 
 
 class AlsConfig(dg.Config):
@@ -89,18 +98,14 @@ def als_model(context: dg.AssetExecutionContext, config: AlsConfig, interaction_
     choice = choose_engine(interaction_data, parameters, config.engine)
     context.log.info(choice.reason)
     model = fit_als(interaction_data, parameters, choice.engine)
-    facts = {
-        "users": model.userFactors.count(),
-        "products": model.itemFactors.count(),
-        "engine_reason": choice.reason,
-    }
+    facts = {**describe_factors(model), "engine_reason": choice.reason}
     pairs = [(interaction_data, name) for name in ("user_idx", "product_idx", "rating")]
     origins = {"userFactors.id": pairs[:1], "itemFactors.id": pairs[1:2]}
     made_from = {name: origins.get(name, pairs) for name in ALS_MODEL_PARTS}
     return Artifact(model, {**parameters.as_dict(), "engine": choice.engine.value}, facts, made_from=made_from)
 
 
-@dg.asset(kinds={"spark", "parquet"}, **{**COMMON, "code_version": "2"})
+@dg.asset(kinds={"spark", "parquet"}, required_resource_keys={"min_holdout_users"}, **{**COMMON, "code_version": "2"})
 def als_evaluation(
     context: dg.AssetExecutionContext,
     config: RecommendationConfig,
@@ -118,13 +123,14 @@ def als_evaluation(
         **config.model_dump(mode="json"),
         "als": {**als.as_dict(), "engine": engine.value},
         "segmentation": segmentation.as_dict(),
+        "min_holdout_users": context.resources.min_holdout_users,
     }
     return Artifact(found.frame(cleaned_events), parameters, found.facts)
 
 
 @dg.asset(
     kinds={"spark", "parquet"},
-    ins={"interaction_data": OF_THE_MODEL, "user_index": OF_THE_MODEL, "product_index": OF_THE_MODEL},
+    ins=dict.fromkeys(("als_model", "interaction_data", "user_index", "product_index"), AS_JUDGED),
     **COMMON,
 )
 def recommendations(
@@ -149,11 +155,11 @@ def recommendations(
     return Artifact(top, config.model_dump(mode="json"))
 
 
-@dg.asset(kinds={"spark", "parquet"}, ins={"product_index": OF_THE_MODEL}, **COMMON)
+@dg.asset(kinds={"spark", "parquet"}, ins=dict.fromkeys(("als_model", "product_index"), AS_JUDGED), **COMMON)
 def similar_products(
     config: TopConfig,
     als_model: Any,
-    als_evaluation: Manifest,  # noqa: ARG001 - not read: a model that was judged bad must not get here
+    als_evaluation: Manifest,  # noqa: ARG001 - not read: it says which model was judged, and a bad one ends here
     product_index: DataFrame,
     product_features: DataFrame,
 ) -> Artifact:

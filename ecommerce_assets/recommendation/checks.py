@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ecommerce_assets.recommendation.evaluation import ALS_EVALUATION
 from ecommerce_assets.recommendation.indices import PRODUCT_INDEX, USER_INDEX
-from ecommerce_assets.recommendation.interactions import INTERACTION_DATA
-from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS
+from ecommerce_assets.recommendation.interactions import INTERACTION_DATA, MAX_RATING
+from ecommerce_assets.recommendation.judging import SYSTEMS
+from ecommerce_assets.recommendation.lists import SOURCES
+from ecommerce_assets.recommendation.metrics import RANKING_METRICS
+from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, Exclude, is_excluded
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
-from ecommerce_assets.storage.audits import Audit, Evidence, rule, table_audits
+from ecommerce_assets.recommendation.verdict import VERDICT_AUDITS
+from ecommerce_assets.storage.audits import Audit, Evidence, Read, rule
+from ecommerce_assets.storage.drift_audits import distribution_stable, shares_stable
+from ecommerce_assets.storage.list_audits import Lists, list_audits
+from ecommerce_assets.storage.table_audits import table_audits
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 
 def _dense(evidence: Evidence) -> str | None:
@@ -52,17 +64,62 @@ def _model_complete(evidence: Evidence) -> str | None:
     return None if users and products else f"the model has factors for {users:,} users and {products:,} products"
 
 
+def _factors_sound(evidence: Evidence) -> str | None:
+    facts = evidence.facts
+    wrong = {
+        "a number that is not finite": facts["vectors_not_finite"],
+        "a negative number": facts["vectors_negative"] if evidence.parameters["nonnegative"] else 0,
+    }
+    told = [f"{count:,} with {what}" for what, count in wrong.items() if count]
+    return f"of {facts['users'] + facts['products']:,} factors {' and '.join(told)}" if told else None
+
+
+def _interactions_conserved(evidence: Evidence) -> str | None:
+    if not evidence.upstream_knows("cleaned_events", "interactions"):
+        return None
+    read, counted = evidence.upstream("cleaned_events", "interactions"), evidence.measures["interactions"] or 0
+    if read == counted:
+        return None
+    return (
+        f"{read - counted:,.0f} of {read:,.0f} views, carts and purchases are left out: an index lacks the id of their "
+        "user or product"
+    )
+
+
+def _indices_agree(evidence: Evidence) -> str | None:
+    users, products = (evidence.upstream(name, "events") for name in ("user_index", "product_index"))
+    if users == products:
+        return None
+    return f"user_index counts {users:,.0f} events, product_index {products:,.0f}: they were made from other events"
+
+
+def _numbers_known(evidence: Evidence) -> str | None:
+    for name in ("user", "product"):
+        highest, ids = evidence.measures[f"highest_{name}_idx"], evidence.rows_of(f"{name}_index")
+        if highest is not None and highest >= ids:
+            return f"{name}_idx goes up to {highest:,}, and {name}_index has {ids:,} numbers from 0"
+    return None
+
+
 def _every_user_served(evidence: Evidence) -> str | None:
-    users = sum(m.rows or 0 for m in evidence.inputs["segmented_users"])
-    served = evidence.measures["users"] or 0
+    users, served = evidence.rows_of("segmented_users"), evidence.measures["users"] or 0
     return None if users == served else f"{served:,} of {users:,} users have recommendations"
 
 
-def _full_lists(evidence: Evidence) -> str | None:
-    products = sum(m.rows or 0 for m in evidence.inputs["product_index"])
-    users, rows = evidence.measures["users"] or 0, evidence.measures["rows"]
-    wanted = users * min(evidence.parameters["k"], products)
-    return None if rows == wanted else f"{rows:,} recommendations for {users:,} users, {wanted:,} were wanted"
+def _products(read: Read) -> DataFrame:
+    return read("product_index").selectExpr("product_id as item", "product_idx as number")
+
+
+def _barred(evidence: Evidence, read: Read) -> DataFrame | None:
+    """What each user must not be shown, by the very interactions and index that the lists were made from."""
+    from pyspark.sql import functions as F
+
+    exclude = Exclude(evidence.parameters["exclude"])
+    if exclude == Exclude.none:
+        return None
+    pairs = read("interaction_data").where(is_excluded(exclude))
+    by_number = pairs.groupBy("user_idx").agg(F.collect_set("product_idx").alias("barred"))
+    return by_number.join(read("user_index").select("user_id", "user_idx"), "user_idx").select("user_id", "barred")
 
 
 USER_INDEX_AUDITS = (*table_audits(USER_INDEX), *_index_audits("user_idx"))
@@ -70,45 +127,92 @@ PRODUCT_INDEX_AUDITS = (*table_audits(PRODUCT_INDEX), *_index_audits("product_id
 
 INTERACTION_DATA_AUDITS = (
     *table_audits(INTERACTION_DATA),
-    rule("rating_in_range", "rating lies above 0 and at most at 10.", "rating <= 0 or rating > 10 or isnan(rating)"),
-    rule("purchases_counted_in", "purchases are among the interactions.", "purchases > interaction_count"),
+    rule(
+        "rating_in_range",
+        f"rating lies above 0 and at most at {MAX_RATING:.0f}.",
+        f"rating <= 0 or rating > {MAX_RATING} or isnan(rating)",
+    ),
+    rule(
+        "purchases_counted_in",
+        "There is an interaction, and purchases are among the interactions.",
+        "interaction_count < 1 or purchases < 0 or purchases > interaction_count",
+    ),
+    Audit(
+        name="numbers_known",
+        description="Every user_idx and product_idx is a number of its index.",
+        measures={"highest_user_idx": "max(user_idx)", "highest_product_idx": "max(product_idx)"},
+        judge=_numbers_known,
+    ),
+    rule("numbers_from_zero", "user_idx and product_idx go from 0 up.", "user_idx < 0 or product_idx < 0"),
+    Audit(
+        name="interactions_conserved",
+        description="interaction_count adds up to the views, carts and purchases that were read.",
+        measures={"interactions": "sum(interaction_count)"},
+        judge=_interactions_conserved,
+        # An index of an older version may lack ids: who has them is served by the fallback.
+        blocking=False,
+    ),
+    Audit("indices_agree", "Both indices count the same events.", _indices_agree, blocking=False),
+    distribution_stable(("rating",), "user_idx, product_idx"),
 )
 
 ALS_MODEL_AUDITS = (
     Audit("factors_there", "There are factors for at least one user and one product.", _model_complete),
+    Audit("factors_sound", "Factors are finite and, where nonnegative is set, not negative.", _factors_sound),
 )
+
+
+def _quoted(names: tuple[str, ...]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+_RANKING = f"metric in ({_quoted((*RANKING_METRICS, 'coverage', 'served'))})"
 
 ALS_EVALUATION_AUDITS = (
     *table_audits(ALS_EVALUATION),
     rule("values_finite", "Every value is a finite number.", "isnan(value) or abs(value) = double('inf')"),
+    rule(
+        "known_metrics",
+        "metric and system are ones that are documented.",
+        f"not ({_RANKING} or metric in ('rmse', 'novelty')) or split(system, ' - ')[0] not in ({_quoted(SYSTEMS)})",
+    ),
+    rule(
+        "values_in_range",
+        "Shares lie between 0 and 1, their differences between -1 and 1; rmse and novelty are not negative.",
+        f"({_RANKING} and (abs(value) > 1 or value < 0 and system not like '% - %')) or (not {_RANKING} and value < 0)",
+    ),
+    rule(
+        "intervals_hold_values",
+        "lower ≤ value ≤ upper where there is an interval.",
+        # Sums of a bootstrap round differ in the last digits from those of the data.
+        "value < lower - 1e-9 or value > upper + 1e-9",
+        blocking=False,
+    ),
+    *VERDICT_AUDITS,
 )
 
 RECOMMENDATIONS_AUDITS = (
-    *table_audits(RECOMMENDATIONS),
-    rule(
-        "known_sources",
-        "source is als, segment_popular or popular.",
-        "source not in ('als', 'segment_popular', 'popular')",
-    ),
+    *table_audits(RECOMMENDATIONS, keys=False),
+    *list_audits(Lists("user_id", "product_id", "score", _products, _barred), full=True),
+    rule("known_sources", f"source is one of {', '.join(SOURCES)}.", f"source not in ({_quoted(SOURCES)})"),
+    rule("scores_finite", "score is a finite number.", "isnan(score) or abs(score) = double('inf')"),
     Audit(
         name="every_user_served",
         description="Every user of segmented_users has recommendations.",
-        # One row per user has rank 1, because (user_id, rank) is a key.
-        measures={"users": "count_if(rank = 1)"},
+        measures={
+            # One row per user has rank 1, because (user_id, rank) is a key.
+            "users": "count_if(rank = 1)",
+            # Not for this audit: the catalogue coverage of the published table is told beside it.
+            "products_shown": "size(collect_set(product_id))",
+        },
         judge=_every_user_served,
     ),
-    Audit(
-        name="full_lists",
-        # Not for this audit: the catalogue coverage of the published table is told beside it.
-        measures={"products_shown": "size(collect_set(product_id))"},
-        description="Lists have min(k, products) rows, unless a user has too few products left that may be shown.",
-        judge=_full_lists,
-        blocking=False,
-    ),
+    shares_stable("source", SOURCES),
 )
 
 SIMILAR_PRODUCTS_AUDITS = (
-    *table_audits(SIMILAR_PRODUCTS),
+    *table_audits(SIMILAR_PRODUCTS, keys=False),
+    *list_audits(Lists("product_id", "similar_product_id", "similarity", _products)),
     rule("not_itself", "No product is similar to itself.", "product_id = similar_product_id"),
     rule("similarity_in_range", "similarity is a cosine.", "isnan(similarity) or abs(similarity) > 1"),
 )

@@ -1,7 +1,8 @@
 """Audits: what must hold of a version before readers see it. They look at the files as written, not at the plan.
 
 The IO managers run them between write and commit and keep the results in the manifest; the asset checks in checks.py
-only report those. What is audited in which table stands with the asset.
+only report those. What is audited in which table stands with the asset; audits that many tables share stand in
+table_audits.py, list_audits.py and drift_audits.py.
 """
 
 from __future__ import annotations
@@ -10,11 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ecommerce_assets.storage.before import Before
 from ecommerce_assets.storage.manifest import AuditResult, Manifest
-from ecommerce_assets.storage.tables import TableSchema
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
+ONE_IN = "one_in_so_many_rows"
+"""In a measure's SQL: of so many rows one makes a sample of about `SAMPLED_ROWS`."""
+
+SAMPLED_ROWS = 20_000
+"""Enough for quantiles to a hundredth: their standard error is a third of that."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,13 @@ class Evidence:
         Manifests of what was read, by asset; daily assets have one for each version that served a day.
     days
         The days that were read of each daily input.
+    columns
+        Tables only: the columns as written, with their Spark types.
+    before
+        The version that serves readers while this one is written, or none. For a day of a daily asset: the up to seven
+        stored days directly before it, the last of them last.
+    document
+        Documents only: what was written.
     """
 
     measures: Mapping[str, Any]
@@ -40,23 +54,59 @@ class Evidence:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Sequence[Manifest]] = field(default_factory=dict)
     days: Mapping[str, Mapping[str, Manifest]] = field(default_factory=dict)
+    columns: Mapping[str, str] | None = None
+    before: Sequence[Before] = ()
+    document: Any = None
 
     def upstream(self, asset: str, measure: str) -> float:
         """Sum of a measure over what was read of an upstream asset, as its own audits found it."""
-        if asset in self.days:
-            parts = [m.partitions[day].measures.get(measure) for day, m in self.days[asset].items()]
-        else:
-            parts = [m.facts.get("measures", {}).get(measure) for m in self.inputs.get(asset, ())]
-        return float(sum(part for part in parts if part is not None))
+        return float(sum(part.get(measure) or 0 for part in self._measured(asset)))
+
+    def upstream_knows(self, asset: str, measure: str) -> bool:
+        """Whether all that was read was measured so: a version of before a measure was thought of says nothing."""
+        parts = [part for part in self._measured(asset) if part.get("rows") != 0]
+        return all(measure in part for part in parts) and (bool(parts) or asset in self.inputs)
+
+    def rows_of(self, asset: str) -> int:
+        """Rows of the undivided table that was read."""
+        return sum(manifest.rows or 0 for manifest in self.inputs.get(asset, ()))
 
     def states(self, fact: str) -> bool:
         """Whether this version, or one that it was made from, states a fact."""
         made_from = [manifest.facts for manifests in self.inputs.values() for manifest in manifests]
         return any(facts.get(fact) is not None for facts in [self.facts, *made_from])
 
+    def _measured(self, asset: str) -> list[Mapping[str, Any]]:
+        if asset in self.days:
+            return [manifest.partitions[day].measures for day, manifest in self.days[asset].items()]
+        return [manifest.facts.get("measures", {}) for manifest in self.inputs.get(asset, ())]
 
-Judge = Callable[[Evidence], str | None]
+
+@dataclass(frozen=True)
+class Finding:
+    """What a judge has to say where it is more than what is wrong.
+
+    Attributes
+    ----------
+    message
+        What is wrong, in one sentence; empty where nothing is.
+    figures
+        What was found, for people, also where nothing is wrong; a few short values by name.
+    """
+
+    message: str = ""
+    figures: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+Judge = Callable[[Evidence], "str | Finding | None"]
 """Says in one sentence what is wrong, or None where nothing is."""
+
+Read = Callable[[str], "DataFrame"]
+"""Another table, by its name, in exactly the version that the step read."""
+
+Probe = Callable[["DataFrame", Evidence, Read], "DataFrame"]
+"""From the rows as written, the evidence so far (without measures) and the other tables that the step read: a frame of
+one row, whose columns are further measures."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +116,15 @@ class Audit:
     Parameters
     ----------
     measures
-        SQL aggregates that the judge needs, by name; all audits of a table share one pass over its rows.
-    grouped_by, group_measures
-        A column, and SQL aggregates over the rows of each of its values, by name; the judge sees for each name its sum
-        over the values. One more pass, for what would otherwise need every key of a large table in a hash table.
+        SQL aggregates that the judge needs, by name; all audits of a table share one pass over its rows. No distinct
+        counts, for Spark then keeps all the others by value; those belong in a probe.
     blocking
         True: a version (a day, for daily assets) that fails is never visible. False: a warning.
     softened_by
         Name of a fact: where the version, or one that it was made from, states it, a failure is a warning only.
+    probe
+        A pass of its own, for what no aggregate over single rows can tell; audits that name the same one share it.
+        Undivided tables only.
     """
 
     name: str
@@ -82,124 +133,74 @@ class Audit:
     measures: Mapping[str, str] = field(default_factory=dict)
     blocking: bool = True
     softened_by: str | None = None
-    grouped_by: str | None = None
-    group_measures: Mapping[str, str] = field(default_factory=dict)
+    probe: Probe | None = None
 
 
 def run_audits(audits: Sequence[Audit], evidence: Evidence, partition: str | None = None) -> list[AuditResult]:
     """Judge the evidence by every audit, in order."""
     results = []
     for audit in audits:
-        message = audit.judge(evidence)
+        said = audit.judge(evidence)
+        found = said if isinstance(said, Finding) else Finding(said or "")
         results.append(
             AuditResult(
                 name=audit.name,
                 blocking=audit.blocking and not (audit.softened_by and evidence.states(audit.softened_by)),
-                passed=message is None,
-                message=message or "",
+                passed=not found.message,
+                message=found.message,
                 partition=partition,
+                figures=dict(found.figures),
             )
         )
     return results
 
 
-def measure(frame: DataFrame, audits: Sequence[Audit], by: str | None = None) -> dict[str | None, dict[str, Any]]:
+def measure(
+    frame: DataFrame, audits: Sequence[Audit], by: str | None = None, rows: int = 0
+) -> dict[str | None, dict[str, Any]]:
     """All measures of all audits in one pass over the rows; by the values of column `by` where one is given.
 
-    What audits measure group by group comes on top, for tables that are measured as a whole.
+    Parameters
+    ----------
+    rows
+        About how many there are; it decides how many of them make a sample.
     """
     from pyspark.sql import functions as F
 
+    one_in = str(max(1, rows // SAMPLED_ROWS))
     expressions = {"rows": "count(*)"} | {name: sql for audit in audits for name, sql in audit.measures.items()}
-    columns = [F.expr(sql).alias(name) for name, sql in expressions.items()]
+    columns = [F.expr(sql.replace(ONE_IN, one_in)).alias(name) for name, sql in expressions.items()]
     grouped = frame.groupBy(by).agg(*columns) if by else frame.agg(*columns)
     found = {}
     for row in grouped.collect():
-        values = row.asDict()
+        values = row.asDict(recursive=True)
         found[str(values.pop(by)) if by else None] = values
-    for audit in audits:
-        if audit.grouped_by and not by:
-            groups = frame.groupBy(audit.grouped_by).agg(*[F.expr(q).alias(n) for n, q in audit.group_measures.items()])
-            sums = groups.agg(*[F.sum(name).alias(name) for name in audit.group_measures]).collect()[0].asDict()
-            found[None] |= {name: value or 0 for name, value in sums.items()}
     return found
 
 
-RANKS_PER_WORD = 62
-LONGEST_LIST = 4 * RANKS_PER_WORD
-"""Ranks that `ranks_audit` can tell apart."""
+def probe(frame: DataFrame, audits: Sequence[Audit], evidence: Evidence, read: Read) -> dict[str, Any]:
+    """The measures of the audits' probes, each of which is made once; what is null counts as 0."""
+    found: dict[str, Any] = {}
+    for look in dict.fromkeys(audit.probe for audit in audits if audit.probe):
+        [row] = look(frame, evidence, read).collect()
+        found |= {name: value or 0 for name, value in row.asDict().items()}
+    return found
 
 
-def ranks_audit(column: str) -> Audit:
-    """In place of `unique_key` where the key is `column` and a `rank`: each list's ranks are 1, 2, 3 … without a gap.
-
-    The ranks that a list has are collected as bits, which is a tenth of the work of counting distinct pairs.
-    """
-    words = []
-    for first in range(1, LONGEST_LIST, RANKS_PER_WORD):
-        last = first + RANKS_PER_WORD - 1
-        words.append(f"bit_or(if(rank between {first} and {last}, shiftleft(1L, rank - {first}), 0L))")
-    different = " + ".join(f"bit_count({word})" for word in words)
-    return Audit(
-        name="unique_key",
-        description=f"There is one row per {column}, rank, and ranks go from 1 without a gap.",
-        judge=lambda e: _broken_lists_message(e, column),
-        grouped_by=column,
-        group_measures={"broken_lists": f"if({different} = count(*) and max(rank) = count(*), 0, 1)"},
-    )
-
-
-def table_audits(schema: TableSchema, nulls_softened_by: str | None = None) -> list[Audit]:
-    """What follows from a table's schema alone: keys are unique (and so not null), required columns hold no null."""
-    audits = []
-    if schema.required:
-        nulls = " or ".join(f"{name} is null" for name in schema.required)
-        audits.append(
-            Audit(
-                name="no_nulls",
-                description=f"{', '.join(schema.required)} are never null.",
-                measures={"null_rows": f"count_if({nulls})"},
-                judge=lambda e: _count_message(e, "null_rows", "have a null in a required column"),
-                softened_by=nulls_softened_by,
-            )
-        )
-    if schema.keys[1:] == ["rank"]:
-        audits.append(ranks_audit(schema.keys[0]))
-    elif schema.keys:
-        keys = ", ".join(schema.keys)
-        audits.append(
-            Audit(
-                name="unique_key",
-                description=f"There is one row per {keys}.",
-                measures={"distinct_keys": f"count(distinct {keys})"},
-                judge=lambda e: _duplicate_message(e, keys),
-            )
-        )
-    return audits
-
-
-def rule(name: str, description: str, broken: str, *, blocking: bool = True) -> Audit:
+def rule(name: str, description: str, broken: str, *, blocking: bool = True, softened_by: str | None = None) -> Audit:
     """An audit of single rows: `broken` is an SQL condition that no row may meet."""
     column = f"{name}_broken"
     return Audit(
         name=name,
         description=description,
         measures={column: f"count_if({broken})"},
-        judge=lambda e: _count_message(e, column, f"break the rule: {description}"),
+        judge=lambda e: counted(e, column, f"break the rule: {description}"),
         blocking=blocking,
+        softened_by=softened_by,
     )
 
 
-def _count_message(evidence: Evidence, name: str, what: str) -> str | None:
+def counted(evidence: Evidence, name: str, what: str) -> str | None:
+    """How many rows are so, as a measure counted them; None where there are none."""
     count = evidence.measures.get(name) or 0
     return f"{count:,} of {evidence.measures['rows']:,} rows {what}" if count else None
-
-
-def _broken_lists_message(evidence: Evidence, column: str) -> str | None:
-    broken = evidence.measures["broken_lists"]
-    return f"{broken:,} lists of a {column} have a rank twice or leave one out" if broken else None
-
-
-def _duplicate_message(evidence: Evidence, keys: str) -> str | None:
-    rows, distinct = evidence.measures["rows"], evidence.measures.get("distinct_keys") or 0
-    return f"{rows - distinct:,} of {rows:,} rows repeat a {keys}" if distinct != rows else None

@@ -35,6 +35,8 @@ def _result(asset: str, audit: Audit, found: Sequence[AuditResult], version: str
     about: dict[str, Any] = {"version": version or "none"}
     if found and found[0].partition:
         about["days"] = len(found)
+    if found and not found[0].partition:
+        about |= found[0].figures
     if failed:
         lines = [f"{a.partition}: {a.message}" if a.partition else a.message for a in failed[:SHOWN_FAILURES]]
         about["failed"] = dg.MetadataValue.md("\n".join(f"- {line}" for line in lines))

@@ -10,7 +10,7 @@ import json
 import time
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
@@ -21,10 +21,11 @@ from pyspark.sql.types import StructType
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage import content, metadata, openlineage
 from ecommerce_assets.storage.artifact import Artifact
-from ecommerce_assets.storage.audits import Audit, Evidence, measure, run_audits
+from ecommerce_assets.storage.audits import Audit, Evidence, Read, measure, probe, run_audits
+from ecommerce_assets.storage.before import Before, days_before, stored_days, version_before
 from ecommerce_assets.storage.column_lineage import Lineage, check_sources, trace, trace_origins
 from ecommerce_assets.storage.filesystem import FileInfo, Folder
-from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.lake import Day, Lake
 from ecommerce_assets.storage.manifest import AuditResult, FileEntry, Manifest, Partition
 from ecommerce_assets.storage.provenance import StepReads, step_reads
 from ecommerce_assets.storage.reading import MODEL_FOLDER, files_by_version, read_chosen
@@ -190,6 +191,7 @@ class VersionedIOManager(dg.IOManager):
             manifest = reads.latest(lake, asset, run_id)
         else:
             manifest = lake.ancestor(reads.latest(lake, reader, run_id), asset)
+            context.log.info(f"{asset} {manifest.version} is read, which {reader} was made from.")
         reads.add_version(manifest)
         if wants_manifest:
             return manifest
@@ -224,8 +226,14 @@ class ParquetIOManager(VersionedIOManager):
         rows = content.parquet_rows(folder, files)
         columns = {f.name: f.dataType.simpleString() for f in frame.schema.fields if f.name != PARTITION_COLUMN}
         as_written = _read_files(spark.spark_session, folder, files, frame.schema)
-        evidence = (artifact, spec, reads)
-        audited = _audit_days(as_written, *evidence, files, rows) if daily else _audit_whole(as_written, *evidence)
+        evidence = replace(_evidence(artifact, reads), columns=columns)
+        if daily:
+            earlier = stored_days(lake, _asset_of(folder))
+            audited = _audit_days(as_written, artifact, spec, evidence, files, rows, earlier)
+        else:
+            evidence = replace(evidence, before=version_before(lake, _asset_of(folder)))
+            read = _reader(spark.spark_session, lake, reads)
+            audited = _audit_whole(as_written, spec, evidence, read, sum(rows.values()))
         newest = f"{PARTITION_COLUMN}={max(artifact.days)}/" if daily else ""
         shown = metadata.preview(folder, [f for f in files if f.path.startswith(newest)])
         return _Written(files, columns, lineage, sum(rows.values()), *audited, preview=shown)
@@ -240,7 +248,8 @@ class SparkModelIOManager(VersionedIOManager):
         self, spark: SparkResource, folder: Folder, artifact: Artifact, spec: AssetSpec, reads: StepReads, lake: Lake
     ) -> _Written:
         artifact.value.write().save((folder / MODEL_FOLDER).uri)
-        audits = run_audits(spec.audits, _evidence({}, artifact, reads))
+        before = version_before(lake, _asset_of(folder))
+        audits = run_audits(spec.audits, replace(_evidence(artifact, reads), before=before))
         lineage = trace_origins(artifact.made_from, lake.asset_of)
         return _Written(folder.data_files(), dict(spec.parts), lineage, audits=audits)
 
@@ -253,10 +262,12 @@ class JsonIOManager(VersionedIOManager):
     def write(
         self, spark: SparkResource, folder: Folder, artifact: Artifact, spec: AssetSpec, reads: StepReads, lake: Lake
     ) -> _Written:
-        asset = folder.uri.rsplit("/", 2)[1]
+        asset = _asset_of(folder)
         document = json.dumps(artifact.value, indent=2, default=str)
         folder.write_whole(f"{asset}.json", document.encode())
-        audits = run_audits(spec.audits, _evidence({}, artifact, reads))
+        before = version_before(lake, asset)
+        evidence = replace(_evidence(artifact, reads), before=before, document=artifact.value)
+        audits = run_audits(spec.audits, evidence)
         return _Written(folder.data_files(), audits=audits, preview=f"```json\n{document}\n```")
 
 
@@ -264,9 +275,12 @@ _Audited = tuple[Mapping[str, Partition] | None, list[AuditResult], Mapping[str,
 """Partitions, audit results, measures."""
 
 
-def _audit_whole(as_written: DataFrame, artifact: Artifact, spec: AssetSpec, reads: StepReads) -> _Audited:
-    measures = measure(as_written, spec.audits)[None]
-    audits = run_audits(spec.audits, _evidence(measures, artifact, reads))
+def _audit_whole(as_written: DataFrame, spec: AssetSpec, evidence: Evidence, read: Read, rows: int) -> _Audited:
+    measures = {
+        **measure(as_written, spec.audits, rows=rows)[None],
+        **probe(as_written, spec.audits, evidence, read),
+    }
+    audits = run_audits(spec.audits, replace(evidence, measures=measures))
     return None, audits, measures
 
 
@@ -274,16 +288,20 @@ def _audit_days(
     as_written: DataFrame,
     artifact: Artifact,
     spec: AssetSpec,
-    reads: StepReads,
+    evidence: Evidence,
     files: list[FileInfo],
     rows: Mapping[str, int],
+    earlier: dict[str, Before],
 ) -> _Audited:
     by_day = measure(as_written, spec.audits, by=PARTITION_COLUMN)
-    audits, partitions = [], {}
+    audits: list[AuditResult] = []
+    partitions = {}
     for day in sorted(artifact.days):
         measures = by_day.get(day, {"rows": 0})
         facts = dict(artifact.day_facts.get(day, {}))
-        found = run_audits(spec.audits, _evidence(measures, artifact, reads, facts), day)
+        own_facts = {**artifact.facts, **facts}
+        before = days_before(earlier, day)
+        found = run_audits(spec.audits, replace(evidence, measures=measures, facts=own_facts, before=before), day)
         audits.extend(found)
         own = [f for f in files if f.path.startswith(f"{PARTITION_COLUMN}={day}/")]
         partitions[day] = Partition(
@@ -293,19 +311,33 @@ def _audit_days(
             facts=facts,
             measures=measures,
         )
+        if partitions[day].published:
+            # What comes after it in this run is compared with the day as it will be.
+            earlier[day] = Before(day, partitions[day].rows, evidence.columns, measures, facts, daily=True)
     return partitions, audits, None
 
 
-def _evidence(
-    measures: Mapping[str, Any], artifact: Artifact, reads: StepReads, day_facts: Mapping[str, Any] | None = None
-) -> Evidence:
-    return Evidence(
-        measures=measures,
-        facts={**artifact.facts, **(day_facts or {})},
-        parameters=artifact.parameters,
-        inputs=reads.manifests,
-        days=reads.days,
-    )
+def _evidence(artifact: Artifact, reads: StepReads) -> Evidence:
+    """What is known before anything is measured."""
+    return Evidence({}, artifact.facts, artifact.parameters, reads.manifests, reads.days)
+
+
+def _reader(spark: SparkSession, lake: Lake, reads: StepReads) -> Read:
+    """Reads other tables in the versions that the step itself read, whatever was committed since."""
+
+    def read(asset: str) -> DataFrame:
+        if asset in reads.days:
+            chosen = files_by_version([Day(day, manifest) for day, manifest in reads.days[asset].items()])
+        else:
+            chosen = [(manifest, manifest.files) for manifest in reads.manifests[asset]]
+        frame: DataFrame = read_chosen(spark, lake, chosen)
+        return frame
+
+    return read
+
+
+def _asset_of(folder: Folder) -> str:
+    return folder.uri.rsplit("/", 2)[1]
 
 
 def _read_files(spark: SparkSession, folder: Folder, files: list[FileInfo], schema: StructType) -> DataFrame:

@@ -39,13 +39,17 @@ class Input(_Frozen):
 
 
 class AuditResult(_Frozen):
-    """What one audit found, for the whole version or for one partition of it. `message` is empty where it passed."""
+    """What one audit found, for the whole version or for one partition of it.
+
+    `message` is empty where it passed; `figures` are a few numbers or short texts for people, by name.
+    """
 
     name: str
     blocking: bool
     passed: bool
     message: str = ""
     partition: str | None = None
+    figures: dict[str, Any] = {}
 
 
 class Partition(_Frozen):

@@ -1,0 +1,58 @@
+"""The checks of the raw folder, and what the manifest says of a day's raw columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+
+from ecommerce_assets.events.checks import missing_days, raw_events_checks
+from ecommerce_assets.events.raw import find_raw_events
+from ecommerce_assets_tests.helpers import event, write_day
+
+
+def looked_at(data_dir: Path) -> dict[str, str]:
+    """What the failed checks say."""
+    job = dg.Definitions(
+        assets=[dg.AssetSpec("raw_events")], asset_checks=[raw_events_checks(str(data_dir))]
+    ).resolve_implicit_global_asset_job_def()
+    found = job.execute_in_process().get_asset_check_evaluations()
+    assert len(found) == 2
+    assert not any(check.blocking or check.severity == dg.AssetCheckSeverity.ERROR for check in found)
+    return {check.check_name: str(check.metadata["failed"].value) for check in found if not check.passed}
+
+
+def test_days_that_are_missing_or_empty_are_named(tmp_path: Path) -> None:
+    assert looked_at(tmp_path) == {}
+    for day in ("2019-10-01", "2019-10-03"):
+        write_day(tmp_path, day, [event(f"{day} 10:00:00")])
+    (tmp_path / "raw" / "events" / "event_date=2019-10-04").mkdir()
+    (tmp_path / "raw" / "events" / "event_date=2019-10-05").mkdir()
+    (tmp_path / "raw" / "events" / "event_date=2019-10-05" / "part-0.parquet").touch()
+    assert looked_at(tmp_path) == {
+        "files_there": "2 days hold no file with content: 2019-10-04, 2019-10-05",
+        "no_day_missing": "1 days are missing: 2019-10-02",
+    }
+
+
+def test_at_most_twenty_days_are_named(tmp_path: Path) -> None:
+    for day in ("2019-10-01", "2019-11-01"):
+        write_day(tmp_path, day, [event(f"{day} 10:00:00")])
+    [said] = looked_at(tmp_path).values()
+    assert said.startswith("30 days are missing: 2019-10-02, ")
+    assert said.endswith("2019-10-21 …")
+
+
+def test_missing_days() -> None:
+    assert missing_days([]) == []
+    assert missing_days(["2020-02-28", "no day", "2020-03-01"]) == ["2020-02-29"]
+
+
+def test_columns_of_a_day_whose_files_differ(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist([event("2019-10-01 10:00:00", brand="b")])
+    write_day(tmp_path, "2019-10-01", table, "a")
+    other = table.drop_columns(["brand"])
+    write_day(tmp_path, "2019-10-01", other.set_column(5, "price", pa.array(["1"])), "b")
+    columns = find_raw_events(str(tmp_path), ["2019-10-01"]).columns("2019-10-01")
+    assert (columns["price"], columns["brand"]) == ("double or string", "string")
