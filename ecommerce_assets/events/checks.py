@@ -5,7 +5,7 @@ The raw files come from outside and cannot be held back: their checks only look 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from datetime import date, timedelta
 
 import dagster as dg
@@ -95,8 +95,8 @@ REJECTED_EVENTS_AUDITS = (
 def raw_events_checks(data_dir: str) -> dg.AssetChecksDefinition:
     """Two warnings about the raw folder as it lies there: days without a file that holds anything, and missing days.
 
-    Dagster's command `asset materialize` leaves out the checks of assets that it cannot materialise; the UI and jobs
-    run these.
+    Dagster's command `asset materialize` leaves out the checks of assets that it cannot materialise; the UI runs these,
+    and the sensor reports the same.
     """
     specs = [
         dg.AssetCheckSpec(
@@ -114,12 +114,28 @@ def raw_events_checks(data_dir: str) -> dg.AssetChecksDefinition:
             for file in folder.data_files()
             if file.bytes
         }
-        empty = [day for day in days if day not in filled]
-        missing = missing_days(days)
-        yield _told("files_there", empty, days, "hold no file with content")
-        yield _told("no_day_missing", missing, days, "are missing")
+        for told in judge_raw_days(days, filled):
+            yield dg.AssetCheckResult(
+                passed=told.passed,
+                check_name=told.check_name,
+                asset_key=told.asset_key,
+                severity=told.severity,
+                metadata=told.metadata,
+            )
 
     return look
+
+
+def judge_raw_days(days: Sequence[str], filled: Set[str]) -> list[dg.AssetCheckEvaluation]:
+    """What the two checks find: of the days there, those without a file that holds anything, and those between.
+
+    The sensor reports them whenever days arrive; it has listed the folder anyway.
+    """
+    empty = [day for day in days if day not in filled]
+    return [
+        _told("files_there", empty, days, "days without a file that holds anything"),
+        _told("no_day_missing", missing_days(days), days, "missing days"),
+    ]
 
 
 def missing_days(days: Sequence[str]) -> list[str]:
@@ -137,12 +153,12 @@ def missing_days(days: Sequence[str]) -> list[str]:
     return [str(day) for day in every if day not in there]
 
 
-def _told(name: str, odd: Sequence[str], days: Sequence[str], what: str) -> dg.AssetCheckResult:
+def _told(name: str, odd: Sequence[str], days: Sequence[str], what: str) -> dg.AssetCheckEvaluation:
     shown = ", ".join(odd[:SHOWN_DAYS]) + (" …" if len(odd) > SHOWN_DAYS else "")
-    return dg.AssetCheckResult(
+    return dg.AssetCheckEvaluation(
         passed=not odd,
         check_name=name,
-        asset_key="raw_events",
+        asset_key=dg.AssetKey("raw_events"),
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"days": len(days), **({"failed": f"{len(odd):,} days {what}: {shown}"} if odd else {})},
+        metadata={"days": len(days), **({"failed": f"{what} ({len(odd):,}): {shown}"} if odd else {})},
     )

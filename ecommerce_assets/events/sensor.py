@@ -28,6 +28,7 @@ from ecommerce_assets.events.arrivals import (
     range_digest,
     stored_days,
 )
+from ecommerce_assets.events.checks import judge_raw_days
 from ecommerce_assets.events.partitions import daily_partitions
 from ecommerce_assets.settings import PREFIX, Settings
 from ecommerce_assets.storage.lake import Lake
@@ -40,6 +41,8 @@ EVENTS_PER_TICK = 200
 """Dagster stores some 50 events a second in SQLite; the days that are left over are told in the ticks that follow."""
 
 RAW_EVENTS = dg.AssetKey("raw_events")
+
+Event = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation
 
 
 def new_event_partitions(settings: Settings) -> dg.SensorDefinition:
@@ -135,15 +138,16 @@ def _request(
     )
 
 
-def _events(
-    partitions: Mapping[str, RawPartition], found: Plan, reported: Set[str]
-) -> list[dg.AssetMaterialization | dg.AssetObservation]:
-    """What Dagster is told of the raw days: those of this tick's runs, those that it does not know yet, those gone."""
+def _events(partitions: Mapping[str, RawPartition], found: Plan, reported: Set[str]) -> list[Event]:
+    """What Dagster is told of the raw days: those of this tick's runs, those that it does not know yet, those gone; and
+    what the checks of raw_events say of all of them."""
     changed = [partition for block in found.ranges for partition in block if partition.day in reported]
     unknown = [partitions[day] for day in sorted(set(partitions) - reported - set(found.outside))]
-    events: list[dg.AssetMaterialization | dg.AssetObservation] = [_removal(day) for day in found.removed]
+    events: list[Event] = [_removal(day) for day in found.removed]
     events += [_materialization(partition) for partition in [*changed, *unknown]]
-    return events[:EVENTS_PER_TICK]
+    filled = {day for day, partition in partitions.items() if partition.bytes}
+    checked = judge_raw_days(list(partitions), filled) if events else []
+    return [*checked, *events[:EVENTS_PER_TICK]]
 
 
 def _materialization(partition: RawPartition) -> dg.AssetMaterialization:

@@ -31,8 +31,8 @@ def test_days_that_are_missing_or_empty_are_named(tmp_path: Path) -> None:
     (tmp_path / "raw" / "events" / "event_date=2019-10-05").mkdir()
     (tmp_path / "raw" / "events" / "event_date=2019-10-05" / "part-0.parquet").touch()
     assert looked_at(tmp_path) == {
-        "files_there": "2 days hold no file with content: 2019-10-04, 2019-10-05",
-        "no_day_missing": "1 days are missing: 2019-10-02",
+        "files_there": "days without a file that holds anything (2): 2019-10-04, 2019-10-05",
+        "no_day_missing": "missing days (1): 2019-10-02",
     }
 
 
@@ -40,7 +40,7 @@ def test_at_most_twenty_days_are_named(tmp_path: Path) -> None:
     for day in ("2019-10-01", "2019-11-01"):
         write_day(tmp_path, day, [event(f"{day} 10:00:00")])
     [said] = looked_at(tmp_path).values()
-    assert said.startswith("30 days are missing: 2019-10-02, ")
+    assert said.startswith("missing days (30): 2019-10-02, ")
     assert said.endswith("2019-10-21 …")
 
 

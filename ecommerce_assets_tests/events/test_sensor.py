@@ -38,14 +38,17 @@ class Shop:
         self.sensor: Any = defs.resolve_sensor_def("new_event_partitions")
         self.said = ""
         self.events: Sequence[Any] = ()
+        self.checks: dict[str, dg.AssetCheckEvaluation] = {}
 
     def tick(self) -> list[str]:
         """The ranges that runs are asked for, as `first...last`; each is on record, started, afterwards."""
         context = dg.build_sensor_context(instance=self.instance, cursor=self.cursor)
         found = self.sensor.evaluate_tick(context)
-        self.cursor, self.said, self.events = found.cursor or self.cursor, found.skip_message or "", found.asset_events
-        for told in self.events:
+        self.cursor, self.said = found.cursor or self.cursor, found.skip_message or ""
+        for told in found.asset_events:
             self.instance.report_runless_asset_event(told)
+        self.checks = {e.check_name: e for e in found.asset_events if isinstance(e, dg.AssetCheckEvaluation)}
+        self.events = [e for e in found.asset_events if not isinstance(e, dg.AssetCheckEvaluation)]
         ranges = []
         for request in found.run_requests or ():
             first, last = (request.tags[f"dagster/asset_partition_range_{end}"] for end in ("start", "end"))
@@ -306,6 +309,18 @@ class TestWhatDagsterIsTold:
         assert "dagster/partition_row_count" not in other.metadata, "no footer is read"
         shop.tick()
         assert not shop.events, "once"
+
+    def test_the_checks_of_the_raw_days_are_reported_when_days_arrive(self, shop: Shop) -> None:
+        for day in ("2019-10-01", "2019-10-02", "2019-10-04"):
+            shop.raw(day)
+        shop.tick()
+        assert {name: check.passed for name, check in shop.checks.items()} == {
+            "files_there": True,
+            "no_day_missing": False,
+        }
+        assert shop.checks["no_day_missing"].metadata["failed"].value == "missing days (1): 2019-10-03"
+        shop.tick()
+        assert not shop.checks
 
     def test_a_removed_day_is_reported_once(self, spark: SparkSession, shop: Shop) -> None:
         path = shop.raw("2019-10-01")
