@@ -187,7 +187,7 @@ class EcommerceModelTrainer:
         )
         overrides = {
             "raw_events_reader": dg.IOManagerDefinition.hardcoded_io_manager(reader),
-            "io_manager": _own_days(settings),
+            "io_manager": own_days(settings),
             "precomputed_features": dg.ResourceDefinition.hardcoded_resource(
                 PrecomputedFeatures(processed_data_path, settings.precomputed_features, settings.id_type)
             ),
@@ -224,7 +224,7 @@ class EcommerceModelTrainer:
         data.write_whole(METADATA_FILE, newest.read_bytes(METADATA_FILE))
 
 
-def _own_days(settings: Settings) -> dg.IOManagerDefinition:
+def own_days(settings: Settings) -> dg.IOManagerDefinition:
     """Tables of this training come from its own drops, not from days that an earlier one left in the data dir."""
 
     @dg.io_manager(required_resource_keys={"spark"})

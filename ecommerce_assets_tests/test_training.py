@@ -12,6 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -20,12 +21,14 @@ from pyspark.ml import PipelineModel
 from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import SparkSession
 
+from ecommerce_assets.definitions import build_defs
 from ecommerce_assets.events.raw import RawDataError
 from ecommerce_assets.events.sample import generate
+from ecommerce_assets.settings import load_settings
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.reading import read
-from ecommerce_assets.training import METADATA_FILE, RESULTS, EcommerceModelTrainer
-from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, run_graph
+from ecommerce_assets.training import METADATA_FILE, RESULTS, EcommerceModelTrainer, own_days
+from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, event, run_graph, write_day
 
 PROJECT = Path(__file__).parents[1]
 SCRIPT = PROJECT / "ecommerce_assets" / "training.py"
@@ -112,15 +115,19 @@ def test_the_steps_by_name_are_the_same_functions(trained: tuple[EcommerceModelT
     assert trainer.train_als_model(interactions).rank == 50
 
 
-def test_a_second_training_reads_its_own_drops_alone(
-    trained: tuple[EcommerceModelTrainer, dict[str, Any]], shop: Path
-) -> None:
-    trainer, found = trained
-    drop = f"{shop}/processed/parquet/cleaned_data_20241202_120000.parquet"
-    again = trainer.train_all_models(drop, f"{shop}/nothing")
-    assert again["metadata"]["total_interactions"] < found["metadata"]["total_interactions"]
-    first = again["user_features"].agg({"first_event_time": "min"}).first()[0]
-    assert str(first) >= "2019-10-05"
+def test_a_training_reads_its_own_days_alone(spark: SparkSession, tmp_path: Path) -> None:
+    days = ["2019-10-01", "2019-10-02"]
+    users = {}
+    for number, day in enumerate(days):
+        write_day(tmp_path, day, [event(f"{day} 10:00:00", user_id=number)])
+        settings = load_settings(data_dir=str(tmp_path), first_day=day, last_day=day)
+        job = build_defs(settings, {"io_manager": own_days(settings)}).resolve_implicit_global_asset_job_def()
+        job.execute_in_process(
+            partition_key=day,
+            asset_selection=[dg.AssetKey(name) for name in ("cleaned_events", "rejected_events", "user_features")],
+        )
+        users[day] = [row["user_id"] for row in read("user_features", data_dir=str(tmp_path), spark=spark).collect()]
+    assert users == {days[0]: [0], days[1]: [1]}, "what an earlier one left there is not read"
 
 
 def test_a_session_that_ran_before_goes_on(spark: SparkSession, tmp_path: Path) -> None:
@@ -148,6 +155,7 @@ def submit(folder: Path, *arguments: str, options: tuple[str, ...] = ()) -> subp
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.trial
 def test_spark_submit_trains_from_the_default_places(shop: Path, tmp_path: Path) -> None:
     (tmp_path / "data" / "processed").mkdir(parents=True)
     (tmp_path / "data" / "processed" / "parquet").symlink_to(shop / "processed" / "parquet")

@@ -191,7 +191,9 @@ class VersionedIOManager(dg.IOManager):
             manifest = reads.latest(lake, asset, run_id)
         else:
             manifest = lake.ancestor(reads.latest(lake, reader, run_id), asset)
-            context.log.info(f"{asset} {manifest.version} is read, which {reader} was made from.")
+            newest = lake.latest_or_none(asset)
+            if newest is not None and newest.version != manifest.version:
+                context.log.info(f"{asset} {manifest.version} is read, which {reader} was made from: not the newest.")
         reads.add_version(manifest)
         if wants_manifest:
             return manifest
