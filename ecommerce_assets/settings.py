@@ -7,9 +7,11 @@ What an analyst would try out (k, rank, alpha …) is asset config, which the La
 from __future__ import annotations
 
 import datetime as dt
+import os
 from pathlib import Path
 from typing import Any, Literal
 
+import pydantic_settings
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -59,7 +61,7 @@ class Settings(BaseSettings):
     spark_event_log: str | None = Field(
         None, description="Folder or bucket for Spark's event logs, which the history server reads; unset: none."
     )
-    spark_config: dict[str, str] = Field(
+    spark_config: dict[str, str | bool | int | float] = Field(
         default_factory=dict, description='More Spark settings as a JSON object, such as {"spark.executor.cores": "4"}.'
     )
 
@@ -93,6 +95,10 @@ def load_settings(**overrides: Any) -> Settings:
     """
     try:
         return Settings(**overrides)
+    except pydantic_settings.SettingsError:
+        value = os.environ.get(f"{PREFIX}SPARK_CONFIG")
+        meaning = Settings.model_fields["spark_config"].description
+        raise SettingsError(f"{PREFIX}SPARK_CONFIG={value!r} cannot be used: it is not JSON ({meaning})") from None
     except ValidationError as error:
         raise SettingsError("; ".join(_sentence(problem) for problem in error.errors())) from None
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from ecommerce_assets.definitions import build_resources
 from ecommerce_assets.settings import SAMPLE_DATA_DIR, SettingsError, load_settings
 
 
@@ -24,6 +27,23 @@ def test_environment_is_read_and_empty_means_unset(monkeypatch: pytest.MonkeyPat
     assert (settings.data_dir, settings.lookback_days, settings.end_day) == ("s3a://shop/data", 90, None)
 
 
+def test_settings_of_spark_reach_spark_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {
+        "spark.kubernetes.container.image": "shop/spark:4.3",
+        "spark.jars.packages": "org.apache.hadoop:hadoop-aws:3.5.0",
+        "spark.hadoop.fs.s3a.endpoint": "https://s3.example.com",
+        "spark.archives": "environment.tar.gz#environment",
+        "spark.sql.adaptive.enabled": False,
+    }
+    monkeypatch.setenv("ECOMMERCE_SPARK_MASTER", "k8s://https://host:6443")
+    monkeypatch.setenv("ECOMMERCE_SPARK_CONFIG", json.dumps(told))
+    monkeypatch.setenv("ECOMMERCE_SPARK_EVENT_LOG", "s3a://shop/events")
+    settings = build_resources(load_settings())["spark"].settings()
+    assert settings.items() >= {**told, "spark.sql.adaptive.enabled": "false"}.items(), "they win over our defaults"
+    assert settings["spark.master"] == "k8s://https://host:6443"
+    assert (settings["spark.eventLog.enabled"], settings["spark.eventLog.dir"]) == ("true", "s3a://shop/events")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
@@ -31,6 +51,7 @@ def test_environment_is_read_and_empty_means_unset(monkeypatch: pytest.MonkeyPat
         ("LOOKBACK_DAYS", "0", "greater than or equal to 1"),
         ("DRIVER_MEMORY", "lots", "such as 8g"),
         ("ID_TYPE", "uuid", "'bigint' or 'string'"),
+        ("SPARK_CONFIG", "{spark.ui.enabled: true}", "it is not JSON"),
     ],
 )
 def test_bad_values_are_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:

@@ -90,7 +90,7 @@ def run_on(
         "ECOMMERCE_DRIVER_MEMORY": "1g",
         "ECOMMERCE_EXECUTOR_MEMORY": "1g",
         "ECOMMERCE_SPARK_EVENT_LOG": f"file://{folder}/tmp",
-        "ECOMMERCE_SPARK_CONFIG": json.dumps({"spark.network.timeout": "30s", "spark.driver.host": "127.0.0.1"}),
+        "ECOMMERCE_SPARK_CONFIG": json.dumps({"spark.network.timeout": "60s", "spark.driver.host": "127.0.0.1"}),
         "PYSPARK_PYTHON": python,
     }
     command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "ecommerce_assets.definitions"]
