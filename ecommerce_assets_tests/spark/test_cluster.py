@@ -127,7 +127,9 @@ def assert_same_results(there: Path, here: Path, spark: SparkSession) -> None:
         (row[0], row[-1]) for row in rows_of(here, "segmented_users", spark)
     }
     found = [loss_of(folder, spark) for folder in (there, here)]
-    assert found[0] == pytest.approx(found[1], rel=0.005)
+    # The number of blocks, and with it the order of the random start, follows the number of cores; eight iterations do
+    # not bring the starts wholly together.
+    assert found[0] == pytest.approx(found[1], rel=0.02)
     ndcg = [
         Lake(str(folder)).latest("als_evaluation").facts["metrics"]["ndcg"]["published"][0] for folder in (there, here)
     ]
@@ -167,15 +169,18 @@ def test_undisturbed_and_while_workers_are_killed(
     logs = [path.name for path in (tmp_path / "calm" / "tmp").iterdir() if manifest.spark_application_id in path.name]
     assert logs, "the event log bears the application's id, which the manifest names"
 
+    lake = Lake(str(tmp_path / "killed" / "shop"))
     with standalone_cluster(tmp_path / "killed", workers=3) as cluster:
 
         def kill_two(lines: Iterator[str]) -> None:
             for line in lines:
                 if "Engine mllib, because" in line:
                     time.sleep(4)
+                    assert lake.latest_or_none("als_model") is None, "in the middle of it"
                     cluster.kill_worker(0)
                 if "als_evaluation: " in line:
                     time.sleep(2)
+                    assert lake.latest_or_none("recommendations") is None, "in the middle of it"
                     cluster.kill_worker(1)
                     return
 
