@@ -18,6 +18,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PREFIX = "ECOMMERCE_"
 SAMPLE_DATA_DIR = str(Path(__file__).resolve().parents[1] / "data")
 FIRST_DAY = dt.date(2019, 10, 1)
+EARLIEST_DAY = dt.date(1990, 1, 1)
+"""What lies before is no event but the zero of a program: 1970-01-01, 0001-01-01."""
 SAMPLE_LAST_DAY = dt.date(2019, 12, 29)
 
 
@@ -31,7 +33,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
     data_dir: str = Field(SAMPLE_DATA_DIR, description="Folder or bucket that holds raw/, lake/ and the rest.")
-    first_day: dt.date = Field(FIRST_DAY, description="First daily partition, YYYY-MM-DD.")
+    first_day: dt.date = Field(FIRST_DAY, ge=EARLIEST_DAY, description="First daily partition, YYYY-MM-DD.")
     last_day: dt.date | None = Field(
         None, description="Last daily partition, YYYY-MM-DD; unset: up to yesterday (the sample: its own last day)."
     )

@@ -10,6 +10,7 @@ import argparse
 import logging
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -20,6 +21,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import dagster as dg
+from dagster._core.errors import DagsterAssetCheckFailedError
 from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.definitions import CATALOG, build_defs
@@ -62,6 +64,10 @@ RESULTS = (
 _QUIET = {"python_logs": {"python_log_level": "INFO"}}  # the default is DEBUG
 
 log = logging.getLogger("ecommerce_assets.training")
+
+
+class HeldBackError(RuntimeError):
+    """A blocking check held a table or a model back; the message says which, where and why."""
 
 
 class Indices(NamedTuple):
@@ -135,8 +141,10 @@ class EcommerceModelTrainer:
         ------
         RawDataError
             Where there are no drops, or they cannot be read.
+        HeldBackError
+            Where a blocking check held a table or a model back.
         Exception
-            Whatever a step raised, after it is logged; also where a blocking check held a table back.
+            Whatever else a step raised. All are logged first.
         """
         started = time.monotonic()
         log.info("Training from %s into %s.", cleaned_data_path, self._settings.data_dir)
@@ -197,12 +205,12 @@ class EcommerceModelTrainer:
             "dagster/asset_partition_range_start": days[0],
             "dagster/asset_partition_range_end": days[-1],
         }
-        with dg.DagsterInstance.ephemeral(settings=_QUIET) as instance:
-            result = job.execute_in_process(tags=tags, instance=instance, raise_on_error=True)
-        failed = [check for check in result.get_asset_check_evaluations() if check.blocking and not check.passed]
-        if failed:
-            names = ", ".join(f"{check.check_name} of {check.asset_key.to_user_string()}" for check in failed)
-            raise RuntimeError(f"Held back by {names}.")
+        run_id = str(uuid.uuid4())
+        try:
+            with dg.DagsterInstance.ephemeral(settings=_QUIET) as instance:
+                job.execute_in_process(tags=tags, instance=instance, raise_on_error=True, run_id=run_id)
+        except DagsterAssetCheckFailedError:
+            raise HeldBackError(_failures(Lake(settings.data_dir), run_id)) from None
 
     def _results(self) -> dict[str, Any]:
         data_dir = self._settings.data_dir
@@ -222,6 +230,18 @@ class EcommerceModelTrainer:
         lake, data = Lake(self._settings.data_dir), Folder(self._settings.data_dir)
         newest = lake.folder("training_metadata", lake.latest("training_metadata").version)
         data.write_whole(METADATA_FILE, newest.read_bytes(METADATA_FILE))
+
+
+def _failures(lake: Lake, run_id: str) -> str:
+    """What the blocking checks of a run said, in one line."""
+    attempts = [found for asset in CATALOG if (found := lake.attempt(asset, run_id)) and found.run_id == run_id]
+    said = [
+        f"{attempt.asset}{f' of {audit.partition}' if audit.partition else ''} was held back by {audit.name}: "
+        f"{audit.message}"
+        for attempt in attempts
+        for audit in attempt.failed_blocking
+    ]
+    return "; ".join(said) + "."
 
 
 def own_days(settings: Settings) -> dg.IOManagerDefinition:

@@ -260,6 +260,29 @@ def test_a_model_that_popularity_beats_reaches_nobody(
         assert lake.latest(name).input_version("als_model") == versions["als_model"]
 
 
+def test_rows_without_a_time_do_not_hold_back_the_day_they_were_put_into(spark: SparkSession, tmp_path: Path) -> None:
+    nameless = [{**event("2019-10-01 10:00:00"), "event_time": None}] * 4
+    write_day(tmp_path, "2019-10-01", [event("2019-10-01 10:00:00"), *nameless])
+    write_day(tmp_path, "2019-10-02", nameless)
+    result = run_graph(
+        tmp_path, "2019-10-01", "2019-10-02", select=["cleaned_events", "rejected_events"], raise_on_error=False
+    )
+    assert [day.day for day in Lake(str(tmp_path)).days("cleaned_events")] == ["2019-10-01"], "the other has no others"
+    assert {e.check_name for e in result.get_asset_check_evaluations() if not e.passed} == {
+        "few_rejected",
+        "few_undated",
+    }
+
+
+def test_a_user_who_bought_everything_is_shown_nothing(spark: SparkSession, tmp_path: Path) -> None:
+    bought = [event(f"2019-10-01 10:0{n}:00", "purchase", product_id=n, user_id=1) for n in range(3)]
+    others = [event(f"2019-10-01 11:0{n}:00", product_id=n % 3, user_id=2 + n) for n in range(3)]
+    write_day(tmp_path, "2019-10-01", [*bought, *others])
+    assert run_graph(tmp_path, "2019-10-01").success
+    users = {row["user_id"] for row in read(spark, tmp_path, "recommendations").collect()}
+    assert users == {2, 3, 4}
+
+
 def test_nothing_fails_on_a_single_event(spark: SparkSession, tmp_path: Path) -> None:
     write_day(tmp_path, "2019-10-01", [event("2019-10-01 10:00:00", product_id=7, user_id=5)])
     assert run_graph(tmp_path, "2019-10-01").success

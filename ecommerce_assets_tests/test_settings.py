@@ -48,6 +48,7 @@ def test_settings_of_spark_reach_spark_as_written(monkeypatch: pytest.MonkeyPatc
     ("name", "value", "said"),
     [
         ("FIRST_DAY", "1.10.2019", "YYYY-MM-DD"),
+        ("FIRST_DAY", "0001-01-01", "greater than or equal to 1990-01-01"),
         ("LOOKBACK_DAYS", "0", "greater than or equal to 1"),
         ("DRIVER_MEMORY", "lots", "such as 8g"),
         ("ID_TYPE", "uuid", "'bigint' or 'string'"),

@@ -27,8 +27,8 @@ from ecommerce_assets.events.sample import generate
 from ecommerce_assets.settings import load_settings
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.reading import read
-from ecommerce_assets.training import METADATA_FILE, RESULTS, EcommerceModelTrainer, own_days
-from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, event, run_graph, write_day
+from ecommerce_assets.training import METADATA_FILE, RESULTS, EcommerceModelTrainer, HeldBackError, own_days
+from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, RAW_TYPES, event, run_graph, write_day
 
 PROJECT = Path(__file__).parents[1]
 SCRIPT = PROJECT / "ecommerce_assets" / "training.py"
@@ -134,6 +134,17 @@ def test_a_session_that_ran_before_goes_on(spark: SparkSession, tmp_path: Path) 
     with EcommerceModelTrainer(str(tmp_path)) as trainer:
         assert trainer.spark.sparkContext is spark.sparkContext
     assert spark.range(3).count() == 3
+
+
+def test_what_a_check_held_back_is_said_with_day_and_reason(spark: SparkSession, tmp_path: Path) -> None:
+    bad = [event("2019-10-01 10:00:00", user_id=n, price=-1.0) for n in range(4)]
+    table = pa.Table.from_pylist(bad, schema=pa.schema(list(RAW_TYPES.items())))
+    pq.write_table(table, tmp_path / "cleaned_data_20241201_120000.parquet")
+    with (
+        EcommerceModelTrainer(str(tmp_path / "models")) as trainer,
+        pytest.raises(HeldBackError, match=r"cleaned_events of 2019-10-01 was held back by few_rejected: 4 of 4 raw"),
+    ):
+        trainer.train_all_models(f"{tmp_path}/cleaned_data_*.parquet")
 
 
 def test_a_failure_is_logged_and_raised(spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

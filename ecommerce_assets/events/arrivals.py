@@ -30,6 +30,9 @@ DIGITS = 16
 
 SUCCESS = "_SUCCESS"
 
+FAR_AHEAD = 86_400.0
+"""Seconds by which a store's clock may be ahead of ours and still tell when something was written."""
+
 
 @dataclass(frozen=True)
 class RawPartition:
@@ -78,7 +81,9 @@ class RawPartition:
 
     def is_whole(self, now: float, quiet_seconds: float) -> bool:
         """Nobody is writing any more: it is marked so, or has been quiet for a while."""
-        return self.marked or (self.changed is not None and not now - quiet_seconds < self.changed <= now)
+        # A clock that is a little ahead says "now" too; one that is far ahead says nothing.
+        recent = self.changed is not None and now - quiet_seconds < self.changed < now + FAR_AHEAD
+        return self.marked or (self.changed is not None and not recent)
 
 
 def list_partitions(data_dir: str) -> dict[str, RawPartition]:
@@ -152,34 +157,44 @@ class Served:
 
 @dataclass(frozen=True)
 class Stored:
-    """What cleaned_events holds, by day, and the (day, fingerprint) pairs that an audit held back."""
+    """What cleaned_events holds, by day, and what an audit held back, by day."""
 
     served: Mapping[str, Served]
-    held_back: Set[tuple[str, str]] = frozenset()
+    held_back: Mapping[str, Sequence[Served]] = field(default_factory=dict)
 
     def is_done(self, partition: RawPartition, now: float) -> bool:
-        """The day is served from just these files. Where names do not tell, a file that was written after it was read
-        counts as another; a time in the future tells nothing."""
+        """The day is served from just these files."""
         served = self.served.get(partition.day)
-        if served is None or served.fingerprint != partition.fingerprint:
-            return False
-        return partition.names_tell or not served.read_at < (partition.changed or 0) <= now
+        return served is not None and _is_of(served, partition, now)
+
+    def is_held_back(self, partition: RawPartition, now: float) -> bool:
+        """An audit held the day back, made from just these files."""
+        return any(_is_of(one, partition, now) for one in self.held_back.get(partition.day, ()))
+
+
+def _is_of(read: Served, partition: RawPartition, now: float) -> bool:
+    """Whether these were the files that were read. Where names do not tell, a file that was written afterwards counts
+    as another; a time in the future tells nothing."""
+    if read.fingerprint != partition.fingerprint:
+        return False
+    return partition.names_tell or not read.read_at < (partition.changed or 0) <= now
 
 
 def stored_days(lake: Lake, asset: str = "cleaned_events") -> Stored:
     """What the manifests of a daily asset say of the raw files behind it."""
     served: dict[str, Served] = {}
-    held_back: set[tuple[str, str]] = set()
+    held_back: dict[str, list[Served]] = {}
     committed = lake.committed(asset)
     for manifest in [*lake.rejected(asset), *committed]:
         published = set(manifest.published_days)
         read_at = manifest.committed_at.timestamp() - manifest.seconds
         for entry in manifest.inputs:
             for day in entry.partitions if entry.asset == "raw_events" else ():
+                read = Served(entry.fingerprint, read_at)
                 if day in published:
-                    served[day] = Served(entry.fingerprint, read_at)
+                    served[day] = read
                 else:
-                    held_back.add((day, entry.fingerprint))
+                    held_back.setdefault(day, []).append(read)
     return Stored(served, held_back)
 
 
@@ -238,7 +253,7 @@ def plan(
             if known:
                 found.cursor.days[day] = known
         else:
-            is_held_back = (day, partition.fingerprint) in stored.held_back
+            is_held_back = stored.is_held_back(partition, now)
             found.cursor.days[day] = after = _next(partition.state, known, runs, is_held_back)
             if after.run == WANTED:
                 wanted.append(partition)
@@ -253,14 +268,14 @@ def plan(
 
 def _next(state: str, known: DayState | None, runs: Mapping[str, RunState], is_held_back: bool) -> DayState:
     """What becomes of a whole day that is not done."""
+    if known is not None and known.run and runs.get(known.run) is RunState.unfinished:
+        return known  # also where more has come meanwhile: what the run makes of it is seen when it has ended
     if known is None or known.state != state:
         # Held back is known without a cursor too: the same files would be held back again.
         return DayState(state=state, run="" if is_held_back else WANTED)
     if not known.run or is_held_back:
         return DayState(state=state, attempts=known.attempts)
     run = runs.get(known.run, RunState.ended)
-    if run is RunState.unfinished:
-        return known
     attempts = known.attempts + 1
     is_last = attempts >= MAX_ATTEMPTS or run is RunState.canceled
     return DayState(state=state, run="" if is_last else WANTED, attempts=attempts)

@@ -7,7 +7,7 @@ import dagster as dg
 
 from ecommerce_assets.events.cleaning import accepted_events, classify, count_by_day, rejected_events
 from ecommerce_assets.events.partitions import daily_partitions
-from ecommerce_assets.events.raw import RAW_COLUMNS, RawEvents
+from ecommerce_assets.events.raw import RAW_COLUMNS, RawDataError, RawEvents
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.settings import Settings
 from ecommerce_assets.spark.resource import SparkResource
@@ -78,5 +78,8 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
                     yield dg.Output(artifact, output_name=name)
         finally:
             classified.unpersist()
+        if raw_events.unreadable:
+            # At the end: by now the days that are good have been published.
+            raise RawDataError(f"{' '.join(raw_events.unreadable.values())} The other days were cleaned.")
 
     return [raw_events, clean_events]

@@ -32,7 +32,10 @@ def _conserved(evidence: Evidence) -> str | None:
 def _few_rejected(evidence: Evidence) -> str | None:
     raw, rejected = int(evidence.facts.get("raw_rows", 0)), int(evidence.facts.get("rejected", 0))
     allowed = evidence.parameters["max_rejected_share"]
-    if rejected <= allowed * raw:
+    undated = _undated(evidence)
+    # Rows without a time are put into one day for all of their file: they say little of that day, unless it has no
+    # others.
+    if rejected - undated <= allowed * (raw - undated) and (evidence.measures["rows"] or not raw):
         return None
     reasons = {n.removeprefix("rejected: "): c for n, c in evidence.facts.items() if n.startswith("rejected: ")}
     first = max(reasons, key=lambda reason: reasons[reason])
@@ -40,6 +43,17 @@ def _few_rejected(evidence: Evidence) -> str | None:
         f"{rejected:,} of {raw:,} raw rows were rejected, most for: {first} ({reasons[first]:,}); "
         f"{allowed:.0%} are allowed"
     )
+
+
+def _undated(evidence: Evidence) -> int:
+    return sum(int(evidence.facts.get(f"rejected: {why} event_time", 0)) for why in ("missing", "unreadable"))
+
+
+def _few_undated(evidence: Evidence) -> str | None:
+    raw, undated, allowed = evidence.facts.get("raw_rows", 0), _undated(evidence), evidence.parameters
+    if undated <= allowed["max_rejected_share"] * raw:
+        return None
+    return f"{undated:,} of {raw:,} raw rows have no readable event_time; they may belong to any day of their file"
 
 
 def _raw_columns_unchanged(evidence: Evidence) -> str | None:
@@ -73,8 +87,14 @@ CLEANED_EVENTS_AUDITS = (
     Audit(
         name="few_rejected",
         # More than a few bad rows is a broken delivery.
-        description="Of a day's raw rows at most the share ECOMMERCE_MAX_REJECTED_SHARE is rejected.",
+        description="Of a day's raw rows that have a time at most the share ECOMMERCE_MAX_REJECTED_SHARE is rejected.",
         judge=_few_rejected,
+    ),
+    Audit(
+        name="few_undated",
+        description="Of a day's raw rows at most that share has no readable event_time.",
+        judge=_few_undated,
+        blocking=False,
     ),
     Audit(
         name="raw_columns_unchanged",

@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 from ecommerce_assets.events.cleaning import day_of
 from ecommerce_assets.events.raw import RawDataError, RawEvents, describe, event_columns, fingerprint, is_raw_file
 from ecommerce_assets.events.schema import EVENTS, PARTITION_COLUMN
+from ecommerce_assets.settings import EARLIEST_DAY
 from ecommerce_assets.storage.column_lineage import made_from
 from ecommerce_assets.storage.filesystem import FileInfo, Folder
 from ecommerce_assets.storage.manifest import FileEntry, Input
@@ -66,7 +67,7 @@ def find_drops(spark: SparkSession, path: str) -> DroppedEvents:
     days = [str(day) for day in sorted(by_day)]
     rows = {str(day): count for day, count in by_day.items()}
     rows[days[0]] += undated
-    return DroppedEvents(root, tuple(days), (), raw.files, rows)
+    return DroppedEvents(root, tuple(days), (), raw.files, rows_by_day=rows)
 
 
 class DropsReader(dg.IOManager):
@@ -113,7 +114,8 @@ def _frames(spark: SparkSession, raw: RawEvents) -> list[DataFrame]:
     for types, uris in raw.uris_by_types().items():
         frame = spark.read.parquet(*uris)
         frame = frame.select(F.col("_metadata.file_path").alias("source_file"), *event_columns(dict(types)))
-        day = day_of("event_time", frame.schema["event_time"].dataType).alias(PARTITION_COLUMN)
+        day = day_of("event_time", frame.schema["event_time"].dataType)
+        day = F.when(day >= F.lit(EARLIEST_DAY), day).alias(PARTITION_COLUMN)
         # The files lie outside the data dir, where nothing says whose columns they are.
         named = made_from(frame, {name: [f"raw_events.{name}"] for name in EVENTS.names})
         frames.append(named.select(day, *named.columns))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import dagster as dg
 import pyarrow as pa
@@ -25,6 +25,7 @@ RAW_COLUMNS = "raw_columns"
 """Name of the fact that tells a day's raw columns."""
 
 THREADS = 8
+_NO_ROWS = ", ".join([f"{PARTITION_COLUMN} date, source_file string", *(f"{name} string" for name in EVENTS.names)])
 LAND_COMMAND = "python -m ecommerce_assets.events.landing FILE… --data-dir DIR"
 
 
@@ -48,12 +49,17 @@ class RawFile:
 
 @dataclass(frozen=True)
 class RawEvents:
-    """The raw files of some days. `days` are those whose folder is there, `absent` those asked for and not there."""
+    """The raw files of some days.
+
+    `days` are those whose folder is there, `absent` those asked for and not there. `unreadable` are days of which a
+    file cannot be read, with what is wrong; they are not among `days`, so that they do not hold back the others.
+    """
 
     folder: Folder
     days: tuple[str, ...]
     absent: tuple[str, ...]
     files: tuple[RawFile, ...]
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     def rows(self, day: str) -> int:
         """Rows in the files of a day, from the Parquet footers."""
@@ -83,7 +89,8 @@ class RawEvents:
         """
         # pandas writes nanoseconds, which Spark otherwise refuses to read.
         spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
-        return [_read(spark, dict(types), uris) for types, uris in self.uris_by_types().items()]
+        frames = [_read(spark, dict(types), uris) for types, uris in self.uris_by_types().items()]
+        return frames or [spark.createDataFrame([], _NO_ROWS)]  # days that are there and hold no file
 
     def uris_by_types(self) -> dict[tuple[tuple[str, str], ...], list[str]]:
         """The files, by the types of their event columns."""
@@ -115,6 +122,8 @@ class RawEventsReader(dg.IOManager):
                 f"No raw data for {len(raw.absent)} of {len(raw.absent) + len(raw.days)} days; what is stored for them "
                 f"stays: {', '.join(raw.absent)}."
             )
+        for sentence in raw.unreadable.values():
+            context.log.error(sentence)
         reads.add_external(raw.inputs())
         return raw
 
@@ -122,7 +131,8 @@ class RawEventsReader(dg.IOManager):
 def find_raw_events(data_dir: str, days: Sequence[str]) -> RawEvents:
     """The raw files of the given days (`YYYY-MM-DD`).
 
-    Raises RawDataError: no raw folder; none of the days in it; a file that is no Parquet or lacks a needed column.
+    Raises RawDataError: no raw folder; none of the days in it; in each of them a file that is no Parquet or lacks a
+    needed column.
     """
     folder = Folder(data_dir) / "raw" / "events"
     there = {
@@ -140,8 +150,21 @@ def find_raw_events(data_dir: str, days: Sequence[str]) -> RawEvents:
         )
     with ThreadPoolExecutor(THREADS) as pool:
         by_day = pool.map(lambda day: _files_of_day(folder, day), present)
-        files = [file for files in by_day for file in files]
-    return RawEvents(folder, tuple(present), tuple(absent), describe(folder, files))
+        listed = [(day, file) for day, files in zip(present, by_day, strict=True) for file in files]
+        found = list(pool.map(lambda one: _try_to_describe(folder, one[1]), listed))
+    unreadable = {day: str(file) for (day, _), file in zip(listed, found, strict=True) if isinstance(file, Exception)}
+    if len(unreadable) == len(present):
+        raise RawDataError(" ".join(unreadable.values()))
+    readable = tuple(day for day in present if day not in unreadable)
+    described = tuple(file for file in found if isinstance(file, RawFile) and file.day in readable)
+    return RawEvents(folder, readable, tuple(absent), described, unreadable)
+
+
+def _try_to_describe(folder: Folder, file: FileInfo) -> RawFile | RawDataError:
+    try:
+        return _describe(folder, file)
+    except RawDataError as error:
+        return error
 
 
 def describe(folder: Folder, files: Sequence[FileInfo]) -> tuple[RawFile, ...]:

@@ -77,10 +77,11 @@ def new_event_partitions(settings: Settings) -> dg.SensorDefinition:
         said = list(_sentences(found))
         for sentence in said:
             context.log.info(sentence)
+        events = _events(partitions, found, reported)
         return dg.SensorResult(
             run_requests=requests,
             cursor=found.cursor.model_dump_json(exclude_defaults=True),
-            asset_events=_events(partitions, found, reported),
+            asset_events=events,
             skip_reason=None if requests else " ".join(said) or f"Nothing new: {len(partitions):,} days are known.",
         )
 
@@ -143,7 +144,9 @@ def _events(partitions: Mapping[str, RawPartition], found: Plan, reported: Set[s
     what the checks of raw_events say of all of them."""
     changed = [partition for block in found.ranges for partition in block if partition.day in reported]
     unknown = [partitions[day] for day in sorted(set(partitions) - reported - set(found.outside))]
-    events: list[Event] = [_removal(day) for day in found.removed]
+    told, untold = found.removed[:EVENTS_PER_TICK], set(found.removed[EVENTS_PER_TICK:])
+    found.cursor.removed = [day for day in found.cursor.removed if day not in untold]
+    events: list[Event] = [_removal(day) for day in told]
     events += [_materialization(partition) for partition in [*changed, *unknown]]
     filled = {day for day, partition in partitions.items() if partition.bytes}
     checked = judge_raw_days(list(partitions), filled) if events else []

@@ -15,7 +15,7 @@ from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
 from ecommerce_assets.recommendation.verdict import VERDICT_AUDITS
 from ecommerce_assets.storage.audits import Audit, Evidence, Read, rule
 from ecommerce_assets.storage.drift_audits import distribution_stable, shares_stable
-from ecommerce_assets.storage.list_audits import Lists, list_audits
+from ecommerce_assets.storage.list_audits import BARRED_FROM_ALL, Lists, list_audits
 from ecommerce_assets.storage.table_audits import table_audits
 
 if TYPE_CHECKING:
@@ -103,7 +103,10 @@ def _numbers_known(evidence: Evidence) -> str | None:
 
 def _every_user_served(evidence: Evidence) -> str | None:
     users, served = evidence.rows_of("segmented_users"), evidence.measures["users"] or 0
-    return None if users == served else f"{served:,} of {users:,} users have recommendations"
+    sated = evidence.measures.get(BARRED_FROM_ALL) or 0
+    if users - sated <= served <= users:
+        return None
+    return f"{served:,} of {users:,} users have recommendations, and {sated:,} may be shown no product"
 
 
 def _products(read: Read) -> DataFrame:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,11 @@ class SparkResource(LazyPySparkResource):
         """Stop the session if this resource started it; always let the next run have the machine."""
         try:
             if self._spark_session is not None and self._own_checkpoints:
-                _remove(self._spark_session, self._own_checkpoints)
+                # Tidying up: a Java that died meanwhile must not keep us from letting go of the session.
+                with suppress(Exception):
+                    _remove(self._spark_session, self._own_checkpoints)
+                    if not self._started_here:
+                        self._spark_session.sparkContext._jsc.sc().setCheckpointDir(None)
             if self._started_here and self._spark_session is not None:
                 self._spark_session.stop()
         finally:

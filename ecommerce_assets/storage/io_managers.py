@@ -181,9 +181,7 @@ class VersionedIOManager(dg.IOManager):
         run_id = context.step_context.run_id
         wants_manifest = context.dagster_type.typing_type is Manifest
         if context.has_asset_partitions and not wants_manifest:
-            days = lake.days(asset, run_id, self._lookback_days)
-            if self._own_days_only:
-                days = [day for day in days if day.manifest.run_id == run_id]
+            days = lake.days(asset, run_id, self._lookback_days, own_days_only=self._own_days_only)
             reads.add_days(days)
             return read_chosen(context.resources.spark.spark_session, lake, files_by_version(days))
         reader = context.definition_metadata.get(AS_READ_BY) if context.definition_metadata else None

@@ -161,14 +161,18 @@ class Lake:
         run_id: str | None = None,
         lookback_days: int | None = None,
         as_of: datetime | None = None,
+        own_days_only: bool = False,
     ) -> list[Day]:
         """The committed daily partitions, by day, each from the version that serves it.
 
-        `lookback_days` keeps the days that lie less than that many days before the newest one.
+        `lookback_days` keeps the days that lie less than that many days before the newest one; `own_days_only` those
+        that the run itself wrote.
         Raises VersionNotFoundError where no day is committed.
         """
         serving: dict[str, Day] = {}
         for manifest in self._newest_first(asset, run_id, as_of):
+            if own_days_only and manifest.run_id != run_id:
+                continue
             wanted = [day for day in manifest.published_days if day not in serving]
             if wanted and self.is_whole(manifest):
                 serving |= {day: Day(day, manifest) for day in wanted}

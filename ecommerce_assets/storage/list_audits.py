@@ -18,6 +18,9 @@ SHORT, UNRANKED, REPEATS, UNKNOWN, RISING, BARRED = (
     f"{what}_lists" for what in ("short", "unranked", "repeating", "unknown", "rising", "barred")
 )
 
+BARRED_FROM_ALL = "owners_barred_from_all"
+"""Measure: owners to whom nothing may be shown, and who have no list."""
+
 
 @dataclass(frozen=True)
 class Lists:
@@ -124,6 +127,10 @@ def probe_of(lists: Lists, full: bool) -> Probe:
             eligible = f"{items.count()} - if(barred is null, 0, size(barred))"
             broken[SHORT] = f"size(list) <> least({evidence.parameters['k']}, {eligible})"
         counts = [F.expr(f"count_if({condition})").alias(name) for name, condition in broken.items()]
-        return whole.agg(F.count("*").alias("lists"), *counts)
+        found = whole.agg(F.count("*").alias("lists"), *counts)
+        if barred is None:
+            return found.withColumn(BARRED_FROM_ALL, F.lit(0))
+        from_all = F.count_if(F.size("barred") >= items.count())
+        return found.crossJoin(barred.agg(from_all.alias(BARRED_FROM_ALL)))
 
     return look

@@ -75,6 +75,15 @@ def test_rows_without_a_readable_time_are_rejected_and_counted(spark: SparkSessi
     assert accepted_events(classify(found.frames(spark))).count() == 1
 
 
+def test_the_zero_of_a_program_is_no_day(spark: SparkSession, tmp_path: Path) -> None:
+    zero = event("1970-01-01 00:00:00")
+    drop(tmp_path, "cleaned_data_20241201_120000.parquet", zero, event("2019-10-02 10:00:00"))
+    found = find_drops(spark, f"{tmp_path}/cleaned_data_*.parquet")
+    assert found.rows_by_day == {"2019-10-02": 2}
+    counts = count_by_day(classify(found.frames(spark)))
+    assert counts["2019-10-02"]["rejected: event outside its day"] == 1
+
+
 def test_errors_name_what_was_looked_for(spark: SparkSession, tmp_path: Path) -> None:
     with pytest.raises(RawDataError, match=f"There are no Parquet files at {tmp_path}/none_"):
         find_drops(spark, f"{tmp_path}/none_*.parquet")

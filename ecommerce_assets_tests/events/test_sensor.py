@@ -205,6 +205,10 @@ class TestWholeDays:
         (folder / "._SUCCESS.crc").touch()
         assert shop.tick() == ["2019-10-01...2019-10-01"]
 
+    def test_a_clock_that_is_ahead_does_not_end_the_quiet_time(self, shop: Shop) -> None:
+        age(shop.raw("2019-10-01", marked=False), -60)
+        assert shop.tick() == []
+
     def test_the_quiet_time_is_a_setting(self, tmp_path: Path, instance: dg.DagsterInstance) -> None:
         shop = Shop(tmp_path, instance, quiet_seconds=0)
         shop.raw("2019-10-01", marked=False)
@@ -217,9 +221,16 @@ class TestWholeDays:
         shop.clean("2019-10-01", "2019-10-02")
         path.unlink()
         (path.parent / "_SUCCESS").touch()
+        shop.end(dg.DagsterRunStatus.CANCELED)
         assert shop.tick() == ["2019-10-02...2019-10-02"]
         shop.clean("2019-10-02", "2019-10-02")
+        shop.end(dg.DagsterRunStatus.FAILURE)
         assert shop.tick() == []
+        assert "Given up" not in shop.said
+        stored = {
+            day.day: day.manifest.partitions[day.day].rows for day in Lake(str(shop.data_dir)).days("cleaned_events")
+        }
+        assert stored == {"2019-10-01": 1, "2019-10-02": 0}
 
 
 class TestFailures:
@@ -269,9 +280,31 @@ class TestFailures:
         assert [day.day for day in Lake(str(shop.data_dir)).days("cleaned_events")] == [good]
         shop.cursor = ""
         assert shop.tick() == [], "the manifest says it too"
-        path.unlink()
-        shop.raw(bad, "corrected")
-        assert shop.tick() == [f"{bad}...{bad}"]
+        size = path.stat().st_size
+        shop.raw(bad, price=1.0)
+        assert path.stat().st_size == size
+        assert shop.tick() == [f"{bad}...{bad}"], "corrected, although name and size are the same"
+
+    def test_a_day_with_an_unreadable_file_does_not_hold_back_the_others(self, spark: SparkSession, shop: Shop) -> None:
+        days = days_from("2019-10-01", 3)
+        for day in days:
+            path = shop.raw(day)
+        path.write_bytes(b"")
+        (path.parent / "_SUCCESS").touch()
+        assert shop.tick() == [f"{days[0]}...{days[2]}"]
+        shop.clean(days[0], days[2])
+        shop.end(dg.DagsterRunStatus.FAILURE)
+        assert [day.day for day in Lake(str(shop.data_dir)).days("cleaned_events")] == days[:2]
+        assert shop.tick() == [f"{days[2]}...{days[2]}"]
+
+    def test_a_day_that_keeps_changing_waits_for_its_run(self, shop: Shop) -> None:
+        shop.raw("2019-10-01")
+        assert shop.tick() == ["2019-10-01...2019-10-01"]
+        for number in range(3):
+            shop.raw("2019-10-01", f"more-{number}")
+            assert shop.tick() == []
+        shop.end(dg.DagsterRunStatus.FAILURE)
+        assert shop.tick() == ["2019-10-01...2019-10-01"]
 
     @pytest.mark.parametrize("cursor", ["", "{", "[]", '{"days": 3}', '{"days": {"2019-10-01": {"run": 1}}}', "\0"])
     def test_a_damaged_cursor_recovers(self, shop: Shop, cursor: str) -> None:
