@@ -18,10 +18,13 @@ import pytest
 from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyspark.sql import SparkSession
 
+from ecommerce_assets.events.cleaning import classify, count_by_day
 from ecommerce_assets.events.landing import LandingError, land, splitting, target
 from ecommerce_assets.events.landing import run as landing_run
 from ecommerce_assets.events.landing.__main__ import main
+from ecommerce_assets.events.raw import find_raw_events
 from ecommerce_assets.events.schema import EVENTS
 from ecommerce_assets_tests.events.landing_files import (
     HEADER,
@@ -168,6 +171,27 @@ class TestDays:
         found = [time for (time,) in landed(data_dir, "event_time", "2019-10-02")]
         assert all(found.count(time or None) == 2 for time in times)
 
+    @pytest.mark.parametrize("zero", ["0001-01-01", "1970-01-01", "1989-12-31"])
+    @pytest.mark.parametrize("typed", [False, True])
+    def test_zero_times_of_programs_are_no_days(self, tmp_path: Path, data_dir: Path, zero: str, typed: bool) -> None:
+        if typed:
+            times = pa.array([datetime.fromisoformat(zero), datetime(2019, 10, 2)], pa.timestamp("us"))
+            pq.write_table(events_table(2, event_time=times), tmp_path / "e.parquet")
+            summary = land_one(tmp_path / "e.parquet", data_dir)
+        else:
+            summary = land_one(csv_file(tmp_path, ROW.replace("2019-10-01", zero), NEXT_DAY), data_dir)
+        assert summary.sources[0].rows_without_time == 1
+        assert summary.rows_by_day == ((date(2019, 10, 2), 2),)
+        assert "FIRST_DAY" not in str(summary)
+
+    def test_cleaning_rejects_zero_times(self, tmp_path: Path, data_dir: Path, spark: SparkSession) -> None:
+        zero = [ROW.replace("2019-10-01", day) for day in ("0001-01-01", "1970-01-01")]
+        land_one(csv_file(tmp_path, *zero, ROW, ROW.replace("2019-10-01", "1990-01-01")), data_dir)
+        assert days(data_dir) == ["1990-01-01", "2019-10-01"]
+        raw = find_raw_events(str(data_dir), ["2019-10-01"])
+        counts = count_by_day(classify(raw.frames(spark)))["2019-10-01"]
+        assert (counts["accepted"], counts["rejected: event outside its day"]) == (1, 2)
+
     def test_parquet_times_of_all_kinds(self, tmp_path: Path, data_dir: Path) -> None:
         late = datetime(2019, 10, 1, 23, 59, 59, 500000)
         kinds = [pa.timestamp(unit, zone) for unit in ("ms", "us", "ns") for zone in (None, "Asia/Tokyo")]
@@ -266,6 +290,47 @@ class TestParquet:
         by_folder = land([str(drops), str(drops / "one.csv")], data_dir)
         assert [source.rows_already_landed for source in by_folder.sources] == [1, 2, 1]
         assert sum(source.rows_landed for source in by_folder.sources) == 0
+
+
+class TestFolders:
+    def test_csv_files_in_folders_with_a_value_are_sources(self, tmp_path: Path, data_dir: Path) -> None:
+        for day in ("2019-10-01", "2019-10-02"):
+            part = tmp_path / "export" / f"brand=x{day}" / "hour=0"
+            part.mkdir(parents=True)
+            csv_file(part, ROW.replace("2019-10-01", day))
+        land_one(tmp_path / "export", data_dir)
+        assert landed(data_dir, "brand, event_time") == [
+            ("acme", "2019-10-01 00:00:00 UTC"),
+            ("acme", "2019-10-02 00:00:00 UTC"),
+        ]
+
+    def test_csv_beside_parquet_in_folders_with_a_value(self, tmp_path: Path, data_dir: Path) -> None:
+        part = tmp_path / "export" / "brand=x"
+        (part / "deeper").mkdir(parents=True)
+        csv_file(part, NEXT_DAY)
+        csv_file(tmp_path / "export", ROW)
+        pq.write_table(events_table(), part / "a.parquet")
+        pq.write_table(events_table(2), part / "deeper" / "b.parq")
+        summary = land_one(tmp_path / "export", data_dir)
+        assert [source.rows_landed for source in summary.sources] == [3, 1, 1]
+        assert sorted(landed(data_dir, "brand")) == [("acme",)] * 2 + [("x",)] * 3
+
+    def test_parq_is_parquet(self, tmp_path: Path, data_dir: Path) -> None:
+        drop = tmp_path / "drop"
+        drop.mkdir()
+        pq.write_table(events_table(2), drop / "a.parq")
+        land_one(drop / "a.parq", data_dir)
+        assert land_one(drop, data_dir).sources[0].rows_already_landed == 2
+
+    def test_other_files_are_named(self, tmp_path: Path, data_dir: Path) -> None:
+        drop = tmp_path / "drop"
+        (drop / "dt=1").mkdir(parents=True)
+        csv_file(drop, ROW)
+        for name in ("a.json", "dt=1/b.csv.zip", "_SUCCESS", ".a.crc"):
+            (drop / name).touch()
+        summary = land_one(drop, data_dir)
+        assert summary.other_files == (drop / "a.json", drop / "dt=1/b.csv.zip")
+        assert f"neither CSV nor Parquet by name\n  {drop}/a.json\n  {drop}/dt=1/b.csv.zip\n" in str(summary)
 
 
 class TestImperfectLines:
@@ -514,6 +579,20 @@ class TestErrors:
         path = csv_file(tmp_path, ROW, header=f"{HEADER},price")
         assert self.fails([path], data_dir, capsys) == f"{path} has more than one column called price."
 
+    @pytest.mark.parametrize("names", [("Price", "price"), ("price", "Price")])
+    def test_columns_that_differ_in_capital_letters(
+        self, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str], names: Sequence[str]
+    ) -> None:
+        path, table = tmp_path / "x.parquet", events_table()
+        prices = pa.table(dict.fromkeys(names, table["price"]))
+        for name in table.drop_columns(["price"]).column_names:
+            prices = prices.append_column(name, table[name])
+        pq.write_table(prices, path)
+        assert self.fails([path], data_dir, capsys) == (
+            f"{path} has the columns Price and price, which differ only in capital letters: "
+            "rename or remove one of them."
+        )
+
     def test_empty(self, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
         for name in ("x.csv", "x.parquet", "x.csv.gz"):
             (tmp_path / name).write_bytes(gzip.compress(b"") if name.endswith("gz") else b"")
@@ -580,8 +659,8 @@ class TestErrors:
     def test_no_readable_time_at_all(self, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
         path = csv_file(tmp_path, ROW.replace("2019-10-01 00:00:00 UTC", "01/10/2019"))
         assert self.fails([path], data_dir, capsys) == (
-            f"{path} has no row with a readable event_time; the first one is '01/10/2019', and times are dates such as "
-            "2019-10-01 00:00:00 UTC or numbers since 1970."
+            f"{path} has no row with a readable event_time; the first one is '01/10/2019', and times are dates from "
+            "1990 on, such as 2019-10-01 00:00:00 UTC, or numbers since 1970."
         )
 
     def test_no_line_that_is_a_row(self, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,6 +31,10 @@ _FROM, _TO = 946_684_800, 4_102_444_800
 """2000 to 2100 in seconds since 1970. The numbers of these years in one unit are no such numbers in another one, nor is
 a date without its hyphens (20191001, 20191001120000) such a number."""
 
+_FIRST_YEAR = 1990
+"""Earlier times are the zero times of programs (0001-01-01, 1970-01-01, 1980-01-01), not events. To land them in days
+of their own would make the first partition a day of that kind, and all days since then partitions."""
+
 _DIGITS = r"\d{9,19}(\.\d*)?"
 _ROWS_LOOKED_AT = 1000
 
@@ -189,8 +193,9 @@ def _day_of_text(sql: str) -> str:
 
 def _day(sql: str) -> str:
     moment = f"CAST({sql} AS TIMESTAMPTZ)"
-    # Infinity and years that no folder name can say are no readable time.
-    return f"CASE WHEN isfinite({moment}) AND year({moment}) BETWEEN 1 AND 9999 THEN CAST({moment} AS DATE) END"
+    # Zero times, infinity and years that no folder name can say are no readable time.
+    readable = f"isfinite({moment}) AND year({moment}) BETWEEN {_FIRST_YEAR} AND 9999"
+    return f"CASE WHEN {readable} THEN CAST({moment} AS DATE) END"
 
 
 def file_text(path: Path) -> str:

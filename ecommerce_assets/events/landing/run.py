@@ -95,13 +95,13 @@ def land(
     try:
         settings = load_settings(data_dir=str(data_dir))
         window = Window(settings.first_day, settings.end_day, datetime.now(UTC).date())
-        found = find_sources(sources, layout)
+        found, other_files = find_sources(sources, layout)
         _refuse_own_data(found, target)
         with target.locked():
             staged = _stage_all(found, target, layout, progress)
             new = _publish(staged, target, progress)
             summaries = tuple(_summarise(item, new, target, layout) for item in staged)
-            return LandingSummary(data_dir, summaries, window)
+            return LandingSummary(data_dir, summaries, window, tuple(other_files))
     except SettingsError as error:
         raise LandingError(f"{error}.") from error
     except OSError as error:
@@ -239,8 +239,8 @@ def _fallback_days(source: Source, splits: _Splits, connection: duckdb.DuckDBPyC
     if not known:
         text = splitting.first_time_text(connection, splits[0][0])
         raise LandingError(
-            f"{source.path} has no row with a readable event_time; the first one is {text!r}, and times are dates such "
-            f"as 2019-10-01 00:00:00 UTC or numbers since 1970."
+            f"{source.path} has no row with a readable event_time; the first one is {text!r}, and times are dates from "
+            f"1990 on, such as 2019-10-01 00:00:00 UTC, or numbers since 1970."
         )
     return [day or known[0] for day in first_days]
 

@@ -21,6 +21,7 @@ from ecommerce_assets.events.landing.text import MAX_LINE_BYTES, open_text
 from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS
 
 CSV_ENDINGS = (".csv", ".csv.gz", ".csv.zst")
+PARQUET_ENDINGS = (".parquet", ".parq")
 DELIMITERS = ",;\t|"
 
 
@@ -73,10 +74,20 @@ class ParquetSource:
 Source = CsvSource | ParquetSource
 
 
-def find_sources(names: Sequence[str], layout: Layout) -> list[Source]:
-    """Every source that the names stand for, each once, in the order in which they were named."""
-    found = {source.path.resolve(): source for name in names for source in _expand(name, layout)}
-    return list(found.values())
+@dataclass(frozen=True)
+class OtherFile:
+    """A file in a named folder that is neither CSV nor Parquet by its name. It is not landed, but told: it may be
+    events that someone forgot to unpack."""
+
+    path: Path
+
+
+def find_sources(names: Sequence[str], layout: Layout) -> tuple[list[Source], list[Path]]:
+    """Every source that the names stand for, each once, in the order in which they were named; and the other files in
+    the named folders."""
+    found = {item.path.resolve(): item for name in names for item in _expand(name, layout)}
+    sources = [item for item in found.values() if not isinstance(item, OtherFile)]
+    return sources, [item.path for item in found.values() if isinstance(item, OtherFile)]
 
 
 def dropped_columns(source: Source) -> tuple[str, ...]:
@@ -92,7 +103,7 @@ def defaults_used(source: Source) -> dict[str, str]:
     return {name: value for part in source.parts for name, value in part.defaults.items()}
 
 
-def _expand(name: str, layout: Layout) -> Iterator[Source]:
+def _expand(name: str, layout: Layout) -> Iterator[Source | OtherFile]:
     if "://" in name:
         raise LandingError(f"{name} is a URL; landing reads local files only.")
     path = Path(name).expanduser()
@@ -108,12 +119,12 @@ def _expand(name: str, layout: Layout) -> Iterator[Source]:
         yield from _at(Path(match), layout)
 
 
-def _at(path: Path, layout: Layout) -> Iterator[Source]:
+def _at(path: Path, layout: Layout) -> Iterator[Source | OtherFile]:
     if not path.is_dir():
         yield _file(path, layout)
         return
     found = list(_in_folder(path, layout))
-    if not found:
+    if all(isinstance(item, OtherFile) for item in found):
         raise LandingError(f"The folder {path} holds no CSV and no Parquet files.")
     yield from found
 
@@ -122,30 +133,39 @@ def _file(path: Path, layout: Layout) -> Source:
     name = path.name.lower()
     if name.endswith(CSV_ENDINGS):
         return _csv(path, layout)
-    if name.endswith(".parquet"):
+    if name.endswith(PARQUET_ENDINGS):
         return _parquet(path, [path], layout)
     if name.endswith(".zip"):
         raise LandingError(f"{path} is a zip archive: unzip it and land what is in it.")
-    raise LandingError(f"{path} is neither CSV ({', '.join(CSV_ENDINGS)}) nor Parquet (.parquet) by its name.")
+    raise LandingError(
+        f"{path} is neither CSV ({', '.join(CSV_ENDINGS)}) nor Parquet ({', '.join(PARQUET_ENDINGS)}) by its name."
+    )
 
 
-def _in_folder(folder: Path, layout: Layout) -> Iterator[Source]:
-    """A folder's Parquet files are one source, as a job wrote them; each CSV file is one; deeper folders likewise."""
-    parts = _part_files(folder)
+def _in_folder(folder: Path, layout: Layout, is_part: bool = False) -> Iterator[Source | OtherFile]:
+    """A folder's Parquet files are one source, as a job wrote them; each CSV file is one; deeper folders likewise.
+
+    `is_part`: the folder is called such as `brand=x` or lies in one that is, so that its Parquet files are part files
+    of a folder above. CSV files there are sources like any others, for which the folder's name is no column.
+    """
+    parts = [] if is_part else _part_files(folder)
     if parts:
         yield _parquet(folder, parts, layout)
     for entry in _visible(folder):
-        if entry.is_dir() and "=" not in entry.name:
-            yield from _in_folder(entry, layout)
-        elif entry.name.lower().endswith(CSV_ENDINGS):
+        name = entry.name.lower()
+        if entry.is_dir():
+            yield from _in_folder(entry, layout, is_part or "=" in name)
+        elif name.endswith(CSV_ENDINGS):
             yield _file(entry, layout)
+        elif not name.endswith(PARQUET_ENDINGS):
+            yield OtherFile(entry)
 
 
-def _part_files(folder: Path) -> list[Path]:
+def _part_files(folder: Path, is_part: bool = False) -> list[Path]:
     entries = _visible(folder)
-    own = [entry for entry in entries if entry.is_file() and entry.name.lower().endswith(".parquet")]
-    hive = [entry for entry in entries if entry.is_dir() and "=" in entry.name]
-    return own + [part for entry in hive for part in _part_files(entry)]
+    own = [entry for entry in entries if not entry.is_dir() and entry.name.lower().endswith(PARQUET_ENDINGS)]
+    deeper = [entry for entry in entries if entry.is_dir() and (is_part or "=" in entry.name)]
+    return own + [part for entry in deeper for part in _part_files(entry, is_part=True)]
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -197,8 +217,11 @@ def _parquet(path: Path, files: Sequence[Path], layout: Layout) -> ParquetSource
     grouped: dict[tuple[tuple[str, str, str], ...], list[tuple[Path, Columns, int]]] = {}
     for file in files:
         schema, rows = _footer(file)
-        hive = tuple(part.partition("=")[0] for part in file.relative_to(path).parts[:-1]) if path.is_dir() else ()
-        columns = layout.match(file, tuple(dict.fromkeys((*schema.names, *hive))))
+        folders = file.relative_to(path).parts[:-1] if path.is_dir() else ()
+        hive = dict.fromkeys(folder.partition("=")[0] for folder in folders if "=" in folder)
+        names = (*schema.names, *(name for name in hive if name not in schema.names))
+        columns = layout.match(file, names)
+        _require_distinct(file, names, columns)
         types = {name: schema.field(name).type for name in columns.sources.values() if name in schema.names}
         for name, source in columns.sources.items():
             if source in types:
@@ -218,6 +241,17 @@ def _parquet(path: Path, files: Sequence[Path], layout: Layout) -> ParquetSource
     if not any(group.rows for group in groups):
         raise LandingError(f"{path} is empty: it has columns but no rows.")
     return ParquetSource(path, groups, hive=any(file.parent != path for file in files) and path.is_dir())
+
+
+def _require_distinct(file: Path, names: Sequence[str], columns: Columns) -> None:
+    # DuckDB does not tell `Price` from `price`, and gives one of them another name.
+    for source in columns.sources.values():
+        other = next((name for name in names if name != source and name.lower() == source.lower()), None)
+        if other is not None:
+            raise LandingError(
+                f"{file} has the columns {other} and {source}, which differ only in capital letters: "
+                "rename or remove one of them."
+            )
 
 
 def _footer(file: Path) -> tuple[pa.Schema, int]:

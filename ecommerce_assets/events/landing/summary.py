@@ -14,6 +14,7 @@ from ecommerce_assets.events.landing.window import Window
 _UNKNOWN_EVENTS_SHOWN = 5
 _MAX_DAYS_SHOWN = 40
 _DAYS_AT_EACH_END = 5
+_OTHER_FILES_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class SourceSummary:
         yield _count(
             "no event_time",
             self.rows_without_time,
-            "missing or unreadable; put into the day of the first readable row, where cleaning rejects and counts them",
+            "missing, unreadable or before 1990; put into the day of the first readable row, where cleaning rejects "
+            "and counts them",
         )
         yield from _line_report("short lines", self.short_lines, "landed; the missing values are null")
         yield from _line_report("unreadable", self.unreadable_lines, f"not landed; copied to {self.unreadable_file}")
@@ -103,6 +105,8 @@ class LandingSummary:
     data_dir: Path
     sources: tuple[SourceSummary, ...]
     window: Window
+    other_files: tuple[Path, ...] = ()
+    """Files in the named folders that are neither CSV nor Parquet by their names; not landed."""
 
     @property
     def rows_by_day(self) -> tuple[tuple[date, int], ...]:
@@ -126,7 +130,7 @@ class LandingSummary:
         )
 
     def __str__(self) -> str:
-        blocks = [*map(str, self.sources), _day_table(self.rows_by_day), self._next()]
+        blocks = [*map(str, self.sources), *_other_files(self.other_files), _day_table(self.rows_by_day), self._next()]
         if not any(source.rows_landed for source in self.sources):
             blocks.insert(-1, "Nothing new: all of this was landed before, and nothing was changed.")
         return "\n\n".join(blocks)
@@ -146,6 +150,15 @@ def _line_report(label: str, report: LineReport, fate: str) -> Iterator[str]:
     yield from (f"    line {line:,}: {why}" for line, why in report.first)
     if report.count > len(report.first):
         yield f"    and {report.count - len(report.first):,} more"
+
+
+def _other_files(files: Sequence[Path]) -> Iterator[str]:
+    if not files:
+        return
+    lines = [f"  {file}" for file in files[:_OTHER_FILES_SHOWN]]
+    if len(files) > _OTHER_FILES_SHOWN:
+        lines.append(f"  and {len(files) - _OTHER_FILES_SHOWN:,} more")
+    yield "\n".join(["Not landed, being neither CSV nor Parquet by name", *lines])
 
 
 def _day_table(rows_by_day: Sequence[tuple[date, int]]) -> str:
