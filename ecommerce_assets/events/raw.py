@@ -17,7 +17,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ecommerce_assets.events.schema import EVENTS, PARTITION_COLUMN, REQUIRED_COLUMNS
-from ecommerce_assets.storage.filesystem import FileInfo, Folder
+from ecommerce_assets.storage.filesystem import FileInfo, Folder, spark_path
 from ecommerce_assets.storage.manifest import FileEntry, Input
 from ecommerce_assets.storage.provenance import step_reads
 
@@ -216,7 +216,7 @@ def _read(spark: SparkSession, types: dict[str, str], uris: list[str]) -> DataFr
     path = F.col("_metadata.file_path")
     # Not as Spark's own partition column: folders inside a day's folder are no columns.
     day = F.substring(F.substring_index(path, f"/{PARTITION_COLUMN}=", -1), 1, len("YYYY-MM-DD")).cast("date")
-    return spark.read.parquet(*uris).select(
+    return spark.read.parquet(*map(spark_path, uris)).select(
         day.alias(PARTITION_COLUMN), path.alias("source_file"), *event_columns(types)
     )
 

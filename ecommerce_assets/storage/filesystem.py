@@ -5,6 +5,7 @@ Nothing here knows what a version or a manifest is.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
@@ -121,6 +122,19 @@ class Folder:
         with suppress(FileNotFoundError):
             if self.exists():
                 self.fs.rm(self.path, recursive=True)
+
+
+def spark_path(uri: str) -> str:
+    r"""The URI of one file or folder as Spark's readers must be given it, which take what they get for a pattern.
+
+    Not for the option basePath, nor for writing: there Spark takes a path as it stands.
+
+    Examples
+    --------
+    >>> print(spark_path("/data/my shop [1]/part-0.parquet"))
+    /data/my shop \[1\]/part-0.parquet
+    """
+    return re.sub(r"[\\\[\]{}*?]", r"\\\g<0>", uri)
 
 
 def _fsspec_uri(uri: str) -> str:

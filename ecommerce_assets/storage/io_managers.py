@@ -24,7 +24,7 @@ from ecommerce_assets.storage.artifact import Artifact
 from ecommerce_assets.storage.audits import Audit, Evidence, Read, measure, probe, run_audits
 from ecommerce_assets.storage.before import Before, days_before, stored_days, version_before
 from ecommerce_assets.storage.column_lineage import Lineage, check_sources, trace, trace_origins
-from ecommerce_assets.storage.filesystem import FileInfo, Folder
+from ecommerce_assets.storage.filesystem import FileInfo, Folder, spark_path
 from ecommerce_assets.storage.lake import Day, Lake
 from ecommerce_assets.storage.manifest import AuditResult, FileEntry, Manifest, Partition
 from ecommerce_assets.storage.provenance import StepReads, step_reads
@@ -343,5 +343,5 @@ def _asset_of(folder: Folder) -> str:
 def _read_files(spark: SparkSession, folder: Folder, files: list[FileInfo], schema: StructType) -> DataFrame:
     if not files:
         return spark.createDataFrame([], schema)
-    uris = [f"{folder.uri}/{f.path}" for f in files]
+    uris = [spark_path(f"{folder.uri}/{f.path}") for f in files]
     return spark.read.schema(schema).option("basePath", folder.uri).parquet(*uris)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ecommerce_assets.settings import load_settings
+from ecommerce_assets.storage.filesystem import spark_path
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.manifest import FileEntry, Manifest
 
@@ -119,7 +120,7 @@ def _read_table(spark: SparkSession, lake: Lake, chosen: Chosen) -> DataFrame:
     frames = []
     for manifest, files in chosen:
         folder = lake.folder(manifest.asset, manifest.version)
-        uris = [f"{folder.uri}/{f.path}" for f in files]
+        uris = [spark_path(f"{folder.uri}/{f.path}") for f in files]
         schema = ", ".join(f"`{name}` {kind}" for name, kind in (manifest.columns or {}).items())
         # Files are named one by one and without basePath, so that the day in their path adds no column.
         frames.append(spark.read.schema(schema).parquet(*uris) if uris else spark.createDataFrame([], schema))
@@ -134,7 +135,7 @@ def _read_model(spark: SparkSession, lake: Lake, chosen: Chosen) -> Any:
 
     [(manifest, _)] = chosen
     uri = (lake.folder(manifest.asset, manifest.version) / MODEL_FOLDER).uri
-    return DefaultParamsReader.loadParamsInstance(uri, spark)
+    return DefaultParamsReader.loadParamsInstance(spark_path(uri), spark)
 
 
 def _read_document(_: SparkSession, lake: Lake, chosen: Chosen) -> Any:

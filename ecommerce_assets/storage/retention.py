@@ -83,12 +83,28 @@ def removable(
 def superseded_since(lake: Lake, asset: str) -> dict[str, datetime]:
     """For each whole version that serves no reader any more: when the last of its days (or itself) was replaced."""
     whole = [m for m in lake.committed(asset) if not lake.damaged_files(m)]
-    found = {}
-    for place, manifest in enumerate(whole):
-        replaced = _replaced_at(manifest, whole[place + 1 :])
-        if replaced is not None:
-            found[manifest.version] = replaced
-    return found
+    return replaced_times(whole)
+
+
+def replaced_times(versions: Sequence[Manifest]) -> dict[str, datetime]:
+    """Of versions, oldest first: when the last thing that each served was first served by a later one.
+
+    Those that still serve something are left out.
+    """
+    found: dict[str, datetime] = {}
+    # From newest to oldest, so that what is known of the later ones is one time per day: a daily table may have
+    # thousands of versions that all still serve.
+    next_commit: datetime | None = None
+    next_of_day: dict[str, datetime] = {}
+    for manifest in reversed(versions):
+        days = manifest.published_days
+        times = [next_of_day.get(day) for day in days] if manifest.partitions else [next_commit]
+        known = [time for time in times if time is not None]
+        if known and len(known) == len(times):
+            found[manifest.version] = max(known)
+        next_commit = manifest.committed_at
+        next_of_day.update(dict.fromkeys(days, manifest.committed_at))
+    return dict(reversed(found.items()))
 
 
 def begun(version: str) -> datetime:
@@ -109,19 +125,6 @@ def is_leftover(lake: Lake, asset: str, version: str, now: datetime) -> bool:
 
 def _is_decided(file_names: Iterable[str]) -> bool:
     return not {COMMITTED, REJECTED}.isdisjoint(file_names)
-
-
-def _replaced_at(manifest: Manifest, later: Sequence[Manifest]) -> datetime | None:
-    """When the last thing that this version served was first served by a later one; None where it still serves."""
-    if not manifest.partitions:
-        return later[0].committed_at if later else None
-    times = []
-    for day in manifest.published_days:
-        replacement = next((m for m in later if day in m.published_days), None)
-        if replacement is None:
-            return None
-        times.append(replacement.committed_at)
-    return max(times, default=None)
 
 
 def _needed_by_others(lake: Lake, asset: str) -> set[str]:

@@ -109,6 +109,9 @@ def test_distributions_that_cannot_be_compared(spark: SparkSession) -> None:
     assert judged(audit, now, few).passed, "too few rows for more than chance"
     gone = measured(users(spark).selectExpr("user_id", "cast(null as double) monetary", "views"), audit)
     assert judged(audit, gone, as_before(now)).message == "monetary: no value is left"
+    unsampled = dict(now.measures["shape of monetary"], known=3, deviation=None, quantiles=None)
+    rare = replace(now, measures={**now.measures, "shape of monetary": unsampled})
+    assert judged(audit, rare, as_before(now)).passed, "values are there, only not in the sample"
     assert judged(audit, now, as_before(gone)).passed
 
 

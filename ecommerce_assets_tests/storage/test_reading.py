@@ -11,8 +11,10 @@ import pytest
 from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import SparkSession
 
+from ecommerce_assets.storage.filesystem import spark_path
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.reading import paths, read
+from ecommerce_assets_tests.helpers import event, run_graph, write_day
 from ecommerce_assets_tests.storage.test_lake import NOON, put
 
 
@@ -66,3 +68,35 @@ def test_tables_models_and_documents(spark: SparkSession, ran: tuple[Path, dg.Ex
     assert list(events.columns) == list(by_pandas.columns)
     assert isinstance(read("als_model", data_dir=data_dir, spark=spark), ALSModel)
     assert read("training_metadata", data_dir=data_dir, spark=spark)["segments_count"] == 5
+
+
+NAMES = ["my shop [1]", "a{b,c}", "wh*t?", "back\\slash", "per%20cent"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_path_is_no_pattern_for_spark(spark: SparkSession, tmp_path: Path, name: str) -> None:
+    folder = f"{tmp_path}/{name}"
+    spark.range(3).selectExpr("id", "'x' as kind").write.partitionBy("kind").parquet(folder)
+    files = [spark_path(str(path)) for path in Path(folder).rglob("*.parquet")]
+    assert spark.read.parquet(*files).columns == ["id"]
+    frame = spark.read.option("basePath", folder).parquet(*files)
+    assert (frame.count(), frame.columns) == (3, ["id", "kind"])
+
+
+def test_the_graph_runs_in_a_folder_whose_name_looks_like_a_pattern(spark: SparkSession, tmp_path: Path) -> None:
+    shop = tmp_path / "my shop [1]"
+    events = [
+        event(f"2019-10-01 12:{user:02d}:{product:02d}", "purchase", product_id=product, user_id=user)
+        for user in range(1, 13)
+        for product in range(1, 13)
+        if (user + product) % 3
+    ]
+    write_day(shop, "2019-10-01", events, name="drop {a,b}")
+    tables = ["cleaned_events", "rejected_events", "user_features"]
+    result = run_graph(
+        shop, "2019-10-01", select=[*tables, "user_index", "product_index", "interaction_data", "als_model"]
+    )
+    assert result.success
+    assert read("cleaned_events", data_dir=str(shop), spark=spark).count() == len(events)
+    assert read("user_features", data_dir=str(shop), spark=spark).count() == 12
+    assert isinstance(read("als_model", data_dir=str(shop), spark=spark), ALSModel)

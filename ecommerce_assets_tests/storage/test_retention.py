@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets.storage.manifest import AuditResult, Input, Manifest
-from ecommerce_assets.storage.retention import GRACE, prune, removable
+from ecommerce_assets.storage.manifest import AuditResult, Input, Manifest, Partition
+from ecommerce_assets.storage.retention import GRACE, prune, removable, replaced_times
 from ecommerce_assets.storage.writers import writing
 from ecommerce_assets_tests.storage.test_lake import put
 
@@ -80,6 +84,52 @@ def test_a_daily_version_stays_as_long_as_it_serves_a_day(lake: Lake) -> None:
     assert going(lake, keep=0) == [], "superseded 20 hours ago, when its last day was"
     put_at(lake, 4, hours_ago=700, days=["2019-10-02"])
     assert going(lake, keep=0) == [name(1)]
+
+
+def committed(number: int, days: dict[str, bool]) -> Manifest:
+    """A version of these days, each published or held back; undivided where there is none."""
+    at = NOW + number * timedelta(seconds=1)
+    return Manifest(
+        asset="a",
+        version=str(number),
+        run_id="run",
+        code_version="1",
+        created_at=at,
+        committed_at=at,
+        seconds=1.0,
+        spark_application_id=None,
+        parameters={},
+        inputs=(),
+        columns=None,
+        rows=1,
+        bytes=1,
+        files=(),
+        fingerprint="f",
+        partitions={d: Partition(rows=1, bytes=1, published=good) for d, good in days.items()},
+    )
+
+
+def replaced_at(manifest: Manifest, later: Sequence[Manifest]) -> datetime | None:
+    """What `replaced_times` finds for one version, as it is defined."""
+    if not manifest.partitions:
+        return later[0].committed_at if later else None
+    first = [[m.committed_at for m in later if day in m.published_days][:1] for day in manifest.published_days]
+    return max((at for found in first for at in found), default=None) if all(first) else None
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.dictionaries(st.sampled_from("1234"), st.booleans(), max_size=3), max_size=8))
+def test_superseded_is_what_a_later_version_serves_whole(history: list[dict[str, bool]]) -> None:
+    versions = [committed(number, days) for number, days in enumerate(history)]
+    expected = {m.version: replaced_at(m, versions[place + 1 :]) for place, m in enumerate(versions)}
+    assert replaced_times(versions) == {version: at for version, at in expected.items() if at is not None}
+
+
+def test_thousands_of_versions_that_all_serve_take_no_time() -> None:
+    versions = [committed(number, {f"day {number}": True}) for number in range(4_000)]
+    start = time.perf_counter()
+    assert replaced_times(versions) == {}
+    assert time.perf_counter() - start < 2, "each version is compared with all later ones"
 
 
 def test_what_serves_because_the_latest_is_damaged_stays(lake: Lake) -> None:
