@@ -21,7 +21,7 @@ from ecommerce_assets.events.raw import RawDataError, RawEvents, describe, event
 from ecommerce_assets.events.schema import EVENTS, PARTITION_COLUMN
 from ecommerce_assets.settings import EARLIEST_DAY
 from ecommerce_assets.storage.column_lineage import made_from
-from ecommerce_assets.storage.filesystem import FileInfo, Folder
+from ecommerce_assets.storage.filesystem import FileInfo, Folder, spark_path
 from ecommerce_assets.storage.manifest import FileEntry, Input
 from ecommerce_assets.storage.provenance import step_reads
 
@@ -112,7 +112,7 @@ def _frames(spark: SparkSession, raw: RawEvents) -> list[DataFrame]:
     spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
     frames = []
     for types, uris in raw.uris_by_types().items():
-        frame = spark.read.parquet(*uris)
+        frame = spark.read.parquet(*map(spark_path, uris))
         frame = frame.select(F.col("_metadata.file_path").alias("source_file"), *event_columns(dict(types)))
         day = day_of("event_time", frame.schema["event_time"].dataType)
         day = F.when(day >= F.lit(EARLIEST_DAY), day).alias(PARTITION_COLUMN)

@@ -21,7 +21,7 @@ from ecommerce_assets.features.product_features import PRODUCT_FEATURES
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, USER_FEATURES
 from ecommerce_assets.storage import content
 from ecommerce_assets.storage.artifact import Artifact
-from ecommerce_assets.storage.filesystem import FileInfo, Folder
+from ecommerce_assets.storage.filesystem import FileInfo, Folder, spark_path
 from ecommerce_assets.storage.manifest import FileEntry, Input
 from ecommerce_assets.storage.tables import TableSchema
 
@@ -86,7 +86,9 @@ class PrecomputedFeatures:
             info(f"Taken from {folder.uri}/{name}, not computed from cleaned_events.")
             entries = tuple(FileEntry(path=file.path, bytes=file.bytes) for file in files)
             made_of = Input(asset=name.partition(".")[0], fingerprint=content.fingerprint(folder, files), files=entries)
-            frame = self._table(spark.read.parquet(*[f"{folder.uri}/{file.path}" for file in files]), kind, there)
+            frame = self._table(
+                spark.read.parquet(*[spark_path(f"{folder.uri}/{file.path}") for file in files]), kind, there
+            )
             return Artifact(frame, facts={PRECOMPUTED: f"{folder.uri}/{name}"}, inputs=[made_of])
         info(f"Computed from cleaned_events: there is no readable {kind.prefix}_… in {folder.uri}.")
         return None

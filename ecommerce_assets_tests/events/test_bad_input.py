@@ -94,8 +94,8 @@ FILES = [
     Kind(
         "no readable time",
         text("x.csv", f"{HEADER}\n{ROW.replace(TIME, '01/10/2019')}\n"),
-        "FILE has no row with a readable event_time; the first one is '01/10/2019', and times are dates such as "
-        "2019-10-01 00:00:00 UTC or numbers since 1970.",
+        "FILE has no row with a readable event_time; the first one is '01/10/2019', and times are dates "
+        "from 1990 on, such as 2019-10-01 00:00:00 UTC, or numbers since 1970.",
         "nothing landed",
     ),
     Kind(
@@ -132,7 +132,7 @@ FILES = [
     Kind(
         "another format",
         text("x.json", "{}"),
-        "FILE is neither CSV (.csv, .csv.gz, .csv.zst) nor Parquet (.parquet) by its name.",
+        "FILE is neither CSV (.csv, .csv.gz, .csv.zst) nor Parquet (.parquet, .parq) by its name.",
         "nothing landed",
     ),
     Kind(

@@ -15,6 +15,7 @@ from ecommerce_assets.events.landing.layout import Columns, Layout
 from ecommerce_assets.events.landing.sources import CsvSource, ParquetGroup
 from ecommerce_assets.events.landing.text import compression
 from ecommerce_assets.events.schema import EVENTS
+from ecommerce_assets.settings import EARLIEST_DAY
 
 _SPARK_READABLE = {"TIMESTAMP_NS": "TIMESTAMP", "TIMESTAMPTZ_NS": "TIMESTAMP WITH TIME ZONE", '"NULL"': "VARCHAR"}
 """The one change of types: Spark refuses any file with nanosecond timestamps, and has only microseconds itself."""
@@ -31,7 +32,7 @@ _FROM, _TO = 946_684_800, 4_102_444_800
 """2000 to 2100 in seconds since 1970. The numbers of these years in one unit are no such numbers in another one, nor is
 a date without its hyphens (20191001, 20191001120000) such a number."""
 
-_FIRST_YEAR = 1990
+_FIRST_YEAR = EARLIEST_DAY.year
 """Earlier times are the zero times of programs (0001-01-01, 1970-01-01, 1980-01-01), not events. To land them in days
 of their own would make the first partition a day of that kind, and all days since then partitions."""
 
