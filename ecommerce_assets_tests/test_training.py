@@ -61,6 +61,7 @@ def trained(spark: SparkSession, shop: Path) -> Iterator[tuple[EcommerceModelTra
         yield trainer, trainer.train_all_models(drops, f"{shop}/processed/parquet")
 
 
+@pytest.mark.trial
 def test_everything_is_returned_and_stored(trained: tuple[EcommerceModelTrainer, dict[str, Any]], shop: Path) -> None:
     _, found = trained
     assert set(found) == {*RESULTS, "metadata"}
@@ -73,6 +74,7 @@ def test_everything_is_returned_and_stored(trained: tuple[EcommerceModelTrainer,
     assert not list((shop / "models").glob("raw*")), "the drops are read where they lie"
 
 
+@pytest.mark.trial
 def test_it_is_the_same_graph(
     trained: tuple[EcommerceModelTrainer, dict[str, Any]], spark: SparkSession, shop: Path, tmp_path: Path
 ) -> None:
@@ -89,6 +91,7 @@ def rows_of(frame: Any) -> list[Any]:
     return sorted(map(tuple, frame.collect()), key=repr)
 
 
+@pytest.mark.trial
 def test_lineage_leads_back_to_the_drops(trained: tuple[EcommerceModelTrainer, dict[str, Any]], shop: Path) -> None:
     lake = Lake(str(shop / "models"))
     events = lake.ancestor(lake.latest("recommendations"), "cleaned_events")
@@ -100,6 +103,7 @@ def test_lineage_leads_back_to_the_drops(trained: tuple[EcommerceModelTrainer, d
     assert events.column_lineage["price"] == ("raw_events.price",)
 
 
+@pytest.mark.trial
 def test_the_steps_by_name_are_the_same_functions(trained: tuple[EcommerceModelTrainer, dict[str, Any]]) -> None:
     trainer, found = trained
     events = read("cleaned_events", data_dir=trainer._settings.data_dir, spark=trainer.spark)
@@ -183,6 +187,7 @@ def test_spark_submit_trains_from_the_default_places(shop: Path, tmp_path: Path)
     assert "DEBUG" not in done.stdout
 
 
+@pytest.mark.trial
 def test_spark_submit_ends_with_1_and_the_reason(tmp_path: Path) -> None:
     done = submit(tmp_path, "--cleaned-data", "./nothing_*.parquet")
     assert done.returncode == 1

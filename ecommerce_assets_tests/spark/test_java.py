@@ -107,6 +107,7 @@ def test_a_home_folder_that_cannot_be_written_to(
     assert os.access(home / "bin" / "java", os.X_OK)
 
 
+@pytest.mark.trial
 def test_spark_works_on_a_machine_without_java(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in ("JAVA_HOME", "SPARK_HOME")}
     environment |= {"PATH": path_without_java(tmp_path / "bin"), "TMPDIR": str(tmp_path)}
