@@ -202,6 +202,7 @@ def test_a_poisoned_day_is_held_back_and_the_others_are_published(spark: SparkSe
     )
 
 
+@pytest.mark.trial
 def test_a_shop_may_allow_more_rejected_rows(spark: SparkSession, tmp_path: Path) -> None:
     made = [event("2019-10-01 10:00:00", price=-1.0 if n < 4 else 1.0, user_id=n) for n in range(10)]
     write_day(tmp_path, "2019-10-01", made)
@@ -277,6 +278,7 @@ def test_rows_without_a_time_do_not_hold_back_the_day_they_were_put_into(spark: 
     }
 
 
+@pytest.mark.trial
 def test_nothing_fails_on_a_single_event(spark: SparkSession, tmp_path: Path) -> None:
     write_day(tmp_path, "2019-10-01", [event("2019-10-01 10:00:00", product_id=7, user_id=5)])
     assert run_graph(tmp_path, "2019-10-01").success
@@ -284,6 +286,7 @@ def test_nothing_fails_on_a_single_event(spark: SparkSession, tmp_path: Path) ->
     assert (row["user_id"], row["rank"], row["product_id"]) == (5, 1, 7)
 
 
+@pytest.mark.trial
 def test_a_handful_of_string_ids_go_through_the_whole_graph(spark: SparkSession, tmp_path: Path) -> None:
     made = [event(f"2019-10-01 10:{n:02d}:00", user_id=f"u{n // 3}", product_id=f"SKU-{n % 7}") for n in range(30)]
     # Nothing is left to be recommended to who bought everything: no list, and no check that fails for it.
@@ -297,6 +300,7 @@ def test_a_handful_of_string_ids_go_through_the_whole_graph(spark: SparkSession,
     assert len(top) == 10 * 7, "fewer than ten products: every user gets all of them"
 
 
+@pytest.mark.trial
 def test_recommendations_use_the_index_that_the_model_was_made_with(
     spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult], tmp_path: Path
 ) -> None:
