@@ -83,10 +83,6 @@ def build_resources(settings: Settings) -> dict[str, Any]:
     """Spark and the IO managers, all on one data dir."""
     data_dir = settings.data_dir
 
-    @dg.io_manager(required_resource_keys={"spark"}, description="Versioned, audited Parquet tables.")
-    def io_manager(_: Any) -> ParquetIOManager:
-        return ParquetIOManager(data_dir, CATALOG, settings.lookback_days, settings.keep_versions)
-
     @dg.io_manager(required_resource_keys={"spark"}, description="Versioned, audited Spark ML models.")
     def model_io_manager(_: Any) -> SparkModelIOManager:
         return SparkModelIOManager(data_dir, CATALOG, keep_versions=settings.keep_versions)
@@ -100,15 +96,8 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         return RawEventsReader(data_dir)
 
     return {
-        "spark": SparkResource(
-            master=settings.spark_master,
-            driver_memory=settings.driver_memory,
-            executor_memory=settings.executor_memory,
-            checkpoint_dir=f"{data_dir}/.checkpoints",
-            event_log_dir=settings.spark_event_log,
-            spark_config=settings.spark_config,
-        ),
-        "io_manager": io_manager,
+        "spark": spark_resource(settings),
+        "io_manager": parquet_io_manager(settings),
         "model_io_manager": model_io_manager,
         "json_io_manager": json_io_manager,
         "raw_events_reader": raw_events_reader,
@@ -120,6 +109,30 @@ def build_resources(settings: Settings) -> dict[str, Any]:
             settings.min_holdout_users, "With fewer users in the holdout, als_evaluation holds nothing back."
         ),
     }
+
+
+def spark_resource(settings: Settings) -> SparkResource:
+    """Spark as the settings say."""
+    return SparkResource(
+        master=settings.spark_master,
+        driver_memory=settings.driver_memory,
+        executor_memory=settings.executor_memory,
+        checkpoint_dir=f"{settings.data_dir}/.checkpoints",
+        event_log_dir=settings.spark_event_log,
+        spark_config=settings.spark_config,
+    )
+
+
+def parquet_io_manager(settings: Settings, *, own_days_only: bool = False) -> dg.IOManagerDefinition:
+    """The IO manager of tables; `own_days_only`: of daily ones a run reads the days that it wrote and no others."""
+
+    @dg.io_manager(required_resource_keys={"spark"}, description="Versioned, audited Parquet tables.")
+    def io_manager(_: Any) -> ParquetIOManager:
+        return ParquetIOManager(
+            settings.data_dir, CATALOG, settings.lookback_days, settings.keep_versions, own_days_only
+        )
+
+    return io_manager
 
 
 def _with_columns(spec: dg.AssetSpec, settings: Settings) -> dg.AssetSpec:

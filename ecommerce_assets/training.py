@@ -24,7 +24,7 @@ import dagster as dg
 from dagster._core.errors import DagsterAssetCheckFailedError
 from pyspark.sql import DataFrame, SparkSession
 
-from ecommerce_assets.definitions import CATALOG, build_defs
+from ecommerce_assets.definitions import CATALOG, build_defs, parquet_io_manager, spark_resource
 from ecommerce_assets.events.drops import DropsReader, find_drops
 from ecommerce_assets.features.precomputed import PrecomputedFeatures
 from ecommerce_assets.features.product_features import build_product_features
@@ -33,10 +33,8 @@ from ecommerce_assets.recommendation.als import AlsParameters, choose_engine, fi
 from ecommerce_assets.recommendation.indices import build_index
 from ecommerce_assets.recommendation.interactions import build_interactions
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters, assign_segments, fit_segmentation
-from ecommerce_assets.settings import Settings, load_settings
-from ecommerce_assets.spark.resource import SparkResource
+from ecommerce_assets.settings import load_settings
 from ecommerce_assets.storage.filesystem import Folder
-from ecommerce_assets.storage.io_managers import ParquetIOManager
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.reading import MODEL_FOLDER, read
 
@@ -94,14 +92,7 @@ class EcommerceModelTrainer:
 
     def __init__(self, models_output_path: str = MODELS_OUTPUT) -> None:
         self._settings = load_settings(data_dir=models_output_path, automation=False)
-        self._resource = SparkResource(
-            master=self._settings.spark_master,
-            driver_memory=self._settings.driver_memory,
-            executor_memory=self._settings.executor_memory,
-            checkpoint_dir=f"{self._settings.data_dir}/.checkpoints",
-            event_log_dir=self._settings.spark_event_log,
-            spark_config=self._settings.spark_config,
-        )
+        self._resource = spark_resource(self._settings)
 
     def __enter__(self) -> EcommerceModelTrainer:
         return self
@@ -195,7 +186,8 @@ class EcommerceModelTrainer:
         )
         overrides = {
             "raw_events_reader": dg.IOManagerDefinition.hardcoded_io_manager(reader),
-            "io_manager": own_days(settings),
+            # Not days that an earlier training left in the data dir.
+            "io_manager": parquet_io_manager(settings, own_days_only=True),
             "precomputed_features": dg.ResourceDefinition.hardcoded_resource(
                 PrecomputedFeatures(processed_data_path, settings.precomputed_features, settings.id_type)
             ),
@@ -242,18 +234,6 @@ def _failures(lake: Lake, run_id: str) -> str:
         for audit in attempt.failed_blocking
     ]
     return "; ".join(said) + "."
-
-
-def own_days(settings: Settings) -> dg.IOManagerDefinition:
-    """Tables of this training come from its own drops, not from days that an earlier one left in the data dir."""
-
-    @dg.io_manager(required_resource_keys={"spark"})
-    def io_manager(_: Any) -> ParquetIOManager:
-        return ParquetIOManager(
-            settings.data_dir, CATALOG, settings.lookback_days, settings.keep_versions, own_days_only=True
-        )
-
-    return io_manager
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,13 +21,13 @@ from pyspark.ml import PipelineModel
 from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import SparkSession
 
-from ecommerce_assets.definitions import build_defs
+from ecommerce_assets.definitions import build_defs, parquet_io_manager
 from ecommerce_assets.events.raw import RawDataError
 from ecommerce_assets.events.sample import generate
 from ecommerce_assets.settings import load_settings
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.reading import read
-from ecommerce_assets.training import METADATA_FILE, RESULTS, EcommerceModelTrainer, HeldBackError, own_days
+from ecommerce_assets.training import METADATA_FILE, RESULTS, EcommerceModelTrainer, HeldBackError
 from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, RAW_TYPES, event, run_graph, write_day
 
 PROJECT = Path(__file__).parents[1]
@@ -125,7 +125,9 @@ def test_a_training_reads_its_own_days_alone(spark: SparkSession, tmp_path: Path
     for number, day in enumerate(days):
         write_day(tmp_path, day, [event(f"{day} 10:00:00", user_id=number)])
         settings = load_settings(data_dir=str(tmp_path), first_day=day, last_day=day)
-        job = build_defs(settings, {"io_manager": own_days(settings)}).resolve_implicit_global_asset_job_def()
+        job = build_defs(
+            settings, {"io_manager": parquet_io_manager(settings, own_days_only=True)}
+        ).resolve_implicit_global_asset_job_def()
         job.execute_in_process(
             partition_key=day,
             asset_selection=[dg.AssetKey(name) for name in ("cleaned_events", "rejected_events", "user_features")],

@@ -15,7 +15,7 @@ from functools import cached_property
 
 from pydantic import BaseModel
 
-from ecommerce_assets.events.landing.target import landed_rows
+from ecommerce_assets.events.landing.target import SUCCESS, landed_rows
 from ecommerce_assets.events.raw import fingerprint, is_raw_file
 from ecommerce_assets.events.schema import PARTITION_COLUMN
 from ecommerce_assets.storage.filesystem import FileInfo, Folder, is_hidden
@@ -27,8 +27,6 @@ MAX_ATTEMPTS = 3
 
 DIGITS = 16
 """Hexadecimal digits of a fingerprint that tell the states of one day apart."""
-
-SUCCESS = "_SUCCESS"
 
 FAR_AHEAD = 86_400.0
 """Seconds by which a store's clock may be ahead of ours and still tell when something was written."""

@@ -12,7 +12,7 @@ import dagster as dg
 
 from ecommerce_assets.events.raw import RAW_COLUMNS
 from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS, PARTITION_COLUMN, REJECTED_EVENTS
-from ecommerce_assets.storage.audits import Audit, Evidence, rule
+from ecommerce_assets.storage.audits import Audit, Evidence, one_of, rule
 from ecommerce_assets.storage.drift_audits import changed_columns, mean_stable, shares_stable
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.table_audits import table_audits
@@ -67,11 +67,9 @@ def _all_kept(evidence: Evidence) -> str | None:
     return None if rows == rejected else f"{rejected:,} rows were rejected and {rows:,} written"
 
 
-_KNOWN_TYPES = ", ".join(f"'{name}'" for name in EVENT_TYPES)
-
 CLEANED_EVENTS_AUDITS = (
     *table_audits(EVENTS),
-    rule("known_event_types", f"event_type is one of {', '.join(EVENT_TYPES)}.", f"event_type not in ({_KNOWN_TYPES})"),
+    one_of("known_event_types", "event_type", EVENT_TYPES),
     rule("valid_prices", "price is a number from zero up.", "isnan(price) or price < 0 or abs(price) = double('inf')"),
     rule("in_its_day", "event_time lies in the partition's day.", "to_date(event_time) <> to_date(event_date)"),
     Audit(

@@ -1,7 +1,6 @@
 """Timestamped drops (`cleaned_data_YYYYMMDD_HHMMSS.parquet`) as raw events: their union, split by day as it is read.
 
-In place of daily folders, for the training in one go (../training.py). Daily folders of them are
-landing's work.
+In place of daily folders, for the training in one go (../training.py). To make daily folders of them is landing's.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ecommerce_assets.events.cleaning import day_of
-from ecommerce_assets.events.raw import RawDataError, RawEvents, describe, event_columns, fingerprint, is_raw_file
+from ecommerce_assets.events.raw import RawDataError, RawEvents, describe, fingerprint, is_raw_file
 from ecommerce_assets.events.schema import EVENTS, PARTITION_COLUMN
 from ecommerce_assets.settings import EARLIEST_DAY
 from ecommerce_assets.storage.column_lineage import made_from
-from ecommerce_assets.storage.filesystem import FileInfo, Folder, spark_path
+from ecommerce_assets.storage.filesystem import FileInfo, Folder
 from ecommerce_assets.storage.manifest import FileEntry, Input
 from ecommerce_assets.storage.provenance import step_reads
 
@@ -109,11 +108,8 @@ def _files_of(root: Folder, drop: str) -> list[FileInfo]:
 
 def _frames(spark: SparkSession, raw: RawEvents) -> list[DataFrame]:
     """One frame per set of column types; `event_date` is null where the time is not readable."""
-    spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
     frames = []
-    for types, uris in raw.uris_by_types().items():
-        frame = spark.read.parquet(*map(spark_path, uris))
-        frame = frame.select(F.col("_metadata.file_path").alias("source_file"), *event_columns(dict(types)))
+    for frame in raw.read_files(spark):
         day = day_of("event_time", frame.schema["event_time"].dataType)
         day = F.when(day >= F.lit(EARLIEST_DAY), day).alias(PARTITION_COLUMN)
         # The files lie outside the data dir, where nothing says whose columns they are.

@@ -14,7 +14,6 @@ def daily_partitions(settings: Settings) -> dg.DailyPartitionsDefinition:
     # Dagster leaves the end date itself out; the setting names the last day that counts.
     end = settings.end_day + timedelta(days=1) if settings.end_day else None
     return dg.DailyPartitionsDefinition(
-        # Not strftime, which writes the year 1 as `1`.
         start_date=settings.first_day.isoformat(),
         end_date=end.isoformat() if end else None,
         fmt=DAY_FORMAT,

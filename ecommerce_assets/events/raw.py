@@ -87,17 +87,23 @@ class RawEvents:
         Files of one shop differ (a price that is text in one and a number in the next), and Spark reads one schema
         at a time. Columns that a file lacks and may lack come as null strings.
         """
-        # pandas writes nanoseconds, which Spark otherwise refuses to read.
-        spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
-        frames = [_read(spark, dict(types), uris) for types, uris in self.uris_by_types().items()]
+        # Not as Spark's own partition column: folders inside a day's folder are no columns.
+        after = F.substring_index("source_file", f"/{PARTITION_COLUMN}=", -1)
+        day = F.substring(after, 1, len("YYYY-MM-DD")).cast("date").alias(PARTITION_COLUMN)
+        frames = [frame.select(day, *frame.columns) for frame in self.read_files(spark)]
         return frames or [spark.createDataFrame([], _NO_ROWS)]  # days that are there and hold no file
 
-    def uris_by_types(self) -> dict[tuple[tuple[str, str], ...], list[str]]:
-        """The files, by the types of their event columns."""
+    def read_files(self, spark: SparkSession) -> list[DataFrame]:
+        """`source_file` and the event columns as they came; one frame per set of column types."""
+        # pandas writes nanoseconds, which Spark otherwise refuses to read.
+        spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
         by_types: dict[tuple[tuple[str, str], ...], list[str]] = {}
         for file in self.files:
-            by_types.setdefault(file.types, []).append(f"{self.folder.uri}/{file.path}")
-        return by_types
+            by_types.setdefault(file.types, []).append(spark_path(f"{self.folder.uri}/{file.path}"))
+        path = F.col("_metadata.file_path").alias("source_file")
+        return [
+            spark.read.parquet(*uris).select(path, *_event_columns(dict(types))) for types, uris in by_types.items()
+        ]
 
 
 class RawEventsReader(dg.IOManager):
@@ -212,16 +218,7 @@ def _describe(folder: Folder, file: FileInfo) -> RawFile:
     return RawFile(file.path, file.bytes, rows, types)
 
 
-def _read(spark: SparkSession, types: dict[str, str], uris: list[str]) -> DataFrame:
-    path = F.col("_metadata.file_path")
-    # Not as Spark's own partition column: folders inside a day's folder are no columns.
-    day = F.substring(F.substring_index(path, f"/{PARTITION_COLUMN}=", -1), 1, len("YYYY-MM-DD")).cast("date")
-    return spark.read.parquet(*map(spark_path, uris)).select(
-        day.alias(PARTITION_COLUMN), path.alias("source_file"), *event_columns(types)
-    )
-
-
-def event_columns(types: Mapping[str, str]) -> list[Column]:
+def _event_columns(types: Mapping[str, str]) -> list[Column]:
     """The event columns of files with these columns; what they lack, and may lack, as null strings."""
     columns = []
     for name in EVENTS.names:

@@ -13,6 +13,11 @@ RELATIVE_TOLERANCE = 1e-9
 """Money summed in two orders may differ in the last digits of a double."""
 
 
+def same_amount(expected: float, found: float) -> bool:
+    """Whether two sums of the same money agree."""
+    return abs(expected - found) <= RELATIVE_TOLERANCE * max(expected, 1.0)
+
+
 def _events_conserved(evidence: Evidence) -> str | None:
     read, counted = evidence.upstream("cleaned_events", "rows"), evidence.measures["events"] or 0
     return None if read == counted else f"the events read are {read:,.0f}, those counted in the table {counted:,}"
@@ -20,7 +25,7 @@ def _events_conserved(evidence: Evidence) -> str | None:
 
 def _money_conserved(evidence: Evidence) -> str | None:
     paid, summed = evidence.upstream("cleaned_events", "purchase_value"), evidence.measures["money"] or 0.0
-    if abs(paid - summed) <= RELATIVE_TOLERANCE * max(paid, 1.0):
+    if same_amount(paid, summed):
         return None
     return f"purchases are worth {paid:,.2f}, the table sums to {summed:,.2f}"
 

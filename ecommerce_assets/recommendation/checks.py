@@ -13,7 +13,7 @@ from ecommerce_assets.recommendation.metrics import RANKING_METRICS
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, Exclude, is_excluded
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
 from ecommerce_assets.recommendation.verdict import VERDICT_AUDITS
-from ecommerce_assets.storage.audits import Audit, Evidence, Read, rule
+from ecommerce_assets.storage.audits import Audit, Evidence, Read, one_of, quoted, rule
 from ecommerce_assets.storage.drift_audits import distribution_stable, shares_stable
 from ecommerce_assets.storage.list_audits import BARRED_FROM_ALL, Lists, list_audits
 from ecommerce_assets.storage.table_audits import table_audits
@@ -165,11 +165,7 @@ ALS_MODEL_AUDITS = (
 )
 
 
-def _quoted(names: tuple[str, ...]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
-
-
-_RANKING = f"metric in ({_quoted((*RANKING_METRICS, 'coverage', 'served'))})"
+_RANKING = f"metric in ({quoted((*RANKING_METRICS, 'coverage', 'served'))})"
 
 ALS_EVALUATION_AUDITS = (
     *table_audits(ALS_EVALUATION),
@@ -177,7 +173,7 @@ ALS_EVALUATION_AUDITS = (
     rule(
         "known_metrics",
         "metric and system are ones that are documented.",
-        f"not ({_RANKING} or metric in ('rmse', 'novelty')) or split(system, ' - ')[0] not in ({_quoted(SYSTEMS)})",
+        f"not ({_RANKING} or metric in ('rmse', 'novelty')) or split(system, ' - ')[0] not in ({quoted(SYSTEMS)})",
     ),
     rule(
         "values_in_range",
@@ -197,7 +193,7 @@ ALS_EVALUATION_AUDITS = (
 RECOMMENDATIONS_AUDITS = (
     *table_audits(RECOMMENDATIONS, keys=False),
     *list_audits(Lists("user_id", "product_id", "score", _products, _barred), full=True),
-    rule("known_sources", f"source is one of {', '.join(SOURCES)}.", f"source not in ({_quoted(SOURCES)})"),
+    one_of("known_sources", "source", SOURCES),
     rule("scores_finite", "score is a finite number.", "isnan(score) or abs(score) = double('inf')"),
     Audit(
         name="every_user_served",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ecommerce_assets.features.checks import RELATIVE_TOLERANCE
+from ecommerce_assets.features.checks import same_amount
 from ecommerce_assets.features.precomputed import PRECOMPUTED
 from ecommerce_assets.segmentation.naming import SEGMENT_NAMES
 from ecommerce_assets.segmentation.pipeline import SEGMENTED_USERS
-from ecommerce_assets.storage.audits import Audit, Evidence, Finding, rule
+from ecommerce_assets.storage.audits import Audit, Evidence, Finding, one_of, rule
 from ecommerce_assets.storage.drift_audits import shares_stable
 from ecommerce_assets.storage.table_audits import table_audits
 
@@ -42,7 +42,7 @@ def _money_conserved(evidence: Evidence) -> str | None:
     if not evidence.upstream_knows("user_features", "money"):
         return None
     spent, summed = evidence.upstream("user_features", "money"), evidence.measures["monetary_sum"] or 0.0
-    if abs(spent - summed) <= RELATIVE_TOLERANCE * max(spent, 1.0):
+    if same_amount(spent, summed):
         return None
     return f"monetary sums to {spent:,.2f} in user_features, to {summed:,.2f} here"
 
@@ -53,8 +53,6 @@ def _no_tiny_segment(evidence: Evidence) -> str | None:
     return f"below {SMALLEST_SHARE:.0%} of the users: {names}" if tiny else None
 
 
-_NAMES = ", ".join(f"'{name}'" for name in SEGMENT_NAMES)
-
 SEGMENTATION_MODEL_AUDITS = (
     Audit("all_clusters_found", "There are as many clusters as asked for.", _all_clusters, blocking=False),
     Audit("silhouette_floor", f"The silhouette is at least {SILHOUETTE_FLOOR}.", _silhouette_floor, blocking=False),
@@ -62,7 +60,7 @@ SEGMENTATION_MODEL_AUDITS = (
 
 SEGMENTED_USERS_AUDITS = (
     *table_audits(SEGMENTED_USERS, PRECOMPUTED),
-    rule("known_segments", f"segment is one of {', '.join(SEGMENT_NAMES)}.", f"segment not in ({_NAMES})"),
+    one_of("known_segments", "segment", SEGMENT_NAMES),
     rule("numbered_segments", "segment_id is a number from 0 up.", "segment_id < 0"),
     Audit("every_user_has_a_segment", "There are as many users as in user_features.", _every_user),
     Audit("sizes_add_up", "The sizes of the segments add up to the users.", _sizes_add_up),

@@ -200,6 +200,16 @@ def rule(name: str, description: str, broken: str, *, blocking: bool = True, sof
     )
 
 
+def one_of(name: str, column: str, values: Sequence[str]) -> Audit:
+    """An audit that a text column holds nothing but these values."""
+    return rule(name, f"{column} is one of {', '.join(values)}.", f"{column} not in ({quoted(values)})")
+
+
+def quoted(values: Sequence[str]) -> str:
+    """Texts as an SQL list."""
+    return ", ".join(f"'{value}'" for value in values)
+
+
 def counted(evidence: Evidence, name: str, what: str) -> str | None:
     """How many rows are so, as a measure counted them; None where there are none."""
     count = evidence.measures.get(name) or 0

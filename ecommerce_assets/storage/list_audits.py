@@ -123,14 +123,15 @@ def probe_of(lists: Lists, full: bool) -> Probe:
             RISING: "list.score <> sort_array(list.score, false)",
             BARRED: "coalesce(arrays_overlap(list.number, barred), false)",
         }
+        there = items.count() if full or barred is not None else 0
         if full:
-            eligible = f"{items.count()} - if(barred is null, 0, size(barred))"
+            eligible = f"{there} - if(barred is null, 0, size(barred))"
             broken[SHORT] = f"size(list) <> least({evidence.parameters['k']}, {eligible})"
         counts = [F.expr(f"count_if({condition})").alias(name) for name, condition in broken.items()]
         found = whole.agg(F.count("*").alias("lists"), *counts)
         if barred is None:
             return found.withColumn(BARRED_FROM_ALL, F.lit(0))
-        from_all = F.count_if(F.size("barred") >= items.count())
+        from_all = F.count_if(F.size("barred") >= there)
         return found.crossJoin(barred.agg(from_all.alias(BARRED_FROM_ALL)))
 
     return look

@@ -24,6 +24,8 @@ from ecommerce_assets.events.schema import PARTITION_COLUMN
 DATA_DIR_VARIABLE = "ECOMMERCE_DATA_DIR"
 SAMPLE_MARKER = "_SAMPLE"
 STAGING_PREFIX = ".landing-"
+SUCCESS = "_SUCCESS"
+"""The marker in a day's folder: all its files are there."""
 
 _TICK = 1_000_000_000  # nanoseconds
 
@@ -117,7 +119,7 @@ class Target:
         A partition counts as finished where `_SUCCESS` is at least as new as every file. So from the first move to the
         marker the day is unfinished, also where the marker of an earlier landing lies there.
         """
-        partition, marker = self.partition(day), self.partition(day) / "_SUCCESS"
+        partition, marker = self.partition(day), self.partition(day) / SUCCESS
         new = [file for file in staged if not (partition / file.name).exists()]
         marked = _modified(marker)
         # The clock may not have ticked since the marker was written, and some disks keep whole seconds only.
