@@ -11,6 +11,7 @@ from ecommerce_assets import training_metadata
 from ecommerce_assets.automation import automation, with_automation
 from ecommerce_assets.events import checks as events
 from ecommerce_assets.events.assets import event_assets
+from ecommerce_assets.events.plots import CLEANED_EVENTS_PICTURES
 from ecommerce_assets.events.raw import RawEventsReader
 from ecommerce_assets.events.schema import EVENTS, REJECTED_EVENTS
 from ecommerce_assets.events.sensor import new_event_partitions
@@ -38,7 +39,7 @@ from ecommerce_assets.storage.metadata import column_schema
 
 CATALOG: dict[str, AssetSpec] = {
     "raw_events": AssetSpec(EVENTS),
-    "cleaned_events": AssetSpec(EVENTS, events.CLEANED_EVENTS_AUDITS),
+    "cleaned_events": AssetSpec(EVENTS, events.CLEANED_EVENTS_AUDITS, pictures=CLEANED_EVENTS_PICTURES),
     "rejected_events": AssetSpec(REJECTED_EVENTS, events.REJECTED_EVENTS_AUDITS),
     "user_features": AssetSpec(USER_FEATURES, features.USER_FEATURES_AUDITS),
     "product_features": AssetSpec(PRODUCT_FEATURES, features.PRODUCT_FEATURES_AUDITS),

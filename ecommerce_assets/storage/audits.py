@@ -102,7 +102,8 @@ Judge = Callable[[Evidence], "str | Finding | None"]
 """Says in one sentence what is wrong, or None where nothing is."""
 
 Read = Callable[[str], "DataFrame"]
-"""Another table, by its name, in exactly the version that the step read."""
+"""Another table, by its name, in exactly the version that the step read; by the audited table's own name, the version
+before it, where `before` says that there is one."""
 
 Probe = Callable[["DataFrame", Evidence, Read], "DataFrame"]
 """From the rows as written, the evidence so far (without measures) and the other tables that the step read: a frame of
@@ -178,12 +179,17 @@ def measure(
     return found
 
 
-def probe(frame: DataFrame, audits: Sequence[Audit], evidence: Evidence, read: Read) -> dict[str, Any]:
-    """The measures of the audits' probes, each of which is made once; what is null counts as 0."""
+def probes_of(audits: Sequence[Audit]) -> list[Probe]:
+    """The probes of the audits, each once."""
+    return list(dict.fromkeys(audit.probe for audit in audits if audit.probe))
+
+
+def probe(frame: DataFrame, probes: Sequence[Probe], evidence: Evidence, read: Read) -> dict[str, Any]:
+    """The measures of all probes; what is null counts as 0."""
     found: dict[str, Any] = {}
-    for look in dict.fromkeys(audit.probe for audit in audits if audit.probe):
+    for look in probes:
         [row] = look(frame, evidence, read).collect()
-        found |= {name: value or 0 for name, value in row.asDict().items()}
+        found |= {name: value or 0 for name, value in row.asDict(recursive=True).items()}
     return found
 
 

@@ -19,14 +19,15 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from ecommerce_assets.spark.resource import SparkResource
-from ecommerce_assets.storage import content, metadata, openlineage
+from ecommerce_assets.storage import content, metadata, openlineage, pictures
 from ecommerce_assets.storage.artifact import Artifact
-from ecommerce_assets.storage.audits import Audit, Evidence, Read, measure, probe, run_audits
+from ecommerce_assets.storage.audits import Audit, Evidence, Probe, Read, measure, probe, probes_of, run_audits
 from ecommerce_assets.storage.before import Before, days_before, stored_days, version_before
 from ecommerce_assets.storage.column_lineage import Lineage, check_sources, trace, trace_origins
 from ecommerce_assets.storage.filesystem import FileInfo, Folder, spark_path
 from ecommerce_assets.storage.lake import Day, Lake
 from ecommerce_assets.storage.manifest import AuditResult, FileEntry, Manifest, Partition
+from ecommerce_assets.storage.pictures import Picture
 from ecommerce_assets.storage.provenance import StepReads, step_reads
 from ecommerce_assets.storage.reading import MODEL_FOLDER, files_by_version, read_chosen
 from ecommerce_assets.storage.retention import KEEP, prune
@@ -51,11 +52,18 @@ class AssetSpec:
         What must hold of it.
     parts
         Models only: the parts that others are computed from, with their Spark types. They count as its columns.
+    described_by
+        Undivided tables only: passes over the rows as written whose results are told and not judged. They stand among
+        the measures.
+    pictures
+        What the UI shows of it.
     """
 
     schema: TableSchema | None = None
     audits: Sequence[Audit] = ()
     parts: Mapping[str, str] = field(default_factory=dict)
+    described_by: Sequence[Probe] = ()
+    pictures: Sequence[Picture] = ()
 
     @property
     def column_names(self) -> list[str]:
@@ -67,6 +75,7 @@ class _Written:
     """A version on disk, before its commit."""
 
     files: list[FileInfo]
+    evidence: Evidence
     columns: dict[str, str] | None = None
     lineage: Lineage = field(default_factory=dict)
     rows: int | None = None
@@ -113,21 +122,22 @@ class VersionedIOManager(dg.IOManager):
         folder = lake.folder(asset, version)
         with writing(lake.root / asset, version):
             try:
-                manifest, preview = self._write_version(context, lake, folder, artifact, version)
+                manifest, written = self._write_version(context, lake, folder, artifact, version)
             except BaseException:
                 lake.remove(asset, version)
                 raise
             # Outside: an interrupt just after the commit must not remove what readers may have chosen by then.
             lake.publish(manifest)
-        schema = self._catalog[asset].schema
-        openlineage.emit(manifest, self._data_dir, schema, context.log.warning, context.asset_spec.description)
-        metadata.report(context, folder, manifest, schema, preview)
+        spec = self._catalog[asset]
+        openlineage.emit(manifest, self._data_dir, spec.schema, context.log.warning, context.asset_spec.description)
+        shown = metadata.Shown(written.preview, self._draw(context, lake, spec, written.evidence))
+        metadata.report(context, folder, manifest, spec.schema, shown)
         context.log.info(metadata.summary(manifest))
         self._prune(context, lake, asset)
 
     def _write_version(
         self, context: dg.OutputContext, lake: Lake, folder: Folder, artifact: Artifact, version: str
-    ) -> tuple[Manifest, str | None]:
+    ) -> tuple[Manifest, _Written]:
         asset, created_at, started = context.asset_key.to_user_string(), datetime.now(UTC), time.monotonic()
         spark = context.resources.spark
         reads = step_reads(context.run_id, context.step_key)
@@ -161,7 +171,15 @@ class VersionedIOManager(dg.IOManager):
             audits=tuple(written.audits),
             facts={**artifact.facts, "measures": dict(written.measures or {})},
         )
-        return manifest, written.preview
+        return manifest, written
+
+    def _draw(self, context: dg.OutputContext, lake: Lake, spec: AssetSpec, evidence: Evidence) -> str | None:
+        if not spec.pictures:
+            return None
+        if context.has_asset_partitions:
+            asset = context.asset_key.to_user_string()
+            evidence = replace(evidence, days={asset: {day.day: day.manifest for day in lake.days(asset)}})
+        return pictures.markdown(spec.pictures, evidence, context.log.warning)
 
     def _prune(self, context: dg.OutputContext, lake: Lake, asset: str) -> None:
         # Tidying up must never fail what has just been published.
@@ -232,11 +250,12 @@ class ParquetIOManager(VersionedIOManager):
             audited = _audit_days(as_written, artifact, spec, evidence, files, rows, earlier)
         else:
             evidence = replace(evidence, before=version_before(lake, _asset_of(folder)))
-            read = _reader(spark.spark_session, lake, reads)
+            read = _reader(spark.spark_session, lake, reads, _asset_of(folder), evidence)
             audited = _audit_whole(as_written, spec, evidence, read, sum(rows.values()))
+            evidence = replace(evidence, measures=audited[2] or {})
         newest = f"{PARTITION_COLUMN}={max(artifact.days)}/" if daily else ""
         shown = metadata.preview(folder, [f for f in files if f.path.startswith(newest)])
-        return _Written(files, columns, lineage, sum(rows.values()), *audited, preview=shown)
+        return _Written(files, evidence, columns, lineage, sum(rows.values()), *audited, preview=shown)
 
 
 class SparkModelIOManager(VersionedIOManager):
@@ -248,10 +267,10 @@ class SparkModelIOManager(VersionedIOManager):
         self, spark: SparkResource, folder: Folder, artifact: Artifact, spec: AssetSpec, reads: StepReads, lake: Lake
     ) -> _Written:
         artifact.value.write().save((folder / MODEL_FOLDER).uri)
-        before = version_before(lake, _asset_of(folder))
-        audits = run_audits(spec.audits, replace(_evidence(artifact, reads), before=before))
+        evidence = replace(_evidence(artifact, reads), before=version_before(lake, _asset_of(folder)))
+        audits = run_audits(spec.audits, evidence)
         lineage = trace_origins(artifact.made_from, lake.asset_of)
-        return _Written(folder.data_files(), dict(spec.parts), lineage, audits=audits)
+        return _Written(folder.data_files(), evidence, dict(spec.parts), lineage, audits=audits)
 
 
 class JsonIOManager(VersionedIOManager):
@@ -268,7 +287,7 @@ class JsonIOManager(VersionedIOManager):
         before = version_before(lake, asset)
         evidence = replace(_evidence(artifact, reads), before=before, document=artifact.value)
         audits = run_audits(spec.audits, evidence)
-        return _Written(folder.data_files(), audits=audits, preview=f"```json\n{document}\n```")
+        return _Written(folder.data_files(), evidence, audits=audits, preview=f"```json\n{document}\n```")
 
 
 _Audited = tuple[Mapping[str, Partition] | None, list[AuditResult], Mapping[str, Any] | None]
@@ -278,7 +297,7 @@ _Audited = tuple[Mapping[str, Partition] | None, list[AuditResult], Mapping[str,
 def _audit_whole(as_written: DataFrame, spec: AssetSpec, evidence: Evidence, read: Read, rows: int) -> _Audited:
     measures = {
         **measure(as_written, spec.audits, rows=rows)[None],
-        **probe(as_written, spec.audits, evidence, read),
+        **probe(as_written, [*probes_of(spec.audits), *spec.described_by], evidence, read),
     }
     audits = run_audits(spec.audits, replace(evidence, measures=measures))
     return None, audits, measures
@@ -322,11 +341,16 @@ def _evidence(artifact: Artifact, reads: StepReads) -> Evidence:
     return Evidence({}, artifact.facts, artifact.parameters, reads.manifests, reads.days)
 
 
-def _reader(spark: SparkSession, lake: Lake, reads: StepReads) -> Read:
-    """Reads other tables in the versions that the step itself read, whatever was committed since."""
+def _reader(spark: SparkSession, lake: Lake, reads: StepReads, own: str, evidence: Evidence) -> Read:
+    """Reads other tables in the versions that the step itself read, whatever was committed since; by its own name, the
+    version before."""
 
     def read(asset: str) -> DataFrame:
-        if asset in reads.days:
+        chosen: Sequence[tuple[Manifest, Sequence[FileEntry]]]
+        if asset == own:
+            before = lake.version(own, evidence.before[-1].name)
+            chosen = [(before, before.files)]
+        elif asset in reads.days:
             chosen = files_by_version([Day(day, manifest) for day, manifest in reads.days[asset].items()])
         else:
             chosen = [(manifest, manifest.files) for manifest in reads.manifests[asset]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -16,6 +17,14 @@ from ecommerce_assets.storage.tables import TableSchema
 
 PREVIEW_ROWS = 10
 NO_RAW_DATA = "no raw data"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What people see of a version, as Markdown: its first rows (or the document), and pictures."""
+
+    preview: str | None = None
+    pictures: str | None = None
 
 
 def column_schema(schema: TableSchema, columns: Mapping[str, str]) -> dg.TableSchema:
@@ -51,7 +60,7 @@ def preview(folder: Folder, files: Sequence[FileInfo]) -> str | None:
 
 
 def report(
-    context: dg.OutputContext, folder: Folder, manifest: Manifest, schema: TableSchema | None, shown: str | None
+    context: dg.OutputContext, folder: Folder, manifest: Manifest, schema: TableSchema | None, shown: Shown
 ) -> None:
     """Attach the metadata of a written version to its materialisation event, or to each day's event."""
     common: dict[str, Any] = {
@@ -74,17 +83,19 @@ def report(
     if not manifest.partitions and not context.has_asset_partitions:
         if manifest.rows is not None:
             common["dagster/row_count"] = manifest.rows
-        if shown:
-            common["preview"] = dg.MetadataValue.md(shown)
-        context.add_output_metadata(common)
+        context.add_output_metadata(common | _markdown(shown))
         return
     newest = max(manifest.partitions)
     for day in context.asset_partition_keys:
         covered = day in manifest.partitions
         own: dict[str, Any] = {**common, **_day_metadata(manifest, day)} if covered else {"rows": NO_RAW_DATA}
-        if day == newest and shown:
-            own["preview"] = dg.MetadataValue.md(shown)
+        if day == newest:
+            own |= _markdown(shown)
         context.step_context.add_asset_metadata(own, asset_key=context.asset_key, partition_key=day)
+
+
+def _markdown(shown: Shown) -> dict[str, Any]:
+    return {name: dg.MetadataValue.md(text) for name, text in vars(shown).items() if text}
 
 
 def summary(manifest: Manifest) -> str:

@@ -1,0 +1,58 @@
+"""What the UI shows of the events: how many, how much money, and what was rejected, day by day."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING
+
+from ecommerce_assets.plotting import BLUE, FAINT, GREEN, ORANGE, grid, panels, percent_axis, short_axis, title
+from ecommerce_assets.storage.audits import Evidence
+from ecommerce_assets.storage.pictures import Picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def events_per_day(evidence: Evidence) -> Figure | None:
+    """Accepted events, revenue and the share of rejected rows of every day that is stored."""
+    stored = {day: manifest.partitions[day] for day, manifest in sorted(evidence.days["cleaned_events"].items())}
+    if not stored:
+        return None
+    days = [date.fromisoformat(day) for day in stored]
+    raw = [int(p.facts.get("raw_rows", 0)) for p in stored.values()]
+    rejected = [int(p.facts.get("rejected", 0)) for p in stored.values()]
+    revenue = [float(p.measures.get("purchase_value") or 0) for p in stored.values()]
+    figure, (top, middle, bottom) = panels(rows=3, height=5.4, sharex=True, height_ratios=[3, 3, 2])
+    top.bar(days, [p.rows for p in stored.values()], color=BLUE, width=0.85)
+    title(top, "Accepted events per day")
+    middle.bar(days, revenue, color=GREEN, width=0.85)
+    title(middle, "Revenue per day (price of all purchases)")
+    bottom.bar(days, [r / n if n else 0 for r, n in zip(rejected, raw, strict=True)], color=ORANGE, width=0.85)
+    title(bottom, f"Rejected share of raw rows ({sum(rejected):,} of {sum(raw):,} rows)")
+    for axes in (top, middle, bottom):
+        grid(axes)
+        axes.margins(x=0.01)
+    short_axis(top)
+    short_axis(middle)
+    percent_axis(bottom)
+    _date_axis(bottom)
+    return figure
+
+
+def _date_axis(axes: Axes) -> None:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(minticks=4, maxticks=10)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.tick_params(axis="x", colors=FAINT)
+
+
+CLEANED_EVENTS_PICTURES = (
+    Picture(
+        "Events, revenue and rejected rows per day",
+        "All days as they are stored now; a day without a bar is not stored.",
+        events_per_day,
+    ),
+)

@@ -1,0 +1,99 @@
+"""The house style of all pictures: card, colours, sizes. What is drawn stands in the plots.py of each room.
+
+Matplotlib is imported by those who draw, when they draw: it takes half a second that only a run needs. Figures are made
+without pyplot, which keeps global state and is not safe in threads.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, FAINT, GRID, CARD = "#1f2933", "#6b7785", "#e4e8ed", "#ffffff"
+"""Text, secondary text, lines behind the data, background. The card is white in both themes of the UI: a picture that
+is pasted into a slide has to bring its background along."""
+
+BLUE, ORANGE, GREEN, PINK, SKY, GREY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#9aa5b1"
+"""Okabe and Ito's colours, which people with any colour vision tell apart (Color Universal Design, 2008)."""
+
+SEQUENTIAL, DIVERGING = "Blues", "RdBu_r"
+"""Colour maps of amounts from zero up, and of what lies on both sides of zero."""
+
+WIDTH = 9.0
+"""Inches; at `DPI` a little wider than the dialog in which the UI shows a picture."""
+
+DPI = 130
+
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with Matplotlib: the same picture everywhere
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GRID,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.facecolor": CARD,
+    "figure.facecolor": CARD,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": GRID,
+    "legend.frameon": False,
+}
+
+
+def panels(columns: int = 1, rows: int = 1, height: float = 3.6, **options: Any) -> tuple[Figure, list[Axes]]:
+    """An empty figure of the house's width and its axes, row by row.
+
+    Parameters
+    ----------
+    height
+        Of the whole figure, in inches.
+    options
+        As for `Figure.subplots`.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+        made = figure.subplots(rows, columns, squeeze=False, **options)
+    return figure, list(made.flat)
+
+
+def title(axes: Axes, text: str) -> None:
+    """The heading of one panel."""
+    axes.set_title(text, loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)
+
+
+def grid(axes: Axes, axis: str = "y") -> None:
+    """Light lines behind the data, along one axis, and no ticks."""
+    axes.grid(visible=True, axis=axis)
+    axes.tick_params(length=0)
+
+
+def short(number: float) -> str:
+    """A number for a label: 950, 12.3k, 4.5M."""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}"
+
+
+def short_axis(axes: Axes, axis: str = "y") -> None:
+    """Ticks as `short` numbers."""
+    from matplotlib.ticker import FuncFormatter
+
+    (axes.yaxis if axis == "y" else axes.xaxis).set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+
+
+def percent_axis(axes: Axes, axis: str = "y") -> None:
+    """Ticks of shares as percentages."""
+    from matplotlib.ticker import PercentFormatter
+
+    (axes.yaxis if axis == "y" else axes.xaxis).set_major_formatter(PercentFormatter(1.0, decimals=None))
