@@ -1,33 +1,34 @@
 """als_evaluation: does the recommender beat popularity on what its users did next?
 
 Trains on the past, judges on the future, with the same features, segments, engines and lists as the published tables.
-What is offered and what of it was relevant is judging.py, the metrics themselves stand in metrics.py.
+The split is holdout.py's business, what is offered and what of it was relevant judging.py's, the metrics themselves
+metrics.py's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ecommerce_assets.features.expressions import timestamp, utc
-from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, build_user_features
+from ecommerce_assets.features.expressions import timestamp
 from ecommerce_assets.recommendation.als import AlsParameters, Engine, choose_engine, fit_als, fit_local
-from ecommerce_assets.recommendation.fallback import PopularityList, build_fallback
-from ecommerce_assets.recommendation.indices import build_index
-from ecommerce_assets.recommendation.interactions import WEIGHTS, rating_of
-from ecommerce_assets.recommendation.judging import BASELINE, SYSTEMS, Judged, judge
-from ecommerce_assets.recommendation.lists import Recommender
+from ecommerce_assets.recommendation.fallback import PopularityList
+from ecommerce_assets.recommendation.holdout import (
+    HOLDOUT_SHARE,
+    Holdout,
+    Pairs,
+    holdout_cutoff,
+    judged_pairs,
+    prepared_holdout,
+)
+from ecommerce_assets.recommendation.judging import BASELINE, SYSTEMS, Judged
 from ecommerce_assets.recommendation.local_als import predictions
 from ecommerce_assets.recommendation.metrics import (
     RANKING_METRICS,
@@ -36,8 +37,8 @@ from ecommerce_assets.recommendation.metrics import (
     novelty,
     ranking_metrics,
 )
-from ecommerce_assets.recommendation.recommend import Exclude, is_excluded, item_factors, products_of
-from ecommerce_assets.segmentation.pipeline import SegmentationParameters, assign_segments, fit_segmentation
+from ecommerce_assets.recommendation.recommend import Exclude
+from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.storage.column_lineage import made_from
 from ecommerce_assets.storage.tables import Column, TableSchema
 
@@ -73,10 +74,8 @@ ALS_EVALUATION = TableSchema.of(
 JUDGED_BY = ("event_time", "event_type", "product_id", "category_id", "price", "user_id")
 """Columns of cleaned_events that the recommendations and the segments are made from."""
 
-HOLDOUT_SHARE = 0.2
 NO_HOLDOUT = f"none: the last second alone holds more than {HOLDOUT_SHARE:.0%} of the events"
-RMSE_TRAIN_PERCENT = 80
-RMSE_SEED = 42
+NOTHING_TO_JUDGE = "none: nobody did anything after the cut-off that could be recommended"
 
 
 @dataclass(frozen=True)
@@ -121,79 +120,9 @@ def evaluate(
         if cutoff is None:
             return Evaluation(error, {**error_facts, "holdout": NO_HOLDOUT})
         past = events.where(F.col("event_time") < timestamp(cutoff))
-        ranking, ranking_facts = holdout(pairs, past, als, segmentation, exclude, k, engine)
+        with prepared_holdout(pairs, past, segmentation, exclude) as holdout:
+            ranking, ranking_facts = rank_and_judge(holdout, als, k, engine)
     return Evaluation(error + ranking, {**error_facts, "cutoff": cutoff.isoformat(), **ranking_facts})
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """What users did with products before the cut-off and after it; the frames are persisted.
-
-    Attributes
-    ----------
-    of_both
-        One row per user and product with any event: `user_idx`, `product_idx`; `rating` and `past_rating` (null where
-        there is no view, cart or purchase, at all or before the cut-off); `purchases` before the cut-off; `afterwards`:
-        whether there is a view, cart or purchase after it; `known`: whether the product occurs before it; `train`:
-        whether the rmse is trained with it.
-    users, products
-        `user_id`, `user_idx`, `events`, `past_events`, and the same of products.
-    """
-
-    of_both: DataFrame
-    users: DataFrame
-    products: DataFrame
-
-    @property
-    def past(self) -> DataFrame:
-        """interaction_data as it was at the cut-off: the columns that the recommendations are made from."""
-        known = self.of_both.where("past_rating is not null")
-        return known.select("user_idx", "product_idx", F.col("past_rating").alias("rating"), "purchases")
-
-
-@contextmanager
-def judged_pairs(events: DataFrame, cutoff: datetime | None) -> Iterator[Pairs]:
-    """All that is judged, from one reading of the events."""
-    past = F.col("event_time") < timestamp(cutoff) if cutoff else F.lit(True)
-    touched = F.col("event_type").isin(*WEIGHTS)
-    draw = F.pmod(F.xxhash64("user_id", "product_id", F.lit(RMSE_SEED)), F.lit(100))
-    # A user's events meet in one task, as build_interactions has them.
-    by_user = events.select("user_id", "product_id", "event_type", past.alias("past")).repartition("user_id")
-    counted = by_user.groupBy("user_id", "product_id").agg(
-        rating_of().alias("rating"),
-        rating_of(F.col("past")).alias("past_rating"),
-        F.count_if(F.col("past") & (F.col("event_type") == "purchase")).alias("purchases"),
-        F.count("*").alias("events"),
-        F.count_if("past").alias("past_events"),
-        F.coalesce(F.bool_or(~F.col("past") & touched), F.lit(False)).alias("afterwards"),
-    )
-    with persisted(counted) as counted:
-        sums = {"count": F.sum("events"), "past_events": F.sum("past_events")}
-        with (
-            persisted(build_index(counted, "user_id", "user_idx", **sums)) as users,
-            persisted(build_index(counted, "product_id", "product_idx", **sums)) as products,
-        ):
-            known = (F.col("past_events") > 0).alias("known")
-            numbered = (
-                counted.drop("events", "past_events")
-                .join(users.select("user_id", "user_idx"), "user_id")
-                .join(F.broadcast(products.select("product_id", "product_idx", known)), "product_id")
-                .withColumn("train", draw < RMSE_TRAIN_PERCENT)
-            )
-            with persisted(numbered.drop("user_id", "product_id")) as of_both:
-                of_both.count()
-                counted.unpersist()  # it is all in there: two copies would stand beside the models
-                yield Pairs(of_both, users, products)
-
-
-@contextmanager
-def persisted(frame: DataFrame) -> Iterator[DataFrame]:
-    """The frame, kept from its first use to the end of the block."""
-    kept = frame.persist()
-    try:
-        yield kept
-    finally:
-        kept.unpersist()
 
 
 def rmse(
@@ -239,97 +168,17 @@ def _rmse_mllib(split: DataFrame, parameters: AlsParameters) -> tuple[int, int, 
     return known, held_out - known, users, math.sqrt(mean) if known else None
 
 
-def holdout_cutoff(events: DataFrame, share: float = HOLDOUT_SHARE) -> datetime | None:
-    """The earliest second from which on at most `share` of the events lie; None where that would leave none.
-
-    Found exactly by two small counts (by day, then by second of one day) instead of a sort of all events.
-    """
-    by_day = events.groupBy(F.to_date("event_time").alias("at")).count().collect()
-    total = sum(row["count"] for row in by_day)
-    later = 0
-    for row in sorted(by_day, key=lambda r: r["at"], reverse=True):
-        if later + row["count"] > share * total:
-            crowded = row["at"]
-            break
-        later += row["count"]
-    else:
-        return None
-    second = F.unix_seconds("event_time")
-    in_day = events.where(F.to_date("event_time") == F.lit(crowded)).groupBy(second.alias("at")).count().collect()
-    # The first second that no longer fits lies in the training part; the holdout begins with the next one.
-    for row in sorted(in_day, key=lambda r: r["at"], reverse=True):
-        if later + row["count"] > share * total:
-            return utc(row["at"] * 1_000_000) + timedelta(seconds=1) if later else None
-        later += row["count"]
-    return None
-
-
-def is_relevant(exclude: Exclude) -> SparkColumn:
-    """Of a judged pair: viewed, put in the cart or bought after the cut-off, and not excluded by what was before."""
-    return F.col("afterwards") & ~is_barred(exclude)
-
-
-def is_barred(exclude: Exclude) -> SparkColumn:
-    """Of a judged pair: excluded by what was before the cut-off."""
-    return F.col("past_rating").isNotNull() & is_excluded(exclude)
-
-
-def holdout(
-    pairs: Pairs,
-    past: DataFrame,
-    als: AlsParameters,
-    segmentation: SegmentationParameters,
-    exclude: Exclude,
-    k: int,
-    engine: Engine = Engine.auto,
+def rank_and_judge(
+    holdout: Holdout | None, als: AlsParameters, k: int, engine: Engine = Engine.auto
 ) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
-    """Ranking metrics for all users who did something after the cut-off that could have been recommended.
-
-    Parameters
-    ----------
-    past
-        The events before the cut-off.
-    """
-
-    def listed(condition: SparkColumn) -> SparkColumn:
-        return F.collect_list(F.when(condition, F.col("product_idx")))
-
-    relevant = is_relevant(exclude)
-    wanted = F.count_if(relevant).cast("int")
-    per_user = (
-        pairs.of_both.groupBy("user_idx")
-        .agg(
-            wanted.alias("wanted"),
-            listed(relevant & F.col("known")).alias("relevant"),
-            listed(is_barred(exclude)).alias("excluded"),
-        )
-        .where("wanted > 0")
-    )
-    interactions = pairs.past
-    with persisted(per_user) as judged:
-        facts: dict[str, Any] = {"holdout_users": judged.count()}
-        if not facts["holdout_users"] or interactions.isEmpty():
-            return [], {**facts, "holdout": "none: nobody did anything after the cut-off that could be recommended"}
-        # Only what is used: Spark then leaves out the other columns, and half of the work, of the features.
-        features = build_user_features(past).select("user_id", "total_events", *CLUSTERING_FEATURES)
-        with persisted(features) as features:
-            segmented, _ = assign_segments(fit_segmentation(features, segmentation), features)
-            described = segmented.select("user_id", "segment", "total_events")
-            segments = described.join(pairs.users.select("user_id", "user_idx"), "user_id").drop("user_id")
-            model = fit_als(interactions, als, engine)
-            products = products_of(pairs.products.where("past_events > 0"))
-            with persisted(segments) as segments:
-                fallback = build_fallback(interactions, segments, products.position_of, len(products.ids))
-                recommender = Recommender(item_factors(model, products), fallback, k)
-                asked = judged.join(segments, "user_idx", "left").join(
-                    model.userFactors.withColumnRenamed("id", "user_idx"), "user_idx", "left"
-                )
-                found = judge(asked, products, recommender)
+    """Ranking metrics over all users of the holdout, of a model that is fitted on its past."""
+    if holdout is None:
+        return [], {"holdout_users": 0, "holdout": NOTHING_TO_JUDGE}
+    found = holdout.judge(fit_als(holdout.interactions, als, engine), k)
     rows = _ranking_rows(found, k)
-    rows += _catalogue_rows(found, fallback.overall, k)
-    facts["metrics"] = _overall(rows)
-    facts["users_per_source"] = {source: int(found.users[own > 0].sum()) for source, own in found.from_source.items()}
-    return rows, facts
+    rows += _catalogue_rows(found, holdout.fallback.overall, k)
+    sources = {source: int(found.users[own > 0].sum()) for source, own in found.from_source.items()}
+    return rows, {"holdout_users": holdout.user_count, "metrics": _overall(rows), "users_per_source": sources}
 
 
 def _ranking_rows(found: Judged, k: int) -> list[tuple[Any, ...]]:

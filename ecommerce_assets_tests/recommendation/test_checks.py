@@ -15,7 +15,7 @@ from ecommerce_assets.recommendation.checks import (
     RECOMMENDATIONS_AUDITS,
 )
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS
-from ecommerce_assets.storage.audits import Audit, Evidence, measure, probe, run_audits
+from ecommerce_assets.storage.audits import Audit, Evidence, measure, probe, probes_of, run_audits
 from ecommerce_assets_tests.recommendation.test_recommend import Shop, als_model, index_frame
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -105,7 +105,7 @@ def test_published_lists_are_whole_and_others_are_not(spark: SparkSession, exclu
 
     def judged(by: str, **others: Any) -> dict[str, str]:
         evidence = Evidence({}, parameters={"k": 3, "exclude": by})
-        measures = probe(frame, audits, evidence, {**tables, **others}.__getitem__)
+        measures = probe(frame, probes_of(audits), evidence, {**tables, **others}.__getitem__)
         return failed(audits, Evidence(measures, parameters=evidence.parameters))
 
     assert RECOMMENDATIONS.names == frame.columns

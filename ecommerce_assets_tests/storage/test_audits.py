@@ -2,7 +2,7 @@
 
 from pyspark.sql import DataFrame, SparkSession
 
-from ecommerce_assets.storage.audits import Audit, Evidence, Finding, measure, probe, run_audits
+from ecommerce_assets.storage.audits import Audit, Evidence, Finding, measure, probe, probes_of, run_audits
 from ecommerce_assets.storage.manifest import AuditResult
 from ecommerce_assets.storage.table_audits import table_audits
 from ecommerce_assets.storage.tables import Column, TableSchema
@@ -12,7 +12,7 @@ KEYED = TableSchema.of(Column("user_id", "bigint", "The user.", key=True), Colum
 
 def audited(frame: DataFrame) -> dict[str, AuditResult]:
     audits = table_audits(KEYED)
-    measures = {**measure(frame, audits)[None], **probe(frame, audits, Evidence({}), lambda _: frame)}
+    measures = {**measure(frame, audits)[None], **probe(frame, probes_of(audits), Evidence({}), lambda _: frame)}
     return {result.name: result for result in run_audits(audits, Evidence(measures))}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from ecommerce_assets.storage.audits import Evidence, Read, measure, probe, run_audits
+from ecommerce_assets.storage.audits import Evidence, Read, measure, probe, probes_of, run_audits
 from ecommerce_assets.storage.list_audits import Lists, list_audits
 
 PRODUCTS = {101: 3, 102: 0, 103: 2, 104: 1}
@@ -29,7 +29,7 @@ def audited(spark: SparkSession, lists: dict[int, Sequence[tuple[int, Any, float
     rows = [(user, *entry) for user, entries in lists.items() for entry in entries]
     frame = spark.createDataFrame(rows, "user_id bigint, rank int, product_id bigint, score double").repartition(3)
     evidence = Evidence({}, parameters={"k": k})
-    measures = {**measure(frame, audits)[None], **probe(frame, audits, evidence, tables.__getitem__)}
+    measures = {**measure(frame, audits)[None], **probe(frame, probes_of(audits), evidence, tables.__getitem__)}
     results = run_audits(audits, Evidence(measures, parameters={"k": k}))
     assert all(result.blocking for result in results)
     return {result.name: result.message for result in results if not result.passed}
