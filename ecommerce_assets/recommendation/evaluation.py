@@ -32,6 +32,7 @@ from ecommerce_assets.recommendation.judging import BASELINE, SYSTEMS, Judged
 from ecommerce_assets.recommendation.local_als import predictions
 from ecommerce_assets.recommendation.metrics import (
     RANKING_METRICS,
+    Floats,
     bootstrap_sums,
     mean_and_interval,
     novelty,
@@ -62,7 +63,8 @@ ALS_EVALUATION = TableSchema.of(
     Column(
         "slice",
         "string",
-        "all; events: none, few (1-4), some (5-19), many (20+) before the cut-off; segment: by the past alone.",
+        "all; events: none, few (1-4), some (5-19), many (20+) before the cut-off; segment: by the past alone; served "
+        "by: als (at least one entry of the published list), fallback (whom the model cannot serve).",
         key=True,
     ),
     Column("value", "double", "Mean over the users of the slice (coverage: share of the catalogue).", nullable=False),
@@ -76,6 +78,7 @@ JUDGED_BY = ("event_time", "event_type", "product_id", "category_id", "price", "
 
 NO_HOLDOUT = f"none: the last second alone holds more than {HOLDOUT_SHARE:.0%} of the events"
 NOTHING_TO_JUDGE = "none: nobody did anything after the cut-off that could be recommended"
+POPULARITY_GROUPS = 10
 
 
 @dataclass(frozen=True)
@@ -177,8 +180,15 @@ def rank_and_judge(
     found = holdout.judge(fit_als(holdout.interactions, als, engine), k)
     rows = _ranking_rows(found, k)
     rows += _catalogue_rows(found, holdout.fallback.overall, k)
-    sources = {source: int(found.users[own > 0].sum()) for source, own in found.from_source.items()}
-    return rows, {"holdout_users": holdout.user_count, "metrics": _overall(rows), "users_per_source": sources}
+    facts = {
+        "holdout_users": holdout.user_count,
+        "metrics": _overall(rows),
+        "coverage": {system: value for metric, _, system, _, value, *_ in rows if metric == "coverage"},
+        "ndcg_by_slice": _ndcg_by_slice(rows),
+        "users_per_source": {source: int(found.users[own > 0].sum()) for source, own in found.from_source.items()},
+        "shown_by_popularity": _shown_by_popularity(found, holdout.fallback.overall),
+    }
+    return rows, facts
 
 
 def _ranking_rows(found: Judged, k: int) -> list[tuple[Any, ...]]:
@@ -212,6 +222,32 @@ def _overall(rows: list[tuple[Any, ...]]) -> dict[str, dict[str, list[float | No
         if part == "all":
             found.setdefault(metric, {})[system] = [value, lower, upper]
     return found
+
+
+def _ndcg_by_slice(rows: list[tuple[Any, ...]]) -> dict[str, dict[str, Any]]:
+    """By slice: `users`, and by system the value and its interval."""
+    found: dict[str, dict[str, Any]] = {}
+    for metric, _, system, part, value, lower, upper, users in rows:
+        if metric == "ndcg":
+            found.setdefault(part, {"users": users})[system] = [value, lower, upper]
+    return found
+
+
+def _shown_by_popularity(found: Judged, popularity: PopularityList) -> dict[str, list[float]]:
+    """By system, the share of what is shown that falls to each tenth of the catalogue, the most popular tenth first.
+
+    `touched` is the share of what users did before, each user and product once: a system that shows the popular more
+    often than users choose them has a popularity bias (Abdollahpouri et al., "The Unfairness of Popularity Bias in
+    Recommendation", RMSE 2019).
+    """
+    counts: dict[str, Floats] = {s: found.shown[s][popularity.positions].astype(np.float64) for s in SYSTEMS}
+    counts["touched"] = popularity.shares
+    edges = np.linspace(0, len(popularity.positions), POPULARITY_GROUPS + 1).round().astype(int)
+    shares = {}
+    for name, own in counts.items():
+        sums = np.diff(np.concatenate([[0], np.cumsum(own)])[edges])
+        shares[name] = [round(float(part), 6) for part in sums / max(own.sum(), 1e-12)]
+    return shares
 
 
 def _catalogue_rows(found: Judged, popularity: PopularityList, k: int) -> list[tuple[Any, ...]]:

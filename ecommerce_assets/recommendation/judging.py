@@ -24,6 +24,7 @@ SYSTEMS = ("als", "published", "popularity")
 
 BASELINE = "popularity"
 FEW, SOME = 5, 20
+SERVED_BY_MODEL, SERVED_BY_FALLBACK = "served by: als", "served by: fallback"
 
 _LENGTHS = (*SOURCES, BASELINE)
 """Entries of the published list by source, and of the popularity list."""
@@ -161,7 +162,12 @@ def _judged(counted: pa.Table, products: int, k: int) -> Judged:
         hits={system: hits[:, row] for row, system in enumerate(SYSTEMS)},
         from_source=from_source,
         lengths=dict(zip(SYSTEMS, lengths, strict=True)),
-        slices={"all": np.ones(len(hits), dtype=bool), **_slices(groups, "events"), **_slices(groups, "segment")},
+        slices={
+            "all": np.ones(len(hits), dtype=bool),
+            **_slices(groups, "events"),
+            **_slices(groups, "segment"),
+            **_by_server(from_source),
+        },
         shown=dict(zip(SYSTEMS, shown, strict=True)),
     )
 
@@ -169,3 +175,9 @@ def _judged(counted: pa.Table, products: int, k: int) -> Judged:
 def _slices(groups: pa.Table, column: str) -> dict[str, npt.NDArray[np.bool_]]:
     names = np.asarray(groups.column(column).fill_null("none").to_pylist(), dtype=object)
     return {f"{column}: {name}": names == name for name in sorted(set(names.tolist()))}
+
+
+def _by_server(from_source: dict[str, Integers]) -> dict[str, Flags]:
+    """Who got anything from the model, and whom it could not serve at all: the fallback's users."""
+    by_model = from_source[SOURCES[BY_MODEL]] > 0
+    return {name: own for name, own in ((SERVED_BY_MODEL, by_model), (SERVED_BY_FALLBACK, ~by_model)) if own.any()}

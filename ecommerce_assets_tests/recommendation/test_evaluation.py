@@ -82,7 +82,36 @@ class TestEvaluate:
         assert users["recall", "segment: none"] == 1  # user 99
         segments = {part: n for (_, part), n in users.items() if part.startswith("segment: ")}
         assert sum(segments.values()) == 4
-        assert len(users) == 4 + len(segments)
+        assert users["recall", "served by: als"] == 3
+        assert users["recall", "served by: fallback"] == 1  # user 99
+        assert len(users) == 6 + len(segments)
+
+    def test_both_kinds_of_service_apart(self, values: dict[tuple[str, str, str], float]) -> None:
+        # User 99, whom the model does not know, gets 0, which he wanted, and nothing of the model.
+        assert values["ndcg", "published", "served by: fallback"] == 1.0
+        assert values["ndcg", "als", "served by: fallback"] == 0.0
+        for system in ("als", "published", "popularity"):
+            apart = [
+                values["ndcg", system, f"served by: {kind}"] * users for kind, users in (("als", 3), ("fallback", 1))
+            ]
+            assert sum(apart) / 4 == pytest.approx(values["ndcg", system, "all"])
+
+    def test_what_is_shown_by_popularity(self, found: Evaluation) -> None:
+        shares = found.facts["shown_by_popularity"]
+        assert list(shares) == ["als", "published", "popularity", "touched"]
+        for own in shares.values():
+            assert sum(own) == pytest.approx(1.0, abs=1e-5)
+        # Five products in ten groups: every other one is empty. Popularity shows 0 to all and then 1; of 21 pairs
+        # before the cut-off ten are with 0, five with 1, three with 2, two with 3, one with 4.
+        assert [share for share in shares["popularity"] if share] == [0.5, 0.5]
+        assert [share for share in shares["touched"] if share] == pytest.approx(
+            [n / 21 for n in (10, 5, 3, 2, 1)], abs=1e-6
+        )
+
+    def test_ndcg_by_slice_in_the_facts(self, found: Evaluation, values: dict[tuple[str, str, str], float]) -> None:
+        for part, told in found.facts["ndcg_by_slice"].items():
+            assert told["popularity"][0] == values["ndcg", "popularity", part]
+            assert told["published - popularity"][0] == values["ndcg", "published - popularity", part]
 
     def test_popularity_by_hand(self, values: dict[tuple[str, str, str], float]) -> None:
         # Everyone gets 0, then 1. User 1 wanted 1: a hit at rank 2. User 2 wanted 0 and 4: a hit at rank 1 of two.

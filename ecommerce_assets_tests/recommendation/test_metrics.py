@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import pytest
+import pytrec_eval
 from pyspark.mllib.evaluation import RankingMetrics
 from pyspark.sql import SparkSession
 
@@ -77,6 +78,26 @@ class TestRankingMetrics:
         assert means["recall"] == pytest.approx(theirs.recallAt(k), rel=1e-12)
         assert means["ndcg"] == pytest.approx(theirs.ndcgAt(k), rel=1e-12)
         assert means["map"] == pytest.approx(theirs.meanAveragePrecisionAt(k), rel=1e-12)
+
+    @pytest.mark.parametrize("k", [1, 3, 10])
+    def test_agrees_with_trec_eval(self, k: int) -> None:
+        """NIST's own trec_eval, in C: a program that shares no line with Spark or with this."""
+        draw = random.Random(100 + k)
+        lists = [draw.sample(range(30), draw.randint(0, 15)) for _ in range(200)]
+        relevant = [draw.sample(range(30), draw.randint(1, 15)) for _ in lists]
+        ours = judged(lists, relevant, k)
+        run = {
+            f"{user}": {f"{product}": -float(rank) for rank, product in enumerate(own)}
+            for user, own in enumerate(lists)
+        }
+        wanted = {f"{user}": {f"{product}": 1 for product in own} for user, own in enumerate(relevant)}
+        names = {"precision": "P", "recall": "recall", "ndcg": "ndcg_cut", "map": "map_cut", "hit_rate": "success"}
+        found = pytrec_eval.RelevanceEvaluator(wanted, {f"{name}.{k}" for name in names.values()}).evaluate(run)
+        for metric, name in names.items():
+            theirs = np.array([found.get(f"{user}", {}).get(f"{name}_{k}", 0.0) for user in range(len(lists))])
+            if metric == "map":  # theirs is divided by r, ours by min(r, k), which a list of k can reach
+                theirs = theirs * [len(own) / min(len(own), k) for own in relevant]
+            np.testing.assert_allclose(ours[metric], theirs, atol=1e-12)
 
 
 class TestBootstrap:
