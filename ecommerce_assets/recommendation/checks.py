@@ -13,13 +13,17 @@ from ecommerce_assets.recommendation.metrics import RANKING_METRICS
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, Exclude, is_excluded
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
 from ecommerce_assets.recommendation.verdict import VERDICT_AUDITS
-from ecommerce_assets.storage.audits import Audit, Evidence, Read, one_of, quoted, rule
+from ecommerce_assets.storage.audits import Audit, Evidence, Finding, Read, one_of, quoted, rule
 from ecommerce_assets.storage.drift_audits import distribution_stable, shares_stable
 from ecommerce_assets.storage.list_audits import BARRED_FROM_ALL, Lists, list_audits
 from ecommerce_assets.storage.table_audits import table_audits
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
+LIFT = 2
+FEWEST_ENTRIES = 100
+"""Similar products with a category that say anything about how often it is the same."""
 
 
 def _dense(evidence: Evidence) -> str | None:
@@ -125,6 +129,42 @@ def _barred(evidence: Evidence, read: Read) -> DataFrame | None:
     return by_number.join(read("user_index").select("user_id", "user_idx"), "user_idx").select("user_id", "barred")
 
 
+def _categories(frame: DataFrame, _: Evidence, __: Read) -> DataFrame:
+    """Of the entries whose two products both have a category: how many agree, and how many would by chance, if each
+    list were drawn from all products that have one."""
+    from pyspark.sql import functions as F
+
+    known = "{0} is not null and {0} <> 'unknown'"
+    listed = frame.where(known.format("category"))
+    products = listed.where("rank = 1").groupBy("category").agg(F.count("*").alias("products"))
+    entries = (
+        listed.where(known.format("similar_category"))
+        .groupBy("category")
+        .agg(F.count("*").alias("entries"), F.count_if(F.expr("category = similar_category")).alias("same"))
+    )
+    return products.join(entries, "category", "left").selectExpr(
+        "sum(entries) as with_categories",
+        "sum(same) as same_category",
+        "sum(entries * (products - 1)) / greatest(sum(products) - 1, 1) as same_category_by_chance",
+    )
+
+
+def _same_category(evidence: Evidence) -> Finding | None:
+    entries, same = evidence.measures["with_categories"], evidence.measures["same_category"]
+    by_chance = evidence.measures["same_category_by_chance"]
+    if entries < FEWEST_ENTRIES:
+        return None
+    figures = {"same category": f"{same / entries:.1%}", "by chance": f"{by_chance / entries:.1%}"}
+    # Where nearly all products are of one category, chance alone finds it.
+    if same >= min(LIFT * by_chance, (entries + by_chance) / 2):
+        return Finding(figures=figures)
+    return Finding(
+        f"{figures['same category']} of {entries:,} similar products are of the same category, and by chance it would "
+        f"be {figures['by chance']}: the lists may follow noise",
+        figures,
+    )
+
+
 USER_INDEX_AUDITS = (*table_audits(USER_INDEX), *_index_audits("user_idx"))
 PRODUCT_INDEX_AUDITS = (*table_audits(PRODUCT_INDEX), *_index_audits("product_idx"))
 
@@ -214,4 +254,11 @@ SIMILAR_PRODUCTS_AUDITS = (
     *list_audits(Lists("product_id", "similar_product_id", "similarity", _products)),
     rule("not_itself", "No product is similar to itself.", "product_id = similar_product_id"),
     rule("similarity_in_range", "similarity is a cosine.", "isnan(similarity) or abs(similarity) > 1"),
+    Audit(
+        "same_category",
+        f"Similar products are of the same category at least {LIFT} times as often as by chance.",
+        _same_category,
+        blocking=False,
+        probe=_categories,
+    ),
 )

@@ -13,8 +13,10 @@ from ecommerce_assets.recommendation.checks import (
     ALS_MODEL_AUDITS,
     INTERACTION_DATA_AUDITS,
     RECOMMENDATIONS_AUDITS,
+    SIMILAR_PRODUCTS_AUDITS,
 )
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS
+from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
 from ecommerce_assets.storage.audits import Audit, Evidence, measure, probe, probes_of, run_audits
 from ecommerce_assets_tests.recommendation.test_recommend import Shop, als_model, index_frame
 
@@ -113,3 +115,31 @@ def test_published_lists_are_whole_and_others_are_not(spark: SparkSession, exclu
     if exclude == "none":
         assert "nothing_excluded" in judged("seen")
     assert "known_products" in judged(exclude, product_index=index_frame(spark, "product", {101: 1, 103: 4}))
+
+
+@pytest.mark.parametrize(
+    ("similar", "message"),
+    [
+        # 20 products of a, 20 of b, 10 without a category; each has five similar ones.
+        ("same", ""),
+        (
+            "any",
+            "50.0% of 160 similar products are of the same category, and by chance it would be 48.7%: the lists may "
+            "follow noise",
+        ),
+    ],
+)
+def test_similar_products_of_the_same_category(spark: SparkSession, similar: str, message: str) -> None:
+    category = ["a"] * 20 + ["b"] * 20 + ["unknown"] * 10
+    rows = []
+    for product, own in enumerate(category):
+        for rank in range(1, 6):
+            drawn = own if similar == "same" else "ab"[rank % 2] if rank < 5 else "unknown"
+            rows.append((product, rank, 0, 0.5, own, "x", "unknown" if own == "unknown" else drawn, "x"))
+    columns = SIMILAR_PRODUCTS.with_id_type("bigint").columns
+    frame = spark.createDataFrame(rows, ", ".join(f"{c.name} {c.type}" for c in columns))
+    audits = tuple(audit for audit in SIMILAR_PRODUCTS_AUDITS if audit.name == "same_category")
+    measures = probe(frame, probes_of(audits), Evidence({}), {}.__getitem__)
+    assert measures["with_categories"] == (200 if similar == "same" else 160)
+    assert measures["same_category_by_chance"] == pytest.approx(measures["with_categories"] * 19 / 39)
+    assert failed(audits, Evidence(measures)) == ({"same_category": message} if message else {})
