@@ -7,7 +7,6 @@ from typing import Any
 
 import dagster as dg
 
-from ecommerce_assets import training_metadata
 from ecommerce_assets.automation import automation, with_automation
 from ecommerce_assets.events import checks as events
 from ecommerce_assets.events.assets import event_assets
@@ -37,6 +36,10 @@ from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage.checks import audit_checks
 from ecommerce_assets.storage.io_managers import AssetSpec, JsonIOManager, ParquetIOManager, SparkModelIOManager
 from ecommerce_assets.storage.metadata import column_schema
+from ecommerce_assets.training_metadata.assets import training_metadata
+from ecommerce_assets.training_metadata.card import model_card
+from ecommerce_assets.training_metadata.checks import TRAINING_METADATA_AUDITS
+from ecommerce_assets.training_metadata.document import TrainingMetadata
 
 CATALOG: dict[str, AssetSpec] = {
     "raw_events": AssetSpec(EVENTS),
@@ -53,7 +56,7 @@ CATALOG: dict[str, AssetSpec] = {
     "als_evaluation": AssetSpec(ALS_EVALUATION, recommendation.ALS_EVALUATION_AUDITS, pictures=ALS_EVALUATION_PICTURES),
     "recommendations": AssetSpec(RECOMMENDATIONS, recommendation.RECOMMENDATIONS_AUDITS),
     "similar_products": AssetSpec(SIMILAR_PRODUCTS, recommendation.SIMILAR_PRODUCTS_AUDITS),
-    "training_metadata": AssetSpec(None, training_metadata.TRAINING_METADATA_AUDITS),
+    "training_metadata": AssetSpec(None, TRAINING_METADATA_AUDITS, document=TrainingMetadata, card=model_card),
 }
 """What storage must know of each asset: its columns and what must hold of it."""
 
@@ -67,7 +70,7 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
         segmentation_assets.segmentation_model,
         segmentation_assets.segmented_users,
         *recommendation_assets.ASSETS,
-        training_metadata.training_metadata,
+        training_metadata,
     ]
     checks = [audit_checks(name, spec.audits, settings.data_dir) for name, spec in CATALOG.items() if spec.audits]
     checks.append(events.raw_events_checks(settings.data_dir))

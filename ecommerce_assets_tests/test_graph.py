@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.definitions import CATALOG
 from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.training_metadata.document import TrainingMetadata
 from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, event, read, run_graph, write_day
 
 TABLES = [
@@ -30,6 +33,9 @@ TABLES = [
     "recommendations",
     "similar_products",
 ]
+
+NODES = {"cleaned_events": "clean_events"}
+"""Names of the ops that have not that of their asset."""
 
 
 def rows(frame: DataFrame, *leave_out: str) -> list[tuple[Any, ...]]:
@@ -106,9 +112,34 @@ def test_training_metadata_names_what_it_was_made_from(ran: tuple[Path, dg.Execu
     assert document["segments_count"] == 5
     assert document["parameters"]["als_model"]["rank"] == 4
     assert {"silhouette", "rmse", "coverage", "seconds", "training_date"} <= set(document)
+    assert document == TrainingMetadata.model_validate(document).model_dump(mode="json", exclude_unset=True)
+    assert json.loads(folder.read_bytes("training_metadata.schema.json")) == TrainingMetadata.model_json_schema()
     used = document["versions"]["recommendations"]
     assert used["version"] == lake.latest("recommendations").version
     assert f"als_model/{lake.latest('als_model').version}" in used["inputs"]
+
+
+def test_pictures_and_card_are_shown(ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
+    """Each picture is there, and small; the card is the one beside the document."""
+    data_dir, result = ran
+    for asset, spec in CATALOG.items():
+        if not spec.pictures:
+            continue
+        told = [
+            e.metadata["pictures"].value
+            for e in result.asset_materializations_for_node(NODES.get(asset, asset))
+            if "pictures" in e.metadata
+        ]
+        assert len(told) == 1, asset  # of a daily asset, on the newest day
+        drawn = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", told[0])
+        assert len(drawn) == len(spec.pictures), asset
+        for picture in drawn:
+            assert 5_000 < len(picture) < 100_000
+            assert base64.b64decode(picture).startswith(b"\x89PNG")
+    [made] = result.asset_materializations_for_node("training_metadata")
+    lake = Lake(str(data_dir))
+    folder = lake.folder("training_metadata", lake.latest("training_metadata").version)
+    assert made.metadata["card"].value == folder.read_bytes("training_metadata.md").decode()
 
 
 def test_manifests_lead_back_to_the_raw_files(ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:

@@ -183,7 +183,6 @@ def rank_and_judge(
     facts = {
         "holdout_users": holdout.user_count,
         "metrics": _overall(rows),
-        "coverage": {system: value for metric, _, system, _, value, *_ in rows if metric == "coverage"},
         "ndcg_by_slice": _ndcg_by_slice(rows),
         "users_per_source": {source: int(found.users[own > 0].sum()) for source, own in found.from_source.items()},
         "shown_by_popularity": _shown_by_popularity(found, holdout.fallback.overall),

@@ -9,15 +9,11 @@ from typing import TYPE_CHECKING, Any
 from ecommerce_assets.plotting import BLUE, FAINT, GREEN, GREY, INK, ORANGE, grid, panels, percent_axis, title
 from ecommerce_assets.recommendation.judging import (
     BASELINE,
-    FEW,
-    SERVED_BY_FALLBACK,
-    SERVED_BY_MODEL,
-    SOME,
+    SLICES,
     SYSTEMS,
 )
 from ecommerce_assets.recommendation.metrics import RANKING_METRICS
 from ecommerce_assets.recommendation.verdict import DIFFERENCE
-from ecommerce_assets.segmentation.naming import SEGMENT_NAMES
 from ecommerce_assets.storage.audits import Evidence
 from ecommerce_assets.storage.pictures import Picture
 
@@ -28,17 +24,6 @@ if TYPE_CHECKING:
 NAMES = {"als": "ALS alone", "published": "published", BASELINE: "popularity", "touched": "what users did before"}
 COLOURS = {"als": BLUE, "published": GREEN, BASELINE: GREY, "touched": ORANGE}
 METRIC_NAMES = {"precision": "precision", "recall": "recall", "ndcg": "NDCG", "map": "MAP", "hit_rate": "hit rate"}
-SLICES = {
-    "all": "all users",
-    SERVED_BY_MODEL: "served by ALS",
-    SERVED_BY_FALLBACK: "served by the fallback",
-    "events: none": "no events before",
-    "events: few": f"1 to {FEW - 1} events before",
-    "events: some": f"{FEW} to {SOME - 1} events before",
-    "events: many": f"{SOME} events or more before",
-    **{f"segment: {name}": name for name in SEGMENT_NAMES},
-}
-"""In the order of the picture; those of no segment are those without events."""
 
 
 def against_popularity(evidence: Evidence) -> Figure | None:
@@ -88,7 +73,7 @@ def by_slice(evidence: Evidence) -> Figure | None:
 
 def catalogue(evidence: Evidence) -> Figure | None:
     """How much of the catalogue each system shows to anyone, and how the shows fall to popular and rare products."""
-    shares, coverage = evidence.facts.get("shown_by_popularity"), evidence.facts.get("coverage")
+    shares, coverage = evidence.facts.get("shown_by_popularity"), evidence.facts.get("metrics", {}).get("coverage")
     if not shares or not coverage:
         return None
     figure, (left, right) = panels(columns=2, height=3.4, width_ratios=[2, 3])
@@ -114,9 +99,9 @@ def catalogue(evidence: Evidence) -> Figure | None:
     return figure
 
 
-def _coverage(axes: Axes, coverage: Mapping[str, float]) -> None:
+def _coverage(axes: Axes, coverage: Mapping[str, Any]) -> None:
     for row, system in enumerate(SYSTEMS):
-        share = coverage[system]
+        share = coverage[system][0]
         axes.barh(row, share, color=COLOURS[system], height=0.6)
         axes.annotate(f"{share:.1%}", (share, row), va="center", xytext=(4, 0), textcoords="offset points")
     axes.set_yticks(range(len(SYSTEMS)), [NAMES[system] for system in SYSTEMS])

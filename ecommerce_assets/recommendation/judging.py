@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 
 from ecommerce_assets.recommendation.lists import BY_MODEL, SOURCES, Lists, Products, Recommender, ragged
 from ecommerce_assets.recommendation.metrics import Flags, Integers, hits_of
+from ecommerce_assets.segmentation.naming import SEGMENT_NAMES
 
 SYSTEMS = ("als", "published", "popularity")
 """The model alone, the model with its fallback, and what is popular in the shop."""
@@ -25,6 +26,18 @@ SYSTEMS = ("als", "published", "popularity")
 BASELINE = "popularity"
 FEW, SOME = 5, 20
 SERVED_BY_MODEL, SERVED_BY_FALLBACK = "served by: als", "served by: fallback"
+
+SLICES = {
+    "all": "all users",
+    SERVED_BY_MODEL: "served by ALS",
+    SERVED_BY_FALLBACK: "served by the fallback",
+    "events: none": "no events before",
+    "events: few": f"1 to {FEW - 1} events before",
+    "events: some": f"{FEW} to {SOME - 1} events before",
+    "events: many": f"{SOME} events or more before",
+    **{f"segment: {name}": name for name in SEGMENT_NAMES},
+}
+"""What slices of users are called where people read it, in order; those without a segment are those without events."""
 
 _LENGTHS = (*SOURCES, BASELINE)
 """Entries of the published list by source, and of the popularity list."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
 import dagster as dg
+from pydantic import BaseModel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
@@ -55,6 +56,10 @@ class AssetSpec:
     described_by
         Undivided tables only: passes over the rows as written whose results are told and not judged. They stand among
         the measures.
+    document
+        Documents only: what they hold; its JSON Schema is written beside them.
+    card
+        Documents only: the same for people, in Markdown; written beside them, and shown.
     pictures
         What the UI shows of it.
     """
@@ -63,6 +68,8 @@ class AssetSpec:
     audits: Sequence[Audit] = ()
     parts: Mapping[str, str] = field(default_factory=dict)
     described_by: Sequence[Probe] = ()
+    document: type[BaseModel] | None = None
+    card: Callable[[Mapping[str, Any]], str] | None = None
     pictures: Sequence[Picture] = ()
 
     @property
@@ -83,6 +90,7 @@ class _Written:
     audits: Sequence[AuditResult] = ()
     measures: Mapping[str, Any] | None = None
     preview: str | None = None
+    card: str | None = None
 
 
 class VersionedIOManager(dg.IOManager):
@@ -130,7 +138,7 @@ class VersionedIOManager(dg.IOManager):
             lake.publish(manifest)
         spec = self._catalog[asset]
         openlineage.emit(manifest, self._data_dir, spec.schema, context.log.warning, context.asset_spec.description)
-        shown = metadata.Shown(written.preview, self._draw(context, lake, spec, written.evidence))
+        shown = metadata.Shown(written.card, self._draw(context, lake, spec, written.evidence), written.preview)
         metadata.report(context, folder, manifest, spec.schema, shown)
         context.log.info(metadata.summary(manifest))
         self._prune(context, lake, asset)
@@ -274,7 +282,7 @@ class SparkModelIOManager(VersionedIOManager):
 
 
 class JsonIOManager(VersionedIOManager):
-    """A dictionary as one JSON document, `<version>/<asset>.json`."""
+    """A dictionary as one JSON document, `<version>/<asset>.json`, with its schema and its card beside it."""
 
     format = "json"
 
@@ -284,10 +292,17 @@ class JsonIOManager(VersionedIOManager):
         asset = _asset_of(folder)
         document = json.dumps(artifact.value, indent=2, default=str)
         folder.write_whole(f"{asset}.json", document.encode())
+        if spec.document:
+            schema = json.dumps(spec.document.model_json_schema(), indent=2)
+            folder.write_whole(f"{asset}.schema.json", schema.encode())
+        card = spec.card(artifact.value) if spec.card else None
+        if card:
+            folder.write_whole(f"{asset}.md", card.encode())
         before = version_before(lake, asset)
         evidence = replace(_evidence(artifact, reads), before=before, document=artifact.value)
         audits = run_audits(spec.audits, evidence)
-        return _Written(folder.data_files(), evidence, audits=audits, preview=f"```json\n{document}\n```")
+        preview = f"```json\n{document}\n```"
+        return _Written(folder.data_files(), evidence, audits=audits, preview=preview, card=card)
 
 
 _Audited = tuple[Mapping[str, Partition] | None, list[AuditResult], Mapping[str, Any] | None]

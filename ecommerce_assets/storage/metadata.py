@@ -21,10 +21,11 @@ NO_RAW_DATA = "no raw data"
 
 @dataclass(frozen=True)
 class Shown:
-    """What people see of a version, as Markdown: its first rows (or the document), and pictures."""
+    """What people see of a version, as Markdown: a document's card, pictures, the first rows (or the document)."""
 
-    preview: str | None = None
+    card: str | None = None
     pictures: str | None = None
+    preview: str | None = None
 
 
 def column_schema(schema: TableSchema, columns: Mapping[str, str]) -> dg.TableSchema:

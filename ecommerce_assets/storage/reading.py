@@ -139,8 +139,8 @@ def _read_model(spark: SparkSession, lake: Lake, chosen: Chosen) -> Any:
 
 
 def _read_document(_: SparkSession, lake: Lake, chosen: Chosen) -> Any:
-    [(manifest, files)] = chosen
-    return json.loads(lake.folder(manifest.asset, manifest.version).read_bytes(files[0].path))
+    [(manifest, _)] = chosen
+    return json.loads(lake.folder(manifest.asset, manifest.version).read_bytes(f"{manifest.asset}.json"))
 
 
 _READERS: dict[str, Callable[[SparkSession, Lake, Chosen], Any]] = {

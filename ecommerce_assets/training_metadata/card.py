@@ -1,0 +1,179 @@
+"""The document for people: a model card in Markdown.
+
+Its sections follow Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ecommerce_assets.recommendation.judging import SLICES
+from ecommerce_assets.training_metadata.document import Interval, TrainingMetadata
+
+RANKING = {"ndcg": "NDCG", "precision": "precision", "recall": "recall", "map": "MAP", "hit_rate": "hit rate"}
+SYSTEMS = {"als": "ALS alone", "published": "published lists", "popularity": "popularity"}
+DIFFERENCE = "published - popularity"
+
+LIMITS = """\
+Meant for: the audiences of campaigns, "recommended for you", "people who liked this". Not meant for: decisions about \
+single persons, prices, credit. The model knows users by their clicks alone; it has not been tested for fairness \
+between groups of people, for no such attribute is in the data. Users who came after the last day that was read get no \
+list until the next run. An offline metric says how well the lists foretell what users did anyway, not what a list \
+would make them do: an A/B test says that."""
+
+
+def in_short(document: TrainingMetadata) -> str:
+    """One sentence: how much went in, and how good the lists are beside popularity."""
+    made = (
+        f"{document.total_interactions:,} events of {document.total_users:,} users and {document.total_products:,} "
+        f"products; {document.segments_count} segments"
+    )
+    ndcg = document.evaluation.metrics.get("ndcg", {})
+    if DIFFERENCE not in ndcg:
+        return f"{made}. The lists could not be judged: {document.evaluation.holdout}."
+    k = document.parameters.get("als_evaluation", {}).get("k", 10)
+    value, lower, upper = ndcg[DIFFERENCE]
+    return (
+        f"{made}. NDCG at {k}: published lists {_number(ndcg['published'][0])}, popularity "
+        f"{_number(ndcg['popularity'][0])}; difference {_number(value)}, 95 % interval {_number(lower)} to "
+        f"{_number(upper)}: {_verdict(lower, upper)}."
+    )
+
+
+def model_card(document: Mapping[str, Any]) -> str:
+    """The card, of the document as written."""
+    told = TrainingMetadata.model_validate(document)
+    sections = (
+        ("Data", _data(told)),
+        ("Customer segments", _segments(told)),
+        ("Recommendations", _recommendations(told)),
+        ("For whom they are good", _slices(told)),
+        ("Similar products", _similar(told)),
+        ("Training", _training(told)),
+        ("Warnings", _warnings(told)),
+        ("Intended use and limits", LIMITS),
+    )
+    head = f"# Segments and recommendations, {told.training_date:%Y-%m-%d %H:%M} UTC\n\n{in_short(told)}"
+    return "\n\n".join([head, *(f"## {name}\n\n{text}" for name, text in sections if text)]) + "\n"
+
+
+def _data(told: TrainingMetadata) -> str:
+    days = f"{told.data.days:,} days, {told.data.first_day} to {told.data.last_day}" if told.data.days else "no days"
+    return (
+        f"{told.total_interactions:,} accepted events ({days}), {told.total_users:,} users, "
+        f"{told.total_products:,} products."
+    )
+
+
+def _segments(told: TrainingMetadata) -> str:
+    rows = (
+        (
+            s.segment,
+            f"{s.users:,}",
+            _percent(s.share),
+            _percent(s.revenue_share),
+            s.description or "",
+        )
+        for s in sorted(told.segments, key=lambda s: -(s.revenue_share or 0))
+    )
+    quality = "none (too few users or clusters)" if told.silhouette is None else f"{told.silhouette:.3f}"
+    parameters = told.parameters.get("segmentation_model", {})
+    table = _table(("segment", "users", "share", "of revenue", "who they are"), rows)
+    return f"{table}\n\nK-Means, {_settings(parameters)}. Silhouette {quality} (-1 to 1)."
+
+
+def _recommendations(told: TrainingMetadata) -> str:
+    found, own = told.evaluation, told.recommendations
+    k = told.parameters.get("als_evaluation", {}).get("k", 10)
+    entries = ", ".join(f"{source} {count:,}" for source, count in own.sources.items())
+    published = (
+        f"{own.users:,} users have a list. Entries by source: {entries}. {_percent(told.coverage)} of the products are "
+        "shown to someone."
+    )
+    if not found.metrics:
+        return f"{published}\n\nThe lists could not be judged: {found.holdout}."
+    rows = [
+        (name, *(_interval(found.metrics[metric][system]) for system in (*SYSTEMS, DIFFERENCE)))
+        for metric, name in RANKING.items()
+    ]
+    rows += [
+        ("products shown", *(_percent(found.metrics["coverage"][system][0]) for system in SYSTEMS), ""),
+        ("users served", *(_percent(found.metrics["served"][system][0]) for system in SYSTEMS), ""),
+        ("novelty (bits)", *(_number(found.metrics.get("novelty", {}).get(s, [None])[0]) for s in SYSTEMS), ""),
+    ]
+    table = _table((f"at {k}", *SYSTEMS.values(), "published less popularity"), rows)
+    judged = (
+        f"Trained on what was before {found.cutoff}, judged on what {found.holdout_users:,} users did afterwards, all "
+        "of them; a user whom a system cannot serve counts zero. Brackets: bootstrap 95 % intervals over users."
+    )
+    error = "" if found.rmse is None else f" rmse {found.rmse:.3f} against the rating, on a random fifth of the pairs."
+    return f"{published}\n\n{judged}{error}\n\n{table}"
+
+
+def _slices(told: TrainingMetadata) -> str:
+    found = told.evaluation.ndcg_by_slice
+    rows = (
+        (name, f"{found[part]['users']:,}", *(_interval(found[part][system]) for system in (*SYSTEMS, DIFFERENCE)))
+        for part, name in SLICES.items()
+        if part in found and part != "all"
+    )
+    return _table(("NDCG by group", "users", *SYSTEMS.values(), "published less popularity"), rows)
+
+
+def _similar(told: TrainingMetadata) -> str:
+    found = told.similar_products
+    if found.same_category is None:
+        return f"{found.entries:,} entries."
+    return (
+        f"{found.entries:,} entries; {_percent(found.same_category)} are of the same category as their product, by "
+        f"chance it would be {_percent(found.same_category_by_chance)}."
+    )
+
+
+def _training(told: TrainingMetadata) -> str:
+    als = {name: value for name, value in told.parameters.get("als_model", {}).items() if value is not None}
+    objective = told.als.get("objective") or []
+    fell = f" Objective {objective[0]:,.0f} → {objective[-1]:,.0f}." if objective else ""
+    total = sum(told.seconds.values())
+    slowest = ", ".join(
+        f"{name} {seconds:.0f} s" for name, seconds in sorted(told.seconds.items(), key=lambda s: -s[1])[:3]
+    )
+    return (
+        f"Implicit ALS, {_settings(als)}.{fell} {told.als.get('engine_reason', '')}\n\n"
+        f"{total:,.0f} s for the assets named here, most for {slowest}."
+    )
+
+
+def _warnings(told: TrainingMetadata) -> str:
+    if not told.failed_checks:
+        return "None: all checks passed."
+    return "\n".join(f"- {c.asset}, {c.check}: {c.message}" for c in told.failed_checks)
+
+
+def _settings(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in parameters.items())
+
+
+def _verdict(lower: float | None, upper: float | None) -> str:
+    if lower is not None and lower > 0:
+        return "better than popularity"
+    return "worse than popularity" if upper is not None and upper < 0 else "no clear difference"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
+
+
+def _interval(interval: Interval | Sequence[float | None]) -> str:
+    value, lower, upper = interval
+    return _number(value) if lower is None else f"{_number(value)} [{_number(lower)}, {_number(upper)}]"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *lines]) if lines else ""
