@@ -53,7 +53,7 @@ BUCKETS = 200
 interval's width is 1 / sqrt(2 · 200), a twentieth."""
 
 BEST_SHARE, LEAST_FOR_IMPORTANCE = 0.25, 10
-"""Of the trials: those whose parameters are compared with all others', and how many it takes."""
+"""Of the trials: those that are asked what they have in common, and how many trials that takes."""
 
 PAYS, COSTS, WITHIN_NOISE = "it pays", "it costs", "within noise"
 
@@ -122,7 +122,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Found:
-    """All trials, and the share that each parameter has in what made good ones good (empty: too few trials)."""
+    """All trials, and the share that each parameter has in what the best have in common (empty: too few trials)."""
 
     trials: Sequence[Trial]
     importance: Mapping[str, float] = field(default_factory=dict)
@@ -280,7 +280,10 @@ def _importance(study: optuna.Study) -> dict[str, float]:
 
     if len(study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])) < LEAST_FOR_IMPORTANCE:
         return {}
-    found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE))
+    # Beside the whole space, not beside all trials: those crowd where it is good, which hides what brought them there.
+    found = get_param_importances(
+        study, evaluator=PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE, evaluate_on_local=False)
+    )
     return {name: float(share) for name, share in found.items() if math.isfinite(share)}
 
 
@@ -310,9 +313,10 @@ def describe_tuning(found: Found, about: Mapping[str, Any]) -> dict[str, Any]:
 
     Keys: `params` (of the best trial, by Spark's names; null where none succeeded), `trial` (its number), `ndcg` and
     `gain` (its NDCG, and what that is above the default's), `default` (number and NDCG of the trial with the default
-    parameters), `popularity` (its NDCG for the same users), `nonnegativity` (`nonnegative` and `unconstrained`: number
-    and NDCG of the best trial of each kind; `difference` between the two; `verdict`: it pays, it costs, within noise),
-    `importance` (by parameter, its share in what sets the best quarter of them apart; Watanabe et al., IJCAI 2023),
+    parameters), `popularity` (its NDCG for the same users), `nonnegativity` (`nonnegative` and `unconstrained`: how
+    many trials of each kind, number and NDCG of the best; `difference` between the two; `verdict`: it pays, it costs,
+    within noise; `at_defaults`: the difference that it makes to the default parameters),
+    `importance` (by parameter, its share in what the best quarter of them have in common; Watanabe et al., IJCAI 2023),
     `succeeded` and `failed` (counts), `trials` (each with `number`, `params`, `ndcg`, `gain`, `metrics` by system,
     `seconds`, `error`), and what `about` says: `validation_cutoff`, `test_cutoff`, `holdout_users`, `k`, `exclude`, and
     `holdout`, why there is none.
@@ -385,17 +389,18 @@ class _Comparison:
 
 def _nonnegativity(judged: Sequence[Trial], compare: _Comparison) -> dict[str, Any]:
     """The best trial with the constraint beside the best without."""
-    with_it, without = (best_of([t for t in judged if t.parameters.nonnegative == kind]) for kind in (True, False))
-    difference = compare.between(with_it, without)
+    kinds = [[t for t in judged if t.parameters.nonnegative == kind] for kind in (True, False)]
+    difference = compare.between(*(best_of(own) for own in kinds))
     verdict = None
     if difference:
         verdict = PAYS if difference[1] > 0 else COSTS if difference[2] < 0 else WITHIN_NOISE
-    told_of = {"nonnegative": with_it, "unconstrained": without}
-    return {
-        **{name: {"trial": t.number, "ndcg": compare.of(t)} if t else None for name, t in told_of.items()},
-        "difference": difference,
-        "verdict": verdict,
-    }
+    first, second = (next((t for t in judged if t.number == number), None) for number in (0, 1))
+    described: dict[str, Any] = {}
+    for name, own in zip(("nonnegative", "unconstrained"), kinds, strict=True):
+        best = best_of(own)
+        described[name] = {"trials": len(own), "trial": best.number, "ndcg": compare.of(best)} if best else None
+    at_defaults = compare.between(first, second)
+    return {**described, "difference": difference, "verdict": verdict, "at_defaults": at_defaults}
 
 
 def trials_table(document: Mapping[str, Any]) -> str:

@@ -117,8 +117,8 @@ ALS_TUNING_PICTURES = (
     ),
     Picture(
         "What each parameter does",
-        "All trials against each parameter. The percentage is its share in what sets the best quarter of the trials "
-        "apart: a rough guide.",
+        "All trials against each parameter. The percentage is its share in what the best quarter of the trials "
+        "have in common: a rough guide.",
         by_parameter,
     ),
 )

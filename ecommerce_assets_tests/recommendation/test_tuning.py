@@ -14,14 +14,15 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from ecommerce_assets.definitions import build_defs
 from ecommerce_assets.recommendation.als import AlsParameters, fit_als
-from ecommerce_assets.recommendation.evaluation import evaluate
 from ecommerce_assets.recommendation.judging import SYSTEMS
+from ecommerce_assets.recommendation.metrics import ranking_metrics
 from ecommerce_assets.recommendation.recommend import Exclude
 from ecommerce_assets.recommendation.tuning import (
     BUCKETS,
@@ -43,7 +44,7 @@ from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.settings import load_settings
 from ecommerce_assets.storage import ancestry
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
-from ecommerce_assets.storage.reading import read_document
+from ecommerce_assets.storage.reading import paths, read_document
 from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, event, events_frame, run_graph
 
 PROJECT = Path(__file__).parents[2]
@@ -161,7 +162,9 @@ class TestDocument:
         found = describe_tuning(Found(trials), {})["nonnegativity"]
         assert found["verdict"] == verdict
         assert (found["nonnegative"]["trial"], found["unconstrained"]["trial"]) == (2, 3)
+        assert found["nonnegative"]["trials"] == found["unconstrained"]["trials"] == 2
         assert found["difference"][0] == pytest.approx(with_it - without)
+        assert found["at_defaults"] == pytest.approx([0, 0, 0], abs=1e-12)
 
     def test_table_has_the_best_first_and_the_failed_last(self) -> None:
         failed = Trial(1, AlsParameters(), 0.5, error="ValueError: a | b")
@@ -173,51 +176,31 @@ class TestDocument:
 
 
 def shop() -> list[dict[str, Any]]:
-    """Three stretches of time: 64 views by eight users, then 16 by two of them and two others, then 20 by a stranger.
-
-    The last fifth of all is what als_evaluation judges by; the last fifth of what is before it is for the tuning.
-    """
+    """64 views by eight users; on the next day 16 by two of them and two others."""
     first = [event(f"2020-01-01 10:{p:02d}:{u:02d}", "view", p % (u + 2), u) for p in range(8) for u in range(8)]
     second = [event(f"2020-01-02 10:00:{n:02d}", "view", n // 4, (0, 1, 50, 51)[n % 4]) for n in range(16)]
-    third = [event(f"2020-01-03 10:00:{n:02d}", "view", n % 5, 99) for n in range(20)]
-    return first + second + third
+    return first + second
 
 
-class TestTune:
-    def test_judged_wholly_before_what_als_evaluation_judges(self, spark: SparkSession) -> None:
-        events = events_frame(spark, shop()).persist()
-        segmentation = SegmentationParameters(k=2)
-        said: list[str] = []
-        document = tune(events, segmentation, Exclude.none, 3, trials=1, say=said.append)
-        assert document["test_cutoff"] == "2020-01-03T10:00:00+00:00"
-        assert document["validation_cutoff"] == "2020-01-02T10:00:00+00:00"
-        assert (document["holdout_users"], document["k"], document["exclude"]) == (4, 3, "none")  # not user 99
-        assert said[0] == (
-            "4 users are judged by what they did from 2020-01-02 10:00:00 UTC on, before 2020-01-03 10:00:00, from "
-            "where on als_evaluation judges."
-        )
-        # The same numbers as als_evaluation would find at that time, which knows nothing of buckets.
-        before = events.where("event_time < '2020-01-03'")
-        judged = evaluate(before, AlsParameters(), segmentation, Exclude.none, 3).facts
-        assert judged["cutoff"] == document["validation_cutoff"]
-        for system in ("published", "als"):
-            for metric, value in document["trials"][0]["metrics"][system].items():
-                assert value == pytest.approx(judged["metrics"][metric][system][0]), (system, metric)
-        assert document["ndcg"][0] == pytest.approx(judged["metrics"]["ndcg"]["published"][0])
-        assert document["popularity"][0] == pytest.approx(judged["metrics"]["ndcg"]["popularity"][0])
-
+class TestJudging:
     def test_a_user_is_in_one_bucket_whichever_model_is_judged(self, spark: SparkSession) -> None:
-        before = events_frame(spark, shop()).where("event_time < '2020-01-03'")
+        events = events_frame(spark, shop())
         cutoff = dt.datetime(2020, 1, 2, 10, tzinfo=dt.UTC)
-        with validation(before, cutoff, SegmentationParameters(k=2), Exclude.none) as holdout:
+        with validation(events, cutoff, SegmentationParameters(k=2), Exclude.none) as holdout:
             assert holdout is not None
-            found = [
-                Scores.of(holdout.judge(fit_als(holdout.interactions, AlsParameters(rank=rank, maxIter=2)), 3, BUCKETS))
-                for rank in (2, 5)
-            ]
-            buckets = holdout.users.select(F.pmod(F.xxhash64("user_idx"), F.lit(BUCKETS)).cast("int")).collect()
-        assert np.array_equal(found[0].users, found[1].users)
-        assert np.array_equal(found[0].users, np.bincount([row[0] for row in buckets], minlength=BUCKETS))
+            assert holdout.user_count == 4
+            models = [fit_als(holdout.interactions, AlsParameters(rank=rank, maxIter=2)) for rank in (2, 5)]
+            one, other = (Scores.of(holdout.judge(model, 3, BUCKETS)) for model in models)
+            plain = holdout.judge(models[0], 3)
+            hashed = holdout.users.select(F.pmod(F.xxhash64("user_idx"), F.lit(BUCKETS)).cast("int")).collect()
+        assert np.array_equal(one.users, other.users)
+        assert np.array_equal(one.users, np.bincount([row[0] for row in hashed], minlength=BUCKETS))
+        # What is found does not depend on the buckets.
+        for system in SYSTEMS:
+            for metric, values in ranking_metrics(plain.hits[system], plain.wanted).items():
+                assert one.metrics[system][metric] == pytest.approx(np.average(values, weights=plain.users))
+            assert one.sums[system].sum() / 4 == pytest.approx(one.metrics[system]["ndcg"])
+        assert one.value > 0
 
     @pytest.mark.parametrize("events", [[], [event("2020-01-01 10:00:00")] * 9])
     def test_nothing_to_judge_by(self, spark: SparkSession, events: list[dict[str, Any]]) -> None:
@@ -242,6 +225,18 @@ def shop_that_tuned(
     return data_dir, job.execute_in_process(run_config={"ops": {"tune_als": {"config": {"trials": 2}}}})
 
 
+def users_between(data_dir: Path, begin: str, end: str) -> int:
+    """Users who viewed, carted or bought something between two moments that they had not bought before the first."""
+    events: Any = pq.read_table(paths("cleaned_events", data_dir=str(data_dir)), partitioning=None).to_pandas()
+    key = ["user_id", "product_id"]
+    past = events[events.event_time < begin]
+    touched = events[(events.event_time >= begin) & (events.event_time < end)]
+    touched = touched[touched.event_type != "remove_from_cart"][key].drop_duplicates()
+    bought = past[past.event_type == "purchase"][key].drop_duplicates()
+    new = touched.merge(bought, on=key, how="left", indicator=True)
+    return int(new[new["_merge"] == "left_only"].user_id.nunique())
+
+
 class TestJob:
     def test_it_reads_all_days_and_judges_as_als_evaluation_does(
         self, shop_that_tuned: tuple[Path, dg.ExecuteInProcessResult]
@@ -253,6 +248,9 @@ class TestJob:
         assert (days[0], days[-1], len(days)) == (FIRST_DAY, LAST_DAY, 8)
         document = read_document(lake, manifest)
         assert document["test_cutoff"] == evaluated.facts["cutoff"]
+        assert document["holdout_users"] == users_between(
+            shop_that_tuned[0], document["validation_cutoff"], document["test_cutoff"]
+        )
         assert manifest.parameters["exclude"] == evaluated.parameters["exclude"]
         assert manifest.parameters["segmentation"] == evaluated.parameters["segmentation"]
         assert len(document["trials"]) == document["succeeded"] == 2
