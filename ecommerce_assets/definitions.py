@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -19,6 +19,7 @@ from ecommerce_assets.features import checks as features
 from ecommerce_assets.features.precomputed import PrecomputedFeatures
 from ecommerce_assets.features.product_features import PRODUCT_FEATURES
 from ecommerce_assets.features.user_features import USER_FEATURES
+from ecommerce_assets.on_demand import as_external, on_demand_job
 from ecommerce_assets.recommendation import assets as recommendation_assets
 from ecommerce_assets.recommendation import checks as recommendation
 from ecommerce_assets.recommendation.als import ALS_MODEL_PARTS
@@ -28,6 +29,8 @@ from ecommerce_assets.recommendation.indices import PRODUCT_INDEX, USER_INDEX
 from ecommerce_assets.recommendation.interactions import INTERACTION_DATA
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
+from ecommerce_assets.recommendation.tuning_assets import als_tuning
+from ecommerce_assets.recommendation.tuning_plots import ALS_TUNING_PICTURES
 from ecommerce_assets.segmentation import assets as segmentation_assets
 from ecommerce_assets.segmentation import checks as segmentation
 from ecommerce_assets.segmentation.pipeline import SEGMENTATION_MODEL_PARTS, SEGMENTED_USERS
@@ -36,6 +39,7 @@ from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage.checks import audit_checks
 from ecommerce_assets.storage.io_managers import AssetSpec, JsonIOManager, ParquetIOManager, SparkModelIOManager
 from ecommerce_assets.storage.metadata import column_schema
+from ecommerce_assets.storage.newest import NewestVersions
 from ecommerce_assets.training_metadata.assets import training_metadata
 from ecommerce_assets.training_metadata.card import model_card
 from ecommerce_assets.training_metadata.checks import TRAINING_METADATA_AUDITS
@@ -60,6 +64,13 @@ CATALOG: dict[str, AssetSpec] = {
 }
 """What storage must know of each asset: its columns and what must hold of it."""
 
+ON_DEMAND: dict[str, AssetSpec] = {
+    "als_tuning": AssetSpec(None, recommendation.ALS_TUNING_AUDITS, pictures=ALS_TUNING_PICTURES),
+}
+"""The same of assets that have a job of their own."""
+
+ON_DEMAND_ASSETS = (als_tuning,)
+
 
 def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     """The code location for these settings; `resource_overrides` replaces resources by key."""
@@ -74,27 +85,40 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
     ]
     checks = [audit_checks(name, spec.audits, settings.data_dir) for name, spec in CATALOG.items() if spec.audits]
     checks.append(events.raw_events_checks(settings.data_dir))
+    resources = {**build_resources(settings), **(resource_overrides or {})}
+    graph = dg.map_asset_specs(lambda spec: with_automation(_with_columns(spec, settings)), assets)
     return dg.Definitions(
-        assets=dg.map_asset_specs(lambda spec: with_automation(_with_columns(spec, settings)), assets),
+        assets=[*graph, *[as_external(asset) for asset in ON_DEMAND_ASSETS]],
         asset_checks=checks,
         sensors=[new_event_partitions(settings), automation(settings)],
-        resources={**build_resources(settings), **(resource_overrides or {})},
+        jobs=_on_demand_jobs(graph, settings, resources),
+        resources=resources,
         # One JVM per run: the default executor would start a process, and with it a Spark, for every step.
         executor=dg.in_process_executor,
     )
 
 
+def _on_demand_jobs(graph: Sequence[Any], settings: Settings, resources: Mapping[str, Any]) -> list[dg.JobDefinition]:
+    specs = [spec for asset in graph for spec in ([asset] if isinstance(asset, dg.AssetSpec) else asset.specs)]
+    jobs = []
+    for asset in ON_DEMAND_ASSETS:
+        name = asset.key.to_user_string()
+        checks = [audit_checks(name, ON_DEMAND[name].audits, settings.data_dir)]
+        jobs.append(on_demand_job(asset, specs, checks, resources))
+    return jobs
+
+
 def build_resources(settings: Settings) -> dict[str, Any]:
     """Spark and the IO managers, all on one data dir."""
-    data_dir = settings.data_dir
+    data_dir, known = settings.data_dir, {**CATALOG, **ON_DEMAND}
 
     @dg.io_manager(required_resource_keys={"spark"}, description="Versioned, audited Spark ML models.")
     def model_io_manager(_: Any) -> SparkModelIOManager:
-        return SparkModelIOManager(data_dir, CATALOG, keep_versions=settings.keep_versions)
+        return SparkModelIOManager(data_dir, known, keep_versions=settings.keep_versions)
 
     @dg.io_manager(required_resource_keys={"spark"}, description="Versioned JSON documents.")
     def json_io_manager(_: Any) -> JsonIOManager:
-        return JsonIOManager(data_dir, CATALOG, keep_versions=settings.keep_versions)
+        return JsonIOManager(data_dir, known, keep_versions=settings.keep_versions)
 
     @dg.io_manager(required_resource_keys={"spark"}, description="Finds the raw files of the days asked for.")
     def raw_events_reader(_: Any) -> RawEventsReader:
@@ -109,6 +133,9 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         "precomputed_features": dg.ResourceDefinition.hardcoded_resource(
             PrecomputedFeatures(f"{data_dir}/processed/parquet", settings.precomputed_features, settings.id_type),
             "Finds feature tables that were computed elsewhere.",
+        ),
+        "newest_versions": dg.ResourceDefinition.hardcoded_resource(
+            NewestVersions(data_dir), "Finds versions that a step asks for itself."
         ),
         "min_holdout_users": dg.ResourceDefinition.hardcoded_resource(
             settings.min_holdout_users, "With fewer users in the holdout, als_evaluation holds nothing back."
@@ -134,7 +161,7 @@ def parquet_io_manager(settings: Settings, *, own_days_only: bool = False) -> dg
     @dg.io_manager(required_resource_keys={"spark"}, description="Versioned, audited Parquet tables.")
     def io_manager(_: Any) -> ParquetIOManager:
         return ParquetIOManager(
-            settings.data_dir, CATALOG, settings.lookback_days, settings.keep_versions, own_days_only
+            settings.data_dir, {**CATALOG, **ON_DEMAND}, settings.lookback_days, settings.keep_versions, own_days_only
         )
 
     return io_manager

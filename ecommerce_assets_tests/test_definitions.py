@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import dagster as dg
+import pytest
 import yaml
 
 from ecommerce_assets.definitions import CATALOG, build_defs
@@ -69,7 +70,7 @@ def test_every_parameter_shows_in_the_launchpad() -> None:
     }
     assert shown == {
         "als_evaluation": ["exclude", "k"],
-        "als_model": ["alpha", "engine", "maxIter", "nonnegative", "rank", "regParam", "seed"],
+        "als_model": ["alpha", "engine", "maxIter", "nonnegative", "params", "rank", "regParam", "seed"],
         "recommendations": ["exclude", "k"],
         "segmentation_model": ["k", "maxIter", "seed"],
         "similar_products": ["k"],
@@ -78,6 +79,30 @@ def test_every_parameter_shows_in_the_launchpad() -> None:
     assert {"app_name", "master", "driver_memory", "executor_memory", "adaptive", "spark_config"} <= set(
         spark.config_type.fields["config"].config_type.fields
     )
+
+
+@pytest.mark.parametrize(("name", "op", "config"), [("als_tuning", "tune_als", ["seed", "timeout_seconds", "trials"])])
+def test_what_is_made_on_demand_has_a_job_and_is_no_part_of_the_graphs_run(
+    name: str, op: str, config: list[str]
+) -> None:
+    defs = build_defs(load_settings())
+    # What the UI loads: Dagster refuses names that clash only here.
+    job = next(job for job in defs.get_repository_def().get_all_jobs() if job.name == name)
+    assert job.description
+    assert sorted(job.graph.node_names()) == sorted([op, f"{name}_checks"])
+    steps = job.run_config_schema.config_type.fields["ops"].config_type.fields  # type: ignore[attr-defined]
+    assert sorted(steps[op].config_type.fields["config"].config_type.fields) == config
+    # It reads days: without their partitions only the newest version of cleaned_events would be read.
+    graph = defs.resolve_asset_graph()
+    for read in graph.get(dg.AssetKey(name)).parent_keys:
+        own = job.asset_layer.asset_graph.get(read)
+        assert (own.partitions_def is None) == (graph.get(read).partitions_def is None)
+    everything = defs.resolve_implicit_global_asset_job_def()
+    assert not {op, f"{name}_checks"} & set(everything.graph.node_names())
+    assert dg.AssetKey(name) not in everything.asset_layer.executable_asset_keys
+    node = graph.get(dg.AssetKey(name))
+    assert node.is_external
+    assert node.automation_condition is None
 
 
 def test_workspace_names_the_module_that_the_command_names() -> None:
@@ -101,7 +126,7 @@ def test_days_of_the_sample_are_its_own_and_others_go_on(tmp_path: Path) -> None
 
 def test_loading_the_definitions_imports_nothing_heavy() -> None:
     """Each of the web server, the daemon and every run loads them; what only a run needs, a run imports."""
-    heavy = {"numba", "pyspark.ml", "pandas", "scipy", "matplotlib"}
+    heavy = {"numba", "pyspark.ml", "pandas", "scipy", "matplotlib", "optuna"}
     code = f"import sys, ecommerce_assets.definitions; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

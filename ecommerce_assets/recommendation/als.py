@@ -16,6 +16,7 @@ from pyspark.sql.types import ArrayType, FloatType, IntegerType, StructField, St
 
 from ecommerce_assets.recommendation.als_parameters import AlsParameters as AlsParameters
 from ecommerce_assets.recommendation.als_parameters import Engine as Engine
+from ecommerce_assets.recommendation.als_parameters import ParamsFrom as ParamsFrom
 from ecommerce_assets.recommendation.free_memory import free_memory
 from ecommerce_assets.recommendation.local_als import Factors, LocalAls
 
@@ -109,10 +110,14 @@ def fit_als(interactions: DataFrame, parameters: AlsParameters, engine: Engine =
     """
     if choose_engine(interactions, parameters, engine).engine == Engine.mllib:
         return _fit_mllib(interactions, parameters)
+    return model_of(interactions.sparkSession, fit_local(collect_pairs(interactions), parameters), parameters)
+
+
+def model_of(spark: SparkSession, factors: tuple[Factors, Factors], parameters: AlsParameters) -> ALSModel:
+    """Factors of the users and of the products as one of Spark's models."""
     from pyspark.ml.recommendation import ALSModel
 
-    spark = interactions.sparkSession
-    users, products = fit_local(collect_pairs(interactions), parameters)
+    users, products = factors
     user_frame, product_frame = factor_frame(spark, users), factor_frame(spark, products)
     estimator = _estimator(parameters)
     jvm: Any = spark._jvm

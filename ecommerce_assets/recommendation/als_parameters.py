@@ -16,6 +16,13 @@ class Engine(StrEnum):
     mllib = "mllib"
 
 
+class ParamsFrom(StrEnum):
+    """Where the parameters that a model is trained with come from."""
+
+    configured = "configured"
+    tuned = "tuned"
+
+
 @dataclass(frozen=True)
 class AlsParameters:
     """Parameters of ALS, by Spark's names."""

@@ -15,6 +15,7 @@ from ecommerce_assets.recommendation.als import (
     ALS_MODEL_PARTS,
     AlsParameters,
     Engine,
+    ParamsFrom,
     choose_engine,
     describe_factors,
     fit_als,
@@ -24,6 +25,7 @@ from ecommerce_assets.recommendation.indices import build_index
 from ecommerce_assets.recommendation.interactions import build_interactions
 from ecommerce_assets.recommendation.recommend import Exclude, recommend
 from ecommerce_assets.recommendation.similar import similar_products as find_similar_products
+from ecommerce_assets.recommendation.tuning_assets import tuned
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.storage.artifact import Artifact
 from ecommerce_assets.storage.io_managers import AS_READ_BY
@@ -46,6 +48,11 @@ AS_JUDGED = dg.AssetIn(metadata={AS_READ_BY: "als_evaluation"})
 class AlsConfig(dg.Config):
     """How ALS is trained; Spark's parameter names."""
 
+    params: ParamsFrom = Field(
+        ParamsFrom.configured,
+        description="configured: as stands here; tuned: rank, regParam, alpha and nonnegative as the newest als_tuning "
+        "found them.",
+    )
     rank: int = Field(50, ge=1, description="Length of the factors.")
     maxIter: int = Field(15, ge=1, description="Iterations.")
     regParam: float = Field(0.1, ge=0, description="Regularisation, scaled by each row's number of ratings.")
@@ -91,10 +98,18 @@ def interaction_data(cleaned_events: DataFrame, user_index: DataFrame, product_i
     return Artifact(build_interactions(cleaned_events, user_index, product_index))
 
 
-@dg.asset(kinds={"spark", "als"}, io_manager_key="model_io_manager", **COMMON)
+@dg.asset(
+    kinds={"spark", "als"},
+    io_manager_key="model_io_manager",
+    required_resource_keys={"newest_versions"},
+    **COMMON,
+)
 def als_model(context: dg.AssetExecutionContext, config: AlsConfig, interaction_data: DataFrame) -> Artifact:
     """Implicit-feedback ALS trained on all interactions; ALSModel.load reads its folder `model`."""
     parameters = AlsParameters.of(config.model_dump())
+    tuned_by: dict[str, Any] = {}
+    if config.params == ParamsFrom.tuned:
+        parameters, tuned_by = tuned(context, parameters)
     choice = choose_engine(interaction_data, parameters, config.engine)
     context.log.info(choice.reason)
     model = fit_als(interaction_data, parameters, choice.engine)
@@ -102,7 +117,8 @@ def als_model(context: dg.AssetExecutionContext, config: AlsConfig, interaction_
     pairs = [(interaction_data, name) for name in ("user_idx", "product_idx", "rating")]
     origins = {"userFactors.id": pairs[:1], "itemFactors.id": pairs[1:2]}
     made_from = {name: origins.get(name, pairs) for name in ALS_MODEL_PARTS}
-    return Artifact(model, {**parameters.as_dict(), "engine": choice.engine.value}, facts, made_from=made_from)
+    used = {**parameters.as_dict(), "engine": choice.engine.value, **tuned_by}
+    return Artifact(model, used, facts, made_from=made_from)
 
 
 @dg.asset(kinds={"spark", "parquet"}, required_resource_keys={"min_holdout_users"}, **{**COMMON, "code_version": "2"})

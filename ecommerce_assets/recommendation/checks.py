@@ -12,6 +12,7 @@ from ecommerce_assets.recommendation.lists import SOURCES
 from ecommerce_assets.recommendation.metrics import RANKING_METRICS
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, Exclude, is_excluded
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
+from ecommerce_assets.recommendation.tuning_verdict import TUNING_AUDITS
 from ecommerce_assets.recommendation.verdict import VERDICT_AUDITS
 from ecommerce_assets.storage.audits import Audit, Evidence, Finding, Read, one_of, quoted, rule
 from ecommerce_assets.storage.drift_audits import distribution_stable, shares_stable
@@ -204,6 +205,7 @@ ALS_MODEL_AUDITS = (
     Audit("factors_sound", "Factors are finite and, where nonnegative is set, not negative.", _factors_sound),
 )
 
+ALS_TUNING_AUDITS = TUNING_AUDITS
 
 _RANKING = f"metric in ({quoted((*RANKING_METRICS, 'coverage', 'served'))})"
 

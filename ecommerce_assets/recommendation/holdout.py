@@ -161,11 +161,16 @@ class Holdout:
     products: Products
     fallback: Fallback
 
-    def judge(self, model: ALSModel, k: int) -> Judged:
-        """The lists of a model that was fitted on `interactions`, beside popularity."""
+    def judge(self, model: ALSModel, k: int, buckets: int | None = None) -> Judged:
+        """The lists of a model that was fitted on `interactions`, beside popularity.
+
+        With `buckets`, users are told apart by that many: a user is in the same one whichever model is judged.
+        """
         recommender = Recommender(item_factors(model, self.products), self.fallback, k)
         factors = model.userFactors.withColumnRenamed("id", "user_idx")
         asked = self.users.join(self.segments, "user_idx", "left").join(factors, "user_idx", "left")
+        if buckets is not None:
+            asked = asked.withColumn("bucket", F.pmod(F.xxhash64("user_idx"), F.lit(buckets)).cast("int"))
         return judge(asked, self.products, recommender)
 
 

@@ -42,7 +42,7 @@ SLICES = {
 _LENGTHS = (*SOURCES, BASELINE)
 """Entries of the published list by source, and of the popularity list."""
 
-_KEYS = ("events", "segment", "wanted", *_LENGTHS, "hits", "system", "position")
+_KEYS = ("events", "segment", "wanted", *_LENGTHS, "hits", "bucket", "system", "position")
 _KINDS = dict.fromkeys(_KEYS, "int") | {"events": "string", "segment": "string", "hits": "binary", "n": "bigint"}
 _SCHEMA = ", ".join(f"{name} {kind}" for name, kind in _KINDS.items())
 
@@ -67,6 +67,8 @@ class Judged:
         By name, which groups belong to it.
     shown
         By system, by position of the product, how many users it was shown.
+    buckets
+        (g,) bucket of the users of each group; 0 where they were not put into any.
     """
 
     users: Integers
@@ -76,6 +78,7 @@ class Judged:
     lengths: dict[str, Integers]
     slices: dict[str, Flags]
     shown: dict[str, Integers]
+    buckets: Integers
 
 
 def judge(users: DataFrame, products: Products, recommender: Recommender) -> Judged:
@@ -86,7 +89,7 @@ def judge(users: DataFrame, products: Products, recommender: Recommender) -> Jud
     users
         `features` (null: unknown to the model), `segment`, `total_events` (null: unknown before), `excluded` and
         `relevant` (arrays of product_idx), `wanted` (number of relevant products, also of those that nobody could have
-        recommended).
+        recommended), and perhaps `bucket` (int): users of different buckets are never in one group.
     """
     activity = (
         F.when(F.col("total_events").isNull(), "none")
@@ -118,8 +121,15 @@ def judge(users: DataFrame, products: Products, recommender: Recommender) -> Jud
         counts = {"system": systems.astype(np.int32), "position": positions.astype(np.int32)}
         yield from _with_all_columns(pa.table({**counts, "n": shown[systems, positions]}))
 
+    bucket = F.col("bucket") if "bucket" in users.columns else F.lit(None).cast("int")
     columns = users.select(
-        activity.otherwise("many").alias("events"), "segment", "wanted", "features", "excluded", "relevant"
+        activity.otherwise("many").alias("events"),
+        "segment",
+        "wanted",
+        "features",
+        "excluded",
+        "relevant",
+        bucket.alias("bucket"),
     )
     counted = columns.mapInArrow(batches, _SCHEMA).groupBy(*_KEYS).agg(F.sum("n").alias("n")).toArrow()
     return _judged(counted.sort_by([(name, "ascending") for name in _KEYS]), len(products.ids), recommender.k)
@@ -136,7 +146,7 @@ def _per_user(batch: pa.RecordBatch, products: Products, published: Lists, by_mo
     lengths[BASELINE] = popular.filled.sum(axis=1)
     return pa.table(
         {
-            **{name: batch.column(name) for name in ("events", "segment", "wanted")},
+            **{name: batch.column(name) for name in ("events", "segment", "wanted", "bucket")},
             **{name: length.astype(np.int32) for name, length in lengths.items()},
             "hits": pa.FixedSizeBinaryArray.from_buffers(
                 pa.binary(hits.shape[1]), len(hits), [None, pa.py_buffer(hits.tobytes())]
@@ -182,6 +192,7 @@ def _judged(counted: pa.Table, products: int, k: int) -> Judged:
             **_by_server(from_source),
         },
         shown=dict(zip(SYSTEMS, shown, strict=True)),
+        buckets=groups.column("bucket").fill_null(0).to_numpy(),
     )
 
 

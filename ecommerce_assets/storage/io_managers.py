@@ -186,7 +186,9 @@ class VersionedIOManager(dg.IOManager):
             return None
         if context.has_asset_partitions:
             asset = context.asset_key.to_user_string()
-            evidence = replace(evidence, days={asset: {day.day: day.manifest for day in lake.days(asset)}})
+            # None where no day has been published yet: the version just written was held back.
+            stored = lake.days(asset) if lake.latest_or_none(asset) else []
+            evidence = replace(evidence, days={asset: {day.day: day.manifest for day in stored}})
         return pictures.markdown(spec.pictures, evidence, context.log.warning)
 
     def _prune(self, context: dg.OutputContext, lake: Lake, asset: str) -> None:

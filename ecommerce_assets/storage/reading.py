@@ -138,15 +138,15 @@ def _read_model(spark: SparkSession, lake: Lake, chosen: Chosen) -> Any:
     return DefaultParamsReader.loadParamsInstance(spark_path(uri), spark)
 
 
-def _read_document(_: SparkSession, lake: Lake, chosen: Chosen) -> Any:
-    [(manifest, _)] = chosen
+def read_document(lake: Lake, manifest: Manifest) -> Any:
+    """The JSON document that a version is."""
     return json.loads(lake.folder(manifest.asset, manifest.version).read_bytes(f"{manifest.asset}.json"))
 
 
 _READERS: dict[str, Callable[[SparkSession, Lake, Chosen], Any]] = {
     "parquet": _read_table,
     "spark-ml": _read_model,
-    "json": _read_document,
+    "json": lambda _, lake, chosen: read_document(lake, chosen[0][0]),
 }
 
 

@@ -1,0 +1,31 @@
+"""The pictures of als_tuning: drawn from any document, and light."""
+
+from __future__ import annotations
+
+import pytest
+
+from ecommerce_assets.recommendation.tuning import Found, describe_tuning, search
+from ecommerce_assets.recommendation.tuning_plots import ALS_TUNING_PICTURES
+from ecommerce_assets.storage.audits import Evidence
+from ecommerce_assets.storage.pictures import Picture, png
+from ecommerce_assets_tests.recommendation.test_tuning import landscape, trial
+
+ABOUT = {"k": 10, "holdout_users": 2000}
+
+
+@pytest.mark.parametrize("picture", ALS_TUNING_PICTURES, ids=lambda picture: picture.name)
+class TestPictures:
+    @pytest.mark.parametrize("trials", [1, 30])
+    def test_it_is_drawn_and_light(self, picture: Picture, trials: int) -> None:
+        document = describe_tuning(search(landscape, trials, say=lambda _: None), ABOUT)
+        figure = picture.draw(Evidence({}, document=document))
+        assert figure is not None
+        assert len(png(figure)) < 100_000
+
+    def test_without_the_default(self, picture: Picture) -> None:
+        document = describe_tuning(Found([trial(3, 0.2), trial(4, 0.3, False)]), ABOUT)
+        assert document["default"] is None
+        assert picture.draw(Evidence({}, document=document)) is not None
+
+    def test_nothing_to_show(self, picture: Picture) -> None:
+        assert picture.draw(Evidence({}, document=describe_tuning(Found([]), ABOUT))) is None
