@@ -117,6 +117,7 @@ class VersionedIOManager(dg.IOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         artifact, asset = Artifact.of(obj), context.asset_key.to_user_string()
+        context.resources.spark.working_on(asset)
         lake = self._lake(context)
         version = lake.new_version()
         folder = lake.folder(asset, version)
@@ -194,6 +195,7 @@ class VersionedIOManager(dg.IOManager):
 
     def load_input(self, context: dg.InputContext) -> Any:
         asset = context.asset_key.to_user_string()
+        context.resources.spark.working_on(context.step_context.step.key)
         reads = step_reads(context.step_context.run_id, context.step_context.step.key)
         lake = self._lake(context)
         run_id = context.step_context.run_id
