@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ROUNDING = 1e-5
 """Of the objective: what is computed in float32 may rise by so much where it has converged."""
 
-CONVERGED = 0.02
+CONVERGED = 0.01
 """Fall of the objective in the last iteration, from which on more iterations would fit better."""
 
 
