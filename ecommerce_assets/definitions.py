@@ -23,6 +23,7 @@ from ecommerce_assets.on_demand import as_external, on_demand_job
 from ecommerce_assets.recommendation import assets as recommendation_assets
 from ecommerce_assets.recommendation import checks as recommendation
 from ecommerce_assets.recommendation.als import ALS_MODEL_PARTS
+from ecommerce_assets.recommendation.als_plots import ALS_MODEL_PICTURES
 from ecommerce_assets.recommendation.evaluation import ALS_EVALUATION
 from ecommerce_assets.recommendation.evaluation_plots import ALS_EVALUATION_PICTURES
 from ecommerce_assets.recommendation.indices import PRODUCT_INDEX, USER_INDEX
@@ -56,7 +57,7 @@ CATALOG: dict[str, AssetSpec] = {
     "user_index": AssetSpec(USER_INDEX, recommendation.USER_INDEX_AUDITS),
     "product_index": AssetSpec(PRODUCT_INDEX, recommendation.PRODUCT_INDEX_AUDITS),
     "interaction_data": AssetSpec(INTERACTION_DATA, recommendation.INTERACTION_DATA_AUDITS),
-    "als_model": AssetSpec(None, recommendation.ALS_MODEL_AUDITS, ALS_MODEL_PARTS),
+    "als_model": AssetSpec(None, recommendation.ALS_MODEL_AUDITS, ALS_MODEL_PARTS, pictures=ALS_MODEL_PICTURES),
     "als_evaluation": AssetSpec(ALS_EVALUATION, recommendation.ALS_EVALUATION_AUDITS, pictures=ALS_EVALUATION_PICTURES),
     "recommendations": AssetSpec(RECOMMENDATIONS, recommendation.RECOMMENDATIONS_AUDITS),
     "similar_products": AssetSpec(SIMILAR_PRODUCTS, recommendation.SIMILAR_PRODUCTS_AUDITS),

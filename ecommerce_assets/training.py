@@ -29,7 +29,7 @@ from ecommerce_assets.events.drops import DropsReader, find_drops
 from ecommerce_assets.features.precomputed import PrecomputedFeatures
 from ecommerce_assets.features.product_features import build_product_features
 from ecommerce_assets.features.user_features import build_user_features, reference_time
-from ecommerce_assets.recommendation.als import AlsParameters, choose_engine, fit_als
+from ecommerce_assets.recommendation.als import AlsParameters, choose_engine, fit_als, log_iterations
 from ecommerce_assets.recommendation.indices import build_index
 from ecommerce_assets.recommendation.interactions import build_interactions
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters, assign_segments, fit_segmentation
@@ -178,7 +178,7 @@ class EcommerceModelTrainer:
         parameters = AlsParameters()
         choice = choose_engine(interaction_data, parameters)
         log.info(choice.reason)
-        return fit_als(interaction_data, parameters, choice.engine)
+        return fit_als(interaction_data, parameters, choice.engine, log_iterations(log.info, "als_model", parameters))
 
     def _run(self, reader: DropsReader, days: Sequence[str], processed_data_path: str) -> None:
         settings = self._settings.model_copy(

@@ -58,6 +58,7 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
     def clean_events(
         context: dg.AssetExecutionContext, spark: SparkResource, raw_events: RawEvents
     ) -> Iterator[dg.Output[Artifact]]:
+        spark.working_on("clean_events")
         session = spark.spark_session
         tasks_of_day = {day: max(1, math.ceil(raw_events.rows(day) / ROWS_PER_TASK)) for day in raw_events.days}
         classified = classify(raw_events.frames(session), settings.id_type, tasks_of_day).persist()

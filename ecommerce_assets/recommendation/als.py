@@ -5,6 +5,7 @@ Two engines give the same kind of model: `local` (local_als.py, one machine) and
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, FloatType, IntegerType, StructField, StructType
 
+from ecommerce_assets.progress import Progress, Say
 from ecommerce_assets.recommendation.als_parameters import AlsParameters as AlsParameters
 from ecommerce_assets.recommendation.als_parameters import Engine as Engine
 from ecommerce_assets.recommendation.als_parameters import ParamsFrom as ParamsFrom
@@ -55,6 +57,10 @@ ALS_MODEL_PARTS = {
 """What of the fitted model other tables are computed from: folders of the saved model, and their columns."""
 
 
+AfterIteration = Callable[[int, float], None]
+"""Is told how many iterations are done, and the objective that they reached."""
+
+
 @dataclass(frozen=True)
 class EngineChoice:
     """An engine, never `auto`, and in one sentence why it."""
@@ -88,7 +94,12 @@ def choose_engine(interactions: DataFrame, parameters: AlsParameters, engine: En
     return EngineChoice(Engine.mllib, f"Engine mllib, because {estimate}, of which half may be used.")
 
 
-def fit_als(interactions: DataFrame, parameters: AlsParameters, engine: Engine = Engine.auto) -> ALSModel:
+def fit_als(
+    interactions: DataFrame,
+    parameters: AlsParameters,
+    engine: Engine = Engine.auto,
+    after_iteration: AfterIteration | None = None,
+) -> ALSModel:
     """Factors for every user and product of the interactions.
 
     Hu, Koren and Volinsky, "Collaborative Filtering for Implicit Feedback Datasets" (ICDM 2008): preference 1 for every
@@ -102,6 +113,8 @@ def fit_als(interactions: DataFrame, parameters: AlsParameters, engine: Engine =
         one the lineage of 15 iterations overflows the stack.
     engine
         See `choose_engine`.
+    after_iteration
+        Called by the local engine alone: MLlib does not tell how far it is.
 
     Raises
     ------
@@ -110,7 +123,9 @@ def fit_als(interactions: DataFrame, parameters: AlsParameters, engine: Engine =
     """
     if choose_engine(interactions, parameters, engine).engine == Engine.mllib:
         return _fit_mllib(interactions, parameters)
-    return model_of(interactions.sparkSession, fit_local(collect_pairs(interactions), parameters), parameters)
+    return model_of(
+        interactions.sparkSession, fit_local(collect_pairs(interactions), parameters, after_iteration), parameters
+    )
 
 
 def model_of(spark: SparkSession, factors: tuple[Factors, Factors], parameters: AlsParameters) -> ALSModel:
@@ -170,16 +185,25 @@ def collect_pairs(interactions: DataFrame) -> pa.Table:
     return pa.concat_tables([pairs.where(of_slice == number).toArrow() for number in range(slices)])
 
 
-def fit_local(pairs: pa.Table, parameters: AlsParameters) -> tuple[Factors, Factors]:
+def fit_local(
+    pairs: pa.Table, parameters: AlsParameters, after_iteration: AfterIteration | None = None
+) -> tuple[Factors, Factors]:
     """Factors of the users and of the products of `collect_pairs`, without Spark."""
     if not pairs.num_rows:
         raise ValueError(NOTHING)
     own = parameters.as_dict()
     iterations = own.pop("maxIter")
     als = LocalAls(*(pairs.column(name).to_numpy() for name in ("user_idx", "product_idx", "rating")), **own)
-    for _ in als.run(iterations):
-        pass
+    for solved in als.run(iterations):
+        if after_iteration and solved is als.users:
+            after_iteration(len(als.objectives), als.objectives[-1])
     return als.factors()
+
+
+def log_iterations(say: Say, what: str, parameters: AlsParameters) -> AfterIteration:
+    """Tells how far a fit is, and what it reached."""
+    progress = Progress(say, what, parameters.maxIter, "iteration")
+    return lambda done, objective: progress.step(done, f"objective {objective:,.0f}")
 
 
 def factor_frame(spark: SparkSession, factors: Factors) -> DataFrame:

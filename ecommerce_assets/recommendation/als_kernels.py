@@ -22,7 +22,7 @@ BLOCK, PITCH = 256, 272
 would put all columns into the same lines of the cache (writing them takes 25 ns per rating, and 78 at a distance of
 256)."""
 
-f4 = np.float32
+f4, f8 = np.float32, np.float64
 TINY = f4(1e-12)
 
 
@@ -135,6 +135,21 @@ def normal_equation(
 
 
 @compiled
+def share_of_ratings(x: Any, begin: int, end: int, others: Any, ratings: Any, factors: Any, alpha: float) -> Any:
+    """Σ (c - 1)(y·x)² - 2 Σ c p y·x over a row's ratings, summed in doubles."""
+    total = f8(0)
+    for i in range(begin, end):
+        y, rating = others[i], ratings[i]
+        extra = f4(alpha * abs(rating))
+        target = f4(1) + extra if rating > 0 else f4(0)
+        predicted = f4(0)
+        for k in range(len(x)):
+            predicted += factors[y, k] * x[k]
+        total += predicted * (extra * predicted - f4(2) * target)
+    return total
+
+
+@compiled
 def descend_matrix(
     matrix: Any,
     gradient: Any,
@@ -190,7 +205,8 @@ def solve_nonnegative(
     reg: float,
     alpha: float,
     sweeps: int,
-) -> None:
+    tell: bool,
+) -> Any:
     """Improve rows of `solved` by coordinate descent on the nonnegative problem, from where they stand.
 
     Minimised over x ≥ 0 is xᵀ(G + λnI)x + Σ (c - 1)(y·x)² - 2 Σ c p y·x. A row's gradient has G x, which is kept, and
@@ -198,6 +214,9 @@ def solve_nonnegative(
     costs rank² / 2 per rating, is not formed. Descended are only those coordinates that are above zero or whose
     gradient is below, 8 to 10 of 50 once the first iterations are over; their columns of y are copied so that the
     ratings of a coordinate stand side by side. Others come in at the next iteration, which starts from here.
+
+    Returns, if it shall `tell`, the sum over the rows of what was minimised. Where a row ends, that would need y·x once
+    more: it is taken where the row starts, and each step tells by how much it lowers it.
     """
     width = gram.shape[0]
     longest = 0
@@ -207,10 +226,12 @@ def solve_nonnegative(
             longest = length
     longest = (longest + 3) // 4 * 4
     own, columns = np.empty((longest, width), f4), np.empty(width * (longest + 16), f4)
-    w, extra = np.empty(longest, f4), np.empty(longest, f4)
-    x, gx, gradient, inverse = np.empty(width, f4), np.empty(width, f4), np.empty(width, f4), np.empty(width, f4)
+    w, extra, fitted = np.empty(longest, f4), np.empty(longest, f4), np.empty(longest, f4)
+    x, gx, gradient = np.empty(width, f4), np.empty(width, f4), np.empty(width, f4)
+    inverse, curvatures = np.empty(width, f4), np.empty(width, f4)
     active = np.empty(width, np.int64)
     matrix, squared = np.empty((width, width), f4), np.empty((width, PITCH), f4)
+    share = f8(0)
     for row in range(start, stop):
         begin, end = begins[row], begins[row + 1]
         n, counted = end - begin, positive(ratings, begin, end)
@@ -226,6 +247,12 @@ def solve_nonnegative(
             )
             for k in range(width):
                 solved[row, k] = x[k]
+            if tell:
+                share += share_of_ratings(x, begin, end, others, ratings, factors, alpha)
+                for i in range(width):
+                    share += penalty * x[i] * x[i]
+                    for k in range(width):
+                        share += x[i] * gram[i, k] * x[k]
             continue
         for k in range(width):
             gx[k] = f4(0)
@@ -233,8 +260,11 @@ def solve_nonnegative(
             if x[i] != 0:
                 for k in range(width):
                     gx[k] += x[i] * gram[i, k]
+        quadratic = f4(0)
         for k in range(width):
             gradient[k] = gx[k] + penalty * x[k]
+            quadratic += x[k] * gradient[k]
+        share += quadratic
         # Copied first, by a loop short enough that the processor fetches many factors from memory at once.
         for j in range(n):
             y, rating = others[begin + j], ratings[begin + j]
@@ -256,9 +286,12 @@ def solve_nonnegative(
                 q3 += own[j + 3, k] * x[k]
             w0, w1 = w[j] + extra[j] * q0, w[j + 1] + extra[j + 1] * q1
             w2, w3 = w[j + 2] + extra[j + 2] * q2, w[j + 3] + extra[j + 3] * q3
+            fitted[j], fitted[j + 1], fitted[j + 2], fitted[j + 3] = q0, q1, q2, q3
             w[j], w[j + 1], w[j + 2], w[j + 3] = w0, w1, w2, w3
             for k in range(width):
                 gradient[k] += w0 * own[j, k] + w1 * own[j + 1, k] + w2 * own[j + 2, k] + w3 * own[j + 3, k]
+        for j in range(padded if tell else 0):
+            share += fitted[j] * (f4(2) * w[j] - extra[j] * fitted[j])
         count = 0
         for k in range(width):
             if x[k] > 0 or gradient[k] < 0:
@@ -272,7 +305,7 @@ def solve_nonnegative(
             for j in range(padded):
                 column[j] = own[j, k]
                 curvature += extra[j] * own[j, k] * own[j, k]
-            inverse[i] = f4(1) / curvature
+            inverse[i], curvatures[i] = f4(1) / curvature, curvature
         for _ in range(sweeps):
             for i in range(count):
                 k, column = active[i], columns[i * pitch : i * pitch + padded]
@@ -283,12 +316,15 @@ def solve_nonnegative(
                 step = moved - x[k]
                 if step != 0:
                     x[k] = moved
+                    if tell:
+                        share += step * (f4(2) * slope + step * curvatures[i])
                     for m in range(width):
                         gx[m] += step * gram[k, m]
                     for j in range(padded):
                         w[j] += step * extra[j] * column[j]
         for k in range(width):
             solved[row, k] = x[k]
+    return share
 
 
 @compiled
@@ -332,16 +368,20 @@ def solve_unconstrained(
     rank: int,
     reg: float,
     alpha: float,
-) -> None:
+    tell: bool,
+) -> Any:
     """Solve rows of `solved` exactly, in coordinates in which the Gram matrix is diagonal.
 
     With Δ = eigenvalues + λn and the rows √(c - 1) y as Z, x = (Δ + ZᵀZ)⁻¹ v for v = Σ c p y. A row with fewer ratings
     than the rank is solved in the space of its ratings (Woodbury): x = Δ⁻¹v - Δ⁻¹Zᵀ(I + ZΔ⁻¹Zᵀ)⁻¹ZΔ⁻¹v.
+
+    Returns the same sum as solve_nonnegative. Of a row it is -v·x, but only as far as float32 solves it exactly.
     """
     width = len(eigenvalues)
     own, columns, matrix = np.empty((rank, width), f4), np.empty((width, PITCH), f4), np.empty((width, width), f4)
     right, inverse, scaled = np.empty(width, f4), np.empty(width, f4), np.empty(width, f4)
     small = np.empty(rank, f4)
+    share = f8(0)
     for row in range(start, stop):
         begin, end = begins[row], begins[row + 1]
         n, counted = end - begin, positive(ratings, begin, end)
@@ -385,3 +425,8 @@ def solve_unconstrained(
             cholesky_solve(matrix, right, width)
         for k in range(width):
             solved[row, k] = right[k]
+        if tell:
+            share += share_of_ratings(right, begin, end, others, ratings, factors, alpha)
+            for k in range(width):
+                share += (eigenvalues[k] + penalty) * right[k] * right[k]
+    return share

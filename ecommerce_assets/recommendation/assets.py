@@ -19,6 +19,7 @@ from ecommerce_assets.recommendation.als import (
     choose_engine,
     describe_factors,
     fit_als,
+    log_iterations,
 )
 from ecommerce_assets.recommendation.evaluation import evaluate
 from ecommerce_assets.recommendation.indices import build_index
@@ -112,8 +113,17 @@ def als_model(context: dg.AssetExecutionContext, config: AlsConfig, interaction_
         parameters, tuned_by = tuned(context, parameters)
     choice = choose_engine(interaction_data, parameters, config.engine)
     context.log.info(choice.reason)
-    model = fit_als(interaction_data, parameters, choice.engine)
+    objectives: list[float] = []
+    log = log_iterations(context.log.info, "als_model", parameters)
+
+    def after_iteration(done: int, objective: float) -> None:
+        objectives.append(objective)
+        log(done, objective)
+
+    model = fit_als(interaction_data, parameters, choice.engine, after_iteration)
     facts = {**describe_factors(model), "engine_reason": choice.reason}
+    if objectives:
+        facts["objective"] = objectives
     pairs = [(interaction_data, name) for name in ("user_idx", "product_idx", "rating")]
     origins = {"userFactors.id": pairs[:1], "itemFactors.id": pairs[1:2]}
     made_from = {name: origins.get(name, pairs) for name in ALS_MODEL_PARTS}
@@ -132,7 +142,7 @@ def als_evaluation(
     """How good the recommendations are beside popularity, on what users did after a cut-off; and the rmse."""
     als, segmentation = AlsParameters.of(als_model.parameters), SegmentationParameters(**segmented_users.parameters)
     engine = Engine(als_model.parameters.get("engine", Engine.auto))  # the one that made the model
-    found = evaluate(cleaned_events, als, segmentation, config.exclude, config.k, engine)
+    found = evaluate(cleaned_events, als, segmentation, config.exclude, config.k, engine, context.log.info)
     if "holdout" in found.facts:
         context.log.warning(f"No ranking metrics: {found.facts['holdout']}.")
     parameters = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ecommerce_assets.recommendation.evaluation import ALS_EVALUATION
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 LIFT = 2
 FEWEST_ENTRIES = 100
 """Similar products with a category that say anything about how often it is the same."""
+
+ROUNDING = 1e-5
+"""Of the objective: what is computed in float32 may rise by so much where it has converged."""
+
+CONVERGED = 0.01
+"""Fall of the objective in the last iteration, from which on more iterations would fit better."""
 
 
 def _dense(evidence: Evidence) -> str | None:
@@ -77,6 +84,25 @@ def _factors_sound(evidence: Evidence) -> str | None:
     }
     told = [f"{count:,} with {what}" for what, count in wrong.items() if count]
     return f"of {facts['users'] + facts['products']:,} factors {' and '.join(told)}" if told else None
+
+
+def _objective_falls(evidence: Evidence) -> Finding:
+    found = evidence.facts.get("objective")
+    if not found:
+        return Finding()  # MLlib does not tell it
+    falls = [(before - after) / abs(before) for before, after in pairwise(found)]
+    figures = {"first objective": round(found[0]), "last objective": round(found[-1]), "iterations": len(found)}
+    if falls:
+        figures["fall in the last iteration"] = f"{falls[-1]:.2%}"
+    risen = [number for number, fall in enumerate(falls, start=2) if fall < -ROUNDING]
+    if risen:
+        return Finding(f"it rises in iteration {', '.join(map(str, risen))}", figures)
+    if falls and falls[-1] > CONVERGED:
+        return Finding(
+            f"it still falls by {falls[-1]:.1%} in iteration {len(found)}, the last: more iterations would fit better",
+            figures,
+        )
+    return Finding("", figures)
 
 
 def _interactions_conserved(evidence: Evidence) -> str | None:
@@ -203,6 +229,12 @@ INTERACTION_DATA_AUDITS = (
 ALS_MODEL_AUDITS = (
     Audit("factors_there", "There are factors for at least one user and one product.", _model_complete),
     Audit("factors_sound", "Factors are finite and, where nonnegative is set, not negative.", _factors_sound),
+    Audit(
+        "objective_falls",
+        f"What ALS minimises never rises, and falls by at most {CONVERGED:.0%} in the last iteration (local engine).",
+        _objective_falls,
+        blocking=False,
+    ),
 )
 
 ALS_TUNING_AUDITS = TUNING_AUDITS

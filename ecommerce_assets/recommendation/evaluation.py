@@ -18,7 +18,16 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ecommerce_assets.features.expressions import timestamp
-from ecommerce_assets.recommendation.als import AlsParameters, Engine, choose_engine, fit_als, fit_local
+from ecommerce_assets.progress import Say
+from ecommerce_assets.recommendation.als import (
+    AfterIteration,
+    AlsParameters,
+    Engine,
+    choose_engine,
+    fit_als,
+    fit_local,
+    log_iterations,
+)
 from ecommerce_assets.recommendation.fallback import PopularityList
 from ecommerce_assets.recommendation.holdout import (
     HOLDOUT_SHARE,
@@ -103,6 +112,7 @@ def evaluate(
     exclude: Exclude,
     k: int,
     engine: Engine = Engine.auto,
+    say: Say | None = None,
 ) -> Evaluation:
     """rmse on a random split, and the ranking metrics on a temporal holdout.
 
@@ -116,20 +126,29 @@ def evaluate(
         As in the published recommendations.
     engine
         What fitted the published model.
+    say
+        Is told how far each of the two fits is.
     """
+
+    def log(split: str) -> AfterIteration | None:
+        return log_iterations(say, f"als_evaluation, {split}", als) if say else None
+
     cutoff = holdout_cutoff(events)
     with judged_pairs(events, cutoff) as pairs:
-        error, error_facts = rmse(pairs, als, engine)
+        error, error_facts = rmse(pairs, als, engine, log("random split"))
         if cutoff is None:
             return Evaluation(error, {**error_facts, "holdout": NO_HOLDOUT})
         past = events.where(F.col("event_time") < timestamp(cutoff))
         with prepared_holdout(pairs, past, segmentation, exclude) as holdout:
-            ranking, ranking_facts = rank_and_judge(holdout, als, k, engine)
+            ranking, ranking_facts = rank_and_judge(holdout, als, k, engine, log("temporal holdout"))
     return Evaluation(error + ranking, {**error_facts, "cutoff": cutoff.isoformat(), **ranking_facts})
 
 
 def rmse(
-    pairs: Pairs, parameters: AlsParameters, engine: Engine = Engine.auto
+    pairs: Pairs,
+    parameters: AlsParameters,
+    engine: Engine = Engine.auto,
+    after_iteration: AfterIteration | None = None,
 ) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
     """Root mean squared error of the prediction against `rating` on a fifth of the pairs, after training on the rest.
 
@@ -138,20 +157,24 @@ def rmse(
     """
     split = pairs.of_both.where("rating is not null").select("user_idx", "product_idx", "rating", "train")
     chosen = choose_engine(split, parameters, engine).engine
-    measured = _rmse_local(split, parameters) if chosen == Engine.local else _rmse_mllib(split, parameters)
-    known, left_out, known_users, error = measured
+    if chosen == Engine.local:
+        known, left_out, known_users, error = _rmse_local(split, parameters, after_iteration)
+    else:
+        known, left_out, known_users, error = _rmse_mllib(split, parameters)
     facts = {"rmse": error, "rmse_pairs": known, "rmse_pairs_left_out": left_out}
     return [("rmse", None, "als", "all", error, None, None, known_users)] if error is not None else [], facts
 
 
-def _rmse_local(split: DataFrame, parameters: AlsParameters) -> tuple[int, int, int, float | None]:
+def _rmse_local(
+    split: DataFrame, parameters: AlsParameters, after_iteration: AfterIteration | None
+) -> tuple[int, int, int, float | None]:
     """Known pairs, those left out, users of the known ones, and the error: in one job that collects the pairs."""
     columns = [F.col(name).cast("int") for name in ("user_idx", "product_idx")]
     table: pa.Table = split.select(*columns, F.col("rating").cast("float"), "train").toArrow()
     train, test = table.filter(table.column("train")), table.filter(pc.invert(table.column("train")))
     if not train.num_rows or not test.num_rows:
         return 0, test.num_rows, 0, None
-    users, products = fit_local(train, parameters)
+    users, products = fit_local(train, parameters, after_iteration)
     user_idx, product_idx, rating = (test.column(i).to_numpy() for i in range(3))
     known, predicted = predictions(users, products, user_idx, product_idx)
     if not known.any():
@@ -172,12 +195,16 @@ def _rmse_mllib(split: DataFrame, parameters: AlsParameters) -> tuple[int, int, 
 
 
 def rank_and_judge(
-    holdout: Holdout | None, als: AlsParameters, k: int, engine: Engine = Engine.auto
+    holdout: Holdout | None,
+    als: AlsParameters,
+    k: int,
+    engine: Engine = Engine.auto,
+    after_iteration: AfterIteration | None = None,
 ) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
     """Ranking metrics over all users of the holdout, of a model that is fitted on its past."""
     if holdout is None:
         return [], {"holdout_users": 0, "holdout": NOTHING_TO_JUDGE}
-    found = holdout.judge(fit_als(holdout.interactions, als, engine), k)
+    found = holdout.judge(fit_als(holdout.interactions, als, engine, after_iteration), k)
     rows = _ranking_rows(found, k)
     rows += _catalogue_rows(found, holdout.fallback.overall, k)
     facts = {

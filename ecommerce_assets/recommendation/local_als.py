@@ -69,6 +69,11 @@ class Side:
         edges = np.unique(np.searchsorted(cost, np.linspace(0, cost[-1], CHUNKS + 1)))
         return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
 
+    def weighted_squares(self) -> float:
+        """Σ n |x|² over the rows, n being a row's number of ratings above zero."""
+        counts = np.add.reduceat(self.ratings > 0, self.begins[:-1], dtype=np.int64)
+        return float((counts * np.einsum("ij,ij->i", self.factors, self.factors)).sum())
+
 
 class LocalAls:
     """The fit, one half-step at a time.
@@ -86,6 +91,11 @@ class LocalAls:
         By MLlib's names.
     threads
         As many as the process may use cores, by default. Their number changes no bit of the result.
+
+    Attributes
+    ----------
+    objectives
+        What is minimised, at the end of each iteration so far.
     """
 
     def __init__(
@@ -125,32 +135,42 @@ class LocalAls:
         start = np.random.default_rng(seed).standard_normal((len(users), rank), np.float32)
         start /= np.linalg.norm(start, axis=1, keepdims=True)
         self.users.factors[:, :rank] = np.abs(start) if nonnegative else start
+        self.objectives: list[float] = []
+        # Σ c p, which no factor changes.
+        liked = self.users.ratings > 0
+        total = float(np.sum(self.users.ratings, where=liked, dtype=np.float64))
+        self._constant = np.count_nonzero(liked) + self.alpha * total
 
     def run(self, maxIter: int = 15) -> Iterator[Side]:
         """Solve products, then users, `maxIter` times; yields the side that was just solved."""
         with ThreadPoolExecutor(self._threads) as pool:
             for _ in range(maxIter):
-                for given, solved in ((self.users, self.products), (self.products, self.users)):
-                    self._half_step(given, solved, pool)
-                    yield solved
+                self._half_step(self.users, self.products, pool)
+                yield self.products
+                of_users = self._half_step(self.products, self.users, pool, tell=True)
+                self.objectives.append(self._constant + of_users + self.regParam * self.products.weighted_squares())
+                yield self.users
 
-    def _half_step(self, given: Side, solved: Side, pool: ThreadPoolExecutor) -> None:
+    def _half_step(self, given: Side, solved: Side, pool: ThreadPoolExecutor, tell: bool = False) -> float:
+        """Solve one side; if it shall tell, the objective without Σ c p and the given side's regularisation."""
         gram = _gram(given.factors)
         rows = (solved.begins, solved.others, solved.ratings)
         operands: tuple[Any, ...]
         tail: tuple[Any, ...]
         if self.nonnegative:
-            solve, tail = self._kernels.solve_nonnegative, (self.regParam, self.alpha, SWEEPS)
+            solve, tail = self._kernels.solve_nonnegative, (self.regParam, self.alpha, SWEEPS, tell)
             operands = (given.factors, gram.astype(np.float32), solved.factors)
         else:
             # In the eigenvectors' coordinates the Gram matrix is diagonal.
             values, turn = _eigen(gram, self.rank)
-            solve, tail = self._kernels.solve_unconstrained, (self.rank, self.regParam, self.alpha)
+            solve, tail = self._kernels.solve_unconstrained, (self.rank, self.regParam, self.alpha, tell)
             operands = (given.factors @ turn, values, solved.factors)
-        for done in [pool.submit(partial(solve, *piece, *rows, *operands, *tail)) for piece in solved.chunks()]:
-            done.result()
+        pieces = [pool.submit(partial(solve, *piece, *rows, *operands, *tail)) for piece in solved.chunks()]
+        # Summed in the order of the rows, whichever piece is done first.
+        share = sum(piece.result() for piece in pieces)
         if not self.nonnegative:
             solved.factors[:] = solved.factors @ turn.T
+        return float(share)
 
     def factors(self) -> tuple[Factors, Factors]:
         """Those of the users and those of the products."""

@@ -22,6 +22,7 @@ from pyspark.sql import SparkSession
 
 from ecommerce_assets.spark.java import ensure_java
 from ecommerce_assets.spark.machine_lock import MachineLock
+from ecommerce_assets.spark.progress import JobWatcher
 
 GATEWAY = "PYSPARK_GATEWAY_PORT"
 """Set where spark-submit started this process and Java."""
@@ -68,6 +69,8 @@ class SparkResource(LazyPySparkResource):
     _own_checkpoints: str | None = PrivateAttr(default=None)
     _shipped: tempfile.TemporaryDirectory[str] | None = PrivateAttr(default=None)
     _log: Any = PrivateAttr(default=None)
+    _step: str | None = PrivateAttr(default=None)
+    _watcher: JobWatcher | None = PrivateAttr(default=None)
     _holder: str = PrivateAttr(default="a session outside a run")
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
@@ -117,6 +120,20 @@ class SparkResource(LazyPySparkResource):
         if self._spark_session is None:
             self._start_or_join()
             self._set_checkpoint_dir()
+            self._name_jobs()
+
+    def working_on(self, step: str) -> None:
+        """Name the step that Spark's jobs are for from now on; long ones are told of in the log. Starts no session."""
+        self._step = step
+        if self._spark_session is not None:
+            self._name_jobs()
+
+    def _name_jobs(self) -> None:
+        if self._step is None:
+            return
+        if self._watcher is None:
+            self._watcher = JobWatcher(self.spark_context, (self._log or dg.get_dagster_logger()).info)
+        self._watcher.working_on(self._step)
 
     def _set_checkpoint_dir(self) -> None:
         context = self.spark_context
@@ -160,6 +177,8 @@ class SparkResource(LazyPySparkResource):
     def stop(self) -> None:
         """Stop the session if this resource started it; always let the next run have the machine."""
         try:
+            if self._watcher is not None:
+                self._watcher.stop()
             if self._spark_session is not None and self._own_checkpoints:
                 # Tidying up: a Java that died meanwhile must not keep us from letting go of the session.
                 with suppress(Exception):
@@ -170,6 +189,7 @@ class SparkResource(LazyPySparkResource):
                 self._spark_session.stop()
         finally:
             self._spark_session, self._started_here, self._own_checkpoints = None, False, None
+            self._watcher, self._step = None, None
             if self._shipped is not None:
                 self._shipped.cleanup()
                 self._shipped = None

@@ -26,7 +26,7 @@ from ecommerce_assets.storage.audits import Audit, Evidence, Probe, Read, measur
 from ecommerce_assets.storage.before import Before, days_before, stored_days, version_before
 from ecommerce_assets.storage.column_lineage import Lineage, check_sources, trace, trace_origins
 from ecommerce_assets.storage.filesystem import FileInfo, Folder, spark_path
-from ecommerce_assets.storage.lake import Day, Lake
+from ecommerce_assets.storage.lake import Day, Lake, VersionNotFoundError
 from ecommerce_assets.storage.manifest import AuditResult, FileEntry, Manifest, Partition
 from ecommerce_assets.storage.pictures import Picture
 from ecommerce_assets.storage.provenance import StepReads, step_reads
@@ -125,6 +125,7 @@ class VersionedIOManager(dg.IOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         artifact, asset = Artifact.of(obj), context.asset_key.to_user_string()
+        context.resources.spark.working_on(asset)
         lake = self._lake(context)
         version = lake.new_version()
         folder = lake.folder(asset, version)
@@ -186,8 +187,10 @@ class VersionedIOManager(dg.IOManager):
             return None
         if context.has_asset_partitions:
             asset = context.asset_key.to_user_string()
-            # None where no day has been published yet: the version just written was held back.
-            stored = lake.days(asset) if lake.latest_or_none(asset) else []
+            try:
+                stored = lake.days(asset)
+            except VersionNotFoundError:  # all days that were ever written were held back
+                return None
             evidence = replace(evidence, days={asset: {day.day: day.manifest for day in stored}})
         return pictures.markdown(spec.pictures, evidence, context.log.warning)
 
@@ -204,6 +207,7 @@ class VersionedIOManager(dg.IOManager):
 
     def load_input(self, context: dg.InputContext) -> Any:
         asset = context.asset_key.to_user_string()
+        context.resources.spark.working_on(context.step_context.step.key)
         reads = step_reads(context.step_context.run_id, context.step_context.step.key)
         lake = self._lake(context)
         run_id = context.step_context.run_id

@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ecommerce_assets.recommendation import als
-from ecommerce_assets.recommendation.als import AlsParameters, Engine, choose_engine, fit_als
+from ecommerce_assets.recommendation.als import AlsParameters, Engine, choose_engine, fit_als, log_iterations
 from ecommerce_assets.recommendation.local_als import Factors, objective
 
 SMALL = AlsParameters(rank=3, maxIter=2)
@@ -139,6 +139,16 @@ def test_local_ends_no_higher_than_mllib(spark: SparkSession, nonnegative: bool)
         sides = as_factors(model.userFactors), as_factors(model.itemFactors)
         ends[engine] = objective(arrays, *sides, parameters.regParam, parameters.alpha)  # type: ignore[arg-type]
     assert ends[Engine.local] <= 1.005 * ends[Engine.mllib]
+
+
+def test_the_local_engine_tells_each_iteration(interactions: DataFrame) -> None:
+    told: list[tuple[int, float]] = []
+    lines: list[str] = []
+    fit_als(interactions, SMALL, Engine.local, lambda done, objective: told.append((done, objective)))
+    fit_als(interactions, SMALL, Engine.local, log_iterations(lines.append, "als_model", SMALL))
+    assert [done for done, _ in told] == [1, 2]
+    assert told[1][1] < told[0][1]
+    assert lines[-1].startswith(f"als_model: 2 of 2 iterations, 100 %, objective {told[1][1]:,.0f}, ")
 
 
 def test_the_engine_that_is_asked_for(interactions: DataFrame) -> None:

@@ -53,6 +53,34 @@ def test_factors(spark: SparkSession, item: list[float], nonnegative: bool, mess
     assert failed(ALS_MODEL_AUDITS, evidence) == ({"factors_sound": message} if message else {})
 
 
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        ([90.0, 60.0, 59.5], ""),
+        ([90.0, 60.0, 60.0003], ""),  # converged: float32 says no more
+        ([90.0, 91.0, 60.0, 61.0], "it rises in iteration 2, 4"),
+        ([90.0, 60.0], "it still falls by 33.3% in iteration 2, the last: more iterations would fit better"),
+        ([90.0], ""),
+        (None, ""),  # MLlib does not tell it
+    ],
+)
+def test_objective(objective: list[float] | None, message: str) -> None:
+    evidence = Evidence({}, {"objective": objective} if objective else {})
+    assert failed(ALS_MODEL_AUDITS, evidence, "objective_falls") == ({"objective_falls": message} if message else {})
+
+
+def test_figures_of_the_objective() -> None:
+    [audit] = [audit for audit in ALS_MODEL_AUDITS if audit.name == "objective_falls"]
+    assert not audit.blocking
+    [result] = run_audits([audit], Evidence({}, {"objective": [90.0, 60.0, 59.4]}))
+    assert result.figures == {
+        "first objective": 90,
+        "last objective": 59,
+        "iterations": 3,
+        "fall in the last iteration": "1.00%",
+    }
+
+
 def test_interactions_that_an_index_lacks_are_counted() -> None:
     inputs: Any = {
         "cleaned_events": [Read(100, interactions=90)],

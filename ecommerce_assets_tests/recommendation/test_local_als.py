@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,31 @@ def test_objective_is_the_sum_over_all_users_and_products() -> None:
     assert found == pytest.approx(by_definition(pairs, users, products, 0.1, 2.0), rel=1e-6)
 
 
+def with_odd_ratings(pairs: Pairs) -> Pairs:
+    """Some pairs twice, with other ratings; some ratings zero or below; a user without any other."""
+    u, p, r = (np.concatenate([part, part[:60]]) for part in pairs)
+    r[-60:] = 3
+    return np.append(u, [201, u[0]]), np.append(p, [p[0], 201]), np.append(r, [-5.0, 0.0])
+
+
+def one_long_row() -> Pairs:
+    """A user with more ratings than als_kernels.IN_MEMORY, as a crawler has, among others with few."""
+    products = als_kernels.IN_MEMORY + 904
+    rng = np.random.default_rng(1)
+    u = np.concatenate([np.zeros(products), rng.integers(1, 300, 3000)]).astype(np.int32)
+    p = np.concatenate([np.arange(products), rng.integers(0, products, 3000)]).astype(np.int32)
+    return u, p, rng.integers(1, 11, len(u)).astype(np.float64)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, 40.0])
+@pytest.mark.parametrize("nonnegative", [True, False])
+@pytest.mark.parametrize("pairs", [random_pairs(), with_odd_ratings(random_pairs(80, 60, 0.3)), one_long_row()])
+def test_each_iteration_tells_the_objective_of_its_factors(pairs: Pairs, nonnegative: bool, alpha: float) -> None:
+    als = LocalAls(*pairs, rank=12, alpha=alpha, nonnegative=nonnegative)
+    found = [objective(pairs, *als.factors(), 0.1, alpha) for side in als.run(4) if side is als.users]
+    assert als.objectives == pytest.approx(found, rel=1e-5)
+
+
 def test_numbers_without_a_rating_have_no_factors() -> None:
     pairs = random_pairs()
     users, products = fitted(pairs, rank=5)
@@ -110,17 +136,46 @@ def test_converges_to_the_conditions_of_karush_kuhn_and_tucker() -> None:
     assert (users.vectors == 0).any()
 
 
+def residual(pairs: Pairs, als: LocalAls, of_users: bool) -> float:
+    """How far the worst row is from the conditions of Karush, Kuhn and Tucker, relative to |Σ c p y|, its pull.
+
+    The conditions are x ≥ 0, derivative ≥ 0, and one of both zero; x counts in the units of the derivative.
+    """
+    users, products = als.factors()
+    own, other = (users, products) if of_users else (products, users)
+    slope = gradient(pairs, own, other, of_users, als.regParam, als.alpha)
+    pull = gradient(pairs, Factors(own.numbers, 0 * own.vectors), other, of_users, als.regParam, als.alpha)
+    if als.nonnegative:
+        ratings = dense(pairs, users, products)[0] if of_users else dense(pairs, users, products)[0].T
+        curvature = (1 + als.alpha * ratings) @ other.vectors.astype(np.float64) ** 2
+        curvature += als.regParam * (ratings > 0).sum(axis=1, keepdims=True)
+        slope = np.minimum(own.vectors * curvature, slope)
+    return float((np.abs(slope).max(axis=1) / np.linalg.norm(pull, axis=1)).max())
+
+
+@pytest.mark.parametrize("rank", [4, 12, 30])
+def test_rows_are_stationary(rank: int) -> None:
+    """Two sweeps leave a row near its minimum: after 15 iterations within 1 % (0.3 to 0.6 % measured); more half-steps
+    on the same other side lead to it, as near as float32 goes."""
+    pairs = random_pairs(150, 80, 0.12)
+    als = LocalAls(*pairs, rank=rank)
+    for _ in als.run(15):
+        pass
+    assert residual(pairs, als, of_users=True) < 1e-2
+    with ThreadPoolExecutor(1) as pool:
+        for given, solved in ((als.products, als.users), (als.users, als.products)):
+            for _ in range(30):
+                als._half_step(given, solved, pool)
+            assert residual(pairs, als, of_users=solved is als.users) < 1e-6
+
+
 @pytest.mark.parametrize("rank", [4, 30])
 def test_without_the_bound_rows_are_solved_exactly(rank: int) -> None:
     # Users have from 1 to 40 ratings, so that both ways are taken: the space of the ratings and the matrix.
     pairs = random_pairs(80, 60, 0.3)
     als = LocalAls(*pairs, rank=rank, nonnegative=False)
-    for side in als.run(3):
-        users, products = als.factors()
-        own, other = (users, products) if side is als.users else (products, users)
-        slope = gradient(pairs, own, other, side is als.users, 0.1, 1.0)
-        start = gradient(pairs, Factors(own.numbers, 0 * own.vectors), other, side is als.users, 0.1, 1.0)
-        assert np.abs(slope).max() < 1e-4 * np.abs(start).max()
+    for side in als.run(15):
+        assert residual(pairs, als, of_users=side is als.users) < 1e-5
 
 
 @pytest.mark.parametrize("nonnegative", [True, False])

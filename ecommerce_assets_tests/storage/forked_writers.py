@@ -13,11 +13,11 @@ import sys
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 
+from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage import io_managers
 from ecommerce_assets.storage.artifact import Artifact
 from ecommerce_assets.storage.audits import Audit
@@ -30,7 +30,9 @@ NOT_POISONED = Audit("not_poisoned", "Holds no poison.", lambda e: "poison" if e
 CATALOG = {"document": AssetSpec(audits=(NOT_POISONED,))}
 # Made once: making them takes ten times as long as writing a document.
 INSTANCE = dg.DagsterInstance.ephemeral()
-RESOURCES: Any = dg.build_resources({"spark": SimpleNamespace(application_id=None)}, INSTANCE).__enter__()
+RESOURCES: Any = dg.build_resources(
+    {"spark": dg.ResourceDefinition.hardcoded_resource(SparkResource())}, INSTANCE
+).__enter__()
 
 
 def write(data_dir: Path, generation: int) -> None:

@@ -9,13 +9,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import pytest
 from pyspark.sql import SparkSession
 
+from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage import content, writers
 from ecommerce_assets.storage.io_managers import AssetSpec, JsonIOManager
 from ecommerce_assets.storage.lake import Lake
@@ -94,7 +94,7 @@ def test_the_later_commit_is_the_latest_although_its_writer_had_longer_to_look(
             asset_spec=dg.AssetSpec("document"),
             run_id=name,
             step_key="document",
-            resources={"spark": SimpleNamespace(application_id=None)},
+            resources={"spark": dg.ResourceDefinition.hardcoded_resource(SparkResource())},
         )
         JsonIOManager(str(tmp_path), {"document": AssetSpec()}).handle_output(context, {"generation": 1})
 

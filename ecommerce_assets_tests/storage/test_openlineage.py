@@ -16,7 +16,6 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import attr
@@ -26,6 +25,7 @@ from openlineage.client import facet_v2
 from openlineage.client.event_v2 import RunEvent
 from openlineage.client.serde import Serde
 
+from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage import openlineage
 from ecommerce_assets.storage.io_managers import AssetSpec, JsonIOManager
 from ecommerce_assets.storage.manifest import AuditResult, FileEntry, Input, Manifest, Partition
@@ -406,7 +406,7 @@ def test_the_io_manager_sends_what_it_wrote(serve: Callable[..., Server], tmp_pa
         return {"answer": 42}
 
     server = serve(status(200))
-    spark = dg.ResourceDefinition.hardcoded_resource(SimpleNamespace(application_id=None))
+    spark = SparkResource()
     result = dg.materialize([report], resources={"documents": documents, "spark": spark})
     start, end = [check(event) for event in server.posted]
     assert (start["eventType"], end["eventType"]) == ("START", "COMPLETE")

@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -25,6 +24,7 @@ from pyspark.sql import SparkSession
 
 from ecommerce_assets.definitions import CATALOG
 from ecommerce_assets.events.raw import find_raw_events
+from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage import content, reading
 from ecommerce_assets.storage.__main__ import main
 from ecommerce_assets.storage.filesystem import Folder
@@ -174,7 +174,7 @@ def test_a_document_is_written_by_its_io_manager(data_dir: str) -> None:
             asset_spec=dg.AssetSpec("document"),
             run_id="run",
             step_key="document",
-            resources={"spark": SimpleNamespace(application_id=None)},
+            resources={"spark": dg.ResourceDefinition.hardcoded_resource(SparkResource())},
         )
         JsonIOManager(data_dir, {"document": AssetSpec()}).handle_output(context, {"number": number})
     lake = Lake(data_dir)
