@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from ecommerce_assets.spark.resource import SparkResource
-from ecommerce_assets.storage import content, metadata, openlineage, pictures
+from ecommerce_assets.storage import content, metadata, notes, openlineage, pictures
 from ecommerce_assets.storage.artifact import Artifact
 from ecommerce_assets.storage.audits import Audit, Evidence, Probe, Read, measure, probe, probes_of, run_audits
 from ecommerce_assets.storage.before import Before, days_before, stored_days, version_before
@@ -27,6 +27,7 @@ from ecommerce_assets.storage.column_lineage import Lineage, check_sources, trac
 from ecommerce_assets.storage.filesystem import FileInfo, Folder, spark_path
 from ecommerce_assets.storage.lake import Day, Lake
 from ecommerce_assets.storage.manifest import AuditResult, FileEntry, Manifest, Partition
+from ecommerce_assets.storage.notes import Note
 from ecommerce_assets.storage.pictures import Picture
 from ecommerce_assets.storage.provenance import StepReads, step_reads
 from ecommerce_assets.storage.reading import MODEL_FOLDER, files_by_version, read_chosen
@@ -57,6 +58,8 @@ class AssetSpec:
         the measures.
     pictures
         What the UI shows of it.
+    notes
+        What the UI says of it, in a few lines each.
     """
 
     schema: TableSchema | None = None
@@ -64,6 +67,7 @@ class AssetSpec:
     parts: Mapping[str, str] = field(default_factory=dict)
     described_by: Sequence[Probe] = ()
     pictures: Sequence[Picture] = ()
+    notes: Sequence[Note] = ()
 
     @property
     def column_names(self) -> list[str]:
@@ -130,7 +134,8 @@ class VersionedIOManager(dg.IOManager):
             lake.publish(manifest)
         spec = self._catalog[asset]
         openlineage.emit(manifest, self._data_dir, spec.schema, context.log.warning, context.asset_spec.description)
-        shown = metadata.Shown(written.preview, self._draw(context, lake, spec, written.evidence))
+        said = notes.markdown(spec.notes, written.evidence, context.log.warning)
+        shown = metadata.Shown(written.preview, self._draw(context, lake, spec, written.evidence), said)
         metadata.report(context, folder, manifest, spec.schema, shown)
         context.log.info(metadata.summary(manifest))
         self._prune(context, lake, asset)
