@@ -17,9 +17,13 @@ from ecommerce_assets.events.schema import EVENTS, REJECTED_EVENTS
 from ecommerce_assets.events.sensor import new_event_partitions
 from ecommerce_assets.features import assets as features_assets
 from ecommerce_assets.features import checks as features
+from ecommerce_assets.features.funnel import category_funnel
+from ecommerce_assets.features.plots import PRODUCT_FEATURES_PICTURES, USER_FEATURES_PICTURES
 from ecommerce_assets.features.precomputed import PrecomputedFeatures
 from ecommerce_assets.features.product_features import PRODUCT_FEATURES
+from ecommerce_assets.features.rfm import rfm_cells
 from ecommerce_assets.features.user_features import USER_FEATURES
+from ecommerce_assets.on_demand import on_demand_job
 from ecommerce_assets.recommendation import assets as recommendation_assets
 from ecommerce_assets.recommendation import checks as recommendation
 from ecommerce_assets.recommendation.als import ALS_MODEL_PARTS
@@ -30,7 +34,9 @@ from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
 from ecommerce_assets.segmentation import assets as segmentation_assets
 from ecommerce_assets.segmentation import checks as segmentation
+from ecommerce_assets.segmentation import plots as segmentation_plots
 from ecommerce_assets.segmentation.pipeline import SEGMENTATION_MODEL_PARTS, SEGMENTED_USERS
+from ecommerce_assets.segmentation.stability import CHANGED_SEGMENT
 from ecommerce_assets.settings import Settings, load_settings
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage.checks import audit_checks
@@ -41,10 +47,25 @@ CATALOG: dict[str, AssetSpec] = {
     "raw_events": AssetSpec(EVENTS),
     "cleaned_events": AssetSpec(EVENTS, events.CLEANED_EVENTS_AUDITS, pictures=CLEANED_EVENTS_PICTURES),
     "rejected_events": AssetSpec(REJECTED_EVENTS, events.REJECTED_EVENTS_AUDITS),
-    "user_features": AssetSpec(USER_FEATURES, features.USER_FEATURES_AUDITS),
-    "product_features": AssetSpec(PRODUCT_FEATURES, features.PRODUCT_FEATURES_AUDITS),
+    "user_features": AssetSpec(
+        USER_FEATURES,
+        features.USER_FEATURES_AUDITS,
+        described_by=(rfm_cells,),
+        pictures=USER_FEATURES_PICTURES,
+    ),
+    "product_features": AssetSpec(
+        PRODUCT_FEATURES,
+        features.PRODUCT_FEATURES_AUDITS,
+        described_by=(category_funnel,),
+        pictures=PRODUCT_FEATURES_PICTURES,
+    ),
     "segmentation_model": AssetSpec(None, segmentation.SEGMENTATION_MODEL_AUDITS, SEGMENTATION_MODEL_PARTS),
-    "segmented_users": AssetSpec(SEGMENTED_USERS, segmentation.SEGMENTED_USERS_AUDITS),
+    "segmented_users": AssetSpec(
+        SEGMENTED_USERS,
+        segmentation.SEGMENTED_USERS_AUDITS,
+        pictures=segmentation_plots.SEGMENTED_USERS_PICTURES,
+        notes=(*segmentation_plots.SEGMENTED_USERS_NOTES, CHANGED_SEGMENT),
+    ),
     "user_index": AssetSpec(USER_INDEX, recommendation.USER_INDEX_AUDITS),
     "product_index": AssetSpec(PRODUCT_INDEX, recommendation.PRODUCT_INDEX_AUDITS),
     "interaction_data": AssetSpec(INTERACTION_DATA, recommendation.INTERACTION_DATA_AUDITS),
@@ -55,6 +76,16 @@ CATALOG: dict[str, AssetSpec] = {
     "training_metadata": AssetSpec(None, training_metadata.TRAINING_METADATA_AUDITS),
 }
 """What storage must know of each asset: its columns and what must hold of it."""
+
+ON_DEMAND: dict[str, AssetSpec] = {
+    "segmentation_by_k": AssetSpec(
+        None,
+        segmentation.SEGMENTATION_BY_K_AUDITS,
+        pictures=segmentation_plots.SEGMENTATION_BY_K_PICTURES,
+        notes=segmentation_plots.SEGMENTATION_BY_K_NOTES,
+    ),
+}
+"""The same of what is no part of the graph: a job of its name makes it when someone asks for it."""
 
 
 def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -70,14 +101,25 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
     ]
     checks = [audit_checks(name, spec.audits, settings.data_dir) for name, spec in CATALOG.items() if spec.audits]
     checks.append(events.raw_events_checks(settings.data_dir))
+    resources = {**build_resources(settings), **(resource_overrides or {})}
     return dg.Definitions(
         assets=dg.map_asset_specs(lambda spec: with_automation(_with_columns(spec, settings)), assets),
         asset_checks=checks,
         sensors=[new_event_partitions(settings), automation(settings)],
-        resources={**build_resources(settings), **(resource_overrides or {})},
+        jobs=[_on_demand(segmentation_assets.segmentation_by_k, resources, settings)],
+        resources=resources,
         # One JVM per run: the default executor would start a process, and with it a Spark, for every step.
         executor=dg.in_process_executor,
     )
+
+
+def _on_demand(asset: dg.AssetsDefinition, resources: Mapping[str, Any], settings: Settings) -> dg.JobDefinition:
+    name = asset.key.to_user_string()
+    description = (
+        f"{asset.descriptions_by_key[asset.key]}\n\nOn demand only: "
+        f"`dagster job execute -m ecommerce_assets.definitions -j {name}`."
+    )
+    return on_demand_job(asset, resources, description, [audit_checks(name, ON_DEMAND[name].audits, settings.data_dir)])
 
 
 def build_resources(settings: Settings) -> dict[str, Any]:
@@ -90,7 +132,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
 
     @dg.io_manager(required_resource_keys={"spark"}, description="Versioned JSON documents.")
     def json_io_manager(_: Any) -> JsonIOManager:
-        return JsonIOManager(data_dir, CATALOG, keep_versions=settings.keep_versions)
+        return JsonIOManager(data_dir, {**CATALOG, **ON_DEMAND}, keep_versions=settings.keep_versions)
 
     @dg.io_manager(required_resource_keys={"spark"}, description="Finds the raw files of the days asked for.")
     def raw_events_reader(_: Any) -> RawEventsReader:
