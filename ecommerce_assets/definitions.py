@@ -16,8 +16,11 @@ from ecommerce_assets.events.schema import EVENTS, REJECTED_EVENTS
 from ecommerce_assets.events.sensor import new_event_partitions
 from ecommerce_assets.features import assets as features_assets
 from ecommerce_assets.features import checks as features
+from ecommerce_assets.features.funnel import category_funnel
+from ecommerce_assets.features.plots import PRODUCT_FEATURES_PICTURES, USER_FEATURES_PICTURES
 from ecommerce_assets.features.precomputed import PrecomputedFeatures
 from ecommerce_assets.features.product_features import PRODUCT_FEATURES
+from ecommerce_assets.features.rfm import rfm_cells
 from ecommerce_assets.features.user_features import USER_FEATURES
 from ecommerce_assets.on_demand import as_external, on_demand_job
 from ecommerce_assets.recommendation import assets as recommendation_assets
@@ -34,7 +37,9 @@ from ecommerce_assets.recommendation.tuning_assets import als_tuning
 from ecommerce_assets.recommendation.tuning_plots import ALS_TUNING_PICTURES
 from ecommerce_assets.segmentation import assets as segmentation_assets
 from ecommerce_assets.segmentation import checks as segmentation
+from ecommerce_assets.segmentation import plots as segmentation_plots
 from ecommerce_assets.segmentation.pipeline import SEGMENTATION_MODEL_PARTS, SEGMENTED_USERS
+from ecommerce_assets.segmentation.stability import CHANGED_SEGMENT
 from ecommerce_assets.settings import Settings, load_settings
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage.checks import audit_checks
@@ -50,10 +55,25 @@ CATALOG: dict[str, AssetSpec] = {
     "raw_events": AssetSpec(EVENTS),
     "cleaned_events": AssetSpec(EVENTS, events.CLEANED_EVENTS_AUDITS, pictures=CLEANED_EVENTS_PICTURES),
     "rejected_events": AssetSpec(REJECTED_EVENTS, events.REJECTED_EVENTS_AUDITS),
-    "user_features": AssetSpec(USER_FEATURES, features.USER_FEATURES_AUDITS),
-    "product_features": AssetSpec(PRODUCT_FEATURES, features.PRODUCT_FEATURES_AUDITS),
+    "user_features": AssetSpec(
+        USER_FEATURES,
+        features.USER_FEATURES_AUDITS,
+        described_by=(rfm_cells,),
+        pictures=USER_FEATURES_PICTURES,
+    ),
+    "product_features": AssetSpec(
+        PRODUCT_FEATURES,
+        features.PRODUCT_FEATURES_AUDITS,
+        described_by=(category_funnel,),
+        pictures=PRODUCT_FEATURES_PICTURES,
+    ),
     "segmentation_model": AssetSpec(None, segmentation.SEGMENTATION_MODEL_AUDITS, SEGMENTATION_MODEL_PARTS),
-    "segmented_users": AssetSpec(SEGMENTED_USERS, segmentation.SEGMENTED_USERS_AUDITS),
+    "segmented_users": AssetSpec(
+        SEGMENTED_USERS,
+        segmentation.SEGMENTED_USERS_AUDITS,
+        pictures=segmentation_plots.SEGMENTED_USERS_PICTURES,
+        notes=(*segmentation_plots.SEGMENTED_USERS_NOTES, CHANGED_SEGMENT),
+    ),
     "user_index": AssetSpec(USER_INDEX, recommendation.USER_INDEX_AUDITS),
     "product_index": AssetSpec(PRODUCT_INDEX, recommendation.PRODUCT_INDEX_AUDITS),
     "interaction_data": AssetSpec(INTERACTION_DATA, recommendation.INTERACTION_DATA_AUDITS),
@@ -67,10 +87,16 @@ CATALOG: dict[str, AssetSpec] = {
 
 ON_DEMAND: dict[str, AssetSpec] = {
     "als_tuning": AssetSpec(None, recommendation.ALS_TUNING_AUDITS, pictures=ALS_TUNING_PICTURES),
+    "segmentation_by_k": AssetSpec(
+        None,
+        segmentation.SEGMENTATION_BY_K_AUDITS,
+        pictures=segmentation_plots.SEGMENTATION_BY_K_PICTURES,
+        notes=segmentation_plots.SEGMENTATION_BY_K_NOTES,
+    ),
 }
 """The same of assets that have a job of their own."""
 
-ON_DEMAND_ASSETS = (als_tuning,)
+ON_DEMAND_ASSETS = (als_tuning, segmentation_assets.segmentation_by_k)
 
 
 def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:

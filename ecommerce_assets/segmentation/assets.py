@@ -1,4 +1,5 @@
-"""The assets segmentation_model and segmented_users. How they are made stands in pipeline.py and naming.py.
+"""The assets segmentation_model, segmented_users and, on demand only, segmentation_by_k. How they are made stands in
+pipeline.py, naming.py, profile.py and by_k.py.
 
 Models come as Any: Dagster looks at the types of inputs when it loads this, and Spark ML takes a second to import.
 """
@@ -11,6 +12,7 @@ from pyspark.sql import DataFrame
 
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES
 from ecommerce_assets.owners import OWNERS
+from ecommerce_assets.segmentation.by_k import LARGEST, SMALLEST, quality_by_k
 from ecommerce_assets.segmentation.pipeline import (
     SEGMENTATION_MODEL_PARTS,
     SegmentationParameters,
@@ -19,8 +21,10 @@ from ecommerce_assets.segmentation.pipeline import (
     fit_segmentation,
     silhouette,
 )
+from ecommerce_assets.segmentation.profile import profile
 from ecommerce_assets.storage.artifact import Artifact
 from ecommerce_assets.storage.column_lineage import made_from
+from ecommerce_assets.storage.manifest import Manifest
 
 GROUP = "segmentation"
 
@@ -65,20 +69,35 @@ def segmentation_model(
 def segmented_users(user_features: DataFrame, segmentation_model: Any) -> Artifact:
     """Every user's features with the number and the name of the segment."""
     users, segments = assign_segments(segmentation_model, user_features)
-    total = sum(segment.users for segment in segments)
-    facts = {
-        "segments_count": len(segments),
-        "segments": [
-            {
-                "segment_id": s.segment_id,
-                "segment": s.name,
-                "users": s.users,
-                "share": round(s.users / total, 4),
-                "mean": {name: round(value, 4) for name, value in s.means.items()},
-            }
-            for s in segments
-        ],
-    }
+    facts = {"segments_count": len(segments), "segments": profile(segments)}
     model = [f"segmentation_model.{part}" for part in SEGMENTATION_MODEL_PARTS]
     users = made_from(users, {"segment_id": model, "segment": model})
     return Artifact(users, SegmentationParameters.of_model(segmentation_model).as_dict(), facts)
+
+
+@dg.multi_asset(
+    name="try_each_k",  # a job and a step cannot share a name, and the job has the asset's
+    group_name=GROUP,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    outs={
+        "segmentation_by_k": dg.AssetOut(
+            owners=OWNERS,
+            kinds={"spark", "json"},
+            code_version="1",
+            io_manager_key="json_io_manager",
+            description="Silhouette and cost within the clusters for k from 2 to 10 on the newest user_features: which "
+            "k to choose. The job of the same name makes it.",
+        )
+    },
+)
+def segmentation_by_k(
+    context: dg.AssetExecutionContext, user_features: DataFrame, segmentation_model: Manifest
+) -> Artifact:
+    """All but k is as in the newest segmentation_model, whose k is marked."""
+    parameters = SegmentationParameters(**segmentation_model.parameters)
+    ks = {*range(SMALLEST, LARGEST + 1), parameters.k}
+    document = {
+        "k_in_use": parameters.k,
+        "by_k": quality_by_k(user_features, ks, parameters, context.log.info),
+    }
+    return Artifact(document, parameters.as_dict())

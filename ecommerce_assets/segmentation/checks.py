@@ -1,11 +1,16 @@
-"""What must hold of segmentation_model and segmented_users before they are published."""
+"""What must hold of segmentation_model, segmented_users and segmentation_by_k before they are published."""
 
 from __future__ import annotations
 
-from ecommerce_assets.features.checks import same_amount
+import math
+from itertools import pairwise
+
+from ecommerce_assets.features.checks import RELATIVE_TOLERANCE, same_amount
 from ecommerce_assets.features.precomputed import PRECOMPUTED
+from ecommerce_assets.segmentation.by_k import LARGEST, SMALLEST
 from ecommerce_assets.segmentation.naming import SEGMENT_NAMES
 from ecommerce_assets.segmentation.pipeline import SEGMENTED_USERS
+from ecommerce_assets.segmentation.stability import NAMES_STABLE
 from ecommerce_assets.storage.audits import Audit, Evidence, Finding, one_of, rule
 from ecommerce_assets.storage.drift_audits import shares_stable
 from ecommerce_assets.storage.table_audits import table_audits
@@ -53,6 +58,35 @@ def _no_tiny_segment(evidence: Evidence) -> str | None:
     return f"below {SMALLEST_SHARE:.0%} of the users: {names}" if tiny else None
 
 
+def _every_k_once(evidence: Evidence) -> str | None:
+    document = evidence.document
+    wanted = sorted({*range(SMALLEST, LARGEST + 1), document["k_in_use"]})
+    found = [entry["k"] for entry in document["by_k"]]
+    return None if found == wanted else f"the entries are for k = {found}, not {wanted}"
+
+
+def _in_range(evidence: Evidence) -> str | None:
+    wrong = [
+        f"k = {entry['k']}: {entry['silhouette']}"
+        for entry in evidence.document["by_k"]
+        if not (entry["reason"] if entry["silhouette"] is None else -1 <= entry["silhouette"] <= 1)
+    ]
+    return "; ".join(wrong) or None
+
+
+def _costs_sound(evidence: Evidence) -> str | None:
+    costs = {entry["k"]: entry["cost"] for entry in evidence.document["by_k"]}
+    return "; ".join(f"k = {k}: {cost}" for k, cost in costs.items() if not 0 <= cost < math.inf) or None
+
+
+def _costs_fall(evidence: Evidence) -> str | None:
+    by_k = evidence.document["by_k"]
+    risen = [now["k"] for old, now in pairwise(by_k) if now["cost"] > old["cost"] * (1 + RELATIVE_TOLERANCE)]
+    if not risen:
+        return None
+    return f"it rises at k = {', '.join(map(str, risen))}: K-Means ended in a poor optimum there, try another seed"
+
+
 SEGMENTATION_MODEL_AUDITS = (
     Audit("all_clusters_found", "There are as many clusters as asked for.", _all_clusters, blocking=False),
     Audit("silhouette_floor", f"The silhouette is at least {SILHOUETTE_FLOOR}.", _silhouette_floor, blocking=False),
@@ -75,4 +109,14 @@ SEGMENTED_USERS_AUDITS = (
         "no_tiny_segment", f"No segment holds less than {SMALLEST_SHARE:.0%} of the users.", _no_tiny_segment, {}, False
     ),
     shares_stable("segment", SEGMENT_NAMES),
+    NAMES_STABLE,
+)
+
+SEGMENTATION_BY_K_AUDITS = (
+    Audit(
+        "every_k_once", f"There is one entry for each k from {SMALLEST} to {LARGEST} and the k in use.", _every_k_once
+    ),
+    Audit("silhouettes_in_range", "A silhouette lies from -1 to 1, or the reason says why there is none.", _in_range),
+    Audit("costs_sound", "The cost within the clusters is a finite number from 0 up.", _costs_sound),
+    Audit("costs_fall", "The cost falls as k grows.", _costs_fall, blocking=False),
 )

@@ -1,11 +1,13 @@
 """The segmentation model: what it sees of a user, how it is fitted, how good it is, and which user falls where.
 
-What a segment is called is naming.py's business.
+What a segment is called is naming.py's business, what sets it apart profile.py's.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,12 @@ from pyspark.sql import functions as F
 
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, USER_FEATURES
 from ecommerce_assets.segmentation.naming import SEGMENT_NAMES, name_segment
+from ecommerce_assets.segmentation.profile import Segment
 from ecommerce_assets.storage.tables import Column, TableSchema
 
 if TYPE_CHECKING:  # Spark ML takes a second to import, which only a run needs
     from pyspark.ml import PipelineModel
+    from pyspark.ml.clustering import KMeans
 
 SEGMENTED_USERS = TableSchema.of(
     *(
@@ -74,9 +78,17 @@ def fit_segmentation(user_features: DataFrame, parameters: SegmentationParameter
     Raises ValueError where there are no users.
     """
     from pyspark.ml import Pipeline
-    from pyspark.ml.clustering import KMeans
-    from pyspark.ml.feature import StandardScaler, VectorAssembler
 
+    with laid_out(user_features) as users:
+        return Pipeline(stages=[*scaling(), clustering(parameters)]).fit(users)
+
+
+@contextmanager
+def laid_out(user_features: DataFrame) -> Iterator[DataFrame]:
+    """The users as the model is fitted on them, kept until the end of the block.
+
+    Raises ValueError where there are none.
+    """
     users = as_seen(user_features).select("user_id", *CLUSTERING_FEATURES)
     count = users.count()
     if not count:
@@ -84,16 +96,27 @@ def fit_segmentation(user_features: DataFrame, parameters: SegmentationParameter
     partitions = max(2, math.ceil(count / ROWS_PER_PARTITION))
     fixed = users.repartition(partitions, "user_id").sortWithinPartitions("user_id").persist()
     try:
-        return Pipeline(
-            stages=[
-                VectorAssembler(inputCols=list(CLUSTERING_FEATURES), outputCol="features_raw"),
-                StandardScaler(inputCol="features_raw", outputCol="features", withMean=True, withStd=True),
-                # The other solver, block, fails where there are fewer different users than k (Spark 4.3).
-                KMeans(featuresCol="features", predictionCol="segment_id", solver="row", **parameters.as_dict()),
-            ]
-        ).fit(fixed)
+        yield fixed
     finally:
         fixed.unpersist()
+
+
+def scaling() -> list[Any]:
+    """The stages before K-Means: one vector of all features, each with mean 0 and standard deviation 1."""
+    from pyspark.ml.feature import StandardScaler, VectorAssembler
+
+    return [
+        VectorAssembler(inputCols=list(CLUSTERING_FEATURES), outputCol="features_raw"),
+        StandardScaler(inputCol="features_raw", outputCol="features", withMean=True, withStd=True),
+    ]
+
+
+def clustering(parameters: SegmentationParameters) -> KMeans:
+    """The last stage."""
+    from pyspark.ml.clustering import KMeans
+
+    # The other solver, block, fails where there are fewer different users than k (Spark 4.3).
+    return KMeans(featuresCol="features", predictionCol="segment_id", solver="row", **parameters.as_dict())
 
 
 def cluster_count(model: PipelineModel) -> int:
@@ -107,9 +130,14 @@ def silhouette(model: PipelineModel, user_features: DataFrame) -> float | None:
 
     None where it says nothing: fewer than two clusters have users, or there are no more users than clusters.
     """
+    return silhouette_of(model.transform(as_seen(user_features)))
+
+
+def silhouette_of(clustered: DataFrame) -> float | None:
+    """The same, of users that have their `features` and `segment_id`."""
     from pyspark.ml.evaluation import ClusteringEvaluator
 
-    clustered = model.transform(as_seen(user_features)).select("features", "segment_id").persist()
+    clustered = clustered.select("features", "segment_id").persist()
     try:
         clusters, users = clustered.agg(F.count_distinct("segment_id"), F.count("*")).collect()[0]
         if clusters < 2 or users <= clusters:
@@ -120,25 +148,19 @@ def silhouette(model: PipelineModel, user_features: DataFrame) -> float | None:
         clustered.unpersist()
 
 
-@dataclass(frozen=True)
-class Segment:
-    """One cluster: its name, its size and the mean of each clustering feature."""
-
-    segment_id: int
-    name: str
-    users: int
-    means: dict[str, float]
-
-
 def assign_segments(model: PipelineModel, user_features: DataFrame) -> tuple[DataFrame, list[Segment]]:
     """Every user with `segment_id` and `segment`, in the columns of `SEGMENTED_USERS`, and the segments by number."""
     clustered = model.transform(as_seen(user_features)).drop("features_raw", "features")
     means = [F.avg(name).alias(name) for name in CLUSTERING_FEATURES]
-    rows = clustered.groupBy("segment_id").agg(F.count("*").alias("users"), *means).orderBy("segment_id").collect()
+    variances = [F.var_pop(name).alias(f"variance of {name}") for name in CLUSTERING_FEATURES]
+    known = [F.count("*").alias("users"), F.sum("monetary").alias("revenue"), *means, *variances]
     segments = []
-    for row in rows:
+    for row in clustered.groupBy("segment_id").agg(*known).orderBy("segment_id").collect():
         found = {name: float(row[name]) for name in CLUSTERING_FEATURES}
-        segments.append(Segment(row["segment_id"], name_segment(found), row["users"], found))
+        spread = {name: float(row[f"variance of {name}"]) for name in CLUSTERING_FEATURES}
+        segments.append(
+            Segment(row["segment_id"], name_segment(found), row["users"], found, float(row["revenue"]), spread)
+        )
     named = F.lit(None).cast("string")
     for segment in segments:
         named = F.when(F.col("segment_id") == segment.segment_id, segment.name).otherwise(named)

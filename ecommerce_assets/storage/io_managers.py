@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from ecommerce_assets.spark.resource import SparkResource
-from ecommerce_assets.storage import content, metadata, openlineage, pictures
+from ecommerce_assets.storage import content, metadata, notes, openlineage, pictures
 from ecommerce_assets.storage.artifact import Artifact
 from ecommerce_assets.storage.audits import Audit, Evidence, Probe, Read, measure, probe, probes_of, run_audits
 from ecommerce_assets.storage.before import Before, days_before, stored_days, version_before
@@ -28,6 +28,7 @@ from ecommerce_assets.storage.column_lineage import Lineage, check_sources, trac
 from ecommerce_assets.storage.filesystem import FileInfo, Folder, spark_path
 from ecommerce_assets.storage.lake import Day, Lake, VersionNotFoundError
 from ecommerce_assets.storage.manifest import AuditResult, FileEntry, Manifest, Partition
+from ecommerce_assets.storage.notes import Note
 from ecommerce_assets.storage.pictures import Picture
 from ecommerce_assets.storage.provenance import StepReads, step_reads
 from ecommerce_assets.storage.reading import MODEL_FOLDER, files_by_version, read_chosen
@@ -62,6 +63,8 @@ class AssetSpec:
         Documents only: the same for people, in Markdown; written beside them, and shown.
     pictures
         What the UI shows of it.
+    notes
+        What the UI says of it, in a few lines each.
     """
 
     schema: TableSchema | None = None
@@ -71,6 +74,7 @@ class AssetSpec:
     document: type[BaseModel] | None = None
     card: Callable[[Mapping[str, Any]], str] | None = None
     pictures: Sequence[Picture] = ()
+    notes: Sequence[Note] = ()
 
     @property
     def column_names(self) -> list[str]:
@@ -139,7 +143,9 @@ class VersionedIOManager(dg.IOManager):
             lake.publish(manifest)
         spec = self._catalog[asset]
         openlineage.emit(manifest, self._data_dir, spec.schema, context.log.warning, context.asset_spec.description)
-        shown = metadata.Shown(written.card, self._draw(context, lake, spec, written.evidence), written.preview)
+        said = notes.markdown(spec.notes, written.evidence, context.log.warning)
+        drawn = self._draw(context, lake, spec, written.evidence)
+        shown = metadata.Shown(written.card, drawn, written.preview, said)
         metadata.report(context, folder, manifest, spec.schema, shown)
         context.log.info(metadata.summary(manifest))
         self._prune(context, lake, asset)

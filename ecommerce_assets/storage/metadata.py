@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -21,11 +21,12 @@ NO_RAW_DATA = "no raw data"
 
 @dataclass(frozen=True)
 class Shown:
-    """What people see of a version, as Markdown: a document's card, pictures, the first rows (or the document)."""
+    """What people see of a version, as Markdown: a document's card, pictures, first rows (or the document), notes."""
 
     card: str | None = None
     pictures: str | None = None
     preview: str | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def column_schema(schema: TableSchema, columns: Mapping[str, str]) -> dg.TableSchema:
@@ -96,7 +97,8 @@ def report(
 
 
 def _markdown(shown: Shown) -> dict[str, Any]:
-    return {name: dg.MetadataValue.md(text) for name, text in vars(shown).items() if text}
+    texts = {**shown.notes, "preview": shown.preview, "pictures": shown.pictures}
+    return {name: dg.MetadataValue.md(text) for name, text in texts.items() if text}
 
 
 def summary(manifest: Manifest) -> str:

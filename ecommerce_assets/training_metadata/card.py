@@ -80,7 +80,11 @@ def _segments(told: TrainingMetadata) -> str:
     quality = "none (too few users or clusters)" if told.silhouette is None else f"{told.silhouette:.3f}"
     parameters = told.parameters.get("segmentation_model", {})
     table = _table(("segment", "users", "share", "of revenue", "who they are"), rows)
-    return f"{table}\n\nK-Means, {_settings(parameters)}. Silhouette {quality} (-1 to 1)."
+    moved = told.segments_changed
+    stable = (
+        f" {moved['changed']:,} of {moved['users']:,} users changed segment since the version before." if moved else ""
+    )
+    return f"{table}\n\nK-Means, {_settings(parameters)}. Silhouette {quality} (-1 to 1).{stable}"
 
 
 def _recommendations(told: TrainingMetadata) -> str:

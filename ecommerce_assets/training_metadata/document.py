@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from ecommerce_assets.recommendation.lists import SOURCES
+from ecommerce_assets.segmentation.stability import MOVED
 from ecommerce_assets.storage.manifest import Manifest
 
 Interval = tuple[float | None, float | None, float | None]
@@ -129,7 +130,9 @@ class TrainingMetadata(_Part):
     silhouette: float | None = Field(description="Of the clusters, -1 to 1; null where it says nothing.")
     segments: list[Segment]
     segments_changed: dict[str, Any] | None = Field(
-        default=None, description="How many users changed the name of their segment since the version before."
+        default=None,
+        description="Since the version before: users of both versions, those whose segment changed its name, new and "
+        "gone users, and the most frequent moves; null where there is no version before.",
     )
     rmse: float | None = Field(description="The same as evaluation.rmse.")
     evaluation: Evaluation
@@ -157,7 +160,7 @@ def describe_training(manifests: Mapping[str, Manifest], now: datetime) -> Train
         data=_data(manifests["user_index"]),
         silhouette=manifests["segmentation_model"].facts["silhouette"],
         segments=segmented.facts["segments"],
-        segments_changed=segmented.facts.get("segments_changed"),
+        segments_changed=_measures(segmented).get(MOVED) or None,
         rmse=evaluation["rmse"],
         evaluation=Evaluation(**evaluation),
         coverage=lists.coverage,

@@ -1,0 +1,217 @@
+"""What the UI shows of users and products: recency, frequency and money, and the way from view to purchase."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ecommerce_assets.features.funnel import ALL, LARGEST
+from ecommerce_assets.features.rfm import CELLS, FREQUENCY, MONETARY, RECENCY, UNKNOWN, Bins
+from ecommerce_assets.plotting import (
+    BLUE,
+    CARD,
+    FAINT,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    SEQUENTIAL,
+    grid,
+    panels,
+    percent_axis,
+    short,
+    short_axis,
+    title,
+)
+from ecommerce_assets.storage.audits import Evidence
+from ecommerce_assets.storage.pictures import Picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LONGEST_NAME = 28
+"""Characters of a category's name in a picture."""
+
+
+def recency_and_frequency(evidence: Evidence) -> Figure | None:
+    """Heat map: how many users were last seen when and came how often."""
+    from matplotlib.colors import LogNorm
+
+    cells = [c for c in _cells(evidence) if c["monetary"] is None]
+    known = [c for c in cells if UNKNOWN not in (c["recency"], c["frequency"])]
+    if not known:
+        return None
+    # What nobody is in at the far ends is left out: three months of events have no one of a year ago.
+    columns, rows = (1 + max(c[bins.feature] for c in known) for bins in (RECENCY, FREQUENCY))
+    counts = [[0.0] * columns for _ in range(rows)]
+    for cell in known:
+        counts[cell["frequency"]][cell["recency"]] = cell["users"]
+    most = max(c["users"] for c in known)
+    figure, [axes] = panels(height=4.2)
+    # A little room below 1, so that a single user is not white like nobody.
+    shades = LogNorm(0.5, max(most, 2))
+    image = axes.imshow(
+        [[n or float("nan") for n in row] for row in counts],
+        cmap=SEQUENTIAL,
+        norm=shades,
+        aspect="auto",
+        origin="lower",
+    )
+    for row, line in enumerate(counts):
+        for column, users in enumerate(line):
+            if users:
+                colour = CARD if shades(users) > 0.6 else INK
+                axes.text(column, row, _count(users), ha="center", va="center", color=colour, fontsize=9)
+    axes.set_xticks(range(columns), [RECENCY.label(n) for n in range(columns)])
+    axes.set_yticks(range(rows), [FREQUENCY.label(n) for n in range(rows)])
+    axes.set_xlabel("Days since last visit")
+    axes.set_ylabel("Days with a visit")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    total, without = sum(c["users"] for c in known), sum(c["users"] for c in cells) - sum(c["users"] for c in known)
+    title(
+        axes,
+        f"{total:,} user{'s' if total > 1 else ''}" + (f"; {without:,} more without these values" if without else ""),
+    )
+    bar = figure.colorbar(image, ax=axes, aspect=24, pad=0.01)
+    bar.set_label("Users (logarithmic)", color=FAINT, fontsize=9)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0, which="both", labelsize=8)
+    short_axis(bar.ax)
+    bar.ax.yaxis.set_minor_formatter("")
+    return figure
+
+
+def rfm_distributions(evidence: Evidence) -> Figure | None:
+    """Three panels: how many users fall into each bin of recency, frequency and monetary value."""
+    cells = _cells(evidence)
+    if not cells:
+        return None
+    three = (RECENCY, FREQUENCY, MONETARY)
+    counts = [_counts(bins, cells) for bins in three]
+    figure, axes = panels(columns=3, height=3.8, width_ratios=[max(len(c), 5) for c in counts])
+    for panel, bins, users, heading, colour in zip(
+        axes,
+        three,
+        counts,
+        ("Days since last visit", "Days with a visit", "Money spent"),
+        (BLUE, GREEN, ORANGE),
+        strict=True,
+    ):
+        _distribution(panel, bins, users, colour)
+        title(panel, heading)
+    axes[0].set_ylabel("Share of users")
+    return figure
+
+
+def _counts(bins: Bins, cells: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    """Users by bin, up to the last one that someone is in, then the unknown, where there are any."""
+    found: Counter[int] = Counter()
+    for cell in cells:
+        if cell[bins.feature] is not None:
+            found[cell[bins.feature]] += cell["users"]
+    counts = {number: found[number] for number in range(max(found) + 1)}
+    return {**counts, UNKNOWN: found[UNKNOWN]} if found[UNKNOWN] else counts
+
+
+def _distribution(axes: Axes, bins: Bins, users: Mapping[int, int], colour: str) -> None:
+    total, places = sum(users.values()), range(len(users))
+    colours = [GREY if number == UNKNOWN else colour for number in users]
+    axes.bar(places, [count / total for count in users.values()], color=colours, width=0.85)
+    labels = ["unknown" if n == UNKNOWN else _money_label(n) if bins is MONETARY else bins.label(n) for n in users]
+    axes.set_xticks(places, labels, rotation=90 if len(users) > 6 else 0, fontsize=9)
+    axes.set_xlim(-0.7, max(len(users), 3) - 0.3)
+    grid(axes)
+    percent_axis(axes)
+
+
+def _money_label(number: int) -> str:
+    if number == 0:
+        return "nothing"
+    return f"> {short(MONETARY.ends[-1])}" if number == len(MONETARY.ends) else f"≤ {short(MONETARY.ends[number])}"
+
+
+def category_conversion(evidence: Evidence) -> Figure | None:
+    """Views of each category, and what share of them became carts and purchases."""
+    rows = _funnel(evidence)
+    if not any(row["views"] for row in rows):
+        return None
+    places = list(range(len(rows)))
+    figure, (left, right) = panels(columns=2, height=1.4 + 0.44 * len(rows), sharey=True, width_ratios=[2, 3])
+    bars = left.barh(places, [row["views"] for row in rows], color=GREY, height=0.7)
+    left.bar_label(bars, [short(row["views"]) for row in rows], padding=3, fontsize=9)
+    left.margins(x=0.15)
+    left.set_yticks(places, [_short_name(row["category"]) for row in rows])
+    left.invert_yaxis()
+    title(left, "Views")
+    most = 0.0
+    for offset, name, colour in ((-0.19, "carts", BLUE), (0.19, "purchases", GREEN)):
+        shares = [row[name] / row["views"] if row["views"] else 0.0 for row in rows]
+        most = max(most, *shares)
+        drawn = right.barh([n + offset for n in places], shares, height=0.34, color=colour, label=name.capitalize())
+        none = "no views" if name == "carts" else ""
+        labels = [_rate(s) if row["views"] else none for s, row in zip(shares, rows, strict=True)]
+        right.bar_label(drawn, labels, padding=3, fontsize=9)
+    right.set_xlim(0, 1.15 * most or 1)
+    title(right, "Carts and purchases per 100 views")
+    for axes in (left, right):
+        grid(axes, "x")
+        axes.tick_params(axis="x", labelcolor=FAINT)
+    short_axis(left, "x")
+    percent_axis(right, "x")
+    figure.legend(loc="outside lower right", ncols=2, frameon=False)
+    return figure
+
+
+def _funnel(evidence: Evidence) -> list[dict[str, Any]]:
+    """The largest categories, then all others as one."""
+    rows = [dict(row) for row in evidence.measures.get(LARGEST) or ()]
+    whole = evidence.measures.get(ALL) or {}
+    others = whole.get("categories", 0) - len(rows)
+    if others > 0:
+        rest = {name: whole[name] - sum(row[name] for row in rows) for name in ("views", "carts", "purchases")}
+        rows.append({"category": f"{others:,} other{'s' if others > 1 else ''}", **rest})
+    return rows
+
+
+def _cells(evidence: Evidence) -> Sequence[Mapping[str, Any]]:
+    return evidence.measures.get(CELLS) or ()
+
+
+def _count(users: float) -> str:
+    return f"{users:,.0f}" if users < 10_000 else short(users)
+
+
+def _rate(share: float) -> str:
+    return f"{share:.1%}" if 0 < share < 0.1 else f"{share:.0%}"
+
+
+def _short_name(name: str | None) -> str:
+    name = name or "unknown"
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+USER_FEATURES_PICTURES = (
+    Picture(
+        "When users were last here, and how often",
+        "Users by days since their last visit and days with a visit; the darker, the more. Regulars stand at the top "
+        "left, those who came once and left at the bottom right.",
+        recency_and_frequency,
+    ),
+    Picture(
+        "Recency, frequency and money",
+        "Share of the users by days since the last visit, days with a visit, and money spent.",
+        rfm_distributions,
+    ),
+)
+
+PRODUCT_FEATURES_PICTURES = (
+    Picture(
+        "From view to purchase, by category",
+        "The most viewed categories: how many views they have, and how many of those became carts and purchases. "
+        "Purchases may outnumber carts: one can buy without the cart.",
+        category_conversion,
+    ),
+)

@@ -1,0 +1,196 @@
+"""What the UI shows and says of the segments: what sets them apart, and what they bring."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ecommerce_assets.plotting import (
+    BLUE,
+    CARD,
+    DIVERGING,
+    FAINT,
+    GREY,
+    INK,
+    ORANGE,
+    grid,
+    panels,
+    percent_axis,
+    short,
+    short_axis,
+    title,
+)
+from ecommerce_assets.segmentation.profile import percent
+from ecommerce_assets.storage.audits import Evidence
+from ecommerce_assets.storage.notes import Note, table
+from ecommerce_assets.storage.pictures import Picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FARTHEST = 2.0
+"""Standard deviations at which the colours end: what lies farther out is as dark."""
+
+MOST_ROWS = 15
+"""Segments in a picture: the largest ones where there are more."""
+
+
+def _plain(value: float) -> str:
+    return short(value) if abs(value) >= 1000 else f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.1f}"
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}" if 0 < abs(value) < 0.1 else f"{value:.0%}"
+
+
+COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
+    "recency": ("Days since\nlast visit", _plain),
+    "frequency": ("Days\nactive", _plain),
+    "monetary": ("Money\nspent", _plain),
+    "conversion_rate": ("Purchases\nper view", _share),
+    "cart_abandonment": ("Carts\nabandoned", _share),
+    "unique_products": ("Products\nseen", _plain),
+    "unique_categories": ("Categories\nseen", _plain),
+    "avg_price": ("Average\nprice", _plain),
+}
+"""Each feature in plain words, and how its mean is written."""
+
+
+def segment_profiles(evidence: Evidence) -> Figure | None:
+    """Heat map: what sets each segment apart, feature by feature."""
+    segments = _by_size(evidence)
+    if not segments:
+        return None
+    apart = [[s["difference"][name] for name in COLUMNS] for s in segments]
+    figure, [axes] = panels(height=1.7 + 0.42 * len(segments))
+    cells = axes.imshow(apart, cmap=DIVERGING, vmin=-FARTHEST, vmax=FARTHEST, aspect="auto")
+    for row, segment in enumerate(segments):
+        for column, (name, (_, written)) in enumerate(COLUMNS.items()):
+            colour = CARD if abs(apart[row][column]) > 0.65 * FARTHEST else INK
+            axes.text(column, row, written(segment["mean"][name]), ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(COLUMNS)), [words for words, _ in COLUMNS.values()])
+    axes.set_yticks(range(len(segments)), [f"{n}  {percent(s['share'])}" for n, s in _named(segments)])
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.set_xticks([n - 0.5 for n in range(1, len(COLUMNS))], minor=True)
+    axes.set_yticks([n - 0.5 for n in range(1, len(segments))], minor=True)
+    axes.grid(visible=True, which="minor", color=CARD, linewidth=2)
+    axes.grid(visible=False, which="major")
+    axes.tick_params(which="minor", length=0)
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(cells, ax=axes, shrink=0.9 if len(segments) > 2 else 1.0, aspect=16, pad=0.01)
+    bar.set_ticks([-FARTHEST, 0, FARTHEST], labels=["far below\naverage", "average", "far above\naverage"])
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0, labelsize=8)
+    return figure
+
+
+def size_and_revenue(evidence: Evidence) -> Figure | None:
+    """Paired bars: the share of the users and of the revenue of each segment."""
+    segments = _by_size(evidence)
+    if not segments:
+        return None
+    figure, [axes] = panels(height=1.5 + 0.55 * len(segments))
+    for offset, key, colour, label in (
+        (-0.2, "share", BLUE, "Share of users"),
+        (0.2, "revenue_share", ORANGE, "Share of revenue"),
+    ):
+        values = [s[key] for s in segments]
+        bars = axes.barh([n + offset for n in range(len(segments))], values, height=0.36, color=colour, label=label)
+        axes.bar_label(bars, [percent(value) for value in values], padding=3, fontsize=9)
+    axes.set_yticks(range(len(segments)), [f"{name}\n{s['users']:,} users" for name, s in _named(segments)])
+    axes.invert_yaxis()
+    revenue = sum(s["revenue"] for s in evidence.facts["segments"])
+    users = sum(s["users"] for s in evidence.facts["segments"])
+    title(axes, f"{users:,} users, {f'{short(revenue)} revenue' if revenue else 'no revenue'}")
+    grid(axes, "x")
+    percent_axis(axes, "x")
+    axes.set_xlim(0, 1.12 * max(max(s["share"], s["revenue_share"]) for s in segments))
+    axes.tick_params(axis="x", labelcolor=FAINT)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def quality_by_k(evidence: Evidence) -> Figure | None:
+    """Silhouette and cost by k, the k in use marked."""
+    in_use, by_k = evidence.document["k_in_use"], evidence.document["by_k"]
+    figure, (left, right) = panels(columns=2, height=3.4)
+    for axes, key, colour, heading in (
+        (left, "silhouette", BLUE, "Silhouette (more is better)"),
+        (right, "cost", ORANGE, "Cost within the clusters"),
+    ):
+        known = [(entry["k"], entry[key]) for entry in by_k if entry[key] is not None]
+        axes.axvline(in_use, color=GREY, linewidth=1, linestyle="--")
+        axes.plot(*zip(*known, strict=True) if known else ([], []), color=colour, marker="o", markersize=5)
+        for k, value in known:
+            if k == in_use:
+                axes.plot([k], [value], color=colour, marker="o", markersize=11)
+        axes.set_xticks([entry["k"] for entry in by_k])
+        axes.set_xlabel("Number of clusters, k")
+        axes.text(in_use, 1.0, " in use", transform=axes.get_xaxis_transform(), va="top", color=FAINT, fontsize=9)
+        title(axes, heading)
+        grid(axes)
+        axes.margins(y=0.18)
+    right.set_ylim(bottom=0)
+    short_axis(right)
+    return figure
+
+
+def _by_k_table(evidence: Evidence) -> str:
+    in_use, rows = evidence.document["k_in_use"], []
+    for entry in evidence.document["by_k"]:
+        quality = "none" if entry["silhouette"] is None else f"{entry['silhouette']:.3f}"
+        mark = " (in use)" if entry["k"] == in_use else ""
+        rows.append((f"{entry['k']}{mark}", quality, f"{entry['cost']:,.0f}", str(entry["clusters"])))
+    return table(("k", "silhouette", "cost", "clusters found"), rows)
+
+
+def _at_a_glance(evidence: Evidence) -> str | None:
+    segments = _by_size(evidence, most=None)
+    rows = [(name, f"{s['users']:,}", percent(s["share"]), percent(s["revenue_share"])) for name, s in _named(segments)]
+    return table(("segment", "users", "share", "revenue"), rows) if rows else None
+
+
+def _descriptions(evidence: Evidence) -> str | None:
+    segments = _by_size(evidence)
+    return "\n".join(f"- **{name}**: {s['description']}" for name, s in _named(segments)) if segments else None
+
+
+def _by_size(evidence: Evidence, most: int | None = MOST_ROWS) -> list[Mapping[str, Any]]:
+    return sorted(evidence.facts["segments"], key=lambda s: (-s["users"], s["segment_id"]))[:most]
+
+
+def _named(segments: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Names for people; the number of the cluster with them where several bear one."""
+    times = Counter(s["segment"] for s in segments)
+    return [
+        (s["segment"].replace("_", " ") + (f" #{s['segment_id']}" if times[s["segment"]] > 1 else ""), s)
+        for s in segments
+    ]
+
+
+SEGMENTED_USERS_NOTES = (Note("segments at a glance", _at_a_glance), Note("segments in words", _descriptions))
+
+SEGMENTED_USERS_PICTURES = (
+    Picture(
+        "What sets the segments apart",
+        "Numbers are a segment's means, colours how far they lie from the mean of all users, in standard deviations "
+        "(darkest from 2 on). Carts abandoned are negative where people buy without the cart.",
+        segment_profiles,
+    ),
+    Picture(
+        "Users and revenue by segment", "Each segment's part of the users and of the money spent.", size_and_revenue
+    ),
+)
+
+SEGMENTATION_BY_K_NOTES = (Note("quality by k", _by_k_table),)
+
+SEGMENTATION_BY_K_PICTURES = (
+    Picture(
+        "Quality by k",
+        "Silhouette: how clearly users belong to their own cluster, from -1 to 1. Cost: the sum of squared distances "
+        "to the centres, which always falls; a good k is where it stops falling fast.",
+        quality_by_k,
+    ),
+)
