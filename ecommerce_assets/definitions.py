@@ -112,27 +112,26 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
     ]
     checks = [audit_checks(name, spec.audits, settings.data_dir) for name, spec in CATALOG.items() if spec.audits]
     checks.append(events.raw_events_checks(settings.data_dir))
+    # A job's checks must be among all checks, the very same, or the code location does not load in the UI.
+    of_jobs = {n: audit_checks(n, spec.audits, settings.data_dir, on_demand=True) for n, spec in ON_DEMAND.items()}
     resources = {**build_resources(settings), **(resource_overrides or {})}
     graph = dg.map_asset_specs(lambda spec: with_automation(_with_columns(spec, settings)), assets)
     return dg.Definitions(
         assets=[*graph, *[as_external(asset) for asset in ON_DEMAND_ASSETS]],
-        asset_checks=checks,
+        asset_checks=[*checks, *of_jobs.values()],
         sensors=[new_event_partitions(settings), automation(settings)],
-        jobs=_on_demand_jobs(graph, settings, resources),
+        jobs=_on_demand_jobs(graph, of_jobs, resources),
         resources=resources,
         # One JVM per run: the default executor would start a process, and with it a Spark, for every step.
         executor=dg.in_process_executor,
     )
 
 
-def _on_demand_jobs(graph: Sequence[Any], settings: Settings, resources: Mapping[str, Any]) -> list[dg.JobDefinition]:
+def _on_demand_jobs(
+    graph: Sequence[Any], checks: Mapping[str, dg.AssetChecksDefinition], resources: Mapping[str, Any]
+) -> list[dg.JobDefinition]:
     specs = [spec for asset in graph for spec in ([asset] if isinstance(asset, dg.AssetSpec) else asset.specs)]
-    jobs = []
-    for asset in ON_DEMAND_ASSETS:
-        name = asset.key.to_user_string()
-        checks = [audit_checks(name, ON_DEMAND[name].audits, settings.data_dir)]
-        jobs.append(on_demand_job(asset, specs, checks, resources))
-    return jobs
+    return [on_demand_job(asset, specs, [checks[asset.key.to_user_string()]], resources) for asset in ON_DEMAND_ASSETS]
 
 
 def build_resources(settings: Settings) -> dict[str, Any]:

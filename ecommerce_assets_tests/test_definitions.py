@@ -10,8 +10,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.remote_representation.external_data import RepositorySnap
 
-from ecommerce_assets.definitions import CATALOG, build_defs
+from ecommerce_assets.definitions import CATALOG, ON_DEMAND, build_defs
 from ecommerce_assets.settings import load_settings
 
 SNAPSHOT = Path(__file__).parent / "asset_graph.json"
@@ -81,7 +82,10 @@ def test_every_parameter_shows_in_the_launchpad() -> None:
     )
 
 
-@pytest.mark.parametrize(("name", "op", "config"), [("als_tuning", "tune_als", ["seed", "timeout_seconds", "trials"])])
+@pytest.mark.parametrize(
+    ("name", "op", "config"),
+    [("als_tuning", "tune_als", ["seed", "timeout_seconds", "trials"]), ("segmentation_by_k", "try_each_k", [])],
+)
 def test_what_is_made_on_demand_has_a_job_and_is_no_part_of_the_graphs_run(
     name: str, op: str, config: list[str]
 ) -> None:
@@ -91,18 +95,27 @@ def test_what_is_made_on_demand_has_a_job_and_is_no_part_of_the_graphs_run(
     assert job.description
     assert sorted(job.graph.node_names()) == sorted([op, f"{name}_checks"])
     steps = job.run_config_schema.config_type.fields["ops"].config_type.fields  # type: ignore[attr-defined]
-    assert sorted(steps[op].config_type.fields["config"].config_type.fields) == config
+    shown = steps[op].config_type.fields["config"].config_type
+    assert sorted(getattr(shown, "fields", None) or []) == config
     # It reads days: without their partitions only the newest version of cleaned_events would be read.
     graph = defs.resolve_asset_graph()
     for read in graph.get(dg.AssetKey(name)).parent_keys:
         own = job.asset_layer.asset_graph.get(read)
         assert (own.partitions_def is None) == (graph.get(read).partitions_def is None)
     everything = defs.resolve_implicit_global_asset_job_def()
-    assert not {op, f"{name}_checks"} & set(everything.graph.node_names())
+    assert op not in everything.graph.node_names()
     assert dg.AssetKey(name) not in everything.asset_layer.executable_asset_keys
     node = graph.get(dg.AssetKey(name))
     assert node.is_external
     assert node.automation_condition is None
+
+
+def test_the_code_location_loads_in_the_ui() -> None:
+    """What the web server and the daemon ask for: a check that only a job knows fails here and nowhere before."""
+    snapshot = RepositorySnap.from_def(build_defs(load_settings()).get_repository_def())
+    assert {job.name for job in snapshot.job_refs or snapshot.job_datas or []} >= set(ON_DEMAND)
+    checked = {check.asset_key.to_user_string() for check in snapshot.asset_check_nodes or []}
+    assert checked == {name for name, spec in {**CATALOG, **ON_DEMAND}.items() if spec.audits} | {"raw_events"}
 
 
 def test_workspace_names_the_module_that_the_command_names() -> None:

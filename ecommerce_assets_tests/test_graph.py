@@ -17,7 +17,7 @@ from pyspark.ml import PipelineModel
 from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import DataFrame, SparkSession
 
-from ecommerce_assets.definitions import CATALOG
+from ecommerce_assets.definitions import CATALOG, ON_DEMAND
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.training_metadata.document import TrainingMetadata
 from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, event, read, run_graph, write_day
@@ -51,7 +51,7 @@ def test_every_asset_is_materialised_and_every_blocking_check_passes(
     for asset in set(CATALOG) - {"raw_events"}:
         assert lake.committed(asset), asset
     evaluations = result.get_asset_check_evaluations()
-    audits = [a for spec in CATALOG.values() for a in spec.audits]
+    audits = [a for spec in (*CATALOG.values(), *ON_DEMAND.values()) for a in spec.audits]
     of_raw_files = [e for e in evaluations if e.asset_key == dg.AssetKey("raw_events")]
     assert len(evaluations) - len(of_raw_files) == len(audits)
     assert [(e.check_name, e.passed) for e in of_raw_files] == [("files_there", True), ("no_day_missing", True)]

@@ -12,11 +12,13 @@ from ecommerce_assets.storage.manifest import AuditResult
 SHOWN_FAILURES = 20
 
 
-def audit_checks(asset: str, audits: Sequence[Audit], data_dir: str) -> dg.AssetChecksDefinition:
+def audit_checks(
+    asset: str, audits: Sequence[Audit], data_dir: str, *, on_demand: bool = False
+) -> dg.AssetChecksDefinition:
     """One op that reports every audit of an asset as an asset check.
 
     A blocking audit that failed held the version (or the day) back before anyone could read it; the failed check tells
-    why and keeps what depends on the asset from running on.
+    why and keeps what depends on the asset from running on. With `on_demand` it passes while nothing was written.
     """
     specs = [dg.AssetCheckSpec(a.name, asset=asset, description=a.description, blocking=a.blocking) for a in audits]
 
@@ -25,12 +27,14 @@ def audit_checks(asset: str, audits: Sequence[Audit], data_dir: str) -> dg.Asset
         manifest = Lake(data_dir, warn=context.log.warning).attempt(asset, context.run.run_id)
         for audit in audits:
             found = [a for a in manifest.audits if a.name == audit.name] if manifest else []
-            yield _result(asset, audit, found, manifest.version if manifest else None)
+            yield _result(asset, audit, found, manifest.version if manifest else None, on_demand=on_demand)
 
     return report
 
 
-def _result(asset: str, audit: Audit, found: Sequence[AuditResult], version: str | None) -> dg.AssetCheckResult:
+def _result(
+    asset: str, audit: Audit, found: Sequence[AuditResult], version: str | None, *, on_demand: bool
+) -> dg.AssetCheckResult:
     failed = [a for a in found if not a.passed]
     about: dict[str, Any] = {"version": version or "none"}
     if found and found[0].partition:
@@ -41,7 +45,7 @@ def _result(asset: str, audit: Audit, found: Sequence[AuditResult], version: str
         lines = [f"{a.partition}: {a.message}" if a.partition else a.message for a in failed[:SHOWN_FAILURES]]
         about["failed"] = dg.MetadataValue.md("\n".join(f"- {line}" for line in lines))
     return dg.AssetCheckResult(
-        passed=bool(found) and not failed,
+        passed=not failed if found else on_demand and version is None,
         check_name=audit.name,
         asset_key=asset,
         # What was found decides: an audit may have been softened to a warning for this version.

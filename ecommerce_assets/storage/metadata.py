@@ -97,7 +97,7 @@ def report(
 
 
 def _markdown(shown: Shown) -> dict[str, Any]:
-    texts = {**shown.notes, "preview": shown.preview, "pictures": shown.pictures}
+    texts = {**shown.notes, "card": shown.card, "pictures": shown.pictures, "preview": shown.preview}
     return {name: dg.MetadataValue.md(text) for name, text in texts.items() if text}
 
 

@@ -17,8 +17,8 @@ from ecommerce_assets.storage.audits import Evidence
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = 96
-"""Of a picture's palette: charts have few, and a file with a palette is a third as large."""
+COLOURS = 256
+"""Of a picture's palette: as many as a PNG takes, for gradients; a file with a palette is a third as large."""
 
 
 @dataclass(frozen=True)
