@@ -279,7 +279,8 @@ def test_a_model_that_popularity_beats_reaches_nobody(
     chain = ["als_model", "als_evaluation", *customers_see, "training_metadata"]
     result = run_graph(tmp_path, FIRST_DAY, LAST_DAY, select=chain, run_config=ruined, raise_on_error=False)
     assert not result.success
-    [failed] = [e for e in result.get_asset_check_evaluations() if not e.passed]
+    # The fit warns, too, that two iterations are too few.
+    [failed] = [e for e in result.get_asset_check_evaluations() if not e.passed and e.blocking]
     assert (failed.check_name, failed.asset_key) == ("beats_popularity", dg.AssetKey("als_evaluation"))
     assert "what is popular would serve them better" in str(failed.metadata["failed"].value)
     made = {e.asset_key.to_user_string() for e in result.get_asset_materialization_events() if e.asset_key}
