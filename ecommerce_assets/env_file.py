@@ -62,6 +62,5 @@ def _fallback(file: Path, name: str, text: str) -> str:
     if value.startswith("{") and value.endswith("}"):
         value = value[1:-1].strip()
     raise EnvFileError(
-        f"{file}: {name}={text} would override the environment where Dagster reads the file; "
-        f"write {name}={start}{value}}}"
+        f"{file}: {name}={text} would win over the environment in Dagster's commands; write {name}={start}{value}}}"
     )

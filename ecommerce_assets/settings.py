@@ -131,7 +131,7 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError(str(error)) from None
     files = {name: there.file for name, there in given.items() if os.environ.get(name) == there.value}
     _refuse_unknown({name: there.file for name, there in given.items()})
-    _warn_of_unknown()
+    warn_of_unknown()
     if DATA_DIR in files:
         overrides = {"data_dir": _absolute(os.environ[DATA_DIR], files[DATA_DIR].parent), **overrides}
     try:
@@ -159,18 +159,21 @@ def _refuse_unknown(files: Mapping[str, Path]) -> None:
 
 
 @functools.cache  # once in a process
-def _warn_of_unknown() -> None:
+def warn_of_unknown() -> None:
+    """Tell of variables with our prefix that are no settings, with the nearest name."""
     for name in os.environ:
         if said := _unknown(name):
             log.warning("%s; it is left alone.", said)
 
 
 def _unknown(name: str) -> str | None:
-    known = [variable(field) for field in Settings.model_fields]
-    if not name.upper().startswith(PREFIX) or name.upper() in known:
+    if not name.upper().startswith(PREFIX):
         return None
-    near = difflib.get_close_matches(name.upper(), known, n=1)
-    return f"{name} is no setting of this project" + (f" (did you mean {near[0]}?)" if near else "")
+    field = name[len(PREFIX) :].lower()
+    if field in Settings.model_fields:
+        return None
+    near = difflib.get_close_matches(field, Settings.model_fields, n=1)
+    return f"{name} is no setting of this project" + (f" (did you mean {variable(near[0])}?)" if near else "")
 
 
 _PROBLEMS = {
@@ -184,7 +187,6 @@ _PROBLEMS = {
     "literal_error": "it must be {expected}",
     "greater_than_equal": "it must be {ge} or more",
     "less_than_equal": "it must be {le} or less",
-    "finite_number": "it is no number",
     "string_pattern_mismatch": "it must be a whole number with k, m, g or t behind it, such as 8g",
 }
 """What is wrong, by pydantic's type of error; pydantic's own words where it is none of these."""
@@ -197,7 +199,8 @@ def _sentence(problem: Any, files: Mapping[str, Path]) -> str:
     field = str(problem["loc"][0])
     name = variable(field)
     if problem["type"] in _PROBLEMS:
-        words = _PROBLEMS[problem["type"]].format(**problem.get("ctx", {}))
+        allowed = {key: str(value).removesuffix(".0") for key, value in problem.get("ctx", {}).items()}
+        words = _PROBLEMS[problem["type"]].format(**allowed)
     meaning = f" ({Settings.model_fields[field].description})" if field in Settings.model_fields else ""
     origin = f" in {files[name]}" if name in files else ""
     return f"{name}={problem['input']!r}{origin} cannot be used: {words}{meaning}"
