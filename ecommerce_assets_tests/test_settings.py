@@ -65,7 +65,7 @@ def test_settings_of_spark_reach_spark_as_written(monkeypatch: pytest.MonkeyPatc
         ("KEEP_VERSIONS", "2.5", "it is no whole number"),
         ("MAX_REJECTED_SHARE", "20%", "it is no number"),
         ("MAX_REJECTED_SHARE", "20", "it must be 1 or less"),
-        ("MAX_REJECTED_SHARE", "nan", "it must be 0 or more"),
+        ("MAX_REJECTED_SHARE", "nan", "it must be 1 or less"),
         ("AUTOMATION", "never", "it is neither true nor false"),
         ("DRIVER_MEMORY", "lots", "such as 8g"),
         ("ID_TYPE", "uuid", "it must be 'bigint' or 'string'"),
