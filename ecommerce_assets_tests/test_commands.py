@@ -82,7 +82,7 @@ def test_dg_knows_the_project(tmp_path: Path) -> None:
     assert run(tmp_path, "dg", "check", "defs").returncode == 0
     assert run(tmp_path, "dg", "check", "toml").returncode == 0
     listed = json.loads(run(tmp_path, "dg", "list", "defs", "--json").stdout)
-    assert {asset["key"] for asset in listed["assets"]} == {"raw_events", *CATALOG, *ON_DEMAND}
+    assert {asset["asset_key"] for asset in listed["assets"]} == {"raw_events", *CATALOG, *ON_DEMAND}
     wrong = run(tmp_path, "dg", "check", "defs", ECOMMERCE_ID_TYPE="uuid")
     assert wrong.returncode == 1
     assert "ECOMMERCE_ID_TYPE='uuid' cannot be used: it must be 'bigint' or 'string'" in wrong.stdout + wrong.stderr
