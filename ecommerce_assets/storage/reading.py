@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
-import pyarrow.dataset as ds
 
 from ecommerce_assets.settings import load_settings
 from ecommerce_assets.spark.java import ensure_java
@@ -21,22 +18,12 @@ from ecommerce_assets.storage.filesystem import spark_path
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.manifest import FileEntry, Manifest
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # both take a second to import
+    import pyarrow as pa
+    import pyarrow.dataset as ds
     from pyspark.sql import DataFrame, SparkSession
 
 MODEL_FOLDER = "model"
-
-ARROW_TYPES = {
-    "bigint": pa.int64(),
-    "boolean": pa.bool_(),
-    "date": pa.date32(),
-    "double": pa.float64(),
-    "float": pa.float32(),
-    "int": pa.int32(),
-    "string": pa.string(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
-}
-"""What the Spark types of tables are in Arrow."""
 
 Chosen = Sequence[tuple[Manifest, Sequence[FileEntry]]]
 """Versions, and the files of each that are read."""
@@ -120,13 +107,14 @@ def dataset(
     >>> polars.scan_pyarrow_dataset(dataset("user_features"))  # doctest: +SKIP
     >>> duckdb.from_arrow(dataset("user_features"))  # doctest: +SKIP
     """
+    import pyarrow.dataset as ds
+
     lake = Lake(data_dir or load_settings().data_dir)
     chosen = choose(lake, asset, version, as_of)
     if _format(chosen) != "parquet":
         kind = "a document" if _format(chosen) == "json" else "a model"
         raise ValueError(f"{asset} is {kind}, not a table: read({asset!r}) gives it.")
-    columns = chosen[0][0].columns or {}
-    schema = pa.schema([(name, ARROW_TYPES[kind]) for name, kind in columns.items()])
+    schema = _arrow_schema(chosen[0][0].columns or {})
     files = []
     for manifest, entries in chosen:
         folder = lake.folder(asset, manifest.version)
@@ -221,6 +209,23 @@ _READERS: dict[str, Callable[[SparkSession, Lake, Chosen], Any]] = {
     "spark-ml": _read_model,
     "json": lambda _, lake, chosen: read_document(lake, chosen[0][0]),
 }
+
+
+def _arrow_schema(columns: Mapping[str, str]) -> pa.Schema:
+    """From the names and Spark types of a table's columns."""
+    import pyarrow as pa
+
+    types = {
+        "bigint": pa.int64(),
+        "boolean": pa.bool_(),
+        "date": pa.date32(),
+        "double": pa.float64(),
+        "float": pa.float32(),
+        "int": pa.int32(),
+        "string": pa.string(),
+        "timestamp": pa.timestamp("us", tz="UTC"),
+    }
+    return pa.schema([(name, types[kind]) for name, kind in columns.items()])
 
 
 def _format(chosen: Chosen) -> str:
