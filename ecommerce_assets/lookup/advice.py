@@ -1,4 +1,4 @@
-"""What to do where there is nothing to look into. How an asset is made is not known here, only which command does it."""
+"""What to do where there is nothing to look into. Not how an asset is made, only the command that makes it."""
 
 from __future__ import annotations
 
