@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from ecommerce_assets.lookup.products import ProductAnswer
@@ -21,6 +21,8 @@ SOURCES = {"als": "model", "segment_popular": "popular in segment", "popular": "
 """What the values of `source` mean."""
 
 _NUMBERS = {"#", "price", "score", "similarity", "events", "purchases", "views", "spent"}
+_WORDS = {"category", "brand", "source", "segment"}
+"""Columns that are broken where a terminal is too narrow; numbers, times and ids stay whole as long as they can."""
 
 
 def print_user(answer: UserAnswer, out: TextIO) -> None:
@@ -163,7 +165,8 @@ def _lines(console: Console, pairs: Sequence[tuple[str, str | None]]) -> None:
 def _table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in columns:
-        table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
+        justify: JustifyMethod = "right" if name in _NUMBERS else "left"
+        table.add_column(name, justify=justify, no_wrap=name not in _WORDS, overflow="fold")
     for row in rows:
         table.add_row(*[_clean(cell) for cell in row])
     console.print(table)

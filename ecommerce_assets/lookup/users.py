@@ -185,7 +185,8 @@ def _remarks(lists: Manifest | None, features: Row | None, recommended: Sequence
     if by_model == 0:
         return [_NO_FACTORS]
     if by_model < len(recommended):
-        return [f"The model has {by_model} products for this user; the others are popular ones."]
+        products = "product" if by_model == 1 else "products"
+        return [f"The model has {by_model} {products} for this user; the others are popular ones."]
     return []
 
 

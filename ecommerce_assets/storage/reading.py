@@ -114,7 +114,7 @@ def dataset(
     if _format(chosen) != "parquet":
         kind = "a document" if _format(chosen) == "json" else "a model"
         raise ValueError(f"{asset} is {kind}, not a table: read({asset!r}) gives it.")
-    schema = _arrow_schema(chosen[0][0].columns or {})
+    schema = arrow_schema(chosen[0][0].columns or {})
     files = []
     for manifest, entries in chosen:
         folder = lake.folder(asset, manifest.version)
@@ -211,7 +211,7 @@ _READERS: dict[str, Callable[[SparkSession, Lake, Chosen], Any]] = {
 }
 
 
-def _arrow_schema(columns: Mapping[str, str]) -> pa.Schema:
+def arrow_schema(columns: Mapping[str, str]) -> pa.Schema:
     """From the names and Spark types of a table's columns."""
     import pyarrow as pa
 
