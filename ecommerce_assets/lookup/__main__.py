@@ -10,6 +10,8 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+import duckdb
+
 from ecommerce_assets.lookup import printing
 from ecommerce_assets.lookup.advice import nothing_stored
 from ecommerce_assets.lookup.products import example_products, find_product
@@ -32,6 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = find(lake, arguments.id) if arguments.id is not None else find(lake)
     except (UnknownIdError, VersionNotFoundError, SettingsError) as error:
         print(error, file=sys.stderr)
+        return 2
+    except duckdb.Error as error:
+        why = str(error).splitlines()[0]
+        print(f"A file cannot be read ({why}): python -m ecommerce_assets.storage verify finds it.", file=sys.stderr)
         return 2
     if arguments.json:
         print(json.dumps(found if isinstance(found, list) else asdict(found), indent=2, default=_as_text))

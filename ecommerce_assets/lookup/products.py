@@ -1,4 +1,7 @@
-"""What is known of one product: what it is, how it sells, and its neighbours."""
+"""What is known of one product: what it is, how it sells, and its neighbours.
+
+Files and DuckDB are the business of tables.py, what it looks like of printing.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What is known of one user: segment, recommendations, the newest events."""
+"""What is known of one user: segment, recommendations, the newest events.
+
+Files and DuckDB are the business of tables.py, what it looks like of printing.py.
+"""
 
 from __future__ import annotations
 

@@ -162,6 +162,19 @@ def test_what_cannot_be_answered_is_one_sentence(capsys: pytest.CaptureFixture[s
         assert arguments[1] in error
 
 
+def test_a_damaged_file_is_one_sentence(capsys: pytest.CaptureFixture[str], shop: Path) -> None:
+    file = shop / "lake" / "recommendations" / "v1" / "part-0.parquet"
+    file.write_bytes(b"x" * file.stat().st_size)
+    code, told, error = run(capsys, shop, "user", "7")
+    assert (code, told, error.count("\n")) == (2, "", 1)
+    assert error.endswith("python -m ecommerce_assets.storage verify finds it.\n")
+    file.write_bytes(b"x")
+    code, told, error = run(capsys, shop, "user", "7")
+    assert code == 0
+    assert error.startswith("recommendations v1 is damaged (1 of 1 files missing or of another size")
+    assert "Note: There is no version of recommendations in" in told
+
+
 def test_where_nothing_is_stored_the_command_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, told, error = run(capsys, tmp_path, "user", "1")
     assert (code, told) == (2, "")

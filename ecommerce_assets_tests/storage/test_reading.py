@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -143,6 +146,18 @@ def test_models_and_documents(spark: SparkSession, ran: tuple[Path, dg.ExecuteIn
     data_dir = str(ran[0])
     assert isinstance(read("als_model", data_dir=data_dir, spark=spark), ALSModel)
     assert read("training_metadata", data_dir=data_dir)["segments_count"] == 5
+
+
+@pytest.mark.trial
+def test_a_notebook_needs_no_session_and_no_time_zone(ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
+    program = (
+        "from ecommerce_assets.storage.reading import read\n"
+        f"users = read('segmented_users', data_dir={str(ran[0])!r})\n"
+        "print(users.count(), users.sparkSession.conf.get('spark.sql.session.timeZone'))"
+    )
+    environment = {**os.environ, "TZ": "America/New_York"}
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    assert said.stdout.split() == [str(Lake(str(ran[0])).latest("segmented_users").rows), "UTC"]
 
 
 NAMES = ["my shop [1]", "a{b,c}", "wh*t?", "back\\slash", "per%20cent"]
