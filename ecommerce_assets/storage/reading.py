@@ -132,6 +132,8 @@ def paths(
 ) -> list[str]:
     """The data files of what `read` would read, as Spark names them; none where a daily table has no rows.
 
+    Some libraries make a column of the day in a path: to have the table itself, take `dataset`.
+
     Raises VersionNotFoundError as `read` does.
 
     Examples
