@@ -80,8 +80,6 @@ def test_every_parameter_is_in_the_table_as_it_is() -> None:
 
 INSTEAD = {
     "--events 1e6 5e6 --out /tmp/benchmark": "--events 2e4 --only graph kernels --out benchmark",  # not for hours
-    'as_of="2026-01-31 06:00"': 'as_of="2099-01-01 00:00"',  # nothing was stored then
-    ', version="20260131_020114_1f0c2a9b"': "",  # another shop's
 }
 """What a command is replaced with where it cannot be run as it stands."""
 SERVES = "dagster dev"
