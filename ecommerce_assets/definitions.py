@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,6 +50,7 @@ from ecommerce_assets.storage.newest import NewestVersions
 from ecommerce_assets.training_metadata.assets import training_metadata
 from ecommerce_assets.training_metadata.card import model_card
 from ecommerce_assets.training_metadata.checks import TRAINING_METADATA_AUDITS
+from ecommerce_assets.training_metadata.closing import closing_words
 from ecommerce_assets.training_metadata.document import TrainingMetadata
 
 CATALOG: dict[str, AssetSpec] = {
@@ -81,7 +83,9 @@ CATALOG: dict[str, AssetSpec] = {
     "als_evaluation": AssetSpec(ALS_EVALUATION, recommendation.ALS_EVALUATION_AUDITS, pictures=ALS_EVALUATION_PICTURES),
     "recommendations": AssetSpec(RECOMMENDATIONS, recommendation.RECOMMENDATIONS_AUDITS),
     "similar_products": AssetSpec(SIMILAR_PRODUCTS, recommendation.SIMILAR_PRODUCTS_AUDITS),
-    "training_metadata": AssetSpec(None, TRAINING_METADATA_AUDITS, document=TrainingMetadata, card=model_card),
+    "training_metadata": AssetSpec(
+        None, TRAINING_METADATA_AUDITS, document=TrainingMetadata, card=model_card, closing=closing_words
+    ),
 }
 """What storage must know of each asset: its columns and what must hold of it."""
 
@@ -202,5 +206,8 @@ def _with_columns(spec: dg.AssetSpec, settings: Settings) -> dg.AssetSpec:
         metadata={"dagster/column_schema": column_schema(schema.with_id_type(settings.id_type), {})}
     )
 
+
+# What Dagster says of its own `--select '*'`, to someone who can do nothing about it.
+warnings.filterwarnings("ignore", "Parameter `include_sources` of function `AssetSelection.all`", dg.BetaWarning)
 
 defs = build_defs(load_settings())

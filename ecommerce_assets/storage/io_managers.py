@@ -61,6 +61,8 @@ class AssetSpec:
         Documents only: what they hold; its JSON Schema is written beside them.
     card
         Documents only: the same for people, in Markdown; written beside them, and shown.
+    closing
+        Documents only: what the log says at the end, of the document and the folder that holds the assets.
     pictures
         What the UI shows of it.
     notes
@@ -73,6 +75,7 @@ class AssetSpec:
     described_by: Sequence[Probe] = ()
     document: type[BaseModel] | None = None
     card: Callable[[Mapping[str, Any]], str] | None = None
+    closing: Callable[[Mapping[str, Any], str], str] | None = None
     pictures: Sequence[Picture] = ()
     notes: Sequence[Note] = ()
 
@@ -148,6 +151,8 @@ class VersionedIOManager(dg.IOManager):
         shown = metadata.Shown(written.card, drawn, written.preview, said)
         metadata.report(context, folder, manifest, spec.schema, shown)
         context.log.info(metadata.summary(manifest))
+        if spec.closing and manifest.publishable:
+            context.log.info(spec.closing(artifact.value, lake.root.uri))
         self._prune(context, lake, asset)
 
     def _write_version(

@@ -24,20 +24,25 @@ would make them do: an A/B test says that."""
 
 
 def in_short(document: TrainingMetadata) -> str:
-    """One sentence: how much went in, and how good the lists are beside popularity."""
+    """Two sentences: how much went in, and how good the lists are beside popularity."""
     made = (
         f"{document.total_interactions:,} events of {document.total_users:,} users and {document.total_products:,} "
         f"products; {document.segments_count} segments"
     )
+    return f"{made}. {how_good(document)}."
+
+
+def how_good(document: TrainingMetadata) -> str:
+    """One sentence without its full stop: the published lists beside popularity."""
     ndcg = document.evaluation.metrics.get("ndcg", {})
     if DIFFERENCE not in ndcg:
-        return f"{made}. The lists could not be judged: {document.evaluation.holdout}."
+        return f"The lists could not be judged: {document.evaluation.holdout}"
     k = document.parameters.get("als_evaluation", {}).get("k", 10)
     value, lower, upper = ndcg[DIFFERENCE]
     return (
-        f"{made}. NDCG at {k}: published lists {_number(ndcg['published'][0])}, popularity "
+        f"NDCG at {k}: published lists {_number(ndcg['published'][0])}, popularity "
         f"{_number(ndcg['popularity'][0])}; difference {_number(value)}, 95 % interval {_number(lower)} to "
-        f"{_number(upper)}: {_verdict(lower, upper)}."
+        f"{_number(upper)}: {_verdict(lower, upper)}"
     )
 
 
