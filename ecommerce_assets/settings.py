@@ -88,7 +88,9 @@ class Settings(BaseSettings):
     driver_memory: str = Field("8g", pattern=r"^\d+[kmgt]$", description="memory of Spark's driver")
     executor_memory: str = Field("8g", pattern=r"^\d+[kmgt]$", description="memory of a Spark executor")
     spark_event_log: str | None = Field(
-        None, description="folder or bucket for Spark's event logs, which its history server reads"
+        None,
+        description="folder or bucket for Spark's event logs, which its history server reads; every materialisation "
+        "names its Spark application",
     )
     spark_config: Annotated[dict[str, str | bool | int | float], NoDecode, BeforeValidator(_json_object)] = Field(
         default_factory=dict,
