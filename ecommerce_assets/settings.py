@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import click
+from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from ecommerce_assets.env_file import PROJECT_DIR, EnvFileError, read_env_files
+from ecommerce_assets.env_file import PROJECT_DIR, EnvFileError, env_files, read_env_files
 
 PREFIX = "ECOMMERCE_"
 SAMPLE_DATA_DIR = str(PROJECT_DIR / "data")
@@ -127,12 +128,12 @@ def load_settings(**overrides: Any) -> Settings:
 
     Raises SettingsError: one sentence for each variable that cannot be used.
     """
+    _refuse_unknown()
     try:
         given = read_env_files(lambda name: name.upper().startswith(PREFIX) or name == "DAGSTER_HOME")
     except EnvFileError as error:
         raise SettingsError(str(error)) from None
     files = {name: there.file for name, there in given.items() if os.environ.get(name) == there.value}
-    _refuse_unknown({name: there.file for name, there in given.items()})
     warn_of_unknown()
     if DATA_DIR in files:
         overrides = {"data_dir": _absolute(os.environ[DATA_DIR], files[DATA_DIR].parent), **overrides}
@@ -154,10 +155,11 @@ def _absolute(folder: str, base: Path) -> str:
     return folder if "://" in folder else str((base / Path(folder).expanduser()).resolve())
 
 
-def _refuse_unknown(files: Mapping[str, Path]) -> None:
-    for name, file in files.items():
-        if said := _unknown(name):
-            raise SettingsError(f"{file}: {said}")
+def _refuse_unknown() -> None:
+    for file in env_files():
+        for name in dotenv_values(file, interpolate=False):
+            if said := _unknown(name):
+                raise SettingsError(f"{file}: {said}")
 
 
 @functools.cache  # once in a process

@@ -140,8 +140,9 @@ def test_what_is_wrong_in_the_file_is_told_with_the_file(project: Path) -> None:
         load_settings()
 
 
-def test_a_misspelt_name_in_the_file_is_an_error(project: Path) -> None:
-    (project / ".env").write_text("ECOMMERCE_DATADIR=${ECOMMERCE_DATADIR:-/srv/shop}\n")
+@pytest.mark.parametrize("value", ["${ECOMMERCE_DATADIR:-/srv/shop}", "/srv/shop"])
+def test_a_misspelt_name_in_the_file_is_an_error(project: Path, value: str) -> None:
+    (project / ".env").write_text(f"ECOMMERCE_DATADIR={value}\n")
     with pytest.raises(SettingsError) as error:
         load_settings()
     assert str(error.value) == (
