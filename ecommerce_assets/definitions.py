@@ -42,8 +42,9 @@ from ecommerce_assets.segmentation.pipeline import SEGMENTATION_MODEL_PARTS, SEG
 from ecommerce_assets.segmentation.stability import CHANGED_SEGMENT
 from ecommerce_assets.settings import Settings, load_settings
 from ecommerce_assets.spark.resource import SparkResource
+from ecommerce_assets.storage.asset_spec import AssetSpec
 from ecommerce_assets.storage.checks import audit_checks
-from ecommerce_assets.storage.io_managers import AssetSpec, JsonIOManager, ParquetIOManager, SparkModelIOManager
+from ecommerce_assets.storage.io_managers import JsonIOManager, ParquetIOManager, SparkModelIOManager
 from ecommerce_assets.storage.metadata import column_schema
 from ecommerce_assets.storage.newest import NewestVersions
 from ecommerce_assets.training_metadata.assets import training_metadata

@@ -27,7 +27,8 @@ from openlineage.client.serde import Serde
 
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage import openlineage
-from ecommerce_assets.storage.io_managers import AssetSpec, JsonIOManager
+from ecommerce_assets.storage.asset_spec import AssetSpec
+from ecommerce_assets.storage.io_managers import JsonIOManager
 from ecommerce_assets.storage.manifest import AuditResult, FileEntry, Input, Manifest, Partition
 from ecommerce_assets.storage.openlineage_events import dataset_name, run_events
 from ecommerce_assets.storage.tables import Column, TableSchema

@@ -1,0 +1,23 @@
+"""How this room's inner loops are compiled by Numba, and where the result is kept.
+
+The loops themselves stand in als_grouping.py and als_kernels.py. Importing this module imports Numba, which takes half
+a second and 100 MB that only a fit needs: it is imported late.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile at the first call, and keep the result on disk where there is a place for it.
+
+    Numba keeps it beside this file, else in the user's cache folder, and refuses where it can write to neither; then it
+    is compiled anew in each process, which takes 4 s. `fastmath` lets sums be taken in another order, which vector
+    units need; the order is fixed at compile time.
+    """
+    try:
+        return numba.njit(nogil=True, fastmath=True, error_model="numpy", cache=True)(function)
+    except RuntimeError:
+        return numba.njit(nogil=True, fastmath=True, error_model="numpy")(function)
