@@ -11,7 +11,7 @@ from ecommerce_assets.automation import automation, with_automation
 from ecommerce_assets.events import checks as events
 from ecommerce_assets.events.assets import event_assets
 from ecommerce_assets.events.plots import CLEANED_EVENTS_PICTURES
-from ecommerce_assets.events.raw import RawEventsReader
+from ecommerce_assets.events.readers import RawEventsReader
 from ecommerce_assets.events.schema import EVENTS, REJECTED_EVENTS
 from ecommerce_assets.events.sensor import new_event_partitions
 from ecommerce_assets.features import assets as features_assets

@@ -32,8 +32,7 @@ KNOWS_DAGSTER = {
     "storage.io_managers",
     "storage.metadata",
     "storage.newest",
-    "events.raw",
-    "events.drops",
+    "events.readers",
 }
 """All other modules are pure: they run in a notebook, and are tested, without Dagster."""
 
