@@ -22,6 +22,7 @@ ACROSS = {
     "spark/test_cluster": "the graph on a cluster beside the graph on one machine",
     "storage/test_computed_once": "the IO managers and the asset checks behind them",
     "storage/test_concurrency": "writers, readers and retention at the same time",
+    "storage/test_main": "the commands of storage/__main__",
     "storage/test_kill": "a writer killed at many moments",
     "storage/test_other_file_systems": "all of storage on a bucket",
     "benchmarks/test_benchmarks": "the benchmarks themselves, which no user of the package imports",
