@@ -12,7 +12,7 @@ from ecommerce_assets.automation import automation, with_automation
 from ecommerce_assets.events import checks as events
 from ecommerce_assets.events.assets import event_assets
 from ecommerce_assets.events.plots import CLEANED_EVENTS_PICTURES
-from ecommerce_assets.events.raw import RawEventsReader
+from ecommerce_assets.events.readers import RawEventsReader
 from ecommerce_assets.events.schema import EVENTS, REJECTED_EVENTS
 from ecommerce_assets.events.sensor import new_event_partitions
 from ecommerce_assets.features import assets as features_assets
@@ -43,8 +43,9 @@ from ecommerce_assets.segmentation.pipeline import SEGMENTATION_MODEL_PARTS, SEG
 from ecommerce_assets.segmentation.stability import CHANGED_SEGMENT
 from ecommerce_assets.settings import Settings, load_settings
 from ecommerce_assets.spark.resource import SparkResource
+from ecommerce_assets.storage.asset_spec import AssetSpec
 from ecommerce_assets.storage.checks import audit_checks
-from ecommerce_assets.storage.io_managers import AssetSpec, JsonIOManager, ParquetIOManager, SparkModelIOManager
+from ecommerce_assets.storage.io_managers import JsonIOManager, ParquetIOManager, SparkModelIOManager
 from ecommerce_assets.storage.metadata import column_schema
 from ecommerce_assets.storage.newest import NewestVersions
 from ecommerce_assets.training_metadata.assets import training_metadata

@@ -31,7 +31,8 @@ from dagster._core.errors import DagsterAssetCheckFailedError
 from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.definitions import CATALOG, build_defs, parquet_io_manager, spark_resource
-from ecommerce_assets.events.drops import DropsReader, find_drops
+from ecommerce_assets.events.drops import find_drops
+from ecommerce_assets.events.readers import DropsReader
 from ecommerce_assets.features.precomputed import PrecomputedFeatures
 from ecommerce_assets.features.product_features import build_product_features
 from ecommerce_assets.features.user_features import build_user_features, reference_time

@@ -18,6 +18,7 @@ from ecommerce_assets.settings import load_settings
 
 SNAPSHOT = Path(__file__).parent / "asset_graph.json"
 PROJECT = Path(__file__).parents[1]
+RECORD = "python -m ecommerce_assets_tests.test_definitions"
 
 
 def graph_of(defs: dg.Definitions) -> dict[str, dict[str, object]]:
@@ -37,11 +38,12 @@ def graph_of(defs: dg.Definitions) -> dict[str, dict[str, object]]:
     return nodes
 
 
+def recording() -> str:
+    return json.dumps(graph_of(build_defs(load_settings())), indent=1) + "\n"
+
+
 def test_asset_graph_is_as_recorded() -> None:
-    """To record a wanted change: write `graph_of(...)` to asset_graph.json, as the assertion's message shows it."""
-    found = graph_of(build_defs(load_settings()))
-    text = json.dumps(found, indent=1) + "\n"
-    assert text == SNAPSHOT.read_text(), f"the asset graph changed; if it should have, record this:\n{text}"
+    assert recording() == SNAPSHOT.read_text(), f"the asset graph changed; if it should have, record it: {RECORD}"
 
 
 def test_every_asset_is_described() -> None:
@@ -148,3 +150,7 @@ def test_loading_the_definitions_imports_nothing_heavy() -> None:
     code = f"import sys, ecommerce_assets.definitions; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_text(recording())
