@@ -129,38 +129,6 @@ def test_the_graph_shows_every_asset(ui: Visitor, data_dir: str) -> None:
     ui.page.set_viewport_size(SCREEN)
 
 
-def test_the_launchpad_has_typed_fields(ui: Visitor) -> None:
-    """Every parameter is there with its default and its meaning, and a wrong value is told at once."""
-    ui.open("/assets/als_model", "Description")
-    ui.press_icon("arrow_drop_down", 0)
-    ui.choose("Open launchpad")
-    ui.see("Launchpad (configure assets)")
-    line = ui.page.locator(".CodeMirror-line").filter(has_text="rank")
-    line.click()
-    ui.see("/* How much a rating raises the confidence in a preference. */")
-    ui.snap("launchpad", in_the_dark=True)
-    written = ui.page.locator(".CodeMirror-code").last.inner_text()
-    assert all(
-        field in written for field in ("alpha: 1", "maxIter: 15", "rank: 50", "regParam: 0.1", "nonnegative: true")
-    )
-    line.click(click_count=3)
-    ui.page.keyboard.insert_text("      rank: many")
-    ui.page.get_by_text("Invalid").first.wait_for()
-    ui.snap("launchpad-wrong-value")
-    ui.page.keyboard.press("Escape")
-
-
-def test_the_sensor_tells_what_it_would_do(ui: Visitor, data_dir: str) -> None:
-    ui.open("/automation", "refresh")
-    ui.snap("automation", in_the_dark=True)
-    ui.see("new_event_partitions").click()
-    ui.page.get_by_text(f"{data_dir}/raw/events").first.wait_for()
-    ui.snap("sensor", in_the_dark=True)
-    ui.press("Preview tick result")
-    ui.snap("sensor-preview")
-    ui.page.keyboard.press("Escape")
-
-
 def test_the_run_of_the_dialog_succeeds(
     ui: Visitor, dev: Dev, materialised: list[dg.DagsterRun], data_dir: str
 ) -> None:
@@ -206,6 +174,40 @@ def test_a_table_shows_what_it_holds(asset: str, ui: Visitor, materialised: list
         ui.see(audit.description)
     ui.snap(f"{asset}-checks", in_the_dark=True)
     assert ui.page.get_by_text("Succeeded", exact=True).count() == len(spec.audits)
+
+
+def test_the_launchpad_has_typed_fields(ui: Visitor, materialised: list[dg.DagsterRun]) -> None:
+    """Every parameter is there with its default and its meaning, and a wrong value is told at once."""
+    ui.open("/assets/als_model", "Description")
+    ui.press_icon("arrow_drop_down", 0)
+    ui.choose("Open launchpad")
+    ui.page.get_by_text("Launchpad (configure assets)").wait_for()
+    line = ui.page.locator(".CodeMirror-line").filter(has_text="rank: 50")
+    line.click()
+    ui.page.get_by_text("How much a rating raises the confidence").wait_for()
+    ui.snap("launchpad", in_the_dark=True)
+    said = ui.dialog().inner_text()
+    for field in ("alpha: 1", "maxIter: 15", "rank: 50", "regParam: 0.1", "nonnegative: true", "alpha?: Float?"):
+        assert field in said
+    ui.page.keyboard.press("End")
+    ui.page.keyboard.insert_text("x")
+    ui.page.get_by_text('Value "50x" of type').wait_for()
+    ui.snap("launchpad-wrong-value")
+    assert ui.dialog().get_by_role("button", name="Materialize").is_disabled()
+    ui.page.keyboard.press("Escape")
+
+
+def test_the_sensor_tells_what_it_would_do(ui: Visitor, materialised: list[dg.DagsterRun], data_dir: str) -> None:
+    ui.open("/automation", "refresh")
+    ui.snap("automation", in_the_dark=True)
+    ui.see("new_event_partitions").click()
+    ui.page.get_by_text(f"{data_dir}/raw/events").first.wait_for()
+    ui.snap("sensor", in_the_dark=True)
+    ui.press("Preview tick result")
+    ui.press("Continue")
+    ui.page.get_by_text("Nothing new: 8 days are known.").wait_for()
+    ui.snap("sensor-preview")
+    ui.close()
 
 
 OTHERS = sorted({*CATALOG} - {"segmented_users", "recommendations"})

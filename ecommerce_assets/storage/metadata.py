@@ -81,7 +81,7 @@ def report(
     if schema is not None and manifest.columns is not None:
         common["dagster/column_schema"] = column_schema(schema, manifest.columns)
         common["dagster/column_lineage"] = _column_lineage(manifest)
-        common["columns from"] = dg.MetadataValue.md(_lineage_table(manifest))
+        common["column lineage"] = dg.MetadataValue.md(_lineage_table(manifest))
     if not manifest.partitions and not context.has_asset_partitions:
         if manifest.rows is not None:
             common["dagster/row_count"] = manifest.rows
