@@ -95,7 +95,7 @@ def materialised(dev: Dev, ui: Visitor) -> list[dg.DagsterRun]:
     ui.press("Launch backfill")
     ui.page.get_by_text("Created backfill").wait_for()
     ui.snap("launched")
-    ui.press("View")
+    ui.see("View").click()
     ui.see("In progress")
     ui.snap("in-progress", in_the_dark=True)
     ui.page.get_by_text("Completed", exact=True).first.wait_for(timeout=600_000)
