@@ -91,8 +91,8 @@ def distribution_stable(columns: Sequence[str], key: str) -> Audit:
     """
     return Audit(
         "distribution_stable",
-        f"{', '.join(columns)}: the population stability index to the version before is at most {LARGE_INDEX}, and "
-        "the mean moved by at most half a standard deviation.",
+        f"{', '.join(columns)} are distributed as in the version before: the population stability index is at most "
+        f"{LARGE_INDEX}, and the mean moved by at most half a standard deviation.",
         lambda e: _distributions(e, columns),
         measures={_shape(column): shape_of(column, key) for column in columns},
         blocking=False,
@@ -149,8 +149,8 @@ def shares_stable(column: str, values: Sequence[str]) -> Audit:
     """The share of each value of a text column is about that of the version before; of a day, of the week before."""
     return Audit(
         "distribution_stable",
-        f"{column}: the population stability index of the values' shares to the version before (a day: to the week "
-        f"before) is at most {LARGE_INDEX}.",
+        f"The shares of the values of {column} are like those of the version before (a day: of the week before): the "
+        f"population stability index is at most {LARGE_INDEX}.",
         lambda e: _shares(e, column, values),
         measures={_count(column, value): f"count_if({column} = '{value}')" for value in values},
         blocking=False,
