@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+INLINE = 1_000
+"""Characters of Markdown up to which the UI shows a text at once; a longer one is behind a link, with more room."""
+
 LARGE = 1_000
 """Numbers from here on are written with two decimals, smaller ones with six digits."""
 
@@ -32,3 +35,14 @@ def cell(value: Any) -> str:
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S")
     return " ".join(str(value).replace("|", r"\|").split())
+
+
+def widest_row(table: str) -> int:
+    """Characters of a table's row as the UI lays it out: each column as wide as its widest cell, and a gap."""
+    rows = [line[1:-1].replace(r"\|", "/").split("|") for line in table.splitlines()]
+    return sum(max(len(text) for text in column) + 2 for column in zip(*rows, strict=True))
+
+
+def behind_a_link(text: str) -> str:
+    """The text, made so long that the UI does not cut it off in its column but shows it in a dialog."""
+    return text.ljust(INLINE)

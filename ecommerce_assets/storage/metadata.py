@@ -18,10 +18,12 @@ import pyarrow.parquet as pq
 
 from ecommerce_assets.storage.filesystem import FileInfo, Folder
 from ecommerce_assets.storage.manifest import AuditResult, Input, Manifest
-from ecommerce_assets.storage.markdown import markdown_table
+from ecommerce_assets.storage.markdown import behind_a_link, markdown_table, widest_row
 from ecommerce_assets.storage.tables import TableSchema
 
 PREVIEW_ROWS = 10
+ROOM = 60
+"""Characters of a table's row for which the UI's column of values has room."""
 NO_RAW_DATA = "no raw data"
 LARGE = 100_000
 """Numbers from here on are rounded to tenths, smaller ones to six digits."""
@@ -71,7 +73,8 @@ def preview(folder: Folder, files: Sequence[FileInfo]) -> str | None:
         return "no rows"
     rows = pa.Table.from_batches(first).slice(0, PREVIEW_ROWS)
     numbers = [pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in rows.schema.types]
-    return markdown_table(rows.column_names, [row.values() for row in rows.to_pylist()], numbers)
+    text = markdown_table(rows.column_names, [row.values() for row in rows.to_pylist()], numbers)
+    return text if widest_row(text) <= ROOM else behind_a_link(text)
 
 
 @dataclass(frozen=True)

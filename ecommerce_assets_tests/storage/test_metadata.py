@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.manifest import FileEntry, Input
-from ecommerce_assets.storage.markdown import markdown_table
+from ecommerce_assets.storage.markdown import INLINE, markdown_table
 from ecommerce_assets.storage.metadata import _inputs_table, _rounded, preview
 
 Ran = tuple[Path, dg.ExecuteInProcessResult]
@@ -76,6 +76,13 @@ def test_a_preview_keeps_long_numbers_and_leaves_nulls_empty(tmp_path: Path) -> 
         r"|2053013552251273427|0.3|a\|b|2019-10-01 12:00:00|",
         "||1234567.89||2019-10-01 12:00:00|",
     ]
+
+
+def test_a_wide_preview_is_shown_in_a_dialog_and_a_narrow_one_in_its_place(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    for columns, inline in ((3, True), (8, False)):
+        pq.write_table(pa.table({f"column_{n}": ["value"] for n in range(columns)}), tmp_path / "part-0.parquet")
+        assert (len(preview(folder, folder.data_files()) or "") < INLINE) == inline
 
 
 def test_numbers_are_rounded_for_people() -> None:
