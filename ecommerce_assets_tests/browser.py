@@ -22,6 +22,7 @@ SCREENSHOTS = "UI_SCREENSHOTS"
 """Environment variable: the folder that gets the screenshots."""
 
 SCREEN = {"width": 1600, "height": 1000}
+TALL = {"width": 1600, "height": 3000}
 WALL = {"width": 3400, "height": 3400}
 """A screen on which the whole graph has room at a scale at which its nodes have text."""
 
@@ -71,7 +72,8 @@ class Visitor:
 
     def metadata(self, key: str) -> Locator:
         """The value of an entry of the metadata table."""
-        return self.page.locator("tr").filter(has=self.page.get_by_text(key, exact=True)).last.locator("td").last
+        row = self.page.locator("tr").filter(has=self.page.get_by_text(key, exact=True)).first
+        return row.locator(":scope > td").last
 
     def open_metadata(self, key: str) -> Locator:
         """What an entry shows: in its place, or, where it is long, behind a link."""

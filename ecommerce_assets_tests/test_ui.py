@@ -18,7 +18,7 @@ from ecommerce_assets.definitions import CATALOG, ON_DEMAND, build_defs
 from ecommerce_assets.events.sample import generate
 from ecommerce_assets.settings import load_settings
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets_tests.browser import SCREEN, WALL, Visitor, visitor
+from ecommerce_assets_tests.browser import SCREEN, TALL, WALL, Visitor, visitor
 from ecommerce_assets_tests.daemon import Dev, dagster_dev
 from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY
 
@@ -70,6 +70,7 @@ def ui(dev: Dev, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
 @pytest.fixture(autouse=True)
 def picture_of_a_failure(ui: Visitor, request: pytest.FixtureRequest) -> Iterator[None]:
     failed = request.session.testsfailed
+    ui.page.set_viewport_size(SCREEN)
     yield
     if request.session.testsfailed > failed:
         ui.snap(f"failed-{request.node.name}")
@@ -127,7 +128,6 @@ def test_the_graph_shows_every_asset(ui: Visitor, data_dir: str) -> None:
         assert all(shown.count(KINDS[kind]) for kind in asset.kinds), shown
         assert asset.group_name in nodes
         assert described.endswith(".")
-    ui.page.set_viewport_size(SCREEN)
 
 
 def test_the_run_of_the_dialog_succeeds(
@@ -140,8 +140,10 @@ def test_the_run_of_the_dialog_succeeds(
     ui.open(f"/runs/{materialised[-1].run_id}", "Success")
     ui.page.get_by_text("RUN_SUCCESS").first.wait_for()
     ui.snap("run", in_the_dark=True)
-    ui.page.get_by_placeholder("Filter").last.fill("type:logs")
-    ui.snap("run-logs")
+    ui.page.get_by_placeholder("Filter").last.fill("published as")
+    ui.page.keyboard.press("Escape")
+    ui.page.get_by_text("published as").first.wait_for()
+    ui.snap("run-summaries")
 
 
 @pytest.mark.parametrize("asset", ["segmented_users", "recommendations"])
@@ -154,7 +156,7 @@ def test_a_table_shows_what_it_holds(asset: str, ui: Visitor, materialised: list
         row = ui.page.locator("tr").filter(has=ui.page.get_by_text(column.name, exact=True)).first
         assert column.description in row.inner_text()
     ui.snap(asset, in_the_dark=True)
-    ui.page.set_viewport_size(WALL)
+    ui.page.set_viewport_size(TALL)
     ui.snap(f"{asset}-whole-page")
     for key in ("preview", "column lineage"):
         shown = ui.open_metadata(key).inner_text()
@@ -192,7 +194,7 @@ def test_the_launchpad_has_typed_fields(ui: Visitor, materialised: list[dg.Dagst
         assert field in said
     ui.page.keyboard.press("End")
     ui.page.keyboard.insert_text("x")
-    ui.page.get_by_text('Value "50x" of type').wait_for()
+    ui.dialog().get_by_text('Value "50x" of type').wait_for()
     ui.snap("launchpad-wrong-value")
     assert ui.dialog().get_by_role("button", name="Materialize").is_disabled()
     ui.page.keyboard.press("Escape")
@@ -217,16 +219,24 @@ OTHERS = sorted({*CATALOG} - {"segmented_users", "recommendations"})
 @pytest.mark.parametrize("asset", OTHERS)
 def test_the_others_are_pictured(asset: str, ui: Visitor, materialised: list[dg.DagsterRun]) -> None:
     """For those who look at the screenshots."""
-    ui.page.set_viewport_size(WALL)
+    ui.page.set_viewport_size(TALL)
     ui.open(f"/assets/{asset}", "Definition")
     ui.snap(asset)
     if CATALOG[asset].pictures:
         ui.open_metadata("pictures")
         ui.snap(f"{asset}-pictures")
         ui.close()
-    ui.page.set_viewport_size(SCREEN)
+
+
+def test_a_failed_check_says_why(ui: Visitor, materialised: list[dg.DagsterRun]) -> None:
+    """Two iterations are too few, and the check's page says so without a further click."""
+    ui.open("/assets/als_model?view=checks", "objective_falls")
+    ui.see("objective_falls").click()
+    ui.page.get_by_text("more iterations would fit better").wait_for()
+    ui.snap("failed-check", in_the_dark=True)
 
 
 def test_neither_the_browser_nor_the_server_complains(ui: Visitor, dev: Dev, materialised: list[dg.DagsterRun]) -> None:
-    assert ui.complaints == []
+    print("\n".join(sorted(set(ui.complaints))))
+    assert [complaint for complaint in ui.complaints if complaint.startswith("error")] == []
     assert [line for line in dev.log.read_text().splitlines() if "ERROR" in line or "Traceback" in line] == []

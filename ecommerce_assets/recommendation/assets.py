@@ -106,7 +106,7 @@ def interaction_data(cleaned_events: DataFrame, user_index: DataFrame, product_i
     **COMMON,
 )
 def als_model(context: dg.AssetExecutionContext, config: AlsConfig, interaction_data: DataFrame) -> Artifact:
-    """Implicit-feedback ALS trained on all interactions; ALSModel.load reads its folder `model`."""
+    """The recommender: implicit-feedback ALS, trained on all interactions; ALSModel.load reads its folder `model`."""
     parameters = AlsParameters.of(config.model_dump())
     tuned_by: dict[str, Any] = {}
     if config.params == ParamsFrom.tuned:
