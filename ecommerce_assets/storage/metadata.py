@@ -27,6 +27,8 @@ ROOM = 60
 NO_RAW_DATA = "no raw data"
 LARGE = 100_000
 """Numbers from here on are rounded to tenths, smaller ones to six digits."""
+FEW = 3
+"""A list of more numbers than this is told in a line."""
 
 AFTER_FACTS = ("card", "pictures", "preview", "document")
 """Texts that come behind the numbers; all others are a few words and come before them."""
@@ -218,11 +220,13 @@ def _shown(value: Any) -> Any:
 
 
 def _rounded(value: Any) -> Any:
-    """The manifest has every digit; people want some."""
+    """The manifest has every digit; people want some, and a list of numbers in a line rather than a page."""
     if isinstance(value, Mapping):
         return {name: _rounded(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(part) for part in value]
+        parts = [_rounded(part) for part in value]
+        one_line = len(parts) > FEW and all(isinstance(part, int | float) for part in parts)
+        return ", ".join(map(str, parts)) if one_line else parts
     if isinstance(value, float) and math.isfinite(value):
         return round(value, 1) if abs(value) >= LARGE else float(f"{value:.6g}")
     return value
