@@ -53,6 +53,7 @@ def test_every_asset_is_described() -> None:
         assert node.description, key
         assert node.owners, key
         assert node.kinds, key
+        assert node.metadata["dagster/uri"], key
         if not node.is_external:
             assert node.code_version, key
         schema = CATALOG[key.to_user_string()].schema if key.to_user_string() in CATALOG else None
