@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from ecommerce_assets.automation import automation, with_automation
 from ecommerce_assets.events import checks as events
 from ecommerce_assets.events.assets import event_assets
 from ecommerce_assets.events.plots import CLEANED_EVENTS_PICTURES
-from ecommerce_assets.events.raw import RawEventsReader
+from ecommerce_assets.events.readers import RawEventsReader
 from ecommerce_assets.events.schema import EVENTS, REJECTED_EVENTS
 from ecommerce_assets.events.sensor import new_event_partitions
 from ecommerce_assets.features import assets as features_assets
@@ -43,13 +44,15 @@ from ecommerce_assets.segmentation.pipeline import SEGMENTATION_MODEL_PARTS, SEG
 from ecommerce_assets.segmentation.stability import CHANGED_SEGMENT
 from ecommerce_assets.settings import Settings, load_settings
 from ecommerce_assets.spark.resource import SparkResource
+from ecommerce_assets.storage.asset_spec import AssetSpec
 from ecommerce_assets.storage.checks import audit_checks
-from ecommerce_assets.storage.io_managers import AssetSpec, JsonIOManager, ParquetIOManager, SparkModelIOManager
+from ecommerce_assets.storage.io_managers import JsonIOManager, ParquetIOManager, SparkModelIOManager
 from ecommerce_assets.storage.metadata import column_schema
 from ecommerce_assets.storage.newest import NewestVersions
 from ecommerce_assets.training_metadata.assets import training_metadata
 from ecommerce_assets.training_metadata.card import model_card
 from ecommerce_assets.training_metadata.checks import TRAINING_METADATA_AUDITS
+from ecommerce_assets.training_metadata.closing import closing_words
 from ecommerce_assets.training_metadata.document import TrainingMetadata
 
 CATALOG: dict[str, AssetSpec] = {
@@ -87,7 +90,9 @@ CATALOG: dict[str, AssetSpec] = {
     ),
     "recommendations": AssetSpec(RECOMMENDATIONS, recommendation.RECOMMENDATIONS_AUDITS, notes=RECOMMENDATIONS_NOTES),
     "similar_products": AssetSpec(SIMILAR_PRODUCTS, recommendation.SIMILAR_PRODUCTS_AUDITS),
-    "training_metadata": AssetSpec(None, TRAINING_METADATA_AUDITS, document=TrainingMetadata, card=model_card),
+    "training_metadata": AssetSpec(
+        None, TRAINING_METADATA_AUDITS, document=TrainingMetadata, card=model_card, closing=closing_words
+    ),
 }
 """What storage must know of each asset: its columns and what must hold of it."""
 
@@ -209,5 +214,8 @@ def _with_columns_and_folder(spec: dg.AssetSpec, settings: Settings) -> dg.Asset
         metadata["dagster/column_schema"] = column_schema(schema.with_id_type(settings.id_type), {})
     return spec.merge_attributes(metadata=metadata)
 
+
+# What Dagster says of its own `--select '*'`, to someone who can do nothing about it.
+warnings.filterwarnings("ignore", "Parameter `include_sources` of function `AssetSelection.all`", dg.BetaWarning)
 
 defs = build_defs(load_settings())

@@ -16,8 +16,8 @@ INK, FAINT, GRID, CARD = "#1f2933", "#6b7785", "#e4e8ed", "#ffffff"
 """Text, secondary text, lines behind the data, background. The card is white in both themes of the UI: a picture that
 is pasted into a slide has to bring its background along."""
 
-BLUE, ORANGE, GREEN, PINK, SKY, GREY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#9aa5b1"
-"""Okabe and Ito's colours, which people with any colour vision tell apart (Color Universal Design, 2008)."""
+BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#9aa5b1"
+"""Of Okabe and Ito's colours, which people with any colour vision tell apart (Color Universal Design, 2008)."""
 
 SEQUENTIAL, DIVERGING = "Blues", "RdBu_r"
 """Colour maps of amounts from zero up, and of what lies on both sides of zero."""

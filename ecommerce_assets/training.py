@@ -19,13 +19,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if __name__ == "__main__":
     # spark-submit puts this file's folder there, where `spark` or `events` would be modules of their own.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from ecommerce_assets.settings import SettingsError, load_settings
+
+    try:
+        load_settings()  # what cannot be used is one sentence here, and a traceback where definitions.py reads it
+    except SettingsError as error:
+        sys.exit(f"Training failed: {error}")
 
 import dagster as dg
 from dagster._core.errors import DagsterAssetCheckFailedError
 from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.definitions import CATALOG, build_defs, parquet_io_manager, spark_resource
-from ecommerce_assets.events.drops import DropsReader, find_drops
+from ecommerce_assets.events.drops import find_drops
+from ecommerce_assets.events.readers import DropsReader
 from ecommerce_assets.features.precomputed import PrecomputedFeatures
 from ecommerce_assets.features.product_features import build_product_features
 from ecommerce_assets.features.user_features import build_user_features, reference_time

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-import yaml
 from dagster._core.remote_representation.external_data import RepositorySnap
+from dagster._core.workspace.load import location_origins_from_yaml_paths
+from dagster._core.workspace.load_target import get_origins_from_toml
 
 from ecommerce_assets.definitions import CATALOG, ON_DEMAND, build_defs
 from ecommerce_assets.settings import load_settings
 
 SNAPSHOT = Path(__file__).parent / "asset_graph.json"
 PROJECT = Path(__file__).parents[1]
+RECORD = "python -m ecommerce_assets_tests.test_definitions"
 
 
 def graph_of(defs: dg.Definitions) -> dict[str, dict[str, object]]:
@@ -36,11 +38,12 @@ def graph_of(defs: dg.Definitions) -> dict[str, dict[str, object]]:
     return nodes
 
 
+def recording() -> str:
+    return json.dumps(graph_of(build_defs(load_settings())), indent=1) + "\n"
+
+
 def test_asset_graph_is_as_recorded() -> None:
-    """To record a wanted change: write `graph_of(...)` to asset_graph.json, as the assertion's message shows it."""
-    found = graph_of(build_defs(load_settings()))
-    text = json.dumps(found, indent=1) + "\n"
-    assert text == SNAPSHOT.read_text(), f"the asset graph changed; if it should have, record this:\n{text}"
+    assert recording() == SNAPSHOT.read_text(), f"the asset graph changed; if it should have, record it: {RECORD}"
 
 
 def test_every_asset_is_described() -> None:
@@ -119,10 +122,14 @@ def test_the_code_location_loads_in_the_ui() -> None:
     assert checked == {name for name, spec in {**CATALOG, **ON_DEMAND}.items() if spec.audits} | {"raw_events"}
 
 
-def test_workspace_names_the_module_that_the_command_names() -> None:
-    workspace = yaml.safe_load((PROJECT / "workspace.yaml").read_text())
-    [module] = [entry["python_module"]["module_name"] for entry in workspace["load_from"]]
-    assert module == "ecommerce_assets.definitions"
+def test_workspace_and_pyproject_name_the_location_that_the_commands_name() -> None:
+    """`dagster dev` reads pyproject.toml where that has a block for `dg`, and workspace.yaml only where it has none."""
+    module = "ecommerce_assets.definitions"
+    [of_workspace] = location_origins_from_yaml_paths([str(PROJECT / "workspace.yaml")])
+    [of_pyproject] = get_origins_from_toml(str(PROJECT / "pyproject.toml"))
+    for origin in (of_workspace, of_pyproject):
+        assert origin.loadable_target_origin.module_name == module
+        assert origin.location_name == "ecommerce_assets"
     assert f"-m {module}" in (PROJECT / "README.md").read_text()
 
 
@@ -144,3 +151,7 @@ def test_loading_the_definitions_imports_nothing_heavy() -> None:
     code = f"import sys, ecommerce_assets.definitions; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_text(recording())

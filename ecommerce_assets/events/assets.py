@@ -1,7 +1,8 @@
 """The assets raw_events, cleaned_events and rejected_events. The rules stand in cleaning.py, the files in raw.py."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import dagster as dg
 
@@ -16,6 +17,21 @@ from ecommerce_assets.storage.artifact import Artifact
 GROUP = "events"
 ROWS_PER_TASK = 5_000_000
 """Raw rows of a day that one task cleans, about 1 GB: larger days are shared by several, and have as many files."""
+
+
+TABLES = {
+    # rejected_events first: once the cleaned events of a day are published, so are the rows they leave out.
+    "rejected_events": "Raw rows that broke a rule, with the reason and the original values as text.",
+    "cleaned_events": "Valid events in their own types, exact repeats dropped.",
+}
+"""Which tables one reading of the raw files makes, and how they are described."""
+
+TABLE: dict[str, Any] = {
+    "is_required": False,
+    "owners": OWNERS,
+    "kinds": {"spark", "parquet"},
+    "code_version": "2",
+}
 
 
 def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]:
@@ -37,23 +53,7 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
         backfill_policy=dg.BackfillPolicy.single_run(),
         can_subset=True,
         ins={"raw_events": dg.AssetIn(input_manager_key="raw_events_reader")},
-        # rejected_events first: once the cleaned events of a day are published, so are the rows they leave out.
-        outs={
-            "rejected_events": dg.AssetOut(
-                is_required=False,
-                owners=OWNERS,
-                kinds={"spark", "parquet"},
-                code_version="2",
-                description="Raw rows that broke a rule, with the reason and the original values as text.",
-            ),
-            "cleaned_events": dg.AssetOut(
-                is_required=False,
-                owners=OWNERS,
-                kinds={"spark", "parquet"},
-                code_version="2",
-                description="Valid events in their own types, exact repeats dropped.",
-            ),
-        },
+        outs={name: dg.AssetOut(description=said, **TABLE) for name, said in TABLES.items()},
     )
     def clean_events(
         context: dg.AssetExecutionContext, spark: SparkResource, raw_events: RawEvents
@@ -63,15 +63,7 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
         tasks_of_day = {day: max(1, math.ceil(raw_events.rows(day) / ROWS_PER_TASK)) for day in raw_events.days}
         classified = classify(raw_events.frames(session), settings.id_type, tasks_of_day).persist()
         try:
-            counts = count_by_day(classified)
-            facts = {
-                day: {
-                    "raw_rows": raw_events.rows(day),
-                    **counts.get(day, {}),
-                    RAW_COLUMNS: raw_events.columns(day),
-                }
-                for day in raw_events.days
-            }
+            facts = _day_facts(raw_events, count_by_day(classified))
             parameters = {"id_type": settings.id_type, "max_rejected_share": settings.max_rejected_share}
             for name, table in (("rejected_events", rejected_events), ("cleaned_events", accepted_events)):
                 if name in context.op_execution_context.selected_output_names:
@@ -84,3 +76,7 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
             raise RawDataError(f"{' '.join(raw_events.unreadable.values())} The other days were cleaned.")
 
     return [raw_events, clean_events]
+
+
+def _day_facts(raw: RawEvents, counts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {day: {"raw_rows": raw.rows(day), **counts.get(day, {}), RAW_COLUMNS: raw.columns(day)} for day in raw.days}

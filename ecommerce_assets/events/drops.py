@@ -11,7 +11,6 @@ from functools import reduce
 from glob import has_magic
 from itertools import takewhile
 
-import dagster as dg
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -22,7 +21,6 @@ from ecommerce_assets.settings import EARLIEST_DAY
 from ecommerce_assets.storage.column_lineage import made_from
 from ecommerce_assets.storage.filesystem import FileInfo, Folder
 from ecommerce_assets.storage.manifest import FileEntry, Input
-from ecommerce_assets.storage.provenance import step_reads
 
 
 @dataclass(frozen=True)
@@ -38,13 +36,16 @@ class DroppedEvents(RawEvents):
     rows_by_day: dict[str, int] = field(default_factory=dict)
 
     def rows(self, day: str) -> int:
+        """Raw rows of a day."""
         return self.rows_by_day.get(day, 0)
 
     def inputs(self) -> list[Input]:
+        """All files, which may hold rows of any day, as one input."""
         files = tuple(FileEntry(path=file.path, bytes=file.bytes) for file in self.files)
         return [Input(asset="raw_events", partitions=self.days, files=files, fingerprint=fingerprint(files))]
 
     def frames(self, spark: SparkSession) -> list[DataFrame]:
+        """As of RawEvents, with the day of each row."""
         return [
             frame.withColumn(PARTITION_COLUMN, F.coalesce(PARTITION_COLUMN, F.lit(self.days[0]).cast("date")))
             for frame in _frames(spark, self)
@@ -67,21 +68,6 @@ def find_drops(spark: SparkSession, path: str) -> DroppedEvents:
     rows = {str(day): count for day, count in by_day.items()}
     rows[days[0]] += undated
     return DroppedEvents(root, tuple(days), (), raw.files, rows_by_day=rows)
-
-
-class DropsReader(dg.IOManager):
-    """In place of RawEventsReader: hands the drops to the run, whatever days it asks for."""
-
-    def __init__(self, drops: DroppedEvents) -> None:
-        self._drops = drops
-
-    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
-        raise NotImplementedError("drops come from outside")
-
-    def load_input(self, context: dg.InputContext) -> DroppedEvents:
-        reads = step_reads(context.step_context.run_id, context.step_context.step.key)
-        reads.add_external(self._drops.inputs())
-        return self._drops
 
 
 def _find(path: str) -> tuple[Folder, list[FileInfo]]:

@@ -1,6 +1,6 @@
 """The raw event log on disk: which days have files, what is in them, and how Spark reads them as they came.
 
-No value is judged here; that is cleaning.py's business.
+No value is judged here; that is cleaning.py's business. How a run is handed the files is that of readers.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -19,7 +18,6 @@ from pyspark.sql import functions as F
 from ecommerce_assets.events.schema import EVENTS, PARTITION_COLUMN, REQUIRED_COLUMNS
 from ecommerce_assets.storage.filesystem import FileInfo, Folder, spark_path
 from ecommerce_assets.storage.manifest import FileEntry, Input
-from ecommerce_assets.storage.provenance import step_reads
 
 RAW_COLUMNS = "raw_columns"
 """Name of the fact that tells a day's raw columns."""
@@ -44,6 +42,7 @@ class RawFile:
 
     @property
     def day(self) -> str:
+        """`YYYY-MM-DD`, the folder it lies in."""
         return self.path.partition("/")[0].removeprefix(f"{PARTITION_COLUMN}=")
 
 
@@ -104,34 +103,6 @@ class RawEvents:
         return [
             spark.read.parquet(*uris).select(path, *_event_columns(dict(types))) for types, uris in by_types.items()
         ]
-
-
-class RawEventsReader(dg.IOManager):
-    """Input manager of the external asset `raw_events`: finds the files of the days asked for.
-
-    Raises RawDataError where the raw folder, or every day asked for, is absent.
-    """
-
-    def __init__(self, data_dir: str) -> None:
-        self._data_dir = data_dir
-
-    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
-        raise NotImplementedError("raw_events come from outside: land them with " + LAND_COMMAND)
-
-    def load_input(self, context: dg.InputContext) -> RawEvents:
-        raw = find_raw_events(self._data_dir, sorted(context.asset_partition_keys))
-        # Spark starts, or waits for another run's to end, before the clock of this step does.
-        _ = context.resources.spark.spark_session
-        reads = step_reads(context.step_context.run_id, context.step_context.step.key)
-        if raw.absent:
-            context.log.warning(
-                f"No raw data for {len(raw.absent)} of {len(raw.absent) + len(raw.days)} days; what is stored for them "
-                f"stays: {', '.join(raw.absent)}."
-            )
-        for sentence in raw.unreadable.values():
-            context.log.error(sentence)
-        reads.add_external(raw.inputs())
-        return raw
 
 
 def find_raw_events(data_dir: str, days: Sequence[str]) -> RawEvents:

@@ -1,5 +1,6 @@
 """The shop event: its columns, its types, its words. What counts as a bad event stands in cleaning.py."""
 
+from ecommerce_assets.storage.manifest import PARTITION_COLUMN as PARTITION_COLUMN
 from ecommerce_assets.storage.tables import Column, TableSchema
 
 EVENT_TYPES = ("view", "cart", "remove_from_cart", "purchase")
@@ -26,6 +27,3 @@ REJECTED_EVENTS = TableSchema.of(
     *(Column(c.name, "string", f"As it came, as text. {c.description}") for c in EVENTS.columns),
     Column("source_file", "string", "The raw file that holds the row."),
 )
-
-PARTITION_COLUMN = "event_date"
-"""Name of the Hive partition folders: `event_date=YYYY-MM-DD`."""

@@ -75,13 +75,16 @@ def recency_and_frequency(evidence: Evidence) -> Figure | None:
         axes,
         f"{total:,} user{'s' if total > 1 else ''}" + (f"; {without:,} more without these values" if without else ""),
     )
-    bar = figure.colorbar(image, ax=axes, aspect=24, pad=0.01)
+    _legend(figure.colorbar(image, ax=axes, aspect=24, pad=0.01))
+    return figure
+
+
+def _legend(bar: Any) -> None:
     bar.set_label("Users (logarithmic)", color=FAINT, fontsize=9)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, which="both", labelsize=8)
     short_axis(bar.ax)
     bar.ax.yaxis.set_minor_formatter("")
-    return figure
 
 
 def rfm_distributions(evidence: Evidence) -> Figure | None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -81,6 +82,11 @@ class Judged:
     buckets: Integers
 
 
+def _activity() -> SparkColumn:
+    events = F.col("total_events")
+    return F.when(events.isNull(), "none").when(events < FEW, "few").when(events < SOME, "some").otherwise("many")
+
+
 def judge(users: DataFrame, products: Products, recommender: Recommender) -> Judged:
     """Make every user's lists and compare them with what was relevant.
 
@@ -91,11 +97,6 @@ def judge(users: DataFrame, products: Products, recommender: Recommender) -> Jud
         `relevant` (arrays of product_idx), `wanted` (number of relevant products, also of those that nobody could have
         recommended), and perhaps `bucket` (int): users of different buckets are never in one group.
     """
-    activity = (
-        F.when(F.col("total_events").isNull(), "none")
-        .when(F.col("total_events") < FEW, "few")
-        .when(F.col("total_events") < SOME, "some")
-    )
     popularity = replace(recommender, fallback=recommender.fallback.without_segments())
     shared = users.sparkSession.sparkContext.broadcast((products, recommender, popularity))
 
@@ -108,13 +109,8 @@ def judge(users: DataFrame, products: Products, recommender: Recommender) -> Jud
             published = recommender.lists(batch.column("features"), batch.column("segment"), excluded)
             popular = popularity.lists(None, nowhere, excluded)
             by_model = published.filled & (published.sources == BY_MODEL)
-            for row, listed in enumerate(
-                (
-                    published.positions[by_model],
-                    published.positions[published.filled],
-                    popular.positions[popular.filled],
-                )
-            ):
+            listings = ((published, by_model), (published, published.filled), (popular, popular.filled))
+            for row, listed in enumerate(lists.positions[counted] for lists, counted in listings):
                 shown[row] += np.bincount(listed, minlength=shown.shape[1])
             yield from _grouped(_per_user(batch, products, published, by_model, popular))
         systems, positions = np.nonzero(shown)
@@ -122,15 +118,8 @@ def judge(users: DataFrame, products: Products, recommender: Recommender) -> Jud
         yield from _with_all_columns(pa.table({**counts, "n": shown[systems, positions]}))
 
     bucket = F.col("bucket") if "bucket" in users.columns else F.lit(None).cast("int")
-    columns = users.select(
-        activity.otherwise("many").alias("events"),
-        "segment",
-        "wanted",
-        "features",
-        "excluded",
-        "relevant",
-        bucket.alias("bucket"),
-    )
+    own = ("segment", "wanted", "features", "excluded", "relevant")
+    columns = users.select(_activity().alias("events"), *own, bucket.alias("bucket"))
     counted = columns.mapInArrow(batches, _SCHEMA).groupBy(*_KEYS).agg(F.sum("n").alias("n")).toArrow()
     return _judged(counted.sort_by([(name, "ascending") for name in _KEYS]), len(products.ids), recommender.k)
 

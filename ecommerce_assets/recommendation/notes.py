@@ -19,14 +19,14 @@ Metrics = Mapping[str, Mapping[str, Sequence[float | None]]]
 
 
 def against_popularity(metrics: Metrics, k: int) -> str | None:
-    """One sentence: how good the published lists are beside popularity; None where that could not be judged."""
+    """One sentence, no full stop: the published lists beside popularity; None where nothing could be judged."""
     ndcg = metrics.get(METRIC, {})
     if DIFFERENCE not in ndcg:
         return None
     value, lower, upper = ndcg[DIFFERENCE]
     return (
         f"NDCG at {k}: published lists {number(ndcg[PUBLISHED][0])}, popularity {number(ndcg[BASELINE][0])}; "
-        f"difference {number(value)}, 95 % interval {number(lower)} to {number(upper)}: {_verdict(lower, upper)}."
+        f"difference {number(value)}, 95 % interval {number(lower)} to {number(upper)}: {_verdict(lower, upper)}"
     )
 
 
@@ -42,7 +42,7 @@ def _verdict(lower: float | None, upper: float | None) -> str:
 
 def _evaluation(evidence: Evidence) -> str:
     judged = against_popularity(evidence.facts.get("metrics", {}), evidence.parameters["k"])
-    return judged or f"The lists could not be judged: {evidence.facts.get('holdout', 'there are no metrics')}."
+    return (judged or f"The lists could not be judged: {evidence.facts.get('holdout', 'there are no metrics')}") + "."
 
 
 def _metrics(evidence: Evidence) -> str | None:

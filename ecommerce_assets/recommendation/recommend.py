@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import DoubleType, IntegerType, StringType, StructField, StructType
+from pyspark.sql.types import DataType, DoubleType, IntegerType, StringType, StructField, StructType
 
 from ecommerce_assets.recommendation.fallback import build_fallback
 from ecommerce_assets.recommendation.lists import ItemFactors, Products, Recommender, vectors_of
@@ -83,7 +83,7 @@ def recommend(
     user_index: DataFrame,
     product_index: DataFrame,
     interactions: DataFrame,
-    model: ALSModel | None,
+    model: ALSModel,
     exclude: Exclude = Exclude.purchased,
     k: int = 10,
 ) -> DataFrame:
@@ -92,11 +92,9 @@ def recommend(
     Parameters
     ----------
     users
-        `user_id`, `segment` (null, or no such column: no segment); one row per user.
+        `user_id`, `segment` (null: none); one row per user.
     user_index, product_index, interactions
         The versions that the model was trained with.
-    model
-        None: popularity alone.
     exclude
         `purchased`, `seen` or `none`.
     k
@@ -106,34 +104,46 @@ def recommend(
     -------
     DataFrame
         The columns of `RECOMMENDATIONS`. Scores do not rise with rank, ties are broken by product_id.
+
+    Raises
+    ------
+    ValueError
+        Where the model was not trained with this index of products.
     """
     products = products_of(product_index)
     numbered = users.join(user_index.select("user_id", "user_idx"), "user_id", "left")
-    with_segment = None
-    if "segment" in users.columns:
-        with_segment = numbered.where("user_idx is not null and segment is not null").select("user_idx", "segment")
-    else:
-        numbered = numbered.withColumn("segment", F.lit(None).cast("string"))
+    with_segment = numbered.where("user_idx is not null and segment is not null").select("user_idx", "segment")
     fallback = build_fallback(interactions, with_segment, products.position_of, len(products.ids))
     barred = interactions.where(is_excluded(Exclude(exclude))).groupBy("user_idx")
-    described = numbered.join(barred.agg(F.collect_list("product_idx").alias("excluded")), "user_idx", "left")
-    if model is None:
-        factors = ItemFactors.none(len(products.ids))
-        described = described.withColumn("features", F.lit(None).cast("array<float>"))
-    else:
-        factors = item_factors(model, products)
-        described = described.join(model.userFactors.withColumnRenamed("id", "user_idx"), "user_idx", "left")
+    columns = (
+        numbered.join(barred.agg(F.collect_list("product_idx").alias("excluded")), "user_idx", "left")
+        .join(model.userFactors.withColumnRenamed("id", "user_idx"), "user_idx", "left")
+        .select("user_id", "segment", "features", "excluded")
+    )
+    ids = (users.schema["user_id"].dataType, product_index.schema["product_id"].dataType)
+    lists = _lists(columns, products, Recommender(item_factors(model, products), fallback, k), *ids)
+    scored_by: list[tuple[DataFrame, str]] = [(columns, "features"), (columns, "segment"), (columns, "excluded")]
+    scored_by += [(interactions, "user_idx"), (interactions, "product_idx")]  # popularity
+    scored_by += [(model.itemFactors, "id"), (model.itemFactors, "features")]
+    listed = [(product_index, "product_id"), *scored_by]
+    origins = {"rank": scored_by, "product_id": listed, "score": scored_by, "source": scored_by}
+    return made_from(lists, {"user_id": [(columns, "user_id")], **origins})
+
+
+def _lists(
+    users: DataFrame, products: Products, recommender: Recommender, user_type: DataType, product_type: DataType
+) -> DataFrame:
     schema = StructType(
         [
-            StructField("user_id", users.schema["user_id"].dataType),
+            StructField("user_id", user_type),
             StructField("rank", IntegerType()),
-            StructField("product_id", product_index.schema["product_id"].dataType),
+            StructField("product_id", product_type),
             StructField("score", DoubleType()),
             StructField("source", StringType()),
         ]
     )
     # Items and popularity go to each executor once, as a broadcast, and not with every batch of users.
-    shared = users.sparkSession.sparkContext.broadcast((products, Recommender(factors, fallback, k)))
+    shared = users.sparkSession.sparkContext.broadcast((products, recommender))
 
     def batches(incoming: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         products, recommender = shared.value
@@ -142,18 +152,4 @@ def recommend(
             lists = recommender.lists(batch.column("features"), batch.column("segment"), excluded)
             yield lists.as_rows(batch.column("user_id"), products.ids)
 
-    columns = described.select("user_id", "segment", "features", "excluded")
-    scored_by: list[tuple[DataFrame, str]] = [(columns, "features"), (columns, "segment"), (columns, "excluded")]
-    scored_by += [(interactions, "user_idx"), (interactions, "product_idx")]  # popularity
-    if model is not None:
-        scored_by += [(model.itemFactors, "id"), (model.itemFactors, "features")]
-    return made_from(
-        columns.mapInArrow(batches, schema),
-        {
-            "user_id": [(columns, "user_id")],
-            "rank": scored_by,
-            "product_id": [(product_index, "product_id"), *scored_by],
-            "score": scored_by,
-            "source": scored_by,
-        },
-    )
+    return users.mapInArrow(batches, schema)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -13,7 +14,7 @@ from pyspark.sql.types import DoubleType, IntegerType, StructField, StructType
 
 from ecommerce_assets.recommendation.lists import batch_type
 from ecommerce_assets.recommendation.recommend import item_factors, products_of
-from ecommerce_assets.recommendation.top_k import Excluded, Items, top_k
+from ecommerce_assets.recommendation.top_k import Excluded, Floats, Items, top_k
 from ecommerce_assets.storage.column_lineage import made_from
 from ecommerce_assets.storage.tables import Column, TableSchema
 
@@ -43,8 +44,32 @@ def similar_products(model: ALSModel, product_index: DataFrame, product_features
     lengths = np.linalg.norm(factors.vectors, axis=1)
     known = lengths > 0
     positions, vectors = factors.positions[known], factors.vectors[known] / lengths[known, None]
+    found = _nearest(product_index, products.ids[positions], vectors, k)
+    own, near = (product_index, "product_id"), [(model.itemFactors, "id"), (model.itemFactors, "features")]
+    pairs = made_from(
+        found, {"product_id": [own], "rank": near, "similar_product_id": [own, *near], "similarity": near}
+    )
+    known_as = product_features.select("product_id", "category", "brand")
+    similar_as = known_as.select(
+        F.col("product_id").alias("similar_product_id"),
+        F.col("category").alias("similar_category"),
+        F.col("brand").alias("similar_brand"),
+    )
+    return pairs.join(known_as, "product_id", "left").join(similar_as, "similar_product_id", "left")
+
+
+def _nearest(product_index: DataFrame, ids: npt.NDArray[Any], vectors: Floats, k: int) -> DataFrame:
+    """The first four columns of `SIMILAR_PRODUCTS`, from vectors of length one."""
     spark, kind = product_index.sparkSession, product_index.schema["product_id"].dataType
-    shared = spark.sparkContext.broadcast((products.ids[positions], vectors))
+    schema = StructType(
+        [
+            StructField("product_id", kind),
+            StructField("rank", IntegerType()),
+            StructField("similar_product_id", kind),
+            StructField("similarity", DoubleType()),
+        ]
+    )
+    shared = spark.sparkContext.broadcast((ids, vectors))
 
     def batches(incoming: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         ids, vectors = shared.value
@@ -54,33 +79,12 @@ def similar_products(model: ALSModel, product_index: DataFrame, product_features
             places, scores = top_k(vectors[own], items, Excluded(np.arange(len(own) + 1), own), k)
             # Row by row, and in each row what was found: a product has fewer than k where there are no more.
             row, rank = np.nonzero(places >= 0)
-            yield pa.RecordBatch.from_arrays(
-                [
-                    pa.array(ids[own[row]], batch_type(ids)),
-                    pa.array(rank + 1, pa.int32()),
-                    pa.array(ids[places[row, rank]], batch_type(ids)),
-                    pa.array(np.clip(scores[row, rank], -1, 1), pa.float64()),
-                ],
-                names=[field.name for field in schema],
-            )
+            columns = [
+                pa.array(ids[own[row]], batch_type(ids)),
+                pa.array(rank + 1, pa.int32()),
+                pa.array(ids[places[row, rank]], batch_type(ids)),
+                pa.array(np.clip(scores[row, rank], -1, 1), pa.float64()),
+            ]
+            yield pa.RecordBatch.from_arrays(columns, names=[field.name for field in schema])
 
-    schema = StructType(
-        [
-            StructField("product_id", kind),
-            StructField("rank", IntegerType()),
-            StructField("similar_product_id", kind),
-            StructField("similarity", DoubleType()),
-        ]
-    )
-    own, near = (product_index, "product_id"), [(model.itemFactors, "id"), (model.itemFactors, "features")]
-    pairs = made_from(
-        spark.range(len(positions)).mapInArrow(batches, schema),
-        {"product_id": [own], "rank": near, "similar_product_id": [own, *near], "similarity": near},
-    )
-    known_as = product_features.select("product_id", "category", "brand")
-    similar_as = known_as.select(
-        F.col("product_id").alias("similar_product_id"),
-        F.col("category").alias("similar_category"),
-        F.col("brand").alias("similar_brand"),
-    )
-    return pairs.join(known_as, "product_id", "left").join(similar_as, "similar_product_id", "left")
+    return spark.range(len(ids)).mapInArrow(batches, schema)

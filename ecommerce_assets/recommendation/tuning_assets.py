@@ -12,7 +12,9 @@ from pyspark.sql import DataFrame
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.recommend import Exclude
-from ecommerce_assets.recommendation.tuning import told, trials_table, tune
+from ecommerce_assets.recommendation.tuning import tune
+from ecommerce_assets.recommendation.tuning_document import trials_table
+from ecommerce_assets.recommendation.tuning_trials import told
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.storage.artifact import Artifact
 from ecommerce_assets.storage.lake import VersionNotFoundError

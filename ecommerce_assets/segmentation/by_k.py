@@ -49,27 +49,25 @@ def quality_by_k(
             began = time.monotonic()
             for k in todo:
                 started = time.monotonic()
-                model = clustering(replace(parameters, k=k)).fit(scaled)
-                clusters = len(model.clusterCenters())
-                quality = silhouette_of(model.transform(scaled))
-                reason = None if quality is not None else "there are too few users"
-                if clusters < k:
-                    quality, reason = None, f"there are fewer than {k} different users"
-                found.append(
-                    {
-                        "k": k,
-                        "clusters": clusters,
-                        "silhouette": quality,
-                        "cost": float(model.summary.trainingCost),
-                        "reason": reason,
-                        "seconds": round(time.monotonic() - started, 3),
-                    }
-                )
+                tried = _try(scaled, replace(parameters, k=k))
+                found.append({**tried, "seconds": round(time.monotonic() - started, 3)})
                 # The work for one k grows about as k does.
                 done = sum(todo[: len(found)]) / sum(todo)
                 left = (time.monotonic() - began) * (1 - done) / done
-                said = f"no silhouette, {reason}" if quality is None else f"silhouette {quality:.3f}"
+                quality = tried["silhouette"]
+                said = f"no silhouette, {tried['reason']}" if quality is None else f"silhouette {quality:.3f}"
                 say(f"k = {k}: {said}; {done:.0%} done, about {left:.0f} s left.")
         finally:
             scaled.unpersist()
     return found
+
+
+def _try(scaled: DataFrame, parameters: SegmentationParameters) -> dict[str, Any]:
+    model = clustering(parameters).fit(scaled)
+    clusters = len(model.clusterCenters())
+    quality = silhouette_of(model.transform(scaled))
+    reason = None if quality is not None else "there are too few users"
+    if clusters < parameters.k:
+        quality, reason = None, f"there are fewer than {parameters.k} different users"
+    cost = float(model.summary.trainingCost)
+    return {"k": parameters.k, "clusters": clusters, "silhouette": quality, "cost": cost, "reason": reason}

@@ -1,7 +1,7 @@
 """The IO managers: Parquet tables, Spark ML models, one JSON document, all on the same versioned, manifested layout.
 
-They write, audit and publish, in that order, and record what each step read. Which version is read is lake.py's
-decision, what the metadata looks like metadata.py's.
+They write, audit and publish, in that order, and record what each step read. How tables are audited is
+auditing.py's business, which version is read is lake.py's decision, what the metadata looks like metadata.py's.
 """
 
 from __future__ import annotations
@@ -9,76 +9,33 @@ from __future__ import annotations
 import json
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
 import dagster as dg
-from pydantic import BaseModel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage import content, metadata, notes, openlineage, pictures
 from ecommerce_assets.storage.artifact import Artifact
-from ecommerce_assets.storage.audits import Audit, Evidence, Probe, Read, measure, probe, probes_of, run_audits
-from ecommerce_assets.storage.before import Before, days_before, stored_days, version_before
+from ecommerce_assets.storage.asset_spec import AssetSpec
+from ecommerce_assets.storage.auditing import audit_days, audit_whole, evidence_of, table_reader
+from ecommerce_assets.storage.audits import Evidence, run_audits
+from ecommerce_assets.storage.before import stored_days, version_before
 from ecommerce_assets.storage.column_lineage import Lineage, check_sources, trace, trace_origins
 from ecommerce_assets.storage.filesystem import FileInfo, Folder, spark_path
-from ecommerce_assets.storage.lake import Day, Lake, VersionNotFoundError
-from ecommerce_assets.storage.manifest import AuditResult, FileEntry, Manifest, Partition
-from ecommerce_assets.storage.notes import Note
-from ecommerce_assets.storage.pictures import Picture
+from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
+from ecommerce_assets.storage.manifest import PARTITION_COLUMN, AuditResult, FileEntry, Manifest, Partition
 from ecommerce_assets.storage.provenance import StepReads, step_reads
 from ecommerce_assets.storage.reading import MODEL_FOLDER, files_by_version, read_chosen
 from ecommerce_assets.storage.retention import KEEP, prune
-from ecommerce_assets.storage.tables import TableSchema
 from ecommerce_assets.storage.writers import writing
 
 AS_READ_BY = "as_read_by"
 """Input metadata key: read the version that the named other input was made from, not the latest."""
-
-PARTITION_COLUMN = "event_date"
-
-
-@dataclass(frozen=True)
-class AssetSpec:
-    """What storage must know of an asset.
-
-    Attributes
-    ----------
-    schema
-        Columns of a table; None for models and documents.
-    audits
-        What must hold of it.
-    parts
-        Models only: the parts that others are computed from, with their Spark types. They count as its columns.
-    described_by
-        Undivided tables only: passes over the rows as written whose results are told and not judged. They stand among
-        the measures.
-    document
-        Documents only: what they hold; its JSON Schema is written beside them.
-    card
-        Documents only: the same for people, in Markdown; written beside them, and shown.
-    pictures
-        What the UI shows of it.
-    notes
-        What the UI says of it, in a few lines each.
-    """
-
-    schema: TableSchema | None = None
-    audits: Sequence[Audit] = ()
-    parts: Mapping[str, str] = field(default_factory=dict)
-    described_by: Sequence[Probe] = ()
-    document: type[BaseModel] | None = None
-    card: Callable[[Mapping[str, Any]], str] | None = None
-    pictures: Sequence[Picture] = ()
-    notes: Sequence[Note] = ()
-
-    @property
-    def column_names(self) -> list[str]:
-        return self.schema.names if self.schema else list(self.parts)
 
 
 @dataclass(frozen=True)
@@ -148,6 +105,8 @@ class VersionedIOManager(dg.IOManager):
         shown = metadata.Shown(written.card, drawn, written.preview, said)
         metadata.report(context, folder, manifest, spec.schema, shown)
         context.log.info(metadata.summary(manifest))
+        if spec.closing and manifest.publishable:
+            context.log.info(spec.closing(artifact.value, lake.root.uri))
         self._prune(context, lake, asset)
 
     def _write_version(
@@ -264,14 +223,14 @@ class ParquetIOManager(VersionedIOManager):
         rows = content.parquet_rows(folder, files)
         columns = {f.name: f.dataType.simpleString() for f in frame.schema.fields if f.name != PARTITION_COLUMN}
         as_written = _read_files(spark.spark_session, folder, files, frame.schema)
-        evidence = replace(_evidence(artifact, reads), columns=columns)
+        evidence = replace(evidence_of(artifact, reads), columns=columns)
         if daily:
             earlier = stored_days(lake, _asset_of(folder))
-            audited = _audit_days(as_written, artifact, spec, evidence, files, rows, earlier)
+            audited = audit_days(as_written, artifact, spec, evidence, files, rows, earlier)
         else:
             evidence = replace(evidence, before=version_before(lake, _asset_of(folder)))
-            read = _reader(spark.spark_session, lake, reads, _asset_of(folder), evidence)
-            audited = _audit_whole(as_written, spec, evidence, read, sum(rows.values()))
+            read = table_reader(spark.spark_session, lake, reads, _asset_of(folder), evidence)
+            audited = audit_whole(as_written, spec, evidence, read, sum(rows.values()))
             evidence = replace(evidence, measures=audited[2] or {})
         newest = f"{PARTITION_COLUMN}={max(artifact.days)}/" if daily else ""
         shown = metadata.preview(folder, [f for f in files if f.path.startswith(newest)])
@@ -287,7 +246,7 @@ class SparkModelIOManager(VersionedIOManager):
         self, spark: SparkResource, folder: Folder, artifact: Artifact, spec: AssetSpec, reads: StepReads, lake: Lake
     ) -> _Written:
         artifact.value.write().save((folder / MODEL_FOLDER).uri)
-        evidence = replace(_evidence(artifact, reads), before=version_before(lake, _asset_of(folder)))
+        evidence = replace(evidence_of(artifact, reads), before=version_before(lake, _asset_of(folder)))
         audits = run_audits(spec.audits, evidence)
         lineage = trace_origins(artifact.made_from, lake.asset_of)
         return _Written(folder.data_files(), evidence, dict(spec.parts), lineage, audits=audits)
@@ -311,80 +270,10 @@ class JsonIOManager(VersionedIOManager):
         if card:
             folder.write_whole(f"{asset}.md", card.encode())
         before = version_before(lake, asset)
-        evidence = replace(_evidence(artifact, reads), before=before, document=artifact.value)
+        evidence = replace(evidence_of(artifact, reads), before=before, document=artifact.value)
         audits = run_audits(spec.audits, evidence)
         preview = f"```json\n{document}\n```"
         return _Written(folder.data_files(), evidence, audits=audits, preview=preview, card=card)
-
-
-_Audited = tuple[Mapping[str, Partition] | None, list[AuditResult], Mapping[str, Any] | None]
-"""Partitions, audit results, measures."""
-
-
-def _audit_whole(as_written: DataFrame, spec: AssetSpec, evidence: Evidence, read: Read, rows: int) -> _Audited:
-    measures = {
-        **measure(as_written, spec.audits, rows=rows)[None],
-        **probe(as_written, [*probes_of(spec.audits), *spec.described_by], evidence, read),
-    }
-    audits = run_audits(spec.audits, replace(evidence, measures=measures))
-    return None, audits, measures
-
-
-def _audit_days(
-    as_written: DataFrame,
-    artifact: Artifact,
-    spec: AssetSpec,
-    evidence: Evidence,
-    files: list[FileInfo],
-    rows: Mapping[str, int],
-    earlier: dict[str, Before],
-) -> _Audited:
-    by_day = measure(as_written, spec.audits, by=PARTITION_COLUMN)
-    audits: list[AuditResult] = []
-    partitions = {}
-    for day in sorted(artifact.days):
-        measures = by_day.get(day, {"rows": 0})
-        facts = dict(artifact.day_facts.get(day, {}))
-        own_facts = {**artifact.facts, **facts}
-        before = days_before(earlier, day)
-        found = run_audits(spec.audits, replace(evidence, measures=measures, facts=own_facts, before=before), day)
-        audits.extend(found)
-        own = [f for f in files if f.path.startswith(f"{PARTITION_COLUMN}={day}/")]
-        partitions[day] = Partition(
-            rows=sum(rows[f.path] for f in own),
-            bytes=sum(f.bytes for f in own),
-            published=not any(a.blocking and not a.passed for a in found),
-            facts=facts,
-            measures=measures,
-        )
-        if partitions[day].published:
-            # What comes after it in this run is compared with the day as it will be.
-            earlier[day] = Before(day, partitions[day].rows, evidence.columns, measures, facts, daily=True)
-    return partitions, audits, None
-
-
-def _evidence(artifact: Artifact, reads: StepReads) -> Evidence:
-    """What is known before anything is measured."""
-    return Evidence({}, artifact.facts, artifact.parameters, reads.manifests, reads.days)
-
-
-def _reader(spark: SparkSession, lake: Lake, reads: StepReads, own: str, evidence: Evidence) -> Read:
-    """Reads other tables in the versions that the step itself read, whatever was committed since; by its own name, the
-    version before."""
-
-    def read(asset: str) -> DataFrame:
-        chosen: Sequence[tuple[Manifest, Sequence[FileEntry]]]
-        if asset == own:
-            before = lake.version(own, evidence.before[-1].name)
-            chosen = [(before, before.files)]
-        elif asset in reads.days:
-            chosen = files_by_version([Day(day, manifest) for day, manifest in reads.days[asset].items()])
-        else:
-            chosen = [(manifest, manifest.files) for manifest in reads.manifests[asset]]
-        frame: DataFrame = read_chosen(spark, lake, chosen)
-        return frame
-
-    return read
 
 
 def _asset_of(folder: Folder) -> str:

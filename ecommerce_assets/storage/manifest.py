@@ -16,6 +16,9 @@ COMMITTED = "_manifest.json"
 REJECTED = "_rejected.json"
 """A version folder with this file failed a blocking audit: kept for study, never read."""
 
+PARTITION_COLUMN = "event_date"
+"""Of daily tables, raw ones too: the Hive partition folders are called `event_date=YYYY-MM-DD`."""
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -119,7 +122,7 @@ class Manifest(_Frozen):
         return bool(self.published_days) if self.partitions else not self.failed_blocking
 
     def files_of(self, day: str) -> tuple[FileEntry, ...]:
-        return tuple(f for f in self.files if f.path.startswith(f"event_date={day}/"))
+        return tuple(f for f in self.files if f.path.startswith(f"{PARTITION_COLUMN}={day}/"))
 
     def input_version(self, asset: str) -> str | None:
         """The version of `asset` that this one was made from directly, if there was exactly one."""

@@ -40,7 +40,7 @@ from openlineage.client.facet_v2 import (
 )
 
 from ecommerce_assets.storage.filesystem import Folder
-from ecommerce_assets.storage.manifest import AuditResult, FileEntry, Input, Manifest
+from ecommerce_assets.storage.manifest import PARTITION_COLUMN, AuditResult, FileEntry, Input, Manifest
 from ecommerce_assets.storage.tables import TableSchema
 
 NAMESPACE = "ecommerce_assets"
@@ -52,7 +52,6 @@ EXTERNAL = {"raw_events": "raw/events"}
 """Folder of assets that come from outside; all others lie in `lake/<asset>`."""
 DATED_DROP = re.compile(r"\d{8}_\d{6}")
 """A name with a time in it is no asset of ours but a table that was computed elsewhere."""
-PARTITION_COLUMN = "event_date"
 
 
 def run_events(

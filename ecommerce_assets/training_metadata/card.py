@@ -24,14 +24,19 @@ would make them do: an A/B test says that."""
 
 
 def in_short(document: TrainingMetadata) -> str:
-    """One sentence: how much went in, and how good the lists are beside popularity."""
+    """Two sentences: how much went in, and how good the lists are beside popularity."""
     made = (
         f"{document.total_interactions:,} events of {document.total_users:,} users and {document.total_products:,} "
         f"products; {document.segments_count} segments"
     )
+    return f"{made}. {how_good(document)}."
+
+
+def how_good(document: TrainingMetadata) -> str:
+    """One sentence without its full stop: the published lists beside popularity."""
     k = document.parameters.get("als_evaluation", {}).get("k", 10)
     judged = against_popularity(document.evaluation.metrics, k)
-    return f"{made}. {judged or f'The lists could not be judged: {document.evaluation.holdout}.'}"
+    return judged or f"The lists could not be judged: {document.evaluation.holdout}"
 
 
 def model_card(document: Mapping[str, Any]) -> str:

@@ -153,6 +153,19 @@ def difference(scores: Matrix, wanted: Matrix) -> float:
     return float(np.abs(scores.astype(np.float64) - wanted).max(initial=0))
 
 
+def by_brute_force(users: Matrix, products: Matrix, times: float, watch: Stopwatch) -> Matrix:
+    """Scores of the full product; the seconds are told `times` as many, for users who were left out."""
+    step = max(1, SCORES_AT_ONCE // len(products))
+    with watch("top 10: product alone"):
+        for start in range(0, len(users), step):
+            np.matmul(users[start : start + step], products.T)
+    with watch("top 10: brute force"):
+        wanted = brute_force_top(users, products)
+    for stage in ("top 10: product alone", "top 10: brute force"):
+        watch.seconds[stage] *= times
+    return wanted
+
+
 def compare(pairs: Pairs, place: Place, work: Path) -> dict[str, Any]:
     """Seconds, objectives and score differences of everybody."""
     from ecommerce_assets_tests.benchmarks.graph import compile_kernels
@@ -165,23 +178,15 @@ def compare(pairs: Pairs, place: Place, work: Path) -> dict[str, Any]:
     with watch("top 10: ours"):
         ours = ours_top(users, products)
     drawn = draw_users(len(users), len(products))
-    step = max(1, SCORES_AT_ONCE // len(products))
-    with watch("top 10: product alone"):
-        for start in range(0, len(drawn), step):
-            np.matmul(users[drawn[start : start + step]], products.T)
-    with watch("top 10: brute force"):
-        wanted = brute_force_top(users[drawn], products)
+    wanted = by_brute_force(users[drawn], products, len(users) / len(drawn), watch)
     if len(drawn) < len(users):
-        for stage in ("top 10: product alone", "top 10: brute force"):
-            watch.seconds[stage] *= len(users) / len(drawn)
         notes.append(
             f"brute force took {len(drawn):,} of {len(users):,} users, drawn at random; told are its seconds for as "
             "many users as the others have."
         )
     differences = {"ours": difference(ours[drawn], wanted)}
     peaks: dict[str, int | None] = {}
-    without = missing("implicit", "scipy", "threadpoolctl")
-    if without:
+    if without := missing("implicit", "scipy", "threadpoolctl"):
         notes.append(f"No ALS and top 10 of implicit: {without}")
     else:
         fitted, scores = by_implicit(pairs, users, products, watch)

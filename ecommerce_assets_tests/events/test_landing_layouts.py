@@ -32,11 +32,6 @@ UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanosecond
 SHORT_HEADER = "event_time,event_type,product_id,price,user_id"
 
 
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    return tmp_path / "shop"
-
-
 def retail_rocket(folder: Path) -> Path:
     return csv_file(folder, *RETAIL_ROCKET, header=RETAIL_ROCKET_HEADER)
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ecommerce_assets.events.sample import ARROW_SCHEMA, BOT_USER, MARKER, generate
+from ecommerce_assets.events.sample import ARROW_SCHEMA, MARKER, generate
+from ecommerce_assets.events.sample_shop import BOT_USER
 from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS
 
 SHIPPED = Path(__file__).parents[2] / "data" / "raw" / "events"

@@ -6,10 +6,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import fsspec
@@ -22,72 +20,7 @@ from ecommerce_assets.events.landing import land
 from ecommerce_assets.events.landing.target import landed_name
 from ecommerce_assets.settings import load_settings
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets_tests.helpers import event, run_graph, write_day
-
-CLEANING = ("cleaned_events", "rejected_events")
-WINDOW: dict[str, Any] = {"first_day": date(2019, 10, 1), "last_day": date(2019, 12, 29)}
-
-
-class Shop:
-    """A raw folder, an instance, and the sensor between them, with the cursor handed on from tick to tick."""
-
-    def __init__(self, data_dir: Path | str, instance: dg.DagsterInstance, **settings: Any) -> None:
-        self.data_dir, self.instance, self.cursor = data_dir, instance, ""
-        self.settings = load_settings(data_dir=str(data_dir), **{**WINDOW, **settings})
-        defs = build_defs(self.settings)
-        self.sensor: Any = defs.resolve_sensor_def("new_event_partitions")
-        self.said = ""
-        self.events: Sequence[Any] = ()
-        self.checks: dict[str, dg.AssetCheckEvaluation] = {}
-
-    def tick(self) -> list[str]:
-        """The ranges that runs are asked for, as `first...last`; each is on record, started, afterwards."""
-        context = dg.build_sensor_context(instance=self.instance, cursor=self.cursor)
-        found = self.sensor.evaluate_tick(context)
-        self.cursor, self.said = found.cursor or self.cursor, found.skip_message or ""
-        for told in found.asset_events:
-            self.instance.report_runless_asset_event(told)
-        self.checks = {e.check_name: e for e in found.asset_events if isinstance(e, dg.AssetCheckEvaluation)}
-        self.events = [e for e in found.asset_events if not isinstance(e, dg.AssetCheckEvaluation)]
-        ranges = []
-        for request in found.run_requests or ():
-            first, last = (request.tags[f"dagster/asset_partition_range_{end}"] for end in ("start", "end"))
-            ranges.append(f"{first}...{last}")
-            tags = {**request.tags, "dagster/run_key": request.run_key}
-            assert not self.runs(**{"dagster/run_key": request.run_key}), "Dagster would not start this run"
-            status = dg.DagsterRunStatus.STARTED
-            self.instance.add_run(dg.DagsterRun("clean", tags=tags, status=status))
-        return ranges
-
-    def runs(self, **tags: str) -> Sequence[dg.DagsterRun]:
-        return self.instance.get_runs(filters=dg.RunsFilter(tags=tags))
-
-    def end(self, status: dg.DagsterRunStatus) -> None:
-        """End the runs that are under way."""
-        for run in self.runs():
-            if not run.is_finished:
-                kinds = {
-                    dg.DagsterRunStatus.FAILURE: self.instance.report_run_failed,
-                    dg.DagsterRunStatus.CANCELED: self.instance.report_run_canceled,
-                }
-                kinds[status](run)
-
-    def raw(self, day: str, name: str = "part-0", marked: bool = True, **values: Any) -> Path:
-        """A raw file, and `_SUCCESS` beside it."""
-        path = write_day(Path(self.data_dir), day, [event(f"{day} 10:00:00", **values)], name)
-        if marked:
-            (path.parent / "_SUCCESS").touch()
-        return path
-
-    def clean(self, first: str, last: str) -> None:
-        """What the run over a range does, and how it ends."""
-        run_graph(self.data_dir, first, last, select=CLEANING, raise_on_error=False)
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as ephemeral:
-        yield ephemeral
+from ecommerce_assets_tests.events.shop import CLEANING, Shop
 
 
 @pytest.fixture

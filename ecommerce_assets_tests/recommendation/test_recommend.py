@@ -71,7 +71,7 @@ class Shop:
         self.user_index = index_frame(spark, "user", USER_IDX)
         self.product_index = index_frame(spark, "product", PRODUCT_IDX)
         self.interactions = spark.createDataFrame(INTERACTIONS, "user_idx int, product_idx int, purchases bigint")
-        self.model: ALSModel | None = als_model(spark, USER_FACTORS, ITEM_FACTORS)
+        self.model = als_model(spark, USER_FACTORS, ITEM_FACTORS)
 
     def recommend(self, *args: Any) -> Lists:
         return lists(self.frame(*args))
@@ -172,9 +172,9 @@ def test_whatever_was_seen_is_left_out(shop: Shop) -> None:
     ]
 
 
-def test_without_a_model_popularity_alone(spark: SparkSession) -> None:
+def test_with_a_model_that_knows_nobody_popularity_alone(spark: SparkSession) -> None:
     shop = Shop(spark)
-    shop.model = None
+    shop.model = als_model(spark, {}, ITEM_FACTORS)
     found = shop.recommend(Exclude.none, 2)
     assert found[SERVED] == [(101, 0.5, "segment_popular"), (103, 0.5, "segment_popular")]
     assert found[NO_SEGMENT] == [(101, TWO_THIRDS, "popular"), (106, TWO_THIRDS, "popular")]

@@ -24,22 +24,10 @@ from ecommerce_assets.recommendation.als import AlsParameters, fit_als
 from ecommerce_assets.recommendation.judging import SYSTEMS
 from ecommerce_assets.recommendation.metrics import ranking_metrics
 from ecommerce_assets.recommendation.recommend import Exclude
-from ecommerce_assets.recommendation.tuning import (
-    BUCKETS,
-    COSTS,
-    PAYS,
-    WITHIN_NOISE,
-    Found,
-    Scores,
-    Trial,
-    best_of,
-    describe_tuning,
-    search,
-    trials_table,
-    tune,
-    validation,
-)
+from ecommerce_assets.recommendation.tuning import search, tune, validation
 from ecommerce_assets.recommendation.tuning_assets import COMMAND
+from ecommerce_assets.recommendation.tuning_document import COSTS, PAYS, WITHIN_NOISE, describe_tuning, trials_table
+from ecommerce_assets.recommendation.tuning_trials import BUCKETS, Found, Scores, Trial, best_of
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.settings import load_settings
 from ecommerce_assets.storage import ancestry

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ecommerce_assets.recommendation.tuning import Found, describe_tuning, search
+from ecommerce_assets.recommendation.tuning import search
+from ecommerce_assets.recommendation.tuning_document import describe_tuning
 from ecommerce_assets.recommendation.tuning_plots import ALS_TUNING_PICTURES
+from ecommerce_assets.recommendation.tuning_trials import Found
 from ecommerce_assets.storage.audits import Evidence
 from ecommerce_assets.storage.pictures import Picture, png
 from ecommerce_assets_tests.recommendation.test_tuning import landscape, trial

@@ -20,8 +20,9 @@ import dagster as dg
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage import io_managers
 from ecommerce_assets.storage.artifact import Artifact
+from ecommerce_assets.storage.asset_spec import AssetSpec
 from ecommerce_assets.storage.audits import Audit
-from ecommerce_assets.storage.io_managers import AssetSpec, JsonIOManager
+from ecommerce_assets.storage.io_managers import JsonIOManager
 from ecommerce_assets.storage.retention import prune
 from ecommerce_assets_tests.storage.generations import is_poisoned, leftovers, seen
 from ecommerce_assets_tests.storage.killing import Killer

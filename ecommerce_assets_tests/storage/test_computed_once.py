@@ -17,7 +17,8 @@ from ecommerce_assets.definitions import CATALOG
 from ecommerce_assets.events import assets as event_assets
 from ecommerce_assets.events.cleaning import classify
 from ecommerce_assets.spark.resource import SparkResource
-from ecommerce_assets.storage.io_managers import AssetSpec, ParquetIOManager
+from ecommerce_assets.storage.asset_spec import AssetSpec
+from ecommerce_assets.storage.io_managers import ParquetIOManager
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.tables import Column, TableSchema
 from ecommerce_assets_tests.helpers import event, run_graph, write_day

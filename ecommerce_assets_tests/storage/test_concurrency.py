@@ -17,7 +17,8 @@ from pyspark.sql import SparkSession
 
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage import content, writers
-from ecommerce_assets.storage.io_managers import AssetSpec, JsonIOManager
+from ecommerce_assets.storage.asset_spec import AssetSpec
+from ecommerce_assets.storage.io_managers import JsonIOManager
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.manifest import COMMITTED
 from ecommerce_assets.storage.retention import prune

@@ -27,8 +27,9 @@ from ecommerce_assets.events.raw import find_raw_events
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage import content, reading
 from ecommerce_assets.storage.__main__ import main
+from ecommerce_assets.storage.asset_spec import AssetSpec
 from ecommerce_assets.storage.filesystem import Folder
-from ecommerce_assets.storage.io_managers import AssetSpec, JsonIOManager
+from ecommerce_assets.storage.io_managers import JsonIOManager
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.manifest import COMMITTED, FileEntry, Input, Manifest, Partition
 from ecommerce_assets.storage.retention import is_leftover, prune
@@ -109,6 +110,7 @@ def versions_read(asset: str, data_dir: str) -> list[str]:
     for uri in reading.paths(asset, data_dir=data_dir):
         with fsspec.open(uri) as source:
             found += pq.read_table(source)["version"].to_pylist()
+    assert reading.dataset(asset, data_dir=data_dir).to_table()["version"].to_pylist() == found
     return found
 
 

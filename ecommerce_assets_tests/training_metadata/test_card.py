@@ -7,6 +7,16 @@ from typing import Any
 from ecommerce_assets.training_metadata.card import in_short, model_card
 from ecommerce_assets.training_metadata.document import TrainingMetadata
 
+SEGMENT = {
+    "segment_id": 0,
+    "segment": "VIP_Customers",
+    "users": 1200,
+    "share": 1.0,
+    "mean": {"recency": 1.0},
+    "revenue_share": 1.0,
+    "description": "Everybody.",
+}
+
 
 def document(**changed: Any) -> TrainingMetadata:
     interval = {"als": (0.1, 0.05, 0.15), "published": (0.3, 0.2, 0.4), "popularity": (0.1, 0.05, 0.15)}
@@ -22,17 +32,7 @@ def document(**changed: Any) -> TrainingMetadata:
         "segments_count": 1,
         "data": {"first_day": "2026-01-01", "last_day": "2026-01-30", "days": 30},
         "silhouette": 0.5,
-        "segments": [
-            {
-                "segment_id": 0,
-                "segment": "VIP_Customers",
-                "users": 1200,
-                "share": 1.0,
-                "mean": {"recency": 1.0},
-                "revenue_share": 1.0,
-                "description": "Everybody.",
-            }
-        ],
+        "segments": [SEGMENT],
         "rmse": 2.5,
         "evaluation": {
             "cutoff": "2026-01-25T00:00:00+00:00",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 from ecommerce_assets.settings import PREFIX
 
@@ -17,10 +17,6 @@ class Window:
     first: date
     last: date | None
     today: date
-
-    @property
-    def yesterday(self) -> date:
-        return self.today - timedelta(days=1)
 
     def settings_for(self, days: Sequence[date]) -> dict[str, date]:
         """The environment variables to change so that all the days that are over are partitions."""

@@ -1,0 +1,53 @@
+"""What the tests of OpenLineage share: no configuration but their own, and servers that end with the test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+from ecommerce_assets.storage import openlineage
+from ecommerce_assets_tests.storage.openlineage_server import Server
+from ecommerce_assets_tests.storage.test_lake import Warnings
+
+
+@pytest.fixture
+def warnings() -> Warnings:
+    return Warnings()
+
+
+@pytest.fixture
+def unconfigured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No configuration anywhere, and an endpoint that was never tried. (The client writes to os.environ itself.)"""
+
+    def forget() -> None:
+        for name in [name for name in os.environ if name.startswith("OPENLINEAGE")]:
+            del os.environ[name]
+
+    before = {name: value for name, value in os.environ.items() if name.startswith("OPENLINEAGE")}
+    forget()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(openlineage, "_endpoint", openlineage._Endpoint())
+    yield
+    forget()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Server]]:
+    """Start a server and point OPENLINEAGE_URL to it."""
+    started: list[Server] = []
+
+    def start(answer: Callable[[BaseHTTPRequestHandler], None]) -> Server:
+        started.append(Server(answer))
+        os.environ["OPENLINEAGE_URL"] = started[-1].url
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.shutdown()
+        server.server_close()
