@@ -31,7 +31,7 @@ def metrics(lower: float, upper: float) -> dict[str, Any]:
     ],
 )
 def test_the_verdict_is_the_intervals(lower: float, upper: float, verdict: str) -> None:
-    assert (against_popularity(metrics(lower, upper), 10) or "").endswith(f"{lower:.3f} to {upper:.3f}: {verdict}.")
+    assert (against_popularity(metrics(lower, upper), 10) or "").endswith(f"{lower:.3f} to {upper:.3f}: {verdict}")
 
 
 def test_an_evaluation_in_short() -> None:
