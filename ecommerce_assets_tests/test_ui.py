@@ -117,7 +117,7 @@ def test_the_graph_shows_every_asset(ui: Visitor, data_dir: str) -> None:
     ui.choose("Expand all groups")
     ui.page.set_viewport_size(WALL)
     ui.open("/asset-groups", "raw_events")
-    ui.page.wait_for_function("!document.body.textContent.includes('Loading...')")
+    ui.page.get_by_text("Loading").first.wait_for(state="detached")
     ui.snap("graph", in_the_dark=True)
     nodes = ui.page.locator("foreignObject").evaluate_all("all => all.map(node => node.textContent)")
     graph = build_defs(load_settings(data_dir=data_dir)).resolve_asset_graph()
