@@ -158,5 +158,16 @@ def length(function: ast.FunctionDef) -> int:
     return function.end_lineno - function.lineno + 1 - docstring
 
 
+def test_what_others_call_is_described() -> None:
+    """Functions and classes of the package that do not begin with an underscore."""
+    silent = [
+        f"{name}: {node.name}"
+        for name, tree in names(PACKAGE).items()
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_" and not ast.get_docstring(node)
+    ]
+    assert silent == []
+
+
 def opens(tree: ast.Module) -> bool:
     return bool(ast.get_docstring(tree))

@@ -63,6 +63,7 @@ class RawPartition:
 
     @property
     def bytes(self) -> int:
+        """Of all its files."""
         return sum(file.bytes for file in self.files)
 
     @property

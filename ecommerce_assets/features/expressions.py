@@ -1,4 +1,7 @@
-"""Expressions that both feature tables are made of."""
+"""Expressions that both feature tables are made of.
+
+What only one of them needs stands with that table.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,7 @@ def count_where(condition: Column) -> Column:
 
 
 def of_type(event_type: str) -> Column:
+    """Whether an event is of this type."""
     return F.col("event_type") == event_type
 
 

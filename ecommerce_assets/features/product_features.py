@@ -1,4 +1,7 @@
-"""product_features: how often each product is looked at, put in the cart and bought, by whom, and what it is."""
+"""product_features: how often each product is looked at, put in the cart and bought, by whom, and what it is.
+
+What must hold of it stands in checks.py, when it is taken from elsewhere in precomputed.py.
+"""
 
 from __future__ import annotations
 

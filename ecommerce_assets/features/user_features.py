@@ -1,4 +1,7 @@
-"""user_features: recency, frequency, monetary value and behaviour of each user."""
+"""user_features: recency, frequency, monetary value and behaviour of each user.
+
+What must hold of it stands in checks.py, when it is taken from elsewhere in precomputed.py.
+"""
 
 from __future__ import annotations
 

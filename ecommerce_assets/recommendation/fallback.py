@@ -1,4 +1,7 @@
-"""Popular products for users whom the model cannot serve: those of their segment first, then those of the shop."""
+"""Popular products for users whom the model cannot serve: those of their segment first, then those of the shop.
+
+Who needs it, and how it joins the model's lists, stands in lists.py.
+"""
 
 from __future__ import annotations
 

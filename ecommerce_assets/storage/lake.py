@@ -67,6 +67,7 @@ class Lake:
         return f"{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(4)}"
 
     def folder(self, asset: str, version: str) -> Folder:
+        """A version's folder, there or not."""
         return self.root / asset / version
 
     def assets(self) -> list[str]:
@@ -150,6 +151,7 @@ class Lake:
         raise VersionNotFoundError(self._nothing_to_read(asset, as_of))
 
     def latest_or_none(self, asset: str) -> Manifest | None:
+        """As `latest`; None where nothing was published."""
         try:
             return self.latest(asset)
         except VersionNotFoundError:
