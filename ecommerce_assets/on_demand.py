@@ -1,4 +1,7 @@
-"""Assets that are made only when someone asks for them: each has a job of its own and is no part of the graph's run."""
+"""Assets that are made only when someone asks for them: each has a job of its own and is no part of the graph's run.
+
+Which assets those are is known under the roof, in definitions.py.
+"""
 
 from __future__ import annotations
 

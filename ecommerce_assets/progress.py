@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-Say = Callable[[str], None]
+Say = Callable[[str], object]
 """Takes one line, such as a logger's `info`."""
 
 SECONDS_BETWEEN_LINES = 1.0

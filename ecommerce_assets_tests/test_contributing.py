@@ -14,6 +14,7 @@ from types import ModuleType
 
 import dagster as dg
 import pytest
+import yaml
 
 from ecommerce_assets.storage.lake import Lake
 
@@ -98,6 +99,17 @@ def test_the_example_is_in_the_style_of_the_house(changed: Path) -> None:
     for command in (["check"], ["format", "--check"]):
         done = subprocess.run([ruff, *command, "."], cwd=changed, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
+
+
+def test_what_a_commit_must_pass_needs_no_network() -> None:
+    """Every hook is a command of the environment that `uv sync` made: nothing is fetched, now or later."""
+    repositories = yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [repository["repo"] for repository in repositories] == ["local"]
+    for hook in repositories[0]["hooks"]:
+        assert hook["language"] == "system"
+        uv, run, no_sync, program, *_ = hook["entry"].split()
+        assert (uv, run, no_sync) == ("uv", "run", "--no-sync")
+        assert Path(sys.executable).with_name(program).exists()
 
 
 @pytest.mark.trial

@@ -63,6 +63,7 @@ class RawPartition:
 
     @property
     def bytes(self) -> int:
+        """Of all its files."""
         return sum(file.bytes for file in self.files)
 
     @property
@@ -178,12 +179,12 @@ def _is_of(read: Served, partition: RawPartition, now: float) -> bool:
     return partition.names_tell or not read.read_at < (partition.changed or 0) <= now
 
 
-def stored_days(lake: Lake, asset: str = "cleaned_events") -> Stored:
-    """What the manifests of a daily asset say of the raw files behind it."""
+def stored_days(lake: Lake) -> Stored:
+    """What the manifests of cleaned_events say of the raw files behind it."""
     served: dict[str, Served] = {}
     held_back: dict[str, list[Served]] = {}
-    committed = lake.committed(asset)
-    for manifest in [*lake.rejected(asset), *committed]:
+    asset = "cleaned_events"
+    for manifest in [*lake.rejected(asset), *lake.committed(asset)]:
         published = set(manifest.published_days)
         read_at = manifest.committed_at.timestamp() - manifest.seconds
         for entry in manifest.inputs:

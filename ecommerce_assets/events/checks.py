@@ -10,8 +10,8 @@ from datetime import date, timedelta
 
 import dagster as dg
 
-from ecommerce_assets.events.raw import RAW_COLUMNS
-from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS, PARTITION_COLUMN, REJECTED_EVENTS
+from ecommerce_assets.events.raw import RAW_COLUMNS, day_of_path, days_there
+from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS, REJECTED_EVENTS
 from ecommerce_assets.storage.audits import Audit, Evidence, one_of, rule
 from ecommerce_assets.storage.drift_audits import changed_columns, mean_stable, shares_stable
 from ecommerce_assets.storage.filesystem import Folder
@@ -126,13 +126,8 @@ def raw_events_checks(data_dir: str) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(specs=specs, name="raw_events_checks")
     def look() -> Iterator[dg.AssetCheckResult]:
         folder = Folder(data_dir) / "raw" / "events"
-        days = [n.removeprefix(f"{PARTITION_COLUMN}=") for n in folder.folders() if n.startswith(PARTITION_COLUMN)]
-        filled = {
-            file.path.partition("/")[0].removeprefix(f"{PARTITION_COLUMN}=")
-            for file in folder.data_files()
-            if file.bytes
-        }
-        for told in judge_raw_days(days, filled):
+        filled = {day_of_path(file.path) for file in folder.data_files() if file.bytes}
+        for told in judge_raw_days(days_there(folder), filled):
             yield dg.AssetCheckResult(
                 passed=told.passed,
                 check_name=told.check_name,

@@ -1,4 +1,7 @@
-"""What the UI shows of the events: how many, how much money, and what was rejected, day by day."""
+"""What the UI shows of the events: how many, how much money, and what was rejected, day by day.
+
+The numbers come from the manifests of the stored days; how pictures look is plotting.py's business.
+"""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class RawFile:
     @property
     def day(self) -> str:
         """`YYYY-MM-DD`, the folder it lies in."""
-        return self.path.partition("/")[0].removeprefix(f"{PARTITION_COLUMN}=")
+        return day_of_path(self.path)
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,7 @@ def find_raw_events(data_dir: str, days: Sequence[str]) -> RawEvents:
     needed column.
     """
     folder = Folder(data_dir) / "raw" / "events"
-    there = {
-        name.removeprefix(f"{PARTITION_COLUMN}=") for name in folder.folders() if name.startswith(PARTITION_COLUMN)
-    }
+    there = days_there(folder)
     if not there:
         raise RawDataError(f"There are no raw events in {folder.uri}: land some with {LAND_COMMAND}.")
     present, absent = [d for d in days if d in there], [d for d in days if d not in there]
@@ -135,6 +133,16 @@ def find_raw_events(data_dir: str, days: Sequence[str]) -> RawEvents:
     readable = tuple(day for day in present if day not in unreadable)
     described = tuple(file for file in found if isinstance(file, RawFile) and file.day in readable)
     return RawEvents(folder, readable, tuple(absent), described, unreadable)
+
+
+def days_there(folder: Folder) -> list[str]:
+    """What the folders in the raw folder are called, a day each; nobody has looked whether it is one."""
+    return [name.removeprefix(f"{PARTITION_COLUMN}=") for name in folder.folders() if name.startswith(PARTITION_COLUMN)]
+
+
+def day_of_path(path: str) -> str:
+    """Of a file, by its path below the raw folder."""
+    return path.partition("/")[0].removeprefix(f"{PARTITION_COLUMN}=")
 
 
 def _try_to_describe(folder: Folder, file: FileInfo) -> RawFile | RawDataError:

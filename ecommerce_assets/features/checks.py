@@ -1,4 +1,7 @@
-"""What must hold of user_features and product_features before they are published."""
+"""What must hold of user_features and product_features before they are published.
+
+Rules on columns and sums alone; what an audit is, and when it is asked, is the business of storage/audits.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Expressions that both feature tables are made of."""
+"""Expressions that both feature tables are made of.
+
+What only one of them needs stands with that table.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,8 @@ def timestamp(moment: datetime) -> Column:
     return F.timestamp_micros(F.lit(round(moment.timestamp() * 1_000_000)))
 
 
-def count_where(condition: Column) -> Column:
-    """Number of rows that meet the condition; 0 where none does."""
-    return F.count_if(condition)
-
-
 def of_type(event_type: str) -> Column:
+    """Whether an event is of this type."""
     return F.col("event_type") == event_type
 
 

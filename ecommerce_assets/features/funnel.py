@@ -1,4 +1,7 @@
-"""From views to carts to purchases, by category: a few numbers of product_features, whatever the number of products."""
+"""From views to carts to purchases, by category: a few numbers of product_features, whatever the number of products.
+
+What is drawn of it stands in plots.py.
+"""
 
 from __future__ import annotations
 

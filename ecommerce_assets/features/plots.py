@@ -1,4 +1,7 @@
-"""What the UI shows of users and products: recency, frequency and money, and the way from view to purchase."""
+"""What the UI shows of users and products: recency, frequency and money, and the way from view to purchase.
+
+Drawn from the measures in the manifest, never from the tables; how pictures look is plotting.py's business.
+"""
 
 from __future__ import annotations
 

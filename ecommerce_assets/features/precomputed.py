@@ -8,7 +8,7 @@ user_features.py and product_features.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 
 from ecommerce_assets.features.product_features import PRODUCT_FEATURES
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, USER_FEATURES
+from ecommerce_assets.progress import Say
 from ecommerce_assets.storage import content
 from ecommerce_assets.storage.artifact import Artifact
 from ecommerce_assets.storage.filesystem import FileInfo, Folder, spark_path
@@ -29,8 +30,6 @@ PRECOMPUTED = "precomputed"
 """The fact that a table made this way states; it softens what only our own computation can promise."""
 
 _TIMESTAMP = re.compile(r"\d{8}_\d{6}")
-
-Say = Callable[[str], object]
 
 
 @dataclass(frozen=True)

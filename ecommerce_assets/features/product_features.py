@@ -1,4 +1,7 @@
-"""product_features: how often each product is looked at, put in the cart and bought, by whom, and what it is."""
+"""product_features: how often each product is looked at, put in the cart and bought, by whom, and what it is.
+
+What must hold of it stands in checks.py, when it is taken from elsewhere in precomputed.py.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ecommerce_assets.features.expressions import count_where, distinct_count, exact_sum, of_type, ratio
+from ecommerce_assets.features.expressions import distinct_count, exact_sum, of_type, ratio
 from ecommerce_assets.storage.tables import Column, TableSchema
 
 UNKNOWN_CATEGORY = "unknown"
@@ -35,7 +38,7 @@ PRODUCT_FEATURES = TableSchema.of(
 
 def build_product_features(events: DataFrame) -> DataFrame:
     """One row per product with the columns of `PRODUCT_FEATURES`, from cleaned_events in any order."""
-    purchases, views, carts = (count_where(of_type(name)) for name in ("purchase", "view", "cart"))
+    purchases, views, carts = (F.count_if(of_type(name)) for name in ("purchase", "view", "cart"))
     users = distinct_count(F.col("user_id"))
     category = F.substring_index(_latest("category_code"), ".", 1)
     by_product = (
@@ -49,7 +52,7 @@ def build_product_features(events: DataFrame) -> DataFrame:
         F.count("*").alias("total_events"),
         views.alias("total_views"),
         carts.alias("total_carts"),
-        count_where(of_type("remove_from_cart")).alias("total_removals"),
+        F.count_if(of_type("remove_from_cart")).alias("total_removals"),
         purchases.alias("total_purchases"),
         users.alias("unique_users"),
         (exact_sum(F.col("price")) / F.count("*")).alias("avg_price"),

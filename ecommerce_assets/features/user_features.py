@@ -1,4 +1,7 @@
-"""user_features: recency, frequency, monetary value and behaviour of each user."""
+"""user_features: recency, frequency, monetary value and behaviour of each user.
+
+What must hold of it stands in checks.py, when it is taken from elsewhere in precomputed.py.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ecommerce_assets.features.expressions import (
-    count_where,
     distinct_count,
     exact_sum,
     fingerprint,
@@ -80,7 +82,7 @@ def build_user_features(events: DataFrame, reference: datetime | None = None) ->
     as the sum of purchases.
     """
     reference = reference or reference_time(events)
-    purchases, views, carts = (count_where(of_type(name)) for name in ("purchase", "view", "cart"))
+    purchases, views, carts = (F.count_if(of_type(name)) for name in ("purchase", "view", "cart"))
     reference_date = F.to_date(timestamp(reference) if reference else F.max("event_time"))
     # One shuffle of narrow rows; all that follows happens where a user's rows are, one after the other.
     by_user = (
@@ -104,7 +106,7 @@ def build_user_features(events: DataFrame, reference: datetime | None = None) ->
         F.count("*").alias("total_events"),
         views.alias("views"),
         carts.alias("carts"),
-        count_where(of_type("remove_from_cart")).alias("removals"),
+        F.count_if(of_type("remove_from_cart")).alias("removals"),
         purchases.alias("purchases"),
         distinct_count(F.col("product_id")).alias("unique_products"),
         distinct_count(F.col("category_id")).alias("unique_categories"),

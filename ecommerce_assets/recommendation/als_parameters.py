@@ -35,6 +35,7 @@ class AlsParameters:
     seed: int = 42
 
     def as_dict(self) -> dict[str, Any]:
+        """By Spark's names."""
         return asdict(self)
 
     @classmethod

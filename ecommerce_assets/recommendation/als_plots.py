@@ -1,4 +1,7 @@
-"""What the UI shows of als_model: how the fit converged."""
+"""What the UI shows of als_model: how the fit converged.
+
+Drawn from the facts in the manifest; what is held against them stands in checks.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What must hold of the recommendation assets before they are published."""
+"""What must hold of the recommendation assets before they are published.
+
+Whole lists are judged by storage/list_audits.py, the evaluation by verdict.py, a tuning by tuning_verdict.py.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 """What the UI shows of als_evaluation: the lists against popularity, for whom they pay, and what of the catalogue they
-show."""
+show.
+
+The numbers are those of evaluation.py; how pictures look is plotting.py's business.
+"""
 
 from __future__ import annotations
 

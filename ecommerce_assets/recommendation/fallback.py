@@ -1,4 +1,7 @@
-"""Popular products for users whom the model cannot serve: those of their segment first, then those of the shop."""
+"""Popular products for users whom the model cannot serve: those of their segment first, then those of the shop.
+
+Who needs it, and how it joins the model's lists, stands in lists.py.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +80,7 @@ class Fallback:
 
 
 def build_fallback(
-    interactions: DataFrame, segments: DataFrame | None, position_of: npt.NDArray[np.int64], products: int
+    interactions: DataFrame, segments: DataFrame, position_of: npt.NDArray[np.int64], products: int
 ) -> Fallback:
     """Popularity from interactions.
 
@@ -86,19 +89,15 @@ def build_fallback(
     interactions
         `user_idx`, `product_idx`; one row per pair, so that rows are distinct users.
     segments
-        `user_idx`, `segment` of the users that have one; None where segments play no part.
+        `user_idx`, `segment` of the users that have one.
     position_of
         Position of each product_idx.
     products
         Number of products; those nobody touched come last in the overall list.
     """
     everyone = interactions.agg(F.count_distinct("user_idx")).collect()[0][0]
-    if segments is None:
-        counted: Any = interactions.groupBy("product_idx").agg(F.count("*").alias("users")).toPandas()
-        whole = _dense(counted, position_of, products)
-        return Fallback(PopularityList.from_counts(whole, everyone, with_zero=True), {})
     joined = interactions.select("user_idx", "product_idx").join(segments, "user_idx", "left")
-    counted = joined.groupBy("segment", "product_idx").agg(F.count("*").alias("users")).toPandas()
+    counted: Any = joined.groupBy("segment", "product_idx").agg(F.count("*").alias("users")).toPandas()
     sizes = {row["segment"]: row["count"] for row in segments.groupBy("segment").count().collect()}
     by_segment = {
         segment: _dense(own, position_of, products) for segment, own in counted.groupby("segment", dropna=False)

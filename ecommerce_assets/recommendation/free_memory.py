@@ -1,4 +1,7 @@
-"""How much memory this process may still take: what the machine has, or the container allows."""
+"""How much memory this process may still take: what the machine has, or the container allows.
+
+What is done with it is als.py's business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""user_index and product_index: dense numbers for ids, as ALS needs them."""
+"""user_index and product_index: dense numbers for ids, as ALS needs them.
+
+Which pairs are left out for want of a number is interactions.py's business.
+"""
 
 from __future__ import annotations
 

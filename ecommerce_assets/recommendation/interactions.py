@@ -1,4 +1,7 @@
-"""interaction_data: how strongly each user is drawn to each product, as ALS reads it."""
+"""interaction_data: how strongly each user is drawn to each product, as ALS reads it.
+
+The numbers of users and products come from indices.py, the fit is als.py's business.
+"""
 
 from __future__ import annotations
 

@@ -109,11 +109,13 @@ class Lists:
 
     @classmethod
     def empty(cls, users: int, k: int) -> Lists:
+        """(users, k) places with nothing in them."""
         shape = (users, k)
         return cls(np.full(shape, -1, np.int64), np.full(shape, -np.inf), np.full(shape, BY_MODEL, np.int8))
 
     @property
     def filled(self) -> npt.NDArray[np.bool_]:
+        """(users, k) which places hold a product."""
         return self.positions >= 0
 
     def as_rows(self, user_ids: pa.Array, product_ids: npt.NDArray[Any]) -> pa.RecordBatch:

@@ -1,4 +1,7 @@
-"""similar_products: for each product those whose factors point the same way."""
+"""similar_products: for each product those whose factors point the same way.
+
+The kernel that finds them stands in top_k.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The kernel: for a batch of vectors, the k items with the highest dot product. NumPy only, no Spark."""
+"""The kernel: for a batch of vectors, the k items with the highest dot product. NumPy only, no Spark.
+
+What the vectors are, and who must not get what, is for the callers to say.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,7 @@ class Excluded:
 
     @classmethod
     def nothing(cls, queries: int) -> Excluded:
+        """For queries that may get every item."""
         return cls(np.zeros(queries + 1, np.int64), np.empty(0, np.int64))
 
     def of(self, queries: Integers) -> tuple[Integers, Integers]:
@@ -136,6 +140,7 @@ class _Search:
         self.found: Floats = np.empty(0, np.float32)
 
     def run(self, positions: Integers, scores: Floats) -> None:
+        """Fill in the positions and scores of these queries, (n, k) each."""
         active, width, first = np.arange(len(self.queries)), FIRST_BLOCK, 0
         own = self.queries
         while first < len(self.items.positions) and len(active):

@@ -19,6 +19,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ecommerce_assets.features.expressions import timestamp
+from ecommerce_assets.progress import Say, duration
 from ecommerce_assets.recommendation.als import (
     AlsParameters,
     Engine,
@@ -44,8 +45,6 @@ RANKS, REG_PARAMS, ALPHAS = (8, 128), (0.001, 1.0), (0.1, 40.0)
 
 BEST_SHARE, LEAST_FOR_IMPORTANCE = 0.25, 10
 """Of the trials: those that are asked what they have in common, and how many trials that takes."""
-
-Say = Callable[[str], object]
 
 
 def tune(
@@ -209,9 +208,5 @@ def _progress(made: Sequence[Trial], trials: int, spent: float, timeout_seconds:
     if timeout_seconds is not None:
         left = max(0.0, min(left, timeout_seconds - spent))
     done = f"{len(made):,} of {trials:,} trials ({len(made) / trials:.0%})"
-    coming = f"{_duration(left)} left" if left else f"{_duration(spent)} in all"
+    coming = f"about {duration(left)} left" if left else f"{duration(spent)} in all"
     return f"{done}: {last}: {result}, {last.seconds:.1f} s; {so_far}; {coming}."
-
-
-def _duration(seconds: float) -> str:
-    return f"about {seconds / 60:.0f} min" if seconds >= 90 else f"about {seconds:.0f} s"

@@ -1,4 +1,7 @@
-"""What the UI shows of als_tuning: how the search went, and which parameters matter."""
+"""What the UI shows of als_tuning: how the search went, and which parameters matter.
+
+Drawn from the document of tuning_document.py; how pictures look is plotting.py's business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Whether als_tuning found anything: what must hold of it, and when its gain is no more than chance."""
+"""Whether als_tuning found anything: what must hold of it, and when its gain is no more than chance.
+
+The search stands in tuning.py.
+"""
 
 from __future__ import annotations
 

@@ -6,12 +6,13 @@ The same rows, stages and parameters as in pipeline.py, so that the k in use fin
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from pyspark.sql import DataFrame
 
+from ecommerce_assets.progress import Say, duration
 from ecommerce_assets.segmentation.pipeline import (
     SegmentationParameters,
     clustering,
@@ -24,7 +25,7 @@ SMALLEST, LARGEST = 2, 10
 
 
 def quality_by_k(
-    user_features: DataFrame, ks: Iterable[int], parameters: SegmentationParameters, say: Callable[[str], object]
+    user_features: DataFrame, ks: Iterable[int], parameters: SegmentationParameters, say: Say
 ) -> list[dict[str, Any]]:
     """For each k: k, clusters (found), silhouette, cost (sum of squared distances to the centres), reason, seconds.
 
@@ -56,7 +57,7 @@ def quality_by_k(
                 left = (time.monotonic() - began) * (1 - done) / done
                 quality = tried["silhouette"]
                 said = f"no silhouette, {tried['reason']}" if quality is None else f"silhouette {quality:.3f}"
-                say(f"k = {k}: {said}; {done:.0%} done, about {left:.0f} s left.")
+                say(f"k = {k}: {said}; {done:.0%} done, about {duration(left)} left.")
         finally:
             scaled.unpersist()
     return found

@@ -1,4 +1,7 @@
-"""What must hold of segmentation_model, segmented_users and segmentation_by_k before they are published."""
+"""What must hold of segmentation_model, segmented_users and segmentation_by_k before they are published.
+
+What a change of segments means for people is told by stability.py.
+"""
 
 from __future__ import annotations
 

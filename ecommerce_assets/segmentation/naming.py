@@ -1,4 +1,7 @@
-"""What a segment is called: five rules on the means of its features, the first that holds."""
+"""What a segment is called: five rules on the means of its features, the first that holds.
+
+The means come from profile.py, the clusters from pipeline.py.
+"""
 
 from __future__ import annotations
 

@@ -53,6 +53,7 @@ class SegmentationParameters:
     maxIter: int = 20
 
     def as_dict(self) -> dict[str, Any]:
+        """By Spark's names."""
         return asdict(self)
 
     @classmethod

@@ -1,4 +1,7 @@
-"""What the UI shows and says of the segments: what sets them apart, and what they bring."""
+"""What the UI shows and says of the segments: what sets them apart, and what they bring.
+
+The numbers are those of profile.py and by_k.py; how pictures look is plotting.py's business.
+"""
 
 from __future__ import annotations
 

@@ -40,6 +40,7 @@ class Java:
 
     @property
     def is_new_enough(self) -> bool:
+        """For this Spark; an unknown version is not."""
         return self.version is not None and int(self.version.removeprefix("1.").partition(".")[0]) >= OLDEST
 
     def __str__(self) -> str:

@@ -121,7 +121,8 @@ def tasks_of(context: SparkContext, job: int) -> Tasks:
 
 
 def told(job: int, tasks: Tasks, seconds: float) -> str:
-    """
+    """How far a job is, in one line.
+
     >>> told(42, Tasks(63, 200, True, "parquet"), 41.0)
     'Spark job 42 (parquet): 63 of 200 tasks, 31 %, 41 s so far, about 89 s left'
     >>> told(43, Tasks(50, 100, False, ""), 20.0)

@@ -1,4 +1,7 @@
-"""From a version down to the raw files it was made from: by manifests alone, with no Dagster instance."""
+"""From a version down to the raw files it was made from: by manifests alone, with no Dagster instance.
+
+What is told of a single version is inventory.py's business.
+"""
 
 from __future__ import annotations
 

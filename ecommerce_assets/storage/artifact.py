@@ -1,4 +1,7 @@
-"""What an asset hands to its IO manager when there is more to say than the value itself."""
+"""What an asset hands to its IO manager when there is more to say than the value itself.
+
+What becomes of it is the business of io_managers.py.
+"""
 
 from __future__ import annotations
 

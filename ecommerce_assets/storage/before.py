@@ -40,6 +40,7 @@ class Before:
 
     @classmethod
     def of_version(cls, manifest: Manifest) -> Before:
+        """From the manifest of an undivided version."""
         measures, rows = manifest.facts.get("measures", {}), manifest.rows or 0
         return cls(
             manifest.version, rows, manifest.columns, measures, manifest.facts, manifest.parameters, manifest.inputs
@@ -47,6 +48,7 @@ class Before:
 
     @classmethod
     def of_day(cls, day: str, manifest: Manifest) -> Before:
+        """One day of a daily version."""
         stored = manifest.partitions[day]
         return cls(day, stored.rows, manifest.columns, stored.measures, stored.facts, manifest.parameters, daily=True)
 

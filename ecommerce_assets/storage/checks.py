@@ -1,4 +1,7 @@
-"""Asset checks that report what the audits found when the version was written; they compute nothing themselves."""
+"""Asset checks that report what the audits found when the version was written; they compute nothing themselves.
+
+The audits stand in audits.py and with the assets of each room.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -124,12 +124,14 @@ class _Plan:
 
     @classmethod
     def of(cls, frame: DataFrame) -> _Plan:
+        """From the analysed plan of a frame."""
         analysed = frame._jdf.queryExecution().analyzed()
         plan = cls(_attributes(analysed.output()))
         plan.add(analysed)
         return plan
 
     def add(self, node: Any) -> None:
+        """A node and all below it."""
         children = list(_each(node.children()))
         for child in children:
             self.add(child)
@@ -167,6 +169,7 @@ class _Plan:
             self.origins.setdefault(key, set()).update(metadata.getStringArray(_SOURCES))
 
     def sources_of(self, attribute: int) -> set[str]:
+        """Columns of stored tables that an attribute is computed from, whole or by a field."""
         found: set[str] = set()
         start: Key = (attribute, None)
         waiting, seen = [start], {start}

@@ -1,4 +1,7 @@
-"""What can be learnt of written files without computing anything again: row counts and a content fingerprint."""
+"""What can be learnt of written files without computing anything again: row counts and a content fingerprint.
+
+What is computed of the rows stands in audits.py.
+"""
 
 from __future__ import annotations
 

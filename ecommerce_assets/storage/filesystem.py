@@ -53,6 +53,7 @@ class Folder:
         return "file" in _protocols(self.fs)
 
     def exists(self) -> bool:
+        """Whether it is there."""
         return bool(self.fs.exists(self.path))
 
     def folders(self) -> list[str]:
@@ -87,9 +88,11 @@ class Folder:
         return sorted(files, key=lambda f: f.path)
 
     def read_bytes(self, name: str) -> bytes:
+        """A whole file. Raises FileNotFoundError."""
         return bytes(self.fs.cat_file(f"{self.path}/{name}"))
 
     def open(self, name: str, mode: str = "rb") -> Any:
+        """A file as a stream."""
         return self.fs.open(f"{self.path}/{name}", mode)
 
     def write_whole(self, name: str, content: bytes) -> None:

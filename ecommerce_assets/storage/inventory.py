@@ -1,4 +1,7 @@
-"""Every version of an asset and what state it is in: what `versions` lists."""
+"""Every version of an asset and what state it is in: what `versions` lists.
+
+Which of them readers see is lake.py's decision, which of them may go retention.py's.
+"""
 
 from __future__ import annotations
 

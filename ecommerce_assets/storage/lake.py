@@ -14,11 +14,8 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
 
-from ecommerce_assets.storage.filesystem import Folder
+from ecommerce_assets.storage.filesystem import Folder, is_hidden
 from ecommerce_assets.storage.manifest import COMMITTED, REJECTED, Manifest
-
-HIDDEN = (".", "_")
-"""Folders whose name starts so are no data: Spark's and Hive's rule."""
 
 CLOCK_SKEW = timedelta(minutes=5)
 """How far ahead of this machine's clock a commit may lie before it is taken for a wrong clock and ignored."""
@@ -67,15 +64,16 @@ class Lake:
         return f"{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(4)}"
 
     def folder(self, asset: str, version: str) -> Folder:
+        """A version's folder, there or not."""
         return self.root / asset / version
 
     def assets(self) -> list[str]:
         """Names of the assets of which anything is stored."""
-        return [name for name in self.root.folders() if not name.startswith(HIDDEN)]
+        return [name for name in self.root.folders() if not is_hidden(name)]
 
     def versions(self, asset: str) -> list[str]:
         """Names of all version folders, committed or not, by name (which begins with the time)."""
-        return [name for name in (self.root / asset).folders() if not name.startswith(HIDDEN)]
+        return [name for name in (self.root / asset).folders() if not is_hidden(name)]
 
     def asset_of(self, path: str) -> tuple[str, str] | None:
         """Whose file this is: the asset, and a prefix for its columns' names (`itemFactors.` in a model's folder).
@@ -150,6 +148,7 @@ class Lake:
         raise VersionNotFoundError(self._nothing_to_read(asset, as_of))
 
     def latest_or_none(self, asset: str) -> Manifest | None:
+        """As `latest`; None where nothing was published."""
         try:
             return self.latest(asset)
         except VersionNotFoundError:

@@ -110,10 +110,12 @@ class Manifest(_Frozen):
 
     @property
     def failed_blocking(self) -> tuple[AuditResult, ...]:
+        """The audits that hold it (or a day of it) back."""
         return tuple(a for a in self.audits if a.blocking and not a.passed)
 
     @property
     def published_days(self) -> list[str]:
+        """Days of a daily version that readers see, in order."""
         return sorted(day for day, partition in self.partitions.items() if partition.published)
 
     @property
@@ -122,6 +124,7 @@ class Manifest(_Frozen):
         return bool(self.published_days) if self.partitions else not self.failed_blocking
 
     def files_of(self, day: str) -> tuple[FileEntry, ...]:
+        """The files of one day."""
         return tuple(f for f in self.files if f.path.startswith(f"{PARTITION_COLUMN}={day}/"))
 
     def input_version(self, asset: str) -> str | None:
@@ -130,6 +133,7 @@ class Manifest(_Frozen):
         return versions.pop() if len(versions) == 1 else None
 
     def to_json(self) -> builtins.bytes:
+        """As it is stored."""
         return self.model_dump_json(indent=1).encode()
 
     @classmethod

@@ -1,4 +1,7 @@
-"""What each running step has read so far, so that what it writes can name its inputs exactly."""
+"""What each running step has read so far, so that what it writes can name its inputs exactly.
+
+What a manifest says of it is manifest.py's business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What is removed, and when: superseded versions that nothing needs any more, and what dead writers left."""
+"""What is removed, and when: superseded versions that nothing needs any more, and what dead writers left.
+
+Which version readers see is lake.py's decision.
+"""
 
 from __future__ import annotations
 

@@ -42,10 +42,12 @@ class TableSchema:
 
     @classmethod
     def of(cls, *columns: Column) -> TableSchema:
+        """From columns one by one."""
         return cls(tuple(columns))
 
     @property
     def names(self) -> list[str]:
+        """The columns, in order."""
         return [column.name for column in self.columns]
 
     @property

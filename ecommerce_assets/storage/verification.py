@@ -1,4 +1,7 @@
-"""Is everything still as it was written? Every file, its size and its content, against the manifest."""
+"""Is everything still as it was written? Every file, its size and its content, against the manifest.
+
+It reads and tells; nothing is mended or removed here.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +37,7 @@ class Verification:
 
     @property
     def damaged(self) -> bool:
+        """Whether anything is not as it was written."""
         return any(finding.damage for finding in self.findings)
 
 

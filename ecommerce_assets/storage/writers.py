@@ -1,4 +1,7 @@
-"""Who is writing a version right now: so that what a dead writer left can be told from what a living one is making."""
+"""Who is writing a version right now: so that what a dead writer left can be told from what a living one is making.
+
+What is done with leftovers is retention.py's business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What must hold of training_metadata before it is published."""
+"""What must hold of training_metadata before it is published.
+
+What the document holds, and its types, stand in document.py.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from ecommerce_assets.features.expressions import count_where, exact_sum, of_type, ratio, timestamp, utc
+from ecommerce_assets.features.expressions import exact_sum, ratio, timestamp, utc
 
 CENTS = st.decimals(min_value=0, max_value=1_000_000, places=2)
 FOUR_DECIMALS = st.decimals(min_value=0, max_value=1_000_000, places=4)
@@ -60,12 +60,6 @@ def test_ratio(spark: SparkSession) -> None:
     frame = spark.createDataFrame(rows, "part bigint, whole bigint")
     found = [row[0] for row in frame.select(ratio(F.col("part"), F.col("whole"))).collect()]
     assert found == [0.25, 0.0, 0.0, 0.0, -1.5, 1.5]
-
-
-def test_count_where_counts_what_holds(spark: SparkSession) -> None:
-    frame = spark.createDataFrame([("view",), ("view",), ("cart",), (None,)], "event_type string")
-    counts = frame.agg(*[count_where(of_type(name)) for name in ("view", "cart", "purchase")]).collect()[0]
-    assert tuple(counts) == (2, 1, 0)
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,14 @@ def interactions(spark: SparkSession) -> DataFrame:
 
 
 @pytest.fixture(scope="module")
-def fallback(spark: SparkSession, interactions: DataFrame) -> Fallback:
-    # Users 0, 1 and 9 in A (9 never did anything), 2 in B, 3 in none, 8 alone in C.
-    segments = spark.createDataFrame([(0, "A"), (1, "A"), (9, "A"), (2, "B"), (8, "C")], "user_idx int, segment string")
+def segments(spark: SparkSession) -> DataFrame:
+    """Users 0, 1 and 9 in A (9 never did anything), 2 in B, 3 in none, 8 alone in C."""
+    rows = [(0, "A"), (1, "A"), (9, "A"), (2, "B"), (8, "C")]
+    return spark.createDataFrame(rows, "user_idx int, segment string")
+
+
+@pytest.fixture(scope="module")
+def fallback(interactions: DataFrame, segments: DataFrame) -> Fallback:
     return build_fallback(interactions, segments, POSITION_OF, 5)
 
 
@@ -73,11 +78,11 @@ class TestBuild:
         assert listed(fallback.by_segment["A"]) == [(0, pytest.approx(2 / 3)), (3, pytest.approx(2 / 3))]
         assert listed(fallback.by_segment["B"]) == [(1, 1.0), (3, 1.0)]
 
-    def test_without_segments(self, interactions: DataFrame) -> None:
-        found = build_fallback(interactions, None, POSITION_OF, 5)
+    def test_without_segments(self, interactions: DataFrame, segments: DataFrame) -> None:
+        found = build_fallback(interactions, segments.limit(0), POSITION_OF, 5)
         assert found.by_segment == {}
         assert listed(found.overall)[0] == (3, 0.75)
 
-    def test_without_interactions(self, interactions: DataFrame) -> None:
-        found = build_fallback(interactions.limit(0), None, POSITION_OF, 3)
+    def test_without_interactions(self, interactions: DataFrame, segments: DataFrame) -> None:
+        found = build_fallback(interactions.limit(0), segments, POSITION_OF, 3)
         assert listed(found.overall) == [(0, 0.0), (1, 0.0), (2, 0.0)]

@@ -31,7 +31,7 @@ def test_the_k_in_use_is_as_good_as_the_model(spark: SparkSession) -> None:
     assert found[1]["cost"] == pytest.approx(stage.summary.trainingCost)
     assert found[1]["cost"] < found[0]["cost"]
     assert said[0].startswith(f"k = 2: silhouette {found[0]['silhouette']:.3f}; 40% done, about ")
-    assert said[1].endswith("; 100% done, about 0 s left.")
+    assert said[1].endswith("; 100% done, about 0.0 s left.")
 
 
 def test_fewer_users_than_clusters(spark: SparkSession) -> None:

@@ -44,6 +44,7 @@ class _Lines:
     _returned: deque[tuple[int, bytes]] = field(default_factory=deque)
 
     def next(self) -> tuple[int, bytes] | None:
+        """The next line with its number, bytes as they are; None at the end."""
         if self._returned:
             return self._returned.popleft()
         line = self.stream.readline(MAX_LINE_BYTES)
@@ -59,6 +60,7 @@ class _Lines:
             pass
 
     def hand_back(self, lines: Sequence[tuple[int, bytes]]) -> None:
+        """Lines that `next` gives once more, in their order."""
         self._returned.extendleft(reversed(lines))
 
 
@@ -109,11 +111,13 @@ class _Report:
     first: list[tuple[int, str]] = field(default_factory=list)
 
     def add(self, line: int, why: str) -> None:
+        """A line, and what is wrong with it."""
         self.count += 1
         if len(self.first) < LineReport.SHOWN:
             self.first.append((line, why))
 
     def report(self) -> LineReport:
+        """How many there were, and the first of them."""
         return LineReport(self.count, tuple(self.first))
 
 

@@ -31,9 +31,11 @@ class Step:
             log.info("%s", text)
 
     def advance(self, amount: float = 1.0) -> None:
+        """So much more is done."""
         self.reach(self._done + amount)
 
     def reach(self, done: float) -> None:
+        """So much is done in all."""
         self._done = done
         if self._bar:
             self._bar.update(self._task, completed=done)
@@ -42,6 +44,7 @@ class Step:
             log.info("  %s: %.0f %%", self._text, 100 * done / self._total)
 
     def close(self) -> None:
+        """Take the bar away."""
         if self._bar:
             self._bar.remove_task(self._task)
 
@@ -54,6 +57,7 @@ class LandingProgress:
 
     @contextmanager
     def step(self, text: str, total: float = 1.0) -> Iterator[Step]:
+        """A step of `total` units, open as long as the block runs."""
         step = Step(text, total, self._bar)
         try:
             yield step

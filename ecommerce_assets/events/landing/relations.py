@@ -200,9 +200,11 @@ def _day(sql: str) -> str:
 
 
 def file_text(path: Path) -> str:
+    """The path as SQL text that stands for this one file."""
     # A file may be called `events [1].csv`, and DuckDB takes any path for a pattern.
     return sql_text(glob.escape(str(path)))
 
 
 def sql_text(value: Path | str) -> str:
+    """Quoted for SQL."""
     return "'" + str(value).replace("'", "''") + "'"

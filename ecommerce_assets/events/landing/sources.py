@@ -41,6 +41,7 @@ class CsvSource:
 
     @property
     def parts(self) -> tuple[Columns, ...]:
+        """The columns, one for each layout in it."""
         return (self.columns,)
 
 
@@ -64,10 +65,12 @@ class ParquetSource:
 
     @property
     def parts(self) -> tuple[Columns, ...]:
+        """The columns, one for each layout in it."""
         return tuple(group.columns for group in self.groups)
 
     @property
     def files(self) -> tuple[Path, ...]:
+        """All its files."""
         return tuple(file for group in self.groups for file in group.files)
 
 
@@ -91,6 +94,7 @@ def find_sources(names: Sequence[str], layout: Layout) -> tuple[list[Source], li
 
 
 def dropped_columns(source: Source) -> tuple[str, ...]:
+    """Columns of the source that are no event columns, each once."""
     return tuple(dict.fromkeys(name for part in source.parts for name in part.dropped))
 
 
@@ -100,6 +104,7 @@ def absent_columns(source: Source) -> tuple[str, ...]:
 
 
 def defaults_used(source: Source) -> dict[str, str]:
+    """Columns that were filled, with what."""
     return {name: value for part in source.parts for name, value in part.defaults.items()}
 
 

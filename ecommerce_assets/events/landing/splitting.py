@@ -29,10 +29,12 @@ class Split:
 
     @property
     def rows(self) -> int:
+        """All that were split, dated or not."""
         return count_rows([*(part for parts in self.dated.values() for part in parts), *self.undated])
 
 
 def connect(spill: Path) -> duckdb.DuckDBPyConnection:
+    """DuckDB in memory, in UTC, that spills into the folder."""
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
@@ -86,6 +88,7 @@ def merge(connection: duckdb.DuckDBPyConnection, parts: Sequence[Path], into: Pa
 
 
 def count_rows(files: Sequence[Path]) -> int:
+    """From the footers of Parquet files."""
     return sum(pq.read_metadata(file).num_rows for file in files)
 
 

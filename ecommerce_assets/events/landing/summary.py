@@ -110,6 +110,7 @@ class LandingSummary:
 
     @property
     def rows_by_day(self) -> tuple[tuple[date, int], ...]:
+        """Rows of each day over all sources, by day."""
         days: Counter[date] = Counter()
         for source in {source.content: source for source in self.sources}.values():  # the same content counts once
             days.update(dict(source.rows_by_day))

@@ -54,13 +54,16 @@ class Target:
 
     @property
     def raw(self) -> Path:
+        """`raw` in the data dir."""
         return self.data_dir / "raw"
 
     @property
     def events(self) -> Path:
+        """Where the daily partitions lie."""
         return self.raw / "events"
 
     def partition(self, day: date) -> Path:
+        """A day's folder."""
         return self.events / f"{PARTITION_COLUMN}={day.isoformat()}"
 
     def staging(self, content: str) -> Path:
@@ -68,9 +71,11 @@ class Target:
         return self.raw / f"{STAGING_PREFIX}{content}"
 
     def unreadable(self, source_name: str, content: str) -> Path:
+        """Where the unreadable lines of a source are copied to."""
         return self.raw / "unreadable" / f"{source_name}-{content}.csv"
 
     def refuse_sample(self) -> None:
+        """Raises LandingError where the data dir holds the shipped sample."""
         if (self.events / SAMPLE_MARKER).exists():
             raise LandingError(
                 f"{self.data_dir} holds the shipped sample (raw/events/{SAMPLE_MARKER}), which other data must not mix "
