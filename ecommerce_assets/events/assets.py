@@ -43,7 +43,8 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
         owners=OWNERS,
         kinds={"parquet"},
         partitions_def=days,
-        description="The shop's event log as it came, one folder of Parquet files per day. Landed from outside.",
+        description="The shop's event log as it came, one folder of Parquet files per day. It comes from outside: "
+        "`python -m ecommerce_assets.events.landing` puts files into these folders.",
     )
 
     @dg.multi_asset(

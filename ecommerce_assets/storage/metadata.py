@@ -208,7 +208,7 @@ def _column_lineage(manifest: Manifest) -> dg.TableColumnLineage:
 
 def _lineage_table(manifest: Manifest) -> str:
     """The same for people: the open-source UI has no view of column lineage."""
-    rows = [(column, ", ".join(sources)) for column, sources in manifest.column_lineage.items()]
+    rows = [(column, ", ".join(sources) or "no column") for column, sources in manifest.column_lineage.items()]
     return markdown_table(("column", "computed from"), rows)
 
 
