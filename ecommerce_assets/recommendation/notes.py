@@ -31,7 +31,7 @@ def against_popularity(metrics: Metrics, k: int) -> str | None:
 
 
 def number(value: float | None) -> str:
-    """With three decimals; nothing for null."""
+    """Three decimals; nothing where there is no value."""
     return "" if value is None else f"{value:.3f}"
 
 

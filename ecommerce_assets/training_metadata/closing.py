@@ -5,15 +5,14 @@ The numbers come from the document; the whole of it for people is card.py's busi
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from ecommerce_assets.settings import DATA_DIR, SAMPLE_DATA_DIR
 from ecommerce_assets.training_metadata.card import how_good
 from ecommerce_assets.training_metadata.document import TrainingMetadata
-
-NEXT = """\
-  Next       `uv run dagster dev` shows it in the browser,
-             `uv run python -m ecommerce_assets.lookup user` what one customer gets"""
 
 
 def closing_words(document: Mapping[str, Any], lake: str) -> str:
@@ -30,7 +29,7 @@ def closing_words(document: Mapping[str, Any], lake: str) -> str:
         f"  Lies in    {lake}, a folder per asset; the lists in recommendations/{version}",
         *_how_good(told),
         *([f"  Look at    the warnings of {warnings}"] if warnings else []),
-        NEXT,
+        *_next(lake.removesuffix("/lake")),
     ]
     return "\n".join(lines)
 
@@ -46,4 +45,16 @@ def _how_good(told: TrainingMetadata) -> list[str]:
         f"  How good   {published} of {users} went for one of the {k} products in their list, in the time held out; "
         f"{popularity} for one of the {k} most popular",
         f"             {how_good(told)}",
+    ]
+
+
+def _next(data_dir: str) -> list[str]:
+    """Commands that find this shop and this history also from a shell that knows of neither."""
+    shop = "" if data_dir == SAMPLE_DATA_DIR else f"{DATA_DIR}={shlex.quote(data_dir)} "
+    home = f"DAGSTER_HOME={shlex.quote(os.environ['DAGSTER_HOME'])} " if os.environ.get("DAGSTER_HOME") else ""
+    return [
+        f"  Next       {home}{shop}uv run dagster dev",
+        "             shows it in the browser;",
+        f"             {shop}uv run python -m ecommerce_assets.lookup user",
+        "             what one customer gets",
     ]

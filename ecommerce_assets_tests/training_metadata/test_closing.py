@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from ecommerce_assets.settings import SAMPLE_DATA_DIR
 from ecommerce_assets.training_metadata.closing import closing_words
 from ecommerce_assets_tests.training_metadata.test_card import document
 
@@ -18,6 +21,14 @@ def test_what_was_made_where_and_how_good_it_is() -> None:
     assert "better than popularity" in said
     assert "Look at" not in said
     assert max(map(len, said.splitlines())) < 160
+    assert "ECOMMERCE_DATA_DIR=/shop uv run python -m ecommerce_assets.lookup user" in said
+
+
+def test_the_sample_needs_no_data_dir(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "/my home")
+    said = closing_words(document(versions=VERSIONS).model_dump(), f"{SAMPLE_DATA_DIR}/lake")
+    assert "DAGSTER_HOME='/my home' uv run dagster dev" in said
+    assert "ECOMMERCE_DATA_DIR" not in said
 
 
 def test_lists_that_could_not_be_judged_and_checks_that_warn() -> None:
