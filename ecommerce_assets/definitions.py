@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ from ecommerce_assets.recommendation.evaluation import ALS_EVALUATION
 from ecommerce_assets.recommendation.evaluation_plots import ALS_EVALUATION_PICTURES
 from ecommerce_assets.recommendation.indices import PRODUCT_INDEX, USER_INDEX
 from ecommerce_assets.recommendation.interactions import INTERACTION_DATA
+from ecommerce_assets.recommendation.notes import ALS_EVALUATION_NOTES, RECOMMENDATIONS_NOTES
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
 from ecommerce_assets.recommendation.tuning_assets import als_tuning
@@ -50,6 +52,7 @@ from ecommerce_assets.storage.newest import NewestVersions
 from ecommerce_assets.training_metadata.assets import training_metadata
 from ecommerce_assets.training_metadata.card import model_card
 from ecommerce_assets.training_metadata.checks import TRAINING_METADATA_AUDITS
+from ecommerce_assets.training_metadata.closing import closing_words
 from ecommerce_assets.training_metadata.document import TrainingMetadata
 
 CATALOG: dict[str, AssetSpec] = {
@@ -79,10 +82,17 @@ CATALOG: dict[str, AssetSpec] = {
     "product_index": AssetSpec(PRODUCT_INDEX, recommendation.PRODUCT_INDEX_AUDITS),
     "interaction_data": AssetSpec(INTERACTION_DATA, recommendation.INTERACTION_DATA_AUDITS),
     "als_model": AssetSpec(None, recommendation.ALS_MODEL_AUDITS, ALS_MODEL_PARTS, pictures=ALS_MODEL_PICTURES),
-    "als_evaluation": AssetSpec(ALS_EVALUATION, recommendation.ALS_EVALUATION_AUDITS, pictures=ALS_EVALUATION_PICTURES),
-    "recommendations": AssetSpec(RECOMMENDATIONS, recommendation.RECOMMENDATIONS_AUDITS),
+    "als_evaluation": AssetSpec(
+        ALS_EVALUATION,
+        recommendation.ALS_EVALUATION_AUDITS,
+        pictures=ALS_EVALUATION_PICTURES,
+        notes=ALS_EVALUATION_NOTES,
+    ),
+    "recommendations": AssetSpec(RECOMMENDATIONS, recommendation.RECOMMENDATIONS_AUDITS, notes=RECOMMENDATIONS_NOTES),
     "similar_products": AssetSpec(SIMILAR_PRODUCTS, recommendation.SIMILAR_PRODUCTS_AUDITS),
-    "training_metadata": AssetSpec(None, TRAINING_METADATA_AUDITS, document=TrainingMetadata, card=model_card),
+    "training_metadata": AssetSpec(
+        None, TRAINING_METADATA_AUDITS, document=TrainingMetadata, card=model_card, closing=closing_words
+    ),
 }
 """What storage must know of each asset: its columns and what must hold of it."""
 
@@ -116,9 +126,9 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
     # A job's checks must be among all checks, the very same, or the code location does not load in the UI.
     of_jobs = {n: audit_checks(n, spec.audits, settings.data_dir, on_demand=True) for n, spec in ON_DEMAND.items()}
     resources = {**build_resources(settings), **(resource_overrides or {})}
-    graph = dg.map_asset_specs(lambda spec: with_automation(_with_columns(spec, settings)), assets)
+    graph = dg.map_asset_specs(lambda spec: with_automation(_with_columns_and_folder(spec, settings)), assets)
     return dg.Definitions(
-        assets=[*graph, *[as_external(asset) for asset in ON_DEMAND_ASSETS]],
+        assets=[*graph, *[_with_columns_and_folder(as_external(asset), settings) for asset in ON_DEMAND_ASSETS]],
         asset_checks=[*checks, *of_jobs.values()],
         sensors=[new_event_partitions(settings), automation(settings)],
         jobs=_on_demand_jobs(graph, of_jobs, resources),
@@ -194,14 +204,18 @@ def parquet_io_manager(settings: Settings, *, own_days_only: bool = False) -> dg
     return io_manager
 
 
-def _with_columns(spec: dg.AssetSpec, settings: Settings) -> dg.AssetSpec:
-    """The columns show in the UI before anything is materialised."""
-    schema = CATALOG.get(spec.key.to_user_string(), AssetSpec()).schema
-    if schema is None:
-        return spec
-    return spec.merge_attributes(
-        metadata={"dagster/column_schema": column_schema(schema.with_id_type(settings.id_type), {})}
-    )
+def _with_columns_and_folder(spec: dg.AssetSpec, settings: Settings) -> dg.AssetSpec:
+    """What is known before anything is materialised, for the UI: the columns, and where the versions lie."""
+    name = spec.key.to_user_string()
+    folder = "raw/events" if name == "raw_events" else f"lake/{name}"
+    metadata: dict[str, Any] = {"dagster/uri": f"{settings.data_dir}/{folder}"}
+    schema = CATALOG.get(name, AssetSpec()).schema
+    if schema is not None:
+        metadata["dagster/column_schema"] = column_schema(schema.with_id_type(settings.id_type), {})
+    return spec.merge_attributes(metadata=metadata)
 
+
+# What Dagster says of its own `--select '*'`, to someone who can do nothing about it.
+warnings.filterwarnings("ignore", "Parameter `include_sources` of function `AssetSelection.all`", dg.BetaWarning)
 
 defs = build_defs(load_settings())

@@ -1,30 +1,57 @@
 """The project's settings: environment variables `ECOMMERCE_*`, read once into one frozen object.
 
 Only what belongs to the shop or the machine stands here (where the data is, which days, how ids are typed, Spark).
-What an analyst would try out (k, rank, alpha …) is asset config, which the Launchpad shows.
+What an analyst would try out (k, rank, alpha …) is asset config, which the Launchpad shows. How `.env` comes in is told
+in env_file.py.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import difflib
+import functools
+import json
+import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import pydantic_settings
-from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+import click
+from dotenv import dotenv_values
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from ecommerce_assets.env_file import PROJECT_DIR, EnvFileError, env_files, read_env_files
 
 PREFIX = "ECOMMERCE_"
-SAMPLE_DATA_DIR = str(Path(__file__).resolve().parents[1] / "data")
+SAMPLE_DATA_DIR = str(PROJECT_DIR / "data")
 FIRST_DAY = dt.date(2019, 10, 1)
 EARLIEST_DAY = dt.date(1990, 1, 1)
 """What lies before is no event but the zero of a program: 1970-01-01, 0001-01-01."""
 SAMPLE_LAST_DAY = dt.date(2019, 12, 29)
 
+log = logging.getLogger(__name__)
 
-class SettingsError(ValueError):
-    """A setting cannot be used; the message names the variable, its value and what is allowed."""
+
+class SettingsError(click.ClickException, ValueError):
+    """A setting cannot be used; the message names the variable, its value and what is allowed.
+
+    Dagster's commands print a ClickException as one line and end with 1.
+    """
+
+
+def _json_object(told: Any) -> Any:
+    """JSON to a dict; the outer braces may be left out, because a line of `.env` cannot hold them."""
+    if isinstance(told, str):
+        text = told.strip()
+        try:
+            told = json.loads(text if text.startswith("{") else "{" + text + "}")
+        except json.JSONDecodeError as error:
+            raise ValueError(f"it is not JSON: {error.msg} at character {error.pos + 1}") from None
+    if not isinstance(told, dict) or not all(isinstance(value, str | bool | int | float) for value in told.values()):
+        raise ValueError("it is no JSON object of names with a text, a number, true or false each")
+    return told
 
 
 class Settings(BaseSettings):
@@ -32,48 +59,51 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
-    data_dir: str = Field(SAMPLE_DATA_DIR, description="Folder or bucket that holds raw/, lake/ and the rest.")
-    first_day: dt.date = Field(FIRST_DAY, ge=EARLIEST_DAY, description="First daily partition, YYYY-MM-DD.")
+    # The descriptions are the last column of the README's table, and what an error says of a variable.
+    data_dir: str = Field(SAMPLE_DATA_DIR, description="folder or bucket that holds `raw/` and `lake/`")
+    first_day: dt.date = Field(FIRST_DAY, ge=EARLIEST_DAY, description="first daily partition, `YYYY-MM-DD`")
     last_day: dt.date | None = Field(
-        None, description="Last daily partition, YYYY-MM-DD; unset: up to yesterday (the sample: its own last day)."
+        None, description="last daily partition; unset: up to yesterday (the sample: its own last day)"
     )
     lookback_days: int | None = Field(
-        None, ge=1, description="Features and models read this many days, counted back from the newest; unset: all."
+        None, ge=1, description="features and models read this many days, counted back from the newest; unset: all"
     )
-    keep_versions: int = Field(3, ge=0, description="Superseded versions of an asset that are kept.")
+    keep_versions: int = Field(3, ge=0, description="superseded versions of each asset that are kept")
     precomputed_features: bool = Field(
-        True, description="Take feature tables from <data dir>/processed/parquet where there are any: true or false."
+        True, description="take feature tables from `processed/parquet` where there are any"
     )
-    id_type: Literal["bigint", "string"] = Field("bigint", description="Type of product_id and user_id.")
-    automation: bool = Field(
-        True, description="New days start runs by themselves where `dagster dev` or the daemon runs: true or false."
+    id_type: Literal["bigint", "string"] = Field(
+        "bigint", description="type of `product_id` and `user_id`: `bigint` or `string`"
     )
+    automation: bool = Field(True, description="new days start runs by themselves")
     quiet_seconds: int = Field(
-        300, ge=0, description="A raw day without a fresh _SUCCESS counts once nothing in it changed for so long."
+        300, ge=0, description="a raw day without a fresh `_SUCCESS` counts once nothing in it changed for so long"
     )
     max_rejected_share: float = Field(
-        0.2, ge=0, le=1, description="Share of a day's raw rows, 0 to 1; a day of which more is rejected is held back."
+        0.2, ge=0, le=1, description="a day of whose raw rows a larger share is rejected is held back; 0 to 1"
     )
     min_holdout_users: int = Field(
-        100, ge=0, description="With fewer users in the holdout, als_evaluation warns and holds nothing back."
+        100, ge=0, description="with fewer users in the holdout, `als_evaluation` warns and holds nothing back"
     )
-    spark_master: str = Field("local[*]", description="Spark master URL.")
-    driver_memory: str = Field("8g", pattern=r"^\d+[kmgt]$", description="Memory of Spark's driver, such as 8g.")
-    executor_memory: str = Field("8g", pattern=r"^\d+[kmgt]$", description="Memory of a Spark executor, such as 8g.")
+    spark_master: str = Field("local[*]", description="Spark master")
+    driver_memory: str = Field("8g", pattern=r"^\d+[kmgt]$", description="memory of Spark's driver")
+    executor_memory: str = Field("8g", pattern=r"^\d+[kmgt]$", description="memory of a Spark executor")
     spark_event_log: str | None = Field(
-        None, description="Folder or bucket for Spark's event logs, which the history server reads; unset: none."
+        None,
+        description="folder or bucket for Spark's event logs, which its history server reads; every materialisation "
+        "names its Spark application",
     )
-    spark_config: dict[str, str | bool | int | float] = Field(
-        default_factory=dict, description='More Spark settings as a JSON object, such as {"spark.executor.cores": "4"}.'
+    spark_config: Annotated[dict[str, str | bool | int | float], NoDecode, BeforeValidator(_json_object)] = Field(
+        default_factory=dict,
+        description='more Spark settings as a JSON object, such as `{"spark.executor.cores": "4"}`',
     )
 
     @model_validator(mode="before")
     @classmethod
     def _absolute_data_dir(cls, values: dict[str, Any]) -> dict[str, Any]:
         # A relative folder would mean something else in the daemon's run workers than in the shell that set it.
-        data_dir = values.get("data_dir")
-        if isinstance(data_dir, str) and "://" not in data_dir:
-            values["data_dir"] = str(Path(data_dir).expanduser().resolve())
+        if isinstance(values.get("data_dir"), str):
+            values["data_dir"] = _absolute(values["data_dir"], Path.cwd())
         return values
 
     @model_validator(mode="after")
@@ -91,24 +121,90 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read the settings from the environment; keyword arguments win over it.
+    """Read the settings from the environment and, what it does not name, from `.env`; keyword arguments win over both.
+
+    A variable with our prefix that is no setting is a warning in the environment, where others may own it, and an
+    error in `.env`.
 
     Raises SettingsError: one sentence for each variable that cannot be used.
     """
+    _refuse_unknown()
+    try:
+        given = read_env_files(lambda name: name.upper().startswith(PREFIX) or name == "DAGSTER_HOME")
+    except EnvFileError as error:
+        raise SettingsError(str(error)) from None
+    files = {name: there.file for name, there in given.items() if os.environ.get(name) == there.value}
+    warn_of_unknown()
+    if DATA_DIR in files:
+        overrides = {"data_dir": _absolute(os.environ[DATA_DIR], files[DATA_DIR].parent), **overrides}
     try:
         return Settings(**overrides)
-    except pydantic_settings.SettingsError:
-        value = os.environ.get(f"{PREFIX}SPARK_CONFIG")
-        meaning = Settings.model_fields["spark_config"].description
-        raise SettingsError(f"{PREFIX}SPARK_CONFIG={value!r} cannot be used: it is not JSON ({meaning})") from None
     except ValidationError as error:
-        raise SettingsError("; ".join(_sentence(problem) for problem in error.errors())) from None
+        raise SettingsError("; ".join(_sentence(problem, files) for problem in error.errors())) from None
 
 
-def _sentence(problem: Any) -> str:
+def variable(field: str) -> str:
+    """The environment variable of a field of Settings."""
+    return PREFIX + field.upper()
+
+
+DATA_DIR = variable("data_dir")
+
+
+def _absolute(folder: str, base: Path) -> str:
+    return folder if "://" in folder else str((base / Path(folder).expanduser()).resolve())
+
+
+def _refuse_unknown() -> None:
+    for file in env_files():
+        for name in dotenv_values(file, interpolate=False):
+            if said := _unknown(name):
+                raise SettingsError(f"{file}: {said}")
+
+
+@functools.cache  # once in a process
+def warn_of_unknown() -> None:
+    """Tell of variables with our prefix that are no settings, with the nearest name."""
+    for name in os.environ:
+        if said := _unknown(name):
+            log.warning("%s; it is left alone.", said)
+
+
+def _unknown(name: str) -> str | None:
+    if not name.upper().startswith(PREFIX):
+        return None
+    field = name[len(PREFIX) :].lower()
+    if field in Settings.model_fields:
+        return None
+    near = difflib.get_close_matches(field, Settings.model_fields, n=1)
+    return f"{name} is no setting of this project" + (f" (did you mean {variable(near[0])}?)" if near else "")
+
+
+_PROBLEMS = {
+    "int_parsing": "it is no whole number",
+    "int_parsing_size": "it is no whole number",
+    "float_parsing": "it is no number",
+    "bool_parsing": "it is neither true nor false",
+    "date_parsing": "it is no date such as 2019-10-01",
+    "date_from_datetime_parsing": "it is no date such as 2019-10-01",
+    "date_from_datetime_inexact": "it is no date such as 2019-10-01",
+    "literal_error": "it must be {expected}",
+    "greater_than_equal": "it must be {ge} or more",
+    "less_than_equal": "it must be {le} or less",
+    "string_pattern_mismatch": "it must be a whole number with k, m, g or t behind it, such as 8g",
+}
+"""What is wrong, by pydantic's type of error; pydantic's own words where it is none of these."""
+
+
+def _sentence(problem: Any, files: Mapping[str, Path]) -> str:
+    words = str(problem["msg"]).removeprefix("Value error, ")
     if not problem["loc"]:
-        return str(problem["msg"]).removeprefix("Value error, ")
-    name = str(problem["loc"][0])
-    field = Settings.model_fields.get(name)
-    meaning = f" ({field.description})" if field else ""
-    return f"{PREFIX}{name.upper()}={problem['input']!r} cannot be used: {problem['msg']}{meaning}"
+        return words + "".join(f"; {name} is from {file}" for name, file in files.items() if name in words)
+    field = str(problem["loc"][0])
+    name = variable(field)
+    if problem["type"] in _PROBLEMS:
+        allowed = {key: str(value).removesuffix(".0") for key, value in problem.get("ctx", {}).items()}
+        words = _PROBLEMS[problem["type"]].format(**allowed)
+    meaning = f" ({Settings.model_fields[field].description})" if field in Settings.model_fields else ""
+    origin = f" in {files[name]}" if name in files else ""
+    return f"{name}={problem['input']!r}{origin} cannot be used: {words}{meaning}"

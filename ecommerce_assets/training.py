@@ -19,6 +19,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if __name__ == "__main__":
     # spark-submit puts this file's folder there, where `spark` or `events` would be modules of their own.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from ecommerce_assets.settings import SettingsError, load_settings
+
+    try:
+        load_settings()  # what cannot be used is one sentence here, and a traceback where definitions.py reads it
+    except SettingsError as error:
+        sys.exit(f"Training failed: {error}")
 
 import dagster as dg
 from dagster._core.errors import DagsterAssetCheckFailedError

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from urllib.request import urlopen
 
 import dagster as dg
 
@@ -40,6 +41,16 @@ class Dev:
                 return found
             time.sleep(POLL_SECONDS)
         raise AssertionError(f"no {what} within {seconds:.0f} s:\n{self.log.read_text()[-5000:]}")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def answers(self) -> bool:
+        """Whether the web server is up."""
+        with suppress(OSError), urlopen(f"{self.url}/server_info", timeout=5):
+            return True
+        return False
 
     def runs(self) -> list[dg.DagsterRun]:
         """All runs, oldest first."""

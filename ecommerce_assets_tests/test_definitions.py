@@ -9,8 +9,9 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-import yaml
 from dagster._core.remote_representation.external_data import RepositorySnap
+from dagster._core.workspace.load import location_origins_from_yaml_paths
+from dagster._core.workspace.load_target import get_origins_from_toml
 
 from ecommerce_assets.definitions import CATALOG, ON_DEMAND, build_defs
 from ecommerce_assets.settings import load_settings
@@ -52,6 +53,7 @@ def test_every_asset_is_described() -> None:
         assert node.description, key
         assert node.owners, key
         assert node.kinds, key
+        assert node.metadata["dagster/uri"], key
         if not node.is_external:
             assert node.code_version, key
         schema = CATALOG[key.to_user_string()].schema if key.to_user_string() in CATALOG else None
@@ -120,10 +122,14 @@ def test_the_code_location_loads_in_the_ui() -> None:
     assert checked == {name for name, spec in {**CATALOG, **ON_DEMAND}.items() if spec.audits} | {"raw_events"}
 
 
-def test_workspace_names_the_module_that_the_command_names() -> None:
-    workspace = yaml.safe_load((PROJECT / "workspace.yaml").read_text())
-    [module] = [entry["python_module"]["module_name"] for entry in workspace["load_from"]]
-    assert module == "ecommerce_assets.definitions"
+def test_workspace_and_pyproject_name_the_location_that_the_commands_name() -> None:
+    """`dagster dev` reads pyproject.toml where that has a block for `dg`, and workspace.yaml only where it has none."""
+    module = "ecommerce_assets.definitions"
+    [of_workspace] = location_origins_from_yaml_paths([str(PROJECT / "workspace.yaml")])
+    [of_pyproject] = get_origins_from_toml(str(PROJECT / "pyproject.toml"))
+    for origin in (of_workspace, of_pyproject):
+        assert origin.loadable_target_origin.module_name == module
+        assert origin.location_name == "ecommerce_assets"
     assert f"-m {module}" in (PROJECT / "README.md").read_text()
 
 

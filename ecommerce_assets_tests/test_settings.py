@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 
+import click
 import pytest
 
 from ecommerce_assets.definitions import build_resources
-from ecommerce_assets.settings import SAMPLE_DATA_DIR, SettingsError, load_settings
+from ecommerce_assets.env_file import PROJECT_DIR
+from ecommerce_assets.settings import (
+    SAMPLE_DATA_DIR,
+    Settings,
+    SettingsError,
+    load_settings,
+    variable,
+    warn_of_unknown,
+)
 
 
 def test_defaults_are_the_shipped_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DATA_DIR", "FIRST_DAY", "LAST_DAY"):
-        monkeypatch.delenv(f"ECOMMERCE_{name}", raising=False)
+        monkeypatch.setenv(f"ECOMMERCE_{name}", "")
     settings = load_settings()
     assert settings.data_dir == SAMPLE_DATA_DIR
     assert str(settings.end_day) == "2019-12-29"
@@ -47,22 +56,77 @@ def test_settings_of_spark_reach_spark_as_written(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("FIRST_DAY", "1.10.2019", "YYYY-MM-DD"),
-        ("FIRST_DAY", "0001-01-01", "greater than or equal to 1990-01-01"),
-        ("LOOKBACK_DAYS", "0", "greater than or equal to 1"),
+        ("FIRST_DAY", "1.10.2019", "it is no date such as 2019-10-01"),
+        ("FIRST_DAY", "20191001", "it is no date such as 2019-10-01"),
+        ("FIRST_DAY", "0001-01-01", "it must be 1990-01-01 or more"),
+        ("LAST_DAY", "2019-02-30", "it is no date such as 2019-10-01"),
+        ("LOOKBACK_DAYS", "0", "it must be 1 or more"),
+        ("KEEP_VERSIONS", "three", "it is no whole number"),
+        ("KEEP_VERSIONS", "2.5", "it is no whole number"),
+        ("MAX_REJECTED_SHARE", "20%", "it is no number"),
+        ("MAX_REJECTED_SHARE", "20", "it must be 1 or less"),
+        ("MAX_REJECTED_SHARE", "nan", "it must be 1 or less"),
+        ("AUTOMATION", "never", "it is neither true nor false"),
         ("DRIVER_MEMORY", "lots", "such as 8g"),
-        ("ID_TYPE", "uuid", "'bigint' or 'string'"),
+        ("ID_TYPE", "uuid", "it must be 'bigint' or 'string'"),
         ("SPARK_CONFIG", "{spark.ui.enabled: true}", "it is not JSON"),
+        ("SPARK_CONFIG", '{"spark.ui.enabled": [true]}', "it is no JSON object of names"),
+        ("SPARK_CONFIG", "[]", "it is not JSON"),
     ],
 )
 def test_bad_values_are_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
     monkeypatch.setenv(f"ECOMMERCE_{name}", value)
     with pytest.raises(SettingsError) as error:
         load_settings()
-    assert f"ECOMMERCE_{name}='{value}'" in str(error.value)
-    assert said in str(error.value)
+    meaning = Settings.model_fields[name.lower()].description
+    start, rest = str(error.value).split(" cannot be used: ")
+    assert start == f"ECOMMERCE_{name}='{value}'"
+    assert said in rest
+    assert rest.endswith(f" ({meaning})")
+    assert rest.count("cannot be used") == 0, "one sentence for one variable"
 
 
 def test_days_must_be_in_order() -> None:
     with pytest.raises(SettingsError, match="LAST_DAY=2019-01-01 lies before ECOMMERCE_FIRST_DAY=2019-10-01"):
         load_settings(last_day="2019-01-01")
+
+
+def test_a_misspelt_name_in_the_environment_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ECOMMERCE_DATADIR", "/srv/shop")
+    monkeypatch.setenv("ECOMMERCE_API_KEY", "of another program")
+    warn_of_unknown.cache_clear()
+    load_settings()
+    assert caplog.messages == [
+        "ECOMMERCE_DATADIR is no setting of this project (did you mean ECOMMERCE_DATA_DIR?); it is left alone.",
+        "ECOMMERCE_API_KEY is no setting of this project; it is left alone.",
+    ]
+
+
+def test_dagsters_commands_print_an_error_as_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    @click.command()
+    def command() -> None:
+        raise SettingsError("ECOMMERCE_ID_TYPE='uuid' cannot be used")
+
+    with pytest.raises(SystemExit) as ended:
+        command([])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "Error: ECOMMERCE_ID_TYPE='uuid' cannot be used\n"
+
+
+def test_the_readme_has_one_row_for_each_setting() -> None:
+    section = (PROJECT_DIR / "README.md").read_text().split("\n## Settings\n")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    assert rows == [
+        f"| `{variable(name)}` | {_default(field.get_default(call_default_factory=True))} | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def _default(value: object) -> str:
+    if value is None:
+        return "unset"
+    if value == SAMPLE_DATA_DIR:
+        return "`data` in this project"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"

@@ -54,7 +54,9 @@ def new_event_partitions(settings: Settings) -> dg.SensorDefinition:
         target=list(TARGETS),
         minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
         default_status=dg.DefaultSensorStatus.RUNNING if settings.automation else dg.DefaultSensorStatus.STOPPED,
-        description=f"Cleans new and changed days of {settings.data_dir}/raw/events: one run per range of days.",
+        description=f"Cleans new and changed days of {settings.data_dir}/raw/events: one run per range of days. A day "
+        f"counts once its _SUCCESS is younger than its files, or nothing in it has changed for "
+        f"{settings.quiet_seconds} s.",
     )
     def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         partitions = list_partitions(settings.data_dir)

@@ -54,8 +54,8 @@ class AlsConfig(dg.Config):
         description="configured: as stands here; tuned: rank, regParam, alpha and nonnegative as the newest als_tuning "
         "found them.",
     )
-    rank: int = Field(50, ge=1, description="Length of the factors.")
-    maxIter: int = Field(15, ge=1, description="Iterations.")
+    rank: int = Field(50, ge=1, description="Number of factors of each user and each product.")
+    maxIter: int = Field(15, ge=1, description="Number of iterations.")
     regParam: float = Field(0.1, ge=0, description="Regularisation, scaled by each row's number of ratings.")
     alpha: float = Field(1.0, ge=0, description="How much a rating raises the confidence in a preference.")
     nonnegative: bool = Field(True, description="Keep all factors from zero up.")
@@ -106,7 +106,7 @@ def interaction_data(cleaned_events: DataFrame, user_index: DataFrame, product_i
     **COMMON,
 )
 def als_model(context: dg.AssetExecutionContext, config: AlsConfig, interaction_data: DataFrame) -> Artifact:
-    """Implicit-feedback ALS trained on all interactions; ALSModel.load reads its folder `model`."""
+    """The recommender: implicit-feedback ALS, trained on all interactions; ALSModel.load reads its folder `model`."""
     parameters = AlsParameters.of(config.model_dump())
     tuned_by: dict[str, Any] = {}
     if config.params == ParamsFrom.tuned:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # Spark ML takes a second to import, which only a run needs
 
 SEGMENTED_USERS = TableSchema.of(
     *(
-        Column(c.name, "double", f"{c.description} As the model saw it.", nullable=False)
+        Column(c.name, "double", f"{c.description} As the model saw it: 0 for null.", nullable=False)
         if c.name in CLUSTERING_FEATURES
         else c
         for c in USER_FEATURES.columns

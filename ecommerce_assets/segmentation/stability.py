@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ecommerce_assets.segmentation.profile import percent
 from ecommerce_assets.storage.audits import Audit, Evidence, Finding, Read
 from ecommerce_assets.storage.drift import FEWEST_ROWS
+from ecommerce_assets.storage.drift_audits import NOTHING_BEFORE
 from ecommerce_assets.storage.notes import Note
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def moved_users(rows: DataFrame, evidence: Evidence, read: Read) -> DataFrame:
 def _judge(evidence: Evidence) -> Finding:
     found = _measured(evidence)
     if found is None:
-        return Finding(figures={"compared with": "nothing: there is no version before"})
+        return NOTHING_BEFORE
     before = evidence.before[-1]
     figures = {
         "compared with": before.name,

@@ -21,6 +21,7 @@ from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from ecommerce_assets.spark.java import ensure_java
+from ecommerce_assets.spark.java_output import quiet_gateway
 from ecommerce_assets.spark.machine_lock import MachineLock
 from ecommerce_assets.spark.progress import JobWatcher
 
@@ -113,7 +114,8 @@ class SparkResource(LazyPySparkResource):
             ours["spark.sql.inMemoryColumnarStorage.compressed"] = False
             # For as much work as can be done, not for short pauses: events and features of 5 million events in 57 s on
             # two cores, not 61. Who names other options for Java names them all.
-            ours["spark.driver.extraJavaOptions"] = "-XX:+UseParallelGC"
+            # The stack holds plans: one that overflows ends Java, and a union of many versions makes deep ones.
+            ours["spark.driver.extraJavaOptions"] = "-XX:+UseParallelGC -Xss4m"
         return {name: _as_text(value) for name, value in {**ours, **self.spark_config}.items()}
 
     def _init_session(self) -> None:
@@ -157,7 +159,7 @@ class SparkResource(LazyPySparkResource):
         try:
             if GATEWAY not in os.environ:  # else spark-submit has started Java already
                 ensure_java(log.info)
-            self._spark_session = _new_session(settings)
+            self._spark_session = _new_session(settings, quiet=is_local and GATEWAY not in os.environ)
             self._started_here = True
             if is_local:
                 # Python workers must be this Python, which has this package, not the first one on the PATH.
@@ -216,10 +218,13 @@ def local_cores(master: str) -> int:
     return (os.cpu_count() or 1) if inside == "*" else 1
 
 
-def _new_session(settings: Mapping[str, str]) -> SparkSession:
+def _new_session(settings: Mapping[str, str], quiet: bool) -> SparkSession:
     builder = SparkSession.builder
     for name, value in settings.items():
         builder = builder.config(name, value)
+    if quiet and SparkContext._gateway is None:  # a Java that this process has already is used again
+        conf = SparkConf().setAll(list(settings.items()))
+        SparkContext(conf=conf, gateway=quiet_gateway(conf))
     return builder.getOrCreate()
 
 

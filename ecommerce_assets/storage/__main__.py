@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 def _versions(lake: Lake, arguments: argparse.Namespace) -> int:
     states = version_states(lake, arguments.asset)
     if not states:
-        raise VersionNotFoundError(_unknown(lake, arguments.asset))
+        raise VersionNotFoundError(lake.nothing_stored_of(arguments.asset))
     if arguments.json:
         return _print_json([asdict(state) for state in states])
     table: list[tuple[str, ...]] = [("version", "committed (UTC)", "rows", "bytes", "run", "state")]
@@ -110,7 +110,7 @@ _TRACED = {"run_id", "code_version", "committed_at", "parameters", "rows", "fing
 def _verify(lake: Lake, arguments: argparse.Namespace) -> int:
     for asset in arguments.assets:
         if asset not in lake.assets():
-            raise VersionNotFoundError(_unknown(lake, asset))
+            raise VersionNotFoundError(lake.nothing_stored_of(asset))
     found = verify(lake, arguments.assets)
     if arguments.json:
         _print_json({**asdict(found), "damaged": found.damaged})
@@ -126,7 +126,7 @@ def _verify(lake: Lake, arguments: argparse.Namespace) -> int:
 
 def _prune(lake: Lake, arguments: argparse.Namespace) -> int:
     if arguments.asset and arguments.asset not in lake.assets():
-        raise VersionNotFoundError(_unknown(lake, arguments.asset))
+        raise VersionNotFoundError(lake.nothing_stored_of(arguments.asset))
     keep = load_settings().keep_versions if arguments.keep is None else arguments.keep
     grace = timedelta(hours=arguments.grace_hours)
     removed = prune(lake, arguments.asset, keep, grace, dry_run=arguments.dry_run)
@@ -141,13 +141,8 @@ def _prune(lake: Lake, arguments: argparse.Namespace) -> int:
 
 def _newest(lake: Lake, asset: str) -> Manifest:
     if asset not in lake.assets():
-        raise VersionNotFoundError(_unknown(lake, asset))
+        raise VersionNotFoundError(lake.nothing_stored_of(asset))
     return lake.latest(asset)
-
-
-def _unknown(lake: Lake, asset: str) -> str:
-    there = ", ".join(lake.assets())
-    return f"Nothing is stored of {asset} in {lake.root.uri}" + (f"; there is: {there}." if there else ".")
 
 
 def _print_json(value: Any) -> int:

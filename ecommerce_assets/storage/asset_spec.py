@@ -37,6 +37,8 @@ class AssetSpec:
         Documents only: what they hold; its JSON Schema is written beside them.
     card
         Documents only: the same for people, in Markdown; written beside them, and shown.
+    closing
+        Documents only: what the log says at the end, of the document and the folder that holds the assets.
     pictures
         What the UI shows of it.
     notes
@@ -49,6 +51,7 @@ class AssetSpec:
     described_by: Sequence[Probe] = ()
     document: type[BaseModel] | None = None
     card: Callable[[Mapping[str, Any]], str] | None = None
+    closing: Callable[[Mapping[str, Any], str], str] | None = None
     pictures: Sequence[Picture] = ()
     notes: Sequence[Note] = ()
 

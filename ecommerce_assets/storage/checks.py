@@ -30,6 +30,9 @@ def audit_checks(
         manifest = Lake(data_dir, warn=context.log.warning).attempt(asset, context.run.run_id)
         for audit in audits:
             found = [a for a in manifest.audits if a.name == audit.name] if manifest else []
+            if failed := [a for a in found if not a.passed]:
+                say = context.log.error if _blocks(audit, failed) else context.log.warning
+                say(f"{asset}, {audit.name}: {_told(failed)}")
             yield _result(asset, audit, found, manifest.version if manifest else None, on_demand=on_demand)
 
     return report
@@ -45,8 +48,8 @@ def _result(
     if found and not found[0].partition:
         about |= found[0].figures
     if failed:
-        lines = [f"{a.partition}: {a.message}" if a.partition else a.message for a in failed[:SHOWN_FAILURES]]
-        about["failed"] = dg.MetadataValue.md("\n".join(f"- {line}" for line in lines))
+        # A text, for the check's page and the run's log hide Markdown behind a link.
+        about["failed"] = _told(failed)
     return dg.AssetCheckResult(
         passed=not failed if found else on_demand and version is None,
         check_name=audit.name,
@@ -56,6 +59,11 @@ def _result(
         description=None if found else "Nothing has been written yet.",
         metadata=about,
     )
+
+
+def _told(failed: Sequence[AuditResult]) -> str:
+    told = "; ".join(f"{a.partition}: {a.message}" if a.partition else a.message for a in failed[:SHOWN_FAILURES])
+    return told + (f"; {len(failed) - SHOWN_FAILURES:,} more" if len(failed) > SHOWN_FAILURES else "")
 
 
 def _blocks(audit: Audit, failed: Sequence[AuditResult]) -> bool:

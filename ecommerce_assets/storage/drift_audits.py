@@ -29,13 +29,15 @@ LARGE_CHANGE = 0.5
 FEWEST_DAYS = 3
 """Days before that make a median worth comparing with."""
 
+NOTHING_BEFORE = Finding(figures={"compared with": "nothing: there is no version before"})
+
 
 def schema_unchanged() -> Audit:
     """Columns and their types are those of the version before."""
     return Audit(
         "schema_unchanged",
         "Columns and their types are those of the version before.",
-        lambda e: changed_columns(e.before[-1].columns, e.columns, e.before[-1].name) if e.before else None,
+        lambda e: changed_columns(e.before[-1].columns, e.columns, e.before[-1].name) if e.before else NOTHING_BEFORE,
         blocking=False,
     )
 
@@ -69,7 +71,7 @@ def row_count_stable() -> Audit:
 def _row_count(evidence: Evidence) -> str | Finding | None:
     rows, before = evidence.measures["rows"], evidence.before
     if not before:
-        return None
+        return NOTHING_BEFORE
     if before[-1].daily:
         usual = median(day.rows for day in before)
         if len(before) < FEWEST_DAYS or usual / 2 <= rows <= usual * 2:
@@ -91,8 +93,8 @@ def distribution_stable(columns: Sequence[str], key: str) -> Audit:
     """
     return Audit(
         "distribution_stable",
-        f"{', '.join(columns)}: the population stability index to the version before is at most {LARGE_INDEX}, and "
-        "the mean moved by at most half a standard deviation.",
+        f"{', '.join(columns)} are distributed as in the version before: the population stability index is at most "
+        f"{LARGE_INDEX}, and the mean moved by at most half a standard deviation.",
         lambda e: _distributions(e, columns),
         measures={_shape(column): shape_of(column, key) for column in columns},
         blocking=False,
@@ -121,7 +123,7 @@ def _shape(column: str) -> str:
 
 def _distributions(evidence: Evidence, columns: Sequence[str]) -> str | Finding | None:
     if not evidence.before:
-        return None
+        return NOTHING_BEFORE
     before, rows = evidence.before[-1], evidence.measures["rows"]
     if min(before.rows, rows) < FEWEST_ROWS:
         return None
@@ -149,8 +151,8 @@ def shares_stable(column: str, values: Sequence[str]) -> Audit:
     """The share of each value of a text column is about that of the version before; of a day, of the week before."""
     return Audit(
         "distribution_stable",
-        f"{column}: the population stability index of the values' shares to the version before (a day: to the week "
-        f"before) is at most {LARGE_INDEX}.",
+        f"The shares of the values of {column} are like those of the version before (a day: of the week before): the "
+        f"population stability index is at most {LARGE_INDEX}.",
         lambda e: _shares(e, column, values),
         measures={_count(column, value): f"count_if({column} = '{value}')" for value in values},
         blocking=False,
@@ -162,6 +164,8 @@ def _count(column: str, value: str) -> str:
 
 
 def _shares(evidence: Evidence, column: str, values: Sequence[str]) -> str | Finding | None:
+    if not evidence.before:
+        return NOTHING_BEFORE
     names = [_count(column, value) for value in values]
     comparable = [b for b in evidence.before if any(name in b.measures for name in names)]
     old_counts = [sum(b.measures.get(name) or 0 for b in comparable) for name in names]

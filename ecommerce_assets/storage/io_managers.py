@@ -105,6 +105,8 @@ class VersionedIOManager(dg.IOManager):
         shown = metadata.Shown(written.card, drawn, written.preview, said)
         metadata.report(context, folder, manifest, spec.schema, shown)
         context.log.info(metadata.summary(manifest))
+        if spec.closing and manifest.publishable:
+            context.log.info(spec.closing(artifact.value, lake.root.uri))
         self._prune(context, lake, asset)
 
     def _write_version(

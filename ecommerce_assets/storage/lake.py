@@ -212,6 +212,16 @@ class Lake:
             f"materialise {manifest.asset} again."
         )
 
+    def nothing_stored_of(self, asset: str) -> str:
+        """The sentence for whoever asks for an asset of which nothing is stored; it names those that are."""
+        there = ", ".join(self.assets())
+        if not there:
+            return f"Nothing is stored in {self.root.uri}: materialise {asset} first, or name another data dir."
+        return (
+            f"Nothing is stored of {asset} in {self.root.uri}; there is: {there}. "
+            f"Check the name, or materialise {asset} first."
+        )
+
     def _newest_first(self, asset: str, run_id: str | None, as_of: datetime | None) -> list[Manifest]:
         newest = self.committed(asset, as_of)[::-1]
         return sorted(newest, key=lambda m: m.run_id != run_id)  # stable: this run's own first, then by commit

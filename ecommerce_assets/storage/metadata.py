@@ -1,7 +1,12 @@
-"""Dagster metadata of a materialisation, made in one place from the manifest."""
+"""Dagster metadata of a materialisation, made in one place from the manifest.
+
+The UI shows the entries in the order in which they are added: what people look for comes first, what leads back to the
+data next, what only machines read last.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -12,11 +17,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ecommerce_assets.storage.filesystem import FileInfo, Folder
-from ecommerce_assets.storage.manifest import Manifest
+from ecommerce_assets.storage.manifest import AuditResult, Input, Manifest
+from ecommerce_assets.storage.markdown import behind_a_link, markdown_table, widest_row
 from ecommerce_assets.storage.tables import TableSchema
 
 PREVIEW_ROWS = 10
+ROOM = 60
+"""Characters of a table's row for which the UI's column of values has room."""
 NO_RAW_DATA = "no raw data"
+LARGE = 100_000
+"""Numbers from here on are rounded to tenths, smaller ones to six digits."""
+FEW = 3
+"""A list of more numbers than this is told in a line."""
+
+AFTER_FACTS = ("card", "pictures", "preview", "document")
+"""Texts that come behind the numbers; all others are a few words and come before them."""
 
 
 @dataclass(frozen=True)
@@ -58,46 +73,95 @@ def preview(folder: Folder, files: Sequence[FileInfo]) -> str | None:
         return None
     if not first:
         return "no rows"
-    return str(pa.Table.from_batches(first).slice(0, PREVIEW_ROWS).to_pandas().to_markdown(index=False))
+    rows = pa.Table.from_batches(first).slice(0, PREVIEW_ROWS)
+    numbers = [pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in rows.schema.types]
+    text = markdown_table(rows.column_names, [row.values() for row in rows.to_pylist()], numbers)
+    return text if widest_row(text) <= ROOM else behind_a_link(text)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one event is about: a version, or one day of it."""
+
+    rows: Mapping[str, int]
+    bytes: int
+    facts: Mapping[str, Any]
+    inputs: Sequence[Input]
+    failed: Sequence[AuditResult]
 
 
 def report(
     context: dg.OutputContext, folder: Folder, manifest: Manifest, schema: TableSchema | None, shown: Shown
 ) -> None:
     """Attach the metadata of a written version to its materialisation event, or to each day's event."""
-    common: dict[str, Any] = {
-        "version": manifest.version,
-        "dagster/uri": dg.MetadataValue.path(folder.uri),
-        "inputs": dg.MetadataValue.md(_inputs_table(manifest)),
-        "bytes": manifest.bytes,
-        "seconds": manifest.seconds,
-        "Spark application": manifest.spark_application_id or "none",
-    }
-    if not manifest.publishable:
-        common = {"held back by": "; ".join(f"{a.name}: {a.message}" for a in manifest.failed_blocking)} | common
-    if manifest.parameters:
-        common["parameters"] = dg.MetadataValue.json(manifest.parameters)
-    common |= {name: _shown(value) for name, value in manifest.facts.items() if name != "measures"}
-    if schema is not None and manifest.columns is not None:
-        common["dagster/column_schema"] = column_schema(schema, manifest.columns)
-        common["dagster/column_lineage"] = _column_lineage(manifest)
-        common["columns from"] = dg.MetadataValue.md(_lineage_table(manifest))
+    texts = _markdown(shown, "document" if schema is None else "preview")
     if not manifest.partitions and not context.has_asset_partitions:
-        if manifest.rows is not None:
-            common["dagster/row_count"] = manifest.rows
-        context.add_output_metadata(common | _markdown(shown))
+        context.add_output_metadata(_entries(folder, manifest, _whole(manifest), schema, texts))
         return
     newest = max(manifest.partitions)
     for day in context.asset_partition_keys:
-        covered = day in manifest.partitions
-        own: dict[str, Any] = {**common, **_day_metadata(manifest, day)} if covered else {"rows": NO_RAW_DATA}
-        if day == newest:
-            own |= _markdown(shown)
+        own: dict[str, Any] = {"rows": NO_RAW_DATA}
+        if day in manifest.partitions:
+            part = _of_day(manifest, day)
+            own = _entries(folder, manifest, part, schema, texts if day == newest else {})
         context.step_context.add_asset_metadata(own, asset_key=context.asset_key, partition_key=day)
 
 
-def _markdown(shown: Shown) -> dict[str, Any]:
-    texts = {**shown.notes, "card": shown.card, "pictures": shown.pictures, "preview": shown.preview}
+def _whole(manifest: Manifest) -> _Part:
+    rows = {} if manifest.rows is None else {"dagster/row_count": manifest.rows}
+    return _Part(rows, manifest.bytes, _facts(manifest), manifest.inputs, manifest.failed_blocking)
+
+
+def _of_day(manifest: Manifest, day: str) -> _Part:
+    own = manifest.partitions[day]
+    return _Part(
+        rows={"dagster/partition_row_count": own.rows},
+        bytes=own.bytes,
+        facts={**own.facts, **_facts(manifest)},
+        inputs=[entry for entry in manifest.inputs if not entry.partitions or day in entry.partitions],
+        failed=[result for result in manifest.failed_blocking if result.partition == day],
+    )
+
+
+def _facts(manifest: Manifest) -> dict[str, Any]:
+    return {name: value for name, value in manifest.facts.items() if name != "measures"}
+
+
+def _entries(
+    folder: Folder, manifest: Manifest, part: _Part, schema: TableSchema | None, texts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All entries, in the order in which they are read."""
+    facts = {name: _shown(value) for name, value in part.facts.items()}
+    lists = {name: value for name, value in facts.items() if isinstance(value, dg.JsonMetadataValue)}
+    found: dict[str, Any] = {}
+    if part.failed:
+        found["held back by"] = "; ".join(f"{result.name}: {result.message}" for result in part.failed)
+    found |= {name: text for name, text in texts.items() if name not in AFTER_FACTS}
+    found |= part.rows
+    found |= {name: value for name, value in facts.items() if name not in lists}
+    found |= {name: texts[name] for name in AFTER_FACTS if name in texts}
+    if manifest.parameters:
+        found["parameters"] = dg.MetadataValue.json(manifest.parameters)
+    found |= lists
+    if manifest.columns is not None:
+        found["column lineage"] = dg.MetadataValue.md(_lineage_table(manifest))
+    found |= {
+        "inputs": dg.MetadataValue.md(_inputs_table(part.inputs)),
+        "version": manifest.version,
+        "bytes": part.bytes,
+        "seconds": manifest.seconds,
+        "Spark application": manifest.spark_application_id or "none",
+        "dagster/uri": dg.MetadataValue.path(folder.uri),
+        "dagster/size_bytes": part.bytes,
+    }
+    if schema is not None and manifest.columns is not None:
+        found["dagster/column_schema"] = column_schema(schema, manifest.columns)
+        found["dagster/column_lineage"] = _column_lineage(manifest)
+    return found
+
+
+def _markdown(shown: Shown, first_rows: str) -> dict[str, Any]:
+    texts = {**shown.notes, "card": shown.card, "pictures": shown.pictures, first_rows: shown.preview}
     return {name: dg.MetadataValue.md(text) for name, text in texts.items() if text}
 
 
@@ -111,22 +175,26 @@ def summary(manifest: Manifest) -> str:
     return f"{manifest.asset}: {days}{rows}{manifest.seconds:.1f} s, {state}{but} as {manifest.version}"
 
 
-def _day_metadata(manifest: Manifest, day: str) -> dict[str, Any]:
-    partition = manifest.partitions[day]
-    failed = [a for a in manifest.failed_blocking if a.partition == day]
-    held_back = {"held back by": "; ".join(f"{a.name}: {a.message}" for a in failed)} if failed else {}
-    facts = {name: _shown(value) for name, value in partition.facts.items()}
-    return {**held_back, "dagster/partition_row_count": partition.rows, "bytes": partition.bytes, **facts}
+def _inputs_table(inputs: Sequence[Input]) -> str:
+    """One line for each version that was read; raw files, which have none, in one line."""
+    files: dict[str, list[Input]] = {}
+    rows = []
+    for entry in inputs:
+        if entry.version is None:
+            files.setdefault(entry.asset, []).append(entry)
+        else:
+            rows.append((entry.asset, entry.version + _days(entry.partitions)))
+    for asset, parts in files.items():
+        count = sum(len(part.files) for part in parts)
+        days = [day for part in parts for day in part.partitions]
+        rows.append((asset, f"{count:,} file{'' if count == 1 else 's'}" + _days(days)))
+    return markdown_table(("input", "version"), rows)
 
 
-def _inputs_table(manifest: Manifest) -> str:
-    lines = ["| input | version | days |", "|---|---|---|"]
-    for entry in manifest.inputs:
-        days = (
-            f"{min(entry.partitions)} … {max(entry.partitions)} ({len(entry.partitions)})" if entry.partitions else ""
-        )
-        lines.append(f"| {entry.asset} | {entry.version or f'{len(entry.files)} files'} | {days} |")
-    return "\n".join(lines)
+def _days(days: Sequence[str]) -> str:
+    if not days:
+        return ""
+    return f", {days[0]}" if len(days) == 1 else f", {len(days):,} days from {min(days)} to {max(days)}"
 
 
 def _column_lineage(manifest: Manifest) -> dg.TableColumnLineage:
@@ -140,11 +208,25 @@ def _column_lineage(manifest: Manifest) -> dg.TableColumnLineage:
 
 def _lineage_table(manifest: Manifest) -> str:
     """The same for people: the open-source UI has no view of column lineage."""
-    lines = [f"| {column} | {', '.join(sources)} |" for column, sources in manifest.column_lineage.items()]
-    return "\n".join(["| column | computed from |", "|---|---|", *lines])
+    rows = [(column, ", ".join(sources)) for column, sources in manifest.column_lineage.items()]
+    return markdown_table(("column", "computed from"), rows)
 
 
 def _shown(value: Any) -> Any:
-    if isinstance(value, Mapping | list | tuple):
-        return dg.MetadataValue.json(value)
-    return dg.MetadataValue.null() if value is None else value
+    rounded = _rounded(value)
+    if isinstance(rounded, dict | list):
+        return dg.MetadataValue.json(rounded)
+    return dg.MetadataValue.null() if rounded is None else rounded
+
+
+def _rounded(value: Any) -> Any:
+    """The manifest has every digit; people want some, and a list of numbers in a line rather than a page."""
+    if isinstance(value, Mapping):
+        return {name: _rounded(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        parts = [_rounded(part) for part in value]
+        one_line = len(parts) > FEW and all(isinstance(part, int | float) for part in parts)
+        return ", ".join(map(str, parts)) if one_line else parts
+    if isinstance(value, float) and math.isfinite(value):
+        return round(value, 1) if abs(value) >= LARGE else float(f"{value:.6g}")
+    return value

@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ecommerce_assets.storage.audits import Evidence
-
-INLINE = 1_000
-"""Characters of Markdown up to which the UI shows a text at once; a longer one is behind a link."""
+from ecommerce_assets.storage.markdown import INLINE
 
 
 @dataclass(frozen=True)

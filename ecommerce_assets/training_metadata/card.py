@@ -5,15 +5,15 @@ Its sections follow Mitchell et al., "Model Cards for Model Reporting" (FAT* 201
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from ecommerce_assets.recommendation.judging import SLICES
+from ecommerce_assets.recommendation.notes import METRIC_NAMES, SYSTEM_NAMES, against_popularity, number
+from ecommerce_assets.recommendation.verdict import DIFFERENCE
 from ecommerce_assets.training_metadata.document import Interval, TrainingMetadata
-
-RANKING = {"ndcg": "NDCG", "precision": "precision", "recall": "recall", "map": "MAP", "hit_rate": "hit rate"}
-SYSTEMS = {"als": "ALS alone", "published": "published lists", "popularity": "popularity"}
-DIFFERENCE = "published - popularity"
 
 LIMITS = """\
 Meant for: the audiences of campaigns, "recommended for you", "people who liked this". Not meant for: decisions about \
@@ -24,21 +24,19 @@ would make them do: an A/B test says that."""
 
 
 def in_short(document: TrainingMetadata) -> str:
-    """One sentence: how much went in, and how good the lists are beside popularity."""
+    """Two sentences: how much went in, and how good the lists are beside popularity."""
     made = (
         f"{document.total_interactions:,} events of {document.total_users:,} users and {document.total_products:,} "
         f"products; {document.segments_count} segments"
     )
-    ndcg = document.evaluation.metrics.get("ndcg", {})
-    if DIFFERENCE not in ndcg:
-        return f"{made}. The lists could not be judged: {document.evaluation.holdout}."
+    return f"{made}. {how_good(document)}."
+
+
+def how_good(document: TrainingMetadata) -> str:
+    """One sentence without its full stop: the published lists beside popularity."""
     k = document.parameters.get("als_evaluation", {}).get("k", 10)
-    value, lower, upper = ndcg[DIFFERENCE]
-    return (
-        f"{made}. NDCG at {k}: published lists {_number(ndcg['published'][0])}, popularity "
-        f"{_number(ndcg['popularity'][0])}; difference {_number(value)}, 95 % interval {_number(lower)} to "
-        f"{_number(upper)}: {_verdict(lower, upper)}."
-    )
+    judged = against_popularity(document.evaluation.metrics, k)
+    return judged or f"The lists could not be judged: {document.evaluation.holdout}"
 
 
 def model_card(document: Mapping[str, Any]) -> str:
@@ -67,9 +65,10 @@ def _data(told: TrainingMetadata) -> str:
 
 
 def _segments(told: TrainingMetadata) -> str:
+    times = Counter(s.segment for s in told.segments)
     rows = (
         (
-            s.segment,
+            s.segment + (f" #{s.segment_id}" if times[s.segment] > 1 else ""),
             f"{s.users:,}",
             _percent(s.share),
             _percent(s.revenue_share),
@@ -98,18 +97,19 @@ def _recommendations(told: TrainingMetadata) -> str:
     if not found.metrics:
         return f"{published}\n\nThe lists could not be judged: {found.holdout}."
     rows = [
-        (name, *(_interval(found.metrics[metric][system]) for system in (*SYSTEMS, DIFFERENCE)))
-        for metric, name in RANKING.items()
+        (name, *(_interval(found.metrics[metric][system]) for system in (*SYSTEM_NAMES, DIFFERENCE)))
+        for metric, name in METRIC_NAMES.items()
     ]
     rows += [
-        ("products shown", *(_percent(found.metrics["coverage"][system][0]) for system in SYSTEMS), ""),
-        ("users served", *(_percent(found.metrics["served"][system][0]) for system in SYSTEMS), ""),
-        ("novelty (bits)", *(_number(found.metrics.get("novelty", {}).get(s, [None])[0]) for s in SYSTEMS), ""),
+        ("products shown", *(_percent(found.metrics["coverage"][system][0]) for system in SYSTEM_NAMES), ""),
+        ("users served", *(_percent(found.metrics["served"][system][0]) for system in SYSTEM_NAMES), ""),
+        ("novelty (bits)", *(number(found.metrics.get("novelty", {}).get(s, [None])[0]) for s in SYSTEM_NAMES), ""),
     ]
-    table = _table((f"at {k}", *SYSTEMS.values(), "published less popularity"), rows)
+    table = _table((f"at {k}", *SYSTEM_NAMES.values(), "published less popularity"), rows)
     judged = (
-        f"Trained on what was before {found.cutoff}, judged on what {found.holdout_users:,} users did afterwards, all "
-        "of them; a user whom a system cannot serve counts zero. Brackets: bootstrap 95 % intervals over users."
+        f"Trained on what was before {_minute(found.cutoff)}, judged on what {found.holdout_users:,} users did "
+        "afterwards, all of them; a user whom a system cannot serve counts zero. Brackets: bootstrap 95 % intervals "
+        "over users."
     )
     error = "" if found.rmse is None else f" rmse {found.rmse:.3f} against the rating, on a random fifth of the pairs."
     return f"{published}\n\n{judged}{error}\n\n{table}"
@@ -118,11 +118,11 @@ def _recommendations(told: TrainingMetadata) -> str:
 def _slices(told: TrainingMetadata) -> str:
     found = told.evaluation.ndcg_by_slice
     rows = (
-        (name, f"{found[part]['users']:,}", *(_interval(found[part][system]) for system in (*SYSTEMS, DIFFERENCE)))
+        (name, f"{found[part]['users']:,}", *(_interval(found[part][system]) for system in (*SYSTEM_NAMES, DIFFERENCE)))
         for part, name in SLICES.items()
         if part in found and part != "all"
     )
-    return _table(("NDCG by group", "users", *SYSTEMS.values(), "published less popularity"), rows)
+    return _table(("NDCG by group", "users", *SYSTEM_NAMES.values(), "published less popularity"), rows)
 
 
 def _similar(told: TrainingMetadata) -> str:
@@ -159,14 +159,8 @@ def _settings(parameters: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in parameters.items())
 
 
-def _verdict(lower: float | None, upper: float | None) -> str:
-    if lower is not None and lower > 0:
-        return "better than popularity"
-    return "worse than popularity" if upper is not None and upper < 0 else "no clear difference"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+def _minute(time: str | None) -> str:
+    return "" if time is None else f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M} UTC"
 
 
 def _percent(share: float | None) -> str:
@@ -175,7 +169,7 @@ def _percent(share: float | None) -> str:
 
 def _interval(interval: Interval | Sequence[float | None]) -> str:
     value, lower, upper = interval
-    return _number(value) if lower is None else f"{_number(value)} [{_number(lower)}, {_number(upper)}]"
+    return number(value) if lower is None else f"{number(value)} [{number(lower)}, {number(upper)}]"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

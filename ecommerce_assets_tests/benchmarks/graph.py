@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ecommerce_assets.settings import Settings, variable
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets_tests.benchmarks import process
 from ecommerce_assets_tests.benchmarks.events import FIRST_DAY, LAST_DAY
@@ -43,9 +44,9 @@ ONE_DAY = ("--select", "cleaned_events,rejected_events", "--partition", f"{LAST_
 
 def environment(place: Place, home: Path) -> dict[str, str]:
     """This process's, with the settings of the benchmark and no others of the project."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ECOMMERCE_")}
     return {
-        **inherited,
+        **os.environ,
+        **dict.fromkeys(map(variable, Settings.model_fields), ""),
         "DAGSTER_HOME": str(home),
         "OPENLINEAGE_DISABLED": "true",
         "ECOMMERCE_DATA_DIR": str(place.shop),

@@ -175,7 +175,7 @@ class TestErrors:
     def test_no_data_dir(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.delenv("ECOMMERCE_DATA_DIR", raising=False)
+        monkeypatch.setenv("ECOMMERCE_DATA_DIR", "")
         assert main([str(csv_file(tmp_path, ROW))]) == 2
         assert capsys.readouterr().err == (
             "No data dir: say where to land with --data-dir DIR or the variable ECOMMERCE_DATA_DIR.\n"

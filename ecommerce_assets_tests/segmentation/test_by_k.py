@@ -76,4 +76,4 @@ def test_the_job_by_its_name(ran: tuple[Path, dg.ExecuteInProcessResult], tmp_pa
     assert document["k_in_use"] == 5
     assert {i.asset for i in manifest.inputs} == {"user_features", "segmentation_model"}
     [event] = result.asset_materializations_for_node("try_each_k")
-    assert {"quality by k", "pictures", "preview"} <= set(event.metadata)
+    assert {"quality by k", "pictures", "document"} <= set(event.metadata)

@@ -9,6 +9,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
+from ecommerce_assets.spark.java_output import CHATTER
 from ecommerce_assets.spark.resource import SparkResource, local_cores
 
 
@@ -65,6 +66,7 @@ from ecommerce_assets.spark.resource import SparkResource
 @dg.op
 def work(spark: SparkResource):
     spark.spark_session.range(3).count()
+    spark.spark_context._jvm.java.lang.System.err.println("said by Java")
     checkpoints.append(list(Path(sys.argv[1], "checkpoints").iterdir()))
     raise RuntimeError("on purpose")
 
@@ -89,3 +91,6 @@ print("stopped")
 def test_the_session_is_stopped_after_a_failed_run(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", RUN, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.stdout.strip().endswith("stopped"), done.stderr[-2000:]
+    from_java = [line for line in done.stderr.splitlines() if " - dagster - " not in line]
+    assert "said by Java" in from_java
+    assert not [line for line in from_java if any(known in line for known in CHATTER)]

@@ -88,7 +88,7 @@ def test_the_ui_gets_it_in_its_own_terms(ran: tuple[Path, dg.ExecuteInProcessRes
         ("cleaned_events", "event_type"),
         ("cleaned_events", "price"),
     }
-    assert "| recency | cleaned_events.event_time |" in str(event.metadata["columns from"].value)
+    assert "|recency|cleaned_events.event_time|" in str(event.metadata["column lineage"].value)
 
 
 def test_marks_do_not_end_up_in_the_files(spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:

@@ -42,6 +42,14 @@ def test_columns_are_compared() -> None:
     assert judged(schema_unchanged(), now).passed, "a first version has nothing before it"
 
 
+@pytest.mark.parametrize(
+    "audit",
+    [schema_unchanged(), row_count_stable(), distribution_stable(["price"], "id"), shares_stable("kind", ["a"])],
+)
+def test_a_first_version_says_that_nothing_was_compared(audit: Audit) -> None:
+    assert judged(audit, Evidence({"rows": 1})).figures == {"compared with": "nothing: there is no version before"}
+
+
 @pytest.mark.parametrize(("rows", "passes"), [(50, True), (49, False), (150, True), (151, False), (0, False)])
 def test_rows_of_a_table(rows: int, passes: bool) -> None:
     found = judged(row_count_stable(), Evidence({"rows": rows}), Before("v1", 100))

@@ -110,6 +110,7 @@ def versions_read(asset: str, data_dir: str) -> list[str]:
     for uri in reading.paths(asset, data_dir=data_dir):
         with fsspec.open(uri) as source:
             found += pq.read_table(source)["version"].to_pylist()
+    assert reading.dataset(asset, data_dir=data_dir).to_table()["version"].to_pylist() == found
     return found
 
 

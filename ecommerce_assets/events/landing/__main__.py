@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +10,8 @@ from ecommerce_assets.events.landing.errors import LandingError
 from ecommerce_assets.events.landing.layout import DEFAULT_COLUMNS, Layout
 from ecommerce_assets.events.landing.progress import shown
 from ecommerce_assets.events.landing.run import land
-from ecommerce_assets.events.landing.target import DATA_DIR_VARIABLE
 from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS, OPTIONAL_COLUMNS
+from ecommerce_assets.settings import DATA_DIR, SettingsError, load_settings
 
 _DESCRIPTION = """\
 Land event files as daily partitions DIR/raw/events/event_date=YYYY-MM-DD, from which the asset cleaned_events reads.
@@ -74,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("sources", nargs="+", metavar="FILE_OR_FOLDER_OR_GLOB")
-    parser.add_argument("--data-dir", metavar="DIR", help=f"where to land; without it ${DATA_DIR_VARIABLE}")
+    parser.add_argument("--data-dir", metavar="DIR", help=f"where to land; without it ${DATA_DIR}")
     for option, form, text in (
         ("--map", "SOURCE=TARGET", "the file's column SOURCE is our TARGET"),
         ("--map-event", "SOURCE=TARGET", "the file's event SOURCE is our event type TARGET"),
@@ -86,12 +85,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _data_dir(argument: str | None) -> Path:
     # No default: the shipped sample's folder would be the only candidate, and it is never a target.
-    given = argument or os.environ.get(DATA_DIR_VARIABLE)
+    given = argument or _data_dir_of_settings()
     if not given:
-        raise LandingError(f"No data dir: say where to land with --data-dir DIR or the variable {DATA_DIR_VARIABLE}.")
+        raise LandingError(f"No data dir: say where to land with --data-dir DIR or the variable {DATA_DIR}.")
     if "://" in given:
         raise LandingError(f"{given} is a URL; landing writes to local folders only.")
     return Path(given).expanduser()
+
+
+def _data_dir_of_settings() -> str | None:
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        raise LandingError(f"{error}.") from error
+    return settings.data_dir if "data_dir" in settings.model_fields_set else None
 
 
 if __name__ == "__main__":

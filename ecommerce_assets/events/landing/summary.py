@@ -8,8 +8,8 @@ from datetime import date
 from pathlib import Path
 from typing import ClassVar
 
-from ecommerce_assets.events.landing.target import DATA_DIR_VARIABLE
 from ecommerce_assets.events.landing.window import Window
+from ecommerce_assets.settings import DATA_DIR
 
 _UNKNOWN_EVENTS_SHOWN = 5
 _MAX_DAYS_SHOWN = 40
@@ -123,7 +123,7 @@ class LandingSummary:
         if not days:
             return None
         changes = {name: str(day) for name, day in self.window.settings_for(days).items()}
-        variables = {**changes, DATA_DIR_VARIABLE: shlex.quote(str(self.data_dir))}
+        variables = {**changes, DATA_DIR: shlex.quote(str(self.data_dir))}
         return (
             f'DAGSTER_HOME="$PWD/.dagster" {" ".join(f"{name}={value}" for name, value in variables.items())} '
             f"uv run dagster asset materialize -m ecommerce_assets.definitions "

@@ -20,8 +20,8 @@ from filelock import FileLock, Timeout
 from ecommerce_assets.events.landing.errors import LandingError
 from ecommerce_assets.events.landing.layout import CONTENT_DIGITS, FILE_DIGITS
 from ecommerce_assets.events.schema import PARTITION_COLUMN
+from ecommerce_assets.settings import DATA_DIR
 
-DATA_DIR_VARIABLE = "ECOMMERCE_DATA_DIR"
 SAMPLE_MARKER = "_SAMPLE"
 STAGING_PREFIX = ".landing-"
 SUCCESS = "_SUCCESS"
@@ -79,7 +79,7 @@ class Target:
         if (self.events / SAMPLE_MARKER).exists():
             raise LandingError(
                 f"{self.data_dir} holds the shipped sample (raw/events/{SAMPLE_MARKER}), which other data must not mix "
-                f"into: give your own data a folder of its own with --data-dir DIR or {DATA_DIR_VARIABLE}=DIR."
+                f"into: give your own data a folder of its own with --data-dir DIR or {DATA_DIR}=DIR."
             )
 
     @contextmanager

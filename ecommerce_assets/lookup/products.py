@@ -1,0 +1,102 @@
+"""What is known of one product: what it is, how it sells, and its neighbours.
+
+Files and DuckDB are the business of tables.py, what it looks like of printing.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ecommerce_assets.lookup.tables import Row, Tables, UnknownIdError, source_days, typed, versions
+from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
+from ecommerce_assets.storage.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class ProductAnswer:
+    """One product.
+
+    Attributes
+    ----------
+    features
+        The product's row of product_features; None where there is none.
+    neighbours
+        rank, product_id, category, brand, price (the product's mean), similarity; by rank.
+    days
+        First and last day of the events that the neighbours (or, without them, the features) were made from.
+    versions
+        version and committed_at of each table, by asset.
+    notes
+        What is missing and what is special, a sentence each.
+    """
+
+    product_id: int | str
+    features: Row | None
+    neighbours: list[Row]
+    days: tuple[str, str] | None
+    versions: dict[str, Row] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def find_product(lake: Lake, text: str) -> ProductAnswer:
+    """All about the product with this id: the newest neighbours, and the features that they were made with.
+
+    Raises UnknownIdError where neither table knows the id.
+    """
+    tables = Tables(lake)
+    similar = tables.newest("similar_products")
+    products = tables.behind(similar, "product_features")
+    product_id = typed(text, "product_id", [products, similar])
+    features = next(iter(tables.rows(products, "select * from {table} where product_id = ?", product_id)), None)
+    near = tables.rows(
+        similar,
+        "select rank, similar_product_id as product_id, similar_category as category, similar_brand as brand, "
+        "similarity from {table} where product_id = ? order by rank",
+        product_id,
+    )
+    if features is None and not near:
+        raise UnknownIdError(_unknown(product_id, products, tables.notes))
+    notes = list(tables.notes)
+    if similar is not None and not near:
+        notes.append("The model knows nothing of this product, so it has no neighbours: too few people touched it.")
+    known = tables.products(products, [row["product_id"] for row in near])
+    made = similar or products
+    return ProductAnswer(
+        product_id=product_id,
+        features=features,
+        neighbours=[_with_price(row, known) for row in near],
+        days=source_days(lake, made) if made is not None else None,
+        versions=versions(tables.used.values()),
+        notes=notes,
+    )
+
+
+def example_products(lake: Lake) -> list[Row]:
+    """The five products with the most purchases: id, category, brand, total_purchases, total_views, avg_price."""
+    tables = Tables(lake)
+    products = tables.newest("product_features")
+    if products is None:
+        raise VersionNotFoundError(tables.notes[-1])
+    columns = "product_id, category, brand, total_purchases, total_views, avg_price"
+    return tables.rows(
+        products, f"select {columns} from {{table}} order by total_purchases desc nulls last, product_id limit 5"
+    )
+
+
+def _with_price(row: Row, known: dict[int | str, Row]) -> Row:
+    price = known.get(row["product_id"], {}).get("avg_price")
+    return {
+        **{name: row[name] for name in ("rank", "product_id", "category", "brand")},
+        "price": price,
+        "similarity": row["similarity"],
+    }
+
+
+def _unknown(product_id: int | str, products: Manifest | None, notes: list[str]) -> str:
+    if products is None:
+        return " ".join(notes)
+    return (
+        f"There is no product {product_id} among the {products.rows:,} of product_features {products.version} "
+        f"(made {products.committed_at:%Y-%m-%d %H:%M} UTC): "
+        "`python -m ecommerce_assets.lookup product` without an id names some."
+    )

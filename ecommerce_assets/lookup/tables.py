@@ -1,0 +1,156 @@
+"""The tables that an answer is put together from: which versions belong together, and DuckDB over their files.
+
+What is asked of them stands in users.py and products.py.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+
+from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
+from ecommerce_assets.storage.manifest import FileEntry, Manifest
+
+Row = dict[str, Any]
+"""Values by column."""
+
+Files = Sequence[tuple[Manifest, Sequence[FileEntry]]]
+"""Versions, and the files of each that are looked into."""
+
+_INT64 = range(-(2**63), 2**63)
+
+
+class UnknownIdError(LookupError):
+    """No user or product has this id; the message says where it was looked for."""
+
+
+class Tables:
+    """Tables of one lake in versions that belong together.
+
+    Attributes
+    ----------
+    used
+        The versions that were chosen, by asset.
+    notes
+        A sentence for each table that is missing, or not the one that it should be.
+    """
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake = lake
+        self.used: dict[str, Manifest] = {}
+        self.notes: list[str] = []
+        self._database = duckdb.connect()
+        if not lake.root.is_local:
+            self._database.register_filesystem(lake.root.fs)
+
+    def newest(self, asset: str) -> Manifest | None:
+        """The version that serves readers; where there is none, a note says why."""
+        try:
+            return self._use(self.lake.latest(asset))
+        except VersionNotFoundError as error:
+            self.notes.append(str(error))
+            return None
+
+    def behind(self, reader: Manifest | None, asset: str) -> Manifest | None:
+        """The version of `asset` that `reader` was made from; the newest where there is no reader.
+
+        Where that version is gone, the newest stands in for it and a note says so.
+        """
+        if reader is None:
+            return self.newest(asset)
+        try:
+            return self._use(self.lake.ancestor(reader, asset))
+        except VersionNotFoundError:
+            found = self.newest(asset)
+            if found is not None:
+                self.notes.append(
+                    f"{asset} {found.version} is not what {reader.asset} was made from: that version is gone."
+                )
+            return found
+
+    def _use(self, manifest: Manifest) -> Manifest:
+        self.used[manifest.asset] = manifest
+        return manifest
+
+    def rows(self, table: Manifest | None, sql: str, *values: Any) -> list[Row]:
+        """What a query finds in a table that is not daily; nothing where there is none. `{table}` stands for it."""
+        return self.rows_of([(table, table.files)], sql, *values) if table is not None else []
+
+    def rows_of(self, files: Files, sql: str, *values: Any) -> list[Row]:
+        """What a query finds in these files; nothing where there are none."""
+        # DuckDB takes any path for a pattern, and a folder may be called `my shop [1]`.
+        names = [
+            "'" + glob.escape(self._name(manifest, file)).replace("'", "''") + "'"
+            for manifest, entries in files
+            for file in entries
+        ]
+        if not names:
+            return []
+        table = f"read_parquet([{', '.join(names)}], hive_partitioning = false)"
+        found = self._database.execute(sql.replace("{table}", table), list(values))
+        columns = [column[0] for column in found.description or ()]
+        return [dict(zip(columns, map(_in_utc, row), strict=True)) for row in found.fetchall()]
+
+    def _name(self, manifest: Manifest, file: FileEntry) -> str:
+        folder = self.lake.folder(manifest.asset, manifest.version)
+        path = f"{folder.path}/{file.path}"
+        return path if folder.is_local else str(folder.fs.unstrip_protocol(path))
+
+    def products(self, table: Manifest | None, ids: Iterable[Any]) -> dict[Any, Row]:
+        """category, brand and avg_price of products, by id; `table` is product_features."""
+        wanted = sorted(set(ids))
+        if not wanted:
+            return {}
+        marks = ", ".join("?" * len(wanted))
+        found = self.rows(
+            table,
+            f"select product_id, category, brand, avg_price from {{table}} where product_id in ({marks})",
+            *wanted,
+        )
+        return {row["product_id"]: row for row in found}
+
+
+def utc(column: str) -> str:
+    """SQL for a time column: DuckDB hands out times with a zone only with the help of a library that we do without."""
+    return f"make_timestamp(epoch_us({column})) as {column}"
+
+
+def _in_utc(value: Any) -> Any:
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
+
+
+def typed(text: str, column: str, tables: Iterable[Manifest | None]) -> int | str:
+    """An id as the first of these tables holds it: `00123` is a text or the number 123, whichever the shop has.
+
+    Raises UnknownIdError where the shop's ids are numbers and this is none.
+    """
+    stored = next((table.columns[column] for table in tables if table is not None and table.columns), "string")
+    text = text.strip()
+    if stored == "string":
+        return text
+    if re.fullmatch(r"[+-]?\d+", text, re.ASCII) and int(text) in _INT64:
+        return int(text)
+    raise UnknownIdError(f"{column} {text!r} cannot be: in this shop it is a whole number of at most 64 bits.")
+
+
+def versions(used: Iterable[Manifest]) -> dict[str, Row]:
+    """What people and programs are told of the versions that an answer comes from, by asset."""
+    return {m.asset: {"version": m.version, "committed_at": m.committed_at} for m in used}
+
+
+def source_days(lake: Lake, manifest: Manifest) -> tuple[str, str] | None:
+    """First and last day of the cleaned_events that a version was made from; None where that is not known."""
+    waiting, seen, days = [manifest], set(), set()
+    while waiting:
+        for step in waiting.pop().inputs:
+            days |= set(step.partitions) if step.asset == "cleaned_events" else set()
+            if step.version and step.asset != "cleaned_events" and (step.asset, step.version) not in seen:
+                seen.add((step.asset, step.version))
+                parent = lake.manifest(step.asset, step.version)
+                waiting += [parent] if parent else []
+    return (min(days), max(days)) if days else None

@@ -1,0 +1,204 @@
+"""What is known of one user: segment, recommendations, the newest events.
+
+Files and DuckDB are the business of tables.py, what it looks like of printing.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ecommerce_assets.lookup.tables import Row, Tables, UnknownIdError, source_days, typed, utc, versions
+from ecommerce_assets.storage.lake import Day, Lake, VersionNotFoundError
+from ecommerce_assets.storage.manifest import Manifest
+
+EVENTS_SHOWN = 10
+
+_NO_FACTORS = (
+    "The model does not know this user (no factors): these are the products that are popular in the segment, "
+    "then in the shop."
+)
+
+
+@dataclass(frozen=True)
+class UserAnswer:
+    """One user.
+
+    Attributes
+    ----------
+    features
+        The user's row of segmented_users, and `description` of the segment in words; None where there is none.
+    recommendations
+        rank, product_id, category, brand, price (the product's mean), score, source; by rank.
+    history
+        event_time (UTC), event_type, product_id, category, brand, price; newest first.
+    days
+        First and last day of the events that the recommendations were made from.
+    newest_day
+        The newest day that was searched for events; None where there are none.
+    versions
+        version and committed_at of each table, by asset.
+    notes
+        What is missing and what is special, a sentence each.
+    """
+
+    user_id: int | str
+    features: Row | None
+    recommendations: list[Row]
+    history: list[Row]
+    days: tuple[str, str] | None
+    newest_day: str | None
+    versions: dict[str, Row] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def find_user(lake: Lake, text: str) -> UserAnswer:
+    """All about the user with this id.
+
+    The recommendations are the newest, segment and products those that they were made with, the events the newest of
+    all. Raises UnknownIdError where no table knows the id.
+    """
+    tables = Tables(lake)
+    lists = tables.newest("recommendations")
+    users = tables.behind(lists, "segmented_users")
+    products = tables.behind(lists, "product_features")
+    days = _days(tables)
+    user_id = typed(text, "user_id", [users, lists, *(day.manifest for day in days[-1:])])
+    times = f"{utc('first_event_time')}, {utc('last_event_time')}"
+    sql = f"select * replace ({times}) from {{table}} where user_id = ?"
+    features = next(iter(tables.rows(users, sql, user_id)), None)
+    sql = "select rank, product_id, score, source from {table} where user_id = ? order by rank"
+    recommended = tables.rows(lists, sql, user_id)
+    events = _history(tables, _worth_a_look(lake, days, users, features), user_id)
+    if features is None and not recommended and not events:
+        raise UnknownIdError(_unknown(user_id, users, days, tables.notes))
+    known = tables.products(products, [row["product_id"] for row in (*recommended, *events)])
+    if users is not None and features is not None:
+        features["description"] = _in_words(users, features["segment_id"])
+    return UserAnswer(
+        user_id=user_id,
+        features=features,
+        recommendations=[_with_product(row, known) for row in recommended],
+        history=[_as_event(row, known) for row in events],
+        days=source_days(lake, lists) if lists is not None else None,
+        newest_day=days[-1].day if days else None,
+        versions=versions(tables.used.values()),
+        notes=[*tables.notes, *_remarks(lists, features, recommended)],
+    )
+
+
+def example_users(lake: Lake) -> list[Row]:
+    """The five users with the most purchases: user_id, segment, purchases, total_events, monetary."""
+    tables = Tables(lake)
+    users = tables.newest("segmented_users")
+    if users is None:
+        raise VersionNotFoundError(tables.notes[-1])
+    columns = "user_id, segment, purchases, total_events, monetary"
+    return tables.rows(
+        users, f"select {columns} from {{table}} order by purchases desc nulls last, monetary desc, user_id limit 5"
+    )
+
+
+def _days(tables: Tables) -> list[Day]:
+    try:
+        return tables.lake.days("cleaned_events")
+    except VersionNotFoundError as error:
+        tables.notes.append(str(error))
+        return []
+
+
+def _worth_a_look(lake: Lake, days: Sequence[Day], users: Manifest | None, features: Row | None) -> list[Day]:
+    """The days on which the user may have events, newest first.
+
+    The features say when the user first and last came: of the very days that they were made from, all others are left
+    out, and all of them where the user has no features.
+    """
+    version = users.input_version("user_features") if users is not None else None
+    made_from = lake.manifest("user_features", version) if version else None
+    read = {
+        (step.version, day)
+        for step in (made_from.inputs if made_from is not None else ())
+        if step.asset == "cleaned_events"
+        for day in step.partitions
+    }
+    first, last = "", ""
+    if features is not None:
+        times = [features["first_event_time"], features["last_event_time"]]
+        first, last = [f"{time:%Y-%m-%d}" for time in times] if None not in times else ("", "9999")
+    return [day for day in reversed(days) if (day.manifest.version, day.day) not in read or first <= day.day <= last]
+
+
+def _history(tables: Tables, days: Sequence[Day], user_id: int | str) -> list[Row]:
+    """The newest events, from ever more days at a time until there are enough."""
+    found: list[Row] = []
+    start, count = 0, 1
+    while start < len(days) and len(found) < EVENTS_SHOWN:
+        files = [(day.manifest, day.manifest.files_of(day.day)) for day in days[start : start + count]]
+        found += tables.rows_of(
+            files,
+            f"select {utc('event_time')}, event_type, product_id, category_code, brand, price from {{table}} "
+            "where user_id = ? order by event_time desc, product_id, event_type limit ?",
+            user_id,
+            EVENTS_SHOWN - len(found),
+        )
+        start, count = start + count, count * 2
+    return found
+
+
+def _with_product(row: Row, known: dict[int | str, Row]) -> Row:
+    product = known.get(row["product_id"], {})
+    return {
+        "rank": row["rank"],
+        "product_id": row["product_id"],
+        "category": product.get("category"),
+        "brand": product.get("brand"),
+        "price": product.get("avg_price"),
+        "score": row["score"],
+        "source": row["source"],
+    }
+
+
+def _as_event(row: Row, known: dict[int | str, Row]) -> Row:
+    """What the event itself lacks of category and brand is the product's."""
+    product = known.get(row["product_id"], {})
+    return {
+        "event_time": row["event_time"],
+        "event_type": row["event_type"],
+        "product_id": row["product_id"],
+        "category": row["category_code"] or product.get("category"),
+        "brand": row["brand"] or product.get("brand"),
+        "price": row["price"],
+    }
+
+
+def _in_words(users: Manifest, segment_id: int) -> str | None:
+    found = [told.get("description") for told in users.facts.get("segments", ()) if told["segment_id"] == segment_id]
+    return found[0] if found else None
+
+
+def _remarks(lists: Manifest | None, features: Row | None, recommended: Sequence[Row]) -> list[str]:
+    if lists is None:
+        return []
+    if not recommended and features is not None:
+        return ["There is no product that could be recommended to this user."]
+    if not recommended:
+        at = f"{lists.committed_at:%Y-%m-%d %H:%M} UTC"
+        return [f"Came after the recommendations were made ({at}): the next run has a list for this user."]
+    by_model = sum(row["source"] == "als" for row in recommended)
+    if by_model == 0:
+        return [_NO_FACTORS]
+    if by_model < len(recommended):
+        products = "product" if by_model == 1 else "products"
+        return [f"The model has {by_model} {products} for this user; the others are popular ones."]
+    return []
+
+
+def _unknown(user_id: int | str, users: Manifest | None, days: Sequence[Day], notes: Sequence[str]) -> str:
+    if users is None and not days:
+        return " ".join(notes)
+    among = f" among the {users.rows:,} users of segmented_users {users.version}" if users is not None else ""
+    events = f" in cleaned_events from {days[0].day} to {days[-1].day}" if days else ""
+    return (
+        f"There is no user {user_id}{among}{' nor' if among and events else ''}{events}: "
+        "`python -m ecommerce_assets.lookup user` without an id names some."
+    )

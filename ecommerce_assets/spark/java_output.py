@@ -1,0 +1,42 @@
+"""Starts Spark's Java and passes on what it prints, but for start-up lines that nobody can act on.
+
+Everything that is not in the list below is printed as it came, so a Java that dies still says why.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from typing import IO, Any
+
+from pyspark import SparkConf
+from pyspark.java_gateway import launch_gateway
+
+CHATTER = (
+    "WARNING: Using incubator modules: jdk.incubator.vector",  # Spark's own choice
+    "Using Spark's default log4j profile: ",
+    'Setting default log level to "',
+    "To adjust logging level use sc.setLogLevel",
+    "Setting Spark log level to ",
+    " WARN Utils: Your hostname, ",  # where all runs on one machine, the loopback address will do
+    " WARN Utils: Set SPARK_LOCAL_IP if you need to bind to another address",
+    " WARN NativeCodeLoader: Unable to load native-hadoop library",
+    "netlib-blas: JNI_OnLoad: ",  # there is no BLAS for Java to call: Spark brings its own, in Java
+)
+
+
+def quiet_gateway(conf: SparkConf) -> Any:
+    """A gateway to a new Java, started with these settings, for `SparkContext(gateway=…)`."""
+    how = {"stderr": subprocess.PIPE, "text": True, "errors": "replace"}
+    gateway = launch_gateway(conf, popen_kwargs=how)  # type: ignore[no-untyped-call]
+    threading.Thread(target=pass_on, args=(gateway.proc.stderr,), name="java-output", daemon=True).start()
+    return gateway
+
+
+def pass_on(lines: IO[str]) -> None:
+    """Print to stderr what comes, line by line, without the chatter."""
+    for line in lines:
+        if not any(known in line for known in CHATTER):
+            sys.stderr.write(line)
+            sys.stderr.flush()

@@ -1,0 +1,194 @@
+"""The lookup command: what it prints, for people and for programs, and how it ends."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from ecommerce_assets.lookup.__main__ import main
+from ecommerce_assets.lookup.printing import print_user
+from ecommerce_assets.lookup.users import find_user
+from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets_tests.helpers import event, write_day
+from ecommerce_assets_tests.lookup.shop import listed, made_from, product, publish, small_shop
+
+Ran = tuple[Path, dg.ExecuteInProcessResult]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    small_shop(Lake(str(tmp_path)))
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], shop: Path, *arguments: str) -> tuple[int, str, str]:
+    code = main([*arguments, "--data-dir", str(shop)])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_a_user_for_people(capsys: pytest.CaptureFixture[str], shop: Path) -> None:
+    code, told, error = run(capsys, shop, "user", "9")
+    assert (code, error) == (0, "")
+    assert (
+        told
+        == """\
+User 9
+segment     Active_Buyers
+            3 users (100 %) who buy.
+last seen   2019-10-02 10:00 UTC
+active on   1 day
+events      1 view, 1 cart, 1 purchase
+spent       1.00
+mean price  1.00
+
+Recommendations
+#  product  category  brand  price  score  source
+1  100      toys      acme    7.25  1.000  popular in segment
+2  200      tools             7.25  0.500  popular in segment
+
+Newest events (UTC, up to 2019-10-03)
+time              event  product  category  brand  price
+2019-10-02 10:00  view   200      tools             9.50
+
+recommendations v1, made 2019-11-01 12:00 UTC from events of 2019-10-01 to 2019-10-03
+Note: The model does not know this user (no factors): these are the products that are popular in the segment, then in \
+the shop.
+"""
+    )
+
+
+def test_a_product_for_people(capsys: pytest.CaptureFixture[str], shop: Path) -> None:
+    code, told, error = run(capsys, shop, "product", "100")
+    assert (code, error) == (0, "")
+    assert (
+        told
+        == """\
+Product 100
+category  toys
+brand     acme
+price     7.25
+events    3 views, 3 carts, 3 purchases
+users     3
+revenue   1.00
+
+Similar products
+#  product  category  brand  price  similarity
+1  200      tools             7.25       0.500
+
+similar_products v1, made 2019-11-01 12:00 UTC
+"""
+    )
+
+
+def test_without_an_id_some_are_named_and_can_be_looked_up(capsys: pytest.CaptureFixture[str], ran: Ran) -> None:
+    for what in ("user", "product"):
+        code, told, _ = run(capsys, ran[0], what)
+        assert code == 0
+        assert told.endswith(f"Look one up: python -m ecommerce_assets.lookup {what} ID\n")
+        first = told.splitlines()[2].split()[0]
+        code, told, _ = run(capsys, ran[0], what, first)
+        assert (code, told.splitlines()[0]) == (0, f"{what.capitalize()} {first}")
+        code, told, _ = run(capsys, ran[0], what, "--json")
+        assert str(json.loads(told)[0][f"{what}_id"]) == first
+
+
+def test_for_programs(capsys: pytest.CaptureFixture[str], shop: Path) -> None:
+    code, told, _ = run(capsys, shop, "user", "7", "--json")
+    found = json.loads(told)
+    assert code == 0
+    assert found["recommendations"][0] == {
+        "rank": 1,
+        "product_id": 100,
+        "category": "toys",
+        "brand": "acme",
+        "price": 7.25,
+        "score": 1.0,
+        "source": "als",
+    }
+    assert [e["event_time"] for e in found["history"]] == ["2019-10-03T10:00:00+00:00", "2019-10-01T10:00:00+00:00"]
+    assert found["features"]["first_event_time"] == "2019-10-01T10:00:00+00:00"
+    assert set(found["versions"]) == {"recommendations", "segmented_users", "product_features"}
+    code, told, _ = run(capsys, shop, "product", "100", "--json")
+    assert json.loads(told)["neighbours"][0]["product_id"] == 200
+
+
+LONG = "a category with a name that no table of eighty columns has room for"
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_nothing_is_lost_or_sticks_out_in_a_terminal(shop: Path, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    lake = Lake(str(shop))
+    products = publish(lake, "product_features", [product(10**18, LONG, "acme")], version="v2", minutes=1)
+    publish(lake, "recommendations", listed(7, 10**18), version="v2", minutes=1, inputs=made_from(products))
+    screen = Terminal()
+    print_user(find_user(lake, "7"), screen)
+    lines = re.sub(r"\x1b\[[\d;]*m", "", screen.getvalue()).splitlines()
+    assert max(map(len, lines)) <= width
+    assert str(10**18) in screen.getvalue()
+    assert all(word in screen.getvalue() for word in LONG.split())
+
+
+def test_a_pipe_gets_one_line_per_row_and_no_colours(capsys: pytest.CaptureFixture[str], shop: Path) -> None:
+    lake = Lake(str(shop))
+    odd = "[red]:smile: \x1b[2J " + LONG
+    products = publish(lake, "product_features", [product(100, LONG, odd)], version="v2", minutes=1)
+    publish(lake, "recommendations", listed(7, 100), version="v2", minutes=1, inputs=made_from(products))
+    _, told, _ = run(capsys, shop, "user", "7")
+    [line] = [line for line in told.splitlines() if line.endswith("model")]
+    assert LONG in line
+    assert f"[red]:smile: �[2J {LONG}" in line, "the shop's own words, but nothing that moves a cursor"
+    assert "\x1b" not in told
+
+
+def test_what_cannot_be_answered_is_one_sentence(capsys: pytest.CaptureFixture[str], shop: Path) -> None:
+    for arguments in (("user", "99"), ("user", "x"), ("product", "99"), ("product", "x")):
+        code, told, error = run(capsys, shop, *arguments)
+        assert (code, told, error.count("\n")) == (2, "", 1)
+        assert arguments[1] in error
+
+
+def test_a_damaged_file_is_one_sentence(capsys: pytest.CaptureFixture[str], shop: Path) -> None:
+    file = shop / "lake" / "recommendations" / "v1" / "part-0.parquet"
+    file.write_bytes(b"x" * file.stat().st_size)
+    code, told, error = run(capsys, shop, "user", "7")
+    assert (code, told, error.count("\n")) == (2, "", 1)
+    assert error.endswith("python -m ecommerce_assets.storage verify finds it.\n")
+    file.write_bytes(b"x")
+    code, told, error = run(capsys, shop, "user", "7")
+    assert code == 0
+    assert error.startswith("recommendations v1 is damaged (1 of 1 files missing or of another size")
+    assert "Note: There is no version of recommendations in" in told
+
+
+def test_where_nothing_is_stored_the_command_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, told, error = run(capsys, tmp_path, "user", "1")
+    assert (code, told) == (2, "")
+    assert "start with uv run python -m ecommerce_assets.events.landing FILE" in error
+    for day in ("2019-10-01", "2019-10-03"):
+        write_day(tmp_path, day, [event(f"{day} 10:00")])
+    code, told, error = run(capsys, tmp_path, "product")
+    assert (code, told) == (2, "")
+    assert f"ECOMMERCE_DATA_DIR={tmp_path} uv run dagster asset materialize" in error
+    assert error.endswith("--select '*' --partition-range 2019-10-01...2019-10-03\n")
+
+
+def test_it_starts_without_what_is_slow_to_import() -> None:
+    program = "import sys, ecommerce_assets.lookup.__main__; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "duckdb" in loaded
+    assert {"dagster", "pyspark", "pandas", "pyarrow"}.isdisjoint(loaded)

@@ -1,0 +1,89 @@
+"""One product: what the tables hold of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from ecommerce_assets.lookup.products import example_products, find_product
+from ecommerce_assets.lookup.tables import UnknownIdError
+from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.reading import dataset
+from ecommerce_assets_tests.lookup.shop import product, publish, small_shop
+
+Ran = tuple[Path, dg.ExecuteInProcessResult]
+
+
+def table(ran: Ran, asset: str) -> pl.DataFrame:
+    return pl.DataFrame(pl.from_arrow(dataset(asset, data_dir=str(ran[0])).to_table()))
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    lake = Lake(str(tmp_path), warn=lambda _: None)
+    small_shop(lake)
+    return lake
+
+
+def test_a_product_and_its_neighbours_are_what_the_tables_hold(ran: Ran) -> None:
+    lake = Lake(str(ran[0]))
+    similar, features = table(ran, "similar_products"), table(ran, "product_features")
+    ids = features["product_id"].sort().to_list()
+    for product_id in ids[:: len(ids) // 12]:
+        found = find_product(lake, str(product_id))
+        assert found.features == features.filter(pl.col("product_id") == product_id).row(0, named=True)
+        near = similar.filter(pl.col("product_id") == product_id).sort("rank")
+        prices = dict(features.select("product_id", "avg_price").iter_rows())
+        assert [tuple(row.values()) for row in found.neighbours] == [
+            (rank, near_id, category, brand, prices[near_id], similarity)
+            for rank, near_id, category, brand, similarity in near.select(
+                "rank", "similar_product_id", "similar_category", "similar_brand", "similarity"
+            ).iter_rows()
+        ]
+        assert bool(found.notes) == near.is_empty()
+
+
+def test_a_product_without_neighbours_is_said_to_have_none(lake: Lake) -> None:
+    assert find_product(lake, "100").notes == []
+    [note] = find_product(lake, "200").notes
+    assert note.startswith("The model knows nothing of this product")
+
+
+def test_versions_belong_together(lake: Lake) -> None:
+    publish(lake, "product_features", [product(100, brand="new")], version="v2", minutes=5)
+    found = find_product(lake, "100")
+    assert found.features is not None
+    assert (found.features["brand"], found.versions["product_features"]["version"]) == ("acme", "v1")
+
+
+def test_without_similar_products_the_product_is_shown(lake: Lake) -> None:
+    shutil.rmtree(f"{lake.root.uri}/similar_products")
+    found = find_product(lake, "100")
+    assert found.features is not None
+    assert (found.neighbours, len(found.notes)) == ([], 1)
+    assert "There is no version of similar_products" in found.notes[0]
+
+
+def test_an_unknown_id_is_one_sentence(lake: Lake) -> None:
+    with pytest.raises(UnknownIdError, match=r"^There is no product 1 among the 2 of product_features v1 \(made 2019-"):
+        find_product(lake, "1")
+    with pytest.raises(UnknownIdError, match=r"^product_id 'x' cannot be"):
+        find_product(lake, "x")
+
+
+def test_ids_that_are_texts(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    small_shop(lake, str)
+    assert [row["product_id"] for row in find_product(lake, "100").neighbours] == ["200"]
+    with pytest.raises(UnknownIdError, match="There is no product 0100 "):
+        find_product(lake, "0100")
+
+
+def test_examples_are_those_with_the_most_purchases(ran: Ran) -> None:
+    products = table(ran, "product_features").sort("total_purchases", descending=True)
+    found = example_products(Lake(str(ran[0])))
+    assert [row["total_purchases"] for row in found] == products["total_purchases"].head(5).to_list()

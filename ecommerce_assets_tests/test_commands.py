@@ -1,0 +1,88 @@
+"""The commands that a shop's own automation calls: the workflow for GitHub Actions, `dg`, and how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ecommerce_assets.definitions import CATALOG, ON_DEMAND
+from ecommerce_assets_tests.helpers import event, write_day
+
+PROJECT = Path(__file__).parents[1]
+WORKFLOW = PROJECT / ".github" / "workflows" / "ci.yml"
+BIN = Path(sys.executable).parent
+
+
+def test_the_workflow_calls_the_commands_of_the_readme() -> None:
+    jobs = yaml.safe_load(WORKFLOW.read_text())["jobs"]
+    called = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    lines = (PROJECT / "README.md").read_text().splitlines()
+    assert called == [
+        next(line for line in lines if words in line) for words in ("uv run pytest", "uv run dagster asset materialize")
+    ]
+
+
+def test_the_workflow_is_one() -> None:
+    """Against the schema of workflows that the checker brings along: nothing is fetched."""
+    found = subprocess.run(
+        [BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", WORKFLOW],
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0, found.stdout
+
+
+def run(home: Path, *command: str, **said: str) -> subprocess.CompletedProcess[str]:
+    """A command in the project's folder with an instance of its own; Spark's lock too is apart from the tests'."""
+    shutil.copy(PROJECT / ".dagster" / "dagster.yaml", home)
+    environment = {
+        **os.environ,
+        "DAGSTER_HOME": str(home),
+        "TMPDIR": str(home),
+        "ECOMMERCE_DRIVER_MEMORY": "2g",
+        **said,
+    }
+    return subprocess.run(
+        [BIN / command[0], *command[1:]], cwd=PROJECT, env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.mark.trial
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("dagster", "asset", "materialize", "-m", "ecommerce_assets.definitions", "--select"),
+        ("dg", "launch", "--assets"),
+    ],
+    ids=["dagster", "dg"],
+)
+def test_a_failed_blocking_check_ends_a_command_with_1(tmp_path: Path, command: tuple[str, ...]) -> None:
+    shop = tmp_path / "shop"
+    asked = (*command, "cleaned_events,rejected_events", "--partition-range", "2019-10-01...2019-10-02")
+    for day in ("2019-10-01", "2019-10-02"):
+        write_day(shop, day, [event(f"{day} 10:00:00", user_id=n) for n in range(4)])
+    good = run(tmp_path, *asked, ECOMMERCE_DATA_DIR=str(shop))
+    assert good.returncode == 0, good.stderr
+    poison = [event("2019-10-02 11:00:00", price=-1.0, user_id=n) for n in range(40)]
+    write_day(shop, "2019-10-02", poison, "poison")
+    bad = run(tmp_path, *asked, ECOMMERCE_DATA_DIR=str(shop))
+    assert bad.returncode == 1
+    assert "cleaned_events, few_rejected: 2019-10-02: 40 of 44 raw rows were rejected" in bad.stderr
+
+
+@pytest.mark.trial
+def test_dg_knows_the_project(tmp_path: Path) -> None:
+    assert run(tmp_path, "dg", "check", "defs").returncode == 0
+    assert run(tmp_path, "dg", "check", "toml").returncode == 0
+    listed = json.loads(run(tmp_path, "dg", "list", "defs", "--json").stdout)
+    assert {asset["asset_key"] for asset in listed["assets"]} == {"raw_events", *CATALOG, *ON_DEMAND}
+    wrong = run(tmp_path, "dg", "check", "defs", ECOMMERCE_ID_TYPE="uuid")
+    assert wrong.returncode == 1
+    assert "ECOMMERCE_ID_TYPE='uuid' cannot be used: it must be 'bigint' or 'string'" in wrong.stdout + wrong.stderr

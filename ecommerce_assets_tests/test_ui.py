@@ -1,0 +1,244 @@
+"""The UI as a person sees it, in a real browser before a real `dagster dev`: from the empty instance to the results.
+
+`uv run --group ui pytest -m trial -s ecommerce_assets_tests/test_ui.py`, with a chromium on the PATH. Screenshots of
+every step lie in pytest's temporary folder, or where `UI_SCREENSHOTS` says. The tests go through one visit, in order.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from datetime import date
+
+import dagster as dg
+import pytest
+
+from ecommerce_assets.definitions import CATALOG, ON_DEMAND, build_defs
+from ecommerce_assets.events.sample import generate
+from ecommerce_assets.settings import load_settings
+from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets_tests.browser import SCREEN, TALL, WALL, Visitor, visitor
+from ecommerce_assets_tests.daemon import Dev, dagster_dev
+from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY
+
+pytestmark = pytest.mark.trial
+
+SMALL_MODELS = """\
+ops:
+  als_model:
+    config:
+      rank: 4
+      maxIter: 2
+"""
+KINDS = {"spark": "Spark", "parquet": "Parquet", "json": "json", "als": "als", "kmeans": "kmeans"}
+"""Kinds as the graph shows them."""
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A shop of eight days, nothing of it materialised."""
+    folder = tmp_path_factory.mktemp("ui") / "shop"
+    generate(folder, events=4_000, days=8, first_day=date.fromisoformat(FIRST_DAY))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def dev(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    """`dagster dev` on it, in an empty instance; nothing starts by itself."""
+    settings = {
+        "ECOMMERCE_DATA_DIR": data_dir,
+        "ECOMMERCE_FIRST_DAY": FIRST_DAY,
+        "ECOMMERCE_LAST_DAY": LAST_DAY,
+        "ECOMMERCE_AUTOMATION": "false",
+        "ECOMMERCE_DRIVER_MEMORY": "2g",
+    }
+    with dagster_dev(tmp_path_factory.mktemp("dev"), settings) as running:
+        running.wait_for("web server", running.answers, 120)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def ui(dev: Dev, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
+    """A person before it, at the first page, past the greeting."""
+    with visitor(dev.url, tmp_path_factory.mktemp("screenshots")) as found:
+        found.page.goto("/")
+        found.press("Skip")
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def picture_of_a_failure(ui: Visitor, request: pytest.FixtureRequest) -> Iterator[None]:
+    failed = request.session.testsfailed
+    ui.page.set_viewport_size(SCREEN)
+    yield
+    if request.session.testsfailed > failed:
+        ui.snap(f"failed-{request.node.name}")
+
+
+@pytest.fixture(scope="module")
+def materialised(dev: Dev, ui: Visitor) -> list[dg.DagsterRun]:
+    """The runs that came of materialising the graph over all days, by hand, with a small model."""
+    ui.page.set_viewport_size(SCREEN)
+    ui.open("/asset-groups", "Global asset lineage")
+    ui.press("Materialize all")
+    ui.page.get_by_placeholder("ex: ").fill(f"[{FIRST_DAY}...{LAST_DAY}]")
+    ui.page.keyboard.press("Tab")
+    ui.see("8 partitions")
+    ui.dialog().get_by_text("Config", exact=True).click()
+    ui.press("Add config")
+    ui.see("Config Editor")
+    ui.write_config(SMALL_MODELS)
+    ui.see("No errors")
+    ui.snap("materialize-config")
+    ui.press("Save config")
+    ui.snap("materialize", in_the_dark=True)
+    started = time.monotonic()
+    ui.press("Launch backfill")
+    ui.page.get_by_text("Created backfill").wait_for()
+    ui.snap("launched")
+    ui.see("View").click()
+    ui.see("In progress")
+    ui.snap("in-progress", in_the_dark=True)
+    ui.page.locator("div").filter(has_text=re.compile(r"^Status\s*Succeeded$")).first.wait_for(timeout=600_000)
+    print(f"from the click to the end of the runs: {time.monotonic() - started:.0f} s")
+    ui.snap("completed")
+    return dev.runs()
+
+
+def test_the_graph_shows_every_asset(ui: Visitor, data_dir: str) -> None:
+    """Names, groups, kinds and descriptions, all on one large screen."""
+    ui.open("/asset-groups", "Global asset lineage")
+    ui.snap("graph-by-group", in_the_dark=True)
+    ui.press_icon("config")
+    ui.dialog().get_by_text("Description", exact=True).click()
+    ui.press("Save")
+    ui.press_icon("settings")
+    ui.choose("Expand all groups")
+    ui.page.set_viewport_size(WALL)
+    ui.open("/asset-groups", "raw_events")
+    ui.page.get_by_text("Loading").first.wait_for(state="detached")
+    ui.snap("graph", in_the_dark=True)
+    nodes = ui.page.locator("foreignObject").evaluate_all("all => all.map(node => node.textContent)")
+    graph = build_defs(load_settings(data_dir=data_dir)).resolve_asset_graph()
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == {*CATALOG, *ON_DEMAND}
+    for key in graph.get_all_asset_keys():
+        asset, [shown] = graph.get(key), [n for n in nodes if n.startswith(key.to_user_string())]
+        described = (asset.description or "").replace("`", "")
+        assert shown.startswith(f"{key.to_user_string()}{described}"), shown
+        assert all(shown.count(KINDS[kind]) for kind in asset.kinds), shown
+        assert asset.group_name in nodes
+        assert described.endswith(".")
+
+
+def test_the_run_of_the_dialog_succeeds(
+    ui: Visitor, dev: Dev, materialised: list[dg.DagsterRun], data_dir: str
+) -> None:
+    assert [run.status for run in materialised] == [dg.DagsterRunStatus.SUCCESS] * 2, "the days, then what is behind"
+    lake = Lake(data_dir)
+    assert all(lake.committed(asset) for asset in CATALOG if asset != "raw_events")
+    assert lake.latest("als_model").parameters["rank"] == 4, "as typed into the dialog"
+    ui.open(f"/runs/{materialised[-1].run_id}", "Success")
+    ui.page.get_by_text("RUN_SUCCESS").first.wait_for()
+    ui.snap("run", in_the_dark=True)
+    ui.page.get_by_placeholder("Filter").last.fill("published as")
+    ui.page.keyboard.press("Escape")
+    ui.page.get_by_text("published as").first.wait_for()
+    ui.snap("run-summaries")
+
+
+@pytest.mark.parametrize("asset", ["segmented_users", "recommendations"])
+def test_a_table_shows_what_it_holds(asset: str, ui: Visitor, materialised: list[dg.DagsterRun], data_dir: str) -> None:
+    spec, manifest = CATALOG[asset], Lake(data_dir).latest(asset)
+    assert spec.schema is not None
+    ui.open(f"/assets/{asset}", "Row count")
+    ui.see(f"{manifest.rows:,}")
+    for column in spec.schema.columns:
+        row = ui.page.locator("tr").filter(has=ui.page.get_by_text(column.name, exact=True)).first
+        assert column.description in row.inner_text()
+    ui.snap(asset, in_the_dark=True)
+    ui.page.set_viewport_size(TALL)
+    ui.snap(f"{asset}-whole-page")
+    for key in ("preview", "column lineage"):
+        shown = ui.open_metadata(key).inner_text()
+        ui.snap(f"{asset}-{key.replace(' ', '-')}")
+        assert all(column in shown for column in spec.schema.names), key
+        ui.close()
+    if spec.pictures:
+        pictures = ui.open_metadata("pictures").locator("img")
+        ui.snap(f"{asset}-pictures", in_the_dark=True)
+        widths = pictures.evaluate_all("all => all.map(one => one.naturalWidth && one.clientWidth)")
+        assert len(widths) == len(spec.pictures)
+        assert min(widths) > 600
+        ui.close()
+    ui.page.set_viewport_size(SCREEN)
+    ui.open(f"/assets/{asset}?view=checks", f"Checks ({len(spec.audits)})")
+    for audit in spec.audits:
+        ui.see(audit.name).click()
+        ui.see(audit.description.replace("`", ""))
+    ui.snap(f"{asset}-checks", in_the_dark=True)
+    assert ui.page.get_by_text("Succeeded", exact=True).count() == len(spec.audits)
+
+
+def test_the_launchpad_has_typed_fields(ui: Visitor, materialised: list[dg.DagsterRun]) -> None:
+    """Every parameter is there with its default and its meaning, and a wrong value is told at once."""
+    ui.open("/assets/als_model", "Description")
+    ui.press_icon("arrow_drop_down", 0)
+    ui.choose("Open launchpad")
+    ui.page.get_by_text("Launchpad (configure assets)").wait_for()
+    line = ui.page.locator(".CodeMirror-line").filter(has_text="rank: 50")
+    line.click()
+    ui.page.get_by_text("How much a rating raises the confidence").wait_for()
+    ui.snap("launchpad", in_the_dark=True)
+    said = ui.dialog().inner_text()
+    for field in ("alpha: 1", "maxIter: 15", "rank: 50", "regParam: 0.1", "nonnegative: true", "alpha?: Float?"):
+        assert field in said
+    ui.page.keyboard.press("End")
+    ui.page.keyboard.insert_text("x")
+    ui.dialog().get_by_text('Value "50x" of type').wait_for()
+    ui.snap("launchpad-wrong-value")
+    assert ui.dialog().get_by_role("button", name="Materialize").is_disabled()
+    ui.page.keyboard.press("Escape")
+
+
+def test_the_sensor_tells_what_it_would_do(ui: Visitor, materialised: list[dg.DagsterRun], data_dir: str) -> None:
+    ui.open("/automation", "refresh")
+    ui.snap("automation", in_the_dark=True)
+    ui.see("new_event_partitions").click()
+    ui.page.get_by_text(f"{data_dir}/raw/events").first.wait_for()
+    ui.snap("sensor", in_the_dark=True)
+    ui.press("Preview tick result")
+    ui.press("Continue")
+    ui.page.get_by_text("Nothing new: 8 days are known.").wait_for()
+    ui.snap("sensor-preview")
+    ui.close()
+
+
+OTHERS = sorted({*CATALOG} - {"segmented_users", "recommendations"})
+
+
+@pytest.mark.parametrize("asset", OTHERS)
+def test_the_others_are_pictured(asset: str, ui: Visitor, materialised: list[dg.DagsterRun]) -> None:
+    """For those who look at the screenshots."""
+    ui.page.set_viewport_size(TALL)
+    ui.open(f"/assets/{asset}", "Definition")
+    ui.snap(asset)
+    if CATALOG[asset].pictures:
+        ui.open_metadata("pictures")
+        ui.snap(f"{asset}-pictures")
+        ui.close()
+
+
+def test_a_failed_check_says_why(ui: Visitor, materialised: list[dg.DagsterRun]) -> None:
+    """Two iterations are too few, and the check's page says so without a further click."""
+    ui.open("/assets/als_model?view=checks", "objective_falls")
+    ui.see("objective_falls").click()
+    ui.page.get_by_text("more iterations would fit better").wait_for()
+    ui.snap("failed-check", in_the_dark=True)
+
+
+def test_neither_the_browser_nor_the_server_complains(ui: Visitor, dev: Dev, materialised: list[dg.DagsterRun]) -> None:
+    print("\n".join(sorted(set(ui.complaints))))
+    assert [complaint for complaint in ui.complaints if complaint.startswith("error")] == []
+    said = dev.log.read_text().splitlines()
+    assert [line for line in said if "Traceback" in line or ("ERROR" in line and "log level" not in line)] == []
