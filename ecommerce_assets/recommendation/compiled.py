@@ -17,7 +17,7 @@ def compiled(function: Callable[..., Any]) -> Any:
     """Compile at the first call, and keep the result on disk where there is a place for it.
 
     Numba keeps it beside this file, else in the user's cache folder, and refuses where it can write to neither; then it
-    is compiled anew in each process, which takes 4 s.
+    is compiled anew in each process, which takes seconds.
     """
     try:
         return numba.njit(cache=True, **OPTIONS)(function)
