@@ -18,6 +18,7 @@ from ecommerce_assets.segmentation.pipeline import SEGMENTED_USERS
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.manifest import FileEntry, Input, Manifest, Partition
 from ecommerce_assets.storage.reading import arrow_schema
+from ecommerce_assets_tests.helpers import commit
 
 NOON = datetime(2019, 11, 1, 12, tzinfo=UTC)
 SCHEMAS = {
@@ -57,25 +58,15 @@ def publish(
                 pq.write_table(pa.Table.from_pylist(full, schema=schema), target)
     files = folder.data_files()
     fields: dict[str, Any] = {
-        "run_id": "run",
-        "code_version": "1",
-        "created_at": NOON,
         "committed_at": NOON + timedelta(minutes=minutes),
-        "seconds": 1.0,
-        "spark_application_id": None,
-        "parameters": {},
-        "inputs": (),
         "columns": columns,
         "rows": sum(map(len, by_day.values())),
         "bytes": sum(file.bytes for file in files),
         "files": tuple(FileEntry(path=file.path, bytes=file.bytes) for file in files),
-        "fingerprint": "f",
         "partitions": {day: Partition(rows=len(of_day), bytes=1) for day, of_day in by_day.items() if day},
         **changes,
     }
-    manifest = Manifest(asset=asset, version=version, **fields)
-    lake.publish(manifest)
-    return manifest
+    return commit(lake, asset, version, **fields)
 
 
 def made_from(*versions: Manifest) -> tuple[Input, ...]:

@@ -10,6 +10,7 @@ import pytest
 
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.manifest import AuditResult, FileEntry, Input, Manifest, Partition
+from ecommerce_assets_tests.helpers import commit
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -40,24 +41,12 @@ def put(lake: Lake, asset: str, version: str, minutes: int = 0, files: int = 1, 
         (folder / path.rstrip("/") if path else folder).write_whole(f"part-{number}.parquet", b"x" * 10)
         entries.append(FileEntry(path=name, bytes=10))
     fields: dict[str, Any] = {
-        "run_id": "run",
-        "code_version": "1",
-        "created_at": NOON,
         "committed_at": NOON + timedelta(minutes=minutes),
-        "seconds": 1.0,
-        "spark_application_id": None,
-        "parameters": {},
-        "inputs": (),
-        "columns": None,
-        "rows": 1,
         "bytes": 10 * len(entries),
         "files": tuple(entries),
-        "fingerprint": "f",
         "partitions": {day: Partition(rows=1, bytes=10) for day in days} if days else {},
     }
-    manifest = Manifest(asset=asset, version=version, **{**fields, **changes})
-    lake.publish(manifest)
-    return manifest
+    return commit(lake, asset, version, **{**fields, **changes})
 
 
 FAILED = AuditResult(name="unique_key", blocking=True, passed=False, message="2 of 3 rows repeat a user_id")

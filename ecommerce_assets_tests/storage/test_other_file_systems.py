@@ -35,7 +35,7 @@ from ecommerce_assets.storage.manifest import COMMITTED, FileEntry, Input, Manif
 from ecommerce_assets.storage.retention import is_leftover, prune
 from ecommerce_assets.storage.verification import verify
 from ecommerce_assets.storage.writers import SILENCE
-from ecommerce_assets_tests.helpers import event, run_graph, write_day
+from ecommerce_assets_tests.helpers import commit, event, run_graph, write_day
 
 NO_GRACE = timedelta(0)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -79,14 +79,7 @@ def store(lake: Lake, asset: str, version: str, minutes: int, days: tuple[str, .
             pq.write_table(pa.table({"version": [version]}), target)
     files = folder.data_files()
     fields: dict[str, Any] = {
-        "run_id": "run",
-        "code_version": "1",
-        "created_at": NOON,
         "committed_at": NOON + timedelta(minutes=minutes),
-        "seconds": 1.0,
-        "spark_application_id": None,
-        "parameters": {},
-        "inputs": (),
         "columns": {"version": "string"},
         "rows": len(files),
         "bytes": sum(f.bytes for f in files),
@@ -95,9 +88,7 @@ def store(lake: Lake, asset: str, version: str, minutes: int, days: tuple[str, .
         "partitions": {day: Partition(rows=1, bytes=files[0].bytes) for day in days},
         **changes,
     }
-    manifest = Manifest(asset=asset, version=version, **fields)
-    lake.publish(manifest)
-    return manifest
+    return commit(lake, asset, version, **fields)
 
 
 def names(number: int) -> list[str]:
