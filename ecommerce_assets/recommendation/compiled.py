@@ -1,7 +1,7 @@
 """How this room's inner loops are compiled by Numba, and where the result is kept.
 
-The loops themselves stand in the modules als_*.py that import this one. Importing it imports Numba, which takes half a
-second and 100 MB that only a fit needs: so those are imported late.
+The loops themselves stand in als_grouping.py and als_kernels.py. Importing this module imports Numba, which takes half
+a second and 100 MB that only a fit needs: so those are imported late.
 """
 
 from collections.abc import Callable
@@ -17,14 +17,9 @@ def compiled(function: Callable[..., Any]) -> Any:
     """Compile at the first call, and keep the result on disk where there is a place for it.
 
     Numba keeps it beside this file, else in the user's cache folder, and refuses where it can write to neither; then it
-    is compiled anew in each process, which takes seconds.
+    is compiled anew in each process, which takes 4 s.
     """
     try:
         return numba.njit(cache=True, **OPTIONS)(function)
     except RuntimeError:
         return numba.njit(**OPTIONS)(function)
-
-
-def part_of_kernel(function: Callable[..., Any]) -> Any:
-    """For a function that kernels of the same file call: it is compiled into each of them, and costs no call."""
-    return numba.njit(forceinline=True, **OPTIONS)(function)

@@ -1,7 +1,7 @@
 """Implicit ALS on one machine, in NumPy and Numba: the objective and the parameters of Spark MLlib, without Spark.
 
-The loops over ratings are those of als_grouping.py, als_descent.py and als_normal_equations.py. Which engine fits the
-published model is als.py's business.
+The loops over ratings are those of als_grouping.py and als_kernels.py. Which engine fits the published model is for
+als.py to say.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -70,19 +70,10 @@ class Side:
         edges = np.unique(np.searchsorted(cost, np.linspace(0, cost[-1], CHUNKS + 1)))
         return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
 
-    @cached_property
-    def counts(self) -> npt.NDArray[np.int64]:
-        """Of each row, the ratings above zero: what MLlib multiplies the regularisation by."""
-        return np.add.reduceat(self.ratings > 0, self.begins[:-1], dtype=np.int64)
-
-    @property
-    def rows(self) -> tuple[npt.NDArray[Any], ...]:
-        """What the kernels are given of it."""
-        return self.begins, self.others, self.ratings, self.counts
-
     def weighted_squares(self) -> float:
         """Σ n |x|² over the rows, n being a row's number of ratings above zero."""
-        return float((self.counts * np.einsum("ij,ij->i", self.factors, self.factors)).sum())
+        counts = np.add.reduceat(self.ratings > 0, self.begins[:-1], dtype=np.int64)
+        return float((counts * np.einsum("ij,ij->i", self.factors, self.factors)).sum())
 
 
 class LocalAls:
@@ -121,12 +112,13 @@ class LocalAls:
         threads: int | None = None,
     ) -> None:
         # Imported here: Numba takes half a second and 100 MB that only a fit needs.
-        from ecommerce_assets.recommendation import als_grouping
+        from ecommerce_assets.recommendation import als_grouping, als_kernels
 
         if not len(rating):
             raise ValueError("There is nothing to learn from: no pairs.")
         if not np.isfinite(rating).all():
             raise ValueError("A rating is not a number, or infinite.")
+        self._kernels: Any = als_kernels
         self.rank, self.regParam, self.alpha, self.nonnegative = rank, float(regParam), float(alpha), nonnegative
         self._threads = threads or _cores()
         users, user_rows = _rows(user_idx)
@@ -163,33 +155,22 @@ class LocalAls:
     def _half_step(self, given: Side, solved: Side, pool: ThreadPoolExecutor, tell: bool = False) -> float:
         """Solve one side; if it shall tell, the objective without Σ c p and the given side's regularisation."""
         gram = _gram(given.factors)
+        rows = (solved.begins, solved.others, solved.ratings)
+        operands: tuple[Any, ...]
+        tail: tuple[Any, ...]
         if self.nonnegative:
-            return self._descend(gram, given, solved, pool)
-        return self._solve(gram, given, solved, pool, tell)
-
-    def _descend(self, gram: npt.NDArray[np.float64], given: Side, solved: Side, pool: ThreadPoolExecutor) -> float:
-        from ecommerce_assets.recommendation.als_descent import IN_MEMORY, solve_long_row, solve_nonnegative
-
-        operands: tuple[Any, ...] = (solved.rows, (given.factors, gram.astype(np.float32)), solved.factors)
-        options: tuple[Any, ...] = (self.regParam, self.alpha, SWEEPS)
-        long = np.flatnonzero(np.diff(solved.begins) > IN_MEMORY).tolist()
-        pieces = [pool.submit(solve_long_row, row, *operands, *options) for row in long]
-        pieces += [pool.submit(solve_nonnegative, *piece, *operands, *options) for piece in solved.chunks()]
+            solve, tail = self._kernels.solve_nonnegative, (self.regParam, self.alpha, SWEEPS, tell)
+            operands = (given.factors, gram.astype(np.float32), solved.factors)
+        else:
+            # In the eigenvectors' coordinates the Gram matrix is diagonal.
+            values, turn = _eigen(gram, self.rank)
+            solve, tail = self._kernels.solve_unconstrained, (self.rank, self.regParam, self.alpha, tell)
+            operands = (given.factors @ turn, values, solved.factors)
+        pieces = [pool.submit(partial(solve, *piece, *rows, *operands, *tail)) for piece in solved.chunks()]
         # Summed in the order of the rows, whichever piece is done first.
-        return float(sum(piece.result() for piece in pieces))
-
-    def _solve(
-        self, gram: npt.NDArray[np.float64], given: Side, solved: Side, pool: ThreadPoolExecutor, tell: bool
-    ) -> float:
-        from ecommerce_assets.recommendation.als_normal_equations import solve_unconstrained
-
-        # In the eigenvectors' coordinates the Gram matrix is diagonal.
-        values, turn = _eigen(gram, self.rank)
-        operands: tuple[Any, ...] = (solved.rows, (given.factors @ turn, values), solved.factors)
-        options: tuple[Any, ...] = (self.rank, self.regParam, self.alpha, tell)
-        pieces = [pool.submit(solve_unconstrained, *piece, *operands, *options) for piece in solved.chunks()]
         share = sum(piece.result() for piece in pieces)
-        solved.factors[:] = solved.factors @ turn.T
+        if not self.nonnegative:
+            solved.factors[:] = solved.factors @ turn.T
         return float(share)
 
     def factors(self) -> tuple[Factors, Factors]:

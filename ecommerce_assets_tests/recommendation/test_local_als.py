@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecommerce_assets.recommendation import als_descent
+from ecommerce_assets.recommendation import als_kernels
 from ecommerce_assets.recommendation.compiled import compiled
 from ecommerce_assets.recommendation.local_als import Factors, LocalAls, objective
 
@@ -73,8 +73,8 @@ def with_odd_ratings(pairs: Pairs) -> Pairs:
 
 
 def one_long_row() -> Pairs:
-    """A user with more ratings than als_descent.IN_MEMORY, as a crawler has, among others with few."""
-    products = als_descent.IN_MEMORY + 904
+    """A user with more ratings than als_kernels.IN_MEMORY, as a crawler has, among others with few."""
+    products = als_kernels.IN_MEMORY + 904
     rng = np.random.default_rng(1)
     u = np.concatenate([np.zeros(products), rng.integers(1, 300, 3000)]).astype(np.int32)
     p = np.concatenate([np.arange(products), rng.integers(0, products, 3000)]).astype(np.int32)
@@ -210,8 +210,8 @@ def test_ratings_that_are_not_above_zero_pull_to_zero_and_do_not_count(nonnegati
 
 
 def test_rows_with_very_many_ratings() -> None:
-    # 5,000 users of one product: above als_descent.IN_MEMORY, so that it is solved on its matrix.
-    users = als_descent.IN_MEMORY + 904
+    # 5,000 users of one product: above als_kernels.IN_MEMORY, so that it is solved on its matrix.
+    users = als_kernels.IN_MEMORY + 904
     rng = np.random.default_rng(1)
     u = np.concatenate([np.arange(users), rng.integers(0, users, 3000)]).astype(np.int32)
     p = np.concatenate([np.zeros(users), rng.integers(1, 30, 3000)]).astype(np.int32)

@@ -1,0 +1,394 @@
+"""The half-steps of local_als.py, compiled by Numba. Importing this module imports Numba, so it is imported late.
+
+Every function works on the rows `start` to `stop` alone, one row after the other, and releases the GIL: who calls may
+deal the rows out to threads as he likes, and gets the same bits. Factors are float32 rows of `width` numbers, the rank
+rounded up to a multiple of 8; what is beyond the rank is zero and stays so. Rows are made by als_grouping.py.
+
+The functions are long, and stay in one module: dealt out to short ones, a fit takes a fifth more time and its first
+compilation half as much again; and Numba keeps what it compiled until the module of the caller changes, and would not
+see that another did.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ecommerce_assets.recommendation.compiled import compiled
+
+IN_MEMORY = 4_096
+"""Rows with up to so many ratings are solved over a copy of their ratings' factors, which fits in a second-level cache.
+With 1,024, 4,096 or 16,384 a fit takes the same time, with 256 more."""
+
+BLOCK, PITCH = 256, 272
+"""Ratings whose squares are summed at a time, and the distance between their columns in memory: a large power of two
+would put all columns into the same lines of the cache (writing them takes 25 ns per rating, and 78 at a distance of
+256)."""
+
+f4, f8 = np.float32, np.float64
+TINY = f4(1e-12)
+
+
+@compiled
+def positive(ratings: Any, begin: int, end: int) -> Any:
+    """How many ratings are above zero: what MLlib multiplies the regularisation by."""
+    found = 0
+    for i in range(begin, end):
+        if ratings[i] > 0:
+            found += 1
+    return found
+
+
+@compiled
+def add_squares(matrix: Any, columns: Any, count: int) -> None:
+    """Add Σ v vᵀ to the upper half of the matrix; `columns` holds the vectors v as its first `count` columns.
+
+    Eight sums at once, along the vectors: eight products for six loads. 45 ns per vector of 56 numbers, where adding
+    one vector after the other to the matrix takes 200 to 300 ns and NumPy's BLAS, with both halves, 100 ns.
+    """
+    for i in range(0, matrix.shape[0], 2):
+        for k in range(i - i % 4, matrix.shape[0], 4):
+            a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = f4(0)
+            for j in range(count):
+                a, b = columns[i, j], columns[i + 1, j]
+                v0, v1, v2, v3 = columns[k, j], columns[k + 1, j], columns[k + 2, j], columns[k + 3, j]
+                a0 += a * v0
+                a1 += a * v1
+                a2 += a * v2
+                a3 += a * v3
+                b0 += b * v0
+                b1 += b * v1
+                b2 += b * v2
+                b3 += b * v3
+            matrix[i, k] += a0
+            matrix[i, k + 1] += a1
+            matrix[i, k + 2] += a2
+            matrix[i, k + 3] += a3
+            matrix[i + 1, k] += b0
+            matrix[i + 1, k + 1] += b1
+            matrix[i + 1, k + 2] += b2
+            matrix[i + 1, k + 3] += b3
+
+
+@compiled
+def normal_equation(
+    matrix: Any, right: Any, columns: Any, begin: int, end: int, others: Any, ratings: Any, factors: Any, alpha: float
+) -> None:
+    """Add Σ (c - 1) y yᵀ over a row's ratings to the upper half of `matrix`, and Σ c p y to `right`.
+
+    The ratings are taken in blocks: no memory that grows with the row, and every factor is fetched once.
+    """
+    width = len(right)
+    for first in range(begin, end, BLOCK):
+        count = min(BLOCK, end - first)
+        for j in range(count):
+            y, rating = others[first + j], ratings[first + j]
+            extra = f4(alpha * abs(rating))
+            root, target = np.sqrt(extra), f4(1) + extra if rating > 0 else f4(0)
+            for k in range(width):
+                right[k] += target * factors[y, k]
+                columns[k, j] = root * factors[y, k]
+        padded = (count + 15) // 16 * 16
+        for k in range(width):
+            for j in range(count, padded):
+                columns[k, j] = f4(0)
+        add_squares(matrix, columns, padded)
+
+
+@compiled
+def share_of_ratings(x: Any, begin: int, end: int, others: Any, ratings: Any, factors: Any, alpha: float) -> Any:
+    """Σ (c - 1)(y·x)² - 2 Σ c p y·x over a row's ratings, summed in doubles."""
+    total = f8(0)
+    for i in range(begin, end):
+        y, rating = others[i], ratings[i]
+        extra = f4(alpha * abs(rating))
+        target = f4(1) + extra if rating > 0 else f4(0)
+        predicted = f4(0)
+        for k in range(len(x)):
+            predicted += factors[y, k] * x[k]
+        total += predicted * (extra * predicted - f4(2) * target)
+    return total
+
+
+@compiled
+def descend_matrix(
+    matrix: Any,
+    gradient: Any,
+    columns: Any,
+    x: Any,
+    begin: int,
+    end: int,
+    others: Any,
+    ratings: Any,
+    factors: Any,
+    gram: Any,
+    penalty: float,
+    alpha: float,
+    sweeps: int,
+) -> None:
+    """Coordinate descent for a row with very many ratings, on its rank x rank matrix; see solve_nonnegative."""
+    width = gram.shape[0]
+    for i in range(width):
+        gradient[i] = f4(0)
+        for k in range(width):
+            matrix[i, k] = gram[i, k]
+        matrix[i, i] += penalty
+    normal_equation(matrix, gradient, columns, begin, end, others, ratings, factors, alpha)
+    for i in range(width):
+        for k in range(i):
+            matrix[i, k] = matrix[k, i]
+    for k in range(width):
+        gradient[k] = -gradient[k]
+    for i in range(width):
+        if x[i] != 0:
+            for k in range(width):
+                gradient[k] += x[i] * matrix[i, k]
+    for _ in range(sweeps):
+        for k in range(width):
+            moved = max(x[k] - gradient[k] / (matrix[k, k] + TINY), f4(0))
+            step = moved - x[k]
+            if step != 0:
+                x[k] = moved
+                for m in range(width):
+                    gradient[m] += step * matrix[k, m]
+
+
+@compiled
+def solve_nonnegative(
+    start: int,
+    stop: int,
+    begins: Any,
+    others: Any,
+    ratings: Any,
+    factors: Any,
+    gram: Any,
+    solved: Any,
+    reg: float,
+    alpha: float,
+    sweeps: int,
+    tell: bool,
+) -> Any:
+    """Improve rows of `solved` by coordinate descent on the nonnegative problem, from where they stand.
+
+    Minimised over x ≥ 0 is xᵀ(G + λnI)x + Σ (c - 1)(y·x)² - 2 Σ c p y·x. A row's gradient has G x, which is kept, and
+    Σ w y with one number w = (c - 1) y·x - c p per rating, which is kept too: the rank x rank matrix of the row, which
+    costs rank² / 2 per rating, is not formed. Descended are only those coordinates that are above zero or whose
+    gradient is below, 8 to 10 of 50 once the first iterations are over; their columns of y are copied so that the
+    ratings of a coordinate stand side by side. Others come in at the next iteration, which starts from here.
+
+    Returns, if it shall `tell`, the sum over the rows of what was minimised. Where a row ends, that would need y·x once
+    more: it is taken where the row starts, and each step tells by how much it lowers it.
+    """
+    width = gram.shape[0]
+    longest = 0
+    for row in range(start, stop):
+        length = begins[row + 1] - begins[row]
+        if longest < length <= IN_MEMORY:
+            longest = length
+    longest = (longest + 3) // 4 * 4
+    own, columns = np.empty((longest, width), f4), np.empty(width * (longest + 16), f4)
+    w, extra, fitted = np.empty(longest, f4), np.empty(longest, f4), np.empty(longest, f4)
+    x, gx, gradient = np.empty(width, f4), np.empty(width, f4), np.empty(width, f4)
+    inverse, curvatures = np.empty(width, f4), np.empty(width, f4)
+    active = np.empty(width, np.int64)
+    matrix, squared = np.empty((width, width), f4), np.empty((width, PITCH), f4)
+    share = f8(0)
+    for row in range(start, stop):
+        begin, end = begins[row], begins[row + 1]
+        n, counted = end - begin, positive(ratings, begin, end)
+        if counted == 0:
+            solved[row, :] = f4(0)  # nothing pulls it away from zero
+            continue
+        penalty = f4(reg * counted)
+        for k in range(width):
+            x[k] = solved[row, k]
+        if n > IN_MEMORY:
+            descend_matrix(
+                matrix, gradient, squared, x, begin, end, others, ratings, factors, gram, penalty, alpha, sweeps
+            )
+            for k in range(width):
+                solved[row, k] = x[k]
+            if tell:
+                share += share_of_ratings(x, begin, end, others, ratings, factors, alpha)
+                for i in range(width):
+                    share += penalty * x[i] * x[i]
+                    for k in range(width):
+                        share += x[i] * gram[i, k] * x[k]
+            continue
+        for k in range(width):
+            gx[k] = f4(0)
+        for i in range(width):
+            if x[i] != 0:
+                for k in range(width):
+                    gx[k] += x[i] * gram[i, k]
+        quadratic = f4(0)
+        for k in range(width):
+            gradient[k] = gx[k] + penalty * x[k]
+            quadratic += x[k] * gradient[k]
+        share += quadratic
+        # Copied first, by a loop short enough that the processor fetches many factors from memory at once.
+        for j in range(n):
+            y, rating = others[begin + j], ratings[begin + j]
+            for k in range(width):
+                own[j, k] = factors[y, k]
+            extra[j] = f4(alpha * abs(rating))
+            w[j] = -f4(1) - extra[j] if rating > 0 else f4(0)
+        padded = (n + 3) // 4 * 4
+        for j in range(n, padded):
+            for k in range(width):
+                own[j, k] = f4(0)
+            extra[j], w[j] = f4(0), f4(0)
+        for j in range(0, padded, 4):
+            q0, q1, q2, q3 = f4(0), f4(0), f4(0), f4(0)
+            for k in range(width):
+                q0 += own[j, k] * x[k]
+                q1 += own[j + 1, k] * x[k]
+                q2 += own[j + 2, k] * x[k]
+                q3 += own[j + 3, k] * x[k]
+            w0, w1 = w[j] + extra[j] * q0, w[j + 1] + extra[j + 1] * q1
+            w2, w3 = w[j + 2] + extra[j + 2] * q2, w[j + 3] + extra[j + 3] * q3
+            fitted[j], fitted[j + 1], fitted[j + 2], fitted[j + 3] = q0, q1, q2, q3
+            w[j], w[j + 1], w[j + 2], w[j + 3] = w0, w1, w2, w3
+            for k in range(width):
+                gradient[k] += w0 * own[j, k] + w1 * own[j + 1, k] + w2 * own[j + 2, k] + w3 * own[j + 3, k]
+        for j in range(padded if tell else 0):
+            share += fitted[j] * (f4(2) * w[j] - extra[j] * fitted[j])
+        count = 0
+        for k in range(width):
+            if x[k] > 0 or gradient[k] < 0:
+                active[count] = k
+                count += 1
+        pitch = padded + 8  # never a large power of two, which would put all columns into the same lines of the cache
+        pitch += 8 if pitch % 256 == 0 else 0
+        for i in range(count):
+            k, column = active[i], columns[i * pitch : i * pitch + padded]
+            curvature = gram[k, k] + penalty + TINY
+            for j in range(padded):
+                column[j] = own[j, k]
+                curvature += extra[j] * own[j, k] * own[j, k]
+            inverse[i], curvatures[i] = f4(1) / curvature, curvature
+        for _ in range(sweeps):
+            for i in range(count):
+                k, column = active[i], columns[i * pitch : i * pitch + padded]
+                slope = gx[k] + penalty * x[k]
+                for j in range(padded):
+                    slope += w[j] * column[j]
+                moved = max(x[k] - slope * inverse[i], f4(0))
+                step = moved - x[k]
+                if step != 0:
+                    x[k] = moved
+                    if tell:
+                        share += step * (f4(2) * slope + step * curvatures[i])
+                    for m in range(width):
+                        gx[m] += step * gram[k, m]
+                    for j in range(padded):
+                        w[j] += step * extra[j] * column[j]
+        for k in range(width):
+            solved[row, k] = x[k]
+    return share
+
+
+@compiled
+def cholesky_solve(matrix: Any, right: Any, size: int) -> None:
+    """Solve in place for a positive definite matrix of which the upper half is read, and overwritten."""
+    for p in range(size):
+        scale = f4(1) / np.sqrt(matrix[p, p])
+        lead = matrix[p, p:size]
+        for k in range(size - p):
+            lead[k] *= scale
+        # Two rows at once: 7 µs for 56 numbers, where one at a time takes 9.
+        for i in range(p + 1, size - 1, 2):
+            a, b = matrix[p, i], matrix[p, i + 1]
+            lead, row, below = matrix[p, i:size], matrix[i, i:size], matrix[i + 1, i:size]
+            for k in range(size - i):
+                row[k] -= a * lead[k]
+                below[k] -= b * lead[k]
+        if (size - p) % 2 == 0:
+            matrix[size - 1, size - 1] -= matrix[p, size - 1] * matrix[p, size - 1]
+    for p in range(size):
+        right[p] /= matrix[p, p]
+        for k in range(p + 1, size):
+            right[k] -= matrix[p, k] * right[p]
+    for p in range(size - 1, -1, -1):
+        rest = right[p]
+        for k in range(p + 1, size):
+            rest -= matrix[p, k] * right[k]
+        right[p] = rest / matrix[p, p]
+
+
+@compiled
+def solve_unconstrained(
+    start: int,
+    stop: int,
+    begins: Any,
+    others: Any,
+    ratings: Any,
+    factors: Any,
+    eigenvalues: Any,
+    solved: Any,
+    rank: int,
+    reg: float,
+    alpha: float,
+    tell: bool,
+) -> Any:
+    """Solve rows of `solved` exactly, in coordinates in which the Gram matrix is diagonal.
+
+    With Δ = eigenvalues + λn and the rows √(c - 1) y as Z, x = (Δ + ZᵀZ)⁻¹ v for v = Σ c p y. A row with fewer ratings
+    than the rank is solved in the space of its ratings (Woodbury): x = Δ⁻¹v - Δ⁻¹Zᵀ(I + ZΔ⁻¹Zᵀ)⁻¹ZΔ⁻¹v.
+
+    Returns the same sum as solve_nonnegative. Of a row it is -v·x, but only as far as float32 solves it exactly.
+    """
+    width = len(eigenvalues)
+    own, columns, matrix = np.empty((rank, width), f4), np.empty((width, PITCH), f4), np.empty((width, width), f4)
+    right, inverse, scaled = np.empty(width, f4), np.empty(width, f4), np.empty(width, f4)
+    small = np.empty(rank, f4)
+    share = f8(0)
+    for row in range(start, stop):
+        begin, end = begins[row], begins[row + 1]
+        n, counted = end - begin, positive(ratings, begin, end)
+        if counted == 0:
+            solved[row, :] = f4(0)
+            continue
+        penalty = f4(reg * counted)
+        right[:] = f4(0)
+        if n < rank:
+            for j in range(n):
+                y, rating = others[begin + j], ratings[begin + j]
+                extra = f4(alpha * abs(rating))
+                root, target = np.sqrt(extra), f4(1) + extra if rating > 0 else f4(0)
+                for k in range(width):
+                    right[k] += target * factors[y, k]
+                    own[j, k] = root * factors[y, k]
+            for k in range(width):
+                inverse[k] = f4(1) / (eigenvalues[k] + penalty)
+                right[k] *= inverse[k]
+            for i in range(n):
+                projected = f4(0)
+                for k in range(width):
+                    scaled[k] = own[i, k] * inverse[k]
+                    projected += own[i, k] * right[k]
+                small[i] = projected
+                for j in range(i, n):
+                    product = f4(0)
+                    for k in range(width):
+                        product += scaled[k] * own[j, k]
+                    matrix[i, j] = product
+                matrix[i, i] += f4(1)
+            cholesky_solve(matrix, small, n)
+            for i in range(n):
+                for k in range(width):
+                    right[k] -= inverse[k] * small[i] * own[i, k]
+        else:
+            matrix[:, :] = f4(0)
+            for k in range(width):
+                matrix[k, k] = eigenvalues[k] + penalty
+            normal_equation(matrix, right, columns, begin, end, others, ratings, factors, alpha)
+            cholesky_solve(matrix, right, width)
+        for k in range(width):
+            solved[row, k] = right[k]
+        if tell:
+            share += share_of_ratings(right, begin, end, others, ratings, factors, alpha)
+            for k in range(width):
+                share += (eigenvalues[k] + penalty) * right[k] * right[k]
+    return share
