@@ -108,9 +108,11 @@ class RawEvents:
 def find_raw_events(data_dir: str, days: Sequence[str]) -> RawEvents:
     """The raw files of the given days (`YYYY-MM-DD`).
 
-    Raises RawDataError: no raw folder; none of the days in it; in each of them a file that is no Parquet or lacks a
-    needed column.
+    Raises RawDataError: no day; no raw folder; none of the days in it; in each of them a file that is no Parquet or
+    lacks a needed column.
     """
+    if not days:
+        raise RawDataError("No day was asked for: a range is its first day, three dots and its last, in this order.")
     folder = Folder(data_dir) / "raw" / "events"
     there = days_there(folder)
     if not there:

@@ -41,7 +41,7 @@ def print_user(answer: UserAnswer, out: TextIO) -> None:
                         r["rank"],
                         *_product(r),
                         _money(r["price"]),
-                        f"{r['score']:.3f}",
+                        _score(r["score"]),
                         SOURCES.get(r["source"], r["source"]),
                     )
                     for r in answer.recommendations
@@ -55,6 +55,10 @@ def print_user(answer: UserAnswer, out: TextIO) -> None:
                 [(_time(e["event_time"]), e["event_type"], *_product(e), _money(e["price"])) for e in answer.history],
             )
         _end(console, answer, "recommendations")
+
+
+def _score(value: float) -> str:
+    return f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.2g}"
 
 
 def print_product(answer: ProductAnswer, out: TextIO) -> None:

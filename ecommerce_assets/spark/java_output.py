@@ -8,9 +8,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from typing import IO, Any
 
-from pyspark import SparkConf
+from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
 
 CHATTER = (
@@ -26,12 +27,18 @@ CHATTER = (
 )
 
 
-def quiet_gateway(conf: SparkConf) -> Any:
-    """A gateway to a new Java, started with these settings, for `SparkContext(gateway=…)`."""
-    how = {"stderr": subprocess.PIPE, "text": True, "errors": "replace"}
-    gateway = launch_gateway(conf, popen_kwargs=how)  # type: ignore[no-untyped-call]
-    threading.Thread(target=pass_on, args=(gateway.proc.stderr,), name="java-output", daemon=True).start()
-    return gateway
+def start_quietly(settings: Mapping[str, str]) -> None:
+    """A Spark context with these settings, for `SparkSession.builder.getOrCreate()` to find.
+
+    A Java that this process has from an earlier context is used again.
+    """
+    conf = SparkConf().setAll(list(settings.items()))
+    gateway: Any = SparkContext._gateway
+    if gateway is None:
+        how = {"stderr": subprocess.PIPE, "text": True, "errors": "replace"}
+        gateway = launch_gateway(conf, popen_kwargs=how)  # type: ignore[no-untyped-call]
+        threading.Thread(target=pass_on, args=(gateway.proc.stderr,), name="java-output", daemon=True).start()
+    SparkContext(conf=conf, gateway=gateway)
 
 
 def pass_on(lines: IO[str]) -> None:

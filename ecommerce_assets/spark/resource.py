@@ -21,7 +21,7 @@ from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from ecommerce_assets.spark.java import ensure_java
-from ecommerce_assets.spark.java_output import quiet_gateway
+from ecommerce_assets.spark.java_output import start_quietly
 from ecommerce_assets.spark.machine_lock import MachineLock
 from ecommerce_assets.spark.progress import JobWatcher
 
@@ -222,9 +222,8 @@ def _new_session(settings: Mapping[str, str], quiet: bool) -> SparkSession:
     builder = SparkSession.builder
     for name, value in settings.items():
         builder = builder.config(name, value)
-    if quiet and SparkContext._gateway is None:  # a Java that this process has already is used again
-        conf = SparkConf().setAll(list(settings.items()))
-        SparkContext(conf=conf, gateway=quiet_gateway(conf))
+    if quiet:
+        start_quietly(settings)
     return builder.getOrCreate()
 
 

@@ -32,7 +32,7 @@ def audit_checks(
             found = [a for a in manifest.audits if a.name == audit.name] if manifest else []
             if failed := [a for a in found if not a.passed]:
                 say = context.log.error if _blocks(audit, failed) else context.log.warning
-                say(f"{asset}, {audit.name}: {_told(failed)}")
+                say(f"{asset}, check {audit.name}: {_told(failed)}")
             yield _result(asset, audit, found, manifest.version if manifest else None, on_demand=on_demand)
 
     return report

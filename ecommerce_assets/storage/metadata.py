@@ -168,7 +168,7 @@ def _markdown(shown: Shown, first_rows: str) -> dict[str, Any]:
 def summary(manifest: Manifest) -> str:
     """One line for the log."""
     rows = "" if manifest.rows is None else f"{manifest.rows:,} rows, "
-    days = f"{len(manifest.partitions):,} days, " if manifest.partitions else ""
+    days = f"{len(manifest.partitions):,} day{'s' * (len(manifest.partitions) > 1)}, " if manifest.partitions else ""
     state = "published" if manifest.publishable else "HELD BACK"
     withheld = sorted(set(manifest.partitions) - set(manifest.published_days)) if manifest.publishable else []
     but = f" without {', '.join(withheld)}, held back" if withheld else ""

@@ -249,9 +249,17 @@ def _session() -> SparkSession:
     from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
+    from ecommerce_assets.spark.java_output import start_quietly
+
     if SparkSession.getActiveSession() is None and SparkContext._active_spark_context is None:
         ensure_java(logging.getLogger(__name__).info)
-        return SparkSession.builder.config("spark.sql.session.timeZone", "UTC").getOrCreate()
+        start_quietly(
+            {
+                "spark.sql.session.timeZone": "UTC",
+                "spark.log.level": "ERROR",
+                "spark.ui.showConsoleProgress": "false",
+            }
+        )
     return SparkSession.builder.getOrCreate()
 
 

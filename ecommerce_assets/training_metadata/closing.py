@@ -19,7 +19,7 @@ def closing_words(document: Mapping[str, Any], lake: str) -> str:
     """Five lines, of the document as written; `lake` is the folder that holds the assets."""
     told = TrainingMetadata.model_validate(document)
     lists = told.recommendations
-    days = f" of {told.data.days:,} days to {told.data.last_day}" if told.data.days else ""
+    days = f" of {told.data.days:,} day{'s' * (told.data.days > 1)} to {told.data.last_day}" if told.data.days else ""
     version = told.versions["recommendations"].version
     warnings = ", ".join(f"{c.asset} {c.check}" for c in told.failed_checks)
     lines = [

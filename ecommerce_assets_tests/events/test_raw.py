@@ -102,3 +102,8 @@ def test_nanoseconds_of_pandas_are_read(spark: SparkSession, tmp_path: Path) -> 
     raw = find_raw_events(str(tmp_path), ["2019-10-01"])
     [cleaned] = accepted_events(classify(raw.frames(spark))).selectExpr("string(event_time) at").collect()
     assert cleaned["at"] == "2019-10-01 10:00:00"
+
+
+def test_a_range_that_ends_before_it_begins_has_no_days(tmp_path: Path) -> None:
+    with pytest.raises(RawDataError, match="No day was asked for: a range is its first day, three dots and its last"):
+        find_raw_events(str(tmp_path), [])
