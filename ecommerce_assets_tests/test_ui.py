@@ -60,10 +60,9 @@ def dev(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev
 
 @pytest.fixture(scope="module")
 def ui(dev: Dev, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
-    """A person before it, at the first page, past the greeting."""
+    """A person before it, at the first page."""
     with visitor(dev.url, tmp_path_factory.mktemp("screenshots")) as found:
         found.page.goto("/")
-        found.press("Skip")
         yield found
 
 
