@@ -5,15 +5,17 @@ Everything that is not in the list below is printed as it came, so a Java that d
 
 from __future__ import annotations
 
+import os
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import IO, Any
 
 from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
 
+STDERR = 2  # the descriptor: sys.stderr may be a notebook's or a test's, and be closed before Java ends
 CHATTER = (
     "WARNING: Using incubator modules: jdk.incubator.vector",  # Spark's own choice
     "Using Spark's default log4j profile: ",
@@ -37,13 +39,17 @@ def start_quietly(settings: Mapping[str, str]) -> None:
     if gateway is None:
         how = {"stderr": subprocess.PIPE, "text": True, "errors": "replace"}
         gateway = launch_gateway(conf, popen_kwargs=how)  # type: ignore[no-untyped-call]
-        threading.Thread(target=pass_on, args=(gateway.proc.stderr,), name="java-output", daemon=True).start()
+        if gateway.proc is not None:  # else spark-submit started Java
+            threading.Thread(target=pass_on, args=(gateway.proc.stderr,), name="java-output", daemon=True).start()
     SparkContext(conf=conf, gateway=gateway)
 
 
 def pass_on(lines: IO[str]) -> None:
-    """Print to stderr what comes, line by line, without the chatter."""
+    """Print what comes, line by line, without the chatter, to where Java itself would have printed it.
+
+    It goes on reading where nobody listens any more: Java waits where its pipe is full.
+    """
     for line in lines:
         if not any(known in line for known in CHATTER):
-            sys.stderr.write(line)
-            sys.stderr.flush()
+            with suppress(OSError):
+                os.write(STDERR, line.encode(errors="replace"))
