@@ -194,6 +194,8 @@ def test_every_command_runs(reader: Reader) -> None:
     """All but the tests' own, in the README's order; what a section exports holds to its end."""
     lay_out_files(reader.project)
     for text in re.split(r"^## ", README, flags=re.MULTILINE):
+        if text.startswith("Contributing"):
+            continue  # its code are files: test_contributing.py writes and runs them
         exports = ""
         for code in blocks("bash", text):
             if is_test(code):
