@@ -165,6 +165,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
     for name in filter(None, tracked.split("\0")):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT / name, project / name)
+    subprocess.run("git init -q && git add -A", shell=True, cwd=project, check=True)  # a clone, to pre-commit
     packages = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ECOMMERCE_", "DAGSTER_"))}
     for name in ("VIRTUAL_ENV", "PYTHONPATH"):
