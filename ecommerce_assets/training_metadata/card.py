@@ -34,7 +34,7 @@ def in_short(document: TrainingMetadata) -> str:
 
 def how_good(document: TrainingMetadata) -> str:
     """One sentence without its full stop: the published lists beside popularity."""
-    k = document.parameters.get("als_evaluation", {}).get("k", 10)
+    k = document.list_length
     judged = against_popularity(document.evaluation.metrics, k)
     return judged or f"The lists could not be judged: {document.evaluation.holdout}"
 
@@ -88,7 +88,7 @@ def _segments(told: TrainingMetadata) -> str:
 
 def _recommendations(told: TrainingMetadata) -> str:
     found, own = told.evaluation, told.recommendations
-    k = told.parameters.get("als_evaluation", {}).get("k", 10)
+    k = told.list_length
     entries = ", ".join(f"{source} {count:,}" for source, count in own.sources.items())
     published = (
         f"{own.users:,} users have a list. Entries by source: {entries}. {_percent(told.coverage)} of the products are "

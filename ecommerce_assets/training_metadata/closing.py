@@ -38,7 +38,7 @@ def _how_good(told: TrainingMetadata) -> list[str]:
     hits = told.evaluation.metrics.get("hit_rate", {})
     if not hits:
         return [f"  How good   {how_good(told)}"]
-    k = told.parameters.get("als_evaluation", {}).get("k", 10)
+    k = told.list_length
     published, popularity = (f"{hits[system][0] or 0:.1%}" for system in ("published", "popularity"))
     users = f"{told.evaluation.holdout_users:,} users"
     return [

@@ -146,6 +146,12 @@ class TrainingMetadata(_Part):
     rows: dict[str, int] = Field(description="By table.")
     versions: dict[str, Version] = Field(description="By asset.")
 
+    @property
+    def list_length(self) -> int:
+        """Length of the lists that als_evaluation judged."""
+        length: int = self.parameters.get("als_evaluation", {}).get("k", 10)
+        return length
+
 
 def describe_training(manifests: Mapping[str, Manifest], now: datetime) -> TrainingMetadata:
     """The document, of these manifests by asset name."""
