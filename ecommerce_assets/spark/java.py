@@ -66,6 +66,11 @@ def ensure_java(say: Callable[[str], object], environment: MutableMapping[str, s
     return bundled.home
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept; it need not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ecommerce_assets"
+
+
 def _machine_javas(environment: MutableMapping[str, str]) -> Iterator[Java]:
     """In the order in which Spark's own scripts would look."""
     if home := environment.get("JAVA_HOME"):
@@ -106,9 +111,8 @@ def _with_wrapper(program: Path) -> Path:
     """A Java home whose program leaves out the one argument that the bundled Java does not know."""
     script = _WRAPPER.format(java=program)
     name = f"java-{hashlib.sha256(script.encode()).hexdigest()[:12]}"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ecommerce_assets"
     try:
-        return _write_home(cache / name, script)
+        return _write_home(cache_folder() / name, script)
     except OSError:  # a home folder that is not there or not to be written to
         return _write_home(Path(tempfile.mkdtemp(prefix="ecommerce_assets-")) / name, script)
 

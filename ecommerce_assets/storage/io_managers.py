@@ -50,6 +50,7 @@ class _Written:
     partitions: Mapping[str, Partition] | None = None
     audits: Sequence[AuditResult] = ()
     measures: Mapping[str, Any] | None = None
+    audit_seconds: float | None = None
     preview: str | None = None
     card: str | None = None
 
@@ -132,6 +133,7 @@ class VersionedIOManager(dg.IOManager):
             created_at=created_at,
             committed_at=datetime.now(UTC),
             seconds=round(time.monotonic() - min(reads.started, started), 3),
+            audit_seconds=written.audit_seconds,
             spark_application_id=spark.application_id,
             parameters=dict(artifact.parameters),
             inputs=tuple(reads.inputs),
@@ -224,6 +226,7 @@ class ParquetIOManager(VersionedIOManager):
         columns = {f.name: f.dataType.simpleString() for f in frame.schema.fields if f.name != PARTITION_COLUMN}
         as_written = _read_files(spark.spark_session, folder, files, frame.schema)
         evidence = replace(evidence_of(artifact, reads), columns=columns)
+        began = time.monotonic()
         if daily:
             earlier = stored_days(lake, _asset_of(folder))
             audited = audit_days(as_written, artifact, spec, evidence, files, rows, earlier)
@@ -232,9 +235,10 @@ class ParquetIOManager(VersionedIOManager):
             read = table_reader(spark.spark_session, lake, reads, _asset_of(folder), evidence)
             audited = audit_whole(as_written, spec, evidence, read, sum(rows.values()))
             evidence = replace(evidence, measures=audited[2] or {})
+        took = round(time.monotonic() - began, 3)
         newest = f"{PARTITION_COLUMN}={max(artifact.days)}/" if daily else ""
         shown = metadata.preview(folder, [f for f in files if f.path.startswith(newest)])
-        return _Written(files, evidence, columns, lineage, sum(rows.values()), *audited, preview=shown)
+        return _Written(files, evidence, columns, lineage, sum(rows.values()), *audited, took, preview=shown)
 
 
 class SparkModelIOManager(VersionedIOManager):

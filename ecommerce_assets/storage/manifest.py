@@ -85,6 +85,8 @@ class Manifest(_Frozen):
         Column → `asset.column` names that it was computed from; empty for a literal.
     seconds
         From the first input read to the audited output.
+    audit_seconds
+        What of it the audits took; None where no rows are looked at, and for versions of before this was kept.
     """
 
     asset: str
@@ -95,6 +97,7 @@ class Manifest(_Frozen):
     created_at: datetime
     committed_at: datetime
     seconds: float
+    audit_seconds: float | None = None
     spark_application_id: str | None
     parameters: dict[str, Any]
     inputs: tuple[Input, ...]

@@ -17,6 +17,7 @@ from ecommerce_assets.definitions import CATALOG
 from ecommerce_assets.events import assets as event_assets
 from ecommerce_assets.events.cleaning import classify
 from ecommerce_assets.spark.resource import SparkResource
+from ecommerce_assets.storage import auditing, audits
 from ecommerce_assets.storage.asset_spec import AssetSpec
 from ecommerce_assets.storage.io_managers import ParquetIOManager
 from ecommerce_assets.storage.lake import Lake
@@ -63,6 +64,26 @@ def test_rows_are_counted_for_each_day_of_a_range(spark: SparkSession, shop: Pat
         assert [told[day] for day in DAYS] == rows
         assert [stored[day].rows for day in DAYS] == rows
         assert lake.latest(asset).rows == sum(rows)
+        assert 0 < (lake.latest(asset).audit_seconds or 0) < lake.latest(asset).seconds
+
+
+def test_where_nothing_was_rejected_spark_looks_at_nothing(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[int] = []
+
+    def measure(frame: DataFrame, *arguments: Any, **more: Any) -> Any:
+        looked_at.append(frame.count())
+        return audits.measure(frame, *arguments, **more)
+
+    monkeypatch.setattr(auditing, "measure", measure)
+    write_day(tmp_path, DAYS[0], [event(f"{DAYS[0]} 10:00:00")])
+    run_graph(tmp_path, DAYS[0], DAYS[0], select=["cleaned_events", "rejected_events"], run_config={})
+    rejected = Lake(str(tmp_path)).latest("rejected_events")
+    assert rejected.audits, "they are judged all the same"
+    assert all(audit.passed for audit in rejected.audits)
+    assert rejected.partitions[DAYS[0]].measures == {"rows": 0}
+    assert looked_at == [1], "cleaned_events alone"
 
 
 def test_the_io_manager_computes_a_frame_once(spark: SparkSession, tmp_path: Path) -> None:
