@@ -47,15 +47,21 @@ class ClassArchive:
     classes: Path
 
     @classmethod
-    def of(cls, java_home: Path) -> ClassArchive:
-        """Named after all that it depends on: the Java, and Spark's jars with their times, as Java compares them."""
+    def of(cls, java_home: Path) -> ClassArchive | None:
+        """Named after all that it depends on: the Java, and Spark's jars with their times, as Java compares them.
+
+        None where there is no home folder for it.
+        """
+        try:
+            folder = cache_folder()
+        except OSError:
+            return None
         release = java_home / "release"
         parts = [str(java_home.resolve()), release.read_text(errors="replace") if release.is_file() else ""]
         for jar in sorted((Path(pyspark.__file__).parent / "jars").glob("*.jar")):
             about = jar.stat()
             parts.append(f"{jar} {about.st_size} {about.st_mtime_ns}")
         name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
-        folder = cache_folder()
         return cls(folder / f"classes-{name}.jsa", folder / f"classes-{name}.{os.getpid()}.seen")
 
     @property

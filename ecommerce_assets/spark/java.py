@@ -67,8 +67,14 @@ def ensure_java(say: Callable[[str], object], environment: MutableMapping[str, s
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept; it need not exist."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ecommerce_assets"
+    """Where what can be made again is kept; it need not exist.
+
+    Raises OSError where the user has no home folder, as in a container that runs as a user without a name.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ecommerce_assets"
+    except RuntimeError as error:
+        raise FileNotFoundError(str(error)) from error
 
 
 def _machine_javas(environment: MutableMapping[str, str]) -> Iterator[Java]:

@@ -171,9 +171,8 @@ class SparkResource(LazyPySparkResource):
                 java_home = ensure_java(log.info)
                 if JAVA_OPTIONS in settings and JAVA_OPTIONS not in self.spark_config:
                     self._class_archive = ClassArchive.of(java_home)
-                    settings[JAVA_OPTIONS] = " ".join(
-                        [settings[JAVA_OPTIONS], *(f'"{option}"' for option in self._class_archive.java_options())]
-                    )
+                    more = self._class_archive.java_options() if self._class_archive else []
+                    settings[JAVA_OPTIONS] = " ".join([settings[JAVA_OPTIONS], *(f'"{option}"' for option in more)])
             self._spark_session = _new_session(settings, quiet=is_local and GATEWAY not in os.environ)
             self._started_here = True
             if is_local:

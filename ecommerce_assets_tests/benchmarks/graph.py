@@ -37,6 +37,8 @@ def compile_kernels() -> float:
 def wait_for_class_archive() -> bool:
     """Whether this machine has the archive of Spark's classes, that the first run leaves behind it; waits for it."""
     archive = ClassArchive.of(ensure_java(str))
+    if archive is None:
+        return True
     while archive.in_work.exists():
         time.sleep(1)
     return archive.file.exists() or archive.refused.exists()

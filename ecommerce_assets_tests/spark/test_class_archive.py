@@ -26,7 +26,13 @@ resource.stop()
 @pytest.fixture
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClassArchive:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "my cache"))
-    return ClassArchive.of(java(tmp_path / "java", "exit 1"))
+    return made_for(java(tmp_path / "java", "exit 1"))
+
+
+def made_for(java_home: Path) -> ClassArchive:
+    found = ClassArchive.of(java_home)
+    assert found is not None
+    return found
 
 
 def java(home: Path, script: str) -> Path:
@@ -66,7 +72,16 @@ def test_what_java_refuses_is_not_tried_at_every_start(archive: ClassArchive, tm
 def test_a_cache_that_cannot_be_written_to_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert ClassArchive.of(tmp_path).java_options() == []
+    assert made_for(tmp_path).java_options() == []
+
+
+def test_a_user_without_a_home_folder_goes_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", home)
+    assert ClassArchive.of(tmp_path) is None
 
 
 def test_one_process_at_a_time_makes_it(archive: ClassArchive, tmp_path: Path) -> None:
@@ -87,9 +102,9 @@ def test_one_process_at_a_time_makes_it(archive: ClassArchive, tmp_path: Path) -
 
 def test_other_jars_and_another_java_have_another_archive(archive: ClassArchive, tmp_path: Path) -> None:
     other = java(tmp_path / "other", "exit 1")
-    assert ClassArchive.of(other).file != archive.file
+    assert made_for(other).file != archive.file
     (tmp_path / "java" / "release").write_text('JAVA_VERSION="17.0.99"\n')
-    assert ClassArchive.of(tmp_path / "java").file != archive.file
+    assert made_for(tmp_path / "java").file != archive.file
 
 
 def test_what_nobody_uses_any_more_is_removed(tmp_path: Path) -> None:
