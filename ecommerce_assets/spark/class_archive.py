@@ -86,10 +86,10 @@ class ClassArchive:
             room = os.statvfs(self.file.parent)
             if self.refused.exists() or room.f_bavail * room.f_frsize < LEAST_FREE_BYTES:
                 return []
-            self.classes.touch()
         except OSError:  # a home folder that is not there or not to be written to
             return []
-        return [f"-XX:DumpLoadedClassList={self.classes}"]
+        # Java makes the file: a Java that was there before us writes none, and no archive is made of nothing.
+        return [f"-XX:DumpLoadedClassList={self.classes}"] if os.access(self.file.parent, os.W_OK) else []
 
     def make_in_background(self, java_home: str, class_path: str) -> None:
         """Start a process that makes the archive of what Java has loaded so far; nothing where Java noted nothing."""

@@ -62,6 +62,7 @@ def test_java_notes_its_classes_until_there_is_an_archive(archive: ClassArchive,
 
 def test_what_java_refuses_is_not_tried_at_every_start(archive: ClassArchive, tmp_path: Path) -> None:
     archive.java_options()
+    archive.classes.touch()
     home = java(tmp_path / "java", "echo no such class path; exit 1")
     archive.make(str(home), "a.jar")
     assert sorted(archive.file.parent.iterdir()) == [archive.refused]
@@ -87,12 +88,15 @@ def test_a_user_without_a_home_folder_goes_without(tmp_path: Path, monkeypatch: 
 def test_one_process_at_a_time_makes_it(archive: ClassArchive, tmp_path: Path) -> None:
     home = java(tmp_path / "java", WRITES_AN_ARCHIVE)
     archive.java_options()
+    archive.make_in_background(str(home), "a.jar")
+    assert not archive.in_work.exists(), "Java has noted nothing"
+    archive.classes.touch()
     archive.in_work.touch()
     archive.make_in_background(str(home), "a.jar")
     assert not archive.classes.exists(), "another one is at it"
     long_ago = time.time() - LONGEST_SECONDS - 1
     os.utime(archive.in_work, (long_ago, long_ago))
-    archive.java_options()
+    archive.classes.touch()
     archive.make_in_background(str(home), "a.jar")
     deadline = time.monotonic() + 60
     while archive.in_work.exists() or not archive.file.exists():
