@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from itertools import product
 from typing import Any
 
 import pytest
@@ -124,6 +125,14 @@ def test_readable_values_are_accepted_and_tidied(
     change, column, value = GOOD_VALUES[number]
     key = change.get("user_session", str(len(BAD) + number))
     assert classified_cases[0][str(key)][column] == value
+
+
+def test_texts_are_trimmed_as_python_trims_them(spark: SparkSession) -> None:
+    """Of blanks, tabs and line ends, and of nothing else: all texts of up to four of these characters."""
+    texts = ["".join(marks) for n in range(5) for marks in product(" \t\r\n\x01\xa0ä!", repeat=n)]
+    frame = text_frame(spark, *[{"brand": text, "user_session": str(n)} for n, text in enumerate(texts)])
+    found = {int(r["user_session"]): r["brand"] for r in accepted_events(classify([frame])).collect()}
+    assert found == {n: text.strip(" \t\r\n") or None for n, text in enumerate(texts)}
 
 
 def test_types_other_than_ours_are_understood(spark: SparkSession) -> None:
