@@ -33,7 +33,7 @@ from ecommerce_assets.recommendation.evaluation_plots import ALS_EVALUATION_PICT
 from ecommerce_assets.recommendation.indices import PRODUCT_INDEX, USER_INDEX
 from ecommerce_assets.recommendation.interactions import INTERACTION_DATA
 from ecommerce_assets.recommendation.notes import ALS_EVALUATION_NOTES, RECOMMENDATIONS_NOTES
-from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS
+from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, products_shown
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
 from ecommerce_assets.recommendation.tuning_assets import als_tuning
 from ecommerce_assets.recommendation.tuning_plots import ALS_TUNING_PICTURES
@@ -88,7 +88,12 @@ CATALOG: dict[str, AssetSpec] = {
         pictures=ALS_EVALUATION_PICTURES,
         notes=ALS_EVALUATION_NOTES,
     ),
-    "recommendations": AssetSpec(RECOMMENDATIONS, recommendation.RECOMMENDATIONS_AUDITS, notes=RECOMMENDATIONS_NOTES),
+    "recommendations": AssetSpec(
+        RECOMMENDATIONS,
+        recommendation.RECOMMENDATIONS_AUDITS,
+        described_by=(products_shown,),
+        notes=RECOMMENDATIONS_NOTES,
+    ),
     "similar_products": AssetSpec(SIMILAR_PRODUCTS, recommendation.SIMILAR_PRODUCTS_AUDITS),
     "training_metadata": AssetSpec(
         None, TRAINING_METADATA_AUDITS, document=TrainingMetadata, card=model_card, closing=closing_words

@@ -13,6 +13,8 @@ import numpy.typing as npt
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ecommerce_assets.spark.at_once import at_once
+
 
 @dataclass(frozen=True)
 class PopularityList:
@@ -95,16 +97,21 @@ def build_fallback(
     products
         Number of products; those nobody touched come last in the overall list.
     """
-    everyone = interactions.agg(F.count_distinct("user_idx")).collect()[0][0]
     joined = interactions.select("user_idx", "product_idx").join(segments, "user_idx", "left")
-    counted: Any = joined.groupBy("segment", "product_idx").agg(F.count("*").alias("users")).toPandas()
-    sizes = {row["segment"]: row["count"] for row in segments.groupBy("segment").count().collect()}
+    per_product = joined.groupBy("segment", "product_idx").agg(F.count("*").alias("users"))
+    per_segment = segments.groupBy("segment").agg(F.count("*").alias("users"))
+    in_all = interactions.agg(F.count_distinct("user_idx").alias("users"))
+    counted: Any
+    counted, sized, all_users = at_once(
+        interactions.sparkSession, [per_product.toPandas, per_segment.toPandas, in_all.toPandas]
+    )
+    sizes = dict(zip(sized["segment"], sized["users"], strict=True))
     by_segment = {
         segment: _dense(own, position_of, products) for segment, own in counted.groupby("segment", dropna=False)
     }
     whole = sum(by_segment.values(), np.zeros(products, np.int64))
     return Fallback(
-        PopularityList.from_counts(whole, everyone, with_zero=True),
+        PopularityList.from_counts(whole, int(all_users["users"].iloc[0]), with_zero=True),
         {
             segment: PopularityList.from_counts(users, sizes[segment], with_zero=False)
             for segment, users in by_segment.items()

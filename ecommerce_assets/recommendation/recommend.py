@@ -18,6 +18,7 @@ from pyspark.sql.types import DataType, DoubleType, IntegerType, StringType, Str
 
 from ecommerce_assets.recommendation.fallback import build_fallback
 from ecommerce_assets.recommendation.lists import ItemFactors, Products, Recommender, vectors_of
+from ecommerce_assets.storage.audits import Evidence, Read
 from ecommerce_assets.storage.column_lineage import made_from
 from ecommerce_assets.storage.tables import Column, TableSchema
 
@@ -46,6 +47,11 @@ RECOMMENDATIONS = TableSchema.of(
     ),
     Column("source", "string", "als, segment_popular or popular.", nullable=False),
 )
+
+
+def products_shown(recommendations: DataFrame, _: Evidence, __: Read) -> DataFrame:
+    """One row: `products_shown`, how many products are recommended to anyone."""
+    return recommendations.agg(F.count_distinct("product_id").alias("products_shown"))
 
 
 def products_of(product_index: DataFrame) -> Products:

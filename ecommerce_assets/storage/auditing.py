@@ -5,12 +5,14 @@ What an audit is stands in audits.py; what becomes of a version whose audits fai
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
+from ecommerce_assets.spark.at_once import at_once
 from ecommerce_assets.storage.artifact import Artifact
 from ecommerce_assets.storage.asset_spec import AssetSpec
 from ecommerce_assets.storage.audits import Evidence, Read, measure, probe, probes_of, run_audits
@@ -27,10 +29,13 @@ Audited = tuple[Mapping[str, Partition] | None, list[AuditResult], Mapping[str, 
 
 def audit_whole(as_written: DataFrame, spec: AssetSpec, evidence: Evidence, read: Read, rows: int) -> Audited:
     """An undivided table: everything is about its `rows` rows; `read` reads what it is compared with."""
-    measures = {
-        **measure(as_written, spec.audits, rows=rows)[None],
-        **probe(as_written, [*probes_of(spec.audits), *spec.described_by], evidence, read),
-    }
+    looks = [*probes_of(spec.audits), *spec.described_by]
+    questions: list[Callable[[], dict[str, Any]]] = [
+        lambda: measure(as_written, spec.audits, rows=rows)[None],
+        *(partial(probe, as_written, [look], evidence, read) for look in looks),
+    ]
+    answers = at_once(as_written.sparkSession, questions)
+    measures = {name: value for answer in answers for name, value in answer.items()}
     audits = run_audits(spec.audits, replace(evidence, measures=measures))
     return None, audits, measures
 

@@ -118,7 +118,8 @@ class Audit:
     ----------
     measures
         SQL aggregates that the judge needs, by name; all audits of a table share one pass over its rows. No distinct
-        counts, for Spark then keeps all the others by value; those belong in a probe.
+        counts, for Spark then keeps all the others by value, and no sets, for then it compiles none of them; those
+        belong in a probe.
     blocking
         True: a version (a day, for daily assets) that fails is never visible. False: a warning.
     softened_by

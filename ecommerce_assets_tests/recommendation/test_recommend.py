@@ -9,7 +9,8 @@ from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, Exclude, recommend
+from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, Exclude, products_shown, recommend
+from ecommerce_assets.storage.audits import Evidence
 
 # Six products; their numbers are in another order than their ids. 105 and 106 are unknown to the model.
 PRODUCT_IDX = {101: 1, 102: 3, 103: 4, 104: 2, 105: 0, 106: 5}
@@ -269,3 +270,10 @@ def test_order_of_rows_is_no_matter(spark: SparkSession, default: Lists) -> None
     shop.product_index = shop.product_index.orderBy("product_idx")
     shop.interactions = shop.interactions.orderBy(F.desc("product_idx"))
     assert shop.recommend() == default
+
+
+def test_each_product_that_is_shown_counts_once(shop: Shop) -> None:
+    listed = shop.recommend(Exclude.none, 1)
+    [row] = products_shown(shop.frame(Exclude.none, 1), Evidence({}), lambda _: shop.users).collect()
+    first = {products[0][0] for products in listed.values()}
+    assert row["products_shown"] == len(first) < len(listed)
