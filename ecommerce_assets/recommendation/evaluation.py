@@ -37,7 +37,7 @@ from ecommerce_assets.recommendation.holdout import (
     judged_pairs,
     prepared_holdout,
 )
-from ecommerce_assets.recommendation.judging import BASELINE, SYSTEMS, Judged
+from ecommerce_assets.recommendation.judging import ARROW_TYPES, BASELINE, SYSTEMS, Judged
 from ecommerce_assets.recommendation.local_als import predictions
 from ecommerce_assets.recommendation.metrics import (
     RANKING_METRICS,
@@ -99,8 +99,10 @@ class Evaluation:
 
     def frame(self, events: DataFrame) -> DataFrame:
         """The table; `events` are those that were judged by."""
-        types = ", ".join(f"`{c.name}` {c.type}" for c in ALS_EVALUATION.columns)
-        made = events.sparkSession.createDataFrame(self.rows, types)
+        # As Arrow, which Java reads by itself: for rows of Python's own it starts further Python workers.
+        schema = pa.schema([(c.name, ARROW_TYPES[c.type]) for c in ALS_EVALUATION.columns])
+        rows = [dict(zip(schema.names, row, strict=True)) for row in self.rows]
+        made = events.sparkSession.createDataFrame(pa.Table.from_pylist(rows, schema))
         judged_by = [(events, name) for name in JUDGED_BY]
         return made_from(made, {c.name: judged_by for c in ALS_EVALUATION.columns if not c.constant})
 

@@ -193,13 +193,14 @@ def prepared_holdout(
     def listed(condition: SparkColumn) -> SparkColumn:
         return F.collect_list(F.when(condition, F.col("product_idx")))
 
-    relevant = is_relevant(exclude)
+    relevant, barred = is_relevant(exclude), is_barred(exclude)
     per_user = (
-        pairs.of_both.groupBy("user_idx")
+        pairs.of_both.where(relevant | barred)  # most pairs are neither, and lists are slow to make
+        .groupBy("user_idx")
         .agg(
             F.count_if(relevant).cast("int").alias("wanted"),
             listed(relevant & F.col("known")).alias("relevant"),
-            listed(is_barred(exclude)).alias("excluded"),
+            listed(barred).alias("excluded"),
         )
         .where("wanted > 0")
     )

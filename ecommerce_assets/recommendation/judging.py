@@ -40,6 +40,15 @@ SLICES = {
 }
 """What slices of users are called where people read it, in order; those without a segment are those without events."""
 
+ARROW_TYPES: dict[str, pa.DataType] = {
+    "int": pa.int32(),
+    "bigint": pa.int64(),
+    "double": pa.float64(),
+    "string": pa.string(),
+    "binary": pa.binary(),
+}
+"""Spark's types by name, as Arrow's."""
+
 _LENGTHS = (*SOURCES, BASELINE)
 """Entries of the published list by source, and of the popularity list."""
 
@@ -150,8 +159,7 @@ def _grouped(per_user: pa.Table) -> Iterator[pa.RecordBatch]:
 
 
 def _with_all_columns(table: pa.Table) -> Iterator[pa.RecordBatch]:
-    arrow = {"int": pa.int32(), "bigint": pa.int64(), "string": pa.string(), "binary": pa.binary()}
-    schema = pa.schema([(name, arrow[kind]) for name, kind in _KINDS.items()])
+    schema = pa.schema([(name, ARROW_TYPES[kind]) for name, kind in _KINDS.items()])
     columns = [
         table.column(field.name) if field.name in table.column_names else pa.nulls(len(table), field.type)
         for field in schema
