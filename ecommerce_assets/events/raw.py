@@ -94,8 +94,7 @@ class RawEvents:
 
     def read_files(self, spark: SparkSession) -> list[DataFrame]:
         """`source_file` and the event columns as they came; one frame per set of column types."""
-        # pandas writes nanoseconds, which Spark otherwise refuses to read.
-        spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
+        read_nanoseconds(spark)
         by_types: dict[tuple[tuple[str, str], ...], list[str]] = {}
         for file in self.files:
             by_types.setdefault(file.types, []).append(spark_path(f"{self.folder.uri}/{file.path}"))
@@ -169,6 +168,17 @@ def fingerprint(files: Sequence[FileEntry]) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
+def read_nanoseconds(spark: SparkSession) -> None:
+    """Let this session read the nanoseconds that pandas writes, which Spark otherwise refuses: as whole numbers."""
+    spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
+
+
+def from_nanoseconds(name: str) -> Column:
+    """The timestamp of a column that is read so, to the microsecond."""
+    # As integers: a double holds the nanoseconds of our time to 256 only, and an event would move by a microsecond.
+    return F.expr(f"timestamp_micros(`{name}` div 1000)")
+
+
 def is_raw_file(name: str) -> bool:
     """Whether a file in a day's folder counts as raw events, by its name."""
     return name.endswith((".parquet", ".parq"))
@@ -186,10 +196,15 @@ def _describe(folder: Folder, file: FileInfo) -> RawFile:
         with folder.open(file.path) as source:
             parquet = pq.ParquetFile(source)
             schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
+            stored = [parquet.schema.column(number) for number in range(len(parquet.schema))]
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0]
         raise RawDataError(f"{uri} is not a readable Parquet file ({reason}): remove it or land it again.") from None
-    types = tuple((name, str(schema.field(name).type)) for name in EVENTS.names if name in schema.names)
+    # Spark's own way to write times, which it reads as such and pyarrow calls nanoseconds.
+    spark_times = {column.path: "timestamp[int96]" for column in stored if column.physical_type == "INT96"}
+    types = tuple(
+        (name, spark_times.get(name, str(schema.field(name).type))) for name in EVENTS.names if name in schema.names
+    )
     missing = [name for name in REQUIRED_COLUMNS if name not in schema.names]
     if missing:
         raise RawDataError(
@@ -206,7 +221,7 @@ def _event_columns(types: Mapping[str, str]) -> list[Column]:
         if name not in types:
             columns.append(F.lit(None).cast("string").alias(name))
         elif types[name].startswith("timestamp[ns"):
-            columns.append(F.timestamp_micros(F.floor(F.col(name) / 1000)).alias(name))
+            columns.append(from_nanoseconds(name).alias(name))
         else:
             columns.append(F.col(name))
     return columns

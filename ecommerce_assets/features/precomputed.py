@@ -8,15 +8,16 @@ user_features.py and product_features.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from ecommerce_assets.events.raw import from_nanoseconds, read_nanoseconds
 from ecommerce_assets.features.product_features import PRODUCT_FEATURES
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, USER_FEATURES
 from ecommerce_assets.progress import Say
@@ -28,6 +29,9 @@ from ecommerce_assets.storage.tables import TableSchema
 
 PRECOMPUTED = "precomputed"
 """The fact that a table made this way states; it softens what only our own computation can promise."""
+
+StoredType = tuple[str, str]
+"""Parquet's physical and logical type of a column; what Arrow makes of it depends on who wrote it."""
 
 _TIMESTAMP = re.compile(r"\d{8}_\d{6}")
 
@@ -85,21 +89,23 @@ class PrecomputedFeatures:
             info(f"Taken from {folder.uri}/{name}, not computed from cleaned_events.")
             entries = tuple(FileEntry(path=file.path, bytes=file.bytes) for file in files)
             made_of = Input(asset=name.partition(".")[0], fingerprint=content.fingerprint(folder, files), files=entries)
-            frame = self._table(
-                spark.read.parquet(*[spark_path(f"{folder.uri}/{file.path}") for file in files]), kind, there
+            read_nanoseconds(spark)
+            frame = spark.read.parquet(*[spark_path(f"{folder.uri}/{file.path}") for file in files])
+            return Artifact(
+                self._table(frame, kind, there), facts={PRECOMPUTED: f"{folder.uri}/{name}"}, inputs=[made_of]
             )
-            return Artifact(frame, facts={PRECOMPUTED: f"{folder.uri}/{name}"}, inputs=[made_of])
         info(f"Computed from cleaned_events: there is no readable {kind.prefix}_… in {folder.uri}.")
         return None
 
-    def _table(self, frame: DataFrame, kind: FeatureDrop, there: set[str]) -> DataFrame:
+    def _table(self, frame: DataFrame, kind: FeatureDrop, there: Mapping[str, StoredType]) -> DataFrame:
+        def value(name: str) -> Column:
+            if name not in there:
+                return F.lit(None)
+            return from_nanoseconds(name) if "nanoseconds" in there[name][1] else F.col(name)
+
         # try_cast: a value that does not fit becomes null, and the audits count it.
-        return frame.select(
-            *[
-                (F.col(c.name).try_cast(c.type) if c.name in there else F.lit(None).cast(c.type)).alias(c.name)
-                for c in kind.schema.with_id_type(self.id_type).columns
-            ]
-        )
+        columns = kind.schema.with_id_type(self.id_type).columns
+        return frame.select(*[value(c.name).try_cast(c.type).alias(c.name) for c in columns])
 
 
 def _newest_first(folder: Folder, prefix: str, warn: Say) -> Iterator[str]:
@@ -116,24 +122,41 @@ def _newest_first(folder: Folder, prefix: str, warn: Say) -> Iterator[str]:
         yield name
 
 
-def _inspect(folder: Folder, name: str, kind: FeatureDrop) -> tuple[list[FileInfo], set[str]]:
-    """The Parquet files of a drop and its columns; every needed column is decoded, so that no run finds out later."""
+def _inspect(folder: Folder, name: str, kind: FeatureDrop) -> tuple[list[FileInfo], dict[str, StoredType]]:
+    """The Parquet files of a drop, and the columns that are read of it.
+
+    All of them are decoded here, so that no run finds out later what is wrong with them.
+    """
     files = [f for f in folder.data_files() if f.path == name or f.path.startswith(f"{name}/")]
     files = [f for f in files if f.path.endswith((".parquet", ".parq")) or f.path == name]
     if not files:
         raise _UnusableError("it holds no Parquet file")
-    common: set[str] | None = None
+    common: dict[str, StoredType] = {}
+    rows = 0
     for file in files:
         try:
             with folder.open(file.path) as source:
                 parquet = pq.ParquetFile(source)
-                columns = set(parquet.schema_arrow.names)
-                missing = [column for column in kind.needed if column not in columns]
+                own = _types(parquet)
+                missing = [column for column in kind.needed if column not in own]
                 if missing:
                     raise _UnusableError(f"{file.path} lacks the columns {', '.join(missing)}")
-                for _ in parquet.iter_batches(columns=list(kind.needed)):
+                own = {column: own[column] for column in kind.schema.names if column in own}
+                common = {column: stored for column, stored in (common or own).items() if column in own}
+                # Spark reads all files with one schema: types that differ it finds in the middle of a run.
+                mixed = [column for column, stored in common.items() if stored != own[column]]
+                if mixed:
+                    raise _UnusableError(f"{file.path} has other types than {files[0].path} for {', '.join(mixed)}")
+                for _ in parquet.iter_batches(columns=list(common)):
                     pass
-        except (pa.ArrowInvalid, OSError) as error:
+                rows += parquet.metadata.num_rows
+        except (pa.ArrowException, OSError) as error:
             raise _UnusableError(f"{file.path} is no readable Parquet ({str(error).splitlines()[0]})") from None
-        common = columns if common is None else common & columns
-    return files, common or set()
+    if not rows:
+        raise _UnusableError("it has no rows")
+    return files, common
+
+
+def _types(parquet: pq.ParquetFile) -> dict[str, StoredType]:
+    columns = [parquet.schema.column(number) for number in range(len(parquet.schema))]
+    return {column.path: (column.physical_type, str(column.logical_type)) for column in columns}

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 
 from ecommerce_assets.events.cleaning import accepted_events, classify
 from ecommerce_assets.events.raw import RawDataError, find_raw_events
-from ecommerce_assets_tests.helpers import event, write_day
+from ecommerce_assets_tests.helpers import event, events_frame, write_day
 
 
 def test_days_are_told_apart_and_rows_counted(tmp_path: Path) -> None:
@@ -102,6 +102,38 @@ def test_nanoseconds_of_pandas_are_read(spark: SparkSession, tmp_path: Path) -> 
     raw = find_raw_events(str(tmp_path), ["2019-10-01"])
     [cleaned] = accepted_events(classify(raw.frames(spark))).selectExpr("string(event_time) at").collect()
     assert cleaned["at"] == "2019-10-01 10:00:00"
+
+
+@pytest.mark.parametrize("fraction", ["123", "123456", "000128", "999999"])
+def test_nanoseconds_lose_nothing_above_them(spark: SparkSession, tmp_path: Path, fraction: str) -> None:
+    # 2,000 milliseconds (or microseconds) in a row: in floating point one of eight (or 64) came out one too early.
+    step = 1_000_000 if len(fraction) == 3 else 1_000
+    begin = pd.Timestamp(f"2019-10-01 10:00:00.{fraction}", tz="UTC").value
+    ticks = [begin + number * step for number in range(2_000)]
+    times = pa.array(ticks, pa.timestamp("ns", "UTC"))
+    rows = pa.Table.from_pylist([event("2019-10-01 10:00:00", product_id=n) for n in range(len(ticks))])
+    write_day(tmp_path, "2019-10-01", rows.set_column(0, "event_time", times))
+    found = accepted_events(classify(find_raw_events(str(tmp_path), ["2019-10-01"]).frames(spark)))
+    read = {
+        row["product_id"]: row["at"] for row in found.selectExpr("product_id", "unix_micros(event_time) at").collect()
+    }
+    assert read == {number: tick // 1_000 for number, tick in enumerate(ticks)}
+
+
+def test_times_as_spark_writes_them_are_read_beside_others(spark: SparkSession, tmp_path: Path) -> None:
+    other = write_day(tmp_path, "2019-10-01", [event("2019-10-01 11:00:00.5", product_id=2)])
+    by_spark = events_frame(spark, [event("2019-10-01 10:00:00.25")]).coalesce(1)
+    by_spark.sparkSession.conf.set("spark.sql.parquet.outputTimestampType", "INT96")
+    try:
+        by_spark.write.parquet(str(tmp_path / "spark"))
+    finally:
+        by_spark.sparkSession.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
+    [written] = (tmp_path / "spark").glob("*.parquet")
+    assert pq.ParquetFile(written).schema.column(0).physical_type == "INT96"
+    written.rename(other.parent / "spark.parquet")
+    raw = find_raw_events(str(tmp_path), ["2019-10-01"])
+    found = accepted_events(classify(raw.frames(spark))).selectExpr("string(event_time) at").collect()
+    assert sorted(row["at"] for row in found) == ["2019-10-01 10:00:00.25", "2019-10-01 11:00:00.5"]
 
 
 def test_a_range_that_ends_before_it_begins_has_no_days(tmp_path: Path) -> None:

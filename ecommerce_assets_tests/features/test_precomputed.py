@@ -70,13 +70,25 @@ def test_columns_that_it_lacks_are_null_and_those_it_has_are_cast(
     assert (row["user_id"], row["recency"], row["views"], row["purchases"]) == (7, 3, 4, None)
 
 
+def test_nanoseconds_of_pandas_are_times(spark: SparkSession, tmp_path: Path, told: Told) -> None:
+    times = pa.array([1_569_924_000_250_000_128], pa.timestamp("ns", "UTC"))
+    drop(tmp_path, "user_behavior_20241201_120000.parquet", users(7).append_column("last_event_time", times))
+    found = newest(tmp_path, spark, told)
+    assert found is not None
+    [row] = found.value.selectExpr("string(last_event_time) at").collect()
+    assert row["at"] == "2019-10-01 10:00:00.25"
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "said"),
     [
         ("user_behavior_20249999_120000.parquet", "", "20249999_120000 is no date and time"),
         ("user_behavior_20241202_120000.parquet", "truncated", "is no readable Parquet"),
         ("user_behavior_20241202_120000.parquet", "corrupt page", "is no readable Parquet"),
+        ("user_behavior_20241202_120000.parquet", "corrupt optional column", "is no readable Parquet"),
         ("user_behavior_20241202_120000.parquet", "column", "lacks the columns avg_price"),
+        ("user_behavior_20241202_120000.parquet", "no rows", "it has no rows"),
+        ("user_behavior_20241202_120000", "mixed types", "b.parquet has other types than"),
         ("user_behavior_20241202_120000", "empty folder", ""),
     ],
 )
@@ -90,6 +102,20 @@ def test_what_cannot_be_used_is_skipped_with_a_warning(
         said = "holds no Parquet file"
     elif damage == "column":
         drop(tmp_path, name, users(2).drop_columns(["avg_price"]))
+    elif damage == "no rows":
+        drop(tmp_path, name, users())
+    elif damage == "mixed types":
+        (tmp_path / "processed" / "parquet" / name).mkdir()
+        drop(tmp_path, f"{name}/a.parquet", users(2, views=[4]))
+        drop(tmp_path, f"{name}/b.parquet", users(3, views=[4.5]))
+    elif damage == "corrupt optional column":
+        numbers = range(2_000)
+        path = drop(tmp_path, name, users(*numbers, views=[n * 7919 % 2003 for n in numbers]))
+        group = pq.ParquetFile(path).metadata.row_group(0)
+        views = group.column(group.num_columns - 1)
+        begin = views.dictionary_page_offset or views.data_page_offset
+        content = path.read_bytes()
+        path.write_bytes(content[:begin] + b"\xff" * 100 + content[begin + 100 :])
     else:
         path = drop(tmp_path, name, users(*range(2_000)))
         if damage == "truncated":

@@ -18,7 +18,8 @@ from ecommerce_assets.events.schema import EVENTS
 from ecommerce_assets.settings import EARLIEST_DAY
 
 _SPARK_READABLE = {"TIMESTAMP_NS": "TIMESTAMP", "TIMESTAMPTZ_NS": "TIMESTAMP WITH TIME ZONE", '"NULL"': "VARCHAR"}
-"""The one change of types: Spark refuses any file with nanosecond timestamps, and has only microseconds itself."""
+"""The only changes of types: Spark refuses any file with nanosecond timestamps, and has only microseconds itself; a
+column without any value has no type, and is text."""
 
 _ZONE_FORMS = (
     (r"\s*(utc?|gmt|z)$", "Z"),  # `00:00:00utc`
