@@ -232,8 +232,35 @@ class TestParquet:
         assert [source.rows_landed for source in summary.sources] == [6]
         assert len(list(data_dir.glob("raw/events/*/*.parquet"))) == 1
 
+    @pytest.mark.parametrize("pattern", ["**", "**/*.parquet", "**/*"])
+    def test_a_folder_and_what_is_in_it_land_once(self, tmp_path: Path, data_dir: Path, pattern: str) -> None:
+        folder = tmp_path / "in" / "drop.parquet" / "brand=x"
+        folder.mkdir(parents=True)
+        for part in range(2):
+            pq.write_table(events_table(part + 1), folder / f"part-{part}.parquet")
+        summary = land([f"{tmp_path}/in/{pattern}", str(folder / "part-0.parquet")], data_dir)
+        assert [source.rows_landed for source in summary.sources] == [3]
+
+    def test_a_folder_may_grow(self, tmp_path: Path, data_dir: Path) -> None:
+        folder = tmp_path / "months"
+        folder.mkdir()
+        pq.write_table(events_table(2), folder / "2019-Oct.parquet")
+        land_one(folder, data_dir)
+        pq.write_table(events_table(3), folder / "2019-Nov.parquet")
+        grown = land_one(folder, data_dir)
+        assert [(source.rows_landed, source.rows_already_landed) for source in grown.sources] == [(3, 0), (0, 2)]
+        assert len(landed(data_dir, "user_id")) == 5
+
+    @pytest.mark.parametrize("names", [("part-0.parquet", "part-1.parquet"), ("data_0.parquet", "data_1.parquet")])
+    def test_what_one_job_wrote_is_one_source(self, tmp_path: Path, data_dir: Path, names: tuple[str, str]) -> None:
+        folder = tmp_path / "export"
+        folder.mkdir()
+        for rows, name in enumerate(names, 1):
+            pq.write_table(events_table(rows), folder / name)
+        assert [source.rows_landed for source in land_one(folder, data_dir).sources] == [3]
+
     def test_parts_of_different_types_keep_their_digits(self, tmp_path: Path, data_dir: Path) -> None:
-        drop = tmp_path / "drop"
+        drop = tmp_path / "drop.parquet"
         drop.mkdir()
         pq.write_table(events_table(), drop / "a.parquet")
         pq.write_table(events_table(user_id=pa.array([None], pa.float64())), drop / "b.parquet")

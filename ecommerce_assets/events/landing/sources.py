@@ -23,6 +23,7 @@ from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS
 CSV_ENDINGS = (".csv", ".csv.gz", ".csv.zst")
 PARQUET_ENDINGS = (".parquet", ".parq")
 DELIMITERS = ",;\t|"
+_PART_NAME = re.compile(r"(part|data)[-_.]?\d", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,21 @@ def find_sources(names: Sequence[str], layout: Layout) -> tuple[list[Source], li
     the named folders."""
     found = {item.path.resolve(): item for name in names for item in _expand(name, layout)}
     sources = [item for item in found.values() if not isinstance(item, OtherFile)]
+    wholes = [item for item in sources if isinstance(item, ParquetSource) and item.path.is_dir()]
+    sources = [item for item in sources if not _lies_in(item, wholes)]
     return sources, [item.path for item in found.values() if isinstance(item, OtherFile)]
+
+
+def _lies_in(source: Source, wholes: Sequence[ParquetSource]) -> bool:
+    """`drops/**` names a folder and what is in it: rows of a part that lands with its whole would be there twice."""
+    if not isinstance(source, ParquetSource):
+        return False
+    above = source.path.resolve().parents
+    return any(whole.path.resolve() in above and _files(source) <= _files(whole) for whole in wholes)
+
+
+def _files(source: ParquetSource) -> set[Path]:
+    return {file.resolve() for file in source.files}
 
 
 def dropped_columns(source: Source) -> tuple[str, ...]:
@@ -148,14 +163,18 @@ def _file(path: Path, layout: Layout) -> Source:
 
 
 def _in_folder(folder: Path, layout: Layout, is_part: bool = False) -> Iterator[Source | OtherFile]:
-    """A folder's Parquet files are one source, as a job wrote them; each CSV file is one; deeper folders likewise.
+    """Each file of a folder is a source, so that a folder may grow; what one job wrote is one; deeper folders likewise.
 
     `is_part`: the folder is called such as `brand=x` or lies in one that is, so that its Parquet files are part files
     of a folder above. CSV files there are sources like any others, for which the folder's name is no column.
     """
     parts = [] if is_part else _part_files(folder)
-    if parts:
+    if parts and _is_one_job(folder, parts):
         yield _parquet(folder, parts, layout)
+    else:
+        # An empty file beside others is nothing to complain of.
+        for file in [file for file in parts if _footer(file)[1]] or parts:
+            yield _parquet(file, [file], layout)
     for entry in _visible(folder):
         name = entry.name.lower()
         if entry.is_dir():
@@ -171,6 +190,16 @@ def _part_files(folder: Path, is_part: bool = False) -> list[Path]:
     own = [entry for entry in entries if not entry.is_dir() and entry.name.lower().endswith(PARQUET_ENDINGS)]
     deeper = [entry for entry in entries if entry.is_dir() and (is_part or "=" in entry.name)]
     return own + [part for entry in deeper for part in _part_files(entry, is_part=True)]
+
+
+def _is_one_job(folder: Path, parts: Sequence[Path]) -> bool:
+    """Whether the files are parts of one whole, as Spark, Dask, DuckDB and others write it."""
+    return (
+        folder.name.lower().endswith(PARQUET_ENDINGS)
+        or (folder / "_SUCCESS").exists()
+        or any(part.parent != folder for part in parts)
+        or all(_PART_NAME.match(part.name) for part in parts)
+    )
 
 
 def _visible(folder: Path) -> list[Path]:
