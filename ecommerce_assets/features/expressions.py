@@ -11,6 +11,7 @@ from decimal import Decimal
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
+SECONDS_PER_DAY = 86_400
 _BILLION = 1_000_000_000
 _BILLIONTH = Decimal("0.000000001")
 
@@ -23,6 +24,14 @@ def utc(microseconds: int) -> datetime:
 def timestamp(moment: datetime) -> Column:
     """A literal timestamp from a datetime with a zone."""
     return F.timestamp_micros(F.lit(round(moment.timestamp() * 1_000_000)))
+
+
+def utc_day(time: Column) -> Column:
+    """Days from 1970-01-01 to a timestamp's date in UTC (int), whatever the time zone of the session.
+
+    A session that was there before ours, such as a notebook's, has a zone of its own, and `to_date` follows it.
+    """
+    return F.floor(F.unix_seconds(time) / SECONDS_PER_DAY).cast("int")
 
 
 def of_type(event_type: str) -> Column:

@@ -18,6 +18,7 @@ from ecommerce_assets.features.expressions import (
     ratio,
     timestamp,
     utc,
+    utc_day,
 )
 from ecommerce_assets.storage.tables import Column, TableSchema
 
@@ -83,7 +84,7 @@ def build_user_features(events: DataFrame, reference: datetime | None = None) ->
     """
     reference = reference or reference_time(events)
     purchases, views, carts = (F.count_if(of_type(name)) for name in ("purchase", "view", "cart"))
-    reference_date = F.to_date(timestamp(reference) if reference else F.max("event_time"))
+    reference_day = utc_day(timestamp(reference) if reference else F.max("event_time"))
     # One shuffle of narrow rows; all that follows happens where a user's rows are, one after the other.
     by_user = (
         events.select(
@@ -100,8 +101,8 @@ def build_user_features(events: DataFrame, reference: datetime | None = None) ->
         .sortWithinPartitions("user_id")
     )
     return by_user.groupBy("user_id").agg(
-        F.datediff(reference_date, F.to_date(F.max("event_time"))).alias("recency"),
-        distinct_count(F.unix_date(F.to_date("event_time"))).alias("frequency"),
+        (reference_day - utc_day(F.max("event_time"))).alias("recency"),
+        distinct_count(utc_day(F.col("event_time"))).alias("frequency"),
         exact_sum(F.when(of_type("purchase"), F.col("price"))).alias("monetary"),
         F.count("*").alias("total_events"),
         views.alias("views"),

@@ -133,6 +133,16 @@ def test_a_day_is_a_day_in_utc(spark: SparkSession) -> None:
     assert build_user_features(two).collect()[0]["frequency"] == 2
 
 
+def test_a_day_is_a_day_in_utc_whatever_the_session(spark: SparkSession) -> None:
+    elsewhere = spark.newSession()
+    elsewhere.conf.set("spark.sql.session.timeZone", "America/New_York")
+    stored = events_frame(spark, EVENTS).select(F.unix_micros("event_time").alias("us"), "*").drop("event_time")
+    rows = [row.asDict() for row in stored.collect()]
+    there = elsewhere.createDataFrame(rows, stored.schema).withColumn("event_time", F.timestamp_micros("us")).drop("us")
+    found = {row["user_id"]: (row["recency"], row["frequency"]) for row in build_user_features(there).collect()}
+    assert found == {BUYER: (1, 3), REMOVER: (9, 1), CART_ONLY: (10, 1), LAST: (0, 1)}
+
+
 @pytest.mark.parametrize(
     ("prices", "total"),
     [
