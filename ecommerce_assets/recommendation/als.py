@@ -170,13 +170,14 @@ def describe_factors(model: ALSModel) -> dict[str, int]:
     return dict(row.asDict())
 
 
-def collect_pairs(interactions: DataFrame) -> pa.Table:
+def collect_pairs(interactions: DataFrame, *more: str) -> pa.Table:
     """`user_idx`, `product_idx` (int32) and `rating` (float32) in the driver, as Arrow: no Python object per row.
+    `more` columns come as they are.
 
     Collected a number of users at a time where there are many pairs, for Spark limits the size of a job's result.
     """
     pairs = interactions.select(
-        F.col("user_idx").cast("int"), F.col("product_idx").cast("int"), F.col("rating").cast("float")
+        F.col("user_idx").cast("int"), F.col("product_idx").cast("int"), F.col("rating").cast("float"), *more
     )
     slices = -(-interactions.count() // PAIRS_AT_ONCE)
     if slices <= 1:

@@ -1,6 +1,6 @@
 """Pairs sorted into rows, users' or products', in time that goes with their number; compiled, so imported late.
 
-What is solved over the rows stands in als_descent.py and als_normal_equations.py.
+What is solved over the rows stands in als_kernels.py.
 """
 
 from __future__ import annotations

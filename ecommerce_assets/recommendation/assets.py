@@ -44,6 +44,7 @@ COMMON: dict[str, Any] = {
 # What customers see is made with the model that was judged, and with the indices that number it: a newer model that
 # als_evaluation held back, or has not seen yet, is not read.
 AS_JUDGED = dg.AssetIn(metadata={AS_READ_BY: "als_evaluation"})
+JUDGED_WITH = ("als_model", "interaction_data", "user_index", "product_index")
 
 
 class AlsConfig(dg.Config):
@@ -156,7 +157,7 @@ def als_evaluation(
 
 @dg.asset(
     kinds={"spark", "parquet"},
-    ins=dict.fromkeys(("als_model", "interaction_data", "user_index", "product_index"), AS_JUDGED),
+    ins=dict.fromkeys(JUDGED_WITH, AS_JUDGED),
     **COMMON,
 )
 def recommendations(

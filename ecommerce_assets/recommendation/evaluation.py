@@ -24,6 +24,7 @@ from ecommerce_assets.recommendation.als import (
     AlsParameters,
     Engine,
     choose_engine,
+    collect_pairs,
     fit_als,
     fit_local,
     log_iterations,
@@ -86,7 +87,9 @@ JUDGED_BY = ("event_time", "event_type", "product_id", "category_id", "price", "
 """Columns of cleaned_events that the recommendations and the segments are made from."""
 
 NO_HOLDOUT = f"none: the last second alone holds more than {HOLDOUT_SHARE:.0%} of the events"
-NOTHING_TO_JUDGE = "none: nobody did anything after the cut-off that could be recommended"
+NOTHING_TO_JUDGE = (
+    "none: nobody did anything after the cut-off that could be recommended, or anything before it to learn from"
+)
 POPULARITY_GROUPS = 10
 
 
@@ -162,7 +165,7 @@ def rmse(
     if chosen == Engine.local:
         known, left_out, known_users, error = _rmse_local(split, parameters, after_iteration)
     else:
-        known, left_out, known_users, error = _rmse_mllib(split, parameters)
+        known, left_out, known_users, error = _rmse_by_spark(split, parameters, chosen)
     facts = {"rmse": error, "rmse_pairs": known, "rmse_pairs_left_out": left_out}
     return [("rmse", None, "als", "all", error, None, None, known_users)] if error is not None else [], facts
 
@@ -170,10 +173,10 @@ def rmse(
 def _rmse_local(
     split: DataFrame, parameters: AlsParameters, after_iteration: AfterIteration | None
 ) -> tuple[int, int, int, float | None]:
-    """Known pairs, those left out, users of the known ones, and the error: in one job that collects the pairs."""
-    columns = [F.col(name).cast("int") for name in ("user_idx", "product_idx")]
-    table: pa.Table = split.select(*columns, F.col("rating").cast("float"), "train").toArrow()
+    """Known pairs, those left out, users of the known ones, and the error: in this process, from collected pairs."""
+    table = collect_pairs(split, "train")
     train, test = table.filter(table.column("train")), table.filter(pc.invert(table.column("train")))
+    del table  # not beside the fit
     if not train.num_rows or not test.num_rows:
         return 0, test.num_rows, 0, None
     users, products = fit_local(train, parameters, after_iteration)
@@ -185,13 +188,14 @@ def _rmse_local(
     return int(known.sum()), int((~known).sum()), len(np.unique(user_idx[known])), error
 
 
-def _rmse_mllib(split: DataFrame, parameters: AlsParameters) -> tuple[int, int, int, float | None]:
+def _rmse_by_spark(split: DataFrame, parameters: AlsParameters, engine: Engine) -> tuple[int, int, int, float | None]:
+    """The same of any engine, from the predictions of its model."""
     train, test = split.where("train"), split.where("not train")
     held_out = test.count()
     if not held_out or train.isEmpty():
         return 0, held_out, 0, None
     squared = F.pow(F.col("rating") - F.col("prediction"), 2)
-    predicted = fit_als(train, parameters, Engine.mllib).transform(test)
+    predicted = fit_als(train, parameters, engine).transform(test)
     known, users, mean = predicted.agg(F.count("*"), F.count_distinct("user_idx"), F.avg(squared)).collect()[0]
     return known, held_out - known, users, math.sqrt(mean) if known else None
 

@@ -16,6 +16,7 @@ from ecommerce_assets.recommendation.judging import (
     SYSTEMS,
 )
 from ecommerce_assets.recommendation.metrics import RANKING_METRICS
+from ecommerce_assets.recommendation.notes import METRIC_NAMES
 from ecommerce_assets.recommendation.verdict import DIFFERENCE
 from ecommerce_assets.storage.audits import Evidence
 from ecommerce_assets.storage.pictures import Picture
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 NAMES = {"als": "ALS alone", "published": "published", BASELINE: "popularity", "touched": "what users did before"}
 COLOURS = {"als": BLUE, "published": GREEN, BASELINE: GREY, "touched": ORANGE}
-METRIC_NAMES = {"precision": "precision", "recall": "recall", "ndcg": "NDCG", "map": "MAP", "hit_rate": "hit rate"}
 
 
 def against_popularity(evidence: Evidence) -> Figure | None:

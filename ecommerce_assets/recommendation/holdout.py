@@ -178,7 +178,7 @@ class Holdout:
 def prepared_holdout(
     pairs: Pairs, past: DataFrame, segmentation: SegmentationParameters, exclude: Exclude
 ) -> Iterator[Holdout | None]:
-    """The holdout; None where nobody did anything after the cut-off that could be recommended.
+    """The holdout; None where nobody did anything after the cut-off that could be recommended, or anything before it.
 
     Parameters
     ----------

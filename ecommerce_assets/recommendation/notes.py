@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from ecommerce_assets.recommendation.judging import BASELINE, SYSTEMS
 from ecommerce_assets.recommendation.lists import SOURCES
-from ecommerce_assets.recommendation.metrics import RANKING_METRICS
 from ecommerce_assets.recommendation.verdict import DIFFERENCE, METRIC, PUBLISHED
 from ecommerce_assets.storage.audits import Evidence
 from ecommerce_assets.storage.notes import Note, table
@@ -51,7 +50,7 @@ def _metrics(evidence: Evidence) -> str | None:
     rows = [
         (METRIC_NAMES[metric], *(number(metrics[metric][system][0]) for system in SYSTEMS))
         for metric in METRIC_NAMES
-        if metric in RANKING_METRICS and metric in metrics
+        if metric in metrics
     ]
     for metric, name in (("coverage", "products shown"), ("served", "users served")):
         if metric in metrics:

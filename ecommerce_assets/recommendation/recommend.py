@@ -109,7 +109,8 @@ def recommend(
     Returns
     -------
     DataFrame
-        The columns of `RECOMMENDATIONS`. Scores do not rise with rank, ties are broken by product_id.
+        The columns of `RECOMMENDATIONS`. Scores do not rise with rank. Ties of the model's are broken by product_id;
+        popular products stand in their own order also where their scores are cut to that of the entry before.
 
     Raises
     ------

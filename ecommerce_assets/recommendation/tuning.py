@@ -115,8 +115,8 @@ def _fitter(interactions: DataFrame, say: Say) -> Callable[[AlsParameters], ALSM
     """What fits the trials; the local engine is given the pairs once for all."""
     choice = choose_engine(interactions, AlsParameters(rank=RANKS[1]))
     say(choice.reason)
-    if choice.engine == Engine.mllib:
-        return lambda parameters: fit_als(interactions, parameters, Engine.mllib)
+    if choice.engine != Engine.local:
+        return lambda parameters: fit_als(interactions, parameters, choice.engine)
     pairs, spark = collect_pairs(interactions), interactions.sparkSession
     return lambda parameters: model_of(spark, fit_local(pairs, parameters), parameters)
 

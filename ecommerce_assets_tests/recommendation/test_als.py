@@ -175,3 +175,5 @@ def test_many_pairs_are_collected_in_slices(interactions: DataFrame, monkeypatch
     sliced = als.collect_pairs(interactions)
     assert sorted(sliced.to_pylist(), key=str) == sorted(whole.to_pylist(), key=str)
     assert sliced.schema == whole.schema
+    with_more = als.collect_pairs(interactions.selectExpr("*", "user_idx % 2 = 0 as train"), "train").to_pydict()
+    assert with_more["train"] == [user % 2 == 0 for user in with_more["user_idx"]]

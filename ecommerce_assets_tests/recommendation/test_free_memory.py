@@ -31,5 +31,13 @@ def test_the_smaller_of_machine_and_container(tmp_path: Path, limit: str | None,
     assert free_memory(tmp_path / "meminfo", tmp_path) == free
 
 
+def test_pages_of_files_are_free(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text(MEMINFO)
+    (tmp_path / "memory.max").write_text("2000000000")
+    (tmp_path / "memory.current").write_text("1900000000")
+    (tmp_path / "memory.stat").write_text("anon 400000000\ninactive_file 1200000000\nactive_file 300000000\n")
+    assert free_memory(tmp_path / "meminfo", tmp_path) == 1_300_000_000
+
+
 def test_half_of_all_where_the_system_does_not_tell(tmp_path: Path) -> None:
     assert free_memory(tmp_path / "nothing", tmp_path) > 0
