@@ -19,6 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.definitions import CATALOG, ON_DEMAND
 from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.metadata import NO_RAW_DATA
 from ecommerce_assets.training_metadata.document import TrainingMetadata
 from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, event, read, run_graph, write_day
 
@@ -204,7 +205,7 @@ def test_an_absent_day_inside_a_range_keeps_what_is_stored(spark: SparkSession, 
         for m in result.asset_materializations_for_node("clean_events")
         if m.asset_key == dg.AssetKey("cleaned_events")
     }
-    assert told["2019-10-02"]["rows"].value == "no raw data"
+    assert told["2019-10-02"]["rows"].value == NO_RAW_DATA
     assert told["2019-10-01"]["dagster/partition_row_count"].value == 1
     assert told["2019-10-03"]["dagster/partition_row_count"].value == 0
 
@@ -294,6 +295,9 @@ def test_a_model_that_popularity_beats_reaches_nobody(
     for name in customers_see:
         assert lake.latest(name).version != versions[name]
         assert lake.latest(name).input_version("als_model") == versions["als_model"]
+    # And the card tells of that model, not of the one that nobody is served by.
+    assert run_graph(tmp_path, FIRST_DAY, LAST_DAY, select=["training_metadata"], run_config={}).success
+    assert lake.latest("training_metadata").input_version("als_model") == versions["als_model"]
 
 
 def test_rows_without_a_time_do_not_hold_back_the_day_they_were_put_into(spark: SparkSession, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from ecommerce_assets.owners import OWNERS
+from ecommerce_assets.recommendation.assets import AS_JUDGED, JUDGED_WITH
 from ecommerce_assets.storage.artifact import Artifact
 from ecommerce_assets.storage.manifest import Manifest
 from ecommerce_assets.training_metadata.card import in_short
@@ -18,6 +19,7 @@ from ecommerce_assets.training_metadata.document import describe_training
     code_version="2",
     backfill_policy=dg.BackfillPolicy.single_run(),
     io_manager_key="json_io_manager",
+    ins=dict.fromkeys(JUDGED_WITH, AS_JUDGED),  # as the lists read them: a card is about one model
 )
 def training_metadata(
     user_features: Manifest,
@@ -32,7 +34,7 @@ def training_metadata(
     recommendations: Manifest,
     similar_products: Manifest,
 ) -> Artifact:
-    """What the newest tables and models are, what they were made from, with which parameters, and how good they are."""
+    """What the tables and models are, what they were made from, with which parameters, and how good they are."""
     manifests = {manifest.asset: manifest for manifest in list(locals().values())}
     document = describe_training(manifests, datetime.now(UTC))
     return Artifact(document.model_dump(mode="json"), facts={"in short": in_short(document)})
