@@ -68,7 +68,6 @@ COVERED_BY = {
     "storage/asset_spec": "storage/test_computed_once",
     "storage/auditing": "storage/test_computed_once",
     "storage/before": "storage/test_drift_audits",
-    "storage/checks": "test_graph",
     "storage/content": "storage/test_main",
     "storage/filesystem": "storage/test_other_file_systems",
     "storage/inventory": "storage/test_main",

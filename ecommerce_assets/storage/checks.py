@@ -43,6 +43,9 @@ def _result(
 ) -> dg.AssetCheckResult:
     failed = [a for a in found if not a.passed]
     about: dict[str, Any] = {"version": version or "none"}
+    # A version of before there was this audit has nothing to say of it, which is no reason to keep it back.
+    is_older = bool(version) and not found
+    unknown = f"Version {version} was written before there was this check." if is_older else "Nothing was written yet."
     if found and found[0].partition:
         about["days"] = len(found)
     if found and not found[0].partition:
@@ -55,8 +58,8 @@ def _result(
         check_name=audit.name,
         asset_key=asset,
         # What was found decides: an audit may have been softened to a warning for this version.
-        severity=dg.AssetCheckSeverity.ERROR if _blocks(audit, failed) else dg.AssetCheckSeverity.WARN,
-        description=None if found else "Nothing has been written yet.",
+        severity=dg.AssetCheckSeverity.ERROR if _blocks(audit, failed) and not is_older else dg.AssetCheckSeverity.WARN,
+        description=None if found else unknown,
         metadata=about,
     )
 

@@ -25,7 +25,7 @@ class _Frozen(BaseModel):
 
 
 class FileEntry(_Frozen):
-    """A data file, its path relative to the version folder (for raw files: to the raw folder)."""
+    """A data file, its path relative to the version folder (of raw files: to the raw folder; of drops: whole)."""
 
     path: str
     bytes: int

@@ -24,7 +24,7 @@ from ecommerce_assets.storage.tables import TableSchema
 PREVIEW_ROWS = 10
 ROOM = 60
 """Characters of a table's row for which the UI's column of values has room."""
-NO_RAW_DATA = "no raw data"
+NO_RAW_DATA = "none written: there is no raw data, or a file of it cannot be read (then the run's log names it)"
 LARGE = 100_000
 """Numbers from here on are rounded to tenths, smaller ones to six digits."""
 FEW = 3

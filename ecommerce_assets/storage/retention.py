@@ -6,7 +6,7 @@ Which version readers see is lake.py's decision.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -36,24 +36,31 @@ def prune(
 ) -> list[Removal]:
     """Remove what `removable` finds, of one asset or of all, and say what it was.
 
-    Of all assets, until nothing more is found: what a removed version was made from may go after it.
+    Of all assets, until nothing more is found: what a removed version was made from may go after it. With `dry_run` the
+    same is said and nothing is removed.
     """
     removed: list[Removal] = []
     while True:
         assets = [asset] if asset else lake.assets()
-        found = [r for name in assets for r in removable(lake, name, keep, grace)]
+        gone = {(removal.asset, removal.version) for removal in removed}
+        found = [r for name in assets for r in removable(lake, name, keep, grace, gone=gone)]
         if not dry_run:
             for removal in found:
                 lake.remove(removal.asset, removal.version)
             for name in assets:
                 writers.clear_abandoned(lake.root / name)
         removed += found
-        if dry_run or asset or not found:
+        if asset or not found:
             return removed
 
 
 def removable(
-    lake: Lake, asset: str, keep: int = KEEP, grace: timedelta = GRACE, now: datetime | None = None
+    lake: Lake,
+    asset: str,
+    keep: int = KEEP,
+    grace: timedelta = GRACE,
+    now: datetime | None = None,
+    gone: Collection[tuple[str, str]] = (),
 ) -> list[Removal]:
     """What may be removed of one asset.
 
@@ -61,13 +68,15 @@ def removable(
       longer ago than `grace`, and no committed version of another asset names it as its input.
     - A version that an audit held back, under the same two limits.
     - What a writer left that died before it committed.
+
+    Versions that are `gone` (asset, version) are taken as not there.
     """
     now = now or datetime.now(UTC)
     names = [name for name in lake.versions(asset) if VERSION_NAME.fullmatch(name)]
     superseded = superseded_since(lake, asset)
     old = sorted(superseded.items(), key=lambda item: item[1], reverse=True)[keep:]
     due = [(version, since) for version, since in old if now - since > grace]
-    needed = _needed_by_others(lake, asset) if due else set()
+    needed = _needed_by_others(lake, asset, gone) if due else set()
     found = [
         Removal(asset, version, f"superseded since {since:%Y-%m-%d %H:%M:%S} UTC")
         for version, since in due
@@ -79,7 +88,7 @@ def removable(
     found += [
         Removal(asset, name, "left by a writer that died") for name in names if is_leftover(lake, asset, name, now)
     ]
-    ours = set(names)
+    ours = {name for name in names if (asset, name) not in gone}
     return [removal for removal in found if removal.version in ours]
 
 
@@ -130,12 +139,13 @@ def _is_decided(file_names: Iterable[str]) -> bool:
     return not {COMMITTED, REJECTED}.isdisjoint(file_names)
 
 
-def _needed_by_others(lake: Lake, asset: str) -> set[str]:
+def _needed_by_others(lake: Lake, asset: str, gone: Collection[tuple[str, str]]) -> set[str]:
     return {
         step.version
         for other in lake.assets()
         if other != asset
         for manifest in lake.committed(other)
+        if (other, manifest.version) not in gone
         for step in manifest.inputs
         if step.asset == asset and step.version
     }

@@ -15,6 +15,8 @@ from ecommerce_assets.storage.lake import CLOCK_SKEW, Lake
 from ecommerce_assets.storage.manifest import COMMITTED, REJECTED, Manifest
 from ecommerce_assets.storage.retention import VERSION_NAME, is_leftover
 
+GONE = "removed while it was looked at: a later run needs it no more"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -75,7 +77,9 @@ def _verify_version(lake: Lake, asset: str, name: str) -> tuple[Manifest | None,
     [kind] = sorted(there)[:1]
     try:
         manifest = Manifest.from_json(folder.read_bytes(kind))
-    except ValueError as error:
+    except FileNotFoundError:
+        return None, [finding(False, GONE)]
+    except (ValueError, OSError) as error:
         return None, [finding(True, f"{kind} is damaged ({str(error).splitlines()[0]})")]
     found = [finding(True, f"{path} is missing or of another size") for path in lake.damaged_files(manifest)]
     listed = {file.path for file in manifest.files}
@@ -93,17 +97,19 @@ def _verify_version(lake: Lake, asset: str, name: str) -> tuple[Manifest | None,
     ]
     if not any(f.damage for f in found):
         found += [finding(True, message) for message in _content(lake, manifest)]
+    if any(f.damage for f in found) and kind not in folder.file_names():
+        return None, [finding(False, GONE)]
     return manifest, found
 
 
 def _content(lake: Lake, manifest: Manifest) -> list[str]:
     folder = lake.folder(manifest.asset, manifest.version)
-    if content.fingerprint(folder, manifest.files) != manifest.fingerprint:
-        return ["the content of its files is not what was written (other fingerprint)"]
-    if manifest.rows is None:
-        return []
     try:
+        if content.fingerprint(folder, manifest.files) != manifest.fingerprint:
+            return ["the content of its files is not what was written (other fingerprint)"]
+        if manifest.rows is None:
+            return []
         rows = sum(content.parquet_rows(folder, manifest.files).values())
     except (pa.ArrowInvalid, OSError) as error:
-        return [f"a file is no readable Parquet ({str(error).splitlines()[0]})"]
+        return [f"a file cannot be read ({str(error).splitlines()[0]})"]
     return [] if rows == manifest.rows else [f"it holds {rows:,} rows, its manifest says {manifest.rows:,}"]

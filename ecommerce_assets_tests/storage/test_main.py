@@ -11,6 +11,7 @@ import pytest
 
 from ecommerce_assets.storage.__main__ import main
 from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.manifest import Manifest
 from ecommerce_assets.storage.writers import writing
 
 
@@ -104,6 +105,33 @@ def test_verify_finds_damage(capsys: pytest.CaptureFixture[str], shop: Path, dam
     assert f"DAMAGED: user_features {folder.name}: " in told
     assert said in told
     assert told.splitlines()[-1].endswith("1 damaged")
+
+
+def test_verify_goes_on_where_a_file_cannot_be_read(
+    capsys: pytest.CaptureFixture[str], shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*_: object) -> str:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("ecommerce_assets.storage.content.fingerprint", unreadable)
+    code, told, _ = run(capsys, shop, "verify")
+    assert code == 1
+    assert told.count("a file cannot be read ([Errno 5] Input/output error)") == 14
+
+
+def test_verify_calls_what_is_removed_meanwhile_no_damage(
+    capsys: pytest.CaptureFixture[str], shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, damaged_files = version_folder(shop, "user_features"), Lake.damaged_files
+
+    def removed(lake: Lake, manifest: Manifest) -> list[str]:
+        shutil.rmtree(folder)
+        return damaged_files(lake, manifest)
+
+    monkeypatch.setattr(Lake, "damaged_files", removed)
+    code, told, _ = run(capsys, shop, "verify", "user_features")
+    assert code == 0
+    assert f"user_features {folder.name}: removed while it was looked at" in told
 
 
 def test_verify_tells_what_is_foreign_and_calls_it_no_damage(capsys: pytest.CaptureFixture[str], shop: Path) -> None:
