@@ -24,7 +24,8 @@ def at_once(spark: SparkSession, questions: Sequence[Callable[[], Answer]]) -> l
     """
     if len(questions) < 2:
         return [ask() for ask in questions]
-    named = inheritable_thread_target(spark)
     with ThreadPoolExecutor(len(questions), thread_name_prefix="spark question") as pool:
-        asked = [pool.submit(named(ask)) for ask in questions]
+        # Each with a copy of the thread's properties: Spark notes in them which query is running, and takes it out
+        # again when that one ends.
+        asked = [pool.submit(inheritable_thread_target(spark)(ask)) for ask in questions]
     return [answer.result() for answer in asked]

@@ -38,6 +38,18 @@ def test_their_jobs_are_those_of_the_step(spark: SparkSession, step: str) -> Non
     assert at_once(spark, [name, name]) == [step, step]
 
 
+def test_each_has_properties_of_its_own(spark: SparkSession) -> None:
+    both_set = threading.Barrier(2, timeout=60)
+
+    def set_and_read(value: str) -> str | None:
+        spark.sparkContext.setLocalProperty("ours", value)
+        both_set.wait()
+        return spark.sparkContext.getLocalProperty("ours")
+
+    assert at_once(spark, [lambda: set_and_read("a"), lambda: set_and_read("b")]) == ["a", "b"]
+    assert spark.sparkContext.getLocalProperty("ours") is None
+
+
 def test_an_error_is_raised_when_all_have_ended(spark: SparkSession) -> None:
     ended = threading.Event()
     failed = threading.Event()
