@@ -205,6 +205,7 @@ class Plan:
     cursor: Cursor = field(default_factory=Cursor)
     ranges: list[list[RawPartition]] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
+    under_way: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     held_back: list[str] = field(default_factory=list)
@@ -258,6 +259,8 @@ def plan(
                 wanted.append(partition)
             elif not after.run:
                 (found.held_back if is_held_back else found.given_up).append(day)
+            else:
+                found.under_way.append(day)
     gone = (known_days | set(stored.served)) - set(partitions)
     found.removed = sorted(gone - set(before.removed))
     found.cursor.removed = sorted(gone)

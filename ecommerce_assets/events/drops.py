@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 from glob import has_magic
 from itertools import takewhile
@@ -30,7 +31,8 @@ class DroppedEvents(RawEvents):
     Attributes
     ----------
     rows_by_day
-        Raw rows of each day. Those without a readable time count for the first day, where cleaning rejects them.
+        Raw rows of each day. Those without a readable time, or with one that cannot be (before 1990, after tomorrow),
+        count for the first day, where cleaning rejects them.
     """
 
     rows_by_day: dict[str, int] = field(default_factory=dict)
@@ -40,9 +42,10 @@ class DroppedEvents(RawEvents):
         return self.rows_by_day.get(day, 0)
 
     def inputs(self) -> list[Input]:
-        """All files, which may hold rows of any day, as one input."""
-        files = tuple(FileEntry(path=file.path, bytes=file.bytes) for file in self.files)
-        return [Input(asset="raw_events", partitions=self.days, files=files, fingerprint=fingerprint(files))]
+        """All files, which may hold rows of any day, as one input; with whole paths, for they may lie anywhere."""
+        names = [FileEntry(path=file.path, bytes=file.bytes) for file in self.files]
+        files = tuple(file.model_copy(update={"path": f"{self.folder.uri}/{file.path}"}) for file in names)
+        return [Input(asset="raw_events", partitions=self.days, files=files, fingerprint=fingerprint(names))]
 
     def frames(self, spark: SparkSession) -> list[DataFrame]:
         """As of RawEvents, with the day of each row."""
@@ -78,7 +81,8 @@ def _find(path: str) -> tuple[Folder, list[FileInfo]]:
     fixed = list(takewhile(lambda part: not has_magic(part), above))
     root = Folder("/".join(fixed) or "/")
     matches = sorted(root.fs.glob("/".join([root.path.rstrip("/"), *above[len(fixed) :], name])))
-    files = [file for match in matches for file in _files_of(root, match[len(root.path.rstrip("/")) + 1 :])]
+    found = [file for match in matches for file in _files_of(root, match[len(root.path.rstrip("/")) + 1 :])]
+    files = list(dict.fromkeys(found))  # `**` finds a folder and what is in it
     if not files:
         raise RawDataError(f"There are no Parquet files at {path}.")
     return root, files
@@ -97,7 +101,9 @@ def _frames(spark: SparkSession, raw: RawEvents) -> list[DataFrame]:
     frames = []
     for frame in raw.read_files(spark):
         day = day_of("event_time", frame.schema["event_time"].dataType)
-        day = F.when(day >= F.lit(EARLIEST_DAY), day).alias(PARTITION_COLUMN)
+        # A clock that is wrong by a century is no reason to have partitions for one.
+        is_plausible = day.between(F.lit(EARLIEST_DAY), F.lit(datetime.now(UTC).date() + timedelta(days=1)))
+        day = F.when(is_plausible, day).alias(PARTITION_COLUMN)
         # The files lie outside the data dir, where nothing says whose columns they are.
         named = made_from(frame, {name: [f"raw_events.{name}"] for name in EVENTS.names})
         frames.append(named.select(day, *named.columns))

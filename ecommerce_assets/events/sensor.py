@@ -182,6 +182,11 @@ def _sentences(found: Plan) -> Iterable[str]:
         yield f"New or changed: {first}." if first == last else f"New or changed: {first} to {last}."
     if found.waiting:
         yield f"Still being written, it seems, or not quiet for long enough: {_listed(found.waiting)}."
+    if found.under_way:
+        yield (
+            f"A run that has not ended is cleaning {_listed(found.under_way)}; where it is dead (after a power cut, "
+            "say), terminate it in the UI."
+        )
     if found.outside:
         yield (
             f"Outside the days that Dagster knows: {_listed(found.outside)}; a day counts once it is over, earlier "

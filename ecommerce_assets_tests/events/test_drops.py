@@ -84,6 +84,21 @@ def test_the_zero_of_a_program_is_no_day(spark: SparkSession, tmp_path: Path) ->
     assert counts["2019-10-02"]["rejected: event outside its day"] == 1
 
 
+def test_a_clock_ahead_by_a_century_makes_no_days(spark: SparkSession, tmp_path: Path) -> None:
+    late = [event("2119-10-02 10:00:00"), event("9999-12-31 10:00:00")]
+    drop(tmp_path, "cleaned_data_20241201_120000.parquet", event("2019-10-02 10:00:00"), *late)
+    found = find_drops(spark, f"{tmp_path}/cleaned_data_*.parquet")
+    assert found.days == ("2019-10-02",)
+    counts = count_by_day(classify(found.frames(spark)))
+    assert counts["2019-10-02"]["rejected: event outside its day"] == 2
+
+
+def test_a_file_that_a_pattern_finds_twice_is_read_once(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").mkdir()
+    drop(tmp_path, "a.parquet/part-0.parquet", event("2019-10-02 10:00:00"))
+    assert find_drops(spark, f"{tmp_path}/**/*.parquet").rows_by_day == {"2019-10-02": 1}
+
+
 def test_errors_name_what_was_looked_for(spark: SparkSession, tmp_path: Path) -> None:
     with pytest.raises(RawDataError, match=f"There are no Parquet files at {tmp_path}/none_"):
         find_drops(spark, f"{tmp_path}/none_*.parquet")

@@ -44,6 +44,8 @@ class TestWhatFires:
         wanted = ["2019-10-01...2019-10-10", "2019-10-12...2019-11-19", "2019-11-22...2019-12-29"]
         assert shop.tick() == wanted
         assert shop.tick() == [], "they are under way"
+        assert shop.said.startswith("A run that has not ended is cleaning 2019-10-01, 2019-10-02, ")
+        assert shop.said.endswith("; where it is dead (after a power cut, say), terminate it in the UI.")
 
     def test_it_asks_for_the_two_daily_tables_alone(self, shop: Shop) -> None:
         [target] = shop.sensor.targets
