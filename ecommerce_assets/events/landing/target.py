@@ -111,10 +111,12 @@ class Target:
         }
         if others:
             (other, *_) = sorted(others)
+            # The markers too: a marked day without files is a day without events, and would be cleaned as that.
             raise LandingError(
                 f"{source} was landed before with other options (--map, --map-event, --default), and its rows would be "
-                f"there twice: to land it as it is asked for now, first remove what was landed then, with "
-                f"rm {shlex.quote(str(self.events))}/{PARTITION_COLUMN}=*/{other}-*.parquet"
+                f"there twice: to land it as it is asked for now, first remove what was landed then, with: "
+                f"for f in {shlex.quote(str(self.events))}/{PARTITION_COLUMN}=*/{other}-*.parquet; "
+                f'do rm -f "$f" "${{f%/*}}/{SUCCESS}"; done'
             )
 
     def publish_day(self, staged: Sequence[Path], day: date) -> frozenset[Path]:
