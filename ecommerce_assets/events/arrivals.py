@@ -140,10 +140,14 @@ class DayState(BaseModel):
 
 
 class Cursor(BaseModel):
-    """What the sensor remembers from tick to tick: little, because the manifests say what is done."""
+    """What the sensor remembers from tick to tick: little, because the manifests say what is done.
+
+    `removed` are days that are gone and told of, `untold` days that changed and are still to be told of.
+    """
 
     days: dict[str, DayState] = {}
     removed: list[str] = []
+    untold: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -264,6 +268,7 @@ def plan(
     gone = (known_days | set(stored.served)) - set(partitions)
     found.removed = sorted(gone - set(before.removed))
     found.cursor.removed = sorted(gone)
+    found.cursor.untold = [day for day in before.untold if day in partitions]
     found.ranges = list(consecutive(wanted))
     return found
 

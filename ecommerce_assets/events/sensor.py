@@ -144,12 +144,15 @@ def _request(
 def _events(partitions: Mapping[str, RawPartition], found: Plan, reported: Set[str]) -> list[Event]:
     """What Dagster is told of the raw days: those of this tick's runs, those that it does not know yet, those gone; and
     what the checks of raw_events say of all of them."""
-    changed = [partition for block in found.ranges for partition in block if partition.day in reported]
+    wanted = {partition.day for block in found.ranges for partition in block}
+    changed = sorted({*found.cursor.untold, *(wanted & reported)})
     unknown = [partitions[day] for day in sorted(set(partitions) - reported - set(found.outside))]
     told, untold = found.removed[:EVENTS_PER_TICK], set(found.removed[EVENTS_PER_TICK:])
     found.cursor.removed = [day for day in found.cursor.removed if day not in untold]
     events: list[Event] = [_removal(day) for day in told]
-    events += [_materialization(partition) for partition in [*changed, *unknown]]
+    room = EVENTS_PER_TICK - len(events)
+    found.cursor.untold = changed[room:]
+    events += [_materialization(partition) for partition in [*(partitions[day] for day in changed[:room]), *unknown]]
     filled = {day for day, partition in partitions.items() if partition.bytes}
     checked = judge_raw_days(list(partitions), filled) if events else []
     return [*checked, *events[:EVENTS_PER_TICK]]

