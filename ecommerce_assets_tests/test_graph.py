@@ -301,7 +301,7 @@ def test_a_model_that_popularity_beats_reaches_nobody(
 
 
 def test_rows_without_a_time_do_not_hold_back_the_day_they_were_put_into(spark: SparkSession, tmp_path: Path) -> None:
-    nameless = [{**event("2019-10-01 10:00:00"), "event_time": None}] * 4
+    nameless = [{**event("2019-10-01 10:00:00"), "event_time": None}, event("1970-01-01 00:00:00")] * 2
     write_day(tmp_path, "2019-10-01", [event("2019-10-01 10:00:00"), *nameless])
     write_day(tmp_path, "2019-10-02", nameless)
     result = run_graph(

@@ -30,6 +30,7 @@ from pyspark.sql.types import (
 )
 
 from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS, PARTITION_COLUMN
+from ecommerce_assets.settings import EARLIEST_DAY
 
 MAX_PRICE = 1e12
 """A larger price is no amount of money but a misread number: it counts as unreadable."""
@@ -185,7 +186,10 @@ def _reject_reason(types: Mapping[str, DataType]) -> Column:
         return F.col(f"text_{name}" if isinstance(types[name], StringType | BinaryType) else name).isNull()
 
     reason = F.when(missing("event_time"), "missing event_time").when(event_time.isNull(), "unreadable event_time")
-    reason = reason.when(F.to_date(event_time) != F.col(PARTITION_COLUMN), "event outside its day")
+    # The zero time of a program says no more than none, and does not speak against the day it was put into.
+    is_zero = event_time < F.lit(EARLIEST_DAY).cast("timestamp")
+    misplaced = F.when(is_zero, "unreadable event_time").otherwise("event outside its day")
+    reason = reason.when(F.to_date(event_time) != F.col(PARTITION_COLUMN), misplaced)
     known = F.col("clean_event_type").isin(*EVENT_TYPES)
     reason = reason.when(missing("event_type") | ~known, "unknown event_type")
     for name in ("user_id", "product_id"):

@@ -54,6 +54,8 @@ BAD: list[tuple[dict[str, str | None], str]] = [
     ({"event_time": "2019"}, "unreadable event_time"),
     ({"event_time": "12:00:00"}, "unreadable event_time"),
     ({"event_time": "2019-02-30 10:00:00"}, "unreadable event_time"),
+    ({"event_time": "1970-01-01 00:00:00 UTC"}, "unreadable event_time"),  # the zero time of a program
+    ({"event_time": "1990-01-01 00:00:00 UTC"}, "event outside its day"),
     ({"event_time": "2019-10-02 00:00:00 UTC"}, "event outside its day"),
     ({"event_time": "2019-09-30T23:59:59+00:00"}, "event outside its day"),
     ({"event_type": "wishlist"}, "unknown event_type"),
