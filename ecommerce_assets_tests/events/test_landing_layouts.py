@@ -133,7 +133,8 @@ class TestMappings:
         content = land_as(path, data_dir, wrong).sources[0].content
         with pytest.raises(LandingError, match="was landed before with other options") as error:
             land_as(path, data_dir, RETAIL_ROCKET_LAYOUT)
-        assert f"/land-{content}-*.parquet" in str(error.value)
+        pattern = f"raw/events/event_date=*/land-{content}-*.parquet"
+        assert str(error.value).endswith(f'for f in {data_dir}/{pattern}; do rm -f "$f" "${{f%/*}}/_SUCCESS"; done')
         subprocess.run(["sh", "-c", str(error.value).partition("with: ")[2]], check=True)
         assert not [file for file in data_dir.glob("raw/events/**/*") if file.is_file()]
         assert land_as(path, data_dir, RETAIL_ROCKET_LAYOUT).sources[0].rows_landed == 3

@@ -9,7 +9,6 @@ from pyspark.sql import DataFrame, SparkSession
 from ecommerce_assets.recommendation.als import AlsParameters
 from ecommerce_assets.recommendation.evaluation import (
     ALS_EVALUATION,
-    NOTHING_TO_JUDGE,
     Evaluation,
     evaluate,
     rmse,
@@ -208,7 +207,9 @@ class TestTinyData:
         events += [event("2020-01-02 10:00:00", "remove_from_cart", 3)]
         found = evaluate(events_frame(spark, events), ALS, SEGMENTATION, Exclude.none, 10)
         assert {row[0] for row in found.rows} <= {"rmse"}
-        assert found.facts["holdout"] == NOTHING_TO_JUDGE
+        assert found.facts["holdout"] == (
+            "none: nobody did anything after the cut-off that could be recommended, or anything before it to learn from"
+        )
 
     def test_two_users_and_what_they_saw_excluded(self, spark: SparkSession) -> None:
         # User 1 looks at products 0 to 8, user 2 at 8, all in one second; then user 1 at 3 again, user 2 at 8 and at 3.
