@@ -16,6 +16,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ecommerce_assets.events.schema import EVENTS, PARTITION_COLUMN, REQUIRED_COLUMNS
+from ecommerce_assets.storage import content
 from ecommerce_assets.storage.filesystem import FileInfo, Folder, spark_path
 from ecommerce_assets.storage.manifest import FileEntry, Input
 
@@ -196,12 +197,12 @@ def _describe(folder: Folder, file: FileInfo) -> RawFile:
         with folder.open(file.path) as source:
             parquet = pq.ParquetFile(source)
             schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
-            stored = [parquet.schema.column(number) for number in range(len(parquet.schema))]
+            stored = content.stored_types(parquet)
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0]
         raise RawDataError(f"{uri} is not a readable Parquet file ({reason}): remove it or land it again.") from None
     # Spark's own way to write times, which it reads as such and pyarrow calls nanoseconds.
-    spark_times = {column.path: "timestamp[int96]" for column in stored if column.physical_type == "INT96"}
+    spark_times = {name: "timestamp[int96]" for name, (physical, _) in stored.items() if physical == "INT96"}
     types = tuple(
         (name, spark_times.get(name, str(schema.field(name).type))) for name in EVENTS.names if name in schema.names
     )

@@ -142,8 +142,8 @@ def _request(
 
 
 def _events(partitions: Mapping[str, RawPartition], found: Plan, reported: Set[str]) -> list[Event]:
-    """What Dagster is told of the raw days: those of this tick's runs, those that it does not know yet, those gone; and
-    what the checks of raw_events say of all of them."""
+    """What Dagster is told of the raw days: those of this tick's runs, those that ticks before left over, those that it
+    does not know yet, those gone; and what the checks of raw_events say of all of them."""
     wanted = {partition.day for block in found.ranges for partition in block}
     changed = sorted({*found.cursor.untold, *(wanted & reported)})
     unknown = [partitions[day] for day in sorted(set(partitions) - reported - set(found.outside))]

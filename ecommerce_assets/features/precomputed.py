@@ -23,15 +23,13 @@ from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, USER_FE
 from ecommerce_assets.progress import Say
 from ecommerce_assets.storage import content
 from ecommerce_assets.storage.artifact import Artifact
+from ecommerce_assets.storage.content import StoredType
 from ecommerce_assets.storage.filesystem import FileInfo, Folder, spark_path
 from ecommerce_assets.storage.manifest import FileEntry, Input
 from ecommerce_assets.storage.tables import TableSchema
 
 PRECOMPUTED = "precomputed"
 """The fact that a table made this way states; it softens what only our own computation can promise."""
-
-StoredType = tuple[str, str]
-"""Parquet's physical and logical type of a column; what Arrow makes of it depends on who wrote it."""
 
 _TIMESTAMP = re.compile(r"\d{8}_\d{6}")
 
@@ -137,7 +135,7 @@ def _inspect(folder: Folder, name: str, kind: FeatureDrop) -> tuple[list[FileInf
         try:
             with folder.open(file.path) as source:
                 parquet = pq.ParquetFile(source)
-                own = _types(parquet)
+                own = content.stored_types(parquet)
                 missing = [column for column in kind.needed if column not in own]
                 if missing:
                     raise _UnusableError(f"{file.path} lacks the columns {', '.join(missing)}")
@@ -155,8 +153,3 @@ def _inspect(folder: Folder, name: str, kind: FeatureDrop) -> tuple[list[FileInf
     if not rows:
         raise _UnusableError("it has no rows")
     return files, common
-
-
-def _types(parquet: pq.ParquetFile) -> dict[str, StoredType]:
-    columns = [parquet.schema.column(number) for number in range(len(parquet.schema))]
-    return {column.path: (column.physical_type, str(column.logical_type)) for column in columns}

@@ -1,4 +1,4 @@
-"""What can be learnt of written files without computing anything again: row counts and a content fingerprint.
+"""What can be learnt of written files without computing anything again: row counts, types and a content fingerprint.
 
 What is computed of the rows stands in audits.py.
 """
@@ -18,6 +18,15 @@ THREADS = 8
 BLOCK = 1 << 20
 
 AnyFile = FileInfo | FileEntry
+
+StoredType = tuple[str, str]
+"""Parquet's physical and logical type of a column."""
+
+
+def stored_types(parquet: pq.ParquetFile) -> dict[str, StoredType]:
+    """How Parquet itself stores each column; what Arrow makes of it depends on who wrote it."""
+    columns = [parquet.schema.column(number) for number in range(len(parquet.schema))]
+    return {column.path: (column.physical_type, str(column.logical_type)) for column in columns}
 
 
 def parquet_rows(folder: Folder, files: Sequence[AnyFile]) -> dict[str, int]:
