@@ -1,4 +1,4 @@
-"""The roof: wires assets, checks and resources into one code location. The only module that knows all rooms."""
+"""Assembles assets, checks and resources into one code location. The only module that knows all packages."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import dagster as dg
 from ecommerce_assets.automation import automation, with_automation
 from ecommerce_assets.events import checks as events
 from ecommerce_assets.events.assets import event_assets
-from ecommerce_assets.events.plots import CLEANED_EVENTS_PICTURES
+from ecommerce_assets.events.plots import CLEANED_EVENTS_PLOTS
 from ecommerce_assets.events.readers import RawEventsReader
 from ecommerce_assets.events.schema import EVENTS, REJECTED_EVENTS
 from ecommerce_assets.events.sensor import new_event_partitions
 from ecommerce_assets.features import assets as features_assets
 from ecommerce_assets.features import checks as features
 from ecommerce_assets.features.funnel import category_funnel
-from ecommerce_assets.features.plots import PRODUCT_FEATURES_PICTURES, USER_FEATURES_PICTURES
+from ecommerce_assets.features.plots import PRODUCT_FEATURES_PLOTS, USER_FEATURES_PLOTS
 from ecommerce_assets.features.precomputed import PrecomputedFeatures
 from ecommerce_assets.features.product_features import PRODUCT_FEATURES
 from ecommerce_assets.features.rfm import rfm_cells
@@ -27,86 +27,85 @@ from ecommerce_assets.on_demand import as_external, on_demand_job
 from ecommerce_assets.recommendation import assets as recommendation_assets
 from ecommerce_assets.recommendation import checks as recommendation
 from ecommerce_assets.recommendation.als import ALS_MODEL_PARTS
-from ecommerce_assets.recommendation.als_plots import ALS_MODEL_PICTURES
+from ecommerce_assets.recommendation.als_plots import ALS_MODEL_PLOTS
 from ecommerce_assets.recommendation.evaluation import ALS_EVALUATION
-from ecommerce_assets.recommendation.evaluation_plots import ALS_EVALUATION_PICTURES
+from ecommerce_assets.recommendation.evaluation_plots import ALS_EVALUATION_PLOTS
 from ecommerce_assets.recommendation.indices import PRODUCT_INDEX, USER_INDEX
 from ecommerce_assets.recommendation.interactions import INTERACTION_DATA
 from ecommerce_assets.recommendation.notes import ALS_EVALUATION_NOTES, RECOMMENDATIONS_NOTES
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, products_shown
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
 from ecommerce_assets.recommendation.tuning_assets import als_tuning
-from ecommerce_assets.recommendation.tuning_plots import ALS_TUNING_PICTURES
+from ecommerce_assets.recommendation.tuning_plots import ALS_TUNING_PLOTS
 from ecommerce_assets.segmentation import assets as segmentation_assets
 from ecommerce_assets.segmentation import checks as segmentation
 from ecommerce_assets.segmentation import plots as segmentation_plots
 from ecommerce_assets.segmentation.pipeline import SEGMENTATION_MODEL_PARTS, SEGMENTED_USERS
-from ecommerce_assets.segmentation.stability import CHANGED_SEGMENT
 from ecommerce_assets.settings import Settings, load_settings
 from ecommerce_assets.spark.resource import SparkResource
-from ecommerce_assets.storage.asset_spec import AssetSpec
-from ecommerce_assets.storage.checks import audit_checks
+from ecommerce_assets.storage.asset_checks import asset_checks
+from ecommerce_assets.storage.inputs import NewestVersions
 from ecommerce_assets.storage.io_managers import JsonIOManager, ParquetIOManager, SparkModelIOManager
 from ecommerce_assets.storage.metadata import column_schema
-from ecommerce_assets.storage.newest import NewestVersions
+from ecommerce_assets.storage.stored_asset import StoredAsset
 from ecommerce_assets.training_metadata.assets import training_metadata
 from ecommerce_assets.training_metadata.card import model_card
-from ecommerce_assets.training_metadata.checks import TRAINING_METADATA_AUDITS
+from ecommerce_assets.training_metadata.checks import TRAINING_METADATA_CHECKS
 from ecommerce_assets.training_metadata.closing import closing_words
 from ecommerce_assets.training_metadata.document import TrainingMetadata
 
-CATALOG: dict[str, AssetSpec] = {
-    "raw_events": AssetSpec(EVENTS),
-    "cleaned_events": AssetSpec(EVENTS, events.CLEANED_EVENTS_AUDITS, pictures=CLEANED_EVENTS_PICTURES),
-    "rejected_events": AssetSpec(REJECTED_EVENTS, events.REJECTED_EVENTS_AUDITS),
-    "user_features": AssetSpec(
+CATALOG: dict[str, StoredAsset] = {
+    "raw_events": StoredAsset(EVENTS),
+    "cleaned_events": StoredAsset(EVENTS, events.CLEANED_EVENTS_CHECKS, plots=CLEANED_EVENTS_PLOTS),
+    "rejected_events": StoredAsset(REJECTED_EVENTS, events.REJECTED_EVENTS_CHECKS),
+    "user_features": StoredAsset(
         USER_FEATURES,
-        features.USER_FEATURES_AUDITS,
-        described_by=(rfm_cells,),
-        pictures=USER_FEATURES_PICTURES,
+        features.USER_FEATURES_CHECKS,
+        summaries=(rfm_cells,),
+        plots=USER_FEATURES_PLOTS,
     ),
-    "product_features": AssetSpec(
+    "product_features": StoredAsset(
         PRODUCT_FEATURES,
-        features.PRODUCT_FEATURES_AUDITS,
-        described_by=(category_funnel,),
-        pictures=PRODUCT_FEATURES_PICTURES,
+        features.PRODUCT_FEATURES_CHECKS,
+        summaries=(category_funnel,),
+        plots=PRODUCT_FEATURES_PLOTS,
     ),
-    "segmentation_model": AssetSpec(None, segmentation.SEGMENTATION_MODEL_AUDITS, SEGMENTATION_MODEL_PARTS),
-    "segmented_users": AssetSpec(
+    "segmentation_model": StoredAsset(None, segmentation.SEGMENTATION_MODEL_CHECKS, SEGMENTATION_MODEL_PARTS),
+    "segmented_users": StoredAsset(
         SEGMENTED_USERS,
-        segmentation.SEGMENTED_USERS_AUDITS,
-        pictures=segmentation_plots.SEGMENTED_USERS_PICTURES,
-        notes=(*segmentation_plots.SEGMENTED_USERS_NOTES, CHANGED_SEGMENT),
+        segmentation.SEGMENTED_USERS_CHECKS,
+        plots=segmentation_plots.SEGMENTED_USERS_PLOTS,
+        notes=segmentation_plots.SEGMENTED_USERS_NOTES,
     ),
-    "user_index": AssetSpec(USER_INDEX, recommendation.USER_INDEX_AUDITS),
-    "product_index": AssetSpec(PRODUCT_INDEX, recommendation.PRODUCT_INDEX_AUDITS),
-    "interaction_data": AssetSpec(INTERACTION_DATA, recommendation.INTERACTION_DATA_AUDITS),
-    "als_model": AssetSpec(None, recommendation.ALS_MODEL_AUDITS, ALS_MODEL_PARTS, pictures=ALS_MODEL_PICTURES),
-    "als_evaluation": AssetSpec(
+    "user_index": StoredAsset(USER_INDEX, recommendation.USER_INDEX_CHECKS),
+    "product_index": StoredAsset(PRODUCT_INDEX, recommendation.PRODUCT_INDEX_CHECKS),
+    "interaction_data": StoredAsset(INTERACTION_DATA, recommendation.INTERACTION_DATA_CHECKS),
+    "als_model": StoredAsset(None, recommendation.ALS_MODEL_CHECKS, ALS_MODEL_PARTS, plots=ALS_MODEL_PLOTS),
+    "als_evaluation": StoredAsset(
         ALS_EVALUATION,
-        recommendation.ALS_EVALUATION_AUDITS,
-        pictures=ALS_EVALUATION_PICTURES,
+        recommendation.ALS_EVALUATION_CHECKS,
+        plots=ALS_EVALUATION_PLOTS,
         notes=ALS_EVALUATION_NOTES,
     ),
-    "recommendations": AssetSpec(
+    "recommendations": StoredAsset(
         RECOMMENDATIONS,
-        recommendation.RECOMMENDATIONS_AUDITS,
-        described_by=(products_shown,),
+        recommendation.RECOMMENDATIONS_CHECKS,
+        summaries=(products_shown,),
         notes=RECOMMENDATIONS_NOTES,
     ),
-    "similar_products": AssetSpec(SIMILAR_PRODUCTS, recommendation.SIMILAR_PRODUCTS_AUDITS),
-    "training_metadata": AssetSpec(
-        None, TRAINING_METADATA_AUDITS, document=TrainingMetadata, card=model_card, closing=closing_words
+    "similar_products": StoredAsset(SIMILAR_PRODUCTS, recommendation.SIMILAR_PRODUCTS_CHECKS),
+    "training_metadata": StoredAsset(
+        None, TRAINING_METADATA_CHECKS, document=TrainingMetadata, card=model_card, closing=closing_words
     ),
 }
-"""What storage must know of each asset: its columns and what must hold of it."""
+"""How each asset is stored, checked and shown."""
 
-ON_DEMAND: dict[str, AssetSpec] = {
-    "als_tuning": AssetSpec(None, recommendation.ALS_TUNING_AUDITS, pictures=ALS_TUNING_PICTURES),
-    "segmentation_by_k": AssetSpec(
+ON_DEMAND: dict[str, StoredAsset] = {
+    "als_tuning": StoredAsset(None, recommendation.ALS_TUNING_CHECKS, plots=ALS_TUNING_PLOTS),
+    "segmentation_by_k": StoredAsset(
         None,
-        segmentation.SEGMENTATION_BY_K_AUDITS,
-        pictures=segmentation_plots.SEGMENTATION_BY_K_PICTURES,
+        segmentation.SEGMENTATION_BY_K_CHECKS,
+        plots=segmentation_plots.SEGMENTATION_BY_K_PLOTS,
         notes=segmentation_plots.SEGMENTATION_BY_K_NOTES,
     ),
 }
@@ -115,8 +114,18 @@ ON_DEMAND: dict[str, AssetSpec] = {
 ON_DEMAND_ASSETS = (als_tuning, segmentation_assets.segmentation_by_k)
 
 
-def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
-    """The code location for these settings; `resource_overrides` replaces resources by key."""
+def build_defs(
+    settings: Settings, resource_overrides: Mapping[str, Any] | None = None, *, own_days_only: bool = False
+) -> dg.Definitions:
+    """The code location for these settings.
+
+    Parameters
+    ----------
+    resource_overrides
+        Resources that replace ours, by key.
+    own_days_only
+        Of daily tables a run reads the days that it wrote, and no others.
+    """
     assets: list[Any] = [
         *event_assets(settings),
         features_assets.user_features,
@@ -126,11 +135,11 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
         *recommendation_assets.ASSETS,
         training_metadata,
     ]
-    checks = [audit_checks(name, spec.audits, settings.data_dir) for name, spec in CATALOG.items() if spec.audits]
+    checks = [asset_checks(name, stored.checks, settings.data_dir) for name, stored in CATALOG.items() if stored.checks]
     checks.append(events.raw_events_checks(settings.data_dir))
     # A job's checks must be among all checks, the very same, or the code location does not load in the UI.
-    of_jobs = {n: audit_checks(n, spec.audits, settings.data_dir, on_demand=True) for n, spec in ON_DEMAND.items()}
-    resources = {**build_resources(settings), **(resource_overrides or {})}
+    of_jobs = {n: asset_checks(n, stored.checks, settings.data_dir, on_demand=True) for n, stored in ON_DEMAND.items()}
+    resources = {**build_resources(settings, own_days_only), **(resource_overrides or {})}
     graph = dg.map_asset_specs(lambda spec: with_automation(_with_columns_and_folder(spec, settings)), assets)
     return dg.Definitions(
         assets=[*graph, *[_with_columns_and_folder(as_external(asset), settings) for asset in ON_DEMAND_ASSETS]],
@@ -150,73 +159,63 @@ def _on_demand_jobs(
     return [on_demand_job(asset, specs, [checks[asset.key.to_user_string()]], resources) for asset in ON_DEMAND_ASSETS]
 
 
-def build_resources(settings: Settings) -> dict[str, Any]:
+def build_resources(settings: Settings, own_days_only: bool = False) -> dict[str, Any]:
     """Spark and the IO managers, all on one data dir."""
-    data_dir, known = settings.data_dir, {**CATALOG, **ON_DEMAND}
-
-    @dg.io_manager(required_resource_keys={"spark"}, description="Versioned, audited Spark ML models.")
-    def model_io_manager(_: Any) -> SparkModelIOManager:
-        return SparkModelIOManager(data_dir, known, keep_versions=settings.keep_versions)
-
-    @dg.io_manager(required_resource_keys={"spark"}, description="Versioned JSON documents.")
-    def json_io_manager(_: Any) -> JsonIOManager:
-        return JsonIOManager(data_dir, known, keep_versions=settings.keep_versions)
+    data_dir = settings.data_dir
+    # To be configured at launch, or each IO manager would get a Spark of its own.
+    spark = SparkResource.configure_at_launch(**spark_options(settings))
+    storage: dict[str, Any] = {
+        "data_dir": data_dir,
+        "keep_versions": settings.keep_versions,
+        "lookback_days": settings.lookback_days,
+        "own_days_only": own_days_only,
+        "spark": spark,
+        "catalog": {**CATALOG, **ON_DEMAND},
+    }
 
     @dg.io_manager(required_resource_keys={"spark"}, description="Finds the raw files of the days asked for.")
     def raw_events_reader(_: Any) -> RawEventsReader:
         return RawEventsReader(data_dir)
 
     return {
-        "spark": spark_resource(settings),
-        "io_manager": parquet_io_manager(settings),
-        "model_io_manager": model_io_manager,
-        "json_io_manager": json_io_manager,
+        "spark": spark,
+        "io_manager": ParquetIOManager(**storage),
+        "model_io_manager": SparkModelIOManager(**storage),
+        "json_io_manager": JsonIOManager(**storage),
         "raw_events_reader": raw_events_reader,
         "precomputed_features": dg.ResourceDefinition.hardcoded_resource(
             PrecomputedFeatures(f"{data_dir}/processed/parquet", settings.precomputed_features, settings.id_type),
             "Finds feature tables that were computed elsewhere.",
         ),
         "newest_versions": dg.ResourceDefinition.hardcoded_resource(
-            NewestVersions(data_dir), "Finds versions that a step asks for itself."
+            NewestVersions(data_dir), "Finds versions that a step reads without being handed them."
         ),
         "min_holdout_users": dg.ResourceDefinition.hardcoded_resource(
-            settings.min_holdout_users, "With fewer users in the holdout, als_evaluation holds nothing back."
+            settings.min_holdout_users, "With fewer users in the holdout, als_evaluation blocks nothing."
         ),
     }
 
 
-def spark_resource(settings: Settings) -> SparkResource:
-    """Spark as the settings say."""
-    return SparkResource(
-        master=settings.spark_master,
-        driver_memory=settings.driver_memory,
-        executor_memory=settings.executor_memory,
-        checkpoint_dir=f"{settings.data_dir}/.checkpoints",
-        event_log_dir=settings.spark_event_log,
-        spark_config=settings.spark_config,
-    )
-
-
-def parquet_io_manager(settings: Settings, *, own_days_only: bool = False) -> dg.IOManagerDefinition:
-    """The IO manager of tables; `own_days_only`: of daily ones a run reads the days that it wrote and no others."""
-
-    @dg.io_manager(required_resource_keys={"spark"}, description="Versioned, audited Parquet tables.")
-    def io_manager(_: Any) -> ParquetIOManager:
-        return ParquetIOManager(
-            settings.data_dir, {**CATALOG, **ON_DEMAND}, settings.lookback_days, settings.keep_versions, own_days_only
-        )
-
-    return io_manager
+def spark_options(settings: Settings) -> dict[str, Any]:
+    """The fields of SparkResource for these settings."""
+    return {
+        "master": settings.spark_master,
+        "driver_memory": settings.driver_memory,
+        "executor_memory": settings.executor_memory,
+        "checkpoint_dir": f"{settings.data_dir}/.checkpoints",
+        "event_log_dir": settings.spark_event_log,
+        "spark_config": settings.spark_config,
+    }
 
 
 def _with_columns_and_folder(spec: dg.AssetSpec, settings: Settings) -> dg.AssetSpec:
-    """What is known before anything is materialised, for the UI: the columns, and where the versions lie."""
+    """What is known before anything is materialised, for the UI: the columns, and the folder."""
     name = spec.key.to_user_string()
     folder = "raw/events" if name == "raw_events" else f"lake/{name}"
     metadata: dict[str, Any] = {"dagster/uri": f"{settings.data_dir}/{folder}"}
-    schema = CATALOG.get(name, AssetSpec()).schema
-    if schema is not None:
-        metadata["dagster/column_schema"] = column_schema(schema.with_id_type(settings.id_type), {})
+    table = CATALOG.get(name, StoredAsset()).table
+    if table is not None:
+        metadata["dagster/column_schema"] = column_schema(table.with_id_type(settings.id_type), {})
     return spec.merge_attributes(metadata=metadata)
 
 

@@ -80,7 +80,7 @@ class Settings(BaseSettings):
         300, ge=0, description="a raw day without a fresh `_SUCCESS` counts once nothing in it changed for so long"
     )
     max_rejected_share: float = Field(
-        0.2, ge=0, le=1, description="a day of whose raw rows a larger share is rejected is held back; 0 to 1"
+        0.2, ge=0, le=1, description="a day of whose raw rows a larger share is rejected is blocked; 0 to 1"
     )
     min_holdout_users: int = Field(
         100, ge=0, description="with fewer users in the holdout, `als_evaluation` warns and holds nothing back"

@@ -10,7 +10,6 @@ import argparse
 import logging
 import sys
 import time
-import uuid
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -27,10 +26,9 @@ if __name__ == "__main__":
         sys.exit(f"Training failed: {error}")
 
 import dagster as dg
-from dagster._core.errors import DagsterAssetCheckFailedError
 from pyspark.sql import DataFrame, SparkSession
 
-from ecommerce_assets.definitions import CATALOG, build_defs, parquet_io_manager, spark_resource
+from ecommerce_assets.definitions import build_defs, spark_options
 from ecommerce_assets.events.drops import find_drops
 from ecommerce_assets.events.readers import DropsReader
 from ecommerce_assets.features.precomputed import PrecomputedFeatures
@@ -41,6 +39,7 @@ from ecommerce_assets.recommendation.indices import build_index
 from ecommerce_assets.recommendation.interactions import build_interactions
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters, assign_segments, fit_segmentation
 from ecommerce_assets.settings import load_settings
+from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.reading import MODEL_FOLDER, read
@@ -71,10 +70,6 @@ _QUIET = {"python_logs": {"python_log_level": "INFO"}}  # the default is DEBUG
 log = logging.getLogger("ecommerce_assets.training")
 
 
-class HeldBackError(RuntimeError):
-    """A blocking check held a table or a model back; the message says which, where and why."""
-
-
 class Indices(NamedTuple):
     """Dense numbers of the users and of the products."""
 
@@ -99,7 +94,7 @@ class EcommerceModelTrainer:
 
     def __init__(self, models_output_path: str = MODELS_OUTPUT) -> None:
         self._settings = load_settings(data_dir=models_output_path, automation=False)
-        self._resource = spark_resource(self._settings)
+        self._resource = SparkResource(**spark_options(self._settings))
 
     def __enter__(self) -> EcommerceModelTrainer:
         return self
@@ -139,8 +134,8 @@ class EcommerceModelTrainer:
         ------
         RawDataError
             Where there are no drops, or they cannot be read.
-        HeldBackError
-            Where a blocking check held a table or a model back.
+        BlockedError
+            Where a blocking check failed; its description says which, where and why.
         Exception
             Whatever else a step raised. All are logged first.
         """
@@ -193,23 +188,18 @@ class EcommerceModelTrainer:
         )
         overrides = {
             "raw_events_reader": dg.IOManagerDefinition.hardcoded_io_manager(reader),
-            # Not days that an earlier training left in the data dir.
-            "io_manager": parquet_io_manager(settings, own_days_only=True),
             "precomputed_features": dg.ResourceDefinition.hardcoded_resource(
                 PrecomputedFeatures(processed_data_path, settings.precomputed_features, settings.id_type)
             ),
         }
-        job = build_defs(settings, overrides).resolve_implicit_global_asset_job_def()
+        # Not days that an earlier training left in the data dir.
+        job = build_defs(settings, overrides, own_days_only=True).resolve_implicit_global_asset_job_def()
         tags = {
             "dagster/asset_partition_range_start": days[0],
             "dagster/asset_partition_range_end": days[-1],
         }
-        run_id = str(uuid.uuid4())
-        try:
-            with dg.DagsterInstance.ephemeral(settings=_QUIET) as instance:
-                job.execute_in_process(tags=tags, instance=instance, raise_on_error=True, run_id=run_id)
-        except DagsterAssetCheckFailedError:
-            raise HeldBackError(_failures(Lake(settings.data_dir), run_id)) from None
+        with dg.DagsterInstance.ephemeral(settings=_QUIET) as instance:
+            job.execute_in_process(tags=tags, instance=instance, raise_on_error=True)
 
     def _results(self) -> dict[str, Any]:
         data_dir = self._settings.data_dir
@@ -220,27 +210,14 @@ class EcommerceModelTrainer:
         """Where the newest models lie: folders that plain PySpark loads."""
         lake = Lake(self._settings.data_dir)
         return {
-            name: f"{lake.folder(name, lake.latest(name).version).uri}/{MODEL_FOLDER}"
-            for name in ("segmentation_model", "als_model")
+            name: f"{lake.folder(lake.latest(name)).uri}/{MODEL_FOLDER}" for name in ("segmentation_model", "als_model")
         }
 
     def _copy_metadata(self) -> None:
         """The newest training_metadata.json, at the top where people look for it."""
         lake, data = Lake(self._settings.data_dir), Folder(self._settings.data_dir)
-        newest = lake.folder("training_metadata", lake.latest("training_metadata").version)
+        newest = lake.folder(lake.latest("training_metadata"))
         data.write_whole(METADATA_FILE, newest.read_bytes(METADATA_FILE))
-
-
-def _failures(lake: Lake, run_id: str) -> str:
-    """What the blocking checks of a run said, in one line."""
-    attempts = [found for asset in CATALOG if (found := lake.attempt(asset, run_id)) and found.run_id == run_id]
-    said = [
-        f"{attempt.asset}{f' of {audit.partition}' if audit.partition else ''} was held back by {audit.name}: "
-        f"{audit.message}"
-        for attempt in attempts
-        for audit in attempt.failed_blocking
-    ]
-    return "; ".join(said) + "."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -260,7 +237,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name, path in trainer.model_paths().items():
                 print(f"{name}: {path}")
     except Exception as error:
-        print(f"Training failed: {error}", file=sys.stderr)
+        print(f"Training failed: {getattr(error, 'description', None) or error}", file=sys.stderr)
         return 1
     return 0
 

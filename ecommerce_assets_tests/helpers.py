@@ -14,8 +14,10 @@ from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.definitions import build_defs
 from ecommerce_assets.settings import load_settings
-from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets.storage.manifest import Manifest
+from ecommerce_assets.storage.reading import read as read_asset
+from ecommerce_assets_tests.stored import put_folder as put_folder
+from ecommerce_assets_tests.stored import put_table as put_table
+from ecommerce_assets_tests.stored import version_of as version_of
 
 FIRST_DAY, LAST_DAY = "2019-10-01", "2019-10-08"
 """The days of the shop that the fixture `ran` makes."""
@@ -109,28 +111,5 @@ def run_graph(
 
 
 def read(spark: SparkSession, data_dir: Path, asset: str) -> DataFrame:
-    """The newest published version of a table that is not daily."""
-    lake = Lake(str(data_dir))
-    manifest = lake.latest(asset)
-    folder = lake.folder(asset, manifest.version).uri
-    return spark.read.parquet(*[f"{folder}/{f.path}" for f in manifest.files])
-
-
-def commit(lake: Lake, asset: str, version: str, committed_at: dt.datetime, **fields: Any) -> Manifest:
-    """Make a version of files that are there already; what is not said of it is dull."""
-    dull: dict[str, Any] = {
-        "run_id": "run",
-        "code_version": "1",
-        "created_at": committed_at,
-        "committed_at": committed_at,
-        "seconds": 1.0,
-        "spark_application_id": None,
-        "parameters": {},
-        "inputs": (),
-        "columns": None,
-        "rows": 1,
-        "fingerprint": "f",
-    }
-    manifest = Manifest(asset=asset, version=version, **{**dull, **fields})
-    lake.publish(manifest)
-    return manifest
+    """The newest published version of a table."""
+    return read_asset(asset, data_dir=str(data_dir), spark=spark)

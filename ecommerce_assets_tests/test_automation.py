@@ -11,6 +11,8 @@ from pathlib import Path
 import dagster as dg
 import pyarrow.parquet as pq
 import pytest
+from dagster._core.events import StepMaterializationData
+from pyspark.sql import SparkSession
 
 from ecommerce_assets.definitions import build_defs
 from ecommerce_assets.events.landing import land
@@ -18,6 +20,7 @@ from ecommerce_assets.events.sample import generate
 from ecommerce_assets.settings import load_settings
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets_tests.daemon import Dev, dagster_dev
+from ecommerce_assets_tests.helpers import event, run_graph, write_day
 
 REFRESHED = {
     "user_features",
@@ -77,16 +80,20 @@ class Conditions:
         self.cursor = found.cursor
         return {result.key.to_user_string() for result in found.results if not result.true_subset.is_empty}
 
-    def materialise(self, assets: Iterable[str], days: Sequence[str] = (), failed: str = "") -> None:
-        """As a run would report it: the assets, then their checks, of which the named one fails."""
+    def materialise(self, assets: Iterable[str], days: Sequence[str] = ()) -> None:
+        """As a run reports it: the assets, and checks that pass."""
         for asset in assets:
             for day in days or (None,):
                 self.instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=day))
-            for key in self.graph.get_check_keys_for_assets({dg.AssetKey(asset)}):
-                passed = key.name != failed
-                self.instance.report_runless_asset_event(
-                    dg.AssetCheckEvaluation(asset_key=key.asset_key, check_name=key.name, passed=passed)
-                )
+            self.check(asset)
+
+    def check(self, asset: str, failed: str = "") -> None:
+        """The checks of an asset, of which the named one fails: alone, that is what a blocked version reports."""
+        for key in self.graph.get_check_keys_for_assets({dg.AssetKey(asset)}):
+            passed = key.name != failed
+            self.instance.report_runless_asset_event(
+                dg.AssetCheckEvaluation(asset_key=key.asset_key, check_name=key.name, passed=passed)
+            )
 
 
 @pytest.fixture
@@ -115,24 +122,49 @@ def test_days_that_came_before_the_first_look_count(conditions: Conditions) -> N
     assert conditions.tick() == REFRESHED
 
 
-def test_nothing_is_refreshed_behind_a_check_that_failed(conditions: Conditions) -> None:
-    conditions.materialise(CLEANING, ["2019-11-05"])
-    conditions.tick()
+def test_nothing_is_refreshed_while_a_day_is_blocked(
+    spark: SparkSession, conditions: Conditions, tmp_path: Path
+) -> None:
+    days = ["2019-11-05", "2019-11-06", "2019-11-07"]
+
+    def land_and_clean(*chosen: str, price: float = 1.0) -> bool:
+        for day in chosen:
+            write_day(tmp_path, day, [event(f"{day} 10:00:00", price=price if day == days[1] else 1.0)])
+        result = run_graph(
+            tmp_path, chosen[0], chosen[-1], CLEANING, raise_on_error=False, instance=conditions.instance
+        )
+        return result.success
+
+    assert land_and_clean(days[0])
+    assert conditions.tick() == REFRESHED
     conditions.materialise(REFRESHED)
-    conditions.materialise(CLEANING, ["2019-11-06"], failed="few_rejected")
     assert conditions.tick() == set()
-    assert conditions.tick() == set()
+    assert not land_and_clean(*days, price=-1.0)
+    assert [day.day for day in Lake(str(tmp_path)).days("cleaned_events")] == [days[0], days[2]]
+    assert [conditions.tick(), conditions.tick()] == [set(), set()]
+    assert land_and_clean(days[1])
+    assert conditions.tick() == REFRESHED
+
+
+def test_nothing_follows_a_blocked_model(conditions: Conditions) -> None:
+    conditions.materialise(CLEANING, ["2019-11-05"])
+    conditions.materialise(REFRESHED)
+    conditions.tick()
     conditions.materialise(CLEANING, ["2019-11-06"])
-    assert conditions.tick() == REFRESHED, "once the day is good"
-
-
-def test_a_model_that_was_held_back_is_not_gone_on_from(conditions: Conditions) -> None:
-    conditions.materialise(CLEANING, ["2019-11-05"])
-    conditions.materialise(REFRESHED)
-    conditions.tick()
-    conditions.materialise(["als_model"])
-    conditions.materialise(["als_evaluation"], failed="unique_key")
-    assert not conditions.tick() & {"recommendations", "similar_products", "training_metadata"}
+    assert conditions.tick() == REFRESHED
+    # The run that was asked for: als_evaluation is blocked, and what is behind it is not materialised.
+    run = dg.DagsterRun("refresh", asset_selection=frozenset(map(dg.AssetKey, REFRESHED)))
+    conditions.instance.add_run(run)
+    blocked = {"als_evaluation", "recommendations", "similar_products", "training_metadata"}
+    for asset in REFRESHED - blocked:
+        made = StepMaterializationData(dg.AssetMaterialization(asset))
+        kind = dg.DagsterEventType.ASSET_MATERIALIZATION.value
+        conditions.instance.report_dagster_event(dg.DagsterEvent(kind, "refresh", event_specific_data=made), run.run_id)
+        conditions.check(asset)
+    conditions.check("als_evaluation", failed="beats_popularity")
+    assert [conditions.tick(), conditions.tick()] == [set(), set()]
+    conditions.materialise(CLEANING, ["2019-11-07"])
+    assert conditions.tick() == REFRESHED
 
 
 @pytest.mark.trial
@@ -170,7 +202,7 @@ def test_a_landed_day_becomes_new_recommendations_by_itself(tmp_path: Path, days
         cleaning, training = dev.runs()[2:]
         assert cleaning.tags["dagster/asset_partition_range_start"] == late.stem, "one new day, one day cleaned"
         assert assets_of(dev, training) == REFRESHED
-        assert len(lake.committed("als_model")) == 2, "trained once per batch"
+        assert len(lake.published("als_model")) == 2, "trained once per batch"
         assert [day.day for day in lake.days("cleaned_events")] == [path.stem for path in [*first, late]]
 
         broken = tmp_path / poisoned.name
@@ -185,4 +217,4 @@ def _a_bad_day_goes_nowhere(dev: Dev, lake: Lake, day: str) -> None:
     time.sleep(90)  # time for several ticks of the sensor and of the conditions
     assert len(dev.runs()) == 5, "neither tried again nor gone on from"
     assert day not in [stored.day for stored in lake.days("cleaned_events")]
-    assert len(lake.committed("als_model")) == 2
+    assert len(lake.published("als_model")) == 2

@@ -74,7 +74,7 @@ def test_a_failed_blocking_check_ends_a_command_with_1(tmp_path: Path, command: 
     write_day(shop, "2019-10-02", poison, "poison")
     bad = run(tmp_path, *asked, ECOMMERCE_DATA_DIR=str(shop))
     assert bad.returncode == 1
-    assert "cleaned_events, check few_rejected: 2019-10-02: 40 of 44 raw rows were rejected" in bad.stderr
+    assert "cleaned_events is blocked by few_rejected: 2019-10-02: 40 of 44 raw rows were rejected" in bad.stderr
 
 
 @pytest.mark.trial

@@ -56,10 +56,10 @@ def test_every_asset_is_described() -> None:
         assert node.metadata["dagster/uri"], key
         if not node.is_external:
             assert node.code_version, key
-        schema = CATALOG[key.to_user_string()].schema if key.to_user_string() in CATALOG else None
-        if schema is not None:
+        table = CATALOG[key.to_user_string()].table if key.to_user_string() in CATALOG else None
+        if table is not None:
             columns = node.metadata["dagster/column_schema"].columns
-            assert [c.name for c in columns] == schema.names
+            assert [c.name for c in columns] == table.names
             assert all(c.description for c in columns)
 
 
@@ -119,7 +119,7 @@ def test_the_code_location_loads_in_the_ui() -> None:
     snapshot = RepositorySnap.from_def(build_defs(load_settings()).get_repository_def())
     assert {job.name for job in snapshot.job_refs or snapshot.job_datas or []} >= set(ON_DEMAND)
     checked = {check.asset_key.to_user_string() for check in snapshot.asset_check_nodes or []}
-    assert checked == {name for name, spec in {**CATALOG, **ON_DEMAND}.items() if spec.audits} | {"raw_events"}
+    assert checked == {name for name, spec in {**CATALOG, **ON_DEMAND}.items() if spec.checks} | {"raw_events"}
 
 
 def test_workspace_and_pyproject_name_the_location_that_the_commands_name() -> None:

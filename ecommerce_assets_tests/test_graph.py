@@ -19,6 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.definitions import CATALOG, ON_DEMAND
 from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.metadata import NO_RAW_DATA
 from ecommerce_assets.training_metadata.document import TrainingMetadata
 from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, event, read, run_graph, write_day
 
@@ -49,11 +50,11 @@ def test_every_asset_is_materialised_and_every_blocking_check_passes(
     assert result.success
     lake = Lake(str(data_dir))
     for asset in set(CATALOG) - {"raw_events"}:
-        assert lake.committed(asset), asset
+        assert lake.published(asset), asset
     evaluations = result.get_asset_check_evaluations()
-    audits = [a for spec in (*CATALOG.values(), *ON_DEMAND.values()) for a in spec.audits]
+    checks = [check for stored in (*CATALOG.values(), *ON_DEMAND.values()) for check in stored.checks]
     of_raw_files = [e for e in evaluations if e.asset_key == dg.AssetKey("raw_events")]
-    assert len(evaluations) - len(of_raw_files) == len(audits)
+    assert len(evaluations) - len(of_raw_files) == len(checks)
     assert [(e.check_name, e.passed) for e in of_raw_files] == [("files_there", True), ("no_day_missing", True)]
     assert [e.check_name for e in evaluations if e.blocking and not e.passed] == []
 
@@ -62,23 +63,21 @@ def test_tables_have_exactly_the_columns_that_are_documented(
     spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult]
 ) -> None:
     for asset in TABLES:
-        schema = CATALOG[asset].schema
-        assert schema is not None
-        frame = read(spark, ran[0], asset)
-        declared = {c.name: "bigint" if c.type == "id" else c.type for c in schema.columns}
-        assert dict(frame.dtypes) == declared, asset
+        table = CATALOG[asset].table
+        assert table is not None
+        assert read(spark, ran[0], asset).dtypes == [(c.name, c.type) for c in table.with_id_type("bigint").columns]
 
 
 def test_no_raw_row_is_lost(ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
     data_dir, _ = ran
     lake = Lake(str(data_dir))
-    rejected = {day.day: day.manifest.partitions[day.day].rows for day in lake.days("rejected_events")}
+    rejected = {day.day: day.stats.rows for day in lake.days("rejected_events")}
+    accepted = 0
     for day in lake.days("cleaned_events"):
-        stored = day.manifest.partitions[day.day]
         raw = pq.read_table(data_dir / "raw" / "events" / f"event_date={day.day}", partitioning=None).num_rows
-        assert raw == stored.rows + rejected[day.day] + stored.facts["repeats"], day.day
-    accepted = sum(day.manifest.partitions[day.day].rows for day in lake.days("cleaned_events"))
-    assert lake.latest("user_index").facts["measures"]["events"] == accepted
+        assert raw == day.stats.rows + rejected[day.day] + day.stats.results["repeats"], day.day
+        accepted += day.stats.rows or 0
+    assert lake.latest("user_index").stats.numbers["events"] == accepted
 
 
 def test_every_user_gets_ten(spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
@@ -94,21 +93,20 @@ def test_every_user_gets_ten(spark: SparkSession, ran: tuple[Path, dg.ExecuteInP
 def test_models_load_in_plain_pyspark(spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
     lake = Lake(str(ran[0]))
     segmentation, als = (lake.latest(name) for name in ("segmentation_model", "als_model"))
-    pipeline = PipelineModel.load(f"{lake.folder('segmentation_model', segmentation.version).uri}/model")
+    pipeline = PipelineModel.load(f"{lake.folder(segmentation).uri}/model")
     features = read(spark, ran[0], "segmented_users")
     again = pipeline.transform(features.drop("segment_id"))
     assert again.join(features.select("user_id", "segment_id"), ["user_id", "segment_id"]).count() == features.count()
-    model = ALSModel.load(f"{lake.folder('als_model', als.version).uri}/model")
+    model = ALSModel.load(f"{lake.folder(als).uri}/model")
     assert model.rank == 4
-    assert model.userFactors.count() == als.facts["users"]
+    assert model.userFactors.count() == als.stats.results["users"]
 
 
 def test_training_metadata_names_what_it_was_made_from(ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
     lake = Lake(str(ran[0]))
-    manifest = lake.latest("training_metadata")
-    folder = lake.folder("training_metadata", manifest.version)
+    folder = lake.folder(lake.latest("training_metadata"))
     document = json.loads(folder.read_bytes("training_metadata.json"))
-    assert document["total_users"] == lake.latest("user_index").rows
+    assert document["total_users"] == lake.latest("user_index").stats.rows
     assert document["segments_count"] == 5
     assert document["parameters"]["als_model"]["rank"] == 4
     assert {"silhouette", "rmse", "coverage", "seconds", "training_date"} <= set(document)
@@ -119,33 +117,33 @@ def test_training_metadata_names_what_it_was_made_from(ran: tuple[Path, dg.Execu
     assert f"als_model/{lake.latest('als_model').version}" in used["inputs"]
 
 
-def test_pictures_and_card_are_shown(ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
-    """Each picture is there, and small; the card is the one beside the document."""
+def test_plots_and_card_are_shown(ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
+    """Each plot is there, and small; the card is the one beside the document."""
     data_dir, result = ran
     for asset, spec in CATALOG.items():
-        if not spec.pictures:
+        if not spec.plots:
             continue
         told = [
-            e.metadata["pictures"].value
+            e.metadata["plots"].value
             for e in result.asset_materializations_for_node(NODES.get(asset, asset))
-            if "pictures" in e.metadata
+            if "plots" in e.metadata
         ]
         assert len(told) == 1, asset  # of a daily asset, on the newest day
         drawn = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", told[0])
-        assert len(drawn) == len(spec.pictures), asset
+        assert len(drawn) == len(spec.plots), asset
         for picture in drawn:
             assert 5_000 < len(picture) < 100_000
             assert base64.b64decode(picture).startswith(b"\x89PNG")
     [made] = result.asset_materializations_for_node("training_metadata")
     lake = Lake(str(data_dir))
-    folder = lake.folder("training_metadata", lake.latest("training_metadata").version)
+    folder = lake.folder(lake.latest("training_metadata"))
     assert made.metadata["card"].value == folder.read_bytes("training_metadata.md").decode()
 
 
-def test_manifests_lead_back_to_the_raw_files(ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
+def test_inputs_lead_back_to_the_raw_files(ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
     data_dir, _ = ran
     lake = Lake(str(data_dir))
-    events = lake.version("cleaned_events", lake.ancestor(lake.latest("recommendations"), "cleaned_events").version)
+    events = lake.ancestor(lake.latest("recommendations"), "cleaned_events")
     files = [f for step in events.inputs for f in step.files]
     assert [step.asset for step in events.inputs] == ["raw_events"] * 8
     for file in files:
@@ -190,49 +188,102 @@ def test_an_absent_day_inside_a_range_keeps_what_is_stored(spark: SparkSession, 
         write_day(tmp_path, day, [event(f"{day} 10:00:00", user_id=number)])
     events = ["cleaned_events", "rejected_events"]
     run_graph(tmp_path, days[0], days[2], select=events)
-    before = {day.day: day.manifest.version for day in Lake(str(tmp_path)).days("cleaned_events")}
+    before = Lake(str(tmp_path)).days("cleaned_events")[1]
     shutil.rmtree(tmp_path / "raw" / "events" / "event_date=2019-10-02")
     # A folder that is there and empty of rows replaces what was stored.
     write_day(tmp_path, "2019-10-03", [])
     result = run_graph(tmp_path, days[0], days[2], select=events)
-    stored = {day.day: day.manifest for day in Lake(str(tmp_path)).days("cleaned_events")}
-    assert stored["2019-10-02"].version == before["2019-10-02"]
-    assert stored["2019-10-01"].version != before["2019-10-01"]
-    assert stored["2019-10-03"].partitions["2019-10-03"].rows == 0
+    stored = {day.day: day for day in Lake(str(tmp_path)).days("cleaned_events")}
+    assert stored["2019-10-02"].files == before.files
+    assert (stored["2019-10-02"].version.version, stored["2019-10-01"].version.version) == ("0", "1")
+    assert stored["2019-10-03"].stats.rows == 0
     told = {
         m.partition: m.metadata
         for m in result.asset_materializations_for_node("clean_events")
         if m.asset_key == dg.AssetKey("cleaned_events")
     }
-    assert told["2019-10-02"]["rows"].value == (
-        "none written: there is no raw data, or a file of it cannot be read (then the run's log names it)"
-    )
+    assert told["2019-10-02"]["rows"].value == NO_RAW_DATA
     assert told["2019-10-01"]["dagster/partition_row_count"].value == 1
     assert told["2019-10-03"]["dagster/partition_row_count"].value == 0
 
 
-def test_a_poisoned_day_is_held_back_and_the_others_are_published(spark: SparkSession, tmp_path: Path) -> None:
-    good, bad = "2019-10-01", "2019-10-02"
-    for day in (good, bad):
+def by_partition(result: dg.ExecuteInProcessResult, asset: str) -> list[str | None]:
+    """Days of an asset's materialisation events."""
+    events = (e.event_specific_data.materialization for e in result.get_asset_materialization_events())
+    return [e.partition for e in events if e.asset_key == dg.AssetKey(asset)]
+
+
+def test_a_blocked_day_fails_the_step_and_the_others_are_published(spark: SparkSession, tmp_path: Path) -> None:
+    days = ["2019-10-01", "2019-10-02", "2019-10-03"]
+    bad, chain = days[1], ["cleaned_events", "rejected_events", "user_features"]
+    for day in days:
         write_day(tmp_path, day, [event(f"{day} 10:00:00", user_id=n) for n in range(4)])
-    run_graph(tmp_path, good, bad, select=["cleaned_events", "rejected_events", "user_features"])
-    first = Lake(str(tmp_path)).latest("user_features").version
-    before = {day.day: day.manifest.version for day in Lake(str(tmp_path)).days("cleaned_events")}
-    write_day(tmp_path, good, [event(f"{good} 11:00:00")], "late")
-    write_day(tmp_path, bad, [event(f"{bad} 11:00:00", price=-1.0, user_id=n) for n in range(40)], "poison")
-    result = run_graph(
-        tmp_path, good, bad, select=["cleaned_events", "rejected_events", "user_features"], raise_on_error=False
-    )
+    run_graph(tmp_path, days[0], days[2], select=chain)
+    lake = Lake(str(tmp_path))
+    features, before = lake.latest("user_features"), lake.days("cleaned_events")
+    for day in days:
+        write_day(tmp_path, day, [event(f"{day} 11:00:00")], "late")
+    poison = write_day(tmp_path, bad, [event(f"{bad} 11:00:00", price=-1.0, user_id=n) for n in range(40)], "poison")
+    with dg.DagsterInstance.local_temp() as instance:
+        result = run_graph(tmp_path, days[0], days[2], select=chain, raise_on_error=False, instance=instance)
+        daily = dg.DailyPartitionsDefinition(days[0])
+        status = instance.get_status_by_partition(dg.AssetKey("cleaned_events"), days, daily)
+    assert {day: found and found.name for day, found in (status or {}).items()} == {
+        days[0]: "MATERIALIZED",
+        bad: "FAILED",
+        days[2]: "MATERIALIZED",
+    }
     assert not result.success
-    after = {day.day: day.manifest.version for day in Lake(str(tmp_path)).days("cleaned_events")}
-    assert after[bad] == before[bad], "readers still see the day as it was"
-    assert after[good] != before[good]
-    assert Lake(str(tmp_path)).latest("user_features").version == first, "nothing downstream ran on"
-    [failed] = [e for e in result.get_asset_check_evaluations() if not e.passed]
-    assert (failed.check_name, failed.asset_key) == ("few_rejected", dg.AssetKey("cleaned_events"))
-    assert failed.metadata["failed"].value == (
-        "2019-10-02: 40 of 44 raw rows were rejected, most for: negative price (40); 20% are allowed"
-    )
+    [failure] = [e for e in result.all_events if e.is_step_failure]
+    assert failure.step_key == "clean_events"
+    description = failure.step_failure_data.user_failure_data.description
+    why = f"{bad}: 40 of 45 raw rows were rejected, most for: negative price (40); 20% are allowed"
+    assert description.startswith(f"cleaned_events is blocked by few_rejected: {why}")
+    assert by_partition(result, "cleaned_events") == [days[0], days[2]]
+    assert by_partition(result, "rejected_events") == days
+    assert by_partition(result, "user_features") == []
+    checks = {e.check_name: e for e in result.get_asset_check_evaluations() if e.asset_key.path[-1] == "cleaned_events"}
+    assert set(checks) == {check.name for check in CATALOG["cleaned_events"].checks}
+    assert [name for name, e in checks.items() if not e.passed and e.blocking] == ["few_rejected"]
+    assert checks["few_rejected"].severity == dg.AssetCheckSeverity.ERROR
+    assert checks["few_rejected"].metadata["failed"].value == why
+
+    after = lake.days("cleaned_events")
+    assert [(day.day, day.version.version, day.stats.rows) for day in after] == [
+        (days[0], "1", 5),
+        (bad, "0", 4),
+        (days[2], "1", 5),
+    ]
+    assert after[1].files == before[1].files
+    assert lake.latest("user_features") == features, "nothing downstream ran"
+    [blocked] = lake.blocked("cleaned_events")
+    assert (list(blocked.days), blocked.days[bad].rows) == ([bad], 5)
+    folder = tmp_path / "lake" / "cleaned_events" / "_blocked"
+    [file] = folder.glob(f"{blocked.folder}/event_date={bad}/*.parquet")
+    assert pq.read_metadata(file).num_rows == 5
+    assert str(folder / blocked.folder) in description
+
+    poison.unlink()
+    assert run_graph(tmp_path, bad, select=chain[:2]).success
+    corrected = [(day.version.version, day.stats.rows) for day in lake.days("cleaned_events")]
+    assert corrected == [("1", 5), ("2", 5), ("1", 5)]
+    assert lake.blocked("cleaned_events") == []
+    assert list(folder.rglob("*.parquet")) == []
+
+
+def test_a_day_with_other_column_types_is_blocked_until_all_days_have_them(spark: SparkSession, tmp_path: Path) -> None:
+    days, chain = ["2019-10-01", "2019-10-02"], ["cleaned_events", "rejected_events"]
+    for day in days:
+        write_day(tmp_path, day, [event(f"{day} 10:00:00")])
+    assert run_graph(tmp_path, *days, select=chain).success
+    result = run_graph(tmp_path, days[1], select=chain, raise_on_error=False, id_type="string")
+    failed = [e.check_name for e in result.get_asset_check_evaluations() if e.blocking and not e.passed]
+    assert (result.success, failed) == (False, ["schema_unchanged"])
+    assert dict(read(spark, tmp_path, "cleaned_events").dtypes)["user_id"] == "bigint"
+    assert run_graph(tmp_path, *days, select=chain, id_type="string").success
+    stored = read(spark, tmp_path, "cleaned_events")
+    assert (dict(stored.dtypes)["user_id"], stored.count()) == ("string", 2)
+    assert Lake(str(tmp_path)).blocked("cleaned_events") == []
 
 
 @pytest.mark.trial
@@ -259,12 +310,11 @@ def test_a_day_is_compared_with_the_days_before_it(spark: SparkSession, tmp_path
     run_graph(tmp_path, "2019-10-01", "2019-10-02", select=events)
     result = run_graph(tmp_path, "2019-10-03", "2019-10-04", select=events)
     assert result.success
-    told = {e.check_name: e.metadata["failed"].value for e in result.get_asset_check_evaluations() if not e.passed}
-    assert told == {
-        "row_count_stable": "2019-10-04: 21 rows, while the 3 days before have 10 at the median",
-        "raw_columns_unchanged": "2019-10-04: the columns differ from those of 2019-10-03's raw files; "
-        "gone: brand (null); changed: price double → string",
-    }
+    told = {e.check_name: str(e.metadata["failed"].value) for e in result.get_asset_check_evaluations() if not e.passed}
+    assert set(told) == {"row_count_stable", "raw_columns_unchanged"}
+    assert told["row_count_stable"].startswith("2019-10-04: 21 rows")
+    for part in ("2019-10-04", "2019-10-03", "brand (null)", "price double → string"):
+        assert part in told["raw_columns_unchanged"]
     assert len(Lake(str(tmp_path)).days("cleaned_events")) == 4
 
 
@@ -286,10 +336,10 @@ def test_a_model_that_popularity_beats_reaches_nobody(
     assert (failed.check_name, failed.asset_key) == ("beats_popularity", dg.AssetKey("als_evaluation"))
     assert "what is popular would serve them better" in str(failed.metadata["failed"].value)
     made = {e.asset_key.to_user_string() for e in result.get_asset_materialization_events() if e.asset_key}
-    assert made == {"als_model", "als_evaluation"}
+    assert made == {"als_model"}
     for name in [*customers_see, "als_evaluation"]:
         assert lake.latest(name).version == versions[name], f"readers still see {name} as it was"
-    assert [m.failed_blocking[0].name for m in lake.rejected("als_evaluation")] == ["beats_popularity"]
+    assert [v.failed_blocking[0].name for v in lake.blocked("als_evaluation")] == ["beats_popularity"]
     # Nor does it on the way around: lists that are made alone are made with the model that was judged good.
     assert lake.latest("als_model").version != versions["als_model"]
     assert run_graph(tmp_path, FIRST_DAY, LAST_DAY, select=customers_see, run_config={}).success
@@ -301,7 +351,7 @@ def test_a_model_that_popularity_beats_reaches_nobody(
     assert lake.latest("training_metadata").input_version("als_model") == versions["als_model"]
 
 
-def test_rows_without_a_time_do_not_hold_back_the_day_they_were_put_into(spark: SparkSession, tmp_path: Path) -> None:
+def test_rows_without_a_time_do_not_block_the_day_they_were_put_into(spark: SparkSession, tmp_path: Path) -> None:
     nameless = [{**event("2019-10-01 10:00:00"), "event_time": None}, event("1970-01-01 00:00:00")] * 2
     write_day(tmp_path, "2019-10-01", [event("2019-10-01 10:00:00"), *nameless])
     write_day(tmp_path, "2019-10-02", nameless)

@@ -29,9 +29,10 @@ KNOWS_DAGSTER = {
     "training",
     # what Dagster calls resources and IO managers, and what is told to its UI
     "spark.resource",
+    "storage.asset_checks",
+    "storage.inputs",
     "storage.io_managers",
     "storage.metadata",
-    "storage.newest",
     "events.readers",
 }
 """All other modules are pure: they run in a notebook, and are tested, without Dagster."""

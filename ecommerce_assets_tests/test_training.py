@@ -21,13 +21,14 @@ from pyspark.ml import PipelineModel
 from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import SparkSession
 
-from ecommerce_assets.definitions import build_defs, parquet_io_manager
+from ecommerce_assets.definitions import build_defs
 from ecommerce_assets.events.raw import RawDataError
 from ecommerce_assets.events.sample import generate
 from ecommerce_assets.settings import load_settings
+from ecommerce_assets.storage.io_managers import BlockedError
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.reading import read
-from ecommerce_assets.training import METADATA_FILE, RESULTS, EcommerceModelTrainer, HeldBackError
+from ecommerce_assets.training import METADATA_FILE, RESULTS, EcommerceModelTrainer
 from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, RAW_TYPES, event, run_graph, write_day
 
 PROJECT = Path(__file__).parents[1]
@@ -126,9 +127,7 @@ def test_a_training_reads_its_own_days_alone(spark: SparkSession, tmp_path: Path
     for number, day in enumerate(days):
         write_day(tmp_path, day, [event(f"{day} 10:00:00", user_id=number)])
         settings = load_settings(data_dir=str(tmp_path), first_day=day, last_day=day)
-        job = build_defs(
-            settings, {"io_manager": parquet_io_manager(settings, own_days_only=True)}
-        ).resolve_implicit_global_asset_job_def()
+        job = build_defs(settings, own_days_only=True).resolve_implicit_global_asset_job_def()
         job.execute_in_process(
             partition_key=day,
             asset_selection=[dg.AssetKey(name) for name in ("cleaned_events", "rejected_events", "user_features")],
@@ -143,15 +142,18 @@ def test_a_session_that_ran_before_goes_on(spark: SparkSession, tmp_path: Path) 
     assert spark.range(3).count() == 3
 
 
-def test_what_a_check_held_back_is_said_with_day_and_reason(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_blocked_day_is_raised_with_day_and_reason(spark: SparkSession, tmp_path: Path) -> None:
     bad = [event("2019-10-01 10:00:00", user_id=n, price=-1.0) for n in range(4)]
     table = pa.Table.from_pylist(bad, schema=pa.schema(list(RAW_TYPES.items())))
     pq.write_table(table, tmp_path / "cleaned_data_20241201_120000.parquet")
     with (
         EcommerceModelTrainer(str(tmp_path / "models")) as trainer,
-        pytest.raises(HeldBackError, match=r"cleaned_events of 2019-10-01 was held back by few_rejected: 4 of 4 raw"),
+        pytest.raises(BlockedError) as error,
     ):
         trainer.train_all_models(f"{tmp_path}/cleaned_data_*.parquet")
+    assert str(error.value.description).startswith(
+        "cleaned_events is blocked by few_rejected: 2019-10-01: 4 of 4 raw rows were rejected"
+    )
 
 
 def test_a_failure_is_logged_and_raised(spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -135,7 +135,7 @@ def test_the_run_of_the_dialog_succeeds(
 ) -> None:
     assert [run.status for run in materialised] == [dg.DagsterRunStatus.SUCCESS] * 2, "the days, then what is behind"
     lake = Lake(data_dir)
-    assert all(lake.committed(asset) for asset in CATALOG if asset != "raw_events")
+    assert all(lake.published(asset) for asset in CATALOG if asset != "raw_events")
     assert lake.latest("als_model").parameters["rank"] == 4, "as typed into the dialog"
     ui.open(f"/runs/{materialised[-1].run_id}", "Success")
     ui.page.get_by_text("RUN_SUCCESS").first.wait_for()
@@ -148,11 +148,11 @@ def test_the_run_of_the_dialog_succeeds(
 
 @pytest.mark.parametrize("asset", ["segmented_users", "recommendations"])
 def test_a_table_shows_what_it_holds(asset: str, ui: Visitor, materialised: list[dg.DagsterRun], data_dir: str) -> None:
-    spec, manifest = CATALOG[asset], Lake(data_dir).latest(asset)
-    assert spec.schema is not None
+    spec, version = CATALOG[asset], Lake(data_dir).latest(asset)
+    assert spec.table is not None
     ui.open(f"/assets/{asset}", "Row count")
-    ui.see(f"{manifest.rows:,}")
-    for column in spec.schema.columns:
+    ui.see(f"{version.stats.rows:,}")
+    for column in spec.table.columns:
         row = ui.page.locator("tr").filter(has=ui.page.get_by_text(column.name, exact=True)).first
         assert column.description in row.inner_text()
     ui.snap(asset, in_the_dark=True)
@@ -161,22 +161,22 @@ def test_a_table_shows_what_it_holds(asset: str, ui: Visitor, materialised: list
     for key in ("preview", "column lineage"):
         shown = ui.open_metadata(key).inner_text()
         ui.snap(f"{asset}-{key.replace(' ', '-')}")
-        assert all(column in shown for column in spec.schema.names), key
+        assert all(column in shown for column in spec.table.names), key
         ui.close()
-    if spec.pictures:
-        pictures = ui.open_metadata("pictures").locator("img")
-        ui.snap(f"{asset}-pictures", in_the_dark=True)
-        widths = pictures.evaluate_all("all => all.map(one => one.naturalWidth && one.clientWidth)")
-        assert len(widths) == len(spec.pictures)
+    if spec.plots:
+        plots = ui.open_metadata("plots").locator("img")
+        ui.snap(f"{asset}-plots", in_the_dark=True)
+        widths = plots.evaluate_all("all => all.map(one => one.naturalWidth && one.clientWidth)")
+        assert len(widths) == len(spec.plots)
         assert min(widths) > 600
         ui.close()
     ui.page.set_viewport_size(SCREEN)
-    ui.open(f"/assets/{asset}?view=checks", f"Checks ({len(spec.audits)})")
-    for audit in spec.audits:
-        ui.see(audit.name).click()
-        ui.see(audit.description.replace("`", ""))
+    ui.open(f"/assets/{asset}?view=checks", f"Checks ({len(spec.checks)})")
+    for check in spec.checks:
+        ui.see(check.name).click()
+        ui.see(check.description.replace("`", ""))
     ui.snap(f"{asset}-checks", in_the_dark=True)
-    assert ui.page.get_by_text("Succeeded", exact=True).count() == len(spec.audits)
+    assert ui.page.get_by_text("Succeeded", exact=True).count() == len(spec.checks)
 
 
 def test_the_launchpad_has_typed_fields(ui: Visitor, materialised: list[dg.DagsterRun]) -> None:
@@ -222,9 +222,9 @@ def test_the_others_are_pictured(asset: str, ui: Visitor, materialised: list[dg.
     ui.page.set_viewport_size(TALL)
     ui.open(f"/assets/{asset}", "Definition")
     ui.snap(asset)
-    if CATALOG[asset].pictures:
-        ui.open_metadata("pictures")
-        ui.snap(f"{asset}-pictures")
+    if CATALOG[asset].plots:
+        ui.open_metadata("plots")
+        ui.snap(f"{asset}-plots")
         ui.close()
 
 

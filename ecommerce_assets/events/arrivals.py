@@ -20,7 +20,7 @@ from ecommerce_assets.events.raw import fingerprint, is_raw_file
 from ecommerce_assets.events.schema import PARTITION_COLUMN
 from ecommerce_assets.storage.filesystem import FileInfo, Folder, is_hidden
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets.storage.manifest import FileEntry
+from ecommerce_assets.storage.version import FileEntry, Version
 
 MAX_ATTEMPTS = 3
 """So often a day is asked for before it is left to a person."""
@@ -51,7 +51,7 @@ class RawPartition:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The same as cleaned_events names for the day in its manifest."""
+        """The same as cleaned_events records for the day as its input."""
         return fingerprint(self.files)
 
     @cached_property
@@ -140,7 +140,7 @@ class DayState(BaseModel):
 
 
 class Cursor(BaseModel):
-    """What the sensor remembers from tick to tick: little, because the manifests say what is done.
+    """What the sensor remembers from tick to tick: little, because the lake says what is done.
 
     `removed` are days that are gone and told of, `untold` days that changed and are still to be told of.
     """
@@ -160,19 +160,19 @@ class Served:
 
 @dataclass(frozen=True)
 class Stored:
-    """What cleaned_events holds, by day, and what an audit held back, by day."""
+    """What cleaned_events has, by day, and what a check blocked, by day."""
 
     served: Mapping[str, Served]
-    held_back: Mapping[str, Sequence[Served]] = field(default_factory=dict)
+    blocked: Mapping[str, Sequence[Served]] = field(default_factory=dict)
 
     def is_done(self, partition: RawPartition, now: float) -> bool:
         """The day is served from just these files."""
         served = self.served.get(partition.day)
         return served is not None and _is_of(served, partition, now)
 
-    def is_held_back(self, partition: RawPartition, now: float) -> bool:
-        """An audit held the day back, made from just these files."""
-        return any(_is_of(one, partition, now) for one in self.held_back.get(partition.day, ()))
+    def is_blocked(self, partition: RawPartition, now: float) -> bool:
+        """A check blocked the day, made from exactly these files."""
+        return any(_is_of(one, partition, now) for one in self.blocked.get(partition.day, ()))
 
 
 def _is_of(read: Served, partition: RawPartition, now: float) -> bool:
@@ -184,21 +184,24 @@ def _is_of(read: Served, partition: RawPartition, now: float) -> bool:
 
 
 def stored_days(lake: Lake) -> Stored:
-    """What the manifests of cleaned_events say of the raw files behind it."""
-    served: dict[str, Served] = {}
-    held_back: dict[str, list[Served]] = {}
+    """What cleaned_events records of the raw files behind it."""
     asset = "cleaned_events"
-    for manifest in [*lake.rejected(asset), *lake.committed(asset)]:
-        published = set(manifest.published_days)
-        read_at = manifest.committed_at.timestamp() - manifest.seconds
-        for entry in manifest.inputs:
-            for day in entry.partitions if entry.asset == "raw_events" else ():
-                read = Served(entry.fingerprint, read_at)
-                if day in published:
-                    served[day] = read
-                else:
-                    held_back.setdefault(day, []).append(read)
-    return Stored(served, held_back)
+    served: dict[str, Served] = {}
+    blocked: dict[str, list[Served]] = {}
+    for version in reversed(lake.published(asset)):
+        served |= {day: read for day, read in _raw_files_of(version) if day in version.days}
+    for version in lake.blocked(asset):
+        for day, read in _raw_files_of(version):
+            if day in version.days:
+                blocked.setdefault(day, []).append(read)
+    return Stored(served, blocked)
+
+
+def _raw_files_of(version: Version) -> Iterator[tuple[str, Served]]:
+    read_at = version.committed_at.timestamp() - version.seconds
+    for entry in version.inputs:
+        for day in entry.partitions if entry.asset == "raw_events" else ():
+            yield day, Served(entry.fingerprint, read_at)
 
 
 @dataclass
@@ -212,7 +215,7 @@ class Plan:
     under_way: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
-    held_back: list[str] = field(default_factory=list)
+    blocked: list[str] = field(default_factory=list)
     given_up: list[str] = field(default_factory=list)
 
 
@@ -257,12 +260,12 @@ def plan(
             if known:
                 found.cursor.days[day] = known
         else:
-            is_held_back = stored.is_held_back(partition, now)
-            found.cursor.days[day] = after = _next(partition.state, known, runs, is_held_back)
+            is_blocked = stored.is_blocked(partition, now)
+            found.cursor.days[day] = after = _next(partition.state, known, runs, is_blocked)
             if after.run == WANTED:
                 wanted.append(partition)
             elif not after.run:
-                (found.held_back if is_held_back else found.given_up).append(day)
+                (found.blocked if is_blocked else found.given_up).append(day)
             else:
                 found.under_way.append(day)
     gone = (known_days | set(stored.served)) - set(partitions)
@@ -273,14 +276,14 @@ def plan(
     return found
 
 
-def _next(state: str, known: DayState | None, runs: Mapping[str, RunState], is_held_back: bool) -> DayState:
+def _next(state: str, known: DayState | None, runs: Mapping[str, RunState], is_blocked: bool) -> DayState:
     """What becomes of a whole day that is not done."""
     if known is not None and known.run and runs.get(known.run) is RunState.unfinished:
         return known  # also where more has come meanwhile: what the run makes of it is seen when it has ended
     if known is None or known.state != state:
-        # Held back is known without a cursor too: the same files would be held back again.
-        return DayState(state=state, run="" if is_held_back else WANTED)
-    if not known.run or is_held_back:
+        # Blocked days are known without a cursor too: the same files would be blocked again.
+        return DayState(state=state, run="" if is_blocked else WANTED)
+    if not known.run or is_blocked:
         return DayState(state=state, attempts=known.attempts)
     run = runs.get(known.run, RunState.ended)
     attempts = known.attempts + 1

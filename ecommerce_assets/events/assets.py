@@ -1,4 +1,4 @@
-"""The assets raw_events, cleaned_events and rejected_events. The rules stand in cleaning.py, the files in raw.py."""
+"""The assets raw_events, cleaned_events and rejected_events. cleaning.py has the rules, raw.py reads the files."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from ecommerce_assets.events.raw import RAW_COLUMNS, RawDataError, RawEvents
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.settings import Settings
 from ecommerce_assets.spark.resource import SparkResource
-from ecommerce_assets.storage.artifact import Artifact
+from ecommerce_assets.storage.stored_asset import Artifact
 
 GROUP = "events"
 ROWS_PER_TASK = 5_000_000
@@ -62,16 +62,14 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
         spark.working_on("clean_events")
         session = spark.spark_session
         tasks_of_day = {day: max(1, math.ceil(raw_events.rows(day) / ROWS_PER_TASK)) for day in raw_events.days}
-        classified = classify(raw_events.frames(session), settings.id_type, tasks_of_day).persist()
-        try:
-            facts = _day_facts(raw_events, count_by_day(classified))
-            parameters = {"id_type": settings.id_type, "max_rejected_share": settings.max_rejected_share}
-            for name, table in (("rejected_events", rejected_events), ("cleaned_events", accepted_events)):
-                if name in context.op_execution_context.selected_output_names:
-                    artifact = Artifact(table(classified), parameters, days=raw_events.days, day_facts=facts)
-                    yield dg.Output(artifact, output_name=name)
-        finally:
-            classified.unpersist()
+        classified = spark.persist(classify(raw_events.frames(session), settings.id_type, tasks_of_day))
+        results = _day_results(raw_events, count_by_day(classified))
+        parameters = {"id_type": settings.id_type, "max_rejected_share": settings.max_rejected_share}
+        for name, table in (("rejected_events", rejected_events), ("cleaned_events", accepted_events)):
+            if name in context.op_execution_context.selected_output_names:
+                artifact = Artifact(table(classified), parameters, days=raw_events.days, day_results=results)
+                yield dg.Output(artifact, output_name=name)
+        classified.unpersist()
         if raw_events.unreadable:
             # At the end: by now the days that are good have been published.
             raise RawDataError(f"{' '.join(raw_events.unreadable.values())} The other days were cleaned.")
@@ -79,5 +77,5 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
     return [raw_events, clean_events]
 
 
-def _day_facts(raw: RawEvents, counts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def _day_results(raw: RawEvents, counts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     return {day: {"raw_rows": raw.rows(day), **counts.get(day, {}), RAW_COLUMNS: raw.columns(day)} for day in raw.days}

@@ -1,6 +1,6 @@
-"""What must hold of cleaned_events and rejected_events before a day is published, and what is odd about raw_events.
+"""The checks of cleaned_events, rejected_events and raw_events.
 
-The raw files come from outside and cannot be held back: their checks only look at what lies there, without Spark.
+Those of raw_events only warn, because the files come from outside; they need no Spark.
 """
 
 from __future__ import annotations
@@ -12,32 +12,37 @@ import dagster as dg
 
 from ecommerce_assets.events.raw import RAW_COLUMNS, day_of_path, days_there
 from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS, REJECTED_EVENTS
-from ecommerce_assets.storage.audits import Audit, Evidence, one_of, rule
-from ecommerce_assets.storage.drift_audits import changed_columns, mean_stable, shares_stable
+from ecommerce_assets.storage.checks import Check, CheckContext, no_nulls, one_of, rule
+from ecommerce_assets.storage.drift import (
+    changed_columns,
+    mean_stable,
+    row_count_stable,
+    schema_unchanged,
+    shares_stable,
+)
 from ecommerce_assets.storage.filesystem import Folder
-from ecommerce_assets.storage.table_audits import table_audits
 
 SHOWN_DAYS = 20
 """Days that a check of the raw files names at most."""
 
 
-def _conserved(evidence: Evidence) -> str | None:
-    facts, rows = evidence.facts, evidence.measures["rows"]
-    raw, rejected, repeats = (int(facts.get(name, 0)) for name in ("raw_rows", "rejected", "repeats"))
+def _conserved(context: CheckContext) -> str | None:
+    results, rows = context.results, context.rows
+    raw, rejected, repeats = (int(results.get(name, 0)) for name in ("raw_rows", "rejected", "repeats"))
     if raw == rows + rejected + repeats:
         return None
     return f"{raw:,} raw rows became {rows:,} accepted + {rejected:,} rejected + {repeats:,} repeats"
 
 
-def _few_rejected(evidence: Evidence) -> str | None:
-    raw, rejected = int(evidence.facts.get("raw_rows", 0)), int(evidence.facts.get("rejected", 0))
-    allowed = evidence.parameters["max_rejected_share"]
-    undated = _undated(evidence)
+def _few_rejected(context: CheckContext) -> str | None:
+    raw, rejected = int(context.results.get("raw_rows", 0)), int(context.results.get("rejected", 0))
+    allowed = context.parameters["max_rejected_share"]
+    undated = _undated(context)
     # Rows without a time are put into one day for all of their file: they say little of that day, unless it has no
     # others.
-    if rejected - undated <= allowed * (raw - undated) and (evidence.measures["rows"] or not raw):
+    if rejected - undated <= allowed * (raw - undated) and (context.rows or not raw):
         return None
-    reasons = {n.removeprefix("rejected: "): c for n, c in evidence.facts.items() if n.startswith("rejected: ")}
+    reasons = {n.removeprefix("rejected: "): c for n, c in context.results.items() if n.startswith("rejected: ")}
     first = max(reasons, key=lambda reason: reasons[reason])
     return (
         f"{rejected:,} of {raw:,} raw rows were rejected, most for: {first} ({reasons[first]:,}); "
@@ -45,68 +50,73 @@ def _few_rejected(evidence: Evidence) -> str | None:
     )
 
 
-def _undated(evidence: Evidence) -> int:
-    return sum(int(evidence.facts.get(f"rejected: {why} event_time", 0)) for why in ("missing", "unreadable"))
+def _undated(context: CheckContext) -> int:
+    return sum(int(context.results.get(f"rejected: {why} event_time", 0)) for why in ("missing", "unreadable"))
 
 
-def _few_undated(evidence: Evidence) -> str | None:
-    raw, undated, allowed = evidence.facts.get("raw_rows", 0), _undated(evidence), evidence.parameters
+def _few_undated(context: CheckContext) -> str | None:
+    raw, undated, allowed = context.results.get("raw_rows", 0), _undated(context), context.parameters
     if undated <= allowed["max_rejected_share"] * raw:
         return None
     return f"{undated:,} of {raw:,} raw rows have no readable event_time; they may belong to any day of their file"
 
 
-def _raw_columns_unchanged(evidence: Evidence) -> str | None:
-    before = next((day for day in reversed(evidence.before) if day.facts.get(RAW_COLUMNS)), None)
-    now = evidence.facts.get(RAW_COLUMNS)
-    return changed_columns(before.facts[RAW_COLUMNS], now, f"{before.name}'s raw files") if before and now else None
+def _raw_columns_unchanged(context: CheckContext) -> str | None:
+    previous = next((day for day in reversed(context.previous) if day.stats.results.get(RAW_COLUMNS)), None)
+    now = context.results.get(RAW_COLUMNS)
+    if previous is None or not now:
+        return None
+    return changed_columns(previous.stats.results[RAW_COLUMNS], now, f"the raw files of {previous.name}")
 
 
-def _all_kept(evidence: Evidence) -> str | None:
-    rows, rejected = evidence.measures["rows"], int(evidence.facts.get("rejected", 0))
+def _all_kept(context: CheckContext) -> str | None:
+    rows, rejected = context.rows, int(context.results.get("rejected", 0))
     return None if rows == rejected else f"{rejected:,} rows were rejected and {rows:,} written"
 
 
-CLEANED_EVENTS_AUDITS = (
-    *table_audits(EVENTS),
+CLEANED_EVENTS_CHECKS = (
+    no_nulls(EVENTS),
+    schema_unchanged(),
+    row_count_stable(),
     one_of("known_event_types", "event_type", EVENT_TYPES),
     rule("valid_prices", "price is a number from zero up.", "isnan(price) or price < 0 or abs(price) = double('inf')"),
-    rule("in_its_day", "event_time lies in the partition's day.", "to_date(event_time) <> to_date(event_date)"),
-    Audit(
+    rule("in_its_day", "event_time is in the partition's day.", "to_date(event_time) <> to_date(event_date)"),
+    Check(
         name="rows_conserved",
         description="Raw rows = accepted + rejected + dropped as exact repeats.",
-        judge=_conserved,
-        # Not for this audit: what the tables made from these events must add up to.
-        measures={
+        test=_conserved,
+        # Not for this check: what the tables made from these events must add up to.
+        numbers={
             "purchase_value": "sum(if(event_type = 'purchase', price, 0))",
             "interactions": "count_if(event_type <> 'remove_from_cart')",
         },
     ),
-    Audit(
+    Check(
         name="few_rejected",
         # More than a few bad rows is a broken delivery.
         description="Of a day's raw rows that have a time at most the share ECOMMERCE_MAX_REJECTED_SHARE is rejected.",
-        judge=_few_rejected,
+        test=_few_rejected,
     ),
-    Audit(
+    Check(
         name="few_undated",
         description="Of a day's raw rows at most that share has no readable event_time.",
-        judge=_few_undated,
+        test=_few_undated,
         blocking=False,
     ),
-    Audit(
+    Check(
         name="raw_columns_unchanged",
-        description="The raw files of a day have the columns and types of the last day before.",
-        judge=_raw_columns_unchanged,
+        description="The raw files of a day have the columns and types of the previous day.",
+        test=_raw_columns_unchanged,
         blocking=False,
     ),
     shares_stable("event_type", EVENT_TYPES),
     mean_stable("price"),
 )
 
-REJECTED_EVENTS_AUDITS = (
-    *table_audits(REJECTED_EVENTS, steady=False),
-    Audit("rejected_rows_kept", "Every rejected row is written.", judge=_all_kept),
+REJECTED_EVENTS_CHECKS = (
+    no_nulls(REJECTED_EVENTS),
+    schema_unchanged(),
+    Check("rejected_rows_kept", "Every rejected row is written.", test=_all_kept),
 )
 
 

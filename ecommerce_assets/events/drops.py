@@ -21,7 +21,7 @@ from ecommerce_assets.events.schema import EVENTS, PARTITION_COLUMN
 from ecommerce_assets.settings import EARLIEST_DAY
 from ecommerce_assets.storage.column_lineage import made_from
 from ecommerce_assets.storage.filesystem import FileInfo, Folder
-from ecommerce_assets.storage.manifest import FileEntry, Input
+from ecommerce_assets.storage.version import FileEntry, Input
 
 
 @dataclass(frozen=True)

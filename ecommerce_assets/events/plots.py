@@ -1,6 +1,6 @@
 """What the UI shows of the events: how many, how much money, and what was rejected, day by day.
 
-The numbers come from the manifests of the stored days; how pictures look is plotting.py's business.
+The numbers come from the stats of the stored days.
 """
 
 from __future__ import annotations
@@ -9,25 +9,25 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from ecommerce_assets.plotting import BLUE, FAINT, GREEN, ORANGE, grid, panels, percent_axis, short_axis, title
-from ecommerce_assets.storage.audits import Evidence
-from ecommerce_assets.storage.pictures import Picture
+from ecommerce_assets.storage.checks import CheckContext
+from ecommerce_assets.storage.display import Plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def events_per_day(evidence: Evidence) -> Figure | None:
+def events_per_day(context: CheckContext) -> Figure | None:
     """Accepted events, revenue and the share of rejected rows of every day that is stored."""
-    stored = {day: manifest.partitions[day] for day, manifest in sorted(evidence.days["cleaned_events"].items())}
+    stored = dict(sorted(context.days["cleaned_events"].items()))
     if not stored:
         return None
     days = [date.fromisoformat(day) for day in stored]
-    raw = [int(p.facts.get("raw_rows", 0)) for p in stored.values()]
-    rejected = [int(p.facts.get("rejected", 0)) for p in stored.values()]
-    revenue = [float(p.measures.get("purchase_value") or 0) for p in stored.values()]
+    raw = [int(p.results.get("raw_rows", 0)) for p in stored.values()]
+    rejected = [int(p.results.get("rejected", 0)) for p in stored.values()]
+    revenue = [float(p.numbers.get("purchase_value") or 0) for p in stored.values()]
     figure, (top, middle, bottom) = panels(rows=3, height=5.4, sharex=True, height_ratios=[3, 3, 2])
-    top.bar(days, [p.rows for p in stored.values()], color=BLUE, width=0.85)
+    top.bar(days, [p.rows or 0 for p in stored.values()], color=BLUE, width=0.85)
     title(top, "Accepted events per day")
     middle.bar(days, revenue, color=GREEN, width=0.85)
     title(middle, "Revenue per day (price of all purchases)")
@@ -52,8 +52,8 @@ def _date_axis(axes: Axes) -> None:
     axes.tick_params(axis="x", colors=FAINT)
 
 
-CLEANED_EVENTS_PICTURES = (
-    Picture(
+CLEANED_EVENTS_PLOTS = (
+    Plot(
         "Events, revenue and rejected rows per day",
         "All days as they are stored now; a day without a bar is not stored.",
         events_per_day,

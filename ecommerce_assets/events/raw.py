@@ -16,9 +16,8 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ecommerce_assets.events.schema import EVENTS, PARTITION_COLUMN, REQUIRED_COLUMNS
-from ecommerce_assets.storage import content
 from ecommerce_assets.storage.filesystem import FileInfo, Folder, spark_path
-from ecommerce_assets.storage.manifest import FileEntry, Input
+from ecommerce_assets.storage.version import FileEntry, Input
 
 RAW_COLUMNS = "raw_columns"
 """Name of the fact that tells a day's raw columns."""
@@ -52,7 +51,7 @@ class RawEvents:
     """The raw files of some days.
 
     `days` are those whose folder is there, `absent` those asked for and not there. `unreadable` are days of which a
-    file cannot be read, with what is wrong; they are not among `days`, so that they do not hold back the others.
+    file cannot be read, with what is wrong; they are not among `days`, so that they do not block the others.
     """
 
     folder: Folder
@@ -74,7 +73,7 @@ class RawEvents:
         return {name: " or ".join(sorted(found)) for name, found in kinds.items()}
 
     def inputs(self) -> list[Input]:
-        """What the manifest of a table made from these files says of them: one entry per day."""
+        """What a table made from these files records of them: one entry per day."""
         found = []
         for day in self.days:
             files = tuple(FileEntry(path=f.path, bytes=f.bytes) for f in self.files if f.day == day)
@@ -169,6 +168,16 @@ def fingerprint(files: Sequence[FileEntry]) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
+StoredType = tuple[str, str]
+"""Parquet's physical and logical type of a column."""
+
+
+def stored_types(parquet: pq.ParquetFile) -> dict[str, StoredType]:
+    """How Parquet itself stores each column; what Arrow makes of it depends on who wrote it."""
+    columns = [parquet.schema.column(number) for number in range(len(parquet.schema))]
+    return {column.path: (column.physical_type, str(column.logical_type)) for column in columns}
+
+
 def read_nanoseconds(spark: SparkSession) -> None:
     """Let this session read the nanoseconds that pandas writes, which Spark otherwise refuses: as whole numbers."""
     spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
@@ -197,7 +206,7 @@ def _describe(folder: Folder, file: FileInfo) -> RawFile:
         with folder.open(file.path) as source:
             parquet = pq.ParquetFile(source)
             schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
-            stored = content.stored_types(parquet)
+            stored = stored_types(parquet)
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0]
         raise RawDataError(f"{uri} is not a readable Parquet file ({reason}): remove it or land it again.") from None

@@ -7,7 +7,7 @@ import dagster as dg
 
 from ecommerce_assets.events.drops import DroppedEvents
 from ecommerce_assets.events.raw import LAND_COMMAND, RawEvents, find_raw_events
-from ecommerce_assets.storage.provenance import step_reads
+from ecommerce_assets.storage.inputs import step_inputs
 
 
 class RawEventsReader(dg.IOManager):
@@ -26,7 +26,7 @@ class RawEventsReader(dg.IOManager):
         raw = find_raw_events(self._data_dir, sorted(context.asset_partition_keys))
         # Spark starts, or waits for another run's to end, before the clock of this step does.
         _ = context.resources.spark.spark_session
-        reads = step_reads(context.step_context.run_id, context.step_context.step.key)
+        inputs = step_inputs(context.step_context.run_id, context.step_context.step.key)
         if raw.absent:
             context.log.warning(
                 f"No raw data for {len(raw.absent)} of {len(raw.absent) + len(raw.days)} days; what is stored for them "
@@ -34,7 +34,7 @@ class RawEventsReader(dg.IOManager):
             )
         for sentence in raw.unreadable.values():
             context.log.error(sentence)
-        reads.add_external(raw.inputs())
+        inputs.add_external(raw.inputs())
         return raw
 
 
@@ -48,6 +48,6 @@ class DropsReader(dg.IOManager):
         raise NotImplementedError("drops come from outside")
 
     def load_input(self, context: dg.InputContext) -> DroppedEvents:
-        reads = step_reads(context.step_context.run_id, context.step_context.step.key)
-        reads.add_external(self._drops.inputs())
+        inputs = step_inputs(context.step_context.run_id, context.step_context.step.key)
+        inputs.add_external(self._drops.inputs())
         return self._drops

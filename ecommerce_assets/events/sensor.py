@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any
 
 import dagster as dg
 from dagster._core.storage.tags import (
@@ -32,7 +33,6 @@ from ecommerce_assets.events.checks import judge_raw_days
 from ecommerce_assets.events.partitions import daily_partitions
 from ecommerce_assets.settings import PREFIX, Settings
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets.storage.manifest import Manifest
 
 TARGETS = ("cleaned_events", "rejected_events")
 SECONDS_BETWEEN_TICKS = 30
@@ -47,7 +47,7 @@ Event = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation
 
 def new_event_partitions(settings: Settings) -> dg.SensorDefinition:
     """The sensor for these settings."""
-    parsed: dict[str, Manifest] = {}  # kept from tick to tick: a committed manifest never changes
+    cache: dict[Any, Any] = {}  # kept from tick to tick: what is in a Delta log never changes
 
     @dg.sensor(
         name="new_event_partitions",
@@ -68,7 +68,7 @@ def new_event_partitions(settings: Settings) -> dg.SensorDefinition:
         found = plan(
             partitions,
             before,
-            stored_days(Lake(settings.data_dir, context.log.warning, parsed)),
+            stored_days(Lake(settings.data_dir, context.log.warning, cache)),
             _run_states(context.instance, {day.run for day in before.days.values() if day.run}),
             _window(settings),
             reported,
@@ -197,9 +197,9 @@ def _sentences(found: Plan) -> Iterable[str]:
         )
     if found.removed:
         yield f"Removed from the raw folder: {_listed(found.removed)}; what is stored of them stays."
-    if found.held_back:
+    if found.blocked:
         yield (
-            f"Held back by a check of cleaned_events: {_listed(found.held_back)}; land them again, corrected, or "
+            f"Blocked by a check of cleaned_events: {_listed(found.blocked)}; land them again, corrected, or "
             "materialise them by hand."
         )
     if found.given_up:

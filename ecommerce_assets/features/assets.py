@@ -1,16 +1,18 @@
-"""The assets user_features and product_features. How they are computed stands in the file of each table's name, when
-they are taken from elsewhere in precomputed.py."""
+"""The assets user_features and product_features.
+
+The file of each table's name computes it; precomputed.py finds tables that were computed elsewhere.
+"""
 
 from typing import Any
 
 import dagster as dg
 from pyspark.sql import DataFrame
 
-from ecommerce_assets.features.precomputed import PRODUCT_DATA, USER_BEHAVIOR, FeatureDrop, PrecomputedFeatures
+from ecommerce_assets.features.precomputed import PRODUCT_DATA, USER_BEHAVIOR, FeatureExport, PrecomputedFeatures
 from ecommerce_assets.features.product_features import build_product_features
 from ecommerce_assets.features.user_features import build_user_features, reference_time
 from ecommerce_assets.owners import OWNERS
-from ecommerce_assets.storage.artifact import Artifact
+from ecommerce_assets.storage.stored_asset import Artifact
 
 COMMON: dict[str, Any] = {
     "group_name": "features",
@@ -29,8 +31,8 @@ def user_features(context: dg.AssetExecutionContext, cleaned_events: DataFrame) 
     if found is not None:
         return found
     reference = reference_time(cleaned_events)
-    facts = {"reference_date": reference.isoformat() if reference else None}
-    return Artifact(build_user_features(cleaned_events, reference), facts=facts)
+    results = {"reference_date": reference.isoformat() if reference else None}
+    return Artifact(build_user_features(cleaned_events, reference), results=results)
 
 
 @dg.asset(**COMMON)
@@ -40,6 +42,6 @@ def product_features(context: dg.AssetExecutionContext, cleaned_events: DataFram
     return Artifact(build_product_features(cleaned_events)) if found is None else found
 
 
-def _precomputed(context: dg.AssetExecutionContext, kind: FeatureDrop, events: DataFrame) -> Artifact | None:
+def _precomputed(context: dg.AssetExecutionContext, kind: FeatureExport, events: DataFrame) -> Artifact | None:
     finder: PrecomputedFeatures = context.resources.precomputed_features
     return finder.newest(kind, events.sparkSession, context.log.info, context.log.warning)

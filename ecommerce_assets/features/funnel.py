@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ecommerce_assets.storage.audits import Evidence, Read
+from ecommerce_assets.storage.checks import CheckContext, Read
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 TOP_CATEGORIES = 8
 
 LARGEST, ALL = "largest_categories", "all_categories"
-"""Measures: category, products, views, carts and purchases of the most viewed ones; the same over all, and how many."""
+"""Names of summaries: category, products, views, carts and purchases of the most viewed ones; the same over all,
+and how many there are."""
 
 
-def category_funnel(rows: DataFrame, _evidence: Evidence, _read: Read) -> DataFrame:
-    """The probe: the most viewed categories, most views first, and the sums over all."""
+def category_funnel(rows: DataFrame, _context: CheckContext, _read: Read) -> DataFrame:
+    """The summary: the most viewed categories, most views first, and the sums over all."""
     from pyspark.sql import functions as F
 
     counts = ("views", "carts", "purchases")

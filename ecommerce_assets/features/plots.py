@@ -1,6 +1,6 @@
 """What the UI shows of users and products: recency, frequency and money, and the way from view to purchase.
 
-Drawn from the measures in the manifest, never from the tables; how pictures look is plotting.py's business.
+Drawn from the summaries in the stats, never from the tables.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from ecommerce_assets.plotting import (
     short_axis,
     title,
 )
-from ecommerce_assets.storage.audits import Evidence
-from ecommerce_assets.storage.pictures import Picture
+from ecommerce_assets.storage.checks import CheckContext
+from ecommerce_assets.storage.display import Plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,11 +38,11 @@ LONGEST_NAME = 28
 """Characters of a category's name in a picture."""
 
 
-def recency_and_frequency(evidence: Evidence) -> Figure | None:
+def recency_and_frequency(context: CheckContext) -> Figure | None:
     """Heat map: how many users were last seen when and came how often."""
     from matplotlib.colors import LogNorm
 
-    cells = [c for c in _cells(evidence) if c["monetary"] is None]
+    cells = [c for c in _cells(context) if c["monetary"] is None]
     known = [c for c in cells if UNKNOWN not in (c["recency"], c["frequency"])]
     if not known:
         return None
@@ -90,9 +90,9 @@ def _legend(bar: Any) -> None:
     bar.ax.yaxis.set_minor_formatter("")
 
 
-def rfm_distributions(evidence: Evidence) -> Figure | None:
+def rfm_distributions(context: CheckContext) -> Figure | None:
     """Three panels: how many users fall into each bin of recency, frequency and monetary value."""
-    cells = _cells(evidence)
+    cells = _cells(context)
     if not cells:
         return None
     three = (RECENCY, FREQUENCY, MONETARY)
@@ -139,9 +139,9 @@ def _money_label(number: int) -> str:
     return f"> {short(MONETARY.ends[-1])}" if number == len(MONETARY.ends) else f"≤ {short(MONETARY.ends[number])}"
 
 
-def category_conversion(evidence: Evidence) -> Figure | None:
+def category_conversion(context: CheckContext) -> Figure | None:
     """Views of each category, and what share of them became carts and purchases."""
-    rows = _funnel(evidence)
+    rows = _funnel(context)
     if not any(row["views"] for row in rows):
         return None
     places = list(range(len(rows)))
@@ -171,10 +171,10 @@ def category_conversion(evidence: Evidence) -> Figure | None:
     return figure
 
 
-def _funnel(evidence: Evidence) -> list[dict[str, Any]]:
+def _funnel(context: CheckContext) -> list[dict[str, Any]]:
     """The largest categories, then all others as one."""
-    rows = [dict(row) for row in evidence.measures.get(LARGEST) or ()]
-    whole = evidence.measures.get(ALL) or {}
+    rows = [dict(row) for row in context.stats.summaries.get(LARGEST) or ()]
+    whole = context.stats.summaries.get(ALL) or {}
     others = whole.get("categories", 0) - len(rows)
     if others > 0:
         rest = {name: whole[name] - sum(row[name] for row in rows) for name in ("views", "carts", "purchases")}
@@ -182,8 +182,8 @@ def _funnel(evidence: Evidence) -> list[dict[str, Any]]:
     return rows
 
 
-def _cells(evidence: Evidence) -> Sequence[Mapping[str, Any]]:
-    return evidence.measures.get(CELLS) or ()
+def _cells(context: CheckContext) -> Sequence[Mapping[str, Any]]:
+    return context.stats.summaries.get(CELLS) or ()
 
 
 def _count(users: float) -> str:
@@ -199,22 +199,22 @@ def _short_name(name: str | None) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
-USER_FEATURES_PICTURES = (
-    Picture(
+USER_FEATURES_PLOTS = (
+    Plot(
         "When users were last here, and how often",
         "Users by days since their last visit and days with a visit; the darker, the more. Regulars stand at the top "
         "left, those who came once and left at the bottom right.",
         recency_and_frequency,
     ),
-    Picture(
+    Plot(
         "Recency, frequency and money",
         "Share of the users by days since the last visit, days with a visit, and money spent.",
         rfm_distributions,
     ),
 )
 
-PRODUCT_FEATURES_PICTURES = (
-    Picture(
+PRODUCT_FEATURES_PLOTS = (
+    Plot(
         "From view to purchase, by category",
         "The most viewed categories: how many views they have, and how many of those became carts and purchases. "
         "Purchases may outnumber carts: one can buy without the cart.",

@@ -1,8 +1,8 @@
-"""Feature tables that someone else computed: found, checked and taken in place of our own where they are readable.
+"""Feature tables that were computed elsewhere: found, checked, and used instead of our own where they are readable.
 
-They lie in one folder, by default `<data dir>/processed/parquet/`, as files or folders named
-`user_behavior_…YYYYMMDD_HHMMSS…` and `product_data_…YYYYMMDD_HHMMSS…`. What our own tables hold stands in
-user_features.py and product_features.py.
+They are in one folder, by default `<data dir>/processed/parquet/`, as files or folders named
+`user_behavior_…YYYYMMDD_HHMMSS…` and `product_data_…YYYYMMDD_HHMMSS…`. See user_features.py and
+product_features.py for our own tables.
 """
 
 from __future__ import annotations
@@ -17,34 +17,32 @@ import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ecommerce_assets.events.raw import from_nanoseconds, read_nanoseconds
+from ecommerce_assets.events.raw import StoredType, fingerprint, from_nanoseconds, read_nanoseconds, stored_types
 from ecommerce_assets.features.product_features import PRODUCT_FEATURES
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, USER_FEATURES
 from ecommerce_assets.progress import Say
-from ecommerce_assets.storage import content
-from ecommerce_assets.storage.artifact import Artifact
-from ecommerce_assets.storage.content import StoredType
+from ecommerce_assets.storage.columns import TableSpec
 from ecommerce_assets.storage.filesystem import FileInfo, Folder, spark_path
-from ecommerce_assets.storage.manifest import FileEntry, Input
-from ecommerce_assets.storage.tables import TableSchema
+from ecommerce_assets.storage.stored_asset import Artifact
+from ecommerce_assets.storage.version import FileEntry, Input
 
 PRECOMPUTED = "precomputed"
-"""The fact that a table made this way states; it softens what only our own computation can promise."""
+"""The result that such a table reports. Checks of what only our own computation can promise are then warnings."""
 
 _TIMESTAMP = re.compile(r"\d{8}_\d{6}")
 
 
 @dataclass(frozen=True)
-class FeatureDrop:
+class FeatureExport:
     """A kind of drop: how its names begin, which table it stands for, and which columns it must have."""
 
     prefix: str
-    schema: TableSchema
+    schema: TableSpec
     needed: tuple[str, ...]
 
 
-USER_BEHAVIOR = FeatureDrop("user_behavior", USER_FEATURES, ("user_id", *CLUSTERING_FEATURES))
-PRODUCT_DATA = FeatureDrop("product_data", PRODUCT_FEATURES, ("product_id", "category", "enhanced_popularity_score"))
+USER_BEHAVIOR = FeatureExport("user_behavior", USER_FEATURES, ("user_id", *CLUSTERING_FEATURES))
+PRODUCT_DATA = FeatureExport("product_data", PRODUCT_FEATURES, ("product_id", "category", "enhanced_popularity_score"))
 
 
 class _UnusableError(Exception):
@@ -69,7 +67,7 @@ class PrecomputedFeatures:
     enabled: bool = True
     id_type: str = "bigint"
 
-    def newest(self, kind: FeatureDrop, spark: SparkSession, info: Say, warn: Say) -> Artifact | None:
+    def newest(self, kind: FeatureExport, spark: SparkSession, info: Say, warn: Say) -> Artifact | None:
         """The newest readable drop of a kind as the table that it stands for; None where there is none.
 
         Columns that it lacks and may lack are null. One sentence to `info` says which way it went, one to `warn` for
@@ -86,22 +84,22 @@ class PrecomputedFeatures:
                 continue
             info(f"Taken from {folder.uri}/{name}, not computed from cleaned_events.")
             entries = tuple(FileEntry(path=file.path, bytes=file.bytes) for file in files)
-            made_of = Input(asset=name.partition(".")[0], fingerprint=content.fingerprint(folder, files), files=entries)
+            made_of = Input(asset=name.partition(".")[0], fingerprint=fingerprint(entries), files=entries)
             read_nanoseconds(spark)
             frame = spark.read.parquet(*[spark_path(f"{folder.uri}/{file.path}") for file in files])
             return Artifact(
-                self._table(frame, kind, there), facts={PRECOMPUTED: f"{folder.uri}/{name}"}, inputs=[made_of]
+                self._table(frame, kind, there), results={PRECOMPUTED: f"{folder.uri}/{name}"}, inputs=[made_of]
             )
         info(f"Computed from cleaned_events: there is no readable {kind.prefix}_… in {folder.uri}.")
         return None
 
-    def _table(self, frame: DataFrame, kind: FeatureDrop, there: Mapping[str, StoredType]) -> DataFrame:
+    def _table(self, frame: DataFrame, kind: FeatureExport, there: Mapping[str, StoredType]) -> DataFrame:
         def value(name: str) -> Column:
             if name not in there:
                 return F.lit(None)
             return from_nanoseconds(name) if "nanoseconds" in there[name][1] else F.col(name)
 
-        # try_cast: a value that does not fit becomes null, and the audits count it.
+        # try_cast: a value that does not fit becomes null, and the checks count it.
         columns = kind.schema.with_id_type(self.id_type).columns
         return frame.select(*[value(c.name).try_cast(c.type).alias(c.name) for c in columns])
 
@@ -120,7 +118,7 @@ def _newest_first(folder: Folder, prefix: str, warn: Say) -> Iterator[str]:
         yield name
 
 
-def _inspect(folder: Folder, name: str, kind: FeatureDrop) -> tuple[list[FileInfo], dict[str, StoredType]]:
+def _inspect(folder: Folder, name: str, kind: FeatureExport) -> tuple[list[FileInfo], dict[str, StoredType]]:
     """The Parquet files of a drop, and the columns that are read of it.
 
     All of them are decoded here, so that no run finds out later what is wrong with them.
@@ -134,8 +132,8 @@ def _inspect(folder: Folder, name: str, kind: FeatureDrop) -> tuple[list[FileInf
     for file in files:
         try:
             with folder.open(file.path) as source:
-                parquet = pq.ParquetFile(source)
-                own = content.stored_types(parquet)
+                parquet = pq.ParquetFile(source, page_checksum_verification=True)
+                own = stored_types(parquet)
                 missing = [column for column in kind.needed if column not in own]
                 if missing:
                     raise _UnusableError(f"{file.path} lacks the columns {', '.join(missing)}")

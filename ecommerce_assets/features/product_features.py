@@ -10,24 +10,26 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ecommerce_assets.features.expressions import distinct_count, exact_sum, of_type, ratio
-from ecommerce_assets.storage.tables import Column, TableSchema
+from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 
 UNKNOWN_CATEGORY = "unknown"
 
-PRODUCT_FEATURES = TableSchema.of(
-    Column("product_id", "id", "The product.", key=True),
-    Column("category", "string", "category_code before its first dot; unknown where there is none.", nullable=False),
-    Column("brand", "string", "Brand of the product's latest event that has one."),
-    Column("total_events", "bigint", "Events of all types.", nullable=False),
-    Column("total_views", "bigint", "Events of type view.", nullable=False),
-    Column("total_carts", "bigint", "Events of type cart.", nullable=False),
-    Column("total_removals", "bigint", "Events of type remove_from_cart.", nullable=False),
-    Column("total_purchases", "bigint", "Events of type purchase.", nullable=False),
-    Column("unique_users", "bigint", "Distinct users over all events.", nullable=False),
-    Column("avg_price", "double", "Mean price over all the product's events.", nullable=False),
-    Column("revenue", "double", "Sum of price over purchases.", nullable=False),
-    Column("conversion_rate", "double", "total_purchases / total_views, 0 where there are no views.", nullable=False),
-    Column(
+PRODUCT_FEATURES = TableSpec.of(
+    ColumnSpec("product_id", "id", "The product.", key=True),
+    ColumnSpec(
+        "category", "string", "category_code before its first dot; unknown where there is none.", nullable=False
+    ),
+    ColumnSpec("brand", "string", "Brand of the product's latest event that has one."),
+    ColumnSpec("total_events", "bigint", "Events of all types.", nullable=False),
+    ColumnSpec("total_views", "bigint", "Events of type view.", nullable=False),
+    ColumnSpec("total_carts", "bigint", "Events of type cart.", nullable=False),
+    ColumnSpec("total_removals", "bigint", "Events of type remove_from_cart.", nullable=False),
+    ColumnSpec("total_purchases", "bigint", "Events of type purchase.", nullable=False),
+    ColumnSpec("unique_users", "bigint", "Distinct users over all events.", nullable=False),
+    ColumnSpec("avg_price", "double", "Mean price over all the product's events.", nullable=False),
+    ColumnSpec("revenue", "double", "Sum of price over purchases.", nullable=False),
+    ColumnSpec("conversion_rate", "double", "total_purchases / total_views, 0 without views.", nullable=False),
+    ColumnSpec(
         "enhanced_popularity_score",
         "double",
         "(3 total_purchases + 2 total_carts + total_views) / unique_users.",

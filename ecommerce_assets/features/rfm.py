@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ecommerce_assets.storage.audits import Evidence, Read
+from ecommerce_assets.storage.checks import CheckContext, Read
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -18,8 +18,8 @@ UNKNOWN = -1
 """Bin of what is no number."""
 
 CELLS = "rfm_cells"
-"""Measure: users by bin of recency and bin of frequency (monetary is null), and users by bin of monetary (the other two
-are null)."""
+"""Name of a summary: users by bin of recency and bin of frequency (monetary is null), and users by bin of monetary (the
+other two are null)."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ MONETARY = Bins("monetary", (0, *[step * 10**n for n in range(1, 7) for step in 
 """Up to five million, for shops whose currency has small units; pictures show the bins that someone is in."""
 
 
-def rfm_cells(rows: DataFrame, _evidence: Evidence, _read: Read) -> DataFrame:
-    """The probe: users by recency and frequency, and users by monetary."""
+def rfm_cells(rows: DataFrame, _context: CheckContext, _read: Read) -> DataFrame:
+    """The summary: users by recency and frequency, and users by monetary."""
     from pyspark.sql import functions as F
 
     features = [bins.feature for bins in (RECENCY, FREQUENCY, MONETARY)]

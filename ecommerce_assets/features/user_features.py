@@ -20,32 +20,32 @@ from ecommerce_assets.features.expressions import (
     utc,
     utc_day,
 )
-from ecommerce_assets.storage.tables import Column, TableSchema
+from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 
-USER_FEATURES = TableSchema.of(
-    Column("user_id", "id", "The user.", key=True),
-    Column("recency", "int", "Days from the user's last event to the reference date.", nullable=False),
-    Column("frequency", "bigint", "Distinct days (UTC) with an event.", nullable=False),
-    Column("monetary", "double", "Sum of price over purchases.", nullable=False),
-    Column("total_events", "bigint", "Events of all types.", nullable=False),
-    Column("views", "bigint", "Events of type view.", nullable=False),
-    Column("carts", "bigint", "Events of type cart.", nullable=False),
-    Column("removals", "bigint", "Events of type remove_from_cart.", nullable=False),
-    Column("purchases", "bigint", "Events of type purchase.", nullable=False),
-    Column("unique_products", "bigint", "Distinct product_id over all events.", nullable=False),
-    Column("unique_categories", "bigint", "Distinct category_id, nulls not counted.", nullable=False),
-    Column("unique_brands", "bigint", "Distinct brand, nulls not counted.", nullable=False),
-    Column("unique_sessions", "bigint", "Distinct user_session, nulls not counted.", nullable=False),
-    Column("avg_price", "double", "Mean price over all the user's events.", nullable=False),
-    Column("conversion_rate", "double", "purchases / views, 0 where there are no views.", nullable=False),
-    Column(
+USER_FEATURES = TableSpec.of(
+    ColumnSpec("user_id", "id", "The user.", key=True),
+    ColumnSpec("recency", "int", "Days from the user's last event to the reference date.", nullable=False),
+    ColumnSpec("frequency", "bigint", "Distinct days (UTC) with an event.", nullable=False),
+    ColumnSpec("monetary", "double", "Sum of price over purchases.", nullable=False),
+    ColumnSpec("total_events", "bigint", "Events of all types.", nullable=False),
+    ColumnSpec("views", "bigint", "Events of type view.", nullable=False),
+    ColumnSpec("carts", "bigint", "Events of type cart.", nullable=False),
+    ColumnSpec("removals", "bigint", "Events of type remove_from_cart.", nullable=False),
+    ColumnSpec("purchases", "bigint", "Events of type purchase.", nullable=False),
+    ColumnSpec("unique_products", "bigint", "Distinct product_id over all events.", nullable=False),
+    ColumnSpec("unique_categories", "bigint", "Distinct category_id, nulls not counted.", nullable=False),
+    ColumnSpec("unique_brands", "bigint", "Distinct brand, nulls not counted.", nullable=False),
+    ColumnSpec("unique_sessions", "bigint", "Distinct user_session, nulls not counted.", nullable=False),
+    ColumnSpec("avg_price", "double", "Mean price over all the user's events.", nullable=False),
+    ColumnSpec("conversion_rate", "double", "purchases / views, 0 where there are no views.", nullable=False),
+    ColumnSpec(
         "cart_abandonment",
         "double",
         "(carts - purchases) / carts, 0 where there are no carts; negative for those who buy without the cart.",
         nullable=False,
     ),
-    Column("first_event_time", "timestamp", "The user's first event, UTC.", nullable=False),
-    Column("last_event_time", "timestamp", "The user's last event, UTC.", nullable=False),
+    ColumnSpec("first_event_time", "timestamp", "The user's first event, UTC.", nullable=False),
+    ColumnSpec("last_event_time", "timestamp", "The user's last event, UTC.", nullable=False),
 )
 
 CLUSTERING_FEATURES = (

@@ -1,7 +1,4 @@
-"""What is known of one product: what it is, how it sells, and its neighbours.
-
-Files and DuckDB are the business of tables.py, what it looks like of printing.py.
-"""
+"""What is known of one product: what it is, how it sells, and its neighbours."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ecommerce_assets.lookup.tables import Row, Tables, UnknownIdError, source_days, typed, versions
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
-from ecommerce_assets.storage.manifest import Manifest
+from ecommerce_assets.storage.version import Version
 
 
 @dataclass(frozen=True)
@@ -92,11 +89,11 @@ def _with_price(row: Row, known: dict[int | str, Row]) -> Row:
     }
 
 
-def _unknown(product_id: int | str, products: Manifest | None, notes: list[str]) -> str:
+def _unknown(product_id: int | str, products: Version | None, notes: list[str]) -> str:
     if products is None:
         return " ".join(notes)
     return (
-        f"There is no product {product_id} among the {products.rows:,} of product_features {products.version} "
+        f"There is no product {product_id} among the {products.stats.rows:,} of product_features {products.version} "
         f"(made {products.committed_at:%Y-%m-%d %H:%M} UTC): "
         "`python -m ecommerce_assets.lookup product` without an id names some."
     )

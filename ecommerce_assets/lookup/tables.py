@@ -1,11 +1,7 @@
-"""The tables that an answer is put together from: which versions belong together, and DuckDB over their files.
-
-What is asked of them stands in users.py and products.py.
-"""
+"""The tables that an answer is put together from: which versions belong together, and DuckDB over their files."""
 
 from __future__ import annotations
 
-import glob
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -14,13 +10,11 @@ from typing import Any
 import duckdb
 
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
-from ecommerce_assets.storage.manifest import FileEntry, Manifest
+from ecommerce_assets.storage.reading import arrow_dataset
+from ecommerce_assets.storage.version import Version
 
 Row = dict[str, Any]
 """Values by column."""
-
-Files = Sequence[tuple[Manifest, Sequence[FileEntry]]]
-"""Versions, and the files of each that are looked into."""
 
 _INT64 = range(-(2**63), 2**63)
 
@@ -42,13 +36,11 @@ class Tables:
 
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
-        self.used: dict[str, Manifest] = {}
+        self.used: dict[str, Version] = {}
         self.notes: list[str] = []
         self._database = duckdb.connect()
-        if not lake.root.is_local:
-            self._database.register_filesystem(lake.root.fs)
 
-    def newest(self, asset: str) -> Manifest | None:
+    def newest(self, asset: str) -> Version | None:
         """The version that serves readers; where there is none, a note says why."""
         try:
             return self._use(self.lake.latest(asset))
@@ -56,10 +48,10 @@ class Tables:
             self.notes.append(str(error))
             return None
 
-    def behind(self, reader: Manifest | None, asset: str) -> Manifest | None:
+    def behind(self, reader: Version | None, asset: str) -> Version | None:
         """The version of `asset` that `reader` was made from; the newest where there is no reader.
 
-        Where that version is gone, the newest stands in for it and a note says so.
+        Where that version was removed, the newest is used and a note says so.
         """
         if reader is None:
             return self.newest(asset)
@@ -69,39 +61,30 @@ class Tables:
             found = self.newest(asset)
             if found is not None:
                 self.notes.append(
-                    f"{asset} {found.version} is not what {reader.asset} was made from: that version is gone."
+                    f"{asset} {found.version} is not what {reader.asset} was made from: that version was removed."
                 )
             return found
 
-    def _use(self, manifest: Manifest) -> Manifest:
-        self.used[manifest.asset] = manifest
-        return manifest
+    def _use(self, version: Version) -> Version:
+        self.used[version.asset] = version
+        return version
 
-    def rows(self, table: Manifest | None, sql: str, *values: Any) -> list[Row]:
+    def rows(self, table: Version | None, sql: str, *values: Any) -> list[Row]:
         """What a query finds in a table that is not daily; nothing where there is none. `{table}` stands for it."""
-        return self.rows_of([(table, table.files)], sql, *values) if table is not None else []
-
-    def rows_of(self, files: Files, sql: str, *values: Any) -> list[Row]:
-        """What a query finds in these files; nothing where there are none."""
-        # DuckDB takes any path for a pattern, and a folder may be called `my shop [1]`.
-        names = [
-            "'" + glob.escape(self._name(manifest, file)).replace("'", "''") + "'"
-            for manifest, entries in files
-            for file in entries
-        ]
-        if not names:
+        if table is None:
             return []
-        table = f"read_parquet([{', '.join(names)}], hive_partitioning = false)"
-        found = self._database.execute(sql.replace("{table}", table), list(values))
+        return self.rows_of(table, [file.path for file in self.lake.files(table)], sql, *values)
+
+    def rows_of(self, version: Version, paths: Sequence[str], sql: str, *values: Any) -> list[Row]:
+        """What a query finds in these files of a table; nothing where there are none."""
+        if not paths:
+            return []
+        self._database.register("looked_up", arrow_dataset(self.lake, version, paths))
+        found = self._database.execute(sql.replace("{table}", "looked_up"), list(values))
         columns = [column[0] for column in found.description or ()]
         return [dict(zip(columns, map(_in_utc, row), strict=True)) for row in found.fetchall()]
 
-    def _name(self, manifest: Manifest, file: FileEntry) -> str:
-        folder = self.lake.folder(manifest.asset, manifest.version)
-        path = f"{folder.path}/{file.path}"
-        return path if folder.is_local else str(folder.fs.unstrip_protocol(path))
-
-    def products(self, table: Manifest | None, ids: Iterable[Any]) -> dict[Any, Row]:
+    def products(self, table: Version | None, ids: Iterable[Any]) -> dict[Any, Row]:
         """category, brand and avg_price of products, by id; `table` is product_features."""
         wanted = sorted(set(ids))
         if not wanted:
@@ -124,7 +107,7 @@ def _in_utc(value: Any) -> Any:
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
 
 
-def typed(text: str, column: str, tables: Iterable[Manifest | None]) -> int | str:
+def typed(text: str, column: str, tables: Iterable[Version | None]) -> int | str:
     """An id as the first of these tables holds it: `00123` is a text or the number 123, whichever the shop has.
 
     Raises UnknownIdError where the shop's ids are numbers and this is none.
@@ -138,19 +121,19 @@ def typed(text: str, column: str, tables: Iterable[Manifest | None]) -> int | st
     raise UnknownIdError(f"{column} {text!r} cannot be: in this shop it is a whole number of at most 64 bits.")
 
 
-def versions(used: Iterable[Manifest]) -> dict[str, Row]:
+def versions(used: Iterable[Version]) -> dict[str, Row]:
     """What people and programs are told of the versions that an answer comes from, by asset."""
     return {m.asset: {"version": m.version, "committed_at": m.committed_at} for m in used}
 
 
-def source_days(lake: Lake, manifest: Manifest) -> tuple[str, str] | None:
+def source_days(lake: Lake, version: Version) -> tuple[str, str] | None:
     """First and last day of the cleaned_events that a version was made from; None where that is not known."""
-    waiting, seen, days = [manifest], set(), set()
+    waiting, seen, days = [version], set(), set()
     while waiting:
         for step in waiting.pop().inputs:
             days |= set(step.partitions) if step.asset == "cleaned_events" else set()
             if step.version and step.asset != "cleaned_events" and (step.asset, step.version) not in seen:
                 seen.add((step.asset, step.version))
-                parent = lake.manifest(step.asset, step.version)
+                parent = lake.known(step.asset, step.version)
                 waiting += [parent] if parent else []
     return (min(days), max(days)) if days else None

@@ -1,7 +1,4 @@
-"""What is known of one user: segment, recommendations, the newest events.
-
-Files and DuckDB are the business of tables.py, what it looks like of printing.py.
-"""
+"""What is known of one user: segment, recommendations, the newest events."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ecommerce_assets.lookup.tables import Row, Tables, UnknownIdError, source_days, typed, utc, versions
 from ecommerce_assets.storage.lake import Day, Lake, VersionNotFoundError
-from ecommerce_assets.storage.manifest import Manifest
+from ecommerce_assets.storage.version import Version
 
 EVENTS_SHOWN = 10
 
@@ -63,7 +60,7 @@ def find_user(lake: Lake, text: str) -> UserAnswer:
     users = tables.behind(lists, "segmented_users")
     products = tables.behind(lists, "product_features")
     days = _days(tables)
-    user_id = typed(text, "user_id", [users, lists, *(day.manifest for day in days[-1:])])
+    user_id = typed(text, "user_id", [users, lists, *(day.version for day in days[-1:])])
     times = f"{utc('first_event_time')}, {utc('last_event_time')}"
     sql = f"select * replace ({times}) from {{table}} where user_id = ?"
     features = next(iter(tables.rows(users, sql, user_id)), None)
@@ -107,25 +104,26 @@ def _days(tables: Tables) -> list[Day]:
         return []
 
 
-def _worth_a_look(lake: Lake, days: Sequence[Day], users: Manifest | None, features: Row | None) -> list[Day]:
+def _worth_a_look(lake: Lake, days: Sequence[Day], users: Version | None, features: Row | None) -> list[Day]:
     """The days on which the user may have events, newest first.
 
-    The features say when the user first and last came: of the very days that they were made from, all others are left
-    out, and all of them where the user has no features.
+    The features have the user's first and last event: of the days that they were made from, unchanged since, all others
+    are left out, and all of them where the user has no features.
     """
-    version = users.input_version("user_features") if users is not None else None
-    made_from = lake.manifest("user_features", version) if version else None
+    number = users.input_version("user_features") if users is not None else None
+    made_from = lake.known("user_features", number) if number else None
     read = {
-        (step.version, day)
+        day: int(step.version)
         for step in (made_from.inputs if made_from is not None else ())
-        if step.asset == "cleaned_events"
+        if step.asset == "cleaned_events" and step.version
         for day in step.partitions
     }
+    known = {day.day for day in days if int(day.version.version) <= read.get(day.day, -1)}
     first, last = "", ""
     if features is not None:
         times = [features["first_event_time"], features["last_event_time"]]
         first, last = [f"{time:%Y-%m-%d}" for time in times] if None not in times else ("", "9999")
-    return [day for day in reversed(days) if (day.manifest.version, day.day) not in read or first <= day.day <= last]
+    return [day for day in reversed(days) if day.day not in known or first <= day.day <= last]
 
 
 def _history(tables: Tables, days: Sequence[Day], user_id: int | str) -> list[Row]:
@@ -133,9 +131,10 @@ def _history(tables: Tables, days: Sequence[Day], user_id: int | str) -> list[Ro
     found: list[Row] = []
     start, count = 0, 1
     while start < len(days) and len(found) < EVENTS_SHOWN:
-        files = [(day.manifest, day.manifest.files_of(day.day)) for day in days[start : start + count]]
+        chosen = days[start : start + count]
         found += tables.rows_of(
-            files,
+            chosen[0].version,
+            [file.path for day in chosen for file in day.files],
             f"select {utc('event_time')}, event_type, product_id, category_code, brand, price from {{table}} "
             "where user_id = ? order by event_time desc, product_id, event_type limit ?",
             user_id,
@@ -171,12 +170,14 @@ def _as_event(row: Row, known: dict[int | str, Row]) -> Row:
     }
 
 
-def _in_words(users: Manifest, segment_id: int) -> str | None:
-    found = [told.get("description") for told in users.facts.get("segments", ()) if told["segment_id"] == segment_id]
+def _in_words(users: Version, segment_id: int) -> str | None:
+    found = [
+        told.get("description") for told in users.stats.results.get("segments", ()) if told["segment_id"] == segment_id
+    ]
     return found[0] if found else None
 
 
-def _remarks(lists: Manifest | None, features: Row | None, recommended: Sequence[Row]) -> list[str]:
+def _remarks(lists: Version | None, features: Row | None, recommended: Sequence[Row]) -> list[str]:
     if lists is None:
         return []
     if not recommended and features is not None:
@@ -193,10 +194,10 @@ def _remarks(lists: Manifest | None, features: Row | None, recommended: Sequence
     return []
 
 
-def _unknown(user_id: int | str, users: Manifest | None, days: Sequence[Day], notes: Sequence[str]) -> str:
+def _unknown(user_id: int | str, users: Version | None, days: Sequence[Day], notes: Sequence[str]) -> str:
     if users is None and not days:
         return " ".join(notes)
-    among = f" among the {users.rows:,} users of segmented_users {users.version}" if users is not None else ""
+    among = f" among the {users.stats.rows:,} users of segmented_users {users.version}" if users is not None else ""
     events = f" in cleaned_events from {days[0].day} to {days[-1].day}" if days else ""
     return (
         f"There is no user {user_id}{among}{' nor' if among and events else ''}{events}: "

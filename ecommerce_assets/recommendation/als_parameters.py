@@ -40,6 +40,6 @@ class AlsParameters:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> AlsParameters:
-        """Those among `values`, such as a manifest's parameters; the others are not ours."""
+        """Those among `values`, such as a version's parameters; the others are not ours."""
         names = [own.name for own in fields(cls)]
         return cls(**{name: values[name] for name in names if name in values})

@@ -1,6 +1,6 @@
 """What the UI shows of als_model: how the fit converged.
 
-Drawn from the facts in the manifest; what is held against them stands in checks.py.
+Drawn from the results in the stats.
 """
 
 from __future__ import annotations
@@ -8,16 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ecommerce_assets.plotting import BLUE, FAINT, INK, grid, panels, short, short_axis, title
-from ecommerce_assets.storage.audits import Evidence
-from ecommerce_assets.storage.pictures import Picture
+from ecommerce_assets.storage.checks import CheckContext
+from ecommerce_assets.storage.display import Plot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def objective_by_iteration(evidence: Evidence) -> Figure | None:
-    """The objective at the end of each iteration; None where the engine does not tell it."""
-    found: list[float] = evidence.facts.get("objective") or []
+def objective_by_iteration(context: CheckContext) -> Figure | None:
+    """The objective at the end of each iteration; None where the engine does not report it."""
+    found: list[float] = context.results.get("objective") or []
     if len(found) < 2:
         return None
     from matplotlib.ticker import MaxNLocator
@@ -38,8 +38,8 @@ def objective_by_iteration(evidence: Evidence) -> Figure | None:
     return figure
 
 
-ALS_MODEL_PICTURES = (
-    Picture(
+ALS_MODEL_PLOTS = (
+    Plot(
         "ALS objective by iteration",
         "What ALS minimises (confidence-weighted squared error plus regularisation) at the end of each iteration. A "
         "line that has become flat has converged; the axis does not begin at zero.",

@@ -28,9 +28,9 @@ from ecommerce_assets.recommendation.recommend import Exclude, recommend
 from ecommerce_assets.recommendation.similar import similar_products as find_similar_products
 from ecommerce_assets.recommendation.tuning_assets import tuned
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
-from ecommerce_assets.storage.artifact import Artifact
 from ecommerce_assets.storage.io_managers import AS_READ_BY
-from ecommerce_assets.storage.manifest import Manifest
+from ecommerce_assets.storage.stored_asset import Artifact
+from ecommerce_assets.storage.version import Version
 
 GROUP = "recommendation"
 LONGEST_LIST = 248
@@ -42,7 +42,7 @@ COMMON: dict[str, Any] = {
     "backfill_policy": dg.BackfillPolicy.single_run(),
 }
 # What customers see is made with the model that was judged, and with the indices that number it: a newer model that
-# als_evaluation held back, or has not seen yet, is not read.
+# als_evaluation blocked, or has not evaluated yet, is not read.
 AS_JUDGED = dg.AssetIn(metadata={AS_READ_BY: "als_evaluation"})
 JUDGED_WITH = ("als_model", "interaction_data", "user_index", "product_index")
 
@@ -122,14 +122,14 @@ def als_model(context: dg.AssetExecutionContext, config: AlsConfig, interaction_
         log(done, objective)
 
     model = fit_als(interaction_data, parameters, choice.engine, after_iteration)
-    facts = {**describe_factors(model), "engine_reason": choice.reason}
+    results = {**describe_factors(model), "engine_reason": choice.reason}
     if objectives:
-        facts["objective"] = objectives
+        results["objective"] = objectives
     pairs = [(interaction_data, name) for name in ("user_idx", "product_idx", "rating")]
     origins = {"userFactors.id": pairs[:1], "itemFactors.id": pairs[1:2]}
     made_from = {name: origins.get(name, pairs) for name in ALS_MODEL_PARTS}
     used = {**parameters.as_dict(), "engine": choice.engine.value, **tuned_by}
-    return Artifact(model, used, facts, made_from=made_from)
+    return Artifact(model, used, results, made_from=made_from)
 
 
 @dg.asset(kinds={"spark", "parquet"}, required_resource_keys={"min_holdout_users"}, **{**COMMON, "code_version": "2"})
@@ -137,22 +137,22 @@ def als_evaluation(
     context: dg.AssetExecutionContext,
     config: RecommendationConfig,
     cleaned_events: DataFrame,
-    als_model: Manifest,
-    segmented_users: Manifest,
+    als_model: Version,
+    segmented_users: Version,
 ) -> Artifact:
     """How good the recommendations are beside popularity, on what users did after a cut-off; and the rmse."""
     als, segmentation = AlsParameters.of(als_model.parameters), SegmentationParameters(**segmented_users.parameters)
     engine = Engine(als_model.parameters.get("engine", Engine.auto))  # the one that made the model
     found = evaluate(cleaned_events, als, segmentation, config.exclude, config.k, engine, context.log.info)
-    if "holdout" in found.facts:
-        context.log.warning(f"No ranking metrics: {found.facts['holdout']}.")
+    if "holdout" in found.results:
+        context.log.warning(f"No ranking metrics: {found.results['holdout']}.")
     parameters = {
         **config.model_dump(mode="json"),
         "als": {**als.as_dict(), "engine": engine.value},
         "segmentation": segmentation.as_dict(),
         "min_holdout_users": context.resources.min_holdout_users,
     }
-    return Artifact(found.frame(cleaned_events), parameters, found.facts)
+    return Artifact(found.frame(cleaned_events), parameters, found.results)
 
 
 @dg.asset(
@@ -164,12 +164,12 @@ def recommendations(
     context: dg.AssetExecutionContext,
     config: RecommendationConfig,
     als_model: Any,
-    als_evaluation: Manifest,
+    als_evaluation: Version,
     interaction_data: DataFrame,
     user_index: DataFrame,
     product_index: DataFrame,
     segmented_users: DataFrame,
-    product_features: Manifest,  # noqa: ARG001 - not read, but published with it: it describes what is recommended
+    product_features: Version,  # noqa: ARG001 - not read, but published with it: it describes what is recommended
 ) -> Artifact:
     """The top 10 of every user: from the model, or what is popular in the segment and the shop."""
     if als_evaluation.parameters.get("exclude") != config.exclude:
@@ -186,7 +186,7 @@ def recommendations(
 def similar_products(
     config: TopConfig,
     als_model: Any,
-    als_evaluation: Manifest,  # noqa: ARG001 - not read: it says which model was judged, and a bad one ends here
+    als_evaluation: Version,  # noqa: ARG001 - not read: it says which model was judged, and a bad one ends here
     product_index: DataFrame,
     product_features: DataFrame,
 ) -> Artifact:

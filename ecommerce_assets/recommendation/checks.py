@@ -1,6 +1,7 @@
-"""What must hold of the recommendation assets before they are published.
+"""The checks of the recommendation assets.
 
-Whole lists are judged by storage/list_audits.py, the evaluation by verdict.py, a tuning by tuning_verdict.py.
+Those that all ranked lists share are in list_checks.py, those of the evaluation in verdict.py, those of a
+tuning in tuning_verdict.py.
 """
 
 from __future__ import annotations
@@ -11,17 +12,26 @@ from typing import TYPE_CHECKING
 from ecommerce_assets.recommendation.evaluation import ALS_EVALUATION
 from ecommerce_assets.recommendation.indices import PRODUCT_INDEX, USER_INDEX
 from ecommerce_assets.recommendation.interactions import INTERACTION_DATA, MAX_RATING
-from ecommerce_assets.recommendation.judging import SYSTEMS
+from ecommerce_assets.recommendation.list_checks import WITHOUT_CHOICE, Lists, list_checks
 from ecommerce_assets.recommendation.lists import SOURCES
 from ecommerce_assets.recommendation.metrics import RANKING_METRICS
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, Exclude, is_excluded
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
-from ecommerce_assets.recommendation.tuning_verdict import TUNING_AUDITS
-from ecommerce_assets.recommendation.verdict import VERDICT_AUDITS
-from ecommerce_assets.storage.audits import Audit, Evidence, Finding, Read, one_of, quoted, rule
-from ecommerce_assets.storage.drift_audits import distribution_stable, shares_stable
-from ecommerce_assets.storage.list_audits import BARRED_FROM_ALL, Lists, list_audits
-from ecommerce_assets.storage.table_audits import table_audits
+from ecommerce_assets.recommendation.tuning_verdict import TUNING_CHECKS
+from ecommerce_assets.recommendation.verdict import VERDICT_CHECKS
+from ecommerce_assets.storage.checks import (
+    Check,
+    CheckContext,
+    Outcome,
+    Read,
+    no_nulls,
+    one_of,
+    quoted,
+    rule,
+    unique_key,
+)
+from ecommerce_assets.storage.columns import TableSpec
+from ecommerce_assets.storage.drift import distribution_stable, row_count_stable, shares_stable
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -37,81 +47,83 @@ CONVERGED = 0.01
 """Fall of the objective in the last iteration, from which on more iterations would fit better."""
 
 
-def _dense(evidence: Evidence) -> str | None:
-    m = evidence.measures
-    if not m["rows"] or (m["lowest"] == 0 and m["highest"] == m["rows"] - 1 and m["distinct_numbers"] == m["rows"]):
+def _dense(context: CheckContext) -> str | None:
+    rows, lowest, highest = context.rows, context.number("lowest"), context.number("highest")
+    distinct = context.number("distinct_numbers")
+    if not rows or (lowest == 0 and highest == rows - 1 and distinct == rows):
         return None
     return (
-        f"{m['rows']:,} ids have {m['distinct_numbers']:,} different numbers from {m['lowest']} to {m['highest']:,}; "
-        f"there should be one number for each id, from 0 to {m['rows'] - 1:,}"
+        f"{rows:,} ids have {distinct:,} different numbers from {lowest} to {highest:,}; there should be one number "
+        f"for each id, from 0 to {rows - 1:,}"
     )
 
 
-def _index_audits(column: str) -> tuple[Audit, ...]:
+def _index_checks(table: TableSpec, column: str) -> tuple[Check, ...]:
     return (
-        Audit(
+        no_nulls(table),
+        unique_key(table),
+        row_count_stable(),
+        Check(
             name="dense",
             description=f"{column} numbers the ids from 0 without gaps or repeats.",
-            measures={
+            numbers={
                 "lowest": f"min({column})",
                 "highest": f"max({column})",
                 # Exact and without a second distinct count: numbers from 0 to n - 1 without gaps have this sum.
                 "distinct_numbers": f"if(sum({column}) = count(*) * (count(*) - 1) / 2, count(*), -1)",
             },
-            judge=_dense,
+            test=_dense,
         ),
-        Audit(
+        Check(
             name="events_conserved",
             description="events add up to the accepted events that were read.",
-            measures={"events": "sum(events)"},
-            judge=_events_conserved,
+            numbers={"events": "sum(events)"},
+            test=_events_conserved,
         ),
     )
 
 
-def _events_conserved(evidence: Evidence) -> str | None:
-    read, counted = evidence.upstream("cleaned_events", "rows"), evidence.measures["events"] or 0
-    return None if read == counted else f"the events read are {read:,.0f}, those counted in the index {counted:,}"
+def _events_conserved(context: CheckContext) -> str | None:
+    read, counted = context.input_rows("cleaned_events"), context.number("events")
+    return None if read == counted else f"{read:,} events were read, and the index counts {counted:,}"
 
 
-def _model_complete(evidence: Evidence) -> str | None:
-    users, products = evidence.facts["users"], evidence.facts["products"]
+def _model_complete(context: CheckContext) -> str | None:
+    users, products = context.results["users"], context.results["products"]
     return None if users and products else f"the model has factors for {users:,} users and {products:,} products"
 
 
-def _factors_sound(evidence: Evidence) -> str | None:
-    facts = evidence.facts
+def _factors_sound(context: CheckContext) -> str | None:
+    results = context.results
     wrong = {
-        "a number that is not finite": facts["vectors_not_finite"],
-        "a negative number": facts["vectors_negative"] if evidence.parameters["nonnegative"] else 0,
+        "a number that is not finite": results["vectors_not_finite"],
+        "a negative number": results["vectors_negative"] if context.parameters["nonnegative"] else 0,
     }
-    told = [f"{count:,} with {what}" for what, count in wrong.items() if count]
-    return f"of {facts['users'] + facts['products']:,} factors {' and '.join(told)}" if told else None
+    found = [f"{count:,} with {what}" for what, count in wrong.items() if count]
+    return f"of {results['users'] + results['products']:,} factors {' and '.join(found)}" if found else None
 
 
-def _objective_falls(evidence: Evidence) -> Finding:
-    found = evidence.facts.get("objective")
+def _objective_falls(context: CheckContext) -> Outcome:
+    found = context.results.get("objective")
     if not found:
-        return Finding()  # MLlib does not tell it
+        return Outcome()  # MLlib does not tell it
     falls = [(before - after) / abs(before) for before, after in pairwise(found)]
     figures = {"first objective": round(found[0]), "last objective": round(found[-1]), "iterations": len(found)}
     if falls:
         figures["fall in the last iteration"] = f"{falls[-1]:.2%}"
     risen = [number for number, fall in enumerate(falls, start=2) if fall < -ROUNDING]
     if risen:
-        return Finding(f"it rises in iteration {', '.join(map(str, risen))}", figures)
+        return Outcome(f"it rises in iteration {', '.join(map(str, risen))}", figures)
     if falls and falls[-1] > CONVERGED:
-        return Finding(
+        return Outcome(
             f"it still falls by {falls[-1]:.1%} in iteration {len(found)}, the last: more iterations would fit better",
             figures,
         )
-    return Finding("", figures)
+    return Outcome("", figures)
 
 
-def _interactions_conserved(evidence: Evidence) -> str | None:
-    if not evidence.upstream_knows("cleaned_events", "interactions"):
-        return None
-    read, counted = evidence.upstream("cleaned_events", "interactions"), evidence.measures["interactions"] or 0
+def _interactions_conserved(context: CheckContext) -> str | None:
+    read, counted = context.input_number("cleaned_events", "interactions"), context.number("interactions")
     if read == counted:
         return None
     return (
@@ -120,24 +132,17 @@ def _interactions_conserved(evidence: Evidence) -> str | None:
     )
 
 
-def _indices_agree(evidence: Evidence) -> str | None:
-    users, products = (evidence.upstream(name, "events") for name in ("user_index", "product_index"))
-    if users == products:
-        return None
-    return f"user_index counts {users:,.0f} events, product_index {products:,.0f}: they were made from other events"
-
-
-def _numbers_known(evidence: Evidence) -> str | None:
+def _numbers_known(context: CheckContext) -> str | None:
     for name in ("user", "product"):
-        highest, ids = evidence.measures[f"highest_{name}_idx"], evidence.rows_of(f"{name}_index")
-        if highest is not None and highest >= ids:
+        highest, ids = context.number(f"highest_{name}_idx"), context.input_rows(f"{name}_index")
+        if context.rows and highest >= ids:
             return f"{name}_idx goes up to {highest:,}, and {name}_index has {ids:,} numbers from 0"
     return None
 
 
-def _every_user_served(evidence: Evidence) -> str | None:
-    users, served = evidence.rows_of("segmented_users"), evidence.measures["users"] or 0
-    sated = evidence.measures.get(BARRED_FROM_ALL) or 0
+def _every_user_served(context: CheckContext) -> str | None:
+    users, served = context.input_rows("segmented_users"), context.number("users")
+    sated = context.number(WITHOUT_CHOICE)
     if users - sated <= served <= users:
         return None
     return f"{served:,} of {users:,} users have recommendations, and {sated:,} may be shown no product"
@@ -147,19 +152,23 @@ def _products(read: Read) -> DataFrame:
     return read("product_index").selectExpr("product_id as item", "product_idx as number")
 
 
-def _barred(evidence: Evidence, read: Read) -> DataFrame | None:
-    """What each user must not be shown, by the very interactions and index that the lists were made from."""
+def _product_count(context: CheckContext) -> int:
+    return context.input_rows("product_index")
+
+
+def _excluded(context: CheckContext, read: Read) -> DataFrame | None:
+    """What each user must not be shown, from the interactions and the index that the lists were made from."""
     from pyspark.sql import functions as F
 
-    exclude = Exclude(evidence.parameters["exclude"])
+    exclude = Exclude(context.parameters["exclude"])
     if exclude == Exclude.none:
         return None
     pairs = read("interaction_data").where(is_excluded(exclude))
-    by_number = pairs.groupBy("user_idx").agg(F.collect_set("product_idx").alias("barred"))
-    return by_number.join(read("user_index").select("user_id", "user_idx"), "user_idx").select("user_id", "barred")
+    by_number = pairs.groupBy("user_idx").agg(F.collect_set("product_idx").alias("excluded"))
+    return by_number.join(read("user_index").select("user_id", "user_idx"), "user_idx").select("user_id", "excluded")
 
 
-def _categories(frame: DataFrame, _: Evidence, __: Read) -> DataFrame:
+def _categories(frame: DataFrame, _: CheckContext, __: Read) -> DataFrame:
     """Of the entries whose two products both have a category: how many agree, and how many would by chance, if each
     list were drawn from all products that have one."""
     from pyspark.sql import functions as F
@@ -179,30 +188,32 @@ def _categories(frame: DataFrame, _: Evidence, __: Read) -> DataFrame:
     )
 
 
-def _same_category(evidence: Evidence) -> Finding | None:
-    entries, same = evidence.measures["with_categories"], evidence.measures["same_category"]
-    by_chance = evidence.measures["same_category_by_chance"]
+def _same_category(context: CheckContext) -> Outcome | None:
+    entries, same = context.number("with_categories"), context.number("same_category")
+    by_chance = context.number("same_category_by_chance")
     if entries < FEWEST_ENTRIES:
         return None
     figures = {"same category": f"{same / entries:.1%}", "by chance": f"{by_chance / entries:.1%}"}
     # Where nearly all products are of one category, chance alone finds it.
     if same >= min(LIFT * by_chance, (entries + by_chance) / 2):
-        return Finding(figures=figures)
-    return Finding(
+        return Outcome(values=figures)
+    return Outcome(
         f"{figures['same category']} of {entries:,} similar products are of the same category, and by chance it would "
         f"be {figures['by chance']}: the lists may follow noise",
         figures,
     )
 
 
-USER_INDEX_AUDITS = (*table_audits(USER_INDEX), *_index_audits("user_idx"))
-PRODUCT_INDEX_AUDITS = (*table_audits(PRODUCT_INDEX), *_index_audits("product_idx"))
+USER_INDEX_CHECKS = _index_checks(USER_INDEX, "user_idx")
+PRODUCT_INDEX_CHECKS = _index_checks(PRODUCT_INDEX, "product_idx")
 
-INTERACTION_DATA_AUDITS = (
-    *table_audits(INTERACTION_DATA),
+INTERACTION_DATA_CHECKS = (
+    no_nulls(INTERACTION_DATA),
+    unique_key(INTERACTION_DATA),
+    row_count_stable(),
     rule(
         "rating_in_range",
-        f"rating lies above 0 and at most at {MAX_RATING:.0f}.",
+        f"rating is above 0 and at most {MAX_RATING:.0f}.",
         f"rating <= 0 or rating > {MAX_RATING} or isnan(rating)",
     ),
     rule(
@@ -210,29 +221,28 @@ INTERACTION_DATA_AUDITS = (
         "There is an interaction, and purchases are among the interactions.",
         "interaction_count < 1 or purchases < 0 or purchases > interaction_count",
     ),
-    Audit(
+    Check(
         name="numbers_known",
         description="Every user_idx and product_idx is a number of its index.",
-        measures={"highest_user_idx": "max(user_idx)", "highest_product_idx": "max(product_idx)"},
-        judge=_numbers_known,
+        numbers={"highest_user_idx": "max(user_idx)", "highest_product_idx": "max(product_idx)"},
+        test=_numbers_known,
     ),
     rule("numbers_from_zero", "user_idx and product_idx go from 0 up.", "user_idx < 0 or product_idx < 0"),
-    Audit(
+    Check(
         name="interactions_conserved",
         description="interaction_count adds up to the views, carts and purchases that were read.",
-        measures={"interactions": "sum(interaction_count)"},
-        judge=_interactions_conserved,
+        numbers={"interactions": "sum(interaction_count)"},
+        test=_interactions_conserved,
         # An index of an older version may lack ids: who has them is served by the fallback.
         blocking=False,
     ),
-    Audit("indices_agree", "Both indices count the same events.", _indices_agree, blocking=False),
     distribution_stable(("rating",), "user_idx, product_idx"),
 )
 
-ALS_MODEL_AUDITS = (
-    Audit("factors_there", "There are factors for at least one user and one product.", _model_complete),
-    Audit("factors_sound", "Factors are finite and, where nonnegative is set, not negative.", _factors_sound),
-    Audit(
+ALS_MODEL_CHECKS = (
+    Check("factors_there", "There are factors for at least one user and one product.", _model_complete),
+    Check("factors_sound", "Factors are finite and, where nonnegative is set, not negative.", _factors_sound),
+    Check(
         "objective_falls",
         f"What ALS minimises never rises, and falls by at most {CONVERGED:.0%} in the last iteration (local engine).",
         _objective_falls,
@@ -240,58 +250,49 @@ ALS_MODEL_AUDITS = (
     ),
 )
 
-ALS_TUNING_AUDITS = TUNING_AUDITS
+ALS_TUNING_CHECKS = TUNING_CHECKS
 
 _RANKING = f"metric in ({quoted((*RANKING_METRICS, 'coverage', 'served'))})"
 
-ALS_EVALUATION_AUDITS = (
-    *table_audits(ALS_EVALUATION),
+ALS_EVALUATION_CHECKS = (
+    no_nulls(ALS_EVALUATION),
+    unique_key(ALS_EVALUATION),
     rule("values_finite", "Every value is a finite number.", "isnan(value) or abs(value) = double('inf')"),
     rule(
-        "known_metrics",
-        "metric and system are ones that are documented.",
-        f"not ({_RANKING} or metric in ('rmse', 'novelty')) or split(system, ' - ')[0] not in ({quoted(SYSTEMS)})",
-    ),
-    rule(
         "values_in_range",
-        "Shares lie between 0 and 1, their differences between -1 and 1; rmse and novelty are not negative.",
+        "Shares are between 0 and 1, their differences between -1 and 1; rmse and novelty are not negative.",
         f"({_RANKING} and (abs(value) > 1 or value < 0 and system not like '% - %')) or (not {_RANKING} and value < 0)",
     ),
-    rule(
-        "intervals_hold_values",
-        "lower ≤ value ≤ upper where there is an interval.",
-        # Sums of a bootstrap round differ in the last digits from those of the data.
-        "value < lower - 1e-9 or value > upper + 1e-9",
-        blocking=False,
-    ),
-    *VERDICT_AUDITS,
+    *VERDICT_CHECKS,
 )
 
-RECOMMENDATIONS_AUDITS = (
-    *table_audits(RECOMMENDATIONS, keys=False),
-    *list_audits(Lists("user_id", "product_id", "score", _products, _barred), full=True),
+RECOMMENDATIONS_CHECKS = (
+    no_nulls(RECOMMENDATIONS),
+    row_count_stable(),
+    *list_checks(Lists("user_id", "product_id", "score", _products, _product_count, _excluded), full=True),
     one_of("known_sources", "source", SOURCES),
     rule("scores_finite", "score is a finite number.", "isnan(score) or abs(score) = double('inf')"),
-    Audit(
+    Check(
         name="every_user_served",
         description="Every user of segmented_users has recommendations.",
         # One row per user has rank 1, because (user_id, rank) is a key.
-        measures={"users": "count_if(rank = 1)"},
-        judge=_every_user_served,
+        numbers={"users": "count_if(rank = 1)"},
+        test=_every_user_served,
     ),
     shares_stable("source", SOURCES),
 )
 
-SIMILAR_PRODUCTS_AUDITS = (
-    *table_audits(SIMILAR_PRODUCTS, keys=False),
-    *list_audits(Lists("product_id", "similar_product_id", "similarity", _products)),
+SIMILAR_PRODUCTS_CHECKS = (
+    no_nulls(SIMILAR_PRODUCTS),
+    row_count_stable(),
+    *list_checks(Lists("product_id", "similar_product_id", "similarity", _products, _product_count)),
     rule("not_itself", "No product is similar to itself.", "product_id = similar_product_id"),
     rule("similarity_in_range", "similarity is a cosine.", "isnan(similarity) or abs(similarity) > 1"),
-    Audit(
+    Check(
         "same_category",
         f"Similar products are of the same category at least {LIFT} times as often as by chance.",
         _same_category,
         blocking=False,
-        probe=_categories,
+        summary=_categories,
     ),
 )

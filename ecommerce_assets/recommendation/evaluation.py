@@ -51,18 +51,18 @@ from ecommerce_assets.recommendation.metrics import (
 from ecommerce_assets.recommendation.recommend import Exclude
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.storage.column_lineage import made_from
-from ecommerce_assets.storage.tables import Column, TableSchema
+from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 
-ALS_EVALUATION = TableSchema.of(
-    Column(
+ALS_EVALUATION = TableSpec.of(
+    ColumnSpec(
         "metric",
         "string",
         "rmse, precision, recall, ndcg, map, hit_rate, coverage, novelty or served.",
         key=True,
         constant=True,
     ),
-    Column("k", "int", "Length of the list; null for rmse.", constant=True),
-    Column(
+    ColumnSpec("k", "int", "Length of the list; null for rmse.", constant=True),
+    ColumnSpec(
         "system",
         "string",
         "als (the model alone), published (with its fallback), popularity, or a difference: als - popularity, "
@@ -70,17 +70,17 @@ ALS_EVALUATION = TableSchema.of(
         key=True,
         constant=True,
     ),
-    Column(
+    ColumnSpec(
         "slice",
         "string",
         "all; events: none, few (1-4), some (5-19), many (20+) before the cut-off; segment: by the past alone; served "
         "by: als (at least one entry of the published list), fallback (whom the model cannot serve).",
         key=True,
     ),
-    Column("value", "double", "Mean over the users of the slice (coverage: share of the catalogue).", nullable=False),
-    Column("lower", "double", "Lower end of the bootstrap 95 % interval; null where there is none."),
-    Column("upper", "double", "Upper end of the bootstrap 95 % interval; null where there is none."),
-    Column("users", "bigint", "Users whom the value is about.", nullable=False),
+    ColumnSpec("value", "double", "Mean over the users of the slice (coverage: of the catalogue).", nullable=False),
+    ColumnSpec("lower", "double", "Lower end of the bootstrap 95 % interval; null where there is none."),
+    ColumnSpec("upper", "double", "Upper end of the bootstrap 95 % interval; null where there is none."),
+    ColumnSpec("users", "bigint", "Users whom the value is about.", nullable=False),
 )
 
 JUDGED_BY = ("event_time", "event_type", "product_id", "category_id", "price", "user_id")
@@ -98,7 +98,7 @@ class Evaluation:
     """The rows of the table, in its columns' order, and what else was found."""
 
     rows: list[tuple[Any, ...]] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
 
     def frame(self, events: DataFrame) -> DataFrame:
         """The table; `events` are those that were judged by."""
@@ -140,13 +140,13 @@ def evaluate(
 
     cutoff = holdout_cutoff(events)
     with judged_pairs(events, cutoff) as pairs:
-        error, error_facts = rmse(pairs, als, engine, log("random split"))
+        error, error_results = rmse(pairs, als, engine, log("random split"))
         if cutoff is None:
-            return Evaluation(error, {**error_facts, "holdout": NO_HOLDOUT})
+            return Evaluation(error, {**error_results, "holdout": NO_HOLDOUT})
         past = events.where(F.col("event_time") < timestamp(cutoff))
         with prepared_holdout(pairs, past, segmentation, exclude) as holdout:
-            ranking, ranking_facts = rank_and_judge(holdout, als, k, engine, log("temporal holdout"))
-    return Evaluation(error + ranking, {**error_facts, "cutoff": cutoff.isoformat(), **ranking_facts})
+            ranking, ranking_results = rank_and_judge(holdout, als, k, engine, log("temporal holdout"))
+    return Evaluation(error + ranking, {**error_results, "cutoff": cutoff.isoformat(), **ranking_results})
 
 
 def rmse(
@@ -166,8 +166,8 @@ def rmse(
         known, left_out, known_users, error = _rmse_local(split, parameters, after_iteration)
     else:
         known, left_out, known_users, error = _rmse_by_spark(split, parameters, chosen)
-    facts = {"rmse": error, "rmse_pairs": known, "rmse_pairs_left_out": left_out}
-    return [("rmse", None, "als", "all", error, None, None, known_users)] if error is not None else [], facts
+    results = {"rmse": error, "rmse_pairs": known, "rmse_pairs_left_out": left_out}
+    return [("rmse", None, "als", "all", error, None, None, known_users)] if error is not None else [], results
 
 
 def _rmse_local(
@@ -213,14 +213,14 @@ def rank_and_judge(
     found = holdout.judge(fit_als(holdout.interactions, als, engine, after_iteration), k)
     rows = _ranking_rows(found, k)
     rows += _catalogue_rows(found, holdout.fallback.overall, k)
-    facts = {
+    results = {
         "holdout_users": holdout.user_count,
         "metrics": _overall(rows),
         "ndcg_by_slice": _ndcg_by_slice(rows),
         "users_per_source": {source: int(found.users[own > 0].sum()) for source, own in found.from_source.items()},
         "shown_by_popularity": _shown_by_popularity(found, holdout.fallback.overall),
     }
-    return rows, facts
+    return rows, results
 
 
 def _ranking_rows(found: Judged, k: int) -> list[tuple[Any, ...]]:

@@ -18,8 +18,8 @@ from ecommerce_assets.recommendation.judging import (
 from ecommerce_assets.recommendation.metrics import RANKING_METRICS
 from ecommerce_assets.recommendation.notes import METRIC_NAMES
 from ecommerce_assets.recommendation.verdict import DIFFERENCE
-from ecommerce_assets.storage.audits import Evidence
-from ecommerce_assets.storage.pictures import Picture
+from ecommerce_assets.storage.checks import CheckContext
+from ecommerce_assets.storage.display import Plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,9 +29,9 @@ NAMES = {"als": "ALS alone", "published": "published", BASELINE: "popularity", "
 COLOURS = {"als": BLUE, "published": GREEN, BASELINE: GREY, "touched": ORANGE}
 
 
-def against_popularity(evidence: Evidence) -> Figure | None:
+def against_popularity(context: CheckContext) -> Figure | None:
     """Every ranking metric of the three systems, with 95 % intervals."""
-    metrics: Mapping[str, Any] = evidence.facts.get("metrics", {})
+    metrics: Mapping[str, Any] = context.results.get("metrics", {})
     told = [metric for metric in RANKING_METRICS if metric in metrics]
     if not told:
         return None
@@ -44,7 +44,7 @@ def against_popularity(evidence: Evidence) -> Figure | None:
             own.annotate(
                 f"{value:.3f}", (place, upper), ha="center", va="bottom", xytext=(0, 3), textcoords="offset points"
             )
-        title(own, f"{METRIC_NAMES[metric]} at {evidence.parameters['k']}")
+        title(own, f"{METRIC_NAMES[metric]} at {context.parameters['k']}")
         own.set_xticks(range(len(SYSTEMS)), ["ALS\nalone", "pub-\nlished", "popu-\nlarity"], fontsize=9)
         own.margins(y=0.14)
         own.set_ylim(bottom=0)
@@ -53,9 +53,9 @@ def against_popularity(evidence: Evidence) -> Figure | None:
     return figure
 
 
-def by_slice(evidence: Evidence) -> Figure | None:
+def by_slice(context: CheckContext) -> Figure | None:
     """The NDCG of the published lists less that of popularity, by slice of users, with 95 % intervals."""
-    slices = evidence.facts.get("ndcg_by_slice", {})
+    slices = context.results.get("ndcg_by_slice", {})
     shown = [(told, slices[name]) for name, told in SLICES.items() if name in slices]
     if not shown:
         return None
@@ -69,14 +69,14 @@ def by_slice(evidence: Evidence) -> Figure | None:
     axes.axvline(0, color=FAINT, linewidth=1)
     axes.set_yticks(range(len(shown)), [f"{name}  ({own['users']:,})" for name, own in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
-    title(axes, f"NDCG at {evidence.parameters['k']}: published lists less popularity, by group of users")
+    title(axes, f"NDCG at {context.parameters['k']}: published lists less popularity, by group of users")
     grid(axes, "x")
     return figure
 
 
-def catalogue(evidence: Evidence) -> Figure | None:
+def catalogue(context: CheckContext) -> Figure | None:
     """How much of the catalogue each system shows to anyone, and how the shows fall to popular and rare products."""
-    shares, coverage = evidence.facts.get("shown_by_popularity"), evidence.facts.get("metrics", {}).get("coverage")
+    shares, coverage = context.results.get("shown_by_popularity"), context.results.get("metrics", {}).get("coverage")
     if not shares or not coverage:
         return None
     figure, (left, right) = panels(columns=2, height=3.4, width_ratios=[2, 3])
@@ -116,19 +116,19 @@ def _coverage(axes: Axes, coverage: Mapping[str, Any]) -> None:
     percent_axis(axes, "x")
 
 
-ALS_EVALUATION_PICTURES = (
-    Picture(
+ALS_EVALUATION_PLOTS = (
+    Plot(
         "ALS against popularity",
         "Trained on the past, judged on what users did afterwards; the lines are 95 % bootstrap intervals over users.",
         against_popularity,
     ),
-    Picture(
+    Plot(
         "For whom it pays",
         "Right of zero the published lists are better than popularity; in brackets the number of users. Green and "
         "orange: the 95 % interval leaves zero out.",
         by_slice,
     ),
-    Picture(
+    Plot(
         "Coverage and popularity bias",
         "A line above the dashed one on the left shows the popular more often than users choose them by themselves.",
         catalogue,

@@ -9,18 +9,18 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from ecommerce_assets.storage.tables import Column, TableSchema
+from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 
-USER_INDEX = TableSchema.of(
-    Column("user_id", "id", "The user.", key=True),
-    Column("user_idx", "int", "Dense number from 0, most events first, ties by user_id.", nullable=False),
-    Column("events", "bigint", "Accepted events of the user, removals included.", nullable=False),
+USER_INDEX = TableSpec.of(
+    ColumnSpec("user_id", "id", "The user.", key=True),
+    ColumnSpec("user_idx", "int", "Dense number from 0, most events first, ties by user_id.", nullable=False),
+    ColumnSpec("events", "bigint", "Accepted events of the user, removals included.", nullable=False),
 )
 
-PRODUCT_INDEX = TableSchema.of(
-    Column("product_id", "id", "The product.", key=True),
-    Column("product_idx", "int", "Dense number from 0, most events first, ties by product_id.", nullable=False),
-    Column("events", "bigint", "Accepted events of the product, removals included.", nullable=False),
+PRODUCT_INDEX = TableSpec.of(
+    ColumnSpec("product_id", "id", "The product.", key=True),
+    ColumnSpec("product_idx", "int", "Dense number from 0, most events first, ties by product_id.", nullable=False),
+    ColumnSpec("events", "bigint", "Accepted events of the product, removals included.", nullable=False),
 )
 
 

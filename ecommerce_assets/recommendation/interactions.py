@@ -9,20 +9,20 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ecommerce_assets.storage.tables import Column, TableSchema
+from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 
 WEIGHTS = {"view": 1.0, "cart": 3.0, "purchase": 5.0}
 """What one event of a type adds to the rating; other types are no interaction."""
 
 MAX_RATING = 10.0
 
-INTERACTION_DATA = TableSchema.of(
-    Column("user_idx", "int", "The user's number in user_index.", key=True),
-    Column("product_idx", "int", "The product's number in product_index.", key=True),
-    Column("rating", "double", "Sum of weights (view 1, cart 3, purchase 5), at most 10.", nullable=False),
-    Column("interaction_count", "bigint", "Views, carts and purchases.", nullable=False),
-    Column("purchases", "bigint", "Purchases alone.", nullable=False),
-    Column("last_interaction_at", "timestamp", "The latest of them, UTC.", nullable=False),
+INTERACTION_DATA = TableSpec.of(
+    ColumnSpec("user_idx", "int", "The user's number in user_index.", key=True),
+    ColumnSpec("product_idx", "int", "The product's number in product_index.", key=True),
+    ColumnSpec("rating", "double", "Sum of weights (view 1, cart 3, purchase 5), at most 10.", nullable=False),
+    ColumnSpec("interaction_count", "bigint", "Views, carts and purchases.", nullable=False),
+    ColumnSpec("purchases", "bigint", "Purchases alone.", nullable=False),
+    ColumnSpec("last_interaction_at", "timestamp", "The latest of them, UTC.", nullable=False),
 )
 
 

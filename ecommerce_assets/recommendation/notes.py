@@ -1,4 +1,4 @@
-"""What is said of als_evaluation and of the lists in a few words: beside them in the UI, and in the model card."""
+"""Short texts about als_evaluation and the lists: in the UI and in the model card."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from ecommerce_assets.recommendation.judging import BASELINE, SYSTEMS
 from ecommerce_assets.recommendation.lists import SOURCES
 from ecommerce_assets.recommendation.verdict import DIFFERENCE, METRIC, PUBLISHED
-from ecommerce_assets.storage.audits import Evidence
-from ecommerce_assets.storage.notes import Note, table
+from ecommerce_assets.storage.checks import CheckContext
+from ecommerce_assets.storage.display import Note
+from ecommerce_assets.storage.markdown import short_table
 
 SYSTEM_NAMES = {"als": "ALS alone", PUBLISHED: "published lists", BASELINE: "popularity"}
 METRIC_NAMES = {"ndcg": "NDCG", "precision": "precision", "recall": "recall", "map": "MAP", "hit_rate": "hit rate"}
@@ -40,13 +41,13 @@ def _verdict(lower: float | None, upper: float | None) -> str:
     return "worse than popularity" if upper is not None and upper < 0 else "no clear difference"
 
 
-def _evaluation(evidence: Evidence) -> str:
-    judged = against_popularity(evidence.facts.get("metrics", {}), evidence.parameters["k"])
-    return (judged or f"The lists could not be judged: {evidence.facts.get('holdout', 'there are no metrics')}") + "."
+def _evaluation(context: CheckContext) -> str:
+    judged = against_popularity(context.results.get("metrics", {}), context.parameters["k"])
+    return (judged or f"The lists could not be judged: {context.results.get('holdout', 'there are no metrics')}") + "."
 
 
-def _metrics(evidence: Evidence) -> str | None:
-    metrics: Metrics = evidence.facts.get("metrics", {})
+def _metrics(context: CheckContext) -> str | None:
+    metrics: Metrics = context.results.get("metrics", {})
     rows = [
         (METRIC_NAMES[metric], *(number(metrics[metric][system][0]) for system in SYSTEMS))
         for metric in METRIC_NAMES
@@ -55,17 +56,17 @@ def _metrics(evidence: Evidence) -> str | None:
     for metric, name in (("coverage", "products shown"), ("served", "users served")):
         if metric in metrics:
             rows.append((name, *(f"{metrics[metric][system][0]:.1%}" for system in SYSTEMS)))
-    head = (f"at {evidence.parameters['k']}", *(SYSTEM_NAMES[system] for system in SYSTEMS))
-    return table(head, rows) if rows else None
+    head = (f"at {context.parameters['k']}", *(SYSTEM_NAMES[system] for system in SYSTEMS))
+    return short_table(head, rows) if rows else None
 
 
-def _sources(evidence: Evidence) -> str | None:
+def _sources(context: CheckContext) -> str | None:
     """Where the entries of the lists come from."""
-    entries = evidence.measures.get("rows")
+    entries = context.rows
     if not entries:
         return None
-    counts = {source: evidence.measures.get(f"source {source}") or 0 for source in SOURCES}
-    return table(("source", "entries", "share"), [(s, f"{n:,}", f"{n / entries:.1%}") for s, n in counts.items()])
+    counts = {source: context.stats.shares.get("source", {}).get(source, 0) for source in SOURCES}
+    return short_table(("source", "entries", "share"), [(s, f"{n:,}", f"{n / entries:.1%}") for s, n in counts.items()])
 
 
 ALS_EVALUATION_NOTES = (Note("in short", _evaluation), Note("metrics at a glance", _metrics))

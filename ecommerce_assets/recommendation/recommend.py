@@ -18,9 +18,9 @@ from pyspark.sql.types import DataType, DoubleType, IntegerType, StringType, Str
 
 from ecommerce_assets.recommendation.fallback import build_fallback
 from ecommerce_assets.recommendation.lists import ItemFactors, Products, Recommender, vectors_of
-from ecommerce_assets.storage.audits import Evidence, Read
+from ecommerce_assets.storage.checks import CheckContext, Read
 from ecommerce_assets.storage.column_lineage import made_from
-from ecommerce_assets.storage.tables import Column, TableSchema
+from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 
 if TYPE_CHECKING:
     from pyspark.ml.recommendation import ALSModel
@@ -34,22 +34,22 @@ class Exclude(StrEnum):
     none = "none"
 
 
-RECOMMENDATIONS = TableSchema.of(
-    Column("user_id", "id", "The user.", key=True),
-    Column("rank", "int", "1 is the best.", key=True),
-    Column("product_id", "id", "The product recommended.", nullable=False),
-    Column(
+RECOMMENDATIONS = TableSpec.of(
+    ColumnSpec("user_id", "id", "The user.", key=True),
+    ColumnSpec("rank", "int", "1 is the best.", key=True),
+    ColumnSpec("product_id", "id", "The product recommended.", nullable=False),
+    ColumnSpec(
         "score",
         "double",
         "als: predicted preference, near 0 to 1; popularity: share of users who interacted with the product, "
         "no higher than the score before it.",
         nullable=False,
     ),
-    Column("source", "string", "als, segment_popular or popular.", nullable=False),
+    ColumnSpec("source", "string", "als, segment_popular or popular.", nullable=False),
 )
 
 
-def products_shown(recommendations: DataFrame, _: Evidence, __: Read) -> DataFrame:
+def products_shown(recommendations: DataFrame, _: CheckContext, __: Read) -> DataFrame:
     """One row: `products_shown`, how many products are recommended to anyone."""
     return recommendations.agg(F.count_distinct("product_id").alias("products_shown"))
 

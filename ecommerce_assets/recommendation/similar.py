@@ -19,20 +19,20 @@ from ecommerce_assets.recommendation.lists import batch_type
 from ecommerce_assets.recommendation.recommend import item_factors, products_of
 from ecommerce_assets.recommendation.top_k import Excluded, Floats, Items, top_k
 from ecommerce_assets.storage.column_lineage import made_from
-from ecommerce_assets.storage.tables import Column, TableSchema
+from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 
 if TYPE_CHECKING:
     from pyspark.ml.recommendation import ALSModel
 
-SIMILAR_PRODUCTS = TableSchema.of(
-    Column("product_id", "id", "The product.", key=True),
-    Column("rank", "int", "1 is the most similar.", key=True),
-    Column("similar_product_id", "id", "A product that the same people are drawn to.", nullable=False),
-    Column("similarity", "double", "Cosine of the two products' factors, -1 to 1.", nullable=False),
-    Column("category", "string", "Category of product_id."),
-    Column("brand", "string", "Brand of product_id."),
-    Column("similar_category", "string", "Category of similar_product_id."),
-    Column("similar_brand", "string", "Brand of similar_product_id."),
+SIMILAR_PRODUCTS = TableSpec.of(
+    ColumnSpec("product_id", "id", "The product.", key=True),
+    ColumnSpec("rank", "int", "1 is the most similar.", key=True),
+    ColumnSpec("similar_product_id", "id", "A product that the same people are drawn to.", nullable=False),
+    ColumnSpec("similarity", "double", "Cosine of the two products' factors, -1 to 1.", nullable=False),
+    ColumnSpec("category", "string", "Category of product_id."),
+    ColumnSpec("brand", "string", "Brand of product_id."),
+    ColumnSpec("similar_category", "string", "Category of similar_product_id."),
+    ColumnSpec("similar_brand", "string", "Brand of similar_product_id."),
 )
 
 

@@ -16,9 +16,9 @@ from ecommerce_assets.recommendation.tuning import tune
 from ecommerce_assets.recommendation.tuning_document import trials_table
 from ecommerce_assets.recommendation.tuning_trials import told
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
-from ecommerce_assets.storage.artifact import Artifact
+from ecommerce_assets.storage.inputs import NewestVersions
 from ecommerce_assets.storage.lake import VersionNotFoundError
-from ecommerce_assets.storage.newest import NewestVersions
+from ecommerce_assets.storage.stored_asset import Artifact
 
 COMMAND = "dagster job execute -m ecommerce_assets.definitions -j als_tuning"
 DEFAULT_K = 10
@@ -86,14 +86,14 @@ def tuned(context: dg.AssetExecutionContext, parameters: AlsParameters) -> tuple
     """
     newest: NewestVersions = context.resources.newest_versions
     try:
-        manifest, document = newest.document(context, "als_tuning")
+        version, document = newest.document(context, "als_tuning")
     except VersionNotFoundError as problem:
         raise VersionNotFoundError(
             f"als_model is configured with params=tuned. {problem} The job als_tuning does that: {COMMAND}"
         ) from None
     found = AlsParameters.of({**parameters.as_dict(), **document["params"]})
     context.log.info(
-        f"Trained with trial {document['trial']} of als_tuning {manifest.version}, not with the config: "
+        f"Trained with trial {document['trial']} of als_tuning {version.version}, not with the config: "
         f"{told(document['params'])}."
     )
-    return found, {"tuned_by": {"version": manifest.version, "trial": document["trial"]}}
+    return found, {"tuned_by": {"version": version.version, "trial": document["trial"]}}

@@ -14,6 +14,7 @@ import numpy as np
 from ecommerce_assets.recommendation.judging import BASELINE, SYSTEMS
 from ecommerce_assets.recommendation.metrics import Floats, bootstrap_sums, mean_and_interval
 from ecommerce_assets.recommendation.tuning_trials import BUCKETS, METRIC, SYSTEM, Found, Trial, best_of
+from ecommerce_assets.storage.markdown import markdown_table
 
 PAYS, COSTS, WITHIN_NOISE = "it pays", "it costs", "within noise"
 
@@ -120,23 +121,21 @@ def _nonnegativity(judged: Sequence[Trial], compare: _Comparison) -> dict[str, A
 
 def trials_table(document: Mapping[str, Any]) -> str:
     """All trials as a Markdown table, the best first, failed ones last."""
-    lines = [
-        "| trial | rank | regParam | alpha | nonnegative | NDCG (95 %) | above the default (95 %) | NDCG of ALS alone "
-        "| seconds |",
-        "|---:|---:|---:|---:|---|---|---|---:|---:|",
-    ]
+    header = ("trial", "rank", "regParam", "alpha", "nonnegative", "NDCG (95 %)", "above the default (95 %)")
+    rows = []
     for t in sorted(document["trials"], key=lambda t: -t["ndcg"][0] if t["ndcg"] else math.inf):
         p = t["params"]
-        mark = " **best**" if t["number"] == document["trial"] else " default" if t["number"] == 0 else ""
+        mark = " (best)" if t["number"] == document["trial"] else " (default)" if t["number"] == 0 else ""
         shown = [f"{t['number']}{mark}", p["rank"], f"{p['regParam']:.4g}", f"{p['alpha']:.4g}"]
         shown += ["yes" if p["nonnegative"] else "no"]
         if t["ndcg"]:
             alone = f"{t['metrics']['als'][METRIC]:.4f}"
             shown += [_between(t["ndcg"]), _between(t["gain"], "+") if t["number"] else "", alone]
         else:
-            shown += [f"failed: {t['error']}".replace("|", "/"), "", ""]
-        lines.append(f"| {' | '.join(str(cell) for cell in [*shown, t['seconds']])} |")
-    return "\n".join(lines)
+            shown += [f"failed: {t['error']}", "", ""]
+        rows.append([*shown, t["seconds"]])
+    numbers = [True, True, True, True, False, False, False, False, True]
+    return markdown_table((*header, "NDCG of ALS alone", "seconds"), rows, numbers)
 
 
 def _between(interval: Interval | None, sign: str = "") -> str:

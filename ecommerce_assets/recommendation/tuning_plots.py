@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ecommerce_assets.plotting import BLUE, FAINT, INK, ORANGE, grid, panels, title
-from ecommerce_assets.storage.audits import Evidence
-from ecommerce_assets.storage.pictures import Picture
+from ecommerce_assets.storage.checks import CheckContext
+from ecommerce_assets.storage.display import Plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,9 +24,9 @@ def _judged(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [t for t in document["trials"] if t["ndcg"]]
 
 
-def trials_in_order(evidence: Evidence) -> Figure | None:
+def trials_in_order(context: CheckContext) -> Figure | None:
     """NDCG of each trial with its interval, the best so far, and the default parameters and popularity beside them."""
-    document = evidence.document
+    document = context.document
     trials = _judged(document)
     if not trials:
         return None
@@ -67,9 +67,9 @@ def _mark_best(axes: Axes, document: Mapping[str, Any]) -> None:
     )
 
 
-def by_parameter(evidence: Evidence) -> Figure | None:
+def by_parameter(context: CheckContext) -> Figure | None:
     """NDCG against each parameter, coloured by the constraint."""
-    document = evidence.document
+    document = context.document
     trials = _judged(document)
     if not trials:
         return None
@@ -111,14 +111,14 @@ def _scale(axes: Axes, name: str) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-ALS_TUNING_PICTURES = (
-    Picture(
+ALS_TUNING_PLOTS = (
+    Plot(
         "The search, trial by trial",
         "NDCG of the published lists on the validation holdout, with 95 % intervals. Intervals of two trials overlap "
         "more than their difference does, for the users are the same: the table has the differences.",
         trials_in_order,
     ),
-    Picture(
+    Plot(
         "What each parameter does",
         "All trials against each parameter. The percentage is its share in what the best quarter of the trials "
         "have in common: a rough guide.",

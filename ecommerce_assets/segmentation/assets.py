@@ -1,5 +1,4 @@
-"""The assets segmentation_model, segmented_users and, on demand only, segmentation_by_k. How they are made stands in
-pipeline.py, naming.py, profile.py and by_k.py.
+"""The assets segmentation_model, segmented_users and, on demand only, segmentation_by_k.
 
 Models come as Any: Dagster looks at the types of inputs when it loads this, and Spark ML takes a second to import.
 """
@@ -22,9 +21,9 @@ from ecommerce_assets.segmentation.pipeline import (
     silhouette,
 )
 from ecommerce_assets.segmentation.profile import profile
-from ecommerce_assets.storage.artifact import Artifact
 from ecommerce_assets.storage.column_lineage import made_from
-from ecommerce_assets.storage.manifest import Manifest
+from ecommerce_assets.storage.stored_asset import Artifact
+from ecommerce_assets.storage.version import Version
 
 GROUP = "segmentation"
 
@@ -34,7 +33,7 @@ class SegmentationConfig(dg.Config):
 
     k: int = Field(5, ge=2, description="Number of clusters.")
     seed: int = Field(42, description="Seed of the initial centres.")
-    maxIter: int = Field(20, ge=1, description="Most iterations of K-Means.")
+    maxIter: int = Field(20, ge=1, description="Maximum number of K-Means iterations.")
 
 
 @dg.asset(
@@ -54,9 +53,9 @@ def segmentation_model(
     quality = silhouette(model, user_features)
     if quality is None:
         context.log.warning("No silhouette: there are too few users or clusters for one.")
-    facts = {"silhouette": quality, "clusters": cluster_count(model)}
+    results = {"silhouette": quality, "clusters": cluster_count(model)}
     seen = [(user_features, name) for name in CLUSTERING_FEATURES]
-    return Artifact(model, parameters.as_dict(), facts, made_from=dict.fromkeys(SEGMENTATION_MODEL_PARTS, seen))
+    return Artifact(model, parameters.as_dict(), results, made_from=dict.fromkeys(SEGMENTATION_MODEL_PARTS, seen))
 
 
 @dg.asset(
@@ -69,10 +68,10 @@ def segmentation_model(
 def segmented_users(user_features: DataFrame, segmentation_model: Any) -> Artifact:
     """Every user's features with the number and the name of the segment."""
     users, segments = assign_segments(segmentation_model, user_features)
-    facts = {"segments_count": len(segments), "segments": profile(segments)}
+    results = {"segments_count": len(segments), "segments": profile(segments)}
     model = [f"segmentation_model.{part}" for part in SEGMENTATION_MODEL_PARTS]
     users = made_from(users, {"segment_id": model, "segment": model})
-    return Artifact(users, SegmentationParameters.of_model(segmentation_model).as_dict(), facts)
+    return Artifact(users, SegmentationParameters.of_model(segmentation_model).as_dict(), results)
 
 
 @dg.multi_asset(
@@ -91,7 +90,7 @@ def segmented_users(user_features: DataFrame, segmentation_model: Any) -> Artifa
     },
 )
 def segmentation_by_k(
-    context: dg.AssetExecutionContext, user_features: DataFrame, segmentation_model: Manifest
+    context: dg.AssetExecutionContext, user_features: DataFrame, segmentation_model: Version
 ) -> Artifact:
     """All but k is as in the newest segmentation_model, whose k is marked."""
     parameters = SegmentationParameters(**segmentation_model.parameters)

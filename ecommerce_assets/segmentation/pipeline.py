@@ -17,21 +17,21 @@ from pyspark.sql import functions as F
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, USER_FEATURES
 from ecommerce_assets.segmentation.naming import SEGMENT_NAMES, name_segment
 from ecommerce_assets.segmentation.profile import Segment
-from ecommerce_assets.storage.tables import Column, TableSchema
+from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 
 if TYPE_CHECKING:  # Spark ML takes a second to import, which only a run needs
     from pyspark.ml import PipelineModel
     from pyspark.ml.clustering import KMeans
 
-SEGMENTED_USERS = TableSchema.of(
+SEGMENTED_USERS = TableSpec.of(
     *(
-        Column(c.name, "double", f"{c.description} As the model saw it: 0 for null.", nullable=False)
+        ColumnSpec(c.name, "double", f"{c.description} As the model saw it: 0 for null.", nullable=False)
         if c.name in CLUSTERING_FEATURES
         else c
         for c in USER_FEATURES.columns
     ),
-    Column("segment_id", "int", "Number of the K-Means cluster, from 0.", nullable=False),
-    Column("segment", "string", f"Name of the segment: {', '.join(SEGMENT_NAMES)}.", nullable=False),
+    ColumnSpec("segment_id", "int", "Number of the K-Means cluster, from 0.", nullable=False),
+    ColumnSpec("segment", "string", f"Name of the segment: {', '.join(SEGMENT_NAMES)}.", nullable=False),
 )
 
 SEGMENTATION_MODEL_PARTS = {

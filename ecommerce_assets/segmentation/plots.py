@@ -25,9 +25,9 @@ from ecommerce_assets.plotting import (
     title,
 )
 from ecommerce_assets.segmentation.profile import percent
-from ecommerce_assets.storage.audits import Evidence
-from ecommerce_assets.storage.notes import Note, table
-from ecommerce_assets.storage.pictures import Picture
+from ecommerce_assets.storage.checks import CheckContext
+from ecommerce_assets.storage.display import Note, Plot
+from ecommerce_assets.storage.markdown import short_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,9 +60,9 @@ COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
 """Each feature in plain words, and how its mean is written."""
 
 
-def segment_profiles(evidence: Evidence) -> Figure | None:
+def segment_profiles(context: CheckContext) -> Figure | None:
     """Heat map: what sets each segment apart, feature by feature."""
-    segments = _by_size(evidence)
+    segments = _by_size(context)
     if not segments:
         return None
     apart = [[s["difference"][name] for name in COLUMNS] for s in segments]
@@ -89,9 +89,9 @@ def segment_profiles(evidence: Evidence) -> Figure | None:
     return figure
 
 
-def size_and_revenue(evidence: Evidence) -> Figure | None:
+def size_and_revenue(context: CheckContext) -> Figure | None:
     """Paired bars: the share of the users and of the revenue of each segment."""
-    segments = _by_size(evidence)
+    segments = _by_size(context)
     if not segments:
         return None
     figure, [axes] = panels(height=1.5 + 0.55 * len(segments))
@@ -104,8 +104,8 @@ def size_and_revenue(evidence: Evidence) -> Figure | None:
         axes.bar_label(bars, [percent(value) for value in values], padding=3, fontsize=9)
     axes.set_yticks(range(len(segments)), [f"{name}\n{s['users']:,} users" for name, s in _named(segments)])
     axes.invert_yaxis()
-    revenue = sum(s["revenue"] for s in evidence.facts["segments"])
-    users = sum(s["users"] for s in evidence.facts["segments"])
+    revenue = sum(s["revenue"] for s in context.results["segments"])
+    users = sum(s["users"] for s in context.results["segments"])
     title(axes, f"{users:,} users, {f'{short(revenue)} revenue' if revenue else 'no revenue'}")
     grid(axes, "x")
     percent_axis(axes, "x")
@@ -115,9 +115,9 @@ def size_and_revenue(evidence: Evidence) -> Figure | None:
     return figure
 
 
-def quality_by_k(evidence: Evidence) -> Figure | None:
+def quality_by_k(context: CheckContext) -> Figure | None:
     """Silhouette and cost by k, the k in use marked."""
-    in_use, by_k = evidence.document["k_in_use"], evidence.document["by_k"]
+    in_use, by_k = context.document["k_in_use"], context.document["by_k"]
     figure, (left, right) = panels(columns=2, height=3.4)
     for axes, key, colour, heading in (
         (left, "silhouette", BLUE, "Silhouette (more is better)"),
@@ -140,28 +140,28 @@ def quality_by_k(evidence: Evidence) -> Figure | None:
     return figure
 
 
-def _by_k_table(evidence: Evidence) -> str:
-    in_use, rows = evidence.document["k_in_use"], []
-    for entry in evidence.document["by_k"]:
+def _by_k_table(context: CheckContext) -> str:
+    in_use, rows = context.document["k_in_use"], []
+    for entry in context.document["by_k"]:
         quality = "none" if entry["silhouette"] is None else f"{entry['silhouette']:.3f}"
         mark = " (in use)" if entry["k"] == in_use else ""
         rows.append((f"{entry['k']}{mark}", quality, f"{entry['cost']:,.0f}", str(entry["clusters"])))
-    return table(("k", "silhouette", "cost", "clusters found"), rows)
+    return short_table(("k", "silhouette", "cost", "clusters found"), rows)
 
 
-def _at_a_glance(evidence: Evidence) -> str | None:
-    segments = _by_size(evidence, most=None)
+def _at_a_glance(context: CheckContext) -> str | None:
+    segments = _by_size(context, most=None)
     rows = [(name, f"{s['users']:,}", percent(s["share"]), percent(s["revenue_share"])) for name, s in _named(segments)]
-    return table(("segment", "users", "share", "revenue"), rows) if rows else None
+    return short_table(("segment", "users", "share", "revenue"), rows) if rows else None
 
 
-def _descriptions(evidence: Evidence) -> str | None:
-    segments = _by_size(evidence)
+def _descriptions(context: CheckContext) -> str | None:
+    segments = _by_size(context)
     return "\n".join(f"- **{name}**: {s['description']}" for name, s in _named(segments)) if segments else None
 
 
-def _by_size(evidence: Evidence, most: int | None = MOST_ROWS) -> list[Mapping[str, Any]]:
-    return sorted(evidence.facts["segments"], key=lambda s: (-s["users"], s["segment_id"]))[:most]
+def _by_size(context: CheckContext, most: int | None = MOST_ROWS) -> list[Mapping[str, Any]]:
+    return sorted(context.results["segments"], key=lambda s: (-s["users"], s["segment_id"]))[:most]
 
 
 def _named(segments: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -175,22 +175,20 @@ def _named(segments: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str
 
 SEGMENTED_USERS_NOTES = (Note("segments at a glance", _at_a_glance), Note("segments in words", _descriptions))
 
-SEGMENTED_USERS_PICTURES = (
-    Picture(
+SEGMENTED_USERS_PLOTS = (
+    Plot(
         "What sets the segments apart",
         "Numbers are a segment's means, colours how far they lie from the mean of all users, in standard deviations "
         "(darkest from 2 on). Carts abandoned are negative where people buy without the cart.",
         segment_profiles,
     ),
-    Picture(
-        "Users and revenue by segment", "Each segment's part of the users and of the money spent.", size_and_revenue
-    ),
+    Plot("Users and revenue by segment", "Each segment's part of the users and of the money spent.", size_and_revenue),
 )
 
 SEGMENTATION_BY_K_NOTES = (Note("quality by k", _by_k_table),)
 
-SEGMENTATION_BY_K_PICTURES = (
-    Picture(
+SEGMENTATION_BY_K_PLOTS = (
+    Plot(
         "Quality by k",
         "Silhouette: how clearly users belong to their own cluster, from -1 to 1. Cost: the sum of squared distances "
         "to the centres, which always falls; a good k is where it stops falling fast.",

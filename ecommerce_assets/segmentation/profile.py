@@ -48,7 +48,7 @@ class Segment:
 
 
 def profile(segments: Sequence[Segment]) -> list[dict[str, Any]]:
-    """For each segment what manifests keep and people read of it.
+    """For each segment what versions keep and people read of it.
 
     Keys: segment_id, segment, users, share, mean (by feature), revenue, revenue_share (0 where nobody spent anything),
     difference (by feature: (mean of the segment - mean of all) / standard deviation of all, 0 where that is 0),

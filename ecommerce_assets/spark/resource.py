@@ -18,7 +18,7 @@ import dagster as dg
 from dagster_pyspark import LazyPySparkResource
 from pydantic import Field, PrivateAttr
 from pyspark import SparkConf, SparkContext
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.spark.class_archive import ClassArchive
 from ecommerce_assets.spark.java import ensure_java
@@ -79,6 +79,7 @@ class SparkResource(LazyPySparkResource):
     spark_config: dict[str, Any] = Field(default_factory=dict, description="More Spark settings, by their full names.")
 
     _lock: MachineLock | None = PrivateAttr(default=None)
+    _persisted: list[DataFrame] = PrivateAttr(default_factory=list)
     _started_here: bool = PrivateAttr(default=False)
     _own_checkpoints: str | None = PrivateAttr(default=None)
     _class_archive: ClassArchive | None = PrivateAttr(default=None)
@@ -110,6 +111,8 @@ class SparkResource(LazyPySparkResource):
             "spark.ui.enabled": False,  # a second UI beside Dagster's; one line in the free-form map brings it back
             "spark.ui.showConsoleProgress": False,
             "spark.sql.execution.arrow.pyspark.enabled": True,
+            # A page of a Parquet file whose checksum is wrong is an error, not another value.
+            "spark.hadoop.parquet.page.verify-checksum.enabled": True,
             # Rows that come sorted by their keys are aggregated as they come, without a hash table.
             "spark.sql.execution.replaceHashWithSortAgg": True,
             # A task that writes a day or a few keeps their files open instead of sorting its rows by day once more.
@@ -127,6 +130,8 @@ class SparkResource(LazyPySparkResource):
             ours["spark.sql.shuffle.partitions"] = SHUFFLE_PARTITIONS_PER_CORE * local_cores(self.master)
             # Merged by size, eight small partitions become three, of which two cores get two and one.
             ours["spark.sql.adaptive.coalescePartitions.enabled"] = local_cores(self.master) > FEW_CORES
+            # To list some hundred files takes less time than a job that lists them.
+            ours["spark.sql.sources.parallelPartitionDiscovery.threshold"] = 10_000
             # What is kept is read once or twice: to compress it takes longer (of 5 million events 15 s of CPU, not 9).
             ours["spark.sql.inMemoryColumnarStorage.compressed"] = False
             # For as much work as can be done, not for short pauses: events and features of 5 million events in 57 s on
@@ -205,9 +210,17 @@ class SparkResource(LazyPySparkResource):
         """Spark's id of the running application; None where no session was needed so far."""
         return self._spark_session.sparkContext.applicationId if self._spark_session is not None else None
 
+    def persist(self, frame: DataFrame) -> DataFrame:
+        """Keep a frame in memory until the end of the run, however the run ends."""
+        self._persisted.append(frame.persist())
+        return frame
+
     def stop(self) -> None:
         """Stop the session if this resource started it; always let the next run have the machine."""
         try:
+            while self._persisted:
+                with suppress(Exception):
+                    self._persisted.pop().unpersist()
             if self._watcher is not None:
                 self._watcher.stop()
             if self._spark_session is not None and self._own_checkpoints:

@@ -1,153 +1,131 @@
-"""The command line of storage: versions, lineage, verify, prune. Arguments in, text or JSON out; no logic."""
+"""The command line of storage: versions, lineage, verify, prune. Works from the folders alone."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from typing import Any
 
+import click
+from deltalake.exceptions import DeltaError
+
 from ecommerce_assets.settings import SettingsError, load_settings
-from ecommerce_assets.storage import ancestry
-from ecommerce_assets.storage.inventory import version_states
-from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
-from ecommerce_assets.storage.manifest import Manifest
+from ecommerce_assets.storage.delta import DamagedLogError
+from ecommerce_assets.storage.inspection import ancestors, lineage_tree, verify, version_states
+from ecommerce_assets.storage.lake import Lake, OldLayoutError, VersionNotFoundError
 from ecommerce_assets.storage.retention import GRACE, KEEP, prune
-from ecommerce_assets.storage.verification import verify
+
+SHOWN_VERSIONS = 20
+_TRACED = {"run_id", "code_version", "committed_at", "parameters", "inputs", "column_lineage", "stats"}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """0: all well; 1: `verify` found damage; 2: the question cannot be answered."""
-    arguments = _parser().parse_args(argv)
-    try:
-        data_dir = arguments.data_dir or load_settings().data_dir
-        lake = Lake(data_dir, warn=lambda message: print(message, file=sys.stderr))
-        return int(arguments.command(lake, arguments))
-    except (VersionNotFoundError, SettingsError) as error:
-        print(error, file=sys.stderr)
-        return 2
+@click.group()
+def main() -> None:
+    """List, trace, verify and remove stored versions. Exit code 1: damage was found; 2: there is nothing to show."""
 
 
-def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", action="store_true", help="machine-readable output")
-    common.add_argument("--data-dir", metavar="DIR", help="by default ECOMMERCE_DATA_DIR, else the shipped sample's")
-    parser = argparse.ArgumentParser(
-        prog="python -m ecommerce_assets.storage", description="Look at, trace, check and tidy what is stored."
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name: str, run: Callable[[Lake, argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, parents=[common], help=text, description=text)
-        made.set_defaults(command=run)
-        return made
-
-    command("versions", _versions, "List the versions of an asset, newest first.").add_argument("asset")
-    lineage = command("lineage", _lineage, "Show what a version was made from, down to the raw files.")
-    lineage.add_argument("asset")
-    lineage.add_argument("--version", help="by default the newest")
-    command("verify", _verify, "Check every file of every version against its manifest.").add_argument(
-        "assets", nargs="*", metavar="asset", help="by default all"
-    )
-    pruning = command("prune", _prune, "Remove superseded versions that nothing needs, and what dead writers left.")
-    pruning.add_argument("asset", nargs="?", help="by default all")
-    pruning.add_argument("--keep", type=int, metavar="N", help=f"superseded versions to keep (setting, else {KEEP})")
-    pruning.add_argument(
-        "--grace-hours", type=float, default=GRACE / timedelta(hours=1), metavar="H", help="%(default)s"
-    )
-    pruning.add_argument("--dry-run", action="store_true", help="only say what would go")
-    return parser
+Answer = tuple[Any, list[str], int]
+"""What is printed as JSON, the same as lines, and the exit code."""
 
 
-def _versions(lake: Lake, arguments: argparse.Namespace) -> int:
-    states = version_states(lake, arguments.asset)
-    if not states:
-        raise VersionNotFoundError(lake.nothing_stored_of(arguments.asset))
-    if arguments.json:
-        return _print_json([asdict(state) for state in states])
-    table: list[tuple[str, ...]] = [("version", "committed (UTC)", "rows", "bytes", "run", "state")]
+def _command(run: Callable[..., Answer]) -> None:
+    """Make a function a subcommand of the same name."""
+
+    @main.command(run.__name__.removeprefix("_"))
+    @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+    @click.option("--data-dir", metavar="DIR", help="By default ECOMMERCE_DATA_DIR, else the shipped sample's.")
+    @wraps(run)
+    def command(data_dir: str | None, as_json: bool, **options: Any) -> None:
+        try:
+            lake = Lake(data_dir or load_settings().data_dir, lambda message: click.echo(message, err=True))
+            for asset in filter(None, [options.get("asset"), *options.get("assets", ())]):
+                lake.asset(asset)  # refuses what cannot be a name
+                if asset not in lake.assets():
+                    raise VersionNotFoundError(lake.nothing_stored_of(asset))
+            found, lines, code = run(lake, **options)
+        except (VersionNotFoundError, OldLayoutError, DamagedLogError, SettingsError) as error:
+            click.echo(error, err=True)
+            sys.exit(2)
+        except (OSError, ValueError, ImportError, DeltaError) as error:
+            click.echo(f"The data dir cannot be used ({str(error).splitlines()[0]}).", err=True)
+            sys.exit(2)
+        click.echo(json.dumps(found, indent=2, default=_as_text) if as_json else "\n".join(lines))
+        sys.exit(code)
+
+
+@_command
+@click.argument("asset")
+@click.option("--all", "every", is_flag=True, help=f"By default the newest {SHOWN_VERSIONS}.")
+def _versions(lake: Lake, asset: str, every: bool) -> Answer:
+    """List the versions of an asset, newest first."""
+    states = version_states(lake, asset, None if every else SHOWN_VERSIONS)
+    rows: list[tuple[str, ...]] = [("version", "published (UTC)", "rows", "bytes", "run", "state")]
     for s in states:
-        committed = f"{s.committed_at:%Y-%m-%d %H:%M:%S}" if s.committed_at else ""
         numbers = ["" if n is None else f"{n:,}" for n in (s.rows, s.bytes)]
-        table.append((s.version, committed, *numbers, (s.run_id or "")[:8], s.state))
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    for row in table:
-        cells = [v.rjust(w) if i in (2, 3) else v.ljust(w) for i, (v, w) in enumerate(zip(row, widths, strict=True))]
-        print("  ".join(cells).rstrip())
-    return 0
+        rows.append((s.version, f"{s.committed_at:%Y-%m-%d %H:%M:%S}", *numbers, s.run_id[:8], s.state))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(v.rjust(w) if i in (2, 3) else v.ljust(w) for i, (v, w) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
+    older = 0 if every else max(len(lake.published(asset)) - SHOWN_VERSIONS, 0)
+    more = [f"{older:,} older ones: add --all"] if older else []
+    return [asdict(state) for state in states], [*map(str.rstrip, lines), *more], 0
 
 
-def _lineage(lake: Lake, arguments: argparse.Namespace) -> int:
-    start = lake.version(arguments.asset, arguments.version) if arguments.version else _newest(lake, arguments.asset)
-    if not arguments.json:
-        for line in ancestry.tree(lake, start):
-            print(line)
-        return 0
-    found = ancestry.ancestors(lake, start).values()
-    return _print_json(
+@_command
+@click.argument("asset")
+@click.option("--version", help="By default the newest.")
+def _lineage(lake: Lake, asset: str, version: str | None) -> Answer:
+    """Show what a version was made from, down to the raw files."""
+    start = lake.version(asset, version) if version else lake.latest(asset)
+    traced = [
         {
-            "asset": start.asset,
-            "version": start.version,
-            "versions": [
-                {
-                    "asset": a.asset,
-                    "version": a.version,
-                    "there": a.manifest is not None,
-                    **(a.manifest.model_dump(mode="json", include=_TRACED) if a.manifest else {}),
-                }
-                for a in found
-            ],
+            "asset": found.asset,
+            "version": found.version,
+            "recorded": found.known is not None,
+            **(found.known.model_dump(mode="json", include=_TRACED) if found.known else {}),
         }
-    )
+        for found in ancestors(lake, start).values()
+    ]
+    document = {"asset": start.asset, "version": start.version, "versions": traced}
+    return document, list(lineage_tree(lake, start)), 0
 
 
-_TRACED = {"run_id", "code_version", "committed_at", "parameters", "rows", "fingerprint", "inputs", "column_lineage"}
+@_command
+@click.argument("assets", nargs=-1)
+def _verify(lake: Lake, assets: tuple[str, ...]) -> Answer:
+    """Read every file of every version that is kept, by default of all assets, and check its checksums."""
+    found = verify(lake, assets)
+    lines = [f"DAMAGED: {' '.join(filter(None, (p.asset, p.version)))}: {p.message}" for p in found.problems]
+    outcome = f"{len(lines):,} problems" if lines else "all intact"
+    lines.append(f"{found.versions:,} versions, {found.files:,} files, {found.bytes:,} bytes checked: {outcome}")
+    return {**asdict(found), "damaged": bool(found.problems)}, lines, 1 if found.problems else 0
 
 
-def _verify(lake: Lake, arguments: argparse.Namespace) -> int:
-    for asset in arguments.assets:
-        if asset not in lake.assets():
-            raise VersionNotFoundError(lake.nothing_stored_of(asset))
-    found = verify(lake, arguments.assets)
-    if arguments.json:
-        _print_json({**asdict(found), "damaged": found.damaged})
-    else:
-        for finding in found.findings:
-            where = f"{finding.asset} {finding.version}".rstrip()
-            print(f"{'DAMAGED' if finding.damage else 'note'}: {where}: {finding.message}")
-        damaged = len({(f.asset, f.version) for f in found.findings if f.damage})
-        verdict = f"{damaged:,} damaged" if damaged else "all as written"
-        print(f"{found.versions:,} versions, {found.files:,} files, {found.bytes:,} bytes checked: {verdict}")
-    return 1 if found.damaged else 0
-
-
-def _prune(lake: Lake, arguments: argparse.Namespace) -> int:
-    if arguments.asset and arguments.asset not in lake.assets():
-        raise VersionNotFoundError(lake.nothing_stored_of(arguments.asset))
-    keep = load_settings().keep_versions if arguments.keep is None else arguments.keep
-    grace = timedelta(hours=arguments.grace_hours)
-    removed = prune(lake, arguments.asset, keep, grace, dry_run=arguments.dry_run)
-    if arguments.json:
-        return _print_json({"dry_run": arguments.dry_run, "removed": [asdict(removal) for removal in removed]})
-    verb = "would remove" if arguments.dry_run else "removed"
-    for removal in removed:
-        print(f"{verb} {removal.asset} {removal.version}: {removal.reason}")
-    print(f"{verb} {len(removed):,} versions")
-    return 0
-
-
-def _newest(lake: Lake, asset: str) -> Manifest:
-    if asset not in lake.assets():
-        raise VersionNotFoundError(lake.nothing_stored_of(asset))
-    return lake.latest(asset)
-
-
-def _print_json(value: Any) -> int:
-    print(json.dumps(value, indent=2, default=_as_text))
-    return 0
+@_command
+@click.argument("asset", required=False)
+@click.option("--keep", type=int, metavar="N", help=f"Superseded versions to keep (setting, else {KEEP}).")
+@click.option(
+    "--grace-hours",
+    type=click.IntRange(0, 1_000_000),
+    default=GRACE // timedelta(hours=1),
+    metavar="H",
+    show_default=True,
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+def _prune(lake: Lake, asset: str | None, keep: int | None, grace_hours: int, dry_run: bool) -> Answer:
+    """Remove superseded versions that nothing needs, and what dead writers left."""
+    keep = load_settings().keep_versions if keep is None else keep
+    removed = prune(lake, asset, keep, timedelta(hours=grace_hours), dry_run=dry_run)
+    verb = "would remove" if dry_run else "removed"
+    lines = [f"{verb} {removal}" for removal in removed]
+    document = {"dry_run": dry_run, "removed": [asdict(removal) for removal in removed]}
+    return document, [*lines, f"{verb} {len(removed):,} versions"], 0
 
 
 def _as_text(value: Any) -> str:
@@ -155,4 +133,4 @@ def _as_text(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,73 +1,339 @@
-"""Asset checks that report what the audits found when the version was written; they compute nothing themselves.
+"""Checks: rules that a version must satisfy before readers see it. They look at the files as written.
 
-The audits stand in audits.py and with the assets of each room.
+The IO managers run them between write and publish (`measure`, then `run_checks`) and record the results with the
+version. The checks of each table are defined beside its asset; those that many tables share are at the end of this file
+and in drift.py.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from __future__ import annotations
 
-import dagster as dg
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import TYPE_CHECKING, Any
 
-from ecommerce_assets.storage.audits import Audit
-from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets.storage.manifest import AuditResult
+from ecommerce_assets.storage.columns import TableSpec
+from ecommerce_assets.storage.version import PARTITION_COLUMN, CheckResult, Input, Stats, Version
 
-SHOWN_FAILURES = 20
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+SAMPLED_ROWS = 20_000
+"""Rows for the quantiles of a distribution. Their standard error is then a third of a hundredth."""
+
+QUANTILES = 100
+"""Quantiles of a distribution: 0.01, 0.02 … 1."""
 
 
-def audit_checks(
-    asset: str, audits: Sequence[Audit], data_dir: str, *, on_demand: bool = False
-) -> dg.AssetChecksDefinition:
-    """One op that reports every audit of an asset as an asset check.
+@dataclass(frozen=True)
+class Previous:
+    """What is recorded of the version, or of the day, that a new one is compared with.
 
-    A blocking audit that failed held the version (or the day) back before anyone could read it; the failed check tells
-    why and keeps what depends on the asset from running on. With `on_demand` it passes while nothing was written.
+    `name` is the version, or the day where it is one.
     """
-    specs = [dg.AssetCheckSpec(a.name, asset=asset, description=a.description, blocking=a.blocking) for a in audits]
 
-    @dg.multi_asset_check(specs=specs, name=f"{asset}_checks")
-    def report(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        manifest = Lake(data_dir, warn=context.log.warning).attempt(asset, context.run.run_id)
-        for audit in audits:
-            found = [a for a in manifest.audits if a.name == audit.name] if manifest else []
-            if failed := [a for a in found if not a.passed]:
-                say = context.log.error if _blocks(audit, failed) else context.log.warning
-                say(f"{asset}, check {audit.name}: {_told(failed)}")
-            yield _result(asset, audit, found, manifest.version if manifest else None, on_demand=on_demand)
-
-    return report
+    name: str
+    stats: Stats
+    columns: Mapping[str, str] | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Sequence[Input] = ()
+    is_day: bool = False
 
 
-def _result(
-    asset: str, audit: Audit, found: Sequence[AuditResult], version: str | None, *, on_demand: bool
-) -> dg.AssetCheckResult:
-    failed = [a for a in found if not a.passed]
-    about: dict[str, Any] = {"version": version or "none"}
-    # A version of before there was this audit has nothing to say of it, which is no reason to keep it back.
-    is_older = bool(version) and not found
-    unknown = f"Version {version} was written before there was this check." if is_older else "Nothing was written yet."
-    if found and found[0].partition:
-        about["days"] = len(found)
-    if found and not found[0].partition:
-        about |= found[0].figures
-    if failed:
-        # A text, for the check's page and the run's log hide Markdown behind a link.
-        about["failed"] = _told(failed)
-    return dg.AssetCheckResult(
-        passed=not failed if found else on_demand and version is None,
-        check_name=audit.name,
-        asset_key=asset,
-        # What was found decides: an audit may have been softened to a warning for this version.
-        severity=dg.AssetCheckSeverity.ERROR if _blocks(audit, failed) and not is_older else dg.AssetCheckSeverity.WARN,
-        description=None if found else unknown,
-        metadata=about,
+@dataclass(frozen=True)
+class CheckContext:
+    """What a check may look at.
+
+    Attributes
+    ----------
+    stats
+        Of the rows as written (of one day, for daily assets).
+    parameters
+        What the asset was made with.
+    inputs
+        What the step read.
+    versions
+        Versions that were read, by asset; daily assets are in `days`.
+    days
+        Stats of the days that were read of each daily input.
+    columns
+        Tables only: the columns as written, with their Spark types.
+    previous
+        The version that readers see while this one is written, or none. For a day: the up to seven stored days directly
+        before it, the last of them last.
+    stored_columns
+        Daily tables only: the columns of stored days that stay beside this one.
+    document
+        Documents only: what was written.
+    """
+
+    stats: Stats
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Sequence[Input] = ()
+    versions: Mapping[str, Version] = field(default_factory=dict)
+    days: Mapping[str, Mapping[str, Stats]] = field(default_factory=dict)
+    columns: Mapping[str, str] | None = None
+    previous: Sequence[Previous] = ()
+    stored_columns: Mapping[str, str] | None = None
+    document: Any = None
+
+    @property
+    def rows(self) -> int:
+        """Rows as written."""
+        return self.stats.rows or 0
+
+    @property
+    def results(self) -> Mapping[str, Any]:
+        """What the asset reported."""
+        return self.stats.results
+
+    def number(self, name: str) -> int | float:
+        """A number measured over the rows; 0 where it is null."""
+        return self.stats.numbers.get(name) or 0
+
+    def input_number(self, asset: str, name: str) -> float:
+        """Sum of a number over what was read of an upstream asset."""
+        return float(sum(stats.numbers.get(name) or 0 for stats in self.input_stats(asset)))
+
+    def input_rows(self, asset: str) -> int:
+        """Rows that were read of an upstream asset."""
+        return sum(stats.rows or 0 for stats in self.input_stats(asset))
+
+    def input_stats(self, asset: str) -> list[Stats]:
+        """The stats of what was read of an upstream asset: of each day, or of the version."""
+        if asset in self.days:
+            return list(self.days[asset].values())
+        return [self.versions[asset].stats] if asset in self.versions else []
+
+    def reports(self, result: str) -> bool:
+        """Whether this version, or one that it was made from, reported a result of this name."""
+        made_from = [version.stats for version in self.versions.values()]
+        return any(stats.results.get(result) is not None for stats in [self.stats, *made_from])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a check found, where there is more to say than what is wrong.
+
+    Attributes
+    ----------
+    message
+        What is wrong, in one sentence; empty where the check passed.
+    values
+        A few numbers or short texts for people, also where it passed.
+    """
+
+    message: str = ""
+    values: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+NOTHING_TO_COMPARE = Outcome(values={"compared with": "nothing: there is no previous version"})
+
+Read = Callable[[str], "DataFrame"]
+"""Another table, by its name, in exactly the version that the step read."""
+
+Summary = Callable[["DataFrame", CheckContext, Read], "DataFrame"]
+"""From the rows as written, the context so far (stats of the footers only) and the tables that the step read: a frame
+of one row, whose numbers are added to the stats' numbers, and whose structs and arrays to their summaries."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One rule.
+
+    Parameters
+    ----------
+    test
+        Returns in one sentence what is wrong, or None (or an Outcome) where nothing is.
+    numbers
+        SQL aggregates that it needs, by name. No distinct counts: Spark then keeps all other aggregates by value; those
+        belong into a summary.
+    shares
+        Values by column whose rows are counted.
+    distributions
+        Numeric columns, with the SQL list of columns whose hash draws the sample for quantiles and deviation; empty: no
+        quantiles, and the deviation of all rows.
+    summary
+        For what no aggregate over single rows can tell; checks that name the same one share it. Undivided tables only.
+    blocking
+        True: a version (or day) that fails is never visible. False: a warning.
+    warning_if
+        Name of a result: where this version, or one that it was made from, reports it, a failure is only a warning.
+    """
+
+    name: str
+    description: str
+    test: Callable[[CheckContext], str | Outcome | None]
+    numbers: Mapping[str, str] = field(default_factory=dict)
+    shares: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    distributions: Mapping[str, str] = field(default_factory=dict)
+    summary: Summary | None = None
+    blocking: bool = True
+    warning_if: str | None = None
+
+
+def run_checks(checks: Sequence[Check], context: CheckContext, partition: str | None = None) -> list[CheckResult]:
+    """The results of all checks, in order."""
+    results = []
+    for check in checks:
+        found = check.test(context)
+        outcome = found if isinstance(found, Outcome) else Outcome(found or "")
+        results.append(
+            CheckResult(
+                name=check.name,
+                blocking=check.blocking and not (check.warning_if and context.reports(check.warning_if)),
+                passed=not outcome.message,
+                message=outcome.message,
+                partition=partition,
+                values=dict(outcome.values),
+            )
+        )
+    return results
+
+
+def measure(
+    frame: DataFrame, checks: Sequence[Check], summaries: Sequence[DataFrame] = (), rows: int = 0
+) -> dict[str | None, Stats]:
+    """What the checks need, in one query over the rows; by day where the frame has the partition column.
+
+    Parameters
+    ----------
+    summaries
+        Frames of one row, which become part of the query.
+    rows
+        About how many there are; it decides how large a share of them makes a sample.
+    """
+
+    daily = PARTITION_COLUMN in frame.columns
+    columns = _aggregates(frame, checks, rows)
+    measured = frame.groupBy(PARTITION_COLUMN).agg(*columns) if daily else frame.agg(*columns)
+    # Every frame has one row, and Spark computes them side by side.
+    whole = reduce(lambda left, right: left.crossJoin(right), summaries, measured)
+    found: dict[str | None, Stats] = {}
+    for row in whole.collect():
+        values = row.asDict(recursive=True)
+        day = str(values.pop(PARTITION_COLUMN)) if daily else None
+        content = _content(values["rows"], values.pop("content_xor") or 0, values.pop("content_sum") or 0)
+        known = {name: values.pop(name) for name in ("rows", "numbers", "shares", "distributions") if name in values}
+        structs = {name: value for name, value in values.items() if isinstance(value, dict | list)}
+        numbers = {name: value for name, value in values.items() if name not in structs}
+        numbers |= known.pop("numbers", {})
+        found[day] = Stats.model_validate({**known, "content": content, "numbers": numbers, "summaries": structs})
+    return found
+
+
+def needs_query(checks: Sequence[Check]) -> bool:
+    """Whether the checks need more than the Parquet footers have."""
+    return any(check.numbers or check.shares or check.distributions or check.summary for check in checks)
+
+
+def summaries_of(checks: Sequence[Check]) -> list[Summary]:
+    """The summaries of the checks, each once."""
+    return list(dict.fromkeys(check.summary for check in checks if check.summary))
+
+
+def _aggregates(frame: DataFrame, checks: Sequence[Check], rows: int) -> list[Column]:
+    from pyspark.sql import functions as F
+
+    def struct(name: str, fields: Mapping[str, str]) -> list[Column]:
+        return [F.struct(*[F.expr(sql).alias(field) for field, sql in fields.items()]).alias(name)] if fields else []
+
+    names = [f"`{name}`" for name in frame.columns if name != PARTITION_COLUMN]
+    # Spark's hash skips nulls: without the isnull, a value that moves to another column leaves the hash as it is.
+    hashed = [*names, *[f"isnull({name})" for name in names]]
+    row_hash, one_in = f"xxhash64({', '.join(hashed)})", max(1, rows // SAMPLED_ROWS)
+    shares = {column: values for check in checks for column, values in check.shares.items()}
+    counts = {
+        column: ", ".join(f"'{one}', count_if({column} = '{one}')" for one in values)
+        for column, values in shares.items()
+    }
+    distributions = {
+        column: _distribution(column, key, one_in) for check in checks for column, key in check.distributions.items()
+    }
+    return [
+        F.expr("count(*)").alias("rows"),
+        # Neither depends on the order of the rows; together they tell repeats from absence.
+        F.expr(f"bit_xor({row_hash})").alias("content_xor"),
+        F.expr(f"sum({row_hash} & 4294967295)").alias("content_sum"),
+        *struct("numbers", {name: sql for check in checks for name, sql in check.numbers.items()}),
+        *struct("shares", {column: f"named_struct({fields})" for column, fields in counts.items()}),
+        *struct("distributions", distributions),
+    ]
+
+
+def _distribution(column: str, key: str, one_in: int) -> str:
+    """SQL aggregate of a Distribution.
+
+    The mean is that of all rows. Quantiles and deviation are those of a sample that the hash of the key draws (all rows
+    of a small table): ten times as fast.
+    """
+    value = f"if(abs({column}) < double('inf'), cast({column} as double), null)"
+    moments = f"named_struct('known', count({value}), 'mean', avg({value}), 'deviation', stddev_pop({value})"
+    if not key:
+        return f"{moments})"
+    levels = ", ".join(f"{n / QUANTILES}D" for n in range(1, QUANTILES + 1))
+    sampled = f"filter (where pmod(xxhash64({key}), {one_in}) = 0)"
+    return f"{moments} {sampled}, 'quantiles', percentile_approx({value}, array({levels}), 1000) {sampled})"
+
+
+def _content(rows: int, bits: int, total: int) -> str:
+    return f"{rows}-{bits & 0xFFFFFFFFFFFFFFFF:016x}-{total:x}"
+
+
+EMPTY = Stats(rows=0, content=_content(0, 0, 0))
+"""Of no rows."""
+
+
+def rule(name: str, description: str, broken: str, *, blocking: bool = True, warning_if: str | None = None) -> Check:
+    """A check of single rows: `broken` is an SQL condition that no row may meet."""
+    column = f"{name}_broken"
+    return Check(
+        name=name,
+        description=description,
+        numbers={column: f"count_if({broken})"},
+        test=lambda c: counted(c, c.number(column), f"break the rule: {description}"),
+        blocking=blocking,
+        warning_if=warning_if,
     )
 
 
-def _told(failed: Sequence[AuditResult]) -> str:
-    told = "; ".join(f"{a.partition}: {a.message}" if a.partition else a.message for a in failed[:SHOWN_FAILURES])
-    return told + (f"; {len(failed) - SHOWN_FAILURES:,} more" if len(failed) > SHOWN_FAILURES else "")
+def one_of(name: str, column: str, values: Sequence[str]) -> Check:
+    """A check that a text column has only these values."""
+    return rule(name, f"{column} is one of {', '.join(values)}.", f"{column} not in ({quoted(values)})")
 
 
-def _blocks(audit: Audit, failed: Sequence[AuditResult]) -> bool:
-    return any(result.blocking for result in failed) if failed else audit.blocking
+def quoted(values: Sequence[str]) -> str:
+    """Texts as an SQL list."""
+    return ", ".join(f"'{value}'" for value in values)
+
+
+def counted(context: CheckContext, count: float, what: str) -> str | None:
+    """A sentence that so many of the rows do something; None where none do."""
+    return f"{count:,} of {context.rows:,} rows {what}" if count else None
+
+
+def no_nulls(table: TableSpec, warning_if: str | None = None) -> Check:
+    """Required columns have no nulls. The Parquet footers have the answer."""
+
+    def test(context: CheckContext) -> str | None:
+        found = {name: context.stats.nulls.get(name, 0) for name in table.required}
+        broken = [f"{name} ({count:,})" for name, count in found.items() if count]
+        return f"rows with null in {', '.join(broken)}" if broken else None
+
+    names = ", ".join(table.required)
+    return Check(
+        "no_nulls", f"{names} {'are' if len(table.required) > 1 else 'is'} never null.", test, warning_if=warning_if
+    )
+
+
+def unique_key(table: TableSpec) -> Check:
+    """There is one row per key."""
+    keys = ", ".join(table.keys)
+
+    def distinct(rows: DataFrame, _: CheckContext, __: Read) -> DataFrame:
+        return rows.selectExpr(f"count(distinct {keys}) as distinct_keys")
+
+    def test(context: CheckContext) -> str | None:
+        return counted(context, context.rows - context.number("distinct_keys"), f"repeat a {keys}")
+
+    return Check("unique_key", f"There is one row per {keys}.", test, summary=distinct)

@@ -1,6 +1,6 @@
-"""How far a column's values have moved, from a few numbers that are kept of them: pure arithmetic, no Spark, no files.
+"""Checks that compare the stats of a version with those of the previous one: columns, rows, distributions, shares.
 
-Which columns are watched and what becomes of the result is drift_audits.py's business.
+All but the first warn and never block: a shop may well change, and the change is worth a look. A first version passes.
 """
 
 from __future__ import annotations
@@ -8,54 +8,30 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from statistics import median
+
+from ecommerce_assets.storage.checks import NOTHING_TO_COMPARE, Check, CheckContext, Outcome
+from ecommerce_assets.storage.version import Distribution
 
 LARGE_INDEX = 0.25
-"""From here on a population counts as another one. The rule of thumb of credit scoring, below 0.1 no change, up to 0.25
-a small one (Siddiqi, "Credit Risk Scorecards", 2006)."""
+"""From here on a population counts as changed. The rule of thumb of credit scoring: below 0.1 no change, up to 0.25 a
+small one (Siddiqi, "Credit Risk Scorecards", 2006)."""
 
 SMALLEST_SHARE = 0.001
 """An empty bin counts as this share, so that the index stays finite."""
 
-FAR_MEAN = 0.5
+LARGE_SHIFT = 0.5
 """Standard deviations that a mean may move."""
 
 FEWEST_ROWS = 200
 """With fewer rows the index is mostly chance: for two samples of n rows and ten bins of one population it is about
 18 / n (Yurdakul and Naranjo 2020), which is 0.09 here."""
 
-QUANTILES = 100
-"""Quantiles that are kept: 0.01, 0.02 … 1."""
+LARGE_CHANGE = 0.5
+"""Of the rows of an undivided table."""
 
-
-@dataclass(frozen=True)
-class Shape:
-    """A column's values in about a hundred numbers.
-
-    Attributes
-    ----------
-    rows, known
-        All rows, and those whose value is a finite number.
-    mean, deviation
-        Of the known values; the deviation is that of the population, 0 for a constant.
-    quantiles
-        At 0.01, 0.02 … 1 of the known values, ascending.
-    """
-
-    rows: int
-    known: int
-    mean: float
-    deviation: float
-    quantiles: tuple[float, ...]
-
-    @classmethod
-    def of(cls, measured: Mapping[str, Any] | None, rows: int) -> Shape | None:
-        """From the measure of `shape_of`; None where nothing was kept or no value is known."""
-        if not measured or not measured.get("known") or not measured.get("quantiles"):
-            return None
-        mean, deviation = float(measured["mean"]), float(measured["deviation"] or 0.0)
-        return cls(rows, int(measured["known"]), mean, deviation, tuple(measured["quantiles"]))
+FEWEST_DAYS = 3
+"""Previous days for which a median is worth comparing with."""
 
 
 def stability_index(before: Sequence[float], now: Sequence[float]) -> float:
@@ -77,38 +53,169 @@ def stability_index(before: Sequence[float], now: Sequence[float]) -> float:
     return sum((p - q) * math.log(p / q) for q, p in floored)
 
 
-def shape_index(before: Shape, now: Shape) -> float:
-    """The stability index of a numeric column over the deciles that it had before.
+def distribution_index(before: Distribution, rows_before: int, now: Distribution, rows_now: int) -> float:
+    """The stability index of a numeric column over its previous deciles.
 
-    Deciles that are equal bound one bin, what is not known (null, NaN, infinite) is a bin of its own, and the shares
+    Equal deciles bound one bin, values that are not known (null, NaN, infinite) are a bin of their own, and the shares
     are read off the quantiles, to a hundredth.
     """
-    edges = sorted(set(before.quantiles[9:-1:10]))
-    return stability_index(_shares(before, edges), _shares(now, edges))
+    edges = sorted(set((before.quantiles or ())[9:-1:10]))
+    return stability_index(_bins(before, rows_before, edges), _bins(now, rows_now, edges))
 
 
-def _shares(shape: Shape, edges: Sequence[float]) -> list[float]:
-    below = [bisect_right(shape.quantiles, edge) / len(shape.quantiles) for edge in edges]
-    known = shape.known / shape.rows
+def _bins(found: Distribution, rows: int, edges: Sequence[float]) -> list[float]:
+    quantiles = found.quantiles or ()
+    below = [bisect_right(quantiles, edge) / len(quantiles) for edge in edges]
+    known = found.known / rows
     bins = [high - low for low, high in zip([0.0, *below], [*below, 1.0], strict=True)]
     return [1 - known, *[share * known for share in bins]]
 
 
-def mean_moved(before: Shape, now: Shape) -> bool:
-    """Whether the mean lies more than half a standard deviation of before away; any way at all from a constant."""
-    least = max(FAR_MEAN * before.deviation, 1e-9 * abs(before.mean))
-    return abs(now.mean - before.mean) > least
+def mean_shifted(before: float, deviation: float, now: float) -> bool:
+    """Whether a mean moved by more than half the previous standard deviation; any move from a constant counts."""
+    return abs(now - before) > max(LARGE_SHIFT * deviation, 1e-9 * abs(before))
 
 
-def pooled(shapes: Sequence[Shape]) -> Shape:
-    """Mean and deviation of several populations together; quantiles do not add up and are left out."""
-    known = sum(shape.known for shape in shapes)
-    mean = sum(shape.known * shape.mean for shape in shapes) / known
-    square = sum(shape.known * (shape.deviation**2 + (shape.mean - mean) ** 2) for shape in shapes) / known
-    return Shape(sum(shape.rows for shape in shapes), known, mean, math.sqrt(square), ())
+def changed_columns(before: Mapping[str, str] | None, now: Mapping[str, str] | None, name: str) -> str | None:
+    """What changed from one set of columns (by name, with their types) to another, in one sentence; None: nothing."""
+    if before is None or now is None:
+        return None
+    parts = []
+    if added := [f"{column} ({kind})" for column, kind in now.items() if column not in before]:
+        parts.append(f"new: {', '.join(added)}")
+    if gone := [f"{column} ({kind})" for column, kind in before.items() if column not in now]:
+        parts.append(f"gone: {', '.join(gone)}")
+    kinds = {column: (before[column], now[column]) for column in now if column in before}
+    if changed := [f"{column} {old} → {new}" for column, (old, new) in kinds.items() if old != new]:
+        parts.append(f"changed: {', '.join(changed)}")
+    return f"the columns differ from those of {name}; {'; '.join(parts)}" if parts else None
 
 
-def shares_of(counts: Sequence[float]) -> list[float]:
-    """Counts as shares of their sum; all zero where there is nothing."""
-    total = sum(counts)
-    return [count / total if total else 0.0 for count in counts]
+def schema_unchanged() -> Check:
+    """A day has the columns of the stored days: a table has one schema."""
+
+    def test(context: CheckContext) -> str | None:
+        changed = changed_columns(context.stored_columns, context.columns, "the stored days")
+        return f"{changed}; materialise all days in one run, or restore the setting that changed" if changed else None
+
+    return Check("schema_unchanged", "Columns and their types are those of the days that are stored.", test)
+
+
+def row_count_stable() -> Check:
+    """The number of rows is near that of the previous version; of a day, near that of the previous days."""
+
+    def test(context: CheckContext) -> Outcome | str | None:
+        rows, previous = context.rows, context.previous
+        if not previous:
+            return NOTHING_TO_COMPARE
+        if previous[-1].is_day:
+            usual = median(day.stats.rows or 0 for day in previous)
+            if len(previous) < FEWEST_DAYS or usual / 2 <= rows <= usual * 2:
+                return None
+            return f"{rows:,} rows, and the {len(previous)} previous days have a median of {usual:,.0f}"
+        old = previous[-1].stats.rows or 0
+        if abs(rows - old) <= LARGE_CHANGE * old:
+            return Outcome(values={"rows": f"{old:,} → {rows:,}"})
+        return f"{rows:,} rows, and the previous version has {old:,}"
+
+    return Check(
+        "row_count_stable",
+        f"Rows are within ±{LARGE_CHANGE:.0%} of the previous version (a day: between half and double the median of "
+        "the previous week).",
+        test,
+        blocking=False,
+    )
+
+
+def distribution_stable(columns: Sequence[str], key: str) -> Check:
+    """Numeric columns are distributed as in the previous version.
+
+    Parameters
+    ----------
+    key
+        SQL list of columns whose hash draws the sample of rows for quantiles and deviation.
+    """
+    return Check(
+        "distribution_stable",
+        f"{', '.join(columns)} are distributed as in the previous version: the population stability index is at most "
+        f"{LARGE_INDEX}, and the mean moved by at most half a standard deviation.",
+        lambda context: _distributions(context, columns),
+        distributions=dict.fromkeys(columns, key),
+        blocking=False,
+    )
+
+
+def _distributions(context: CheckContext, columns: Sequence[str]) -> Outcome | None:
+    if not context.previous:
+        return NOTHING_TO_COMPARE
+    before = context.previous[-1].stats
+    rows_before, rows = before.rows or 0, context.rows
+    if min(rows_before, rows) < FEWEST_ROWS:
+        return None
+    values, drifted = {}, []
+    for column in columns:
+        old, new = before.distributions.get(column), context.stats.distributions.get(column)
+        if old is None or new is None or not old.quantiles or old.mean is None:
+            continue
+        if not new.known:
+            drifted.append(f"{column}: all values are null")
+        # The sample of a column that is almost always null may have no value though the table does.
+        if not new.quantiles or new.mean is None:
+            continue
+        index = distribution_index(old, rows_before, new, rows)
+        values[column] = f"PSI {index:.2f}, mean {old.mean:,.2f} → {new.mean:,.2f}"
+        if index > LARGE_INDEX or mean_shifted(old.mean, old.deviation or 0.0, new.mean):
+            drifted.append(f"{column}: {values[column]}")
+    return Outcome("; ".join(drifted), values)
+
+
+def shares_stable(column: str, values: Sequence[str]) -> Check:
+    """The share of each value of a text column is about that of the previous version (a day: of the previous week)."""
+
+    def test(context: CheckContext) -> Outcome | None:
+        if not context.previous:
+            return NOTHING_TO_COMPARE
+        old_counts = [sum(p.stats.shares.get(column, {}).get(value, 0) for p in context.previous) for value in values]
+        new_counts = [context.stats.shares.get(column, {}).get(value, 0) for value in values]
+        if min(sum(old_counts), sum(new_counts)) < FEWEST_ROWS:
+            return None
+        old, new = ([count / sum(counts) for count in counts] for counts in (old_counts, new_counts))
+        index = stability_index(old, new)
+        shares = {v: f"{p:.1%} → {q:.1%}" for v, p, q in zip(values, old, new, strict=True)}
+        listed = ", ".join(f"{value} {share}" for value, share in shares.items())
+        message = f"{column}: PSI {index:.2f}; {listed}" if index > LARGE_INDEX else ""
+        return Outcome(message, {column: f"PSI {index:.2f}", **shares})
+
+    return Check(
+        "distribution_stable",
+        f"The shares of the values of {column} are like those of the previous version (a day: of the previous week): "
+        f"the population stability index is at most {LARGE_INDEX}.",
+        test,
+        shares={column: values},
+        blocking=False,
+    )
+
+
+def mean_stable(column: str) -> Check:
+    """The mean of a daily table's numeric column is near that of the previous week."""
+
+    def test(context: CheckContext) -> str | None:
+        now = context.stats.distributions.get(column)
+        days = [day.stats.distributions[column] for day in context.previous if column in day.stats.distributions]
+        count = sum(day.known for day in days)
+        if now is None or min(now.known, count) < FEWEST_ROWS:
+            return None
+        mean = sum(day.known * (day.mean or 0) for day in days) / count
+        # The law of total variance: within the days and between them.
+        spread = sum(day.known * ((day.deviation or 0) ** 2 + ((day.mean or 0) - mean) ** 2) for day in days) / count
+        if not mean_shifted(mean, math.sqrt(spread), now.mean or 0):
+            return None
+        return f"{column}: mean {mean:,.2f} → {now.mean:,.2f}, and the deviation is {math.sqrt(spread):,.2f}"
+
+    return Check(
+        f"mean_{column}_stable",
+        f"The mean {column} of a day moved by at most half a standard deviation of the previous week.",
+        test,
+        distributions={column: ""},
+        blocking=False,
+    )

@@ -1,7 +1,4 @@
-"""Files and folders by URI, on whatever file system fsspec knows; Spark reads and writes the same URIs itself.
-
-Nothing here knows what a version or a manifest is.
-"""
+"""Files and folders by URI, on any file system that fsspec knows. Spark and delta-rs get the same URIs."""
 
 from __future__ import annotations
 
@@ -110,15 +107,18 @@ class Folder:
         self.fs.pipe_file(beside, content)
         self.fs.mv(beside, target)
 
-    def last_change(self) -> datetime | None:
-        """When the newest file below, hidden ones included, was written; None where there is none."""
-        times = [file.modified for file in self.all_files() if file.modified is not None]
-        return datetime.fromtimestamp(max(times), UTC) if times else None
-
     def remove_file(self, name: str) -> None:
         """Remove one file; nothing happens where it does not exist."""
         with suppress(FileNotFoundError):
             self.fs.rm_file(f"{self.path}/{name}")
+
+    def move_to(self, target: Folder) -> None:
+        """Move all files below into another folder of the same file system; nothing happens where there are none."""
+        for file in self.all_files():
+            path = f"{target.path}/{file.path}"
+            self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self.fs.mv(f"{self.path}/{file.path}", path)
+        self.remove()
 
     def remove(self) -> None:
         """Remove the folder and all below it; nothing happens where it does not exist, or vanishes meanwhile."""
@@ -138,6 +138,16 @@ def spark_path(uri: str) -> str:
     /data/my shop \[1\]/part-0.parquet
     """
     return re.sub(r"[\\\[\]{}*?]", r"\\\g<0>", uri)
+
+
+def delta_uri(uri: str) -> str:
+    """The URI of a table as delta-rs takes it, which knows s3, gs, abfs and hdfs under Hadoop's names too.
+
+    Raises ValueError for a local path with a percent sign or a backslash, which delta-rs takes for something else.
+    """
+    if "%" in uri or "\\" in uri:
+        raise ValueError(f"{uri} has a % or a \\ in its path, where Delta tables cannot be: choose another data dir.")
+    return uri if "://" in uri else Folder(uri).path
 
 
 def _fsspec_uri(uri: str) -> str:

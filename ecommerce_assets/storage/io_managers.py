@@ -1,291 +1,368 @@
-"""The IO managers: Parquet tables, Spark ML models, one JSON document, all on the same versioned, manifested layout.
+"""The IO managers: write, check, publish.
 
-They write, audit and publish, in that order, and record what each step read. How tables are audited is
-auditing.py's business, which version is read is lake.py's decision, what the metadata looks like metadata.py's.
+Tables, Spark ML models and JSON documents go the same way: the value is written into a folder of its own, the checks
+run on what was written, and only then one commit makes it visible (lake.py). Reading gives a step exactly one published
+version of each input, and records which.
 """
-
-from __future__ import annotations
 
 import json
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
 import dagster as dg
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import StructType
+from pydantic import Field, PrivateAttr
+from pyspark.sql import DataFrame
 
 from ecommerce_assets.spark.resource import SparkResource
-from ecommerce_assets.storage import content, metadata, notes, openlineage, pictures
-from ecommerce_assets.storage.artifact import Artifact
-from ecommerce_assets.storage.asset_spec import AssetSpec
-from ecommerce_assets.storage.auditing import audit_days, audit_whole, evidence_of, table_reader
-from ecommerce_assets.storage.audits import Evidence, run_audits
-from ecommerce_assets.storage.before import stored_days, version_before
+from ecommerce_assets.storage import delta, display, metadata, openlineage
+from ecommerce_assets.storage.asset_checks import failures, outcome
+from ecommerce_assets.storage.checks import (
+    EMPTY,
+    CheckContext,
+    Previous,
+    measure,
+    needs_query,
+    run_checks,
+    summaries_of,
+)
 from ecommerce_assets.storage.column_lineage import Lineage, check_sources, trace, trace_origins
-from ecommerce_assets.storage.filesystem import FileInfo, Folder, spark_path
+from ecommerce_assets.storage.delta import WrittenFile
+from ecommerce_assets.storage.filesystem import Folder
+from ecommerce_assets.storage.inputs import StepInputs, step_inputs
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
-from ecommerce_assets.storage.manifest import PARTITION_COLUMN, AuditResult, FileEntry, Manifest, Partition
-from ecommerce_assets.storage.provenance import StepReads, step_reads
-from ecommerce_assets.storage.reading import MODEL_FOLDER, files_by_version, read_chosen
-from ecommerce_assets.storage.retention import KEEP, prune
-from ecommerce_assets.storage.writers import writing
+from ecommerce_assets.storage.reading import MODEL_FOLDER, read_days, read_parquet, read_version
+from ecommerce_assets.storage.retention import GRACE, KEEP, prune
+from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
+from ecommerce_assets.storage.version import PARTITION_COLUMN, CheckResult, FileEntry, Stats, Version
 
 AS_READ_BY = "as_read_by"
 """Input metadata key: read the version that the named other input was made from, not the latest."""
 
+PREVIOUS_DAYS = 7
+"""Days that a day is compared with: a week, so that every day of the week is among them."""
+
+
+class BlockedError(dg.Failure):
+    """A blocking check failed; the description says which, why, and where the files are."""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What one call of an IO manager works with."""
+
+    context: dg.OutputContext
+    lake: Lake
+    asset: str
+    name: str
+    artifact: Artifact
+    stored: StoredAsset
+    inputs: StepInputs
+    previous: Sequence[Previous]
+
+    @property
+    def folder(self) -> Folder:
+        """The folder of the new version."""
+        return self.lake.asset(self.asset) / self.name
+
+    def check_context(self, stats: Stats, **known: Any) -> CheckContext:
+        read = {asset: {day.day: day.stats for day in days} for asset, days in self.inputs.days.items()}
+        made_of = {"inputs": self.inputs.inputs, "versions": self.inputs.versions, "days": read}
+        return CheckContext(stats, self.artifact.parameters, **{**made_of, "previous": self.previous, **known})
+
 
 @dataclass(frozen=True)
 class _Written:
-    """A version on disk, before its commit."""
+    """What is in a version's folder before it is published."""
 
-    files: list[FileInfo]
-    evidence: Evidence
     columns: dict[str, str] | None = None
     lineage: Lineage = field(default_factory=dict)
-    rows: int | None = None
-    partitions: Mapping[str, Partition] | None = None
-    audits: Sequence[AuditResult] = ()
-    measures: Mapping[str, Any] | None = None
-    audit_seconds: float | None = None
+    stats: Stats = field(default_factory=Stats)
+    days: Mapping[str, Stats] = field(default_factory=dict)
+    checks: Sequence[CheckResult] = ()
+    check_seconds: float | None = None
+    table_files: Sequence[WrittenFile] = ()
     preview: str | None = None
     card: str | None = None
 
 
-class VersionedIOManager(dg.IOManager):
-    """Write, audit, publish; read exactly one committed version. Subclasses know how to write one kind of content.
+class LakeIOManager(dg.ConfigurableIOManager):
+    """Writes, checks and publishes; reads exactly one published version. Subclasses write one kind of value."""
 
-    Parameters
-    ----------
-    catalog
-        What is known of each asset, by name.
-    lookback_days
-        How many days are read of a daily asset, counted back from the newest; None: all.
-    keep_versions
-        How many superseded versions stay.
-    own_days_only
-        Of a daily asset, read the days that the run itself wrote and no others.
-    """
+    kind: ClassVar[Literal["table", "model", "document"]]
 
-    format: ClassVar[Literal["parquet", "spark-ml", "json"]]
+    data_dir: str = Field(description="Folder or bucket that holds lake/ and raw/.")
+    keep_versions: int = Field(default=KEEP, description="Superseded versions of each asset that stay.")
+    lookback_days: int | None = Field(
+        default=None, description="Days that are read of a daily asset, counted back from the newest; unset: all."
+    )
+    own_days_only: bool = Field(default=False, description="Of a daily asset, read only the days that the run wrote.")
+    spark: dg.ResourceDependency[SparkResource]
+    catalog: dg.ResourceDependency[dict]  # type: ignore[type-arg]
 
-    def __init__(
-        self,
-        data_dir: str,
-        catalog: Mapping[str, AssetSpec],
-        lookback_days: int | None = None,
-        keep_versions: int = KEEP,
-        own_days_only: bool = False,
-    ) -> None:
-        self._data_dir, self._catalog = data_dir, catalog
-        self._lookback_days, self._keep_versions = lookback_days, keep_versions
-        self._own_days_only = own_days_only
-        self._parsed: dict[str, Manifest] = {}
+    _cache: dict[Any, Any] = PrivateAttr(default_factory=dict)
 
-    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        artifact, asset = Artifact.of(obj), context.asset_key.to_user_string()
-        context.resources.spark.working_on(asset)
-        lake = self._lake(context)
-        version = lake.new_version()
-        folder = lake.folder(asset, version)
-        with writing(lake.root / asset, version):
-            try:
-                manifest, written = self._write_version(context, lake, folder, artifact, version)
-            except BaseException:
-                lake.remove(asset, version)
-                raise
-            # Outside: an interrupt just after the commit must not remove what readers may have chosen by then.
-            lake.publish(manifest)
-        spec = self._catalog[asset]
-        openlineage.emit(manifest, self._data_dir, spec.schema, context.log.warning, context.asset_spec.description)
-        said = notes.markdown(spec.notes, written.evidence, context.log.warning)
-        drawn = self._draw(context, lake, spec, written.evidence)
-        shown = metadata.Shown(written.card, drawn, written.preview, said)
-        metadata.report(context, folder, manifest, spec.schema, shown)
-        context.log.info(metadata.summary(manifest))
-        if spec.closing and manifest.publishable:
-            context.log.info(spec.closing(artifact.value, lake.root.uri))
-        self._prune(context, lake, asset)
-
-    def _write_version(
-        self, context: dg.OutputContext, lake: Lake, folder: Folder, artifact: Artifact, version: str
-    ) -> tuple[Manifest, _Written]:
-        asset, created_at, started = context.asset_key.to_user_string(), datetime.now(UTC), time.monotonic()
-        spark = context.resources.spark
-        reads = step_reads(context.run_id, context.step_key)
-        if artifact.inputs is not None:
-            reads = reads.instead(artifact.inputs)
-        spec = self._catalog[asset]
-        written = self.write(spark, folder, artifact, spec, reads, lake)
-        check_sources(written.lineage, self._columns_of)
-        # It reads every file, which may take long: the time of commit is taken after it, or a run that commits
-        # meanwhile would be the latest although it came first.
-        fingerprint = content.fingerprint(folder, written.files)
-        manifest = Manifest(
-            asset=asset,
-            version=version,
-            format=self.format,
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> Iterator[dg.DagsterEvent]:  # type: ignore[override]
+        started, created_at = time.monotonic(), datetime.now(UTC)
+        step = self._step(context, Artifact.of(obj))
+        step.lake.published(step.asset)  # raises OldLayoutError before anything is written
+        self.spark.working_on(step.asset)
+        try:
+            written = self.write(step)
+            check_sources(written.lineage, self._columns_of)
+        except BaseException:
+            step.folder.remove()
+            raise
+        # From here on nothing is removed where a run is interrupted: readers may have chosen the version by then.
+        version = Version(
+            asset=step.asset,
+            version=step.name,
+            kind=self.kind,
+            folder=step.name,
             run_id=context.run_id,
             code_version=context.asset_spec.code_version,
             created_at=created_at,
-            committed_at=datetime.now(UTC),
-            seconds=round(time.monotonic() - min(reads.started, started), 3),
-            audit_seconds=written.audit_seconds,
-            spark_application_id=spark.application_id,
-            parameters=dict(artifact.parameters),
-            inputs=tuple(reads.inputs),
+            committed_at=created_at,
+            seconds=round(time.monotonic() - min(step.inputs.started, started), 3),
+            check_seconds=written.check_seconds,
+            spark_application_id=self.spark.application_id,
+            parameters=dict(step.artifact.parameters),
+            inputs=tuple(step.inputs.inputs),
             columns=written.columns,
             column_lineage=written.lineage,
-            rows=written.rows,
-            bytes=sum(f.bytes for f in written.files),
-            files=tuple(FileEntry(path=f.path, bytes=f.bytes) for f in written.files),
-            fingerprint=fingerprint,
-            partitions=dict(written.partitions or {}),
-            audits=tuple(written.audits),
-            facts={**artifact.facts, "measures": dict(written.measures or {})},
+            stats=written.stats,
+            days=dict(written.days),
+            checks=tuple(written.checks),
+            files=() if self.kind == "table" else _files(step.folder),
         )
-        return manifest, written
-
-    def _draw(self, context: dg.OutputContext, lake: Lake, spec: AssetSpec, evidence: Evidence) -> str | None:
-        if not spec.pictures:
-            return None
-        if context.has_asset_partitions:
-            asset = context.asset_key.to_user_string()
-            try:
-                stored = lake.days(asset)
-            except VersionNotFoundError:  # all days that were ever written were held back
-                return None
-            evidence = replace(evidence, days={asset: {day.day: day.manifest for day in stored}})
-        return pictures.markdown(spec.pictures, evidence, context.log.warning)
-
-    def _prune(self, context: dg.OutputContext, lake: Lake, asset: str) -> None:
-        # Tidying up must never fail what has just been published.
-        try:
-            for removal in prune(lake, asset, self._keep_versions):
-                context.log.info(f"Removed {removal.asset} {removal.version}: {removal.reason}.")
-        except Exception as error:
-            context.log.warning(f"Old versions of {asset} could not be removed ({error}); the next run tries again.")
-
-    def _columns_of(self, asset: str) -> Iterable[str] | None:
-        return self._catalog[asset].column_names if asset in self._catalog else None
-
-    def load_input(self, context: dg.InputContext) -> Any:
-        asset = context.asset_key.to_user_string()
-        context.resources.spark.working_on(context.step_context.step.key)
-        reads = step_reads(context.step_context.run_id, context.step_context.step.key)
-        lake = self._lake(context)
-        run_id = context.step_context.run_id
-        wants_manifest = context.dagster_type.typing_type is Manifest
-        if context.has_asset_partitions and not wants_manifest:
-            days = lake.days(asset, run_id, self._lookback_days, own_days_only=self._own_days_only)
-            reads.add_days(days)
-            return read_chosen(context.resources.spark.spark_session, lake, files_by_version(days))
-        reader = context.definition_metadata.get(AS_READ_BY) if context.definition_metadata else None
-        if reader is None:
-            manifest = reads.latest(lake, asset, run_id)
-        else:
-            manifest = lake.ancestor(reads.latest(lake, reader, run_id), asset)
-            newest = lake.latest_or_none(asset)
-            if newest is not None and newest.version != manifest.version:
-                context.log.info(f"{asset} {manifest.version} is read, which {reader} was made from: not the newest.")
-        reads.add_version(manifest)
-        if wants_manifest:
-            return manifest
-        return read_chosen(context.resources.spark.spark_session, lake, [(manifest, manifest.files)])
-
-    def _lake(self, context: dg.OutputContext | dg.InputContext) -> Lake:
-        return Lake(self._data_dir, context.log.warning, self._parsed)
+        failed = {check.partition or "" for check in version.failed_blocking}
+        bad_days = failed & set(version.days)
+        if not failed:
+            self._publish(step, version, written, step_fails=False)
+        elif bad_days < set(version.days):
+            self._publish(step, _of_days(version, set(version.days) - bad_days), written, step_fails=True)
+        if failed:
+            yield from self._block(step, version, _of_days(version, bad_days) if bad_days else version)
+        self._prune(step)
 
     @abstractmethod
-    def write(
-        self, spark: SparkResource, folder: Folder, artifact: Artifact, spec: AssetSpec, reads: StepReads, lake: Lake
-    ) -> _Written:
-        """Write the value below the folder and audit what was written."""
+    def write(self, step: _Step) -> _Written:
+        """Write the value into the step's folder, and check what was written."""
+
+    def _publish(self, step: _Step, version: Version, written: _Written, *, step_fails: bool) -> None:
+        context, stored, warn = step.context, step.stored, step.context.log.warning
+        if stored.table:
+            files = [file for file in written.table_files if file.day is None or file.day in version.days]
+            version = step.lake.publish_table(stored.table, version, files)
+        else:
+            version = step.lake.publish_folder(version)
+        openlineage.emit(version, self.data_dir, stored.table, warn, context.asset_spec.description)
+        shown = step.check_context(version.stats, columns=version.columns, document=step.artifact.value)
+        if version.days and stored.plots:
+            shown = replace(shown, days={step.asset: {day.day: day.stats for day in step.lake.days(step.asset)}})
+        texts = metadata.Texts(
+            card=written.card,
+            plots=display.draw_plots(stored.plots, shown, warn),
+            preview=written.preview,
+            notes=display.write_notes(stored.notes, shown, warn),
+        )
+        uri = step.lake.asset(step.asset).uri if stored.table else step.folder.uri
+        metadata.report(context, version, uri, stored.table, texts, emit_days=step_fails)
+        context.log.info(metadata.summary(version))
+        if stored.closing:
+            context.log.info(stored.closing(step.artifact.value, step.lake.root.uri))
+
+    def _block(self, step: _Step, whole: Version, bad: Version) -> Iterator[dg.DagsterEvent]:
+        """Put the files aside, report the checks, and fail the step."""
+        context, failed = step.context, bad.failed_blocking
+        place = step.lake.block(bad)
+        openlineage.emit(bad, self.data_dir, step.stored.table, context.log.warning, context.asset_spec.description)
+        for check in step.stored.checks:
+            found = dg.AssetCheckEvaluation(**outcome(step.asset, check, whole), blocking=check.blocking)
+            yield dg.DagsterEvent.asset_check_evaluation(context.step_context, found)
+        names = ", ".join(dict.fromkeys(check.name for check in failed))
+        others = "; the other days are published" if len(bad.days) < len(whole.days) else ""
+        raise BlockedError(
+            description=f"{step.asset} is blocked by {names}: {failures(failed)}{others}. The blocked files are in "
+            f"{place.uri} until the next published version.",
+            allow_retries=False,
+        )
+
+    def _prune(self, step: _Step) -> None:
+        # Tidying up must never fail what has just been published.
+        log = step.context.log
+        try:
+            for removal in prune(step.lake, step.asset, self.keep_versions, GRACE):
+                log.info(f"Removed {removal}.")
+        except Exception as error:
+            log.warning(f"Old versions of {step.asset} could not be removed ({error}); the next run tries again.")
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        asset, step = context.asset_key.to_user_string(), context.step_context
+        self.spark.working_on(step.step.key)
+        inputs = step_inputs(step.run_id, step.step.key)
+        lake = Lake(self.data_dir, context.log.warning, self._cache)
+        wants_version = context.dagster_type.typing_type is Version
+        if context.has_asset_partitions and not wants_version:
+            days = lake.days(asset, step.run_id, self.lookback_days, own_days_only=self.own_days_only)
+            inputs.add_days(days)
+            return read_days(self.spark.spark_session, lake, days)
+        reader = (context.definition_metadata or {}).get(AS_READ_BY)
+        if reader is None:
+            version = inputs.latest(lake, asset, step.run_id)
+        else:
+            version = lake.ancestor(inputs.latest(lake, reader, step.run_id), asset)
+            newest = lake.latest_or_none(asset)
+            if newest is not None and newest.version != version.version:
+                context.log.info(f"{asset} {version.version} is read, which {reader} was made from: not the newest.")
+        inputs.add_version(version)
+        return version if wants_version else read_version(self.spark.spark_session, lake, version)
+
+    def _step(self, context: dg.OutputContext, artifact: Artifact) -> _Step:
+        asset, lake = context.asset_key.to_user_string(), Lake(self.data_dir, context.log.warning, self._cache)
+        inputs = step_inputs(context.run_id, context.step_key)
+        if artifact.inputs is not None:
+            inputs = inputs.instead(artifact.inputs)
+        now = None if artifact.days else lake.latest_or_none(asset)
+        previous = [Previous(now.version, now.stats, now.columns, now.parameters, now.inputs)] if now else []
+        return _Step(context, lake, asset, lake.new_folder(), artifact, self.catalog[asset], inputs, previous)
+
+    def _columns_of(self, asset: str) -> Sequence[str] | None:
+        return self.catalog[asset].column_names if asset in self.catalog else None
 
 
-class ParquetIOManager(VersionedIOManager):
-    """Spark DataFrames as Parquet; daily assets as one folder per day inside a version."""
+class ParquetIOManager(LakeIOManager):
+    """Spark DataFrames as Delta tables; daily assets are partitioned by day."""
 
-    format = "parquet"
+    kind = "table"
 
-    def write(
-        self, spark: SparkResource, folder: Folder, artifact: Artifact, spec: AssetSpec, reads: StepReads, lake: Lake
-    ) -> _Written:
-        assert spec.schema is not None, "a Parquet table needs a schema in the catalog"
-        daily = bool(artifact.days)
-        frame = spec.schema.conform(artifact.value, extra=[PARTITION_COLUMN] if daily else [])
-        lineage = trace(frame, lake.asset_of)
+    def write(self, step: _Step) -> _Written:
+        table, days = step.stored.table, step.artifact.days
+        assert table is not None, "a table needs its columns in the catalog"
+        frame = table.conform(step.artifact.value, extra=[PARTITION_COLUMN] if days else [])
+        lineage = trace(frame, step.lake.asset_of)
         lineage.pop(PARTITION_COLUMN, None)
         writer = frame.write.option("compression", "zstd")
-        (writer.partitionBy(PARTITION_COLUMN) if daily else writer).parquet(folder.uri)
-        files = folder.data_files()
-        rows = content.parquet_rows(folder, files)
+        (writer.partitionBy(PARTITION_COLUMN) if days else writer).parquet(step.folder.uri)
         columns = {f.name: f.dataType.simpleString() for f in frame.schema.fields if f.name != PARTITION_COLUMN}
-        as_written = _read_files(spark.spark_session, folder, files, frame.schema)
-        evidence = replace(evidence_of(artifact, reads), columns=columns)
+        root = step.lake.asset(step.asset)
+        files = delta.describe_files(root, step.name, step.folder.data_files())
         began = time.monotonic()
-        if daily:
-            earlier = stored_days(lake, _asset_of(folder))
-            audited = audit_days(as_written, artifact, spec, evidence, files, rows, earlier)
-        else:
-            evidence = replace(evidence, before=version_before(lake, _asset_of(folder)))
-            read = table_reader(spark.spark_session, lake, reads, _asset_of(folder), evidence)
-            audited = audit_whole(as_written, spec, evidence, read, sum(rows.values()))
-            evidence = replace(evidence, measures=audited[2] or {})
-        took = round(time.monotonic() - began, 3)
-        newest = f"{PARTITION_COLUMN}={max(artifact.days)}/" if daily else ""
-        shown = metadata.preview(folder, [f for f in files if f.path.startswith(newest)])
-        return _Written(files, evidence, columns, lineage, sum(rows.values()), *audited, took, preview=shown)
+        rows = read_parquet(frame.sparkSession, root, [file.path for file in files], columns, daily=bool(days))
+        stats, checks = self._check(step, rows, files, columns)
+        newest = max(days, default=None)
+        by_day = {day: found for day, found in stats.items() if day is not None}
+        return _Written(
+            columns=columns,
+            lineage=lineage,
+            stats=stats[None] if not days else _total(by_day, step.artifact.results),
+            days=by_day,
+            checks=checks,
+            check_seconds=round(time.monotonic() - began, 3),
+            table_files=files,
+            preview=metadata.preview(root, [file.path for file in files if file.day == newest]),
+        )
+
+    def _check(
+        self, step: _Step, rows: DataFrame, files: Sequence[WrittenFile], columns: dict[str, str]
+    ) -> tuple[dict[str | None, Stats], list[CheckResult]]:
+        """The stats and the check results, of the table or of each day: a bad day does not block the others."""
+        checks, artifact = step.stored.checks, step.artifact
+        parts: list[str | None] = [*sorted(artifact.days)] or [None]
+        stored = _stored_days(step) if artifact.days else {}
+        beside = next((day.columns for name, day in stored.items() if name not in parts), None)
+        whole = step.check_context(delta.footer_stats(files), columns=columns, stored_columns=beside)
+
+        def read(asset: str) -> Any:
+            if asset in step.inputs.days:
+                return read_days(rows.sparkSession, step.lake, step.inputs.days[asset])
+            return read_version(rows.sparkSession, step.lake, step.inputs.versions[asset])
+
+        summaries = [make(rows, whole, read) for make in [*summaries_of(checks), *step.stored.summaries]]
+        # Where the footers have all that the checks need, or a day has no files, Spark need not look.
+        asks = needs_query(checks) or not artifact.days
+        measured = measure(rows, checks, summaries, whole.rows) if asks and (files or not artifact.days) else {}
+        found: dict[str | None, Stats] = {}
+        results: list[CheckResult] = []
+        for part in parts:
+            own = delta.footer_stats(file for file in files if file.day == part)
+            reported = artifact.day_results.get(part, {}) if part else artifact.results
+            found[part] = measured.get(part, EMPTY if asks else Stats()).model_copy(
+                update={"rows": own.rows, "bytes": own.bytes, "nulls": own.nulls, "results": dict(reported)}
+            )
+            context = replace(whole, stats=found[part])
+            if part:
+                earlier = sorted(day for day in stored if day < part)[-PREVIOUS_DAYS:]
+                context = replace(context, previous=[stored[day] for day in earlier])
+            checked = run_checks(checks, context, part)
+            results += checked
+            if part and not any(check.blocking and not check.passed for check in checked):
+                # Later days of this run are compared with the day as it will be.
+                stored[part] = Previous(part, found[part], columns, artifact.parameters, is_day=True)
+        return found, results
 
 
-class SparkModelIOManager(VersionedIOManager):
+class SparkModelIOManager(LakeIOManager):
     """Fitted Spark ML models, saved so that plain PySpark loads them from `<version>/model`."""
 
-    format = "spark-ml"
+    kind = "model"
 
-    def write(
-        self, spark: SparkResource, folder: Folder, artifact: Artifact, spec: AssetSpec, reads: StepReads, lake: Lake
-    ) -> _Written:
-        artifact.value.write().save((folder / MODEL_FOLDER).uri)
-        evidence = replace(evidence_of(artifact, reads), before=version_before(lake, _asset_of(folder)))
-        audits = run_audits(spec.audits, evidence)
-        lineage = trace_origins(artifact.made_from, lake.asset_of)
-        return _Written(folder.data_files(), evidence, dict(spec.parts), lineage, audits=audits)
+    def write(self, step: _Step) -> _Written:
+        step.artifact.value.write().save((step.folder / MODEL_FOLDER).uri)
+        stats = _folder_stats(step)
+        checks = run_checks(step.stored.checks, step.check_context(stats))
+        lineage = trace_origins(step.artifact.made_from, step.lake.asset_of)
+        return _Written(columns=dict(step.stored.parts), lineage=lineage, stats=stats, checks=checks)
 
 
-class JsonIOManager(VersionedIOManager):
+class JsonIOManager(LakeIOManager):
     """A dictionary as one JSON document, `<version>/<asset>.json`, with its schema and its card beside it."""
 
-    format = "json"
+    kind = "document"
 
-    def write(
-        self, spark: SparkResource, folder: Folder, artifact: Artifact, spec: AssetSpec, reads: StepReads, lake: Lake
-    ) -> _Written:
-        asset = _asset_of(folder)
-        document = json.dumps(artifact.value, indent=2, default=str)
-        folder.write_whole(f"{asset}.json", document.encode())
-        if spec.document:
-            schema = json.dumps(spec.document.model_json_schema(), indent=2)
-            folder.write_whole(f"{asset}.schema.json", schema.encode())
-        card = spec.card(artifact.value) if spec.card else None
-        if card:
-            folder.write_whole(f"{asset}.md", card.encode())
-        before = version_before(lake, asset)
-        evidence = replace(evidence_of(artifact, reads), before=before, document=artifact.value)
-        audits = run_audits(spec.audits, evidence)
-        preview = f"```json\n{document}\n```"
-        return _Written(folder.data_files(), evidence, audits=audits, preview=preview, card=card)
+    def write(self, step: _Step) -> _Written:
+        value, stored = step.artifact.value, step.stored
+        document = json.dumps(value, indent=2, default=str)
+        card = stored.card(value) if stored.card else None
+        texts = {f"{step.asset}.json": document, f"{step.asset}.md": card}
+        if stored.document:
+            texts[f"{step.asset}.schema.json"] = json.dumps(stored.document.model_json_schema(), indent=2)
+        for name, text in texts.items():
+            if text:
+                step.folder.write_whole(name, text.encode())
+        stats = _folder_stats(step)
+        checks = run_checks(stored.checks, step.check_context(stats, document=value))
+        return _Written(stats=stats, checks=checks, preview=f"```json\n{document}\n```", card=card)
 
 
-def _asset_of(folder: Folder) -> str:
-    return folder.uri.rsplit("/", 2)[1]
+def _of_days(version: Version, days: set[str]) -> Version:
+    """The part of a daily version that is about some of its days."""
+    kept = {day: stats for day, stats in version.days.items() if day in days}
+    checks = tuple(check for check in version.checks if check.partition in days)
+    return version.model_copy(update={"days": kept, "checks": checks, "stats": _total(kept, version.stats.results)})
 
 
-def _read_files(spark: SparkSession, folder: Folder, files: list[FileInfo], schema: StructType) -> DataFrame:
-    if not files:
-        return spark.createDataFrame([], schema)
-    uris = [spark_path(f"{folder.uri}/{f.path}") for f in files]
-    return spark.read.schema(schema).option("basePath", folder.uri).parquet(*uris)
+def _total(days: Mapping[str, Stats], results: Mapping[str, Any]) -> Stats:
+    rows, size = sum(day.rows or 0 for day in days.values()), sum(day.bytes for day in days.values())
+    return Stats(rows=rows, bytes=size, results=dict(results))
+
+
+def _folder_stats(step: _Step) -> Stats:
+    return Stats(bytes=sum(file.bytes for file in _files(step.folder)), results=dict(step.artifact.results))
+
+
+def _files(folder: Folder) -> tuple[FileEntry, ...]:
+    return tuple(FileEntry(path=file.path, bytes=file.bytes) for file in folder.data_files())
+
+
+def _stored_days(step: _Step) -> dict[str, Previous]:
+    try:
+        days = step.lake.days(step.asset)
+    except VersionNotFoundError:
+        return {}
+    return {
+        day.day: Previous(day.day, day.stats, day.version.columns, day.version.parameters, is_day=True) for day in days
+    }

@@ -1,6 +1,7 @@
-"""The lake: versions of assets below `<data dir>/lake/<asset>/<version>/`, and which of them readers see.
+"""The lake: the versions of all assets below `<data dir>/lake/<asset>/`, and which of them readers see.
 
-A version becomes visible by one small file written last. What is inside the data files is the IO managers' business.
+Tables are Delta tables (delta.py). Models and documents are folders `<version>/` that become visible with one commit
+file. What a blocking check stopped is in `_blocked/`.
 """
 
 from __future__ import annotations
@@ -8,29 +9,65 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from pydantic import ValidationError
 
-from ecommerce_assets.storage.filesystem import Folder, is_hidden
-from ecommerce_assets.storage.manifest import COMMITTED, REJECTED, Manifest
+from ecommerce_assets.storage import delta
+from ecommerce_assets.storage.columns import TableSpec
+from ecommerce_assets.storage.delta import WrittenFile
+from ecommerce_assets.storage.filesystem import Folder
+from ecommerce_assets.storage.version import PARTITION_COLUMN, Stats, StoredFile, Version
+
+COMMIT_FILE = "_commit.json"
+"""A version folder with this file is published. A blocked version has one too, in `_blocked/`."""
+
+BLOCKED = "_blocked"
+"""Folder in an asset's folder for the files of the last version, or of the last of each day, that a check blocked."""
 
 CLOCK_SKEW = timedelta(minutes=5)
-"""How far ahead of this machine's clock a commit may lie before it is taken for a wrong clock and ignored."""
+"""A version that is further ahead of this machine's clock is ignored."""
+
+VERSION_FOLDER = re.compile(r"\d{8}_\d{6}_[0-9a-f]{8}")
+_ASSET_NAME = re.compile(r"[A-Za-z0-9_]+")
+_OLD_COMMIT_FILES = {"_manifest.json", "_rejected.json"}
+_VERSIONS_NAMED = 5
 
 
 class VersionNotFoundError(LookupError):
-    """There is no committed version to read; the message says what to do."""
+    """There is no published version to read; the message says what to do."""
+
+
+class OldLayoutError(RuntimeError):
+    """The lake was written by a release before Delta tables."""
 
 
 @dataclass(frozen=True)
 class Day:
-    """One daily partition as readers see it: the version that serves it."""
+    """One day of a daily table as readers see it.
+
+    Attributes
+    ----------
+    version
+        The version that wrote it.
+    at
+        The table version through which it is read.
+    files
+        Its Parquet files; none where the day has no rows.
+    """
 
     day: str
-    manifest: Manifest
+    version: Version
+    at: str
+    files: tuple[StoredFile, ...]
+
+    @property
+    def stats(self) -> Stats:
+        """The numbers recorded with the day."""
+        return self.version.days[self.day]
 
 
 class Lake:
@@ -42,112 +79,185 @@ class Lake:
         Folder or bucket, as a URI or a path.
     warn
         Called with one sentence for each version that is skipped.
-    parsed
-        Manifests parsed so far; handed in where several lakes of one run share them.
+    cache
+        What was read of Delta logs, which never changes; handed in where several lakes of one run share it.
     """
 
     def __init__(
-        self,
-        data_dir: str,
-        warn: Callable[[str], object] | None = None,
-        parsed: dict[str, Manifest] | None = None,
+        self, data_dir: str, warn: Callable[[str], object] | None = None, cache: dict[Any, Any] | None = None
     ) -> None:
         self.data = Folder(data_dir)
         self.root = self.data / "lake"
         self.warn = logging.getLogger(__name__).warning if warn is None else warn
-        # A committed manifest never changes, so what was parsed once needs no second look.
-        self._parsed = {} if parsed is None else parsed
+        self._cache = {} if cache is None else cache
+        self._opened: dict[Any, dict[str | None, list[StoredFile]]] = {}
 
     @staticmethod
-    def new_version() -> str:
+    def new_folder() -> str:
         """A name that sorts by time and is unique: `YYYYMMDD_HHMMSS_` and 8 hex digits."""
         return f"{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(4)}"
 
-    def folder(self, asset: str, version: str) -> Folder:
-        """A version's folder, there or not."""
-        return self.root / asset / version
+    def asset(self, asset: str) -> Folder:
+        """An asset's folder, existing or not. Raises VersionNotFoundError where the name cannot be one of an asset."""
+        if not _ASSET_NAME.fullmatch(asset):
+            raise VersionNotFoundError(
+                f"{asset!r} is not the name of an asset: names are letters, digits and underscores."
+            )
+        return self.root / asset
+
+    def folder(self, version: Version) -> Folder:
+        """The folder in which a version's files were written."""
+        return self.asset(version.asset) / version.folder
 
     def assets(self) -> list[str]:
-        """Names of the assets of which anything is stored."""
-        return [name for name in self.root.folders() if not is_hidden(name)]
+        """Names of the assets of which anything is stored; foreign folders are left out."""
 
-    def versions(self, asset: str) -> list[str]:
-        """Names of all version folders, committed or not, by name (which begins with the time)."""
-        return [name for name in (self.root / asset).folders() if not is_hidden(name)]
+        def is_ours(name: str) -> bool:
+            inside = self.asset(name).folders()
+            return any(each in (BLOCKED, "_delta_log") or VERSION_FOLDER.fullmatch(each) for each in inside)
+
+        return [name for name in self.root.folders() if _ASSET_NAME.fullmatch(name) and is_ours(name)]
+
+    def is_table(self, asset: str) -> bool:
+        """Whether it is a Delta table."""
+        return delta.exists(self.asset(asset))
 
     def asset_of(self, path: str) -> tuple[str, str] | None:
-        """Whose file this is: the asset, and a prefix for its columns' names (`itemFactors.` in a model's folder).
+        """Which asset a file belongs to, and a prefix for its columns' names (`itemFactors.` in a model's folder).
 
-        Raw files belong to raw_events; None for what lies elsewhere.
+        Raw files belong to raw_events; None for files that are outside of the data dir.
         """
         below = _bare(path).partition(f"{_bare(self.data.uri)}/")[2]
+        parts = [*below.split("/"), "", ""]
         if below.startswith("raw/events/"):
             return "raw_events", ""
         if below.startswith("processed/parquet/"):
-            return below.split("/")[2].partition(".")[0], ""
-        place, *inside = below.split("/")
-        if place != "lake" or not inside:
-            return None
-        asset, _, *rest = [*inside, ""]
-        return asset, f"{rest[1]}." if len(rest) > 1 and rest[0] == "model" else ""
+            return parts[2].partition(".")[0], ""
+        return (parts[1], f"{parts[4]}." if parts[3] == "model" else "") if below.startswith("lake/") else None
 
-    def publish(self, manifest: Manifest) -> None:
-        """Write the one file that makes the version visible, or, where its audits failed, the one that says why not."""
-        name = COMMITTED if manifest.publishable else REJECTED
-        self.folder(manifest.asset, manifest.version).write_whole(name, manifest.to_json())
+    def _check_layout(self, folder: Folder) -> None:
+        for name in folder.folders():
+            if VERSION_FOLDER.fullmatch(name) and not _OLD_COMMIT_FILES.isdisjoint((folder / name).file_names()):
+                raise OldLayoutError(
+                    f"{folder.uri} was written by an earlier release that did not use Delta tables: remove "
+                    f"{self.root.uri} and materialise the assets again."
+                )
 
-    def remove(self, asset: str, version: str) -> None:
-        """Remove a version, its manifest first: what a kill leaves half removed is no version any more."""
-        folder = self.folder(asset, version)
-        folder.remove_file(COMMITTED)
-        folder.remove_file(REJECTED)
-        folder.remove()
-        for name in (COMMITTED, REJECTED):
-            self._parsed.pop(f"{asset}/{version}/{name}", None)
+    def publish_table(self, spec: TableSpec, version: Version, files: Sequence[WrittenFile]) -> Version:
+        """Make a table's version (or the days of it) visible to readers, whole; returns it with its number."""
+        published = delta.write_version(self.asset(version.asset), spec, version, files)
+        self._clear_blocked(version)
+        return published
 
-    def committed(self, asset: str, as_of: datetime | None = None) -> list[Manifest]:
-        """Committed versions, oldest first; damaged ones and those from the future are left out with a warning.
+    def publish_folder(self, version: Version) -> Version:
+        """Make the version of a model or document visible to readers: write its commit file, last of all."""
+        version = version.model_copy(update={"committed_at": datetime.now(UTC)})
+        _write_commit(self.folder(version), version)
+        self._clear_blocked(version)
+        return version
 
-        With `as_of`, those that were committed by then.
+    def block(self, version: Version) -> Folder:
+        """Put the files of a version, or of the days that it has, where no reader looks; returns that folder.
+
+        They stay there until the next published (or blocked) version of the asset, or of the day.
         """
-        found = [m for v in self.versions(asset) if (m := self.manifest(asset, v)) is not None]
-        latest_sane = datetime.now(UTC) + CLOCK_SKEW
-        for manifest in found:
-            if manifest.committed_at > latest_sane:
-                self.warn(f"{asset} {manifest.version} was committed in the future ({manifest.committed_at}): ignored.")
-        sane = (m for m in found if m.committed_at <= (as_of or latest_sane))
-        return sorted(sane, key=lambda m: (m.committed_at, m.run_id))
+        version = version.model_copy(update={"committed_at": datetime.now(UTC)})
+        self._clear_blocked(version)
+        target = self.asset(version.asset) / BLOCKED / version.folder
+        _write_commit(target, version)
+        for part in [f"/{PARTITION_COLUMN}={day}" for day in version.days] or [""]:
+            Folder(self.folder(version).uri + part).move_to(Folder(target.uri + part))
+        return target
 
-    def rejected(self, asset: str) -> list[Manifest]:
-        """Versions that a blocking audit held back, oldest first."""
-        found = [
-            m
-            for v in self.versions(asset)
-            # Nothing is both; and of what is committed the manifest has been parsed already.
-            if self.manifest(asset, v) is None and (m := self.manifest(asset, v, REJECTED)) is not None
-        ]
-        return sorted(found, key=lambda m: (m.committed_at, m.run_id))
+    def blocked(self, asset: str) -> list[Version]:
+        """What checks blocked and nothing has replaced since, oldest first."""
+        return self._read_commits(self.asset(asset) / BLOCKED)
 
-    def version(self, asset: str, version: str) -> Manifest:
-        """The manifest of exactly this version; VersionNotFoundError where it is gone, damaged or uncommitted."""
-        manifest = self.manifest(asset, version)
-        if manifest is None or not self.is_whole(manifest):
-            raise VersionNotFoundError(f"{asset} {version} is not in {self.root.uri}: materialise {asset} again.")
-        return manifest
+    def _clear_blocked(self, newer: Version) -> None:
+        for old in self.blocked(newer.asset):
+            folder = self.asset(newer.asset) / BLOCKED / old.folder
+            left = {day: stats for day, stats in old.days.items() if day not in newer.days}
+            if not left:
+                folder.remove()
+            elif len(left) < len(old.days):
+                _write_commit(folder, old.model_copy(update={"days": left}))
+                for day in old.days.keys() - left.keys():
+                    (folder / f"{PARTITION_COLUMN}={day}").remove()
 
-    def latest(self, asset: str, run_id: str | None = None, as_of: datetime | None = None) -> Manifest:
-        """The version that serves readers: this run's own where it wrote one, else the last committed whole one.
+    def published(self, asset: str) -> list[Version]:
+        """Published versions, newest first, also those whose files were removed or damaged since.
 
-        With `as_of`, the one that served readers then.
-
-        Raises VersionNotFoundError where there is none, naming the audit where one held a version back.
+        Raises OldLayoutError where an earlier release wrote the asset's folder.
         """
-        for manifest in self._newest_first(asset, run_id, as_of):
-            if self.is_whole(manifest):
-                return manifest
+        folder = self.asset(asset)
+        if not delta.exists(folder):
+            found = self._read_commits(folder)[::-1]
+            if not found:
+                self._check_layout(folder)
+            return found
+        try:
+            table = delta.open_newest(folder, self.warn)
+        except delta.DamagedLogError as error:
+            self.warn(str(error))
+            return []
+        key = (asset, table.metadata().id, table.version())
+        if key not in self._cache:
+            self._cache[key] = delta.versions_of(folder, table.version(), self.warn)
+        versions: list[Version] = self._cache[key]
+        return versions
+
+    def _read_commits(self, folder: Folder) -> list[Version]:
+        """The versions that have a commit file, oldest first."""
+        found: list[Version] = []
+        for name in filter(VERSION_FOLDER.fullmatch, folder.folders()):
+            key = f"{folder.uri}/{name}"
+            try:
+                if key not in self._cache or BLOCKED in key:
+                    self._cache[key] = Version.model_validate_json((folder / name).read_bytes(COMMIT_FILE))
+                found.append(self._cache[key])
+            except FileNotFoundError:
+                continue  # still being written, or left by a writer that died: not a version
+            except (ValidationError, UnicodeDecodeError, OSError) as error:
+                self.warn(
+                    f"{folder.uri}/{name}/{COMMIT_FILE} is damaged ({str(error).splitlines()[0]}): the version before "
+                    "it is read."
+                )
+        return sorted(found, key=lambda version: (version.committed_at, version.run_id))
+
+    def known(self, asset: str, version: str) -> Version | None:
+        """What is recorded of a version, whether its files are still there or not; None where nothing is."""
+        return next((v for v in self.published(asset) if v.version == version), None)
+
+    def version(self, asset: str, version: str) -> Version:
+        """Exactly this version; VersionNotFoundError where it was removed, is damaged or was never published."""
+        found = self.known(asset, version)
+        if found is not None and not self.damage(found):
+            return found
+        newest = ", ".join(v.version for v in self.published(asset)[:_VERSIONS_NAMED])
+        raise VersionNotFoundError(
+            f"{asset} in {self.root.uri} has no whole version {version}"
+            f"{' any more' if found else ''}; the newest are {newest or 'none'}."
+        )
+
+    def latest(self, asset: str, run_id: str | None = None, as_of: datetime | None = None) -> Version:
+        """The version that readers see: this run's own where it wrote one, else the newest whole one.
+
+        With `as_of`, the one that readers saw at that time. A daily table is whole as long as each of its days can be
+        read, in whatever version.
+
+        Raises VersionNotFoundError where there is none, naming the check where one blocked a version.
+        """
+        for version in self._readable(asset, run_id, as_of):
+            damaged = [] if version.days else self.damage(version)
+            if not damaged:
+                return version
+            self.warn(
+                f"{asset} {version.version} is damaged ({len(damaged)} files missing or of another size, first "
+                f"{damaged[0]}): the version before it is read."
+            )
         raise VersionNotFoundError(self._nothing_to_read(asset, as_of))
 
-    def latest_or_none(self, asset: str) -> Manifest | None:
+    def latest_or_none(self, asset: str) -> Version | None:
         """As `latest`; None where nothing was published."""
         try:
             return self.latest(asset)
@@ -159,119 +269,184 @@ class Lake:
         asset: str,
         run_id: str | None = None,
         lookback_days: int | None = None,
-        as_of: datetime | None = None,
         own_days_only: bool = False,
+        at: str | None = None,
     ) -> list[Day]:
-        """The committed daily partitions, by day, each from the version that serves it.
+        """The published days of a daily table, by day.
 
-        `lookback_days` keeps the days that lie less than that many days before the newest one; `own_days_only` those
-        that the run itself wrote.
-        Raises VersionNotFoundError where no day is committed.
+        Parameters
+        ----------
+        run_id
+            A run sees the days that it wrote itself, whatever others wrote since.
+        lookback_days
+            Keep the days that are less than that many days before the newest one.
+        own_days_only
+            Keep the days that the run itself wrote.
+        at
+            The days of exactly this table version.
+
+        Raises
+        ------
+        VersionNotFoundError
+            Where no day is published.
         """
-        serving: dict[str, Day] = {}
-        for manifest in self._newest_first(asset, run_id, as_of):
-            if own_days_only and manifest.run_id != run_id:
-                continue
-            wanted = [day for day in manifest.published_days if day not in serving]
-            if wanted and self.is_whole(manifest):
-                serving |= {day: Day(day, manifest) for day in wanted}
-        if not serving:
-            raise VersionNotFoundError(self._nothing_to_read(asset, as_of))
-        days = sorted(serving)
-        if lookback_days is not None:
-            first = datetime.fromisoformat(days[-1]) - timedelta(days=lookback_days - 1)
-            days = [day for day in days if day >= f"{first:%Y-%m-%d}"]
-        return [serving[day] for day in days]
+        versions = [v for v in self._readable(asset) if at is None or int(v.version) <= int(at)]
+        own = [version for version in versions if version.run_id == run_id]
+        writers: dict[str, list[Version]] = {}
+        for version in own if own_days_only else [*own, *versions]:
+            for day in version.days:
+                writers.setdefault(day, []).append(version)
+        newest = (at or versions[0].version) if versions else ""
+        present, known = _sizes(self.asset(asset)), {version.folder for version in self.published(asset)}
+        found = []
+        for day, candidates in sorted(writers.items()):
+            # The days of an exact version are those that it had, and no older ones.
+            tried = candidates if at is None else candidates[:1]
+            whole = (self._day(day, version, newest, present, known) for version in tried)
+            chosen = next((found_day for found_day in whole if found_day), None)
+            if chosen is not None:
+                found.append(chosen)
+            elif at is not None:
+                raise VersionNotFoundError(
+                    f"{asset} in {self.root.uri} has no whole version {at} any more (see {day})."
+                )
+            else:
+                self.warn(f"{asset} has no whole version of {day}, which is left out: materialise that day again.")
+        if not found:
+            raise VersionNotFoundError(self._nothing_to_read(asset))
+        first = datetime.fromisoformat(found[-1].day) - timedelta(days=(lookback_days or 0) - 1)
+        return [day for day in found if lookback_days is None or day.day >= f"{first:%Y-%m-%d}"]
 
-    def attempt(self, asset: str, run_id: str) -> Manifest | None:
-        """What this run last wrote of the asset, published or held back; else what was written last at all."""
-        attempts = sorted(self.committed(asset) + self.rejected(asset), key=lambda m: (m.committed_at, m.run_id))
-        own = [m for m in attempts if m.run_id == run_id]
-        found = own or attempts
-        return found[-1] if found else None
+    def _day(
+        self, day: str, version: Version, newest: str, present: Mapping[str, int], known: Collection[str]
+    ) -> Day | None:
+        """A day as one version wrote it; None (and a warning) where its files are not all there.
 
-    def ancestor(self, manifest: Manifest, asset: str) -> Manifest:
-        """The version of `asset` that `manifest` was made from, directly or through its inputs.
+        Most days are in the newest table version as they were written, which is opened once. Where a version that
+        readers do not see, or another tool, replaced the day since, the version itself is opened.
+        """
+        rows = version.days[day].rows
+        for at in dict.fromkeys((newest, version.version)):
+            files = tuple(self._files_by_day(version.asset, at).get(day, ()))
+            folders = {file.path.partition("/")[0] for file in files}
+            is_same = folders <= {version.folder} or folders.isdisjoint(known)
+            has_all = rows == sum(file.rows or 0 for file in files)
+            if is_same and has_all and all(present.get(file.path) == file.bytes for file in files):
+                return Day(day, version, at, files)
+        self.warn(
+            f"{version.asset} {version.version} is damaged on {day} (a file is missing, or of another size): the "
+            "version before it is read; materialise that day again."
+        )
+        return None
+
+    def _files_by_day(self, asset: str, number: str) -> dict[str | None, list[StoredFile]]:
+        key = (asset, number, "by day")
+        if key not in self._opened:
+            found: dict[str | None, list[StoredFile]] = {}
+            for file in self._table_files(asset, number):
+                found.setdefault(file.day, []).append(file)
+            self._opened[key] = found
+        return self._opened[key]
+
+    def files(self, version: Version) -> list[StoredFile]:
+        """The data files of a version."""
+        if version.kind == "table":
+            return self._table_files(version.asset, version.version)
+        return [StoredFile(f"{version.folder}/{file.path}", file.bytes, None, None) for file in version.files]
+
+    def _table_files(self, asset: str, number: str) -> list[StoredFile]:
+        table = delta.open_table(self.asset(asset), int(number))
+        key = (asset, table.metadata().id, table.version(), "files")
+        if key not in self._cache:
+            self._cache[key] = delta.files_of(table)
+        files: list[StoredFile] = self._cache[key]
+        return files
+
+    def damage(self, version: Version) -> list[str]:
+        """Files of the version that are missing or of another size."""
+        # A table's files are in the folders of all versions that wrote a part of it.
+        below = f"{version.folder}/" if version.kind != "table" else ""
+        present = _sizes(Folder(f"{self.asset(version.asset).uri}/{below}"), below)
+        return [file.path for file in self.files(version) if present.get(file.path) != file.bytes]
+
+    def ancestor(self, version: Version, asset: str) -> Version:
+        """The version of `asset` that `version` was made from, directly or through its inputs.
 
         This is how an index is found for a model: never "the latest", which may number other products.
-        Raises VersionNotFoundError where the trail ends before it.
+        Raises VersionNotFoundError where no input leads to one that is still there.
         """
-        waiting, seen = [manifest], set()
+        waiting, seen = [version], set()
         while waiting:
             current = waiting.pop(0)
-            version = current.input_version(asset)
-            if version is not None:
-                return self.version(asset, version)
-            for step in current.inputs:
-                if step.version and (step.asset, step.version) not in seen:
-                    seen.add((step.asset, step.version))
-                    parent = self.manifest(step.asset, step.version)
+            wanted = current.input_of(asset)
+            if wanted is not None:
+                found = self.version(asset, wanted.version or "")
+                if found.stats.content in (None, wanted.fingerprint):
+                    return found
+                raise VersionNotFoundError(
+                    f"{asset} {found.version} has other rows than what {current.asset} {current.version} was made "
+                    f"from: materialise {version.asset} again."
+                )
+            for read in current.inputs:
+                if read.version and (read.asset, read.version) not in seen:
+                    seen.add((read.asset, read.version))
+                    parent = self.known(read.asset, read.version)
                     waiting.extend([parent] if parent else [])
         raise VersionNotFoundError(
-            f"{manifest.asset} {manifest.version} names no version of {asset} that is still there: "
-            f"materialise {manifest.asset} again."
+            f"The inputs of {version.asset} {version.version} lead to no version of {asset} that is still there: "
+            f"materialise {version.asset} again."
         )
 
     def nothing_stored_of(self, asset: str) -> str:
-        """The sentence for whoever asks for an asset of which nothing is stored; it names those that are."""
+        """The sentence for an asset of which nothing is stored; it names those that are."""
         there = ", ".join(self.assets())
         if not there:
             return f"Nothing is stored in {self.root.uri}: materialise {asset} first, or name another data dir."
         return (
-            f"Nothing is stored of {asset} in {self.root.uri}; there is: {there}. "
+            f"Nothing is stored of {asset} in {self.root.uri}; stored are: {there}. "
             f"Check the name, or materialise {asset} first."
         )
 
-    def _newest_first(self, asset: str, run_id: str | None, as_of: datetime | None) -> list[Manifest]:
-        newest = self.committed(asset, as_of)[::-1]
-        return sorted(newest, key=lambda m: m.run_id != run_id)  # stable: this run's own first, then by commit
+    def _readable(self, asset: str, run_id: str | None = None, as_of: datetime | None = None) -> list[Version]:
+        """Versions that may be read: this run's own first, then newest first."""
+        now, found = datetime.now(UTC), []
+        for version in self.published(asset):
+            if version.committed_at > now + CLOCK_SKEW:
+                self.warn(
+                    f"{asset} {version.version} is ignored because it is from the future "
+                    f"({version.committed_at:%Y-%m-%d %H:%M:%S} UTC, and now is {now:%Y-%m-%d %H:%M:%S}): check the "
+                    "clock of this machine and of the one that wrote it."
+                )
+            elif as_of is None or version.committed_at <= as_of:
+                found.append(version)
+        return sorted(found, key=lambda v: v.run_id != run_id)
 
-    def manifest(self, asset: str, version: str, name: str = COMMITTED) -> Manifest | None:
-        """The manifest of a version, whether its files are whole or not; None where it is none (or damaged)."""
-        key = f"{asset}/{version}/{name}"
-        if key in self._parsed:
-            return self._parsed[key]
-        folder = self.folder(asset, version)
-        try:
-            manifest = Manifest.from_json(folder.read_bytes(name))
-        except FileNotFoundError:
-            return None  # still being written, or left by a writer that died: not a version
-        except (ValidationError, UnicodeDecodeError) as error:
-            first_line = str(error).splitlines()[0]
-            self.warn(f"{asset} {version} has a damaged manifest ({first_line}): the version before it serves.")
-            return None
-        self._parsed[key] = manifest
-        return manifest
-
-    def damaged_files(self, manifest: Manifest) -> list[str]:
-        """Files of the version that are missing or of another size."""
-        there = {f.path: f.bytes for f in self.folder(manifest.asset, manifest.version).data_files()}
-        return [f.path for f in manifest.files if there.get(f.path) != f.bytes]
-
-    def is_whole(self, manifest: Manifest) -> bool:
-        """Whether all files are there in their size; where not, a warning says so."""
-        damaged = self.damaged_files(manifest)
-        if damaged:
-            self.warn(
-                f"{manifest.asset} {manifest.version} is damaged ({len(damaged)} of {len(manifest.files)} files "
-                f"missing or of another size, first {damaged[0]}): the version before it serves."
-            )
-        return not damaged
-
-    def _nothing_to_read(self, asset: str, as_of: datetime | None) -> str:
-        if as_of is not None and (there := self.committed(asset)):
+    def _nothing_to_read(self, asset: str, as_of: datetime | None = None) -> str:
+        published, blocked = self.published(asset), self.blocked(asset)
+        what = f"There is no version of {asset} in {self.root.uri}"
+        if as_of is not None and published:
+            oldest = published[-1].committed_at
             return (
-                f"There is no version of {asset} in {self.root.uri} from {as_of:%Y-%m-%d %H:%M:%S} UTC or before; "
-                f"the oldest that is kept is of {there[0].committed_at:%Y-%m-%d %H:%M:%S}."
+                f"{what} from {as_of:%Y-%m-%d %H:%M:%S} UTC or before; the oldest is from {oldest:%Y-%m-%d %H:%M:%S}."
             )
-        held_back = self.rejected(asset)
-        if held_back:
-            failed = held_back[-1].failed_blocking
+        now = datetime.now(UTC)
+        if published and published[-1].committed_at > now + CLOCK_SKEW:
             return (
-                f"There is no published version of {asset} in {self.root.uri}; the last one was held back by "
-                f"{'; '.join(f'{a.name} ({a.message})' for a in failed)}."
+                f"{what} that is not from the future (the newest is from {published[0].committed_at:%Y-%m-%d %H:%M:%S} "
+                f"UTC, and now is {now:%Y-%m-%d %H:%M:%S}): set the clock of this machine."
             )
-        return f"There is no version of {asset} in {self.root.uri}: materialise {asset} first."
+        if blocked:
+            failed = "; ".join(f"{check.name} ({check.message})" for check in blocked[-1].failed_blocking)
+            return f"{what} that is published; the last one was blocked by {failed}."
+        return f"{what}: materialise {asset} first."
+
+
+def _sizes(folder: Folder, prefix: str = "") -> dict[str, int]:
+    return {f"{prefix}{file.path}": file.bytes for file in folder.all_files()}
+
+
+def _write_commit(folder: Folder, version: Version) -> None:
+    folder.write_whole(COMMIT_FILE, version.model_dump_json(indent=1).encode())
 
 
 def _bare(uri: str) -> str:

@@ -1,4 +1,4 @@
-"""Dagster metadata of a materialisation, made in one place from the manifest.
+"""Dagster metadata of a materialisation, made in one place from the version's own metadata.
 
 The UI shows the entries in the order in which they are added: what people look for comes first, what leads back to the
 data next, what only machines read last.
@@ -16,35 +16,40 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ecommerce_assets.storage.filesystem import FileInfo, Folder
-from ecommerce_assets.storage.manifest import AuditResult, Input, Manifest
+from ecommerce_assets.storage.columns import TableSpec
+from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.markdown import behind_a_link, markdown_table, widest_row
-from ecommerce_assets.storage.tables import TableSchema
+from ecommerce_assets.storage.version import Input, Stats, Version
 
 PREVIEW_ROWS = 10
 ROOM = 60
 """Characters of a table's row for which the UI's column of values has room."""
-NO_RAW_DATA = "none written: there is no raw data, or a file of it cannot be read (then the run's log names it)"
+NO_RAW_DATA = "none written: there is no raw data, or a file of it cannot be read (see the run's log)"
 LARGE = 100_000
 """Numbers from here on are rounded to tenths, smaller ones to six digits."""
 FEW = 3
-"""A list of more numbers than this is told in a line."""
+"""A list of more numbers than this is shown in a line."""
 
-AFTER_FACTS = ("card", "pictures", "preview", "document")
+AFTER_RESULTS = ("card", "plots", "preview", "document")
 """Texts that come behind the numbers; all others are a few words and come before them."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What people see of a version, as Markdown: a document's card, pictures, first rows (or the document), notes."""
+class Texts:
+    """What people see of a version, as Markdown: a document's card, plots, first rows (or the document), notes."""
 
     card: str | None = None
-    pictures: str | None = None
+    plots: str | None = None
     preview: str | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
 
+    def entries(self, first_rows: str) -> dict[str, Any]:
+        """By name; the preview is called `first_rows`."""
+        texts = {**self.notes, "card": self.card, "plots": self.plots, first_rows: self.preview}
+        return {name: dg.MetadataValue.md(text) for name, text in texts.items() if text}
 
-def column_schema(schema: TableSchema, columns: Mapping[str, str]) -> dg.TableSchema:
+
+def column_schema(table: TableSpec, columns: Mapping[str, str]) -> dg.TableSchema:
     """The table's columns with types as stored, descriptions and constraints, as Dagster shows them."""
     return dg.TableSchema(
         columns=[
@@ -53,23 +58,24 @@ def column_schema(schema: TableSchema, columns: Mapping[str, str]) -> dg.TableSc
                 type=columns.get(column.name, column.type),
                 description=column.description,
                 constraints=dg.TableColumnConstraints(
-                    nullable=column.nullable and not column.key, unique=column.key and len(schema.keys) == 1
+                    nullable=column.nullable and not column.key, unique=column.key and len(table.keys) == 1
                 ),
             )
-            for column in schema.columns
+            for column in table.columns
         ]
     )
 
 
-def preview(folder: Folder, files: Sequence[FileInfo]) -> str | None:
+def preview(table: Folder, paths: Sequence[str]) -> str | None:
     """The first rows of Parquet files as a Markdown table, without a Spark job; None where there is no file."""
     first: list[pa.RecordBatch] = []
-    for file in files:
-        with folder.open(file.path) as source:
-            first += islice(pq.ParquetFile(source).iter_batches(PREVIEW_ROWS), 1)
+    for path in paths:
+        with table.open(path) as source:
+            parquet = pq.ParquetFile(source, page_checksum_verification=True)
+            first += islice(parquet.iter_batches(PREVIEW_ROWS), 1)
         if sum(batch.num_rows for batch in first) >= PREVIEW_ROWS:
             break
-    if not files:
+    if not paths:
         return None
     if not first:
         return "no rows"
@@ -79,100 +85,77 @@ def preview(folder: Folder, files: Sequence[FileInfo]) -> str | None:
     return text if widest_row(text) <= ROOM else behind_a_link(text)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """What one event is about: a version, or one day of it."""
-
-    rows: Mapping[str, int]
-    bytes: int
-    facts: Mapping[str, Any]
-    inputs: Sequence[Input]
-    failed: Sequence[AuditResult]
-
-
 def report(
-    context: dg.OutputContext, folder: Folder, manifest: Manifest, schema: TableSchema | None, shown: Shown
+    context: dg.OutputContext,
+    version: Version,
+    uri: str,
+    table: TableSpec | None,
+    texts: Texts,
+    *,
+    emit_days: bool,
 ) -> None:
-    """Attach the metadata of a written version to its materialisation event, or to each day's event."""
-    texts = _markdown(shown, "document" if schema is None else "preview")
-    if not manifest.partitions and not context.has_asset_partitions:
-        context.add_output_metadata(_entries(folder, manifest, _whole(manifest), schema, texts))
+    """Attach the metadata of a published version to its materialisation event, or to each day's event.
+
+    `emit_days`: the step is about to fail because of other days, so the days' events are emitted here.
+    """
+    shown = texts.entries("document" if table is None else "preview")
+    if not version.days and not context.has_asset_partitions:
+        context.add_output_metadata(_entries(version, version.stats, version.inputs, uri, table, shown))
         return
-    newest = max(manifest.partitions)
+    newest = max(version.days)
     for day in context.asset_partition_keys:
         own: dict[str, Any] = {"rows": NO_RAW_DATA}
-        if day in manifest.partitions:
-            part = _of_day(manifest, day)
-            own = _entries(folder, manifest, part, schema, texts if day == newest else {})
-        context.step_context.add_asset_metadata(own, asset_key=context.asset_key, partition_key=day)
-
-
-def _whole(manifest: Manifest) -> _Part:
-    rows = {} if manifest.rows is None else {"dagster/row_count": manifest.rows}
-    return _Part(rows, manifest.bytes, _facts(manifest), manifest.inputs, manifest.failed_blocking)
-
-
-def _of_day(manifest: Manifest, day: str) -> _Part:
-    own = manifest.partitions[day]
-    return _Part(
-        rows={"dagster/partition_row_count": own.rows},
-        bytes=own.bytes,
-        facts={**own.facts, **_facts(manifest)},
-        inputs=[entry for entry in manifest.inputs if not entry.partitions or day in entry.partitions],
-        failed=[result for result in manifest.failed_blocking if result.partition == day],
-    )
-
-
-def _facts(manifest: Manifest) -> dict[str, Any]:
-    return {name: value for name, value in manifest.facts.items() if name != "measures"}
+        if day in version.days:
+            read = [entry for entry in version.inputs if not entry.partitions or day in entry.partitions]
+            own = _entries(version, version.days[day], read, uri, table, shown if day == newest else {})
+        if not emit_days:
+            context.step_context.add_asset_metadata(own, asset_key=context.asset_key, partition_key=day)
+        elif day in version.days:
+            context.log_event(dg.AssetMaterialization(context.asset_key, metadata=own, partition=day))
 
 
 def _entries(
-    folder: Folder, manifest: Manifest, part: _Part, schema: TableSchema | None, texts: Mapping[str, Any]
+    version: Version,
+    stats: Stats,
+    inputs: Sequence[Input],
+    uri: str,
+    table: TableSpec | None,
+    texts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """All entries, in the order in which they are read."""
-    facts = {name: _shown(value) for name, value in part.facts.items()}
-    lists = {name: value for name, value in facts.items() if isinstance(value, dg.JsonMetadataValue)}
-    found: dict[str, Any] = {}
-    if part.failed:
-        found["held back by"] = "; ".join(f"{result.name}: {result.message}" for result in part.failed)
-    found |= {name: text for name, text in texts.items() if name not in AFTER_FACTS}
-    found |= part.rows
-    found |= {name: value for name, value in facts.items() if name not in lists}
-    found |= {name: texts[name] for name in AFTER_FACTS if name in texts}
-    if manifest.parameters:
-        found["parameters"] = dg.MetadataValue.json(manifest.parameters)
+    results = {name: _shown(value) for name, value in stats.results.items()}
+    lists = {name: value for name, value in results.items() if isinstance(value, dg.JsonMetadataValue)}
+    found: dict[str, Any] = {name: text for name, text in texts.items() if name not in AFTER_RESULTS}
+    if stats.rows is not None:
+        found["dagster/partition_row_count" if version.days else "dagster/row_count"] = stats.rows
+    found |= {name: value for name, value in results.items() if name not in lists}
+    found |= {name: texts[name] for name in AFTER_RESULTS if name in texts}
+    if version.parameters:
+        found["parameters"] = dg.MetadataValue.json(version.parameters)
     found |= lists
-    if manifest.columns is not None:
-        found["column lineage"] = dg.MetadataValue.md(_lineage_table(manifest))
+    if version.columns is not None and version.column_lineage is not None:
+        found["column lineage"] = dg.MetadataValue.md(_lineage_table(version))
     found |= {
-        "inputs": dg.MetadataValue.md(_inputs_table(part.inputs)),
-        "version": manifest.version,
-        "bytes": part.bytes,
-        "seconds": manifest.seconds,
-        "Spark application": manifest.spark_application_id or "none",
-        "dagster/uri": dg.MetadataValue.path(folder.uri),
-        "dagster/size_bytes": part.bytes,
+        "inputs": dg.MetadataValue.md(_inputs_table(inputs)),
+        "version": version.version,
+        "bytes": stats.bytes,
+        "seconds": version.seconds,
+        "Spark application": version.spark_application_id or "none",
+        "dagster/uri": dg.MetadataValue.path(uri),
+        "dagster/size_bytes": stats.bytes,
     }
-    if schema is not None and manifest.columns is not None:
-        found["dagster/column_schema"] = column_schema(schema, manifest.columns)
-        found["dagster/column_lineage"] = _column_lineage(manifest)
+    if table is not None and version.columns is not None:
+        found["dagster/column_schema"] = column_schema(table, version.columns)
+        if version.column_lineage is not None:
+            found["dagster/column_lineage"] = _column_lineage(version)
     return found
 
 
-def _markdown(shown: Shown, first_rows: str) -> dict[str, Any]:
-    texts = {**shown.notes, "card": shown.card, "pictures": shown.pictures, first_rows: shown.preview}
-    return {name: dg.MetadataValue.md(text) for name, text in texts.items() if text}
-
-
-def summary(manifest: Manifest) -> str:
+def summary(version: Version) -> str:
     """One line for the log."""
-    rows = "" if manifest.rows is None else f"{manifest.rows:,} rows, "
-    days = f"{len(manifest.partitions):,} day{'s' * (len(manifest.partitions) > 1)}, " if manifest.partitions else ""
-    state = "published" if manifest.publishable else "HELD BACK"
-    withheld = sorted(set(manifest.partitions) - set(manifest.published_days)) if manifest.publishable else []
-    but = f" without {', '.join(withheld)}, held back" if withheld else ""
-    return f"{manifest.asset}: {days}{rows}{manifest.seconds:.1f} s, {state}{but} as {manifest.version}"
+    rows = "" if version.stats.rows is None else f"{version.stats.rows:,} rows, "
+    days = f"{len(version.days):,} day{'s' * (len(version.days) > 1)}, " if version.days else ""
+    return f"{version.asset}: {days}{rows}{version.seconds:.1f} s, published as version {version.version}"
 
 
 def _inputs_table(inputs: Sequence[Input]) -> str:
@@ -197,18 +180,18 @@ def _days(days: Sequence[str]) -> str:
     return f", {days[0]}" if len(days) == 1 else f", {len(days):,} days from {min(days)} to {max(days)}"
 
 
-def _column_lineage(manifest: Manifest) -> dg.TableColumnLineage:
+def _column_lineage(version: Version) -> dg.TableColumnLineage:
     return dg.TableColumnLineage(
         {
             column: [dg.TableColumnDep(dg.AssetKey(s.partition(".")[0]), s.partition(".")[2]) for s in sources]
-            for column, sources in manifest.column_lineage.items()
+            for column, sources in (version.column_lineage or {}).items()
         }
     )
 
 
-def _lineage_table(manifest: Manifest) -> str:
+def _lineage_table(version: Version) -> str:
     """The same for people: the open-source UI has no view of column lineage."""
-    rows = [(column, ", ".join(sources) or "no column") for column, sources in manifest.column_lineage.items()]
+    rows = [(column, ", ".join(sources) or "no column") for column, sources in (version.column_lineage or {}).items()]
     return markdown_table(("column", "computed from"), rows)
 
 
@@ -220,7 +203,7 @@ def _shown(value: Any) -> Any:
 
 
 def _rounded(value: Any) -> Any:
-    """The manifest has every digit; people want some, and a list of numbers in a line rather than a page."""
+    """The version has every digit; people want some, and a list of numbers in a line rather than a page."""
     if isinstance(value, Mapping):
         return {name: _rounded(part) for name, part in value.items()}
     if isinstance(value, list | tuple):

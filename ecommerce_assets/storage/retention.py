@@ -1,151 +1,147 @@
-"""What is removed, and when: superseded versions that nothing needs any more, and what dead writers left.
-
-Which version readers see is lake.py's decision.
-"""
+"""What is removed, and when: superseded versions that nothing needs any more, and what dead writers left."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from ecommerce_assets.storage import writers
-from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets.storage.manifest import COMMITTED, REJECTED, Manifest
+from ecommerce_assets.storage import delta
+from ecommerce_assets.storage.filesystem import Folder
+from ecommerce_assets.storage.lake import BLOCKED, COMMIT_FILE, VERSION_FOLDER, Lake, VersionNotFoundError
+from ecommerce_assets.storage.version import Version
 
 KEEP = 3
 GRACE = timedelta(hours=24)
-"""A reader that started before a version was superseded has this long to finish."""
-
-VERSION_NAME = re.compile(r"\d{8}_\d{6}_[0-9a-f]{8}")
-"""Folders of other names are not ours, and are never removed."""
+"""A reader that started before a version was superseded has this long to finish, and a writer to write a file."""
 
 
 @dataclass(frozen=True)
 class Removal:
-    """A version that may go, and why."""
+    """Files that may go: of a version, or of a folder that was never published."""
 
     asset: str
     version: str
+    files: int
     reason: str
+
+    def __str__(self) -> str:
+        return f"{self.asset} {self.version}, {self.reason} ({self.files:,} file{'s' * (self.files != 1)})"
 
 
 def prune(
     lake: Lake, asset: str | None = None, keep: int = KEEP, grace: timedelta = GRACE, *, dry_run: bool = False
 ) -> list[Removal]:
-    """Remove what `removable` finds, of one asset or of all, and say what it was.
+    """Remove what nothing needs, of one asset or of all, and return what it was.
 
-    Of all assets, until nothing more is found: what a removed version was made from may go after it. With `dry_run` the
-    same is said and nothing is removed.
+    - Superseded versions: `keep` younger superseded ones stay, those that were superseded less than `grace` ago, and
+      those that a version that stays names as its input. What a table's log says of a version stays. None go while a
+      log or commit file is damaged, because nobody knows what its versions need.
+    - What a dead writer left, once it is 24 hours old. On any file system the age of its files is all that tells a dead
+      writer from a living one.
+
+    With `dry_run` the same is returned and nothing is removed.
     """
     removed: list[Removal] = []
-    while True:
-        assets = [asset] if asset else lake.assets()
-        gone = {(removal.asset, removal.version) for removal in removed}
-        found = [r for name in assets for r in removable(lake, name, keep, grace, gone=gone)]
-        if not dry_run:
-            for removal in found:
-                lake.remove(removal.asset, removal.version)
-            for name in assets:
-                writers.clear_abandoned(lake.root / name)
-        removed += found
-        if asset or not found:
-            return removed
+    kept: dict[str, set[str]] | None = None
+    for name in [asset] if asset else lake.assets():
+        # What is published from now on is none of the versions that may go.
+        published = lake.published(name)
+        find = _find_in_table if lake.is_table(name) else _find_folders
+        own = {version.version for version in _own(lake, published, keep, grace)}
+        # What other assets need is looked up only where something could go.
+        if list(find(lake, published, own, grace, dry_run=True)):
+            kept = kept_versions(lake, keep, grace) if kept is None else kept
+            removed += find(lake, published, kept.get(name) or _all(published), grace, dry_run=dry_run)
+    return removed
 
 
-def removable(
-    lake: Lake,
-    asset: str,
-    keep: int = KEEP,
-    grace: timedelta = GRACE,
-    now: datetime | None = None,
-    gone: Collection[tuple[str, str]] = (),
-) -> list[Removal]:
-    """What may be removed of one asset.
-
-    - A superseded version: another serves readers in its place, `keep` younger ones were superseded after it, that was
-      longer ago than `grace`, and no committed version of another asset names it as its input.
-    - A version that an audit held back, under the same two limits.
-    - What a writer left that died before it committed.
-
-    Versions that are `gone` (asset, version) are taken as not there.
-    """
-    now = now or datetime.now(UTC)
-    names = [name for name in lake.versions(asset) if VERSION_NAME.fullmatch(name)]
-    superseded = superseded_since(lake, asset)
-    old = sorted(superseded.items(), key=lambda item: item[1], reverse=True)[keep:]
-    due = [(version, since) for version, since in old if now - since > grace]
-    needed = _needed_by_others(lake, asset, gone) if due else set()
-    found = [
-        Removal(asset, version, f"superseded since {since:%Y-%m-%d %H:%M:%S} UTC")
-        for version, since in due
-        if version not in needed
-    ]
-    for manifest in lake.rejected(asset)[::-1][keep:]:
-        if now - manifest.committed_at > grace:
-            found.append(Removal(asset, manifest.version, "held back by an audit"))
-    found += [
-        Removal(asset, name, "left by a writer that died") for name in names if is_leftover(lake, asset, name, now)
-    ]
-    ours = {name for name in names if (asset, name) not in gone}
-    return [removal for removal in found if removal.version in ours]
+def kept_versions(lake: Lake, keep: int = KEEP, grace: timedelta = GRACE) -> dict[str, set[str]]:
+    """By asset the versions that stay."""
+    warnings: list[str] = []
+    lake = Lake(lake.data.uri, warnings.append)
+    published = {asset: lake.published(asset) for asset in lake.assets()}
+    if warnings:
+        return {asset: _all(versions) for asset, versions in published.items()}
+    known = {(v.asset, v.version): v for versions in published.values() for v in versions}
+    waiting = [v for versions in published.values() for v in _own(lake, versions, keep, grace)]
+    kept: dict[str, set[str]] = {}
+    while waiting:
+        version = waiting.pop()
+        if version.version not in kept.setdefault(version.asset, set()):
+            kept[version.asset].add(version.version)
+            named = ((read.asset, read.version or "") for read in version.inputs)
+            waiting += [known[one] for one in named if one in known]
+    return kept
 
 
-def superseded_since(lake: Lake, asset: str) -> dict[str, datetime]:
-    """For each whole version that serves no reader any more: when the last of its days (or itself) was replaced."""
-    whole = [m for m in lake.committed(asset) if not lake.damaged_files(m)]
-    return replaced_times(whole)
+def _all(versions: Sequence[Version]) -> set[str]:
+    return {version.version for version in versions}
 
 
-def replaced_times(versions: Sequence[Manifest]) -> dict[str, datetime]:
-    """Of versions, oldest first: when the last thing that each served was first served by a later one.
-
-    Those that still serve something are left out.
-    """
-    found: dict[str, datetime] = {}
-    # From newest to oldest, so that what is known of the later ones is one time per day: a daily table may have
-    # thousands of versions that all still serve.
-    next_commit: datetime | None = None
-    next_of_day: dict[str, datetime] = {}
-    for manifest in reversed(versions):
-        days = manifest.published_days
-        times = [next_of_day.get(day) for day in days] if manifest.partitions else [next_commit]
-        known = [time for time in times if time is not None]
-        if known and len(known) == len(times):
-            found[manifest.version] = max(known)
-        next_commit = manifest.committed_at
-        next_of_day.update(dict.fromkeys(days, manifest.committed_at))
-    return dict(reversed(found.items()))
-
-
-def begun(version: str) -> datetime:
-    """When the writer of a version chose its name, which must be one of ours (`VERSION_NAME`)."""
-    return datetime.strptime(version[:15], "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
+def _own(lake: Lake, versions: Sequence[Version], keep: int, grace: timedelta) -> Iterator[Version]:
+    """The newest whole version and what is newer, `keep` more, what was superseded a short while ago, and the versions
+    that days are read from."""
+    whole, recent = 0, datetime.now(UTC) - grace
+    superseded_at: datetime | None = None
+    for version in versions:
+        if superseded_at is not None and superseded_at < recent and whole > keep:
+            break
+        if not lake.damage(version):
+            whole += 1
+            superseded_at = version.committed_at
+            yield version
+        elif not whole:
+            yield version
+    if versions and versions[0].days:
+        with suppress(VersionNotFoundError):
+            numbers = {day.at for day in lake.days(versions[0].asset)}
+            yield from (version for version in versions if version.version in numbers)
 
 
-def is_leftover(lake: Lake, asset: str, version: str, now: datetime) -> bool:
-    """Whether a writer began this version and died before it committed."""
-    folder = lake.folder(asset, version)
-    if _is_decided(folder.file_names()):
-        return False
-    # Looked at once more afterwards: the writer may have committed, and let go of its mark, in between.
-    return writers.is_abandoned(lake.root / asset, version, begun(version), now) and not _is_decided(
-        folder.file_names()
-    )
+def _find_in_table(
+    lake: Lake, versions: Sequence[Version], kept: set[str], grace: timedelta, *, dry_run: bool
+) -> Iterator[Removal]:
+    if not versions:
+        return
+    table, folders = lake.asset(versions[0].asset), {version.folder: version.version for version in versions}
+    numbers = sorted(map(int, kept))
+    files = delta.vacuum(table, numbers, max(grace, GRACE), dry_run=dry_run, leftovers=True)
+    if grace < GRACE:
+        files += delta.vacuum(table, numbers, grace, dry_run=dry_run, leftovers=False)
+    for folder, count in sorted(Counter(path.partition("/")[0] for path in dict.fromkeys(files)).items()):
+        if not dry_run and not (table / folder).all_files():
+            (table / folder).remove()  # on a local disk an empty folder stays behind
+        reason = "superseded" if folder in folders else "left by a writer that died"
+        yield Removal(versions[0].asset, folders.get(folder, folder), count, reason)
 
 
-def _is_decided(file_names: Iterable[str]) -> bool:
-    return not {COMMITTED, REJECTED}.isdisjoint(file_names)
+def _find_folders(
+    lake: Lake, versions: Sequence[Version], kept: set[str], _: timedelta, *, dry_run: bool
+) -> Iterator[Removal]:
+    if not versions:
+        return
+    asset = lake.asset(versions[0].asset)
+    superseded = _all(versions) - kept
+    names = [*asset.folders(), *(f"{BLOCKED}/{name}" for name in (asset / BLOCKED).folders())]
+    for name in (name for name in names if VERSION_FOLDER.fullmatch(name.rpartition("/")[2])):
+        folder, files = asset / name, (asset / name).all_files()
+        now = datetime.now(UTC).timestamp()
+        age = timedelta(seconds=now - max((file.modified or now for file in files), default=_begun(folder)))
+        is_unpublished = all(file.path != COMMIT_FILE for file in files)
+        if name in superseded or (is_unpublished and age >= GRACE):
+            if not dry_run:
+                # The commit file first: what a kill leaves half removed is not a version any more.
+                folder.remove_file(COMMIT_FILE)
+                folder.remove()
+            reason = "superseded" if name in superseded else "left by a writer that died"
+            yield Removal(versions[0].asset, name, len(files), reason)
 
 
-def _needed_by_others(lake: Lake, asset: str, gone: Collection[tuple[str, str]]) -> set[str]:
-    return {
-        step.version
-        for other in lake.assets()
-        if other != asset
-        for manifest in lake.committed(other)
-        if (other, manifest.version) not in gone
-        for step in manifest.inputs
-        if step.asset == asset and step.version
-    }
+def _begun(folder: Folder) -> float:
+    """When the writer of a version chose its folder, in seconds since 1970; far ahead where the name tells no time."""
+    with suppress(ValueError):
+        return datetime.strptime(folder.uri.rpartition("/")[2][:15], "%Y%m%d_%H%M%S").replace(tzinfo=UTC).timestamp()
+    return datetime.max.replace(tzinfo=UTC).timestamp()

@@ -6,8 +6,8 @@ import dagster as dg
 
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.recommendation.assets import AS_JUDGED, JUDGED_WITH
-from ecommerce_assets.storage.artifact import Artifact
-from ecommerce_assets.storage.manifest import Manifest
+from ecommerce_assets.storage.stored_asset import Artifact
+from ecommerce_assets.storage.version import Version
 from ecommerce_assets.training_metadata.card import in_short
 from ecommerce_assets.training_metadata.document import describe_training
 
@@ -22,19 +22,19 @@ from ecommerce_assets.training_metadata.document import describe_training
     ins=dict.fromkeys(JUDGED_WITH, AS_JUDGED),  # as the lists read them: a card is about one model
 )
 def training_metadata(
-    user_features: Manifest,
-    product_features: Manifest,
-    segmentation_model: Manifest,
-    segmented_users: Manifest,
-    user_index: Manifest,
-    product_index: Manifest,
-    interaction_data: Manifest,
-    als_model: Manifest,
-    als_evaluation: Manifest,
-    recommendations: Manifest,
-    similar_products: Manifest,
+    user_features: Version,
+    product_features: Version,
+    segmentation_model: Version,
+    segmented_users: Version,
+    user_index: Version,
+    product_index: Version,
+    interaction_data: Version,
+    als_model: Version,
+    als_evaluation: Version,
+    recommendations: Version,
+    similar_products: Version,
 ) -> Artifact:
     """What the tables and models are, what they were made from, with which parameters, and how good they are."""
-    manifests = {manifest.asset: manifest for manifest in list(locals().values())}
-    document = describe_training(manifests, datetime.now(UTC))
-    return Artifact(document.model_dump(mode="json"), facts={"in short": in_short(document)})
+    versions = {version.asset: version for version in list(locals().values())}
+    document = describe_training(versions, datetime.now(UTC))
+    return Artifact(document.model_dump(mode="json"), results={"in short": in_short(document)})

@@ -6,13 +6,14 @@ Its sections follow Mitchell et al., "Model Cards for Model Reporting" (FAT* 201
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from ecommerce_assets.recommendation.judging import SLICES
 from ecommerce_assets.recommendation.notes import METRIC_NAMES, SYSTEM_NAMES, against_popularity, number
 from ecommerce_assets.recommendation.verdict import DIFFERENCE
+from ecommerce_assets.storage.markdown import escaped, markdown_table
 from ecommerce_assets.training_metadata.document import Interval, TrainingMetadata
 
 LIMITS = """\
@@ -78,12 +79,8 @@ def _segments(told: TrainingMetadata) -> str:
     )
     quality = "none (too few users or clusters)" if told.silhouette is None else f"{told.silhouette:.3f}"
     parameters = told.parameters.get("segmentation_model", {})
-    table = _table(("segment", "users", "share", "of revenue", "who they are"), rows)
-    moved = told.segments_changed
-    stable = (
-        f" {moved['changed']:,} of {moved['users']:,} users changed segment since the version before." if moved else ""
-    )
-    return f"{table}\n\nK-Means, {_settings(parameters)}. Silhouette {quality} (-1 to 1).{stable}"
+    table = markdown_table(("segment", "users", "share", "of revenue", "who they are"), rows)
+    return f"{table}\n\nK-Means, {_settings(parameters)}. Silhouette {quality} (-1 to 1)."
 
 
 def _recommendations(told: TrainingMetadata) -> str:
@@ -105,7 +102,7 @@ def _recommendations(told: TrainingMetadata) -> str:
         ("users served", *(_percent(found.metrics["served"][system][0]) for system in SYSTEM_NAMES), ""),
         ("novelty (bits)", *(number(found.metrics.get("novelty", {}).get(s, [None])[0]) for s in SYSTEM_NAMES), ""),
     ]
-    table = _table((f"at {k}", *SYSTEM_NAMES.values(), "published less popularity"), rows)
+    table = markdown_table((f"at {k}", *SYSTEM_NAMES.values(), "published less popularity"), rows)
     judged = (
         f"Trained on what was before {_minute(found.cutoff)}, judged on what {found.holdout_users:,} users did "
         "afterwards, all of them; a user whom a system cannot serve counts zero. Brackets: bootstrap 95 % intervals "
@@ -117,12 +114,13 @@ def _recommendations(told: TrainingMetadata) -> str:
 
 def _slices(told: TrainingMetadata) -> str:
     found = told.evaluation.ndcg_by_slice
-    rows = (
+    rows = [
         (name, f"{found[part]['users']:,}", *(_interval(found[part][system]) for system in (*SYSTEM_NAMES, DIFFERENCE)))
         for part, name in SLICES.items()
         if part in found and part != "all"
-    )
-    return _table(("NDCG by group", "users", *SYSTEM_NAMES.values(), "published less popularity"), rows)
+    ]
+    head = ("NDCG by group", "users", *SYSTEM_NAMES.values(), "published less popularity")
+    return markdown_table(head, rows) if rows else ""
 
 
 def _similar(told: TrainingMetadata) -> str:
@@ -152,7 +150,7 @@ def _training(told: TrainingMetadata) -> str:
 def _warnings(told: TrainingMetadata) -> str:
     if not told.failed_checks:
         return "None: all checks passed."
-    return "\n".join(f"- {c.asset}, {c.check}: {c.message}" for c in told.failed_checks)
+    return "\n".join(f"- {c.asset}, {c.check}: {escaped(c.message)}" for c in told.failed_checks)
 
 
 def _settings(parameters: Mapping[str, Any]) -> str:
@@ -170,8 +168,3 @@ def _percent(share: float | None) -> str:
 def _interval(interval: Interval | Sequence[float | None]) -> str:
     value, lower, upper = interval
     return number(value) if lower is None else f"{number(value)} [{number(lower)}, {number(upper)}]"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *lines]) if lines else ""

@@ -26,7 +26,7 @@ def closing_words(document: Mapping[str, Any], lake: str) -> str:
         "Done.",
         f"  Made       {lists.entries:,} recommendations for {lists.users:,} users in {told.segments_count} segments, "
         f"and {told.similar_products.entries:,} similar products, from {told.total_interactions:,} events{days}",
-        f"  Lies in    {lake}, a folder per asset; the lists in recommendations/{version}",
+        f"  Stored in  {lake}, a folder per asset; the lists are version {version} of the table recommendations",
         *_how_good(told),
         *([f"  Look at    the warnings of {warnings}"] if warnings else []),
         *_next(lake.removesuffix("/lake")),

@@ -1,7 +1,4 @@
-"""The schema of the document, and how it is read off the manifests; nothing is computed from tables here.
-
-The same for people is card.py's business.
-"""
+"""The schema of the document, which is made from the metadata of versions alone. card.py shows the same to people."""
 
 from __future__ import annotations
 
@@ -12,8 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from ecommerce_assets.recommendation.lists import SOURCES
-from ecommerce_assets.segmentation.stability import MOVED
-from ecommerce_assets.storage.manifest import Manifest
+from ecommerce_assets.storage.version import Version
 
 Interval = tuple[float | None, float | None, float | None]
 """A value with the lower and the upper end of its bootstrap 95 % interval; null where there is none."""
@@ -41,7 +37,7 @@ class Segment(_Part):
 
 
 class Evaluation(_Part):
-    """als_evaluation: how good the lists are on what users did after a cut-off."""
+    """als_evaluation: metrics of the lists on what users did after a cutoff."""
 
     cutoff: str | None = Field(
         default=None, description="Trained on what was before it, judged on what came from it on."
@@ -102,7 +98,7 @@ class SimilarProducts(_Part):
     )
 
 
-class Version(_Part):
+class VersionInputs(_Part):
     """One version of an asset, and those it was made from."""
 
     version: str
@@ -110,7 +106,7 @@ class Version(_Part):
 
 
 class FailedCheck(_Part):
-    """A check that did not pass: a warning, for what fails a blocking one is not published."""
+    """A check that did not pass: a warning, for a version that fails a blocking one is not published."""
 
     asset: str
     check: str
@@ -129,11 +125,6 @@ class TrainingMetadata(_Part):
     data: Data
     silhouette: float | None = Field(description="Of the clusters, -1 to 1; null where it says nothing.")
     segments: list[Segment]
-    segments_changed: dict[str, Any] | None = Field(
-        default=None,
-        description="Since the version before: users of both versions, those whose segment changed its name, new and "
-        "gone users, and the most frequent moves; null where there is no version before.",
-    )
     rmse: float | None = Field(description="The same as evaluation.rmse.")
     evaluation: Evaluation
     coverage: float | None = Field(description="The same as recommendations.coverage.")
@@ -142,9 +133,9 @@ class TrainingMetadata(_Part):
     als: dict[str, Any] = Field(description="What the fit found: vectors, engine and why, objective by iteration.")
     failed_checks: list[FailedCheck] = Field(description="Warnings of the versions that are described.")
     parameters: dict[str, dict[str, Any]] = Field(description="By asset.")
-    seconds: dict[str, float] = Field(description="By asset, from its first input to its audited output.")
+    seconds: dict[str, float] = Field(description="By asset, from its first input to its checked output.")
     rows: dict[str, int] = Field(description="By table.")
-    versions: dict[str, Version] = Field(description="By asset.")
+    versions: dict[str, VersionInputs] = Field(description="By asset.")
 
     @property
     def list_length(self) -> int:
@@ -153,72 +144,63 @@ class TrainingMetadata(_Part):
         return length
 
 
-def describe_training(manifests: Mapping[str, Manifest], now: datetime) -> TrainingMetadata:
-    """The document, of these manifests by asset name."""
-    segmented, evaluation = manifests["segmented_users"], _facts(manifests["als_evaluation"])
-    lists = _recommendations(manifests)
+def describe_training(versions: Mapping[str, Version], now: datetime) -> TrainingMetadata:
+    """The document, of these versions by asset name."""
+    segmented, evaluation = versions["segmented_users"], versions["als_evaluation"].stats.results
+    lists = _recommendations(versions)
     return TrainingMetadata(
         training_date=now,
-        total_users=manifests["user_index"].rows or 0,
-        total_products=manifests["product_index"].rows or 0,
-        total_interactions=_measures(manifests["user_index"])["events"] or 0,
-        segments_count=segmented.facts["segments_count"],
-        data=_data(manifests["user_index"]),
-        silhouette=manifests["segmentation_model"].facts["silhouette"],
-        segments=segmented.facts["segments"],
-        segments_changed=_measures(segmented).get(MOVED) or None,
+        total_users=versions["user_index"].stats.rows or 0,
+        total_products=versions["product_index"].stats.rows or 0,
+        total_interactions=int(versions["user_index"].stats.numbers.get("events") or 0),
+        segments_count=segmented.stats.results["segments_count"],
+        data=_data(versions["user_index"]),
+        silhouette=versions["segmentation_model"].stats.results["silhouette"],
+        segments=segmented.stats.results["segments"],
         rmse=evaluation["rmse"],
         evaluation=Evaluation(**evaluation),
         coverage=lists.coverage,
         recommendations=lists,
-        similar_products=_similar(manifests["similar_products"]),
-        als=_facts(manifests["als_model"]),
+        similar_products=_similar(versions["similar_products"]),
+        als=versions["als_model"].stats.results,
         failed_checks=[
-            FailedCheck(asset=name, check=audit.name, message=audit.message, partition=audit.partition)
-            for name, manifest in manifests.items()
-            for audit in manifest.audits
-            if not audit.passed
+            FailedCheck(asset=name, check=check.name, message=check.message, partition=check.partition)
+            for name, version in versions.items()
+            for check in version.checks
+            if not check.passed
         ],
-        parameters={name: m.parameters for name, m in manifests.items() if m.parameters},
-        seconds={name: m.seconds for name, m in manifests.items()},
-        rows={name: m.rows for name, m in manifests.items() if m.rows is not None},
+        parameters={name: m.parameters for name, m in versions.items() if m.parameters},
+        seconds={name: m.seconds for name, m in versions.items()},
+        rows={name: m.stats.rows for name, m in versions.items() if m.stats.rows is not None},
         versions={
-            name: Version(version=m.version, inputs=[_input(i.asset, i.version) for i in m.inputs])
-            for name, m in manifests.items()
+            name: VersionInputs(version=m.version, inputs=[_input(i.asset, i.version) for i in m.inputs])
+            for name, m in versions.items()
         },
     )
 
 
-def _facts(manifest: Manifest) -> dict[str, Any]:
-    return {name: value for name, value in manifest.facts.items() if name != "measures"}
-
-
-def _measures(manifest: Manifest) -> Mapping[str, Any]:
-    measures: Mapping[str, Any] = manifest.facts["measures"]
-    return measures
-
-
-def _data(index: Manifest) -> Data:
+def _data(index: Version) -> Data:
     days = sorted({day for read in index.inputs for day in read.partitions})
     return Data(first_day=days[0], last_day=days[-1], days=len(days)) if days else Data()
 
 
-def _recommendations(manifests: Mapping[str, Manifest]) -> Recommendations:
-    manifest, products = manifests["recommendations"], manifests["product_index"].rows
-    measures = _measures(manifest)
+def _recommendations(versions: Mapping[str, Version]) -> Recommendations:
+    stats, products = versions["recommendations"].stats, versions["product_index"].stats.rows
     return Recommendations(
-        users=measures["users"] or 0,
-        entries=manifest.rows or 0,
-        coverage=measures["products_shown"] / products if products else None,
-        sources={source: measures.get(f"source {source}") or 0 for source in SOURCES},
+        users=int(stats.numbers.get("users") or 0),
+        entries=stats.rows or 0,
+        coverage=(stats.numbers.get("products_shown") or 0) / products if products else None,
+        sources={source: stats.shares.get("source", {}).get(source, 0) for source in SOURCES},
     )
 
 
-def _similar(manifest: Manifest) -> SimilarProducts:
-    measures = _measures(manifest)
-    known = measures.get("with_categories")
-    shares = {name: measures[name] / known if known else None for name in ("same_category", "same_category_by_chance")}
-    return SimilarProducts(entries=manifest.rows or 0, **shares)
+def _similar(version: Version) -> SimilarProducts:
+    numbers = version.stats.numbers
+    known = numbers.get("with_categories")
+    names = ("same_category", "same_category_by_chance")
+    return SimilarProducts(
+        entries=version.stats.rows or 0, **{name: (numbers.get(name) or 0) / known if known else None for name in names}
+    )
 
 
 def _input(asset: str, version: str | None) -> str:

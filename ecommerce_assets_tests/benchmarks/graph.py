@@ -70,24 +70,24 @@ def environment(place: Place, home: Path) -> dict[str, str]:
 
 
 def seconds_by_asset(shop: Path, started: datetime, ended: datetime) -> dict[str, float]:
-    """What the manifests of the newest versions say, in the order in which they were made, and what lay around them.
+    """Seconds recorded with the newest versions, in the order in which they were made, and what lay around them.
 
     `before the first asset` is what Dagster, imports and the JVM take until raw rows are read.
     """
     lake = Lake(str(shop))
-    manifests = sorted((lake.latest(name) for name in lake.assets()), key=lambda manifest: manifest.committed_at)
-    begins = [manifest.committed_at - timedelta(seconds=manifest.seconds) for manifest in manifests]
+    versions = sorted((lake.latest(name) for name in lake.assets()), key=lambda version: version.committed_at)
+    begins = [version.committed_at - timedelta(seconds=version.seconds) for version in versions]
     return {
         "before the first asset": (min(begins) - started).total_seconds(),
-        **{manifest.asset: manifest.seconds for manifest in manifests},
-        "after the last asset": (ended - manifests[-1].committed_at).total_seconds(),
+        **{version.asset: version.seconds for version in versions},
+        "after the last asset": (ended - versions[-1].committed_at).total_seconds(),
     }
 
 
-def audit_seconds(shop: Path) -> dict[str, float]:
-    """Of the seconds by asset, those of the audits."""
+def check_seconds(shop: Path) -> dict[str, float]:
+    """Of the seconds by asset, those of the checks."""
     lake = Lake(str(shop))
-    found = {name: lake.latest(name).audit_seconds for name in lake.assets()}
+    found = {name: lake.latest(name).check_seconds for name in lake.assets()}
     return {name: seconds for name, seconds in found.items() if seconds is not None}
 
 
@@ -114,15 +114,15 @@ def measure(place: Place) -> dict[str, Any]:
     started = datetime.now(UTC)
     finished = run("dagster", EVERYTHING)
     stages = seconds_by_asset(place.shop, started, datetime.now(UTC))
-    audits = audit_seconds(place.shop)
+    checks = check_seconds(place.shop)
     run("one_day", ONE_DAY)
-    [day] = Lake(str(place.shop)).latest("cleaned_events").published_days
-    one_day = Lake(str(place.shop)).latest("cleaned_events").seconds
+    cleaned = Lake(str(place.shop)).latest("cleaned_events")
+    [day], one_day = cleaned.days, cleaned.seconds
     return {
         "seconds": finished.seconds,
         "peak_bytes": finished.peak_bytes,
         "stages": stages,
-        "audit_seconds": audits,
+        "check_seconds": checks,
         "kernels_ready_seconds": compiled,
         "notes": [f"cleaning {day} again, alone, took {one_day:.1f} s, all days {stages['cleaned_events']:.1f} s."],
     }

@@ -31,11 +31,13 @@ MOST_SCORES = 2_000_000_000
 
 def read_pairs(place: Place, work: Path) -> tuple[Pairs, str]:
     """User rows, product rows and ratings, and where they are from."""
-    from ecommerce_assets.storage.lake import VersionNotFoundError
-    from ecommerce_assets.storage.reading import paths
+    from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 
+    lake = Lake(str(place.shop))
     try:
-        files, source = paths("interaction_data", data_dir=str(place.shop)), "the graph's interaction_data"
+        version = lake.latest("interaction_data")
+        files = [f"{lake.asset(version.asset).path}/{file.path}" for file in lake.files(version)]
+        source = "the graph's interaction_data"
     except VersionNotFoundError:
         from ecommerce_assets_tests.benchmarks.duckdb_peer import tables
 
@@ -43,7 +45,7 @@ def read_pairs(place: Place, work: Path) -> tuple[Pairs, str]:
         files, source = [f"{work}/interaction_data.parquet"], "DuckDB's interaction_data"
     # Spark writes some types in its own way (nullable or not): columns of numbers are cast to one.
     kinds = {"user_idx": np.int32, "product_idx": np.int32, "rating": np.float32}
-    table = pa.concat_tables(pq.read_table(file.removeprefix("file://"), columns=list(kinds)) for file in files)
+    table = pa.concat_tables(pq.read_table(file, columns=list(kinds)) for file in files)
     user, product, rating = (table.column(name).to_numpy().astype(kind) for name, kind in kinds.items())
     return (user, product, rating), source
 

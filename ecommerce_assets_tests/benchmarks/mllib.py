@@ -1,7 +1,7 @@
 """A peer: the same job as a plain Spark MLlib script, one stage after the other, with Spark's defaults.
 
 Feature tables by several distinct counts at once, indices by StringIndexer, K-Means, nonnegative implicit ALS and
-recommendForAllUsers: what one writes from the documentation. It does less than the graph: no cleaning, no audits, no
+recommendForAllUsers: what one writes from the documentation. It does less than the graph: no cleaning, no checks, no
 evaluation on a holdout, no similar products.
 """
 

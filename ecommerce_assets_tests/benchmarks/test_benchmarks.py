@@ -138,11 +138,11 @@ def test_objective_equals_the_sum_over_all_pairs() -> None:
 
 def made_up(scale: float) -> dict[str, dict[str, Any]]:
     ours = dict.fromkeys((*report.TABLES, *report.LISTS), 2.0 * scale)
-    audits = dict.fromkeys((*report.TABLES, "cleaned_events"), 0.5 * scale)
+    checks = dict.fromkeys((*report.TABLES, "cleaned_events"), 0.5 * scale)
     theirs = dict.fromkeys((*report.TABLES, *report.LISTS), 1.0 * scale)
     stages = {"als: ours": 2.0, "als: MLlib": 20.0, "top 10: ours": 1.0, "top 10: brute force": 3.0}
     return {
-        "graph": {"seconds": 50.0 * scale, "peak_bytes": 2_000_000_000, "stages": ours, "audit_seconds": audits},
+        "graph": {"seconds": 50.0 * scale, "peak_bytes": 2_000_000_000, "stages": ours, "check_seconds": checks},
         "mllib": {"seconds": 150.0 * scale, "peak_bytes": 3_000_000_000, "stages": {"als_model": 90.0}},
         "duckdb": {"seconds": 9.0 * scale, "peak_bytes": None, "stages": theirs, "notes": ["A note."]},
         "kernels": {
@@ -166,7 +166,7 @@ def test_comparisons_of_a_made_up_result() -> None:
         "top 10: brute force / ours": 3.0,
         "peak memory: MLlib pipeline / ours": 1.5,
     }
-    assert rows["tables: ours / DuckDB"].note == "without the 2.5 s in which ours are audited"
+    assert rows["tables: ours / DuckDB"].note == "without the 2.5 s of our checks"
     assert rows["ALS: MLlib / ours"].note == "objective MLlib / ours 1.01000"
     assert rows["top 10: brute force / ours"].note == "largest score difference of ours to brute force 1.0e-07"
 

@@ -29,7 +29,6 @@ class Kind:
     made: Any
     sees: str
     goes: str
-    readme: bool = False
 
 
 def text(name: str, content: bytes | str) -> Callable[[Path], Path]:
@@ -78,7 +77,6 @@ FILES = [
         text("x.csv", "event_time,event_type,product_id,user_id\n2019-10-01,view,1,2\n"),
         "FILE lacks the column price; it has event_time, event_type, product_id, user_id: add --default price=0.",
         "nothing landed",
-        readme=True,
     ),
     Kind(
         "a column twice",
@@ -104,7 +102,6 @@ FILES = [
         text("x.csv", f"{HEADER}\n{ROW}\n".encode("utf-16")),
         "FILE is not a CSV file in UTF-8: its first line cannot be read; save it again as UTF-8.",
         "nothing landed",
-        readme=True,
     ),
     Kind(
         "cut-off archive",
@@ -135,7 +132,6 @@ FILES = [
         text("x.parquet", "hello"),
         "FILE is not a Parquet file, or it is cut off.",
         "nothing landed",
-        readme=True,
     ),
     Kind(
         "cut-off Parquet file",
@@ -154,7 +150,6 @@ FILES = [
         table(event_time=pa.array([True])),
         "FILE: column event_time is bool; it can be timestamp, date, text, whole number, double, decimal.",
         "nothing landed",
-        readme=True,
     ),
     Kind(
         "id of a wrong type",
@@ -179,7 +174,6 @@ LINES = [
         f"{ROW},extra\n".encode(),
         "line 3: 10 values where the header has 9",
         "listed as unreadable",
-        readme=True,
     ),
     Kind(
         "a quote that is not closed",
@@ -210,28 +204,26 @@ LINES = [
         b"2019-10-01 00:00:01 UTC,view,1,2,a.b,ac",
         "line 3: 6 values where the header has 9; the file breaks off in this line",
         "listed as unreadable",
-        readme=True,
     ),
     Kind(
         "too few values",
         b"2019-10-01 00:00:01 UTC,view,1,2,a.b,acme,1.5,3\n",
         "line 3: 8 values where the header has 9",
         "landed with nulls",
-        readme=True,
     ),
     Kind("empty line", b"\n", "unreadable                0", "no row"),
 ]
 
 
-def rejected(name: str, column: str, value: str, reason: str, readme: bool = False) -> Kind:
-    return Kind(name, {column: value}, reason, "rejected", readme)
+def rejected(name: str, column: str, value: str, reason: str) -> Kind:
+    return Kind(name, {column: value}, reason, "rejected")
 
 
 VALUES = [
     rejected("no time", "event_time", "", "missing event_time"),
-    rejected("time is no date", "event_time", "soon", "unreadable event_time", readme=True),
+    rejected("time is no date", "event_time", "soon", "unreadable event_time"),
     rejected("day that no month has", "event_time", "2019-02-30 10:00:00", "unreadable event_time"),
-    rejected("unknown event", "event_type", "wishlist", "unknown event_type", readme=True),
+    rejected("unknown event", "event_type", "wishlist", "unknown event_type"),
     rejected("event in capitals", "event_type", "VIEW", "unknown event_type"),
     rejected("no event", "event_type", "", "unknown event_type"),
     rejected("no user", "user_id", "", "missing user_id"),
@@ -246,9 +238,9 @@ VALUES = [
     rejected("infinite price", "price", "inf", "infinite price"),
     rejected("negative price", "price", "-0.01", "negative price"),
     rejected("price beyond all money", "price", "1e300", "unreadable price"),
-    Kind("unreadable category_id", {"category_id": "x"}, "category_id is null", "accepted", readme=True),
+    Kind("unreadable category_id", {"category_id": "x"}, "category_id is null", "accepted"),
     Kind("empty brand", {"brand": '""'}, "brand is null", "accepted"),
-    Kind("the same event twice", {}, "repeats: 1", "accepted once", readme=True),
+    Kind("the same event twice", {}, "repeats: 1", "accepted once"),
     Kind("id with a decimal point", {"user_id": "17.0"}, "user_id is 17", "accepted"),
 ]
 
@@ -264,7 +256,6 @@ PARTITIONS = [
         lambda day: at(day + timedelta(days=1)),
         "event outside its day",
         "rejected",
-        readme=True,
     ),
     Kind("no brand column", lambda day: at(day), "", "accepted"),
     Kind("no session column", lambda day: at(day, brand=pa.array(["acme"])), "", "accepted"),

@@ -1,4 +1,4 @@
-"""The checks of the raw folder, and what the manifest says of a day's raw columns."""
+"""The checks of the raw folder, and the columns of a day's raw files."""
 
 from __future__ import annotations
 

@@ -1,27 +1,19 @@
-"""The picture of the stored days."""
+"""The plot of the stored days."""
 
 from __future__ import annotations
 
 from ecommerce_assets.events.plots import events_per_day
-from ecommerce_assets.storage.audits import Evidence
-from ecommerce_assets.storage.manifest import Manifest, Partition
-from ecommerce_assets.storage.pictures import png
+from ecommerce_assets.storage.checks import CheckContext
+from ecommerce_assets.storage.display import png
+from ecommerce_assets.storage.version import Stats
 
 
-def stored(days: dict[str, Partition]) -> Evidence:
-    """Days as readers see them, each from a version of its own, of which nothing else is looked at."""
-    manifests = {name: Manifest.model_construct(partitions={name: partition}) for name, partition in days.items()}
-    return Evidence({}, days={"cleaned_events": manifests})
+def stored(days: dict[str, Stats]) -> CheckContext:
+    return CheckContext(Stats(), days={"cleaned_events": days})
 
 
-def day(rows: int, raw: int, rejected: int, revenue: float) -> Partition:
-    return Partition(
-        rows=rows,
-        bytes=1,
-        published=True,
-        facts={"raw_rows": raw, "rejected": rejected},
-        measures={"purchase_value": revenue},
-    )
+def day(rows: int, raw: int, rejected: int, revenue: float) -> Stats:
+    return Stats(rows=rows, results={"raw_rows": raw, "rejected": rejected}, numbers={"purchase_value": revenue})
 
 
 def test_a_bar_for_each_day() -> None:
@@ -34,4 +26,4 @@ def test_a_bar_for_each_day() -> None:
 
 
 def test_nothing_to_show() -> None:
-    assert events_per_day(Evidence({}, days={"cleaned_events": {}})) is None
+    assert events_per_day(stored({})) is None

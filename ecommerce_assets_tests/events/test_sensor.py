@@ -12,14 +12,15 @@ from pathlib import Path
 import dagster as dg
 import fsspec
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
 from pyspark.sql import SparkSession
 
 from ecommerce_assets.definitions import build_defs
 from ecommerce_assets.events.landing import land
 from ecommerce_assets.events.landing.target import landed_name
 from ecommerce_assets.settings import load_settings
+from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets_tests.buckets import s3_bucket
 from ecommerce_assets_tests.events.shop import CLEANING, Shop
 
 
@@ -162,9 +163,7 @@ class TestWholeDays:
         shop.end(dg.DagsterRunStatus.FAILURE)
         assert shop.tick() == []
         assert "Given up" not in shop.said
-        stored = {
-            day.day: day.manifest.partitions[day.day].rows for day in Lake(str(shop.data_dir)).days("cleaned_events")
-        }
+        stored = {day.day: day.stats.rows for day in Lake(str(shop.data_dir)).days("cleaned_events")}
         assert stored == {"2019-10-01": 1, "2019-10-02": 0}
 
 
@@ -203,7 +202,7 @@ class TestFailures:
                 shop.instance.delete_run(run.run_id)
         assert shop.tick() == []
 
-    def test_a_day_that_a_check_held_back_waits_for_other_files(self, spark: SparkSession, shop: Shop) -> None:
+    def test_a_day_that_a_check_blocked_waits_for_other_files(self, spark: SparkSession, shop: Shop) -> None:
         good, bad = days_from("2019-10-01", 2)
         shop.raw(good)
         path = shop.raw(bad, price=-1.0)
@@ -211,16 +210,16 @@ class TestFailures:
         shop.clean(good, bad)
         shop.end(dg.DagsterRunStatus.FAILURE)
         assert shop.tick() == []
-        assert shop.said.startswith(f"Held back by a check of cleaned_events: {bad}; land them again, corrected")
+        assert shop.said.startswith(f"Blocked by a check of cleaned_events: {bad}; land them again, corrected")
         assert [day.day for day in Lake(str(shop.data_dir)).days("cleaned_events")] == [good]
         shop.cursor = ""
-        assert shop.tick() == [], "the manifest says it too"
+        assert shop.tick() == [], "the blocked version says it too"
         size = path.stat().st_size
         shop.raw(bad, price=1.0)
         assert path.stat().st_size == size
         assert shop.tick() == [f"{bad}...{bad}"], "corrected, although name and size are the same"
 
-    def test_a_day_with_an_unreadable_file_does_not_hold_back_the_others(self, spark: SparkSession, shop: Shop) -> None:
+    def test_a_day_with_an_unreadable_file_does_not_block_the_others(self, spark: SparkSession, shop: Shop) -> None:
         days = days_from("2019-10-01", 3)
         for day in days:
             path = shop.raw(day)
@@ -340,14 +339,13 @@ class TestAtScaleAndElsewhere:
         assert not told & {told.partition for told in shop.events}, "the rest follows"
 
     def test_a_bucket_is_no_special_case(self, instance: dg.DagsterInstance) -> None:
-        memory = MemoryFileSystem()
-        memory.store.clear()
-        shop = Shop("memory://shop", instance)
-        memory.pipe_file("/shop/raw/events/event_date=2019-10-01/part-0.parquet", b"x")
-        assert shop.tick() == []
-        memory.pipe_file("/shop/raw/events/event_date=2019-10-01/_SUCCESS", b"")
-        assert shop.tick() == ["2019-10-01...2019-10-01"]
-        memory.store.clear()
+        with s3_bucket() as bucket:
+            shop = Shop(bucket, instance)
+            folder = Folder(bucket) / "raw/events/event_date=2019-10-01"
+            folder.write_whole("part-0.parquet", b"x")
+            assert shop.tick() == []
+            folder.write_whole("_SUCCESS", b"")
+            assert shop.tick() == ["2019-10-01...2019-10-01"]
 
     def test_no_tick_starts_spark(self, shop: Shop) -> None:
         shop.raw("2019-10-01")

@@ -55,7 +55,7 @@ def test_sum_of_nothing_is_zero(spark: SparkSession) -> None:
     assert frame.agg(exact_sum(F.col("amount"))).collect()[0][0] == 0.0
 
 
-def test_ratio(spark: SparkSession) -> None:
+def test_ratio_is_zero_where_the_whole_is_zero(spark: SparkSession) -> None:
     rows = [(1, 4), (0, 4), (3, 0), (0, 0), (-3, 2), (3, 2)]
     frame = spark.createDataFrame(rows, "part bigint, whole bigint")
     found = [row[0] for row in frame.select(ratio(F.col("part"), F.col("whole"))).collect()]
@@ -70,7 +70,7 @@ def test_ratio(spark: SparkSession) -> None:
         (dt.datetime(1969, 12, 31, 23, 59, 59, tzinfo=dt.UTC), "1969-12-31 23:59:59"),
     ],
 )
-def test_literal_timestamp(spark: SparkSession, moment: dt.datetime, text: str) -> None:
+def test_literal_timestamp_is_in_utc(spark: SparkSession, moment: dt.datetime, text: str) -> None:
     assert spark.range(1).select(timestamp(moment).cast("string")).collect()[0][0] == text
 
 

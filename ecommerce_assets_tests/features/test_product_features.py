@@ -35,17 +35,13 @@ def by_product(features: DataFrame) -> dict[int, dict[str, Any]]:
     return {row["product_id"]: row.asDict() for row in features.collect()}
 
 
-def test_has_one_row_per_product_and_the_documented_columns(products: dict[int, dict[str, Any]]) -> None:
-    assert sorted(products) == [PHONE, SHOE, NAMELESS]
-    assert list(products[PHONE]) == PRODUCT_FEATURES.names
-
-
-def test_types_are_the_documented_ones(spark: SparkSession) -> None:
+def test_has_one_row_per_product_with_the_documented_columns_and_types(spark: SparkSession) -> None:
     features = build_product_features(events_frame(spark, EVENTS))
-    assert dict(features.dtypes) == {c.name: c.type for c in PRODUCT_FEATURES.with_id_type("bigint").columns}
+    assert sorted(row["product_id"] for row in features.collect()) == [PHONE, SHOE, NAMELESS]
+    assert features.dtypes == [(c.name, c.type) for c in PRODUCT_FEATURES.with_id_type("bigint").columns]
 
 
-def test_every_column(products: dict[int, dict[str, Any]]) -> None:
+def test_every_column_of_a_product(products: dict[int, dict[str, Any]]) -> None:
     assert products[PHONE] == {
         "product_id": PHONE,
         "category": "electronics",
@@ -69,7 +65,7 @@ def test_latest_event_with_a_value_names_brand_and_category(products: dict[int, 
     assert products[SHOE]["enhanced_popularity_score"] == 5.0  # (3 * 1 + 2) / 1
 
 
-def test_product_of_which_little_is_known(products: dict[int, dict[str, Any]]) -> None:
+def test_product_with_a_single_removal_has_zeros_and_no_brand(products: dict[int, dict[str, Any]]) -> None:
     assert products[NAMELESS] == {
         "product_id": NAMELESS,
         "category": "unknown",
@@ -92,7 +88,7 @@ def test_purchases_without_a_view_convert_nothing(spark: SparkSession) -> None:
     assert by_product(build_product_features(bought))[1]["conversion_rate"] == 0.0
 
 
-def test_category_is_what_stands_before_the_first_dot(spark: SparkSession) -> None:
+def test_category_is_the_part_before_the_first_dot(spark: SparkSession) -> None:
     codes = {1: "electronics.smartphone", 2: "apparel.shoes.keds", 3: "kids", 4: None}
     events = [event("2020-01-01 10:00:00", product_id=p, category_code=code) for p, code in codes.items()]
     found = by_product(build_product_features(events_frame(spark, events)))
@@ -100,7 +96,7 @@ def test_category_is_what_stands_before_the_first_dot(spark: SparkSession) -> No
 
 
 @pytest.mark.parametrize("codes", [("apparel.shirt", "computers.desktop"), ("computers.desktop", "apparel.shirt")])
-def test_of_two_values_at_one_time_the_largest_counts(spark: SparkSession, codes: tuple[str, str]) -> None:
+def test_of_two_values_at_one_time_the_largest_is_taken(spark: SparkSession, codes: tuple[str, str]) -> None:
     events = [
         event("2020-01-01 10:00:00", category_code=codes[0], brand=codes[0]),
         event("2020-01-01 10:00:00", category_code=codes[1], brand=codes[1]),
@@ -127,7 +123,7 @@ def test_no_events_give_no_products(spark: SparkSession) -> None:
     assert build_product_features(events_frame(spark, [])).collect() == []
 
 
-def test_order_of_rows_is_no_matter(spark: SparkSession) -> None:
+def test_order_of_rows_does_not_matter(spark: SparkSession) -> None:
     draw = random.Random(8)
     events = [
         event(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ecommerce_assets.events.schema import EVENTS
 from ecommerce_assets.features.product_features import PRODUCT_FEATURES
@@ -16,12 +15,10 @@ from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
 from ecommerce_assets.segmentation.pipeline import SEGMENTED_USERS
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets.storage.manifest import FileEntry, Input, Manifest, Partition
-from ecommerce_assets.storage.reading import arrow_schema
-from ecommerce_assets_tests.helpers import commit
+from ecommerce_assets.storage.version import Input, Stats, Version
+from ecommerce_assets_tests.helpers import put_table
 
-NOON = datetime(2019, 11, 1, 12, tzinfo=UTC)
-SCHEMAS = {
+TABLES = {
     "cleaned_events": EVENTS,
     "user_features": USER_FEATURES,
     "segmented_users": SEGMENTED_USERS,
@@ -29,51 +26,32 @@ SCHEMAS = {
     "recommendations": RECOMMENDATIONS,
     "similar_products": SIMILAR_PRODUCTS,
 }
+ARROW_TYPES = {
+    "bigint": pa.int64(),
+    "int": pa.int32(),
+    "string": pa.string(),
+    "double": pa.float64(),
+    "timestamp": pa.timestamp("us", "UTC"),
+}
 Rows = Sequence[Mapping[str, Any]]
 
 
-def publish(
-    lake: Lake,
-    asset: str,
-    rows: Rows | Mapping[str, Rows],
-    id_type: str = "bigint",
-    version: str = "v1",
-    minutes: int = 0,
-    **changes: Any,
-) -> Manifest:
-    """Publish a version of a table, committed so many minutes after noon; columns that a row lacks are null.
+def publish(lake: Lake, asset: str, rows: Rows | Mapping[str, Rows], id_type: str = "bigint", **fields: Any) -> Version:
+    """Publish a version of a table; columns that a row lacks are null. `rows` by day make a version of a daily one."""
+    schema = pa.schema([(c.name, ARROW_TYPES[c.type]) for c in TABLES[asset].with_id_type(id_type).columns])
 
-    `rows` by day make a version of a daily table.
-    """
-    columns = {c.name: c.type for c in SCHEMAS[asset].with_id_type(id_type).columns}
-    schema = arrow_schema(columns)
-    by_day = rows if isinstance(rows, Mapping) else {"": rows}
-    folder = lake.folder(asset, version)
-    for day, of_day in by_day.items():
-        if of_day or not day:
-            full = [{name: row.get(name) for name in schema.names} for row in of_day]
-            path = f"event_date={day}/part-0.parquet" if day else "part-0.parquet"
-            folder.fs.makedirs(f"{folder.path}/{path.rpartition('/')[0]}", exist_ok=True)
-            with folder.open(path, "wb") as target:
-                pq.write_table(pa.Table.from_pylist(full, schema=schema), target)
-    files = folder.data_files()
-    fields: dict[str, Any] = {
-        "committed_at": NOON + timedelta(minutes=minutes),
-        "columns": columns,
-        "rows": sum(map(len, by_day.values())),
-        "bytes": sum(file.bytes for file in files),
-        "files": tuple(FileEntry(path=file.path, bytes=file.bytes) for file in files),
-        "partitions": {day: Partition(rows=len(of_day), bytes=1) for day, of_day in by_day.items() if day},
-        **changes,
-    }
-    return commit(lake, asset, version, **fields)
+    def table(of_day: Rows) -> pa.Table:
+        return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in of_day], schema=schema)
+
+    if isinstance(rows, Mapping):
+        return put_table(lake, asset, days={day: table(of_day) for day, of_day in rows.items()}, **fields)
+    return put_table(lake, asset, table(rows), **fields)
 
 
-def made_from(*versions: Manifest) -> tuple[Input, ...]:
-    """What a version names that was made from these, all their days."""
+def made_from(*versions: Version) -> tuple[Input, ...]:
+    """The inputs of a version that was made from these, all their days."""
     return tuple(
-        Input(asset=m.asset, version=m.version, partitions=tuple(m.partitions), fingerprint=m.fingerprint)
-        for m in versions
+        Input(asset=v.asset, version=v.version, partitions=tuple(v.days), fingerprint=v.folder) for v in versions
     )
 
 
@@ -118,8 +96,11 @@ def listed(user_id: Any, *products: Any, source: str = "als") -> list[dict[str, 
     ]
 
 
-def small_shop(lake: Lake, ids: type = int) -> None:
-    """Three days, users 7, 8 and 9: the model knows 7, and of 8 a part; two products, of which 100 has neighbours."""
+def small_shop(lake: Lake, ids: type = int) -> Version:
+    """Three days, users 7, 8 and 9: the model knows 7, and of 8 a part; two products, of which 100 has neighbours.
+
+    Returns the version of the recommendations.
+    """
     kind = "string" if ids is str else "bigint"
     seven, eight, nine, one, two = (ids(n) for n in (7, 8, 9, 100, 200))
     events = publish(
@@ -136,10 +117,12 @@ def small_shop(lake: Lake, ids: type = int) -> None:
     days = {seven: ("2019-10-01", "2019-10-03"), eight: ("2019-10-02",) * 2, nine: ("2019-10-02",) * 2}
     words = [{"segment_id": 1, "segment": "Active_Buyers", "description": "3 users (100 %) who buy."}]
     rows = [user(who, first, last) for who, (first, last) in days.items()]
-    users = publish(lake, "segmented_users", rows, kind, inputs=made_from(features), facts={"segments": words})
+    stats = Stats(rows=len(rows), results={"segments": words})
+    users = publish(lake, "segmented_users", rows, kind, inputs=made_from(features), stats=stats)
     products = publish(lake, "product_features", [product(one), product(two, "tools", None)], kind)
     lists = [*listed(seven, one, two), *listed(eight, one), *listed(nine, one, two, source="segment_popular")]
     lists.append({"user_id": eight, "rank": 2, "product_id": two, "score": 0.1, "source": "popular"})
-    publish(lake, "recommendations", lists, kind, inputs=made_from(users, products))
+    recommendations = publish(lake, "recommendations", lists, kind, inputs=made_from(users, products))
     near = {"product_id": one, "rank": 1, "similar_product_id": two, "similarity": 0.5, "similar_category": "tools"}
     publish(lake, "similar_products", [near], kind, inputs=made_from(products))
+    return recommendations

@@ -1,4 +1,4 @@
-"""The fit of ALS: what it refuses, that it repeats itself, that others can read it."""
+"""The fit of ALS: its factors, that it repeats itself, that plain PySpark reads it, and the choice of the engine."""
 
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def test_default_parameters_are_those_of_the_specification() -> None:
     }
 
 
-def test_factors_for_everyone_and_everything_none_below_zero(model: ALSModel) -> None:
+def test_every_user_and_product_has_nonnegative_factors(model: ALSModel) -> None:
     users, items = factors(model.userFactors), factors(model.itemFactors)
     assert sorted(users) == list(range(12))
     assert sorted(items) == list(range(10))
@@ -100,8 +100,8 @@ def test_unknown_pairs_are_dropped_from_predictions(spark: SparkSession, model: 
     assert [(row["user_idx"], row["product_idx"]) for row in model.transform(asked).collect()] == [(0, 0)]
 
 
-def test_nothing_to_learn_from_is_an_error_in_plain_words(interactions: DataFrame, engine: Engine) -> None:
-    with pytest.raises(ValueError, match=r"^There is nothing to learn from: interaction_data has no rows"):
+def test_no_interactions_are_an_error_that_names_the_table(interactions: DataFrame, engine: Engine) -> None:
+    with pytest.raises(ValueError, match="interaction_data has no rows"):
         fit_als(interactions.limit(0), SMALL, engine)
 
 
@@ -141,21 +141,22 @@ def test_local_ends_no_higher_than_mllib(spark: SparkSession, nonnegative: bool)
     assert ends[Engine.local] <= 1.005 * ends[Engine.mllib]
 
 
-def test_the_local_engine_tells_each_iteration(interactions: DataFrame) -> None:
-    told: list[tuple[int, float]] = []
+def test_the_local_engine_reports_each_iteration(interactions: DataFrame) -> None:
+    reported: list[tuple[int, float]] = []
     lines: list[str] = []
-    fit_als(interactions, SMALL, Engine.local, lambda done, objective: told.append((done, objective)))
+    fit_als(interactions, SMALL, Engine.local, lambda done, objective: reported.append((done, objective)))
     fit_als(interactions, SMALL, Engine.local, log_iterations(lines.append, "als_model", SMALL))
-    assert [done for done, _ in told] == [1, 2]
-    assert told[1][1] < told[0][1]
-    assert lines[-1].startswith(f"als_model: 2 of 2 iterations, 100 %, objective {told[1][1]:,.0f}, ")
+    assert [done for done, _ in reported] == [1, 2]
+    assert reported[1][1] < reported[0][1]
+    assert "2 of 2" in lines[-1]
+    assert f"{reported[1][1]:,.0f}" in lines[-1]
 
 
-def test_the_engine_that_is_asked_for(interactions: DataFrame) -> None:
+def test_the_configured_engine_is_chosen(interactions: DataFrame) -> None:
     for engine in (Engine.local, Engine.mllib):
         choice = choose_engine(interactions, SMALL, engine)
         assert choice.engine == engine
-        assert choice.reason == f"Engine {engine}, as the configuration asks."
+        assert f"{engine}" in choice.reason
 
 
 def test_auto_is_local_where_the_pairs_fit_in_memory(interactions: DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,8 +166,8 @@ def test_auto_is_local_where_the_pairs_fit_in_memory(interactions: DataFrame, mo
         monkeypatch.setattr(als, "free_memory", lambda free=free: free)
         choice = choose_engine(interactions, SMALL)
         assert choice.engine == engine
-        assert choice.reason.startswith(f"Engine {engine}, because ")
-        assert f"{count} pairs need about" in choice.reason
+        assert f"{engine}" in choice.reason
+        assert f"{count} pairs" in choice.reason
 
 
 def test_many_pairs_are_collected_in_slices(interactions: DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What is said of the lists in a few words."""
+"""The notes about als_evaluation and the lists."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from ecommerce_assets.recommendation.notes import ALS_EVALUATION_NOTES, RECOMMENDATIONS_NOTES, against_popularity
-from ecommerce_assets.storage import notes
-from ecommerce_assets.storage.audits import Evidence
+from ecommerce_assets.storage.checks import CheckContext
+from ecommerce_assets.storage.display import Note, write_notes
+from ecommerce_assets.storage.version import Stats
 
 
-def said(found: tuple[notes.Note, ...], evidence: Evidence) -> dict[str, str]:
-    return notes.markdown(found, evidence, pytest.fail)
+def written(notes: tuple[Note, ...], stats: Stats, k: int = 10) -> dict[str, str]:
+    return write_notes(notes, CheckContext(stats, {"k": k}), pytest.fail)
 
 
 def metrics(lower: float, upper: float) -> dict[str, Any]:
@@ -30,33 +31,32 @@ def metrics(lower: float, upper: float) -> dict[str, Any]:
         (-0.01, 0.01, "no clear difference"),
     ],
 )
-def test_the_verdict_is_the_intervals(lower: float, upper: float, verdict: str) -> None:
+def test_the_interval_decides_on_the_verdict(lower: float, upper: float, verdict: str) -> None:
     assert (against_popularity(metrics(lower, upper), 10) or "").endswith(f"{lower:.3f} to {upper:.3f}: {verdict}")
 
 
-def test_an_evaluation_in_short() -> None:
-    evidence = Evidence({}, {"metrics": metrics(0.001, 0.02)}, {"k": 5})
-    told = said(ALS_EVALUATION_NOTES, evidence)
-    assert told["in short"].startswith("NDCG at 5: published lists 0.150, popularity 0.137")
-    assert told["metrics at a glance"].splitlines() == [
-        "|at 5|ALS alone|published lists|popularity|",
-        "|:--|--:|--:|--:|",
+def test_an_evaluation_is_compared_with_popularity() -> None:
+    notes = written(ALS_EVALUATION_NOTES, Stats(results={"metrics": metrics(0.001, 0.02)}), k=5)
+    for part in ("NDCG at 5", "0.150", "0.137", "better than popularity"):
+        assert part in notes["in short"]
+    assert notes["metrics at a glance"].splitlines()[2:] == [
         "|NDCG|0.100|0.150|0.137|",
         "|products shown|50.0%|50.0%|50.0%|",
         "|users served|50.0%|50.0%|50.0%|",
     ]
 
 
-def test_an_evaluation_without_a_holdout_says_why() -> None:
-    told = said(ALS_EVALUATION_NOTES, Evidence({}, {"holdout": "there are no events"}, {"k": 10}))
-    assert told == {"in short": "The lists could not be judged: there are no events."}
+def test_an_evaluation_without_a_holdout_gives_the_reason() -> None:
+    notes = written(ALS_EVALUATION_NOTES, Stats(results={"holdout": "there are no events"}))
+    assert list(notes) == ["in short"]
+    assert "there are no events" in notes["in short"]
 
 
-def test_where_the_entries_come_from() -> None:
-    told = said(RECOMMENDATIONS_NOTES, Evidence({"rows": 1000, "source als": 900, "source popular": 100}))
-    assert told["entries by source"].splitlines()[2:] == [
+def test_entries_are_counted_by_source() -> None:
+    notes = written(RECOMMENDATIONS_NOTES, Stats(rows=1000, shares={"source": {"als": 900, "popular": 100}}))
+    assert notes["entries by source"].splitlines()[2:] == [
         "|als|900|90.0%|",
         "|segment_popular|0|0.0%|",
         "|popular|100|10.0%|",
     ]
-    assert said(RECOMMENDATIONS_NOTES, Evidence({"rows": 0})) == {}
+    assert written(RECOMMENDATIONS_NOTES, Stats(rows=0)) == {}

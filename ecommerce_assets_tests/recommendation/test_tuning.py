@@ -1,4 +1,4 @@
-"""als_tuning: the search, what it is judged on, and how als_model takes its parameters from it."""
+"""als_tuning: the search, its holdout, and how als_model takes its parameters from it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -30,9 +30,8 @@ from ecommerce_assets.recommendation.tuning_document import COSTS, PAYS, WITHIN_
 from ecommerce_assets.recommendation.tuning_trials import BUCKETS, Found, Scores, Trial, best_of
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.settings import load_settings
-from ecommerce_assets.storage import ancestry
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
-from ecommerce_assets.storage.reading import paths, read_document
+from ecommerce_assets.storage.reading import read_document
 from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, event, events_frame, run_graph
 
 PROJECT = Path(__file__).parents[2]
@@ -89,14 +88,14 @@ class TestSearch:
         assert [t.params for t in other.trials[:2]] == [t.params for t in found.trials[:2]]
         assert [t.params for t in other.trials] != [t.params for t in again.trials]
 
-    def test_failed_trials_are_told_and_counted(self) -> None:
+    def test_failed_trials_are_logged_and_counted(self) -> None:
         def judge(parameters: AlsParameters) -> Scores:
             if not parameters.nonnegative:
                 raise ValueError("no luck\nand more")
             return scores(math.nan) if parameters.rank > 60 else landscape(parameters)
 
-        said: list[str] = []
-        found = search(judge, 12, say=said.append)
+        lines: list[str] = []
+        found = search(judge, 12, say=lines.append)
         document = describe_tuning(found, {})
         failed = [t for t in document["trials"] if t["error"]]
         assert (document["succeeded"], document["failed"]) == (12 - len(failed), len(failed))
@@ -104,13 +103,11 @@ class TestSearch:
         assert failed[0]["error"] == "ValueError: no luck"
         assert failed[0]["ndcg"] is failed[0]["gain"] is failed[0]["metrics"] is None
         assert {t["error"] for t in failed} == {"ValueError: no luck", "its ndcg is nan"}
-        assert len(said) == 12
-        assert said[1].startswith(
-            "2 of 12 trials (17%): trial 1 (rank 50, regParam 0.1, alpha 1, unconstrained): FAILED, "
-            "ValueError: no luck, 0.0 s; best so far 0.0"
-        )
+        assert len(lines) == 12
+        assert "2 of 12 trials" in lines[1]
+        assert "ValueError: no luck" in lines[1]
 
-    def test_all_fail(self) -> None:
+    def test_without_a_successful_trial_there_are_no_parameters(self) -> None:
         def judge(_: AlsParameters) -> Scores:
             raise MemoryError("too large")
 
@@ -119,9 +116,7 @@ class TestSearch:
         assert document["nonnegativity"]["verdict"] is None
 
     def test_no_trial_begins_after_the_time_is_over(self) -> None:
-        said: list[str] = []
-        assert len(search(landscape, 5, timeout_seconds=0, say=said.append).trials) == 1
-        assert said[-1] == "No more trials: 0 seconds are over."
+        assert len(search(landscape, 5, timeout_seconds=0, say=lambda _: None).trials) == 1
 
 
 def trial(number: int, value: float, nonnegative: bool = True, spread: float = 0.3) -> Trial:
@@ -157,10 +152,10 @@ class TestDocument:
     def test_table_has_the_best_first_and_the_failed_last(self) -> None:
         failed = Trial(1, AlsParameters(), 0.5, error="ValueError: a | b")
         lines = trials_table(describe_tuning(Found([trial(0, 0.20), failed, trial(2, 0.21)]), {})).splitlines()[2:]
-        assert [line.split("|")[1].strip() for line in lines] == ["2 **best**", "0 default", "1"]
+        assert [line.split("|")[1].strip() for line in lines] == ["2 (best)", "0 (default)", "1"]
         assert "+0.0100 (+0.0100 to +0.0100)" in lines[0]
-        assert "failed: ValueError: a / b" in lines[2]
-        assert {line.count("|") for line in lines} == {10}
+        assert "failed: ValueError: a \\| b" in lines[2]
+        assert {line.replace("\\|", "").count("|") for line in lines} == {10}
 
 
 def shop() -> list[dict[str, Any]]:
@@ -191,7 +186,7 @@ class TestJudging:
         assert one.value > 0
 
     @pytest.mark.parametrize("events", [[], [event("2020-01-01 10:00:00")] * 9])
-    def test_nothing_to_judge_by(self, spark: SparkSession, events: list[dict[str, Any]]) -> None:
+    def test_without_a_holdout_there_are_no_trials(self, spark: SparkSession, events: list[dict[str, Any]]) -> None:
         frame = events_frame(spark, events)
         document = tune(frame, SegmentationParameters(), Exclude.purchased, 10, trials=2, say=lambda _: None)
         assert (document["trials"], document["params"], document["holdout_users"]) == ([], None, 0)
@@ -215,7 +210,7 @@ def shop_that_tuned(
 
 def users_between(data_dir: Path, begin: str, end: str) -> int:
     """Users who viewed, carted or bought something between two moments that they had not bought before the first."""
-    events: Any = pq.read_table(paths("cleaned_events", data_dir=str(data_dir)), partitioning=None).to_pandas()
+    events: Any = DeltaTable(str(data_dir / "lake" / "cleaned_events")).to_pandas()
     key = ["user_id", "product_id"]
     past = events[events.event_time < begin]
     touched = events[(events.event_time >= begin) & (events.event_time < end)]
@@ -226,55 +221,53 @@ def users_between(data_dir: Path, begin: str, end: str) -> int:
 
 
 class TestJob:
-    def test_it_reads_all_days_and_judges_as_als_evaluation_does(
+    def test_it_reads_all_days_and_has_the_holdout_of_als_evaluation(
         self, shop_that_tuned: tuple[Path, dg.ExecuteInProcessResult]
     ) -> None:
         lake = Lake(str(shop_that_tuned[0]))
-        manifest, evaluated = lake.latest("als_tuning"), lake.latest("als_evaluation")
-        assert [step.asset for step in manifest.inputs] == ["cleaned_events"]
-        [days] = [step.partitions for step in manifest.inputs]
+        version, evaluated = lake.latest("als_tuning"), lake.latest("als_evaluation")
+        assert [step.asset for step in version.inputs] == ["cleaned_events"]
+        [days] = [step.partitions for step in version.inputs]
         assert (days[0], days[-1], len(days)) == (FIRST_DAY, LAST_DAY, 8)
-        document = read_document(lake, manifest)
-        assert document["test_cutoff"] == evaluated.facts["cutoff"]
+        document = read_document(lake, version)
+        assert document["test_cutoff"] == evaluated.stats.results["cutoff"]
         assert document["holdout_users"] == users_between(
             shop_that_tuned[0], document["validation_cutoff"], document["test_cutoff"]
         )
-        assert manifest.parameters["exclude"] == evaluated.parameters["exclude"]
-        assert manifest.parameters["segmentation"] == evaluated.parameters["segmentation"]
+        assert version.parameters["exclude"] == evaluated.parameters["exclude"]
+        assert version.parameters["segmentation"] == evaluated.parameters["segmentation"]
         assert len(document["trials"]) == document["succeeded"] == 2
-        assert manifest.facts["params"] == document["params"]
+        assert version.stats.results["params"] == document["params"]
 
-    def test_what_the_ui_shows(self, shop_that_tuned: tuple[Path, dg.ExecuteInProcessResult]) -> None:
+    def test_the_ui_shows_trials_plots_and_parameters(
+        self, shop_that_tuned: tuple[Path, dg.ExecuteInProcessResult]
+    ) -> None:
         [made] = shop_that_tuned[1].asset_materializations_for_node("tune_als")
         assert made.metadata["trials"].value.count("\n") == 3  # type: ignore[union-attr]
-        assert made.metadata["pictures"].value.count("data:image/png") == 2  # type: ignore[union-attr]
+        assert made.metadata["plots"].value.count("data:image/png") == 2  # type: ignore[union-attr]
         assert made.metadata["params"].value["rank"] == 50  # type: ignore[index, call-overload]
         passed = {e.check_name for e in shop_that_tuned[1].get_asset_check_evaluations() if e.passed}
         assert passed >= {"trials_succeeded", "best_is_best", "no_trial_failed"}
 
-    def test_als_model_is_trained_with_it_and_names_it(
+    def test_als_model_is_trained_with_it_and_records_it(
         self, shop_that_tuned: tuple[Path, dg.ExecuteInProcessResult]
     ) -> None:
         data_dir, _ = shop_that_tuned
         lake = Lake(str(data_dir))
         assert run_graph(data_dir, FIRST_DAY, select=["als_model"], run_config=TUNED).success
         model, tuning = lake.latest("als_model"), lake.latest("als_tuning")
-        assert model.parameters["tuned_by"] == {"version": tuning.version, "trial": tuning.facts["trial"]}
-        assert AlsParameters.of(model.parameters) == AlsParameters.of({**tuning.facts["params"], "maxIter": 2})
+        assert model.parameters["tuned_by"] == {"version": tuning.version, "trial": tuning.stats.results["trial"]}
+        assert AlsParameters.of(model.parameters) == AlsParameters.of({**tuning.stats.results["params"], "maxIter": 2})
         assert model.input_version("als_tuning") == tuning.version
-        assert any(line.lstrip("├─└ ").startswith("als_tuning") for line in ancestry.tree(lake, model))
-        # Nor does an index come by way of the tuning.
+        # The index is not found by way of the tuning.
         assert lake.ancestor(model, "user_index").version == lake.latest("user_index").version
 
-    def test_without_a_tuning_it_says_what_to_run(
+    def test_without_a_tuning_the_error_names_the_command(
         self, spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult]
     ) -> None:
-        with pytest.raises(VersionNotFoundError) as refused:
+        with pytest.raises(VersionNotFoundError, match="no version of als_tuning") as raised:
             run_graph(ran[0], FIRST_DAY, select=["als_model"], run_config=TUNED)
-        assert str(refused.value) == (
-            "als_model is configured with params=tuned. There is no version of als_tuning in "
-            f"{Lake(str(ran[0])).root.uri}: materialise als_tuning first. The job als_tuning does that: {COMMAND}"
-        )
+        assert COMMAND in str(raised.value)
 
 
 @pytest.mark.trial
@@ -283,7 +276,12 @@ def test_by_the_command_on_the_sample(tmp_path: Path) -> None:
     shutil.copytree(PROJECT / "data" / "raw", tmp_path / "shop" / "raw")
     home = tmp_path / "home"
     home.mkdir()
-    environment = {**os.environ, "DAGSTER_HOME": str(home), "ECOMMERCE_DATA_DIR": str(tmp_path / "shop")}
+    environment = {
+        **os.environ,
+        "DAGSTER_HOME": str(home),
+        "ECOMMERCE_DATA_DIR": str(tmp_path / "shop"),
+        "TMPDIR": str(home),  # where this test run has a Spark, it holds the machine's lock
+    }
 
     def dagster(*arguments: str) -> None:
         command = [str(Path(sys.executable).with_name("dagster")), *arguments, "-m", "ecommerce_assets.definitions"]
@@ -293,16 +291,16 @@ def test_by_the_command_on_the_sample(tmp_path: Path) -> None:
     days = ("--partition-range", "2019-10-01...2019-12-29")
     dagster("asset", "materialize", "--select", "*", *days)
     lake = Lake(str(tmp_path / "shop"))
-    assert not lake.versions("als_tuning")
+    assert not lake.published("als_tuning")
     config = tmp_path / "tuning.yaml"
     config.write_text("ops: {tune_als: {config: {trials: 6}}}")
     dagster("job", "execute", "-j", "als_tuning", "--config", str(config))
     tuning = lake.latest("als_tuning")
-    assert tuning.facts["succeeded"] == 6
+    assert tuning.stats.results["succeeded"] == 6
     assert len(tuning.inputs[0].partitions) == 90
     tuned = json.dumps({"ops": {"als_model": {"config": {"params": "tuned"}}}})
     dagster("asset", "materialize", "--select", "als_model,als_evaluation", *days, "--config-json", tuned)
     assert lake.latest("als_model").parameters["tuned_by"]["version"] == tuning.version
     evaluated = lake.latest("als_evaluation")
     assert AlsParameters.of(evaluated.parameters["als"]) == AlsParameters.of(lake.latest("als_model").parameters)
-    assert evaluated.facts["cutoff"] == tuning.facts["test_cutoff"]
+    assert evaluated.stats.results["cutoff"] == tuning.stats.results["test_cutoff"]

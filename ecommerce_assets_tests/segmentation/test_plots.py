@@ -1,8 +1,6 @@
-"""The pictures and notes of segments, of usual and of odd shops."""
+"""The plots and notes of segments, of usual and of odd shops."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 
@@ -12,19 +10,21 @@ from ecommerce_assets.segmentation.plots import (
     COLUMNS,
     MOST_ROWS,
     SEGMENTATION_BY_K_NOTES,
-    SEGMENTATION_BY_K_PICTURES,
+    SEGMENTATION_BY_K_PLOTS,
     SEGMENTED_USERS_NOTES,
-    SEGMENTED_USERS_PICTURES,
+    SEGMENTED_USERS_PLOTS,
     segment_profiles,
 )
 from ecommerce_assets.segmentation.profile import Segment, profile
-from ecommerce_assets.storage import notes, pictures
-from ecommerce_assets.storage.audits import Evidence
+from ecommerce_assets.storage.checks import CheckContext
+from ecommerce_assets.storage.display import draw_plots, png, write_notes
+from ecommerce_assets.storage.markdown import INLINE
+from ecommerce_assets.storage.version import Stats
 
 MOST_BYTES = 100_000
 
 
-def shop(segments: int, users: int = 100, spent: float = 50.0) -> Evidence:
+def shop(segments: int, users: int = 100, spent: float = 50.0) -> CheckContext:
     """Segments of growing size whose means grow with their number."""
     found = [
         Segment(
@@ -37,10 +37,10 @@ def shop(segments: int, users: int = 100, spent: float = 50.0) -> Evidence:
         )
         for n in range(segments)
     ]
-    return Evidence({}, {"segments": profile(found)})
+    return CheckContext(Stats(results={"segments": profile(found)}))
 
 
-def study(*silhouettes: float | None, k_in_use: int = 5) -> Evidence:
+def study(*silhouettes: float | None, k_in_use: int = 5) -> CheckContext:
     by_k = [
         {
             "k": k,
@@ -52,7 +52,7 @@ def study(*silhouettes: float | None, k_in_use: int = 5) -> Evidence:
         }
         for k, s in enumerate(silhouettes, 2)
     ]
-    return Evidence({}, document={"k_in_use": k_in_use, "by_k": by_k})
+    return CheckContext(Stats(), document={"k_in_use": k_in_use, "by_k": by_k})
 
 
 ODD_SHOPS = {
@@ -65,15 +65,15 @@ ODD_SHOPS = {
 }
 
 
-@pytest.mark.parametrize("evidence", ODD_SHOPS.values(), ids=ODD_SHOPS)
-def test_pictures_of_segments(evidence: Evidence) -> None:
+@pytest.mark.parametrize("context", ODD_SHOPS.values(), ids=ODD_SHOPS)
+def test_plots_of_segments_are_drawn_and_light(context: CheckContext) -> None:
     warnings: list[str] = []
-    found = pictures.markdown(SEGMENTED_USERS_PICTURES, evidence, warnings.append)
+    found = draw_plots(SEGMENTED_USERS_PLOTS, context, warnings.append)
     assert (warnings, found is not None and found.count("data:image/png")) == ([], 2)
-    for picture in SEGMENTED_USERS_PICTURES:
-        figure = picture.draw(evidence)
+    for plot in SEGMENTED_USERS_PLOTS:
+        figure = plot.draw(context)
         assert figure is not None
-        assert len(pictures.png(figure)) < MOST_BYTES
+        assert len(png(figure)) < MOST_BYTES
 
 
 def test_the_heat_map_shows_every_feature_of_the_largest_segments() -> None:
@@ -85,25 +85,26 @@ def test_the_heat_map_shows_every_feature_of_the_largest_segments() -> None:
     assert labels[0] == "Casual Browsers #19  10 %"
 
 
-def test_notes_of_segments() -> None:
-    said = notes.markdown(SEGMENTED_USERS_NOTES, shop(2), print)
-    assert said["segments at a glance"].splitlines() == [
+def test_notes_list_the_segments_by_size_within_the_room_of_the_ui() -> None:
+    notes = write_notes(SEGMENTED_USERS_NOTES, shop(2), print)
+    assert notes["segments at a glance"].splitlines() == [
         "|segment|users|share|revenue|",
         "|:--|--:|--:|--:|",
         "|Loyal Customers|200|67 %|100 %|",
         "|VIP Customers|100|33 %|0 %|",
     ]
-    assert said["segments in words"].startswith(
-        "- **Loyal Customers**: 200 users (67 %) who bring 100 % of the revenue"
-    )
+    assert [line[:30] for line in notes["segments in words"].splitlines()] == [
+        "- **Loyal Customers**: 200 use",
+        "- **VIP Customers**: 100 users",
+    ]
     for segments in (8, 40):
-        table = notes.markdown(SEGMENTED_USERS_NOTES, shop(segments, users=3_000_000), print)["segments at a glance"]
-        assert len(table) < notes.INLINE
+        table = write_notes(SEGMENTED_USERS_NOTES, shop(segments, users=3_000_000), print)["segments at a glance"]
+        assert len(table) < INLINE
         assert ("more" in table) == (segments == 40)
 
 
 @pytest.mark.parametrize(
-    "evidence",
+    "context",
     [
         study(0.31, 0.42, 0.4, 0.44, 0.39, 0.38, 0.3, 0.29, 0.25),
         study(0.9, 0.8, 0.7, *[None] * 6),
@@ -111,17 +112,10 @@ def test_notes_of_segments() -> None:
     ],
     ids=["usual", "four users", "two users"],
 )
-def test_quality_by_k(evidence: Evidence) -> None:
-    figure = SEGMENTATION_BY_K_PICTURES[0].draw(evidence)
+def test_quality_by_k_marks_the_k_in_use(context: CheckContext) -> None:
+    figure = SEGMENTATION_BY_K_PLOTS[0].draw(context)
     assert figure is not None
-    assert len(pictures.png(figure)) < MOST_BYTES
-    [table] = notes.markdown(SEGMENTATION_BY_K_NOTES, evidence, print).values()
-    assert len(table) < notes.INLINE
+    assert len(png(figure)) < MOST_BYTES
+    [table] = write_notes(SEGMENTATION_BY_K_NOTES, context, print).values()
+    assert len(table) < INLINE
     assert table.count("(in use)") == 1
-
-
-def test_a_note_that_fails_is_a_warning() -> None:
-    warnings: list[str] = []
-    broken: Any = Evidence({}, {"segments": [{"users": 1}]})
-    assert notes.markdown(SEGMENTED_USERS_NOTES[:1], broken, warnings.append) == {}
-    assert warnings == ["The note 'segments at a glance' could not be written (KeyError: 'segment_id')."]

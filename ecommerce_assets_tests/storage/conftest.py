@@ -11,12 +11,6 @@ import pytest
 
 from ecommerce_assets.storage import openlineage
 from ecommerce_assets_tests.storage.openlineage_server import Server
-from ecommerce_assets_tests.storage.test_lake import Warnings
-
-
-@pytest.fixture
-def warnings() -> Warnings:
-    return Warnings()
 
 
 @pytest.fixture
@@ -31,20 +25,24 @@ def unconfigured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     forget()
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(openlineage, "_endpoint", openlineage._Endpoint())
+    monkeypatch.setattr(openlineage, "_waited", {})
+    monkeypatch.setattr(openlineage, "_paused_until", 0.0)
     yield
     forget()
     os.environ.update(before)
 
 
 @pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Server]]:
+def serve() -> Iterator[Callable[..., Server]]:
     """Start a server and point OPENLINEAGE_URL to it."""
     started: list[Server] = []
 
-    def start(answer: Callable[[BaseHTTPRequestHandler], None]) -> Server:
+    def start(answer: Callable[[BaseHTTPRequestHandler], None], transport: str = "") -> Server:
         started.append(Server(answer))
         os.environ["OPENLINEAGE_URL"] = started[-1].url
+        if transport:
+            os.environ["OPENLINEAGE__TRANSPORT__TYPE"] = transport
+            os.environ["OPENLINEAGE__TRANSPORT__URL"] = started[-1].url
         return started[-1]
 
     yield start

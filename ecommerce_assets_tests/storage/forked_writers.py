@@ -1,6 +1,6 @@
 """A process that forks a writer for every file-system call of a materialisation, and has each killed at its call.
 
-What is written is a JSON document, through the IO manager that models and tables share write, audit, commit and prune
+What is written is a JSON document, through the IO manager that models and tables share write, check, publish and prune
 with: no Spark, so that every single call can be tried in seconds. Run as a process of its own, because a process with
 threads cannot be forked.
 """
@@ -10,30 +10,28 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from ecommerce_assets.spark.resource import SparkResource
-from ecommerce_assets.storage import io_managers
-from ecommerce_assets.storage.artifact import Artifact
-from ecommerce_assets.storage.asset_spec import AssetSpec
-from ecommerce_assets.storage.audits import Audit
-from ecommerce_assets.storage.io_managers import JsonIOManager
-from ecommerce_assets.storage.retention import prune
+from ecommerce_assets.storage import io_managers, retention
+from ecommerce_assets.storage.checks import Check
+from ecommerce_assets.storage.io_managers import BlockedError, JsonIOManager
+from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
 from ecommerce_assets_tests.storage.generations import is_poisoned, leftovers, seen
 from ecommerce_assets_tests.storage.killing import Killer
 
-NOT_POISONED = Audit("not_poisoned", "Holds no poison.", lambda e: "poison" if e.facts["poisoned"] else None)
-CATALOG = {"document": AssetSpec(audits=(NOT_POISONED,))}
-# Made once: making them takes ten times as long as writing a document.
+NOT_POISONED = Check(
+    "not_poisoned", "Has no poison.", lambda context: "poison" if context.results["poisoned"] else None
+)
+CATALOG = {"document": StoredAsset(checks=(NOT_POISONED,))}
+# Made once: making it takes ten times as long as writing a document.
 INSTANCE = dg.DagsterInstance.ephemeral()
-RESOURCES: Any = dg.build_resources(
-    {"spark": dg.ResourceDefinition.hardcoded_resource(SparkResource())}, INSTANCE
-).__enter__()
+RESOURCES: Any = dg.build_resources({}, INSTANCE).__enter__()
 
 
 def write(data_dir: Path, generation: int) -> None:
@@ -47,8 +45,11 @@ def write(data_dir: Path, generation: int) -> None:
         resources=RESOURCES,
     )
     value = {"generation": generation, "ballast": "x" * 100_000}
-    manager = JsonIOManager(str(data_dir), CATALOG, keep_versions=1)
-    manager.handle_output(context, Artifact(value, facts={"poisoned": is_poisoned(generation)}))
+    manager = JsonIOManager(data_dir=str(data_dir), catalog=CATALOG, keep_versions=1, spark=SparkResource())
+    output = manager.handle_output(context, Artifact(value, results={"poisoned": is_poisoned(generation)}))
+    # Without a run there is nobody to report a failed check to.
+    with suppress(BlockedError, dg.DagsterInvariantViolationError):
+        list(output)
 
 
 def killed_at(data_dir: Path, generation: int, call: int, after: bool) -> bool:
@@ -63,10 +64,10 @@ def killed_at(data_dir: Path, generation: int, call: int, after: bool) -> bool:
     return status == signal.SIGKILL
 
 
-def main(data_dir: Path) -> None:
-    """Print how many moments were tried."""
-    # No grace: so that every run also removes a superseded version, and can be killed while it does.
-    io_managers.prune = partial(prune, grace=timedelta(0))  # type: ignore[attr-defined]
+def main(data_dir: Path, step: int) -> None:
+    """Print how many moments were tried: every `step`-th call."""
+    # No grace: so that every run also removes a superseded version and leftovers, and can be killed while it does.
+    io_managers.GRACE = retention.GRACE = timedelta(0)
     moments, generation, now = 0, 1, 0
     # Good generations and poisoned ones, which take another way through the code.
     for poisoned in (False, True):
@@ -81,7 +82,7 @@ def main(data_dir: Path) -> None:
                 generation = _next(generation, poisoned)
                 died = killed_at(data_dir, generation, call, after)
                 assert seen(data_dir)["document"] in {now, *(() if poisoned else (generation,))}
-                moments, call = moments + died, call + 1
+                moments, call = moments + died, call + step
             assert seen(data_dir)["document"] == (now if poisoned else generation)
     print(moments)
 
@@ -94,4 +95,4 @@ def _next(generation: int, poisoned: bool) -> int:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -14,16 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ecommerce_assets.definitions import build_defs
 from ecommerce_assets.settings import load_settings
-from ecommerce_assets.storage import content
-from ecommerce_assets.storage.filesystem import Folder
-from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
-from ecommerce_assets.storage.manifest import COMMITTED, REJECTED, FileEntry, Manifest
-from ecommerce_assets.storage.reading import choose
-from ecommerce_assets.storage.writers import WRITERS
+from ecommerce_assets.storage.lake import VERSION_FOLDER, Lake, VersionNotFoundError
 from ecommerce_assets_tests.helpers import event, write_day
 
 DAYS = ("2019-10-01", "2019-10-02", "2019-10-03")
@@ -60,17 +56,17 @@ def _event(day: str, number: int, price: float) -> dict[str, Any]:
     return event(time, kind, user_id=number % USERS, product_id=number % 4, price=price)
 
 
-def run(data_dir: Path, generation: int, assets: Sequence[str], spark: Any = None) -> dg.ExecuteInProcessResult:
-    """Land a generation and materialise the assets over all its days; `spark` replaces the resource."""
+def run(data_dir: Path, generation: int, assets: Sequence[str], keep: int = 1) -> dg.ExecuteInProcessResult:
+    """Land a generation and materialise the assets over all its days."""
     land(data_dir, generation)
-    return materialise(data_dir, generation, assets, spark)
+    return materialise(data_dir, generation, assets, keep)
 
 
-def materialise(data_dir: Path, generation: int, assets: Sequence[str], spark: Any = None) -> dg.ExecuteInProcessResult:
+def materialise(data_dir: Path, generation: int, assets: Sequence[str], keep: int = 1) -> dg.ExecuteInProcessResult:
     """One run over all days of a generation that is landed; AssertionError where its outcome is not as planned."""
     window = {"first_day": dt.date(2019, 10, 1), "last_day": dt.date(2019, 12, 29)}
-    settings = load_settings(data_dir=str(data_dir), keep_versions=1, **window)
-    job = build_defs(settings, {"spark": spark} if spark else {}).resolve_implicit_global_asset_job_def()
+    settings = load_settings(data_dir=str(data_dir), keep_versions=keep, **window)
+    job = build_defs(settings).resolve_implicit_global_asset_job_def()
     model = {"segmentation_model": {"config": {"seed": generation, "k": 2, "maxIter": 2}}}
     result = job.execute_in_process(
         run_config={"ops": model} if "segmentation_model" in assets else {},
@@ -82,53 +78,51 @@ def materialise(data_dir: Path, generation: int, assets: Sequence[str], spark: A
     return result
 
 
-Snapshot = dict[str, list[tuple[Manifest, Path, Sequence[FileEntry]]]]
-"""What a reader decided to read: by asset the versions, their folders, and which of their files."""
+Snapshot = dict[str, list[Path]]
+"""What a reader decided to read: the files of each asset."""
 
 
 def snapshot(data_dir: Path) -> Snapshot:
-    """What readers are told to read now. AssertionError where any version had to be skipped: a kill damages none."""
+    """What readers are given to read now. AssertionError where any version had to be skipped: a kill damages none."""
     lake = Lake(str(data_dir), warn=_refuse)
     found: Snapshot = {}
     for asset in lake.assets():
         with suppress(VersionNotFoundError):
-            chosen = choose(lake, asset)
-            found[asset] = [(m, Path(lake.folder(asset, m.version).path), files) for m, files in chosen]
+            version = lake.latest(asset)
+            days = lake.days(asset) if version.days else []
+            files = [file for day in days for file in day.files] if days else lake.files(version)
+            found[asset] = [Path(lake.asset(asset).path) / file.path for file in files]
     return found
 
 
 def generations(chosen: Snapshot) -> dict[str, int]:
     """The generation of each asset by what its files hold.
 
-    AssertionError where they are a mixture, not as they were written, or what an audit should have held back.
+    AssertionError where they are a mixture, cannot be read, or have what a check should have blocked.
     """
     found = {}
-    for asset, versions in chosen.items():
-        there: set[int] = set()
-        for manifest, folder, files in versions:
-            written = content.fingerprint(Folder(str(folder)), manifest.files)
-            assert written == manifest.fingerprint, f"{asset} {manifest.version} is not what was written"
-            there |= _CONTENT[asset](folder, files)
+    for asset, files in chosen.items():
+        there = _CONTENT[asset](files)
         assert len(there) == 1, f"{asset} is a mixture of the generations {sorted(there)}"
         [found[asset]] = there
-        assert asset == "rejected_events" or not is_poisoned(found[asset]), f"{asset} shows what an audit held back"
+        assert asset == "rejected_events" or not is_poisoned(found[asset]), f"{asset} shows what a check blocked"
     return found
 
 
 def seen(data_dir: Path) -> dict[str, int]:
-    """The generation that readers see now of each asset; absent where nothing is committed."""
+    """The generation that readers see now of each asset; absent where nothing is published."""
     return generations(snapshot(data_dir))
 
 
 def leftovers(data_dir: Path) -> list[str]:
-    """What a writer that died left behind: version folders without a manifest, and marks of writers."""
-    found = []
-    for asset in sorted((data_dir / "lake").glob("*")):
-        found += [str(mark) for mark in (asset / WRITERS).glob("*")]
-        for version in asset.glob("[!.]*"):
-            if not (version / COMMITTED).exists() and not (version / REJECTED).exists():
-                found.append(str(version))
-            found += [str(path) for path in version.rglob("._*.json.*")]
+    """What a writer that died left behind: files in version folders that were never published."""
+    lake, found = Lake(str(data_dir), warn=_refuse), []
+    for asset in lake.assets():
+        published = {version.folder for version in lake.published(asset)}
+        for file in lake.asset(asset).all_files():
+            folder = file.path.partition("/")[0]
+            if (VERSION_FOLDER.fullmatch(folder) and folder not in published) or "/._commit.json." in file.path:
+                found.append(f"{asset}/{file.path}")
     return found
 
 
@@ -136,50 +130,54 @@ def _refuse(message: str) -> None:
     raise AssertionError(message)
 
 
-def _cleaned(folder: Path, files: Sequence[FileEntry]) -> set[int]:
-    rows, prices = _rows_by_day(folder, files)
+def _read(file: Path) -> pa.Table:
+    return pq.ParquetFile(file, page_checksum_verification=True).read()
+
+
+def _cleaned(files: Sequence[Path]) -> set[int]:
+    rows, prices = _rows_by_day(files)
     assert rows == dict.fromkeys(DAYS, GOOD_ROWS), rows
     return {int(price) for price in prices}
 
 
-def _rejected(folder: Path, files: Sequence[FileEntry]) -> set[int]:
-    rows, prices = _rows_by_day(folder, files)
+def _rejected(files: Sequence[Path]) -> set[int]:
+    rows, prices = _rows_by_day(files)
     found = {-int(float(price)) for price in prices}
     assert set(rows) == set(DAYS), rows
     assert all(set(rows.values()) == {POISON_ROWS if is_poisoned(g) else BAD_ROWS} for g in found), (found, rows)
     return found
 
 
-def _rows_by_day(folder: Path, files: Sequence[FileEntry]) -> tuple[dict[str, int], set[Any]]:
+def _rows_by_day(files: Sequence[Path]) -> tuple[dict[str, int], set[Any]]:
     rows: Counter[str] = Counter()
     prices: set[Any] = set()
     for file in files:
-        found = pq.read_table(folder / file.path, columns=["price"], partitioning=None)["price"].to_pylist()
-        rows[file.path.partition("/")[0].removeprefix("event_date=")] += len(found)
+        found = _read(file)["price"].to_pylist()
+        rows[file.parent.name.removeprefix("event_date=")] += len(found)
         prices.update(found)
     return dict(rows), prices
 
 
-def _user_features(folder: Path, files: Sequence[FileEntry]) -> set[int]:
-    prices = [p for f in files for p in pq.read_table(folder / f.path, partitioning=None)["avg_price"].to_pylist()]
+def _user_features(files: Sequence[Path]) -> set[int]:
+    prices = [price for file in files for price in _read(file)["avg_price"].to_pylist()]
     assert len(prices) == USERS
     return {round(price) for price in prices}
 
 
-def _segmentation_model(folder: Path, files: Sequence[FileEntry]) -> set[int]:
+def _segmentation_model(files: Sequence[Path]) -> set[int]:
     """By the seed that K-Means was given; the stages' own folders must all be there."""
-    stages = sorted({f.path.split("/")[2] for f in files if f.path.startswith("model/stages/")})
+    stages = sorted({file.parts[file.parts.index("stages") + 1] for file in files if "stages" in file.parts})
     assert [stage.split("_")[1] for stage in stages] == ["VectorAssembler", "StandardScaler", "KMeans"], stages
-    [metadata] = [f for f in files if f.path.startswith(f"model/stages/{stages[-1]}/metadata/part-")]
-    return {int(json.loads((folder / metadata.path).read_text())["paramMap"]["seed"])}
+    [metadata] = [file for file in files if f"{stages[-1]}/metadata/part-" in str(file)]
+    return {int(json.loads(metadata.read_text())["paramMap"]["seed"])}
 
 
-def _document(folder: Path, files: Sequence[FileEntry]) -> set[int]:
+def _document(files: Sequence[Path]) -> set[int]:
     [file] = files
-    return {json.loads((folder / file.path).read_text())["generation"]}
+    return {json.loads(file.read_text())["generation"]}
 
 
-_CONTENT: dict[str, Callable[[Path, Sequence[FileEntry]], set[int]]] = {
+_CONTENT: dict[str, Callable[[Sequence[Path]], set[int]]] = {
     "cleaned_events": _cleaned,
     "rejected_events": _rejected,
     "user_features": _user_features,

@@ -1,149 +1,301 @@
-"""Which version readers see: committed ones only, the newest whole one, and exactly the one a model was made with."""
+"""Which version readers see: the newest whole one, each day from the version that wrote it, and never a blocked one."""
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
-from ecommerce_assets.storage.manifest import AuditResult, FileEntry, Input, Manifest, Partition
-from ecommerce_assets_tests.helpers import commit
+from ecommerce_assets.storage.delta import DamagedLogError
+from ecommerce_assets.storage.lake import BLOCKED, Lake, OldLayoutError, VersionNotFoundError
+from ecommerce_assets.storage.version import CheckResult, Input, Stats, Version
+from ecommerce_assets_tests.stored import put_folder, put_table, version_of
 
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-
-
-class Warnings(list[str]):
-    def __call__(self, message: str) -> None:
-        self.append(message)
+DAY = pa.table({"a": [1]})
+FAILED = CheckResult(name="unique_key", blocking=True, passed=False, message="2 of 3 rows repeat a user_id")
+HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def warnings() -> Warnings:
-    return Warnings()
+def warnings() -> list[str]:
+    return []
 
 
 @pytest.fixture
-def lake(tmp_path: Path, warnings: Warnings) -> Lake:
-    return Lake(str(tmp_path), warnings)
+def lake(tmp_path: Path, warnings: list[str]) -> Lake:
+    return Lake(str(tmp_path), warnings.append)
 
 
-def put(lake: Lake, asset: str, version: str, minutes: int = 0, files: int = 1, **changes: Any) -> Manifest:
-    """Publish a version of a few small files, committed so many minutes after noon."""
-    folder = lake.folder(asset, version)
-    days = changes.pop("days", None)
-    prefix = [f"event_date={day}/" for day in days] if days else [""] * files
-    entries = []
-    for number, path in enumerate(prefix):
-        name = f"{path}part-{number}.parquet"
-        (folder / path.rstrip("/") if path else folder).write_whole(f"part-{number}.parquet", b"x" * 10)
-        entries.append(FileEntry(path=name, bytes=10))
-    fields: dict[str, Any] = {
-        "committed_at": NOON + timedelta(minutes=minutes),
-        "bytes": 10 * len(entries),
-        "files": tuple(entries),
-        "partitions": {day: Partition(rows=1, bytes=10) for day in days} if days else {},
-    }
-    return commit(lake, asset, version, **{**fields, **changes})
+def put_days(lake: Lake, *days: str, **fields: Any) -> Version:
+    return put_table(lake, "e", days=dict.fromkeys(days, DAY), **fields)
 
 
-FAILED = AuditResult(name="unique_key", blocking=True, passed=False, message="2 of 3 rows repeat a user_id")
+def path_of(lake: Lake, version: Version, number: int = 0) -> Path:
+    return Path(lake.asset(version.asset).path) / lake.files(version)[number].path
 
 
-def test_nothing_there_says_what_to_do(lake: Lake) -> None:
+def serving(lake: Lake, **options: Any) -> dict[str, str]:
+    """The version that each day is read from."""
+    return {day.day: day.version.version for day in lake.days("e", **options)}
+
+
+def test_nothing_stored_says_what_to_do(lake: Lake) -> None:
     with pytest.raises(VersionNotFoundError, match="materialise user_features first"):
         lake.latest("user_features")
+    assert lake.assets() == []
 
 
-def test_the_last_committed_is_the_latest_whatever_its_name(lake: Lake) -> None:
-    put(lake, "a", "20260101_120000_ffffffff", minutes=5)
-    put(lake, "a", "20260101_130000_00000000", minutes=1)
-    assert lake.latest("a").version == "20260101_120000_ffffffff"
+def test_the_newest_version_is_read(lake: Lake) -> None:
+    put_table(lake, "a")
+    put_table(lake, "a", pa.table({"a": [1, 2]}))
+    found = lake.latest("a")
+    assert (found.version, found.stats.rows, len(lake.files(found))) == ("1", 2, 1)
+    assert [version.version for version in lake.published("a")] == ["1", "0"]
 
 
-def test_files_without_a_manifest_are_no_version(lake: Lake) -> None:
-    put(lake, "a", "v1")
-    lake.folder("a", "v2").write_whole("part-0.parquet", b"x")
-    assert lake.latest("a").version == "v1"
+def test_the_newest_folder_is_the_one_that_was_published_last_whatever_its_name(lake: Lake) -> None:
+    now = datetime.now(UTC)
+    put_folder(lake, "m", folder="20260101_120000_ffffffff", committed_at=now)
+    put_folder(lake, "m", folder="20260101_130000_00000000", committed_at=now - HOUR)
+    assert lake.latest("m").version == "20260101_120000_ffffffff"
+
+
+def test_files_without_a_commit_are_not_a_version(lake: Lake) -> None:
+    put_table(lake, "a")
+    put_folder(lake, "m")
+    for asset in ("a", "m"):
+        (lake.asset(asset) / Lake.new_folder()).write_whole("part-0.parquet", b"x")
+        assert len(lake.published(asset)) == 1
 
 
 def test_a_run_reads_its_own_version_although_another_came_later(lake: Lake) -> None:
-    put(lake, "a", "mine", minutes=1, run_id="me")
-    put(lake, "a", "theirs", minutes=2, run_id="other")
-    assert lake.latest("a", run_id="me").version == "mine"
-    assert lake.latest("a").version == "theirs"
+    put_table(lake, "a", run_id="me")
+    put_table(lake, "a", run_id="other")
+    assert lake.latest("a", run_id="me").version == "0"
+    assert lake.latest("a").version == "1"
 
 
-def test_versions_from_the_future_are_ignored_with_a_warning(lake: Lake, warnings: Warnings) -> None:
-    put(lake, "a", "v1")
-    put(lake, "a", "v2", committed_at=datetime.now(UTC) + timedelta(days=1))
-    assert lake.latest("a").version == "v1"
-    assert "v2 was committed in the future" in warnings[0]
+def test_a_run_reads_its_own_days_although_another_replaced_them(lake: Lake) -> None:
+    put_days(lake, "2019-10-01", "2019-10-02", run_id="before")
+    put_days(lake, "2019-10-02", "2019-10-03", run_id="me")
+    put_days(lake, "2019-10-03", "2019-10-04", run_id="other")
+    assert serving(lake) == {"2019-10-01": "0", "2019-10-02": "1", "2019-10-03": "2", "2019-10-04": "2"}
+    assert serving(lake, run_id="me") == {"2019-10-01": "0", "2019-10-02": "1", "2019-10-03": "1", "2019-10-04": "2"}
+    assert serving(lake, run_id="me", own_days_only=True) == {"2019-10-02": "1", "2019-10-03": "1"}
+    assert all(len(day.files) == 1 for day in lake.days("e", run_id="me"))
+    assert serving(lake, at="1") == {"2019-10-01": "0", "2019-10-02": "1", "2019-10-03": "1"}
 
 
-@pytest.mark.parametrize("damage", ["truncated", "missing", "garbage manifest", "empty manifest"])
-def test_a_damaged_latest_is_skipped_with_a_warning(lake: Lake, warnings: Warnings, damage: str) -> None:
-    put(lake, "a", "v1")
-    put(lake, "a", "v2", minutes=1, files=2)
-    folder = Path(lake.folder("a", "v2").uri)
+def test_a_day_without_rows_is_a_day(lake: Lake) -> None:
+    put_days(lake, "2019-10-01")
+    put_table(lake, "e", days={"2019-10-01": DAY.slice(0, 0), "2019-10-02": DAY.slice(0, 0)})
+    assert [(day.day, len(day.files), day.stats.rows) for day in lake.days("e")] == [
+        ("2019-10-01", 0, 0),
+        ("2019-10-02", 0, 0),
+    ]
+
+
+def test_lookback_counts_from_the_newest_day(lake: Lake) -> None:
+    put_days(lake, "2019-10-01", "2019-10-05", "2019-10-06")
+    assert list(serving(lake, lookback_days=2)) == ["2019-10-05", "2019-10-06"]
+    assert list(serving(lake, lookback_days=1)) == ["2019-10-06"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "garbage log", "empty log"])
+def test_a_damaged_table_version_is_reported_and_the_previous_one_is_read(
+    lake: Lake, warnings: list[str], damage: str
+) -> None:
+    put_table(lake, "a")
+    newest = put_table(lake, "a")
     if damage == "truncated":
-        (folder / "part-1.parquet").write_bytes(b"x")
+        path_of(lake, newest).write_bytes(b"x")
     elif damage == "missing":
-        (folder / "part-1.parquet").unlink()
+        path_of(lake, newest).unlink()
     else:
-        (folder / "_manifest.json").write_text("{]" if damage.startswith("garbage") else "")
-    assert lake.latest("a").version == "v1"
+        log = Path(lake.asset("a").path) / "_delta_log" / f"{1:020d}.json"
+        log.write_text('{"comm' if damage == "garbage log" else "")
+    assert lake.latest("a").version == "0"
+    assert "damaged" in warnings[0] or "cannot be read" in warnings[0]
+    if damage == "empty log":  # the table itself is whole, only nothing is recorded of its last version
+        assert put_table(lake, "a").version == "2"
+    if damage == "garbage log":
+        assert str(log) in warnings[0]
+        with pytest.raises(DamagedLogError, match="remove that file"):
+            put_table(lake, "a")
+        log.unlink()
+        assert put_table(lake, "a").version == "1"
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "garbage commit", "empty commit"])
+def test_a_damaged_folder_is_reported_and_the_previous_one_is_read(
+    lake: Lake, warnings: list[str], damage: str
+) -> None:
+    first = put_folder(lake, "m", committed_at=datetime.now(UTC) - HOUR)
+    newest = put_folder(lake, "m")
+    if damage == "truncated":
+        path_of(lake, newest).write_bytes(b"")
+    elif damage == "missing":
+        path_of(lake, newest).unlink()
+    else:
+        lake.folder(newest).write_whole("_commit.json", b"{]" if damage.startswith("garbage") else b"")
+    assert lake.latest("m").version == first.version
     assert len(warnings) == 1
-    assert "a v2" in warnings[0]
-    assert "the version before it serves" in warnings[0]
+    assert newest.version in warnings[0]
 
 
-def test_a_version_with_a_failed_blocking_audit_is_never_read(lake: Lake) -> None:
-    put(lake, "a", "v1", audits=(FAILED,))
-    with pytest.raises(VersionNotFoundError, match=r"held back by unique_key \(2 of 3 rows repeat a user_id\)"):
+def test_only_the_damaged_day_comes_from_the_version_before(lake: Lake, warnings: list[str]) -> None:
+    put_days(lake, "2019-10-01", "2019-10-02")
+    newest = put_days(lake, "2019-10-01", "2019-10-02")
+    path_of(lake, newest).unlink()
+    assert serving(lake) == {"2019-10-01": "0", "2019-10-02": "1"}
+    assert "materialise that day again" in warnings[0]
+    assert [file.path for day in lake.days("e") for file in day.files if not path_exists(lake, file.path)] == []
+
+
+def path_exists(lake: Lake, path: str) -> bool:
+    return (Path(lake.asset("e").path) / path).exists()
+
+
+def test_a_day_without_any_whole_version_is_named_and_an_exact_version_is_refused(
+    lake: Lake, warnings: list[str]
+) -> None:
+    put_days(lake, "2019-10-01")
+    lost = put_days(lake, "2019-10-02")
+    path_of(lake, lost, 1).unlink()
+    assert serving(lake) == {"2019-10-01": "0"}
+    assert "has no whole version of 2019-10-02, which is left out" in warnings[-1]
+    with pytest.raises(VersionNotFoundError, match=r"no whole version 1 any more \(see 2019-10-02\)"):
+        lake.days("e", at="1")
+
+
+def test_a_day_is_read_as_its_version_wrote_it_whatever_others_did_since(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that readers ignore, and another tool, replaced the day; then the next version was published."""
+    from deltalake import DeltaTable
+
+    put_days(lake, "2019-10-01", "2019-10-02")
+    with monkeypatch.context() as ahead:
+        ahead.setattr("ecommerce_assets.storage.delta.datetime", Ahead)
+        put_table(lake, "e", days={"2019-10-01": pa.table({"a": [7, 8]})})
+    DeltaTable(lake.asset("e").path).delete("event_date = '2019-10-02'")
+    put_days(lake, "2019-10-03")
+    assert serving(lake) == {"2019-10-01": "0", "2019-10-02": "0", "2019-10-03": "3"}
+    assert [sum(file.rows or 0 for file in day.files) for day in lake.days("e")] == [1, 1, 1]
+
+
+class Ahead(datetime):
+    """A clock that is two days ahead."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+        return datetime.now(tz) + timedelta(days=2)
+
+
+def test_versions_from_the_future_are_ignored_and_the_clock_is_named(
+    lake: Lake, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_folder(lake, "m", folder="20260101_120000_00000000", committed_at=datetime.now(UTC) - HOUR)
+    put_folder(lake, "m", committed_at=datetime.now(UTC) + HOUR)
+    assert lake.latest("m").version == "20260101_120000_00000000"
+    assert "from the future" in warnings[0]
+    put_table(lake, "a")
+    monkeypatch.setattr("ecommerce_assets.storage.lake.CLOCK_SKEW", timedelta(days=-1))  # as if the clock were behind
+    with pytest.raises(VersionNotFoundError, match=r"from the future .* set the clock of this machine"):
         lake.latest("a")
-    put(lake, "a", "v2", minutes=1)
-    put(lake, "a", "v3", minutes=2, audits=(FAILED,))
-    assert lake.latest("a").version == "v2"
-    assert lake.attempt("a", "run").version == "v3"  # type: ignore[union-attr]
 
 
-def test_days_come_each_from_the_version_that_serves_it(lake: Lake) -> None:
-    put(lake, "e", "v1", days=["2019-10-01", "2019-10-02", "2019-10-03"])
-    put(lake, "e", "v2", minutes=1, days=["2019-10-02"])
-    held_back = {"2019-10-03": Partition(rows=1, bytes=10, published=False)}
-    put(lake, "e", "v3", minutes=2, days=["2019-10-04", "2019-10-03"]).partitions.update(held_back)
-    served = {day.day: day.manifest.version for day in lake.days("e")}
-    assert served == {"2019-10-01": "v1", "2019-10-02": "v2", "2019-10-03": "v3", "2019-10-04": "v3"}
+def test_a_blocked_version_is_never_read_and_its_check_is_named(lake: Lake) -> None:
+    blocked = version_of("a", Lake.new_folder(), checks=(FAILED,))
+    lake.folder(blocked).write_whole("part-0.parquet", b"x")
+    place = lake.block(blocked)
+    assert place.uri.endswith(f"/lake/a/{BLOCKED}/{blocked.folder}")
+    assert place.read_bytes("part-0.parquet") == b"x"
+    assert not lake.folder(blocked).exists()
+    with pytest.raises(VersionNotFoundError, match=r"blocked by unique_key \(2 of 3 rows repeat a user_id\)"):
+        lake.latest("a")
+    put_table(lake, "a")
+    assert lake.latest("a").version == "0"
+    assert lake.blocked("a") == []
+    assert not place.exists()
 
 
-def test_a_poisoned_day_leaves_the_one_before_it_in_place(lake: Lake) -> None:
-    put(lake, "e", "v1", days=["2019-10-01", "2019-10-02"])
-    poisoned = {
-        "2019-10-01": Partition(rows=1, bytes=10),
-        "2019-10-02": Partition(rows=1, bytes=10, published=False),
-    }
-    put(lake, "e", "v2", minutes=1, days=["2019-10-01", "2019-10-02"], partitions=poisoned, audits=(FAILED,))
-    assert {day.day: day.manifest.version for day in lake.days("e")} == {"2019-10-01": "v2", "2019-10-02": "v1"}
-
-
-def test_lookback_counts_from_the_newest_committed_day(lake: Lake) -> None:
-    put(lake, "e", "v1", days=["2019-10-01", "2019-10-05", "2019-10-06"])
-    assert [day.day for day in lake.days("e", lookback_days=2)] == ["2019-10-05", "2019-10-06"]
-    assert [day.day for day in lake.days("e", lookback_days=1)] == ["2019-10-06"]
+def test_blocked_days_stay_until_each_is_published(lake: Lake) -> None:
+    days = {"2019-10-01": Stats(rows=1), "2019-10-02": Stats(rows=1)}
+    blocked = version_of("e", Lake.new_folder(), days=days, checks=(FAILED,))
+    for day in days:
+        (lake.folder(blocked) / f"event_date={day}").write_whole("part-0.parquet", b"x")
+    place = lake.block(blocked)
+    put_days(lake, "2019-10-02", "2019-10-03")
+    assert [list(version.days) for version in lake.blocked("e")] == [["2019-10-01"]]
+    assert [file.path for file in place.data_files()] == ["event_date=2019-10-01/part-0.parquet"]
+    put_days(lake, "2019-10-01")
+    assert lake.blocked("e") == []
+    assert not place.exists()
 
 
 def test_an_index_is_found_through_the_model_and_not_by_its_age(lake: Lake) -> None:
-    put(lake, "user_index", "i1")
-    link = Input(asset="user_index", version="i1", fingerprint="f")
-    put(lake, "interaction_data", "d1", minutes=1, inputs=(link,))
-    model = put(
-        lake, "als_model", "m1", minutes=2, inputs=(Input(asset="interaction_data", version="d1", fingerprint="f"),)
-    )
-    put(lake, "user_index", "i2", minutes=3)
-    assert lake.latest("user_index").version == "i2"
-    assert lake.ancestor(model, "user_index").version == "i1"
-    with pytest.raises(VersionNotFoundError, match="names no version of product_index"):
+    put_table(lake, "user_index")
+    data = put_table(lake, "interaction_data", inputs=(Input(asset="user_index", version="0", fingerprint="f"),))
+    read = (Input(asset="interaction_data", version=data.version, fingerprint="f"),)
+    model = put_folder(lake, "als_model", inputs=read)
+    put_table(lake, "user_index")
+    assert lake.latest("user_index").version == "1"
+    assert lake.ancestor(model, "user_index").version == "0"
+    with pytest.raises(VersionNotFoundError, match="lead to no version of product_index"):
         lake.ancestor(model, "product_index")
+
+
+@pytest.mark.parametrize("name", ["../../x", "..", "a/b", "", "a b", "/etc"])
+def test_a_name_cannot_leave_the_lake(lake: Lake, name: str) -> None:
+    for look in (lake.latest, lake.published, lake.blocked, lake.is_table):
+        with pytest.raises(VersionNotFoundError, match="is not the name of an asset"):
+            look(name)
+
+
+def test_foreign_files_and_folders_are_ignored(lake: Lake) -> None:
+    put_table(lake, "a")
+    put_folder(lake, "m")
+    for path in ("notes/readme.txt", "a/20269999_999999_00000000/x", "a/backup/x", "m/backup of tuesday/x", "m/x.txt"):
+        folder, _, name = path.rpartition("/")
+        (lake.root / folder).write_whole(name, b"x")
+    assert lake.assets() == ["a", "m"]
+    assert [len(lake.published(asset)) for asset in ("a", "m")] == [1, 1]
+
+
+def test_an_index_that_was_replaced_under_its_number_is_not_taken_for_the_models(lake: Lake) -> None:
+    index = put_table(lake, "user_index", stats=Stats(rows=1, content="new rows"))
+    read = (Input(asset="user_index", version=index.version, fingerprint="old rows"),)
+    with pytest.raises(VersionNotFoundError, match="has other rows than what als_model"):
+        lake.ancestor(put_folder(lake, "als_model", inputs=read), "user_index")
+
+
+def test_an_old_layout_is_one_clear_error(lake: Lake) -> None:
+    (lake.asset("a") / "20260101_120000_00000000").write_whole("_manifest.json", b"{}")
+    with pytest.raises(OldLayoutError, match=r"did not use Delta tables: remove .*/lake and materialise"):
+        lake.latest("a")
+
+
+def test_commits_of_other_tools_are_not_versions(lake: Lake) -> None:
+    from deltalake import DeltaTable, write_deltalake
+
+    put_table(lake, "a")
+    write_deltalake(lake.asset("a").path, pa.table({"a": [2]}), mode="append")
+    assert DeltaTable(lake.asset("a").path).version() == 1
+    assert [version.version for version in lake.published("a")] == ["0"]
+    assert [file.rows for file in lake.files(lake.latest("a"))] == [1]
+
+
+def test_the_commit_has_the_metadata_as_json(lake: Lake) -> None:
+    from deltalake import DeltaTable
+
+    version = put_table(lake, "a", parameters={"k": 10}, checks=(FAILED.model_copy(update={"passed": True}),))
+    [commit] = DeltaTable(lake.asset("a").path).history()
+    recorded = json.loads(commit["ecommerce_assets"])
+    assert recorded["parameters"] == {"k": 10}
+    assert recorded["stats"]["rows"] == 1
+    assert Version.model_validate({**recorded, "version": "0"}) == version

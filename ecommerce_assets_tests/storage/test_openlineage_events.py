@@ -1,193 +1,171 @@
-"""What is sent as OpenLineage events fits the client's own model, and says what the manifest says."""
+"""OpenLineage events have what is recorded of a version, in the types of the client's own model."""
 
 from __future__ import annotations
 
+import typing
 import uuid
-from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
+import attr
 import pytest
+from openlineage.client.serde import Serde
+from pydantic import ConfigDict, TypeAdapter
 
-from ecommerce_assets.storage.manifest import FileEntry, Input, Manifest, Partition
 from ecommerce_assets.storage.openlineage_events import dataset_name, run_events
-from ecommerce_assets_tests.storage.openlineage_server import (
-    FAILED,
-    NOON,
-    PASSED,
-    RUN,
-    SHOP,
-    Server,
-    made,
-    sent,
-    status,
-)
-from ecommerce_assets_tests.storage.test_lake import Warnings
+from ecommerce_assets.storage.version import FileEntry, Input, Stats, Version
+from ecommerce_assets_tests.storage.openlineage_server import FAILED, NOON, PASSED, RUN, SHOP, TABLE, made
 
-pytestmark = pytest.mark.usefixtures("unconfigured")
+DAYS = ("2019-10-01", "2019-10-02")
 
 
-def test_a_version_becomes_a_run_of_its_asset_and_one_of_its_audits(
-    serve: Callable[..., Server], warnings: Warnings
-) -> None:
-    events = sent(serve(status(201)), warnings, made(), description="One row per user.")
-    kinds = [(event["job"]["name"], event["eventType"]) for event in events]
-    assert kinds == [
+def assert_typed(value: Any) -> None:
+    """Fail where a field has a value that is not of the type that the client declares for it; it does not look."""
+    if attr.has(type(value)):
+        hints = typing.get_type_hints(type(value))
+        for name in (field.name for field in attr.fields(type(value))):
+            kind = TypeAdapter(hints[name], config=ConfigDict(arbitrary_types_allowed=True))
+            kind.validate_python(getattr(value, name), strict=True)
+            assert_typed(getattr(value, name))
+    elif isinstance(value, list | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            assert_typed(part)
+
+
+def sent(version: Version, description: str | None = None) -> list[dict[str, Any]]:
+    """The events as JSON."""
+    events = run_events(version, SHOP, TABLE, description)
+    assert_typed(events)
+    return [Serde.to_dict(event) for event in events]
+
+
+def assertions(event: dict[str, Any]) -> list[dict[str, Any]]:
+    [checked] = event["inputs"]
+    found: list[dict[str, Any]] = checked["inputFacets"]["dataQualityAssertions"]["assertions"]
+    return found
+
+
+def days_of(condition: dict[str, Any]) -> list[str]:
+    return [part["dimensions"]["event_date"] for part in condition["partitions"]]
+
+
+def test_a_version_is_a_run_of_its_asset_and_one_of_its_checks() -> None:
+    events = sent(made())
+    start, end, checks_start, checks_end = events
+    assert [(event["job"]["name"], event["eventType"]) for event in events] == [
         ("user_features", "START"),
         ("user_features", "COMPLETE"),
-        ("user_features.audits", "START"),
-        ("user_features.audits", "COMPLETE"),
+        ("user_features.checks", "START"),
+        ("user_features.checks", "COMPLETE"),
     ]
-    start, end, audits_start, audits_end = events
-    assert start["run"]["runId"] == end["run"]["runId"] != audits_start["run"]["runId"] == audits_end["run"]["runId"]
+    assert start["run"]["runId"] == end["run"]["runId"] != checks_start["run"]["runId"] == checks_end["run"]["runId"]
     assert {event["job"]["namespace"] for event in events} == {"ecommerce_assets"}
     assert start["eventTime"] == (NOON - timedelta(seconds=2)).isoformat()
     assert end["eventTime"] == (NOON + timedelta(seconds=8)).isoformat()
     assert end["job"]["facets"]["jobType"]["processingType"] == "BATCH"
-    assert end["job"]["facets"]["documentation"]["description"] == "One row per user."
     facets = end["run"]["facets"]
     assert facets["parent"]["run"]["runId"] == RUN
-    assert facets["processing_engine"]["name"] == "spark"
     assert facets["externalQuery"]["externalQueryId"] == "local-17"
-    assert {p["key"]: p["value"] for p in facets["executionParameters"]["parameters"]} == {
-        "k": "5",
-        "exclude": "purchased",
-    }
+    parameters = {p["key"]: p["value"] for p in facets["executionParameters"]["parameters"]}
+    assert parameters == {"k": "5", "exclude": "purchased"}
     assert "errorMessage" not in facets
-    assert audits_end["run"]["facets"]["parent"]["run"]["runId"] == end["run"]["runId"]
-    [assertion] = audits_end["inputs"][0]["inputFacets"]["dataQualityAssertions"]["assertions"]
-    assert assertion == {"assertion": "no_nulls", "name": "no_nulls", "success": True, "severity": "error"}
+    assert checks_end["run"]["facets"]["parent"]["run"]["runId"] == end["run"]["runId"]
+    assert assertions(checks_end) == [
+        {"assertion": "no_nulls", "name": "no_nulls", "success": True, "severity": "error"}
+    ]
 
 
-def test_the_output_says_its_version_schema_lineage_and_statistics(
-    serve: Callable[..., Server], warnings: Warnings
-) -> None:
-    [output] = sent(serve(status(200)), warnings, made())[1]["outputs"]
+def test_the_output_has_version_schema_lineage_and_size() -> None:
+    [output] = sent(made(), "One row per user.")[1]["outputs"]
     assert (output["namespace"], output["name"]) == ("s3://shop", "data/lake/user_features")
     facets = output["facets"]
-    assert facets["version"]["datasetVersion"] == "20260101_120000_aaaaaaaa"
+    assert facets["version"]["datasetVersion"] == "12"
     assert facets["dataSource"]["name"] == "s3://shop"
-    assert facets["storage"]["fileFormat"] == "parquet"
+    assert facets["documentation"]["description"] == "One row per user."
     assert facets["schema"]["fields"] == [
         {"name": "user_id", "type": "bigint", "description": "The user.", "ordinal_position": 1},
         {"name": "recency", "type": "int", "description": "Days since the last event.", "ordinal_position": 2},
     ]
-    events = {"namespace": "s3://shop", "name": "data/lake/cleaned_events", "transformations": []}
+    source = {"namespace": "s3://shop", "name": "data/lake/cleaned_events", "transformations": []}
     assert {name: field["inputFields"] for name, field in facets["columnLineage"]["fields"].items()} == {
-        "user_id": [{**events, "field": "user_id"}],
-        "recency": [{**events, "field": "event.time"}],
+        "user_id": [{**source, "field": "user_id"}],
+        "recency": [{**source, "field": "event.time"}],
     }
     statistics = output["outputFacets"]["outputStatistics"]
-    assert (statistics["rowCount"], statistics["size"], statistics["fileCount"]) == (3, 30, 2)
+    assert (statistics["rowCount"], statistics["size"]) == (3, 30)
 
 
-def test_inputs_name_exactly_what_was_read(serve: Callable[..., Server], warnings: Warnings) -> None:
-    start, end, *_ = sent(serve(status(200)), warnings, made())
+def test_inputs_are_exactly_the_versions_and_days_that_were_read() -> None:
+    start, end, *_ = sent(made())
     assert start["inputs"] == end["inputs"]
-    assert {i["name"] for i in end["inputs"]} == {"data/lake/cleaned_events"}
-    read = {
-        i["facets"]["version"]["datasetVersion"]: [
-            part["dimensions"]["event_date"] for part in i["inputFacets"]["subset"]["inputCondition"]["partitions"]
-        ]
-        for i in end["inputs"]
-    }
-    assert read == {"v1": ["2019-10-01", "2019-10-02"], "v2": ["2019-10-03"]}
+    assert {read["name"] for read in end["inputs"]} == {"data/lake/cleaned_events"}
+    assert {
+        read["facets"]["version"]["datasetVersion"]: days_of(read["inputFacets"]["subset"]["inputCondition"])
+        for read in end["inputs"]
+    } == {"1": ["2019-10-01", "2019-10-02"], "2": ["2019-10-03"]}
 
 
-def test_raw_files_are_one_input_with_their_number_and_size(serve: Callable[..., Server], warnings: Warnings) -> None:
-    raw = tuple(
-        Input(
-            asset="raw_events",
-            partitions=(day,),
-            fingerprint=day,
-            files=(FileEntry(path=f"event_date={day}/a.parquet", bytes=5), FileEntry(path=f"{day}/b", bytes=7)),
-        )
-        for day in ("2019-10-01", "2019-10-02")
-    )
-    [source] = sent(serve(status(200)), warnings, made(asset="cleaned_events", inputs=raw))[1]["inputs"]
+def test_raw_files_are_one_input_without_a_version() -> None:
+    files = (FileEntry(path="a.parquet", bytes=5),)
+    raw = tuple(Input(asset="raw_events", partitions=(day,), fingerprint=day, files=files) for day in DAYS)
+    [source] = sent(made(asset="cleaned_events", inputs=raw))[1]["inputs"]
     assert source["name"] == "data/raw/events"
-    assert source["inputFacets"]["inputStatistics"]["fileCount"] == 4
-    assert source["inputFacets"]["inputStatistics"]["size"] == 24
+    assert days_of(source["inputFacets"]["subset"]["inputCondition"]) == list(DAYS)
     assert "version" not in source["facets"]
 
 
-def test_a_version_that_was_held_back_is_a_failed_run(serve: Callable[..., Server], warnings: Warnings) -> None:
-    _, end, _, audits_end = sent(serve(status(200)), warnings, made(audits=(PASSED, FAILED)))
-    assert (end["eventType"], audits_end["eventType"]) == ("FAIL", "FAIL")
-    message = end["run"]["facets"]["errorMessage"]["message"]
-    assert message.endswith("held back by unique_key: 2 of 3 rows repeat a user_id")
+def test_a_blocked_version_is_a_failed_run_without_an_output_version() -> None:
+    _, end, _, checks_end = sent(made(checks=(PASSED, FAILED)))
+    assert (end["eventType"], checks_end["eventType"]) == ("FAIL", "FAIL")
+    for event in (end, checks_end):
+        assert "unique_key: 2 of 3 rows repeat a user_id" in event["run"]["facets"]["errorMessage"]["message"]
     assert "version" not in end["outputs"][0]["facets"]
-    assert "outputFacets" not in end["outputs"][0] or not end["outputs"][0]["outputFacets"]
-    assertions = audits_end["inputs"][0]["inputFacets"]["dataQualityAssertions"]["assertions"]
-    assert [(a["name"], a["success"]) for a in assertions] == [("no_nulls", True), ("unique_key", False)]
-    assert assertions[1]["actual"] == "2 of 3 rows repeat a user_id"
-
-
-def test_a_warning_fails_no_run(serve: Callable[..., Server], warnings: Warnings) -> None:
-    doubtful = FAILED.model_copy(update={"blocking": False})
-    _, end, _, audits_end = sent(serve(status(200)), warnings, made(audits=(doubtful,)))
-    assert (end["eventType"], audits_end["eventType"]) == ("COMPLETE", "COMPLETE")
-    [assertion] = audits_end["inputs"][0]["inputFacets"]["dataQualityAssertions"]["assertions"]
-    assert (assertion["success"], assertion["severity"]) == (False, "warn")
-
-
-def test_of_daily_assets_the_published_days_are_counted(serve: Callable[..., Server], warnings: Warnings) -> None:
-    days = ("2019-10-01", "2019-10-02", "2019-10-03")
-    manifest = made(
-        asset="cleaned_events",
-        rows=111,
-        bytes=1110,
-        partitions={
-            day: Partition(rows=10**n, bytes=10 * 10**n, published=day != days[2]) for n, day in enumerate(days)
-        },
-        files=tuple(FileEntry(path=f"event_date={day}/part-0.parquet", bytes=1) for day in days),
-        audits=(
-            *(PASSED.model_copy(update={"partition": day}) for day in days),
-            FAILED.model_copy(update={"partition": days[2]}),
-        ),
-    )
-    _, end, _, audits_end = sent(serve(status(200)), warnings, manifest)
-    assert (end["eventType"], audits_end["eventType"]) == ("COMPLETE", "FAIL")
-    facets = end["outputs"][0]["outputFacets"]
-    statistics = facets["outputStatistics"]
-    assert (statistics["rowCount"], statistics["size"], statistics["fileCount"]) == (11, 110, 2)
-    told = [part["dimensions"]["event_date"] for part in facets["subset"]["outputCondition"]["partitions"]]
-    assert told == ["2019-10-01", "2019-10-02"]
-    assertions = audits_end["inputs"][0]["inputFacets"]["dataQualityAssertions"]["assertions"]
-    assert [(a["name"], a["success"], a.get("params")) for a in assertions] == [
+    assert not end["outputs"][0].get("outputFacets")
+    assert [(a["name"], a["success"], a.get("actual")) for a in assertions(checks_end)] == [
         ("no_nulls", True, None),
-        ("unique_key", False, {"event_date": "2019-10-03"}),
+        ("unique_key", False, "2 of 3 rows repeat a user_id"),
     ]
 
 
-def test_a_model_without_columns_audits_or_a_uuid_run_has_the_facets_that_it_can_have(
-    serve: Callable[..., Server], warnings: Warnings, monkeypatch: pytest.MonkeyPatch
+def test_a_warning_fails_no_run() -> None:
+    _, end, _, checks_end = sent(made(checks=(FAILED.model_copy(update={"blocking": False}),)))
+    assert (end["eventType"], checks_end["eventType"]) == ("COMPLETE", "COMPLETE")
+    assert [(a["success"], a["severity"]) for a in assertions(checks_end)] == [(False, "warn")]
+
+
+def test_a_daily_version_has_its_days_and_a_check_is_reported_once_or_for_each_day_that_failed() -> None:
+    checks = [PASSED.model_copy(update={"partition": day}) for day in DAYS]
+    warning = FAILED.model_copy(update={"blocking": False})
+    checks += [warning.model_copy(update={"partition": DAYS[1]})]
+    checks += [warning.model_copy(update={"partition": DAYS[0], "passed": True, "message": ""})]
+    stats = {day: Stats(rows=10, bytes=100) for day in DAYS}
+    _, end, _, checks_end = sent(made(asset="cleaned_events", days=stats, checks=tuple(checks)))
+    assert days_of(end["outputs"][0]["outputFacets"]["subset"]["outputCondition"]) == list(DAYS)
+    assert [(a["name"], a["success"], a.get("params")) for a in assertions(checks_end)] == [
+        ("no_nulls", True, None),
+        ("unique_key", False, {"event_date": "2019-10-02"}),
+    ]
+
+
+def test_a_model_without_columns_checks_or_a_uuid_run_has_the_facets_that_it_can_have(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OPENLINEAGE_NAMESPACE", "shop")
-    manifest = made(
-        asset="als_model",
-        run_id="by hand",
-        columns=None,
-        column_lineage={},
-        rows=None,
-        files=(FileEntry(path="model/metadata/part-00000", bytes=1), FileEntry(path="model/u.parquet", bytes=1)),
-        audits=(),
-        parameters={},
-        spark_application_id=None,
-    )
-    start, end = sent(serve(status(200)), warnings, manifest)
+    nothing = {"columns": None, "column_lineage": {}, "checks": (), "parameters": {}, "spark_application_id": None}
+    start, end = sent(made(asset="als_model", kind="model", run_id="by hand", stats=Stats(bytes=2), **nothing))
     assert start["job"]["namespace"] == "shop"
-    assert set(start["run"]["facets"]) == {"tags"}  # the client's own
+    assert not start["run"].get("facets")
     assert set(end["outputs"][0]["facets"]) == {"version", "dataSource"}
     assert "rowCount" not in end["outputs"][0]["outputFacets"]["outputStatistics"]
 
 
-def test_run_ids_follow_from_run_asset_and_version() -> None:
-    def run_id(manifest: Manifest) -> str:
-        return run_events(manifest, SHOP)[0].run.runId
+def test_run_ids_follow_from_run_asset_and_folder() -> None:
+    def run_id(version: Version) -> str:
+        return run_events(version, SHOP)[0].run.runId
 
-    different = [made(), made(version="other"), made(asset="other"), made(run_id=str(uuid.uuid4()))]
-    assert run_id(made()) == run_id(made(rows=4))
-    assert len({run_id(manifest) for manifest in different}) == 4
+    different = [made(), made(folder="other"), made(asset="other"), made(run_id=str(uuid.uuid4()))]
+    assert run_id(made()) == run_id(made(version="13"))
+    assert len({run_id(version) for version in different}) == 4
 
 
 @pytest.mark.parametrize(

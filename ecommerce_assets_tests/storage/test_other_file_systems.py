@@ -1,195 +1,139 @@
-"""Nothing takes for granted that files lie on a local disk.
+"""Nothing takes for granted that files are on a local disk.
 
-What needs no Spark runs in memory and on an S3 server; the whole graph runs on a second Hadoop file system.
+What needs no Spark runs on an S3 server; the graph runs on a second Hadoop file system.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import fsspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
+from deltalake import DeltaTable
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
-from fsspec.implementations.memory import MemoryFileSystem
-from moto.server import ThreadedMotoServer
 from pyspark.sql import SparkSession
 
 from ecommerce_assets.definitions import CATALOG
 from ecommerce_assets.events.raw import find_raw_events
 from ecommerce_assets.spark.resource import SparkResource
-from ecommerce_assets.storage import content, reading
+from ecommerce_assets.storage import delta, reading
 from ecommerce_assets.storage.__main__ import main
-from ecommerce_assets.storage.asset_spec import AssetSpec
 from ecommerce_assets.storage.filesystem import Folder
+from ecommerce_assets.storage.inspection import verify
 from ecommerce_assets.storage.io_managers import JsonIOManager
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets.storage.manifest import COMMITTED, FileEntry, Input, Manifest, Partition
-from ecommerce_assets.storage.retention import is_leftover, prune
-from ecommerce_assets.storage.verification import verify
-from ecommerce_assets.storage.writers import SILENCE
-from ecommerce_assets_tests.helpers import commit, event, run_graph, write_day
+from ecommerce_assets.storage.retention import prune
+from ecommerce_assets.storage.stored_asset import StoredAsset
+from ecommerce_assets.storage.version import CheckResult, Input, Stats
+from ecommerce_assets_tests.buckets import s3_bucket
+from ecommerce_assets_tests.helpers import event, run_graph, write_day
+from ecommerce_assets_tests.stored import put_folder, put_table, version_of
 
 NO_GRACE = timedelta(0)
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def s3_server() -> Iterator[str]:
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+def bucket() -> Iterator[str]:
+    with s3_bucket() as uri:
+        yield uri
 
 
-@pytest.fixture(params=["memory", "s3a"])
-def data_dir(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An empty data dir that is no folder of this machine."""
-    if request.param == "memory":
-        MemoryFileSystem.store.clear()
-        MemoryFileSystem.pseudo_dirs[:] = [""]
-        yield "memory://shop/data"
-        return
-    for name, value in {
-        "AWS_ENDPOINT_URL": request.getfixturevalue("s3_server"),
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    bucket = fsspec.filesystem("s3", skip_instance_cache=True)
-    bucket.mkdir("shop")
-    yield "s3a://shop/data"
-    bucket.rm("shop", recursive=True)
+@pytest.fixture
+def lake(bucket: str, request: pytest.FixtureRequest) -> Lake:
+    """An empty data dir in a bucket."""
+    return Lake(f"{bucket}/{request.node.name}")
 
 
-def store(lake: Lake, asset: str, version: str, minutes: int, days: tuple[str, ...] = (), **changes: Any) -> Manifest:
-    """Write and publish a version with one row per file that says which version it is of."""
-    folder = lake.folder(asset, version)
-    for path in [f"event_date={day}/part-0.parquet" for day in days] or ["part-0.parquet"]:
-        with folder.open(path, "wb") as target:
-            pq.write_table(pa.table({"version": [version]}), target)
-    files = folder.data_files()
-    fields: dict[str, Any] = {
-        "committed_at": NOON + timedelta(minutes=minutes),
-        "columns": {"version": "string"},
-        "rows": len(files),
-        "bytes": sum(f.bytes for f in files),
-        "files": tuple(FileEntry(path=f.path, bytes=f.bytes) for f in files),
-        "fingerprint": content.fingerprint(folder, files),
-        "partitions": {day: Partition(rows=1, bytes=files[0].bytes) for day in days},
-        **changes,
-    }
-    return commit(lake, asset, version, **fields)
+def test_tables_are_published_day_by_day_and_read_by_delta(lake: Lake) -> None:
+    rows = pa.table({"a": [1]})
+    put_table(lake, "e", days={"2019-10-01": rows, "2019-10-02": rows})
+    put_table(lake, "e", days={"2019-10-02": pa.table({"a": [2, 3]})})
+    assert [(day.day, day.version.version, day.files[0].rows) for day in lake.days("e")] == [
+        ("2019-10-01", "0", 1),
+        ("2019-10-02", "1", 2),
+    ]
+    assert sorted(DeltaTable(lake.asset("e").uri).to_pyarrow_table()["a"].to_pylist()) == [1, 2, 3]
+    assert not verify(lake).problems
 
 
-def names(number: int) -> list[str]:
-    return [f"20260101_12{n:02d}00_0000000{n}" for n in range(number)]
+def test_two_writers_that_start_from_one_version_both_publish(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_table(lake, "a")
+    first, opened = delta.open_table, []
+
+    def open_and_let_another_pass(table: Folder, version: int | None = None) -> DeltaTable:
+        found = first(table, version)
+        if not opened:
+            opened.append(True)
+            put_table(Lake(lake.data.uri), "a", run_id="the quicker one")
+        return found
+
+    monkeypatch.setattr(delta, "open_table", open_and_let_another_pass)
+    assert put_table(lake, "a", run_id="the slower one").version == "2"
+    assert [version.run_id for version in lake.published("a")] == ["the slower one", "the quicker one", "run"]
 
 
-def versions_read(asset: str, data_dir: str) -> list[str]:
-    """What pandas and others find in the files that they are told to read."""
-    found = []
-    for uri in reading.paths(asset, data_dir=data_dir):
-        with fsspec.open(uri) as source:
-            found += pq.read_table(source)["version"].to_pylist()
-    assert reading.dataset(asset, data_dir=data_dir).to_table()["version"].to_pylist() == found
-    return found
+def test_damage_is_found_and_the_version_before_is_read(lake: Lake) -> None:
+    for _ in range(2):
+        put_table(lake, "a")
+        put_folder(lake, "m")
+    for asset in ("a", "m"):
+        newest = lake.latest(asset)
+        lake.asset(asset).remove_file(lake.files(newest)[0].path)
+        assert Lake(lake.data.uri, lambda _: None).latest(asset).version != newest.version
+    assert {problem.asset for problem in verify(lake).problems} == {"a", "m"}
 
 
-def test_the_latest_whole_version_is_read(data_dir: str) -> None:
-    warnings: list[str] = []
-    lake, (first, second, third) = Lake(data_dir, warnings.append), names(3)
-    assert lake.assets() == []
-    store(lake, "a", first, 0)
-    store(lake, "a", second, 1)
-    with lake.folder("a", third).open("part-0.parquet", "wb") as target:
-        target.write(b"being written")
-    assert Lake(data_dir).latest("a").version == second
-    assert versions_read("a", data_dir) == [second]
-    with lake.folder("a", second).open("part-0.parquet", "wb") as target:
-        target.write(b"damaged")
-    assert lake.latest("a").version == first
-    assert "damaged" in warnings[0]
-    assert versions_read("a", data_dir) == [first]
-    assert reading.paths("a", version=first, data_dir=data_dir) == [f"{data_dir}/lake/a/{first}/part-0.parquet"]
+def test_blocked_files_are_put_aside(lake: Lake) -> None:
+    failed = CheckResult(name="unique_key", blocking=True, passed=False)
+    blocked = version_of("e", Lake.new_folder(), days={"2019-10-01": Stats(rows=1)}, checks=(failed,))
+    (lake.folder(blocked) / "event_date=2019-10-01").write_whole("part-0.parquet", b"x")
+    place = lake.block(blocked)
+    assert [file.path for file in place.data_files()] == ["event_date=2019-10-01/part-0.parquet"]
+    put_table(lake, "e", days={"2019-10-01": pa.table({"a": [1]})})
+    assert lake.blocked("e") == []
 
 
-def test_days_come_each_from_the_version_that_serves_it(data_dir: str) -> None:
-    lake, (first, second, _) = Lake(data_dir), names(3)
-    store(lake, "daily", first, 0, ("2019-10-01", "2019-10-02"))
-    store(lake, "daily", second, 1, ("2019-10-02",))
-    assert [(d.day, d.manifest.version) for d in lake.days("daily")] == [("2019-10-01", first), ("2019-10-02", second)]
-    assert sorted(versions_read("daily", data_dir)) == [first, second]
+def test_what_is_superseded_goes_and_inputs_stay(lake: Lake) -> None:
+    for _ in range(3):
+        put_table(lake, "a")
+    put_table(lake, "b", inputs=(Input(asset="a", version="0", fingerprint="f"),))
+    assert [removal.version for removal in prune(lake, keep=0, grace=NO_GRACE)] == ["1"], "b was made from the first"
+    assert [bool(lake.damage(version)) for version in lake.published("a")] == [False, True, False]
 
 
-def test_what_is_superseded_goes_and_a_silent_writer_is_taken_for_dead_after_a_day(data_dir: str) -> None:
-    lake, versions = Lake(data_dir), names(4)
-    for minutes, version in enumerate(versions[:3]):
-        store(lake, "a", version, minutes)
-    store(lake, "b", versions[0], 1, inputs=(Input(asset="a", version=versions[0], fingerprint="f"),))
-    lake.folder("a", versions[3]).write_whole("part-0.parquet", b"being written")
-    assert [r.version for r in prune(lake, keep=0, grace=NO_GRACE)] == [versions[1]], "b was made from the first one"
-    assert Lake(data_dir).versions("a") == [versions[0], versions[2], versions[3]]
-    now = datetime.now(UTC)
-    assert not is_leftover(lake, "a", versions[3], now)
-    assert is_leftover(lake, "a", versions[3], now + SILENCE + timedelta(minutes=1))
-    lake.remove("a", versions[3])
-    assert Lake(data_dir).versions("a") == [versions[0], versions[2]]
-
-
-def test_damage_is_found(data_dir: str) -> None:
-    lake, (first, second, third) = Lake(data_dir), names(3)
-    for minutes, version in enumerate((first, second, third)):
-        store(lake, "a", version, minutes)
-    assert not verify(lake).damaged
-    size = lake.latest("a").bytes
-    with lake.folder("a", first).open("part-0.parquet", "wb") as target:
-        target.write(b"x" * size)
-    lake.folder("a", second).remove_file("part-0.parquet")
-    lake.folder("a", third).write_whole(COMMITTED, b"{]")
-    found = verify(Lake(data_dir))
-    assert [(f.version, f.damage) for f in found.findings] == [(first, True), (second, True), (third, True)]
-
-
-def test_a_document_is_written_by_its_io_manager(data_dir: str) -> None:
+def test_a_document_is_written_by_its_io_manager(lake: Lake) -> None:
+    manager = JsonIOManager(data_dir=lake.data.uri, catalog={"document": StoredAsset()}, spark=SparkResource())
     for number in range(2):
         context = dg.build_output_context(
-            asset_key="document",
-            asset_spec=dg.AssetSpec("document"),
-            run_id="run",
-            step_key="document",
-            resources={"spark": dg.ResourceDefinition.hardcoded_resource(SparkResource())},
+            asset_key="document", asset_spec=dg.AssetSpec("document"), run_id="run", step_key="document"
         )
-        JsonIOManager(data_dir, {"document": AssetSpec()}).handle_output(context, {"number": number})
-    lake = Lake(data_dir)
-    assert len(lake.committed("document")) == 2
-    folder = lake.folder("document", lake.latest("document").version)
-    assert json.loads(folder.read_bytes("document.json")) == {"number": 1}
-    assert not verify(lake).findings
+        assert list(manager.handle_output(context, {"number": number})) == []
+    assert len(lake.published("document")) == 2
+    assert json.loads(lake.folder(lake.latest("document")).read_bytes("document.json")) == {"number": 1}
 
 
-def test_the_command_line_works(data_dir: str, capsys: pytest.CaptureFixture[str]) -> None:
-    lake, (first, second, third) = Lake(data_dir), names(3)
-    for minutes, version in enumerate((first, second, third)):
-        store(lake, "a", version, minutes)
-    store(lake, "b", first, 3, inputs=(Input(asset="a", version=second, fingerprint="f"),))
-    assert main(["versions", "a", "--data-dir", data_dir]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == [third, second, first]
-    assert main(["lineage", "b", "--data-dir", data_dir]) == 0
-    assert f"a {second}" in capsys.readouterr().out
-    assert main(["verify", "--data-dir", data_dir]) == 0
-    assert main(["prune", "--keep", "0", "--grace-hours", "0", "--data-dir", data_dir]) == 0
-    assert f"removed a {first}" in capsys.readouterr().out
-    assert main(["versions", "nothing", "--data-dir", data_dir]) == 2
+def test_the_commands_work(lake: Lake) -> None:
+    for _ in range(2):
+        put_table(lake, "a")
+    put_table(lake, "b", inputs=(Input(asset="a", version="1", fingerprint="f"),))
+
+    def run(*arguments: str) -> tuple[int, str]:
+        found = CliRunner().invoke(main, [*arguments, "--data-dir", lake.data.uri])
+        return found.exit_code, found.stdout
+
+    assert [line.split()[0] for line in run("versions", "a")[1].splitlines()[1:]] == ["1", "0"]
+    assert "a 1 (published" in run("lineage", "b")[1]
+    assert run("verify")[0] == 0
+    assert "removed a 0" in run("prune", "--keep", "0", "--grace-hours", "0")[1]
+    assert run("versions", "nothing")[0] == 2
 
 
 class ViewFileSystem(DirFileSystem):
@@ -203,31 +147,6 @@ class ViewFileSystem(DirFileSystem):
         super().__init__(path=self.mounted_below, fs=LocalFileSystem())
 
 
-class DyingFileSystem(ViewFileSystem):
-    """Its writer dies in the middle of every file."""
-
-    def pipe_file(self, path: str, value: bytes, **options: Any) -> None:
-        super().pipe_file(path, value[: len(value) // 2], **options)
-        raise KeyboardInterrupt
-
-
-def test_half_a_manifest_is_never_seen_where_files_can_be_seen_half_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ViewFileSystem, "mounted_below", str(tmp_path))
-    fsspec.register_implementation("viewfs", ViewFileSystem, clobber=True)
-    warnings: list[str] = []
-    lake, (first, second, _) = Lake("viewfs://shop/data", warnings.append), names(3)
-    for version in (first, second):
-        (tmp_path / "shop" / "data" / "lake" / "a" / version).mkdir(parents=True)
-    store(lake, "a", first, 0)
-    fsspec.register_implementation("viewfs", DyingFileSystem, clobber=True)
-    with pytest.raises(KeyboardInterrupt):
-        store(lake, "a", second, 1)
-    assert (lake.latest("a").version, warnings) == (first, [])
-    assert is_leftover(lake, "a", second, datetime.now(UTC) + SILENCE + timedelta(minutes=1))
-
-
 @pytest.fixture
 def mounted(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The local folder that is viewfs://shop/data for Spark and for fsspec."""
@@ -239,6 +158,8 @@ def mounted(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     hadoop.set("fs.viewfs.impl.disable.cache", "true")
     monkeypatch.setattr(ViewFileSystem, "mounted_below", str(tmp_path))
     fsspec.register_implementation("viewfs", ViewFileSystem, clobber=True)
+    # delta-rs has file systems of its own, and this is none of them: it gets the local folder.
+    monkeypatch.setattr(delta, "delta_uri", lambda uri: str(tmp_path / uri.removeprefix("viewfs://")))
     checkpoints = spark.sparkContext.getCheckpointDir()
     spark.sparkContext.setCheckpointDir("viewfs://shop/data/.checkpoints")
     yield local
@@ -269,17 +190,16 @@ def test_the_graph_runs_on_another_hadoop_file_system(
     lake = Lake(data_dir)
     assert not Folder(data_dir).is_local
     assert set(lake.assets()) == set(assets)
-    assert verify(lake).findings == []
+    assert verify(lake).problems == []
     for asset in lake.assets():
-        manifest = lake.latest(asset)
-        assert all(uri.startswith(f"{data_dir}/lake/{asset}/") for uri in reading.paths(asset, data_dir=data_dir))
-        if manifest.format == "parquet":
-            assert reading.read(asset, data_dir=data_dir, spark=spark).count() == manifest.rows
-            assert set().union(*manifest.column_lineage.values()), asset
-    assert lake.latest("cleaned_events").column_lineage["user_id"] == ("raw_events.user_id",)
-    assert lake.latest("user_features").column_lineage["user_id"] == ("cleaned_events.user_id",)
+        version = lake.latest(asset)
+        if version.kind == "table":
+            assert reading.read(asset, data_dir=data_dir, spark=spark).count() == version.stats.rows
+            assert set().union(*(version.column_lineage or {}).values()), asset
+    lineages = {asset: lake.latest(asset).column_lineage or {} for asset in ("cleaned_events", "user_features")}
+    assert lineages["cleaned_events"]["user_id"] == ("raw_events.user_id",)
+    assert lineages["user_features"]["user_id"] == ("cleaned_events.user_id",)
     assert len(reading.read("segmentation_model", data_dir=data_dir, spark=spark).stages) == 3
     if "als_model" in assets:
         assert reading.read("als_model", data_dir=data_dir, spark=spark).rank == 2
-        assert list((mounted / ".checkpoints").iterdir()), "checkpoints lie where they were asked for"
-    assert not list((mounted / "lake").rglob(".writers")), "no lock where there are no locks"
+        assert list((mounted / ".checkpoints").iterdir()), "checkpoints are where they were asked for"

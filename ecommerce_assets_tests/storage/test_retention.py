@@ -1,29 +1,24 @@
-"""What goes and what stays: superseded versions, what others were made from, what an audit held back, leftovers."""
+"""What is removed and when: nothing that serves a reader or that a kept version was made from."""
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
+import pyarrow as pa
 import pytest
-from filelock import FileLock
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from ecommerce_assets.storage import retention
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets.storage.manifest import AuditResult, Input, Manifest, Partition
-from ecommerce_assets.storage.retention import GRACE, prune, removable, replaced_times
-from ecommerce_assets.storage.writers import writing
-from ecommerce_assets_tests.storage.test_lake import put
+from ecommerce_assets.storage.retention import prune
+from ecommerce_assets.storage.version import Input, Version
+from ecommerce_assets_tests.stored import put_folder, put_table
 
-NOW = datetime(2026, 2, 1, 12, tzinfo=UTC)
+NO_GRACE = timedelta(0)
 HOUR = timedelta(hours=1)
-
-
-def name(number: int) -> str:
-    return f"20260101_0000{number:02d}_{number:08x}"
 
 
 @pytest.fixture
@@ -31,154 +26,141 @@ def lake(tmp_path: Path) -> Lake:
     return Lake(str(tmp_path))
 
 
-def put_at(lake: Lake, number: int, hours_ago: float, asset: str = "a", **changes: Any) -> Manifest:
-    return put(lake, asset, name(number), committed_at=NOW - hours_ago * HOUR, **changes)
-
-
-def going(lake: Lake, asset: str = "a", keep: int = 1) -> list[str]:
-    return [removal.version for removal in removable(lake, asset, keep, GRACE, NOW)]
-
-
-def test_three_superseded_versions_stay_and_older_ones_go(lake: Lake) -> None:
-    for number in range(6):
-        put_at(lake, number, hours_ago=1000 - number)
-    assert going(lake, keep=3) == [name(1), name(0)]
-
-
-def test_nothing_goes_within_a_day_of_being_superseded(lake: Lake) -> None:
-    put_at(lake, 1, hours_ago=500)
-    put_at(lake, 2, hours_ago=23)
-    put_at(lake, 3, hours_ago=1)
-    assert going(lake, keep=0) == []
-    put_at(lake, 0, hours_ago=501)
-    assert going(lake, keep=0) == [name(0)], "superseded 500 hours ago, though the one after it was only just"
-
-
-def test_a_version_that_another_was_made_from_stays(lake: Lake) -> None:
-    for number in range(4):
-        put_at(lake, number, hours_ago=1000 - number)
-    made_from = Input(asset="a", version=name(0), fingerprint="f")
-    put_at(lake, 9, hours_ago=900, asset="b", inputs=(made_from,))
-    assert going(lake, keep=0) == [name(2), name(1)]
-
-
-def test_pruning_all_takes_what_a_removed_version_was_made_from(lake: Lake) -> None:
-    old = datetime.now(UTC) - timedelta(days=30)
-    for number in range(3):
-        put(lake, "a", name(number), committed_at=old + number * HOUR)
-        inputs = (Input(asset="a", version=name(number), fingerprint="f"),)
-        put(lake, "b", name(number), committed_at=old + number * HOUR, inputs=inputs)
-    told = prune(lake, keep=0, dry_run=True)
-    assert len(lake.versions("a")) == len(lake.versions("b")) == 3
-    removed = prune(lake, keep=0)
-    assert told == removed
-    assert {(r.asset, r.version) for r in removed} == {(asset, name(n)) for asset in "ab" for n in (0, 1)}
-    assert lake.versions("a") == lake.versions("b") == [name(2)]
-
-
-def test_a_daily_version_stays_as_long_as_it_serves_a_day(lake: Lake) -> None:
-    put_at(lake, 1, hours_ago=900, days=["2019-10-01", "2019-10-02"])
-    put_at(lake, 2, hours_ago=800, days=["2019-10-01"])
-    assert going(lake, keep=0) == []
-    put_at(lake, 3, hours_ago=20, days=["2019-10-02"])
-    assert going(lake, keep=0) == [], "superseded 20 hours ago, when its last day was"
-    put_at(lake, 4, hours_ago=700, days=["2019-10-02"])
-    assert going(lake, keep=0) == [name(1)]
-
-
-def committed(number: int, days: dict[str, bool]) -> Manifest:
-    """A version of these days, each published or held back; undivided where there is none."""
-    at = NOW + number * timedelta(seconds=1)
-    return Manifest(
-        asset="a",
-        version=str(number),
-        run_id="run",
-        code_version="1",
-        created_at=at,
-        committed_at=at,
-        seconds=1.0,
-        spark_application_id=None,
-        parameters={},
-        inputs=(),
-        columns=None,
-        rows=1,
-        bytes=1,
-        files=(),
-        fingerprint="f",
-        partitions={d: Partition(rows=1, bytes=1, published=good) for d, good in days.items()},
-    )
-
-
-def replaced_at(manifest: Manifest, later: Sequence[Manifest]) -> datetime | None:
-    """What `replaced_times` finds for one version, as it is defined."""
-    if not manifest.partitions:
-        return later[0].committed_at if later else None
-    first = [[m.committed_at for m in later if day in m.published_days][:1] for day in manifest.published_days]
-    return max((at for found in first for at in found), default=None) if all(first) else None
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.dictionaries(st.sampled_from("1234"), st.booleans(), max_size=3), max_size=8))
-def test_superseded_is_what_a_later_version_serves_whole(history: list[dict[str, bool]]) -> None:
-    versions = [committed(number, days) for number, days in enumerate(history)]
-    expected = {m.version: replaced_at(m, versions[place + 1 :]) for place, m in enumerate(versions)}
-    assert replaced_times(versions) == {version: at for version, at in expected.items() if at is not None}
-
-
-def test_what_serves_because_the_latest_is_damaged_stays(lake: Lake) -> None:
-    put_at(lake, 1, hours_ago=900)
-    put_at(lake, 2, hours_ago=800)
-    (Path(lake.folder("a", name(2)).uri) / "part-0.parquet").unlink()
-    assert going(lake, keep=0) == []
-    assert lake.latest("a").version == name(1)
-
-
-def test_versions_held_back_go_like_superseded_ones(lake: Lake) -> None:
-    failed = (AuditResult(name="unique_key", blocking=True, passed=False),)
-    for number in range(3):
-        put_at(lake, number, hours_ago=1000 - number, audits=failed)
-    put_at(lake, 3, hours_ago=1, audits=failed)
-    assert going(lake) == [name(2), name(1), name(0)]
-
-
-def leave(lake: Lake, version: str) -> Path:
-    lake.folder("a", version).write_whole("part-0.parquet", b"half")
-    return Path(lake.folder("a", version).uri)
-
-
-def test_what_a_dead_writer_left_goes_and_what_a_living_one_makes_stays(lake: Lake) -> None:
-    leave(lake, name(1))
-    with writing(lake.root / "a", name(2)):
-        leave(lake, name(2))
-        assert going(lake) == [name(1)]
-    assert going(lake) == [name(1), name(2)]
-    prune(lake, "a")
-    assert lake.versions("a") == []
-
-
-def test_the_mark_of_a_dead_writer_goes_with_what_it_left(lake: Lake) -> None:
-    folder = leave(lake, name(1))
-    mark = folder.parent / ".writers" / f"{name(1)}.lock"
-    mark.parent.mkdir()
-    FileLock(mark).acquire().lock.release()
-    prune(lake, "a")
-    assert not folder.exists()
-    assert not mark.exists()
-
-
-def test_foreign_folders_are_never_removed(lake: Lake) -> None:
-    folder = lake.root / "a" / "backup-of-tuesday"
-    folder.write_whole("important.txt", b"x")
-    assert prune(lake) == []
-    assert folder.exists()
-
-
-def test_on_a_remote_file_system_silence_for_a_day_is_death(monkeypatch: pytest.MonkeyPatch) -> None:
-    lake = Lake("memory://shop/retention")
-    fresh, old = Lake.new_version(), name(1)
-    for version in (fresh, old):
-        lake.folder("a", version).write_whole("part-0.parquet", b"half")
+def put_folders(lake: Lake, asset: str, hours_ago: Sequence[int], **fields: object) -> list[Version]:
     now = datetime.now(UTC)
-    assert [r.version for r in removable(lake, "a", now=now)] == [], "something was written a moment ago"
-    assert {r.version for r in removable(lake, "a", now=now + timedelta(hours=25))} == {fresh, old}
-    lake.root.remove()
+    return [
+        put_folder(lake, asset, folder=f"20260101_12{n:02d}00_00000000", committed_at=now - hours * HOUR, **fields)
+        for n, hours in enumerate(hours_ago)
+    ]
+
+
+def whole(lake: Lake, asset: str) -> list[str]:
+    """Versions whose files are all there, oldest first."""
+    return [version.version for version in reversed(lake.published(asset)) if not lake.damage(version)]
+
+
+def is_input(version: Version) -> tuple[Input]:
+    return (Input(asset=version.asset, version=version.version, fingerprint="f"),)
+
+
+@pytest.mark.parametrize("kind", ["table", "folder"])
+def test_superseded_versions_go_beyond_those_that_are_kept(lake: Lake, kind: str) -> None:
+    if kind == "table":
+        versions = [put_table(lake, "a") for _ in range(5)]
+    else:
+        versions = put_folders(lake, "a", [50, 40, 30, 20, 10])
+    names = [version.version for version in versions]
+    dry = prune(lake, "a", keep=2, grace=NO_GRACE, dry_run=True)
+    assert whole(lake, "a") == names
+    assert prune(lake, "a", keep=2, grace=NO_GRACE) == dry
+    assert sorted((removal.version, removal.reason) for removal in dry) == [(name, "superseded") for name in names[:2]]
+    assert whole(lake, "a") == names[2:]
+    assert prune(lake, "a", keep=2, grace=NO_GRACE) == []
+
+
+def test_what_was_superseded_a_short_while_ago_stays(lake: Lake) -> None:
+    put_folders(lake, "m", [100, 50, 23, 1])
+    assert [removal.version[9:13] for removal in prune(lake, "m", keep=0)] == ["1200"], "superseded 50 hours ago"
+    for _ in range(3):
+        put_table(lake, "a")
+    assert prune(lake, "a", keep=0) == []
+
+
+def test_the_inputs_of_kept_versions_stay_and_those_of_removed_ones_go(lake: Lake) -> None:
+    for _ in range(3):
+        made = put_table(lake, "a")
+        through = put_table(lake, "b", inputs=is_input(made))
+        put_table(lake, "c", inputs=is_input(through))
+    put_table(lake, "a")
+    put_table(lake, "b")
+    prune(lake, keep=0, grace=NO_GRACE)
+    assert whole(lake, "c") == ["2"]
+    assert whole(lake, "b") == ["2", "3"], "c 2 was made from b 2"
+    assert whole(lake, "a") == ["2", "3"], "b 2 was made from a 2"
+
+
+def test_a_daily_snapshot_that_is_an_input_stays(lake: Lake) -> None:
+    day = pa.table({"a": [1]})
+    for name in ("2019-10-01", "2019-10-02", "2019-10-01", "2019-10-02"):
+        put_table(lake, "e", days={name: day})
+    put_table(lake, "a", inputs=(Input(asset="e", version="1", partitions=("2019-10-01",), fingerprint="f"),))
+    prune(lake, keep=0, grace=NO_GRACE)
+    assert [len(lake.days("e", at=at)) for at in ("1", "3")] == [2, 2]
+    assert not lake.damage(lake.published("e")[2])
+    assert not lake.damage(lake.published("e")[0])
+
+
+def test_what_serves_because_the_newest_is_damaged_stays(lake: Lake) -> None:
+    first, second = put_table(lake, "a"), put_table(lake, "a")
+    (Path(lake.asset("a").path) / lake.files(second)[0].path).unlink()
+    assert prune(lake, keep=0, grace=NO_GRACE) == []
+    assert lake.latest("a").version == first.version
+
+
+def test_the_log_outlives_the_files(lake: Lake) -> None:
+    for number in range(3):
+        put_table(lake, "a", parameters={"k": number})
+    prune(lake, keep=0, grace=NO_GRACE)
+    assert [version.parameters["k"] for version in lake.published("a")] == [2, 1, 0]
+
+
+@pytest.mark.parametrize("kind", ["table", "folder"])
+def test_a_dead_writers_files_go_after_a_day_and_a_living_ones_stay(lake: Lake, kind: str) -> None:
+    put_table(lake, "a") if kind == "table" else put_folder(lake, "a")
+    dead, alive = lake.asset("a") / "20260101_120000_00000000", lake.asset("a") / Lake.new_folder()
+    for folder in (dead, alive):
+        folder.write_whole("part-0.parquet", b"half")
+    yesterday = time.time() - 25 * 3600
+    os.utime(Path(dead.path) / "part-0.parquet", (yesterday, yesterday))
+    found = prune(lake, "a", keep=0, grace=NO_GRACE)
+    assert [(removal.version, removal.reason) for removal in found] == [
+        ("20260101_120000_00000000", "left by a writer that died")
+    ]
+    assert len(alive.data_files()) == 1
+
+
+def test_foreign_and_damaged_folders_are_never_removed(lake: Lake) -> None:
+    put_folders(lake, "m", [50, 40])
+    for name in ("backup-of-tuesday/important.txt", "20260101_115900_00000000/_commit.json"):
+        folder, _, file = name.partition("/")
+        (lake.asset("m") / folder).write_whole(file, b"x")
+    prune(lake, keep=0, grace=NO_GRACE)
+    assert (lake.asset("m") / "backup-of-tuesday").exists()
+    assert (lake.asset("m") / "20260101_115900_00000000").exists()
+
+
+def test_blocked_files_are_not_pruned(lake: Lake) -> None:
+    put_table(lake, "a")
+    (lake.asset("a") / "_blocked" / "20260101_120000_00000000").write_whole("part-0.parquet", b"x")
+    old = time.time() - 100 * 3600
+    os.utime(Path(lake.asset("a").path) / "_blocked/20260101_120000_00000000/part-0.parquet", (old, old))
+    assert prune(lake, keep=0, grace=NO_GRACE) == []
+
+
+def test_what_is_published_while_versions_are_chosen_stays(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_folders(lake, "m", [100, 90, 80, 70, 60])
+    choose, published = retention.kept_versions, []
+
+    def and_let_another_publish(*arguments: object) -> dict[str, set[str]]:
+        kept = choose(*arguments)  # type: ignore[arg-type]
+        published.append(put_folder(lake, "m"))
+        return kept
+
+    monkeypatch.setattr(retention, "kept_versions", and_let_another_publish)
+    assert len(prune(lake, "m", keep=1)) == 3
+    assert lake.latest("m").version == published[0].version
+
+
+def test_nothing_superseded_goes_while_a_commit_is_damaged(lake: Lake) -> None:
+    for _ in range(3):
+        put_table(lake, "a")
+    lake.folder(put_folder(lake, "m")).write_whole("_commit.json", b"{]")
+    assert prune(Lake(lake.data.uri, lambda _: None), keep=0, grace=NO_GRACE) == []
+
+
+def test_an_asset_without_a_whole_version_does_not_stop_the_others(lake: Lake) -> None:
+    lost = put_folder(lake, "m")
+    (Path(lake.asset("m").path) / lake.files(lost)[0].path).unlink()
+    for _ in range(3):
+        put_table(lake, "a")
+    assert {removal.asset for removal in prune(Lake(lake.data.uri, lambda _: None), keep=0, grace=NO_GRACE)} == {"a"}

@@ -13,15 +13,13 @@ import sys
 import time
 from collections.abc import Iterable
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pyspark import SparkContext
 
 from ecommerce_assets.spark.resource import SparkResource
-from ecommerce_assets.storage import io_managers
-from ecommerce_assets.storage.retention import prune
+from ecommerce_assets.storage import io_managers, retention
 from ecommerce_assets_tests.storage.generations import FAST, leftovers, materialise, run
 from ecommerce_assets_tests.storage.killing import Killer
 
@@ -35,12 +33,13 @@ def main() -> None:
     parser.add_argument(
         "--keep-raw", action="store_true", help="run over the raw files that are there, again and again"
     )
-    parser.add_argument("--grace", type=float, default=0, help="seconds that superseded versions are kept")
+    parser.add_argument("--grace", type=int, default=0, help="hours that superseded versions and leftovers are kept")
+    parser.add_argument("--keep", type=int, default=1, help="superseded versions that are kept")
     parser.add_argument("--call", type=int, default=0, help="die at this file-system call of the last run")
     parser.add_argument("--after", action="store_true", help="when the call is done, not before it begins")
     arguments = parser.parse_args()
     # Without this, nothing is ever old enough for a run to remove it, or to be killed while it does.
-    io_managers.prune = partial(prune, grace=timedelta(seconds=arguments.grace))  # type: ignore[attr-defined]
+    io_managers.GRACE = retention.GRACE = timedelta(hours=arguments.grace)
     checkpoints = f"{arguments.data_dir}/.checkpoints"
     spark: Any = SparkResource(master="local[1]", driver_memory="1g", checkpoint_dir=checkpoints, spark_config=FAST)
     tell(java=spark.spark_session and SparkContext._gateway.proc.pid)  # type: ignore[union-attr]
@@ -52,7 +51,7 @@ def main() -> None:
         tell(begins=generation)
         started = time.monotonic()
         materialise_one = materialise if arguments.keep_raw else run
-        materialise_one(arguments.data_dir, generation, arguments.assets.split(","), spark)
+        materialise_one(arguments.data_dir, generation, arguments.assets.split(","), arguments.keep)
         tell(
             ends=generation,
             seconds=time.monotonic() - started,

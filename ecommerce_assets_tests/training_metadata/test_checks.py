@@ -1,47 +1,45 @@
-"""The audits of the document: totals that differ from the tables', numbers that JSON does not know."""
+"""The checks of the document: totals that differ from the tables', numbers that JSON does not know."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ecommerce_assets.storage.audits import Evidence, run_audits
-from ecommerce_assets.training_metadata.checks import TRAINING_METADATA_AUDITS
-from ecommerce_assets_tests.training_metadata.test_card import document
+from ecommerce_assets.storage.checks import CheckContext, run_checks
+from ecommerce_assets.storage.version import Stats
+from ecommerce_assets.training_metadata.checks import TRAINING_METADATA_CHECKS
+from ecommerce_assets_tests.helpers import version_of
+from ecommerce_assets_tests.training_metadata.test_card import SEGMENT, document
 
-
-class Read:
-    """Stands for a manifest."""
-
-    def __init__(self, rows: int, events: int = 0) -> None:
-        self.rows, self.facts = rows, {"measures": {"events": events}}
+READ = {
+    "user_index": Stats(rows=1200, numbers={"events": 45_000}),
+    "product_index": Stats(rows=30, numbers={"events": 45_000}),
+    "segmented_users": Stats(rows=1200),
+}
 
 
 def failed(**changed: Any) -> dict[str, str]:
-    audits = [audit for audit in TRAINING_METADATA_AUDITS if audit.name != "as_documented"]
-    inputs: Any = {"user_index": [Read(5, 100)], "product_index": [Read(3, 100)], "segmented_users": [Read(5)]}
-    segments = [{"users": 2, "mean": {"recency": 1.0}}, {"users": 3, "mean": {"recency": 2.0}}]
-    document = {"total_users": 5, "total_products": 3, "total_interactions": 100, "segments_count": 2, "rmse": None}
-    evidence = Evidence({}, inputs=inputs, document={**document, "segments": segments, **changed})
-    return {result.name: result.message for result in run_audits(audits, evidence) if result.message}
+    versions = {name: version_of(name, "1", stats=stats) for name, stats in READ.items()}
+    changed_document = {**document().model_dump(mode="json"), **changed}
+    context = CheckContext(Stats(), versions=versions, document=changed_document)
+    return {result.name: result.message for result in run_checks(TRAINING_METADATA_CHECKS, context) if result.message}
 
 
-def test_totals() -> None:
+def test_a_document_like_its_tables_passes() -> None:
     assert failed() == {}
+
+
+def test_totals_that_differ_from_the_tables_are_named() -> None:
     assert failed(total_users=6, segments_count=3) == {
-        "totals_agree": "total_users is 6, not 5; segments_count is 3, not 2"
+        "totals_agree": "total_users is 6, not 1,200; segments_count is 3, not 1"
     }
+    assert list(failed(total_products=31)) == list(failed(total_interactions=1)) == ["totals_agree"]
+    assert list(failed(segments=[{**SEGMENT, "users": 1199}])) == ["totals_agree"]
 
 
-def test_numbers() -> None:
-    assert failed(rmse=float("nan"), evaluation={"ndcg": {"als": [0.1, float("inf")]}}) == {
-        "numbers_finite": "no finite number: rmse, evaluation.ndcg.als[1]"
-    }
+def test_numbers_that_are_not_finite_are_named() -> None:
+    found = failed(rmse=float("nan"), evaluation={"metrics": {"ndcg": {"als": [0.1, None, float("inf")]}}})
+    assert found["numbers_finite"].endswith(": rmse, evaluation.metrics.ndcg.als[2]")
 
 
-def test_schema() -> None:
-    [audit] = [audit for audit in TRAINING_METADATA_AUDITS if audit.name == "as_documented"]
-    whole = document().model_dump(mode="json")
-    assert audit.judge(Evidence({}, document=whole)) is None
-    assert audit.judge(Evidence({}, document={**whole, "total_users": "many"})) == (
-        "total_users: Input should be a valid integer, unable to parse string as an integer"
-    )
+def test_a_field_of_another_type_breaks_the_schema() -> None:
+    assert failed(rmse="many")["as_documented"].startswith("rmse: ")

@@ -1,7 +1,6 @@
-"""What a stored table looks like: its columns, their Spark types, what they mean, which are keys.
+"""The columns of a stored table: names, Spark types, descriptions, keys.
 
-Written once per table and used for the frame that is written, the documentation in the UI and the audits.
-No reading or writing here.
+Defined once per table and used for the frame that is written, the Delta schema, the UI and the checks.
 """
 
 from __future__ import annotations
@@ -10,12 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ecommerce_assets.storage.version import PARTITION_COLUMN
+
 if TYPE_CHECKING:
+    import deltalake
     from pyspark.sql import DataFrame
+
+_DELTA_TYPES = {"bigint": "long", "int": "integer"}
+"""Spark SQL's names of types where Delta has others."""
 
 
 @dataclass(frozen=True)
-class Column:
+class ColumnSpec:
     """One column.
 
     Attributes
@@ -23,7 +28,7 @@ class Column:
     type
         A Spark SQL type name such as `bigint`; `id` stands for the type of the shop's ids.
     constant
-        A label that no source column is the source of: column lineage is empty for it, and for no other.
+        A label without a source column: column lineage is empty for it, and for no other.
     """
 
     name: str
@@ -34,14 +39,17 @@ class Column:
     constant: bool = False
 
 
+_DAY = ColumnSpec(PARTITION_COLUMN, "date", "The day, UTC.", nullable=False)
+
+
 @dataclass(frozen=True)
-class TableSchema:
+class TableSpec:
     """The columns of one table, in the order in which they are stored."""
 
-    columns: tuple[Column, ...]
+    columns: tuple[ColumnSpec, ...]
 
     @classmethod
-    def of(cls, *columns: Column) -> TableSchema:
+    def of(cls, *columns: ColumnSpec) -> TableSpec:
         """From columns one by one."""
         return cls(tuple(columns))
 
@@ -52,7 +60,7 @@ class TableSchema:
 
     @property
     def keys(self) -> list[str]:
-        """Columns that together name one row; empty where the table has no key."""
+        """Columns that together identify one row; empty where the table has no key."""
         return [column.name for column in self.columns if column.key]
 
     @property
@@ -60,14 +68,14 @@ class TableSchema:
         """Columns that are never null."""
         return [column.name for column in self.columns if column.key or not column.nullable]
 
-    def with_id_type(self, id_type: str) -> TableSchema:
+    def with_id_type(self, id_type: str) -> TableSpec:
         """The same table with `id` columns of the given Spark type (`bigint` or `string`)."""
-        return TableSchema(tuple(replace(c, type=id_type) if c.type == "id" else c for c in self.columns))
+        return TableSpec(tuple(replace(c, type=id_type) if c.type == "id" else c for c in self.columns))
 
     def conform(self, frame: DataFrame, extra: Sequence[str] = ()) -> DataFrame:
         """The frame with exactly these columns (then `extra`), in this order; `id` columns keep their type.
 
-        Raises ValueError naming the columns that the frame lacks: a table is never stored with a hole in it.
+        Raises ValueError naming the columns that the frame lacks: a table is never stored with a column missing.
         """
         missing = [name for name in self.names if name not in frame.columns]
         if missing:
@@ -76,3 +84,29 @@ class TableSchema:
         # Without the metadata that column_lineage marks them with: it would end up in the footers of the files.
         named = [column.alias(c.name, metadata={}) for column, c in zip(selected, self.columns, strict=True)]
         return frame.select(*named, *[frame[name] for name in extra])
+
+    def delta_schema(self, types: dict[str, str], daily: bool) -> deltalake.Schema:
+        """The Delta schema, descriptions as comments.
+
+        Parameters
+        ----------
+        types
+            Name → Spark type as written.
+        daily
+            With the partition column.
+        """
+        import deltalake
+        from deltalake.schema import PrimitiveType
+
+        columns = [*self.columns, _DAY] if daily else self.columns
+        return deltalake.Schema(
+            [
+                deltalake.Field(
+                    c.name,
+                    PrimitiveType(_DELTA_TYPES.get(kind := types.get(c.name, c.type), kind)),
+                    nullable=c.nullable and not c.key,
+                    metadata={"comment": c.description},
+                )
+                for c in columns
+            ]
+        )

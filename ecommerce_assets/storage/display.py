@@ -1,0 +1,100 @@
+"""What Dagster's UI shows of a version: plots and short texts, made from its metadata, without reading its rows."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ecommerce_assets.storage.checks import CheckContext
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = 256
+"""Of a plot's palette, the most that a PNG has; a file with a palette is a third as large."""
+
+Warn = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One plot of a version.
+
+    Attributes
+    ----------
+    name
+        Heading.
+    caption
+        What it shows and how to read it, one or two sentences.
+    draw
+        Returns the figure; None where there is nothing to show. For a daily asset the context has, under the asset's
+        own name, the stats of all stored days.
+    """
+
+    name: str
+    caption: str
+    draw: Callable[[CheckContext], Figure | None]
+
+
+@dataclass(frozen=True)
+class Note:
+    """A short text.
+
+    Attributes
+    ----------
+    name
+        Its name among the metadata.
+    write
+        Returns the Markdown; None where there is nothing to say.
+    """
+
+    name: str
+    write: Callable[[CheckContext], str | None]
+
+
+def draw_plots(plots: Sequence[Plot], context: CheckContext, warn: Warn) -> str | None:
+    """All plots one below the other, as Markdown; None where there are none.
+
+    A plot never fails a version that is published: what goes wrong becomes a warning.
+    """
+    parts = []
+    for plot in plots:
+        try:
+            figure = plot.draw(context)
+            if figure is not None:
+                parts.append(f"#### {plot.name}\n\n{plot.caption}\n\n{image(figure, plot.name)}")
+        except Exception as error:
+            warn(f"The plot {plot.name!r} could not be drawn ({type(error).__name__}: {error}).")
+    return "\n\n".join(parts) or None
+
+
+def write_notes(notes: Sequence[Note], context: CheckContext, warn: Warn) -> dict[str, str]:
+    """All notes by name. As with plots, what goes wrong becomes a warning."""
+    found = {}
+    for note in notes:
+        try:
+            text = note.write(context)
+            if text is not None:
+                found[note.name] = text
+        except Exception as error:
+            warn(f"The note {note.name!r} could not be written ({type(error).__name__}: {error}).")
+    return found
+
+
+def image(figure: Figure, name: str) -> str:
+    """A figure as Markdown that holds the PNG itself."""
+    return f"![{name}](data:image/png;base64,{base64.b64encode(png(figure)).decode()})"
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG with a palette."""
+    from PIL import Image
+
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png")
+    drawn.seek(0)
+    Image.open(drawn).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    return small.getvalue()

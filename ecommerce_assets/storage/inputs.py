@@ -1,0 +1,109 @@
+"""What each running step has read, so that what it writes can name its inputs exactly."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import dagster as dg
+
+from ecommerce_assets.storage.lake import Day, Lake, VersionNotFoundError
+from ecommerce_assets.storage.version import Input, Version
+
+
+@dataclass
+class StepInputs:
+    """The inputs of one step of one run, and when the first of them was asked for."""
+
+    started: float = field(default_factory=time.monotonic)
+    by_asset: dict[str, list[Input]] = field(default_factory=dict)
+    versions: dict[str, Version] = field(default_factory=dict)
+    days: dict[str, list[Day]] = field(default_factory=dict)
+    chosen: dict[str, Version] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> list[Input]:
+        """What was read, in the order in which it was asked for."""
+        return [found for inputs in self.by_asset.values() for found in inputs]
+
+    def latest(self, lake: Lake, asset: str, run_id: str) -> Version:
+        """The version of an asset for this step: chosen once, so that a later commit does not split its inputs.
+
+        Without this, an index could be found through one model and the model itself be read a moment later, as another.
+        """
+        if asset not in self.chosen:
+            self.chosen[asset] = lake.latest(asset, run_id)
+        return self.chosen[asset]
+
+    def add_version(self, version: Version) -> None:
+        """A whole version was read."""
+        self.versions[version.asset] = version
+        # Set, not added to: a step that is retried reads its inputs again.
+        self.by_asset[version.asset] = [
+            Input(asset=version.asset, version=version.version, fingerprint=version.stats.content or version.version)
+        ]
+
+    def add_days(self, days: Sequence[Day]) -> None:
+        """Days of a daily table were read."""
+        asset = days[0].version.asset
+        self.days[asset] = list(days)
+        by_version: dict[str, list[Day]] = {}
+        for day in days:
+            by_version.setdefault(day.at, []).append(day)
+        self.by_asset[asset] = [
+            Input(asset=asset, version=at, partitions=tuple(day.day for day in read), fingerprint=_fingerprint(read))
+            for at, read in by_version.items()
+        ]
+
+    def instead(self, inputs: Sequence[Input]) -> StepInputs:
+        """The same step, made from these inputs and not from those it was handed."""
+        return replace(self, by_asset={made_of.asset: [made_of] for made_of in inputs})
+
+    def add_external(self, inputs: list[Input]) -> None:
+        """Files from outside were read."""
+        for asset in {found.asset for found in inputs}:
+            self.by_asset[asset] = [found for found in inputs if found.asset == asset]
+
+
+def _fingerprint(days: Sequence[Day]) -> str:
+    rows = "\n".join(f"{day.day} {day.stats.content or day.version.version}" for day in days)
+    return hashlib.sha256(rows.encode()).hexdigest()
+
+
+_STEPS: dict[tuple[str, str], StepInputs] = {}
+
+
+def step_inputs(run_id: str, step_key: str) -> StepInputs:
+    """The record of a step, begun where there is none. All IO managers of a process share it."""
+    return _STEPS.setdefault((run_id, step_key), StepInputs())
+
+
+@dataclass(frozen=True)
+class NewestVersions:
+    """The newest versions of assets that a step reads without being handed them: it works without, or reads them only
+    where its config asks for it."""
+
+    data_dir: str
+
+    def parameters(self, context: dg.AssetExecutionContext, asset: str) -> dict[str, Any]:
+        """What the newest version was made with; empty where there is none. It does not count as an input."""
+        try:
+            return Lake(self.data_dir, context.log.warning).latest(asset, context.run.run_id).parameters
+        except VersionNotFoundError:
+            return {}
+
+    def document(self, context: dg.AssetExecutionContext, asset: str) -> tuple[Version, Any]:
+        """The newest JSON document of an asset, from here on an input of the step.
+
+        Raises VersionNotFoundError where there is none.
+        """
+        lake = Lake(self.data_dir, context.log.warning)
+        inputs = step_inputs(context.run.run_id, context.get_step_execution_context().step.key)
+        version = inputs.latest(lake, asset, context.run.run_id)
+        found = json.loads(lake.folder(version).read_bytes(f"{asset}.json"))
+        inputs.add_version(version)
+        return version, found

@@ -1,0 +1,200 @@
+"""What the storage commands show: versions and their states, their lineage, and whether their files are intact."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ecommerce_assets.storage.filesystem import Folder
+from ecommerce_assets.storage.lake import BLOCKED, CLOCK_SKEW, Lake
+from ecommerce_assets.storage.retention import kept_versions
+from ecommerce_assets.storage.version import Input, StoredFile, Version
+
+
+@dataclass(frozen=True)
+class VersionState:
+    """One version, and whether it is current, superseded, removed, damaged, from the future or blocked."""
+
+    version: str
+    state: str
+    committed_at: datetime
+    rows: int | None
+    bytes: int
+    run_id: str
+
+
+def version_states(lake: Lake, asset: str, limit: int | None = None) -> list[VersionState]:
+    """The versions of an asset, newest first, then what is blocked; `limit` is the number of published ones."""
+    found: list[tuple[Version, str, str]] = []
+    current = False
+    for version in lake.published(asset)[:limit]:
+        damaged = len(lake.damage(version))
+        if version.committed_at > datetime.now(UTC) + CLOCK_SKEW:
+            state = "from the future: ignored"
+        elif damaged:
+            state = "removed" if current else f"damaged: {damaged} files missing or of another size"
+        else:
+            state, current = "superseded" if current else "current", True
+        found.append((version, version.version, state))
+    for version in reversed(lake.blocked(asset)):
+        names = ", ".join(sorted({check.name for check in version.failed_blocking}))
+        found.append((version, f"{BLOCKED}/{version.folder}", f"blocked by {names}"))
+    return [
+        VersionState(name, state, v.committed_at, v.stats.rows, v.stats.bytes, v.run_id) for v, name, state in found
+    ]
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """One version in the lineage of another.
+
+    Attributes
+    ----------
+    known
+        None where nothing is recorded of it.
+    days
+        Days that were read of it, for daily tables.
+    reads
+        Its own inputs, those of days resolved to the versions that wrote them; files from outside have no version.
+    """
+
+    asset: str
+    version: str
+    known: Version | None
+    days: Sequence[str]
+    reads: Sequence[Input]
+
+
+def ancestors(lake: Lake, start: Version) -> dict[tuple[str, str], Ancestor]:
+    """All versions that went into this one, itself first, by asset and version."""
+    found: dict[tuple[str, str], Ancestor] = {}
+    waiting: list[tuple[str, str, Sequence[str]]] = [(start.asset, start.version, ())]
+    while waiting:
+        asset, version, more = waiting.pop(0)
+        before = found.get((asset, version))
+        days = sorted({*more, *(before.days if before else ())})
+        if before is None or days != before.days:
+            known = lake.known(asset, version)
+            reads = [read for one in (known.inputs if known else ()) for read in _written_by(lake, one)]
+            if days:
+                reads = [read for read in reads if not read.partitions or set(read.partitions) & set(days)]
+            found[asset, version] = Ancestor(asset, version, known, days, reads)
+            waiting += [(read.asset, read.version, read.partitions) for read in reads if read.version]
+    return found
+
+
+def _written_by(lake: Lake, read: Input) -> list[Input]:
+    """What was read of a daily table, by the versions that wrote the days."""
+    if not (read.version and read.partitions):
+        return [read]
+    versions = [v for v in lake.published(read.asset) if int(v.version) <= int(read.version)]
+    writers: dict[str, list[str]] = {}
+    for day in read.partitions:
+        writer = next((v.version for v in versions if day in v.days), read.version)
+        writers.setdefault(writer, []).append(day)
+    return [read.model_copy(update={"version": v, "partitions": tuple(days)}) for v, days in writers.items()]
+
+
+def lineage_tree(lake: Lake, start: Version) -> Iterator[str]:
+    """The ancestors as lines of a tree; what was shown once is not unfolded again."""
+    known, shown = ancestors(lake, start), set()
+
+    def lines(ancestor: Ancestor, first: str, rest: str) -> Iterator[str]:
+        again = (ancestor.asset, ancestor.version) in shown
+        shown.add((ancestor.asset, ancestor.version))
+        yield first + _label(ancestor) + (" (see above)" if again and ancestor.reads else "")
+        reads = [] if again else ancestor.reads
+        for place, read in enumerate(reads):
+            last = place == len(reads) - 1
+            branch, below = rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  ")
+            if read.version:
+                yield from lines(known[read.asset, read.version], branch, below)
+                continue
+            size, count = sum(file.bytes for file in read.files), len(read.files)
+            name = " ".join([read.asset, *read.partitions])
+            yield f"{branch}{name}: {count} file{'s' * (count != 1)}, {size:,} bytes"
+            for file in read.files:
+                yield f"{below}{file.path} ({file.bytes:,} bytes)"
+
+    yield from lines(known[start.asset, start.version], "", "")
+
+
+def _label(ancestor: Ancestor) -> str:
+    version, days = ancestor.known, ancestor.days
+    if version is None:
+        return f"{ancestor.asset} {ancestor.version}: nothing is recorded"
+    rows = "" if version.stats.rows is None else f", {version.stats.rows:,} rows"
+    covers = f", {len(days)} days {days[0]} to {days[-1]}" if days else ""
+    at = f"{version.committed_at:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{ancestor.asset} {ancestor.version} (published {at}{rows}{covers}, run {version.run_id[:8]})"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is not as it was written. `version` is empty where it is about a log or commit file."""
+
+    asset: str
+    version: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was looked at, and the problems."""
+
+    versions: int
+    files: int
+    bytes: int
+    problems: list[Problem]
+
+
+def verify(lake: Lake, assets: Sequence[str] = ()) -> Verification:
+    """Check every file of every version that is kept: presence, size, checksum of each page, rows.
+
+    `assets` are by default all. Foreign files and folders are ignored.
+    """
+    kept = kept_versions(Lake(lake.data.uri, lambda _: None))
+    versions = size = 0
+    checked: set[tuple[str, str]] = set()
+    problems: list[Problem] = []
+    for asset in assets or lake.assets():
+        warnings: list[str] = []
+        own = Lake(lake.data.uri, warnings.append)
+        published = own.published(asset)
+        problems += [Problem(asset, "", warning) for warning in warnings]
+        # What is newer than the newest kept version is damaged, or from the future.
+        newest = next((n for n, v in enumerate(published) if v.version in kept.get(asset, ())), 0)
+        for number, version in enumerate(published):
+            if number > newest and version.version not in kept.get(asset, ()):
+                continue
+            versions += 1
+            damaged = set(own.damage(version))
+            for file in own.files(version):
+                if (asset, file.path) not in checked:
+                    checked.add((asset, file.path))
+                    size += file.bytes
+                    missing = "is missing or of another size" if file.path in damaged else None
+                    if message := missing or _unreadable(own.asset(asset), file):
+                        problems.append(Problem(asset, version.version, f"{file.path} {message}"))
+    return Verification(versions, len(checked), size, problems)
+
+
+def _unreadable(folder: Folder, file: StoredFile) -> str | None:
+    """What is wrong with a file; None where every page of it can be read and it has all its rows."""
+    try:
+        with folder.open(file.path) as source:
+            if file.path.endswith(".json"):
+                json.load(source)
+            elif file.path.endswith(".parquet"):
+                batches = pq.ParquetFile(source, page_checksum_verification=True).iter_batches()
+                rows = sum(batch.num_rows for batch in batches)
+                if file.rows not in (None, rows):
+                    return f"has {rows:,} rows, and its log says {file.rows:,}"
+    except (pa.ArrowException, OSError, ValueError) as error:
+        return f"cannot be read ({str(error).splitlines()[0]})"
+    return None
