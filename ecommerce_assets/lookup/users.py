@@ -172,7 +172,9 @@ def _as_event(row: Row, known: dict[int | str, Row]) -> Row:
 
 def _in_words(users: Version, segment_id: int) -> str | None:
     found = [
-        told.get("description") for told in users.stats.results.get("segments", ()) if told["segment_id"] == segment_id
+        segment.get("description")
+        for segment in users.stats.results.get("segments", ())
+        if segment["segment_id"] == segment_id
     ]
     return found[0] if found else None
 

@@ -72,5 +72,5 @@ def outcome(asset: str, check: Check, version: Version | None, *, on_demand: boo
 
 def failures(failed: Sequence[CheckResult]) -> str:
     """What failed checks say, in a line."""
-    said = "; ".join(f"{c.partition}: {c.message}" if c.partition else c.message for c in failed[:SHOWN_FAILURES])
-    return said + (f"; {len(failed) - SHOWN_FAILURES:,} more" if len(failed) > SHOWN_FAILURES else "")
+    sentences = "; ".join(f"{c.partition}: {c.message}" if c.partition else c.message for c in failed[:SHOWN_FAILURES])
+    return sentences + (f"; {len(failed) - SHOWN_FAILURES:,} more" if len(failed) > SHOWN_FAILURES else "")

@@ -132,10 +132,10 @@ def _run_facets(made: Version) -> dict[str, Any]:
     if made.spark_application_id:
         facets["externalQuery"] = external_query_run.ExternalQueryRunFacet(made.spark_application_id, "spark")
     if made.parameters:
-        told = {k: v if isinstance(v, str) else json.dumps(v, default=str) for k, v in made.parameters.items()}
+        values = {k: v if isinstance(v, str) else json.dumps(v, default=str) for k, v in made.parameters.items()}
         parameter = execution_parameters_run.ExecutionParameter
         facets["executionParameters"] = execution_parameters_run.ExecutionParametersRunFacet(
-            [parameter(key=name, name=name, value=value) for name, value in told.items()]
+            [parameter(key=name, name=name, value=value) for name, value in values.items()]
         )
     return facets
 
