@@ -138,11 +138,13 @@ def write_version(table: Folder, spec: TableSpec, version: Version, files: Seque
         }
         try:
             if not exists(table):
+                number = 0
                 create_table_with_add_actions(
                     delta_uri(table.uri), schema, adds, configuration=CONFIGURATION, **options
                 )
             else:
                 now = open_table(table)
+                number = now.version() + 1
                 there = files_of(now) if version.days else []
                 if any(file.day not in version.days for file in there):
                     removes = [_remove(file) for file in there if file.day in version.days]
@@ -155,9 +157,9 @@ def write_version(table: Folder, spec: TableSpec, version: Version, files: Seque
                 raise
             time.sleep(random.uniform(0.005, 0.05))
         else:
-            break
-    written = versions_of(table, open_table(table).version(), limit=ATTEMPTS)
-    return next(found for found in written if found.folder == version.folder)
+            # Without retries of delta-rs, a commit is the next one after the version that it was built on, or fails.
+            return version.model_copy(update={"version": str(number)})
+    raise AssertionError("unreachable")
 
 
 def open_table(table: Folder, version: int | None = None) -> DeltaTable:
@@ -190,9 +192,7 @@ def open_newest(table: Folder, warn: Callable[[str], object]) -> DeltaTable:
         raise
 
 
-def versions_of(
-    table: Folder, last: int, warn: Callable[[str], object] | None = None, limit: int | None = None
-) -> list[Version]:
+def versions_of(table: Folder, last: int, warn: Callable[[str], object]) -> list[Version]:
     """The versions up to `last` that this project published, newest first; commits of other tools are left out.
 
     Read from the log itself: `DeltaTable.history` counts the versions off from the newest, and is wrong by one where a
@@ -202,8 +202,6 @@ def versions_of(
     ----------
     warn
         Gets a sentence for each commit whose information is missing or damaged.
-    limit
-        Number of commits to look at.
     """
     log = table / _LOG
 
@@ -214,11 +212,10 @@ def versions_of(
             if metadata is not None:
                 return Version.model_validate_json(metadata).model_copy(update={"version": str(_number(name))})
         except (ValueError, KeyError, TypeError):
-            if warn is not None:
-                warn(f"{log.uri}/{name} is damaged: what it says of its version is ignored.")
+            warn(f"{log.uri}/{name} is damaged: what it says of its version is ignored.")
         return None
 
-    names = sorted((name for name in _log_files(table) if _number(name) <= last), reverse=True)[:limit]
+    names = sorted((name for name in _log_files(table) if _number(name) <= last), reverse=True)
     with ThreadPoolExecutor(THREADS) as pool:
         return [version for version in pool.map(read, names) if version is not None]
 

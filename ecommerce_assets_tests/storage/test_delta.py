@@ -67,17 +67,21 @@ def test_a_new_schema_replaces_the_old_one_where_all_days_are_written(lake: Lake
 
 @pytest.mark.parametrize("days", ["same day", "days of their own", "no days"])
 def test_writers_at_once_all_finish_and_nothing_is_there_twice(lake: Lake, days: str) -> None:
+    numbers: dict[str, str] = {}
+
     def write(writer: int) -> None:
         for run in range(RUNS):
             rows = pa.table({"a": [writer, run]})
             day = "2019-10-01" if days == "same day" else f"2019-10-{writer + 1:02d}"
             own = Lake(lake.data.uri)
-            put_table(own, "e", rows) if days == "no days" else put_table(own, "e", days={day: rows})
+            written = put_table(own, "e", rows) if days == "no days" else put_table(own, "e", days={day: rows})
+            numbers[written.folder] = written.version
 
     with ThreadPoolExecutor(WRITERS) as pool:
         list(pool.map(write, range(WRITERS)))
     published = lake.published("e")
     assert [int(version.version) for version in published] == list(range(WRITERS * RUNS))[::-1]
+    assert numbers == {version.folder: version.version for version in published}, "a writer knows its own number"
     times = [version.committed_at for version in published]
     assert times == sorted(times, reverse=True), "a later version is a younger one"
     rows = DeltaTable(lake.asset("e").path).to_pyarrow_table().num_rows
