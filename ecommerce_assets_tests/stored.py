@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from ecommerce_assets.storage import delta
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.lake import COMMIT_FILE, Lake
-from ecommerce_assets.storage.version import FileEntry, Stats, Version
+from ecommerce_assets.storage.version import Stats, StoredFile, Version
 
 SPARK_TYPES = {
     "int64": "bigint",
@@ -42,18 +42,18 @@ def put_table(
             (lake.asset(asset) / place).write_whole(name, target.getvalue())
     schema = next(iter(parts.values())).schema
     columns = {field.name: SPARK_TYPES[str(field.type)] for field in schema}
-    files = delta.describe_files(lake.asset(asset), folder, (lake.asset(asset) / folder).data_files())
+    files = delta.describe_files(lake.asset(asset) / folder)
     table = TableSpec(tuple(ColumnSpec(name, kind, f"The {name}.") for name, kind in columns.items()))
     stats = {day: Stats(rows=part.num_rows, bytes=1, content=f"{folder} {day}") for day, part in parts.items() if day}
-    about = {"columns": columns, "days": stats, "stats": delta.footer_stats(files), **fields}
-    return lake.publish_table(table, version_of(asset, folder, **about), files)
+    about = {"columns": columns, "days": stats, "stats": delta.footer_stats(files), "files": files, **fields}
+    return lake.publish_table(table, version_of(asset, folder, **about))
 
 
 def put_folder(lake: Lake, asset: str, content: str = "{}", **fields: Any) -> Version:
     """Publish a document with this content as the IO manager does; `committed_at` may be told."""
     folder = fields.pop("folder", None) or Lake.new_folder()
     (lake.asset(asset) / folder).write_whole(f"{asset}.json", content.encode())
-    files = (FileEntry(path=f"{asset}.json", bytes=len(content.encode())),)
+    files = (StoredFile(path=f"{asset}.json", bytes=len(content.encode())),)
     version = version_of(asset, folder, kind="document", files=files, **fields)
     if "committed_at" not in fields:
         return lake.publish_folder(version)

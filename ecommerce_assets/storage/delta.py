@@ -1,6 +1,6 @@
 """Delta tables: Spark writes the Parquet files, delta-rs commits them.
 
-`write_version` publishes, `versions_of` and `files_of` read what was published, `vacuum` removes old files.
+`write_version` publishes a version, `read_log` returns all that were published.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,7 +25,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from ecommerce_assets.storage.columns import TableSpec
-from ecommerce_assets.storage.filesystem import FileInfo, Folder, delta_uri, is_hidden
+from ecommerce_assets.storage.filesystem import FileInfo, Folder, delta_uri
 from ecommerce_assets.storage.version import PARTITION_COLUMN, Stats, StoredFile, Version
 
 METADATA_KEY = "ecommerce_assets"
@@ -45,6 +45,8 @@ LONGEST_BOUND = 32
 
 THREADS = 8
 _LOG = "_delta_log"
+_LOG_FILE = re.compile(r"[0-9]{20}\.json")
+_CHECKPOINT = re.compile(r"[0-9]{20}\.checkpoint\.")
 
 
 class DamagedLogError(Exception):
@@ -52,33 +54,35 @@ class DamagedLogError(Exception):
 
 
 @dataclass(frozen=True)
-class WrittenFile(StoredFile):
-    """A file before its commit, with the statistics of its footer, by column.
+class Log:
+    """What a Delta log says: the versions that this project published, newest first, and a sentence for each damage."""
 
-    `low` and `high` are the smallest and largest value where the footer has them and Delta's JSON can hold them.
+    versions: list[Version]
+    problems: list[str]
+
+
+@dataclass(frozen=True)
+class _Commit:
+    """One file of a log.
+
+    `version` is None where another tool wrote it, or something is wrong; `is_fatal` where Delta cannot read it either.
     """
 
-    low: Mapping[str, Any]
-    high: Mapping[str, Any]
-    nulls: Mapping[str, int]
-
-    def add_action(self) -> AddAction:
-        """The action that makes the file part of the table."""
-        stats = {"numRecords": self.rows, "minValues": self.low, "maxValues": self.high, "nullCount": self.nulls}
-        day = {PARTITION_COLUMN: self.day} if self.day else {}
-        return AddAction(self.path, self.bytes, day, _now_ms(), True, json.dumps(stats))
+    version: Version | None = None
+    problem: str = ""
+    is_fatal: bool = False
 
 
 def exists(table: Folder) -> bool:
     """Whether the folder is a Delta table."""
-    return bool(_log_files(table))
+    return any(map(_LOG_FILE.fullmatch, (table / _LOG).file_names()))
 
 
-def describe_files(table: Folder, folder: str, files: Sequence[FileInfo]) -> list[WrittenFile]:
-    """The Parquet files that were written into a folder of the table, from their footers."""
+def describe_files(folder: Folder) -> tuple[StoredFile, ...]:
+    """The Parquet files that Spark wrote into a version's folder, with the statistics of their footers."""
 
-    def describe(file: FileInfo) -> WrittenFile:
-        with (table / folder).open(file.path) as source:
+    def describe(file: FileInfo) -> StoredFile:
+        with folder.open(file.path) as source:
             footer = pq.read_metadata(source)
         low: dict[str, Any] = {}
         high: dict[str, Any] = {}
@@ -94,24 +98,31 @@ def describe_files(table: Folder, folder: str, files: Sequence[FileInfo]) -> lis
             has_all = len(bounds) == sum(one.num_values > 0 for one in known)
             if bounds and has_all and all(None not in pair for pair in bounds):
                 low[name], high[name] = min(pair[0] for pair in bounds), max(pair[1] for pair in bounds)
-        return WrittenFile(f"{folder}/{file.path}", file.bytes, footer.num_rows, _day_of(file.path), low, high, nulls)
+        column, _, day = file.path.partition("/")[0].partition("=")
+        return StoredFile(
+            path=file.path,
+            bytes=file.bytes,
+            rows=footer.num_rows,
+            day=day if column == PARTITION_COLUMN else None,
+            stats={"numRecords": footer.num_rows, "minValues": low, "maxValues": high, "nullCount": nulls},
+        )
 
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(describe, files))
+        return tuple(pool.map(describe, folder.data_files()))
 
 
-def footer_stats(files: Iterable[WrittenFile]) -> Stats:
-    """Rows, bytes and nulls of some files together."""
+def footer_stats(files: Iterable[StoredFile]) -> Stats:
+    """Rows, bytes and nulls of files that `describe_files` returned, together."""
     rows = size = 0
     nulls: Counter[str] = Counter()
     for file in files:
         rows, size = rows + (file.rows or 0), size + file.bytes
-        nulls.update(file.nulls)
+        nulls.update(file.stats["nullCount"] if file.stats else {})
     return Stats(rows=rows, bytes=size, nulls=dict(nulls))
 
 
-def write_version(table: Folder, spec: TableSpec, version: Version, files: Sequence[WrittenFile]) -> Version:
-    """Publish the files in one transaction, and return the version with its number.
+def write_version(table: Folder, spec: TableSpec, version: Version) -> Version:
+    """Publish the version's files in one transaction, and return the version with its number.
 
     A daily version (`version.days`) replaces those days and leaves the others alone, any other replaces the table.
     Where another writer commits first, the transaction is built again on top of what that one wrote.
@@ -123,170 +134,153 @@ def write_version(table: Folder, spec: TableSpec, version: Version, files: Seque
     CommitFailedError
         Where other writers were faster every time.
     """
-    assert version.columns is not None
-    schema = spec.delta_schema(version.columns, daily=bool(version.days))
-    adds: list[Any] = [file.add_action() for file in files]
-    for attempt in range(ATTEMPTS):
+    attempts = 0
+    while True:
+        attempts += 1
         # The time is taken anew, so that of two versions the later one is also the younger one.
         version = version.model_copy(update={"committed_at": datetime.now(UTC)})
-        options: dict[str, Any] = {
-            "partition_by": [PARTITION_COLUMN] if version.days else None,
-            "commit_properties": CommitProperties(
-                custom_metadata={METADATA_KEY: version.model_dump_json(exclude={"version"})},
-                max_commit_retries=0,  # delta-rs would add a day twice that two writers write at once
-            ),
-        }
         try:
-            if not exists(table):
-                number = 0
-                create_table_with_add_actions(
-                    delta_uri(table.uri), schema, adds, configuration=CONFIGURATION, **options
-                )
-            else:
-                now = open_table(table)
-                number = now.version() + 1
-                there = files_of(now) if version.days else []
-                if any(file.day not in version.days for file in there):
-                    removes = [_remove(file) for file in there if file.day in version.days]
-                    # The check schema_unchanged has made sure that the schema is the same.
-                    now.create_write_transaction([*adds, *removes], "append", now.schema(), **options)
-                else:
-                    now.create_write_transaction(adds, "overwrite", schema, **options)
+            number = _commit(table, spec, version)
+            break
         except DeltaError as error:
-            if attempt == ATTEMPTS - 1 or not _lost_the_race(error):
+            lost_the_race = isinstance(error, CommitFailedError) or "already exists" in str(error)
+            if attempts == ATTEMPTS or not lost_the_race:
                 raise
             time.sleep(random.uniform(0.005, 0.05))
-        else:
-            # Without retries of delta-rs, a commit is the next one after the version that it was built on, or fails.
-            return version.model_copy(update={"version": str(number)})
-    raise AssertionError("unreachable")
+    files = tuple(file.model_copy(update={"stats": None}) for file in version.files)
+    return version.model_copy(update={"version": str(number), "files": files})
+
+
+def _commit(table: Folder, spec: TableSpec, version: Version) -> int:
+    """Try once to publish; returns the number of the version."""
+    assert version.columns is not None
+    now = int(time.time() * 1000)
+    schema = spec.delta_schema(version.columns, daily=bool(version.days))
+    adds: list[Any] = [
+        AddAction(
+            f"{version.folder}/{file.path}",
+            file.bytes,
+            {PARTITION_COLUMN: file.day} if file.day else {},
+            now,
+            True,
+            json.dumps(file.stats),
+        )
+        for file in version.files
+    ]
+    options: dict[str, Any] = {
+        "partition_by": [PARTITION_COLUMN] if version.days else None,
+        "commit_properties": CommitProperties(
+            custom_metadata={METADATA_KEY: version.model_dump_json(exclude={"version", "files"})},
+            # Delta-rs would add a day twice that two writers write at once. Without retries the commit is the one
+            # after the version that it was built on, or it fails.
+            max_commit_retries=0,
+        ),
+    }
+    if not exists(table):
+        create_table_with_add_actions(delta_uri(table.uri), schema, adds, configuration=CONFIGURATION, **options)
+        return 0
+    current = open_table(table)
+    stored = files_of(current) if version.days else []
+    if any(file.day not in version.days for file in stored):
+        removes = [
+            RemoveAction(
+                file.path,
+                data_change=True,
+                deletion_timestamp=now,
+                size=file.bytes,
+                partition_values={PARTITION_COLUMN: file.day},
+            )
+            for file in stored
+            if file.day in version.days
+        ]
+        # The check schema_unchanged has made sure that the schema is the same.
+        current.create_write_transaction([*adds, *removes], "append", current.schema(), **options)
+    else:
+        current.create_write_transaction(adds, "overwrite", schema, **options)
+    return current.version() + 1
 
 
 def open_table(table: Folder, version: int | None = None) -> DeltaTable:
-    """The table as it is now, or at a version. Raises DamagedLogError where its log cannot be read."""
+    """The table as Delta has it now, or at a version. Raises DamagedLogError where its log cannot be read."""
     try:
         return DeltaTable(delta_uri(table.uri), version=version)
     except DeltaError as error:
-        damaged, reason = _damaged_log(table), str(error).splitlines()[0]
-        advice = (
-            "remove that file and those after it, and the version before it is the newest again"
-            if damaged
-            else "restore its files, or remove the asset's folder and materialise it again"
-        )
-        raise DamagedLogError(f"{table.uri}/{_LOG}/{damaged} cannot be read ({reason}): {advice}.") from None
-
-
-def open_newest(table: Folder, warn: Callable[[str], object]) -> DeltaTable:
-    """The table at its newest version that can be read; `warn` gets a sentence where that is not the last.
-
-    Raises DamagedLogError where no version can be read.
-    """
-    try:
-        return open_table(table)
-    except DamagedLogError as error:
-        for number in sorted(map(_number, _log_files(table)), reverse=True)[1:]:
-            with suppress(DamagedLogError):
-                found = open_table(table, number)
-                warn(f"{error} Version {number} is read.")
-                return found
-        raise
-
-
-def versions_of(table: Folder, last: int, warn: Callable[[str], object]) -> list[Version]:
-    """The versions up to `last` that this project published, newest first; commits of other tools are left out.
-
-    Read from the log itself: `DeltaTable.history` counts the versions off from the newest, and is wrong by one where a
-    commit has no information.
-
-    Parameters
-    ----------
-    warn
-        Gets a sentence for each commit whose information is missing or damaged.
-    """
-    log = table / _LOG
-
-    def read(name: str) -> Version | None:
-        try:
-            [info] = [line for line in log.read_bytes(name).splitlines() if line.startswith(b'{"commitInfo"')]
-            metadata = json.loads(info)["commitInfo"].get(METADATA_KEY)
-            if metadata is not None:
-                return Version.model_validate_json(metadata).model_copy(update={"version": str(_number(name))})
-        except (ValueError, KeyError, TypeError):
-            warn(f"{log.uri}/{name} is damaged: what it says of its version is ignored.")
-        return None
-
-    names = sorted((name for name in _log_files(table) if _number(name) <= last), reverse=True)
-    with ThreadPoolExecutor(THREADS) as pool:
-        return [version for version in pool.map(read, names) if version is not None]
+        problems = read_log(table, {}).problems
+        reason = f"{table.uri} cannot be read ({_first_line(error)}): remove it and materialise the asset again."
+        raise DamagedLogError(problems[-1] if problems else reason) from None
 
 
 def files_of(table: DeltaTable) -> list[StoredFile]:
-    """The files of the table, by day and path."""
+    """The files that the table has now, with paths relative to the table."""
     day = f"partition.{PARTITION_COLUMN}"
-    files = [
-        StoredFile(row["path"], row["size_bytes"], row.get("num_records"), str(row[day]) if row.get(day) else None)
+    return [
+        StoredFile(path=row["path"], bytes=row["size_bytes"], day=str(row[day]) if row.get(day) else None)
         for row in pa.table(table.get_add_actions(flatten=True)).to_pylist()
     ]
-    return sorted(files, key=lambda file: (file.day or "", file.path))
 
 
-def vacuum(table: Folder, keep: Sequence[int], age: timedelta, *, leftovers: bool, dry_run: bool) -> list[str]:
-    """Remove the files that were replaced longer than `age` ago and that no version in `keep` has; returns their paths.
+def read_log(table: Folder, cache: dict[Any, Any]) -> Log:
+    """Every version that this project published, with its files, and everything that is damaged in the log.
 
-    With `leftovers` also those that are in no version and older than that, such as a dead writer left.
+    Files of the log never change, so `cache` may keep what was read of them. A version's own add actions are all of its
+    files: what other tools, or versions that readers ignore, did since does not matter.
     """
-    opened = open_table(table)
-    options: dict[str, Any] = {
-        "retention_hours": math.ceil(age / timedelta(hours=1)),
-        "enforce_retention_duration": False,
-        "full": leftovers,
-        "keep_versions": list(keep),
-    }
-    # Checksums and markers of file systems come and go with the files; by themselves they are no reason for a vacuum.
-    there = {file.path for file in table.all_files() if not is_hidden(file.path.rpartition("/")[2])}
-    found = [path for path in opened.vacuum(dry_run=True, **options) if path in there]
-    # A vacuum is a commit of its own: none is made where there is nothing to remove.
-    if found and not dry_run:
-        opened.vacuum(dry_run=False, **options)
-    return found
+    log = table / _LOG
+    files = log.all_files()
+    commits = {int(file.path[:20]): file for file in files if _LOG_FILE.fullmatch(file.path)}
+    keys = {number: (log.uri, file, file.modified) for number, file in commits.items()}
+    read = {number: cache[key] for number, key in keys.items() if key in cache}
+    new = [number for number in commits if number not in read]
+    with ThreadPoolExecutor(THREADS) as pool:
+        read |= zip(new, pool.map(lambda number: _read_commit(log, commits[number].path), new), strict=True)
+    cache.update({keys[number]: read[number] for number in new if not read[number].problem})
+    # Delta reads the newest checkpoint and what follows it: damage before that harms no other version.
+    checkpoint = max((int(file.path[:20]) for file in files if _CHECKPOINT.match(file.path)), default=-1)
+    following = max(checkpoint + 1, min(commits, default=0))
+    versions: list[Version] = []
+    problems: list[str] = []
+    for number in sorted(commits):
+        commit: _Commit = read[number]
+        if number > following:
+            number, commit = following, _Commit(problem="it is missing", is_fatal=True)
+        path = f"{log.uri}/{number:020d}.json"
+        if commit.is_fatal and number > checkpoint:
+            problems.append(
+                f"{path} cannot be read ({commit.problem}), and versions from {number} on are ignored: remove that "
+                "file and those after it."
+            )
+            break
+        if commit.problem:
+            problems.append(f"{path} is damaged ({commit.problem}): version {number} is ignored.")
+        elif commit.version:
+            versions.append(commit.version)
+        following = max(following, number + 1)
+    return Log(versions[::-1], problems)
 
 
-def _lost_the_race(error: DeltaError) -> bool:
-    return isinstance(error, CommitFailedError) or "already exists" in str(error)
-
-
-def _log_files(table: Folder) -> list[str]:
-    return [name for name in (table / _LOG).file_names() if re.fullmatch(r"[0-9]{20}\.json", name)]
-
-
-def _number(log_file: str) -> int:
-    return int(log_file[:20])
-
-
-def _damaged_log(table: Folder) -> str:
-    """The oldest file of the log that is not JSON."""
-    for name in _log_files(table):
-        try:
-            for line in (table / _LOG).read_bytes(name).splitlines():
-                json.loads(line)
-        except (ValueError, OSError):
-            return name
-    return ""
-
-
-def _remove(file: StoredFile) -> RemoveAction:
-    return RemoveAction(
-        file.path,
-        data_change=True,
-        deletion_timestamp=_now_ms(),
-        size=file.bytes,
-        partition_values={PARTITION_COLUMN: file.day},
-    )
-
-
-def _day_of(path: str) -> str | None:
-    name, value = path.partition("/")[0].partition("=")[::2]
-    return value if name == PARTITION_COLUMN else None
+def _read_commit(log: Folder, name: str) -> _Commit:
+    try:
+        actions = [json.loads(line) for line in log.read_bytes(name).splitlines()]
+    except (ValueError, OSError) as error:
+        return _Commit(problem=_first_line(error), is_fatal=True)
+    try:
+        [info] = [action["commitInfo"] for action in actions if "commitInfo" in action]
+        if METADATA_KEY not in info:
+            return _Commit()
+        version = Version.model_validate_json(info[METADATA_KEY])
+        adds = [action["add"] for action in actions if "add" in action]
+        files = tuple(
+            StoredFile(
+                path=unquote(add["path"]).removeprefix(f"{version.folder}/"),
+                bytes=add["size"],
+                rows=json.loads(add["stats"])["numRecords"],
+                day=add["partitionValues"].get(PARTITION_COLUMN),
+            )
+            for add in adds
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return _Commit(problem=f"{type(error).__name__}: {_first_line(error)}")
+    return _Commit(version.model_copy(update={"version": str(int(name[:20])), "files": files}))
 
 
 def _bound(value: Any) -> Any:
@@ -300,5 +294,5 @@ def _bound(value: Any) -> Any:
     return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _now_ms() -> int:
-    return int(time.time() * 1000)
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")

@@ -30,14 +30,13 @@ from ecommerce_assets.storage.checks import (
     summaries_of,
 )
 from ecommerce_assets.storage.column_lineage import Lineage, check_sources, trace, trace_origins
-from ecommerce_assets.storage.delta import WrittenFile
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.inputs import StepInputs, step_inputs
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.reading import MODEL_FOLDER, read_days, read_parquet, read_version
 from ecommerce_assets.storage.retention import GRACE, KEEP, prune
 from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
-from ecommerce_assets.storage.version import PARTITION_COLUMN, CheckResult, FileEntry, Stats, Version
+from ecommerce_assets.storage.version import PARTITION_COLUMN, CheckResult, Stats, StoredFile, Version
 
 AS_READ_BY = "as_read_by"
 """Input metadata key: read the version that the named other input was made from, not the latest."""
@@ -84,7 +83,7 @@ class _Written:
     days: Mapping[str, Stats] = field(default_factory=dict)
     checks: Sequence[CheckResult] = ()
     check_seconds: float | None = None
-    table_files: Sequence[WrittenFile] = ()
+    files: tuple[StoredFile, ...] = ()
     preview: str | None = None
     card: str | None = None
 
@@ -136,7 +135,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
             stats=written.stats,
             days=dict(written.days),
             checks=tuple(written.checks),
-            files=() if self.kind == "table" else _files(step.folder),
+            files=written.files,
         )
         failed = {check.partition or "" for check in version.failed_blocking}
         bad_days = failed & set(version.days)
@@ -154,11 +153,8 @@ class LakeIOManager(dg.ConfigurableIOManager):
 
     def _publish(self, step: _Step, version: Version, written: _Written, *, step_fails: bool) -> None:
         context, stored, warn = step.context, step.stored, step.context.log.warning
-        if stored.table:
-            files = [file for file in written.table_files if file.day is None or file.day in version.days]
-            version = step.lake.publish_table(stored.table, version, files)
-        else:
-            version = step.lake.publish_folder(version)
+        lake = step.lake
+        version = lake.publish_table(stored.table, version) if stored.table else lake.publish_folder(version)
         openlineage.emit(version, self.data_dir, stored.table, warn, context.asset_spec.description)
         shown = step.check_context(version.stats, columns=version.columns, document=step.artifact.value)
         if version.days and stored.plots:
@@ -248,10 +244,9 @@ class ParquetIOManager(LakeIOManager):
         writer = frame.write.option("compression", "zstd")
         (writer.partitionBy(PARTITION_COLUMN) if days else writer).parquet(step.folder.uri)
         columns = {f.name: f.dataType.simpleString() for f in frame.schema.fields if f.name != PARTITION_COLUMN}
-        root = step.lake.asset(step.asset)
-        files = delta.describe_files(root, step.name, step.folder.data_files())
+        files = delta.describe_files(step.folder)
         began = time.monotonic()
-        rows = read_parquet(frame.sparkSession, root, [file.path for file in files], columns, daily=bool(days))
+        rows = read_parquet(frame.sparkSession, step.folder, [file.path for file in files], columns, daily=bool(days))
         stats, checks = self._check(step, rows, files, columns)
         newest = max(days, default=None)
         by_day = {day: found for day, found in stats.items() if day is not None}
@@ -262,12 +257,12 @@ class ParquetIOManager(LakeIOManager):
             days=by_day,
             checks=checks,
             check_seconds=round(time.monotonic() - began, 3),
-            table_files=files,
-            preview=metadata.preview(root, [file.path for file in files if file.day == newest]),
+            files=files,
+            preview=metadata.preview(step.folder, [file.path for file in files if file.day == newest]),
         )
 
     def _check(
-        self, step: _Step, rows: DataFrame, files: Sequence[WrittenFile], columns: dict[str, str]
+        self, step: _Step, rows: DataFrame, files: Sequence[StoredFile], columns: dict[str, str]
     ) -> tuple[dict[str | None, Stats], list[CheckResult]]:
         """The stats and the check results, of the table or of each day: a bad day does not block the others."""
         checks, artifact = step.stored.checks, step.artifact
@@ -312,10 +307,10 @@ class SparkModelIOManager(LakeIOManager):
 
     def write(self, step: _Step) -> _Written:
         step.artifact.value.write().save((step.folder / MODEL_FOLDER).uri)
-        stats = _folder_stats(step)
+        files, stats = _folder_stats(step)
         checks = run_checks(step.stored.checks, step.check_context(stats))
         lineage = trace_origins(step.artifact.made_from, step.lake.asset_of)
-        return _Written(columns=dict(step.stored.parts), lineage=lineage, stats=stats, checks=checks)
+        return _Written(columns=dict(step.stored.parts), lineage=lineage, stats=stats, checks=checks, files=files)
 
 
 class JsonIOManager(LakeIOManager):
@@ -333,16 +328,18 @@ class JsonIOManager(LakeIOManager):
         for name, text in texts.items():
             if text:
                 step.folder.write_whole(name, text.encode())
-        stats = _folder_stats(step)
+        files, stats = _folder_stats(step)
         checks = run_checks(stored.checks, step.check_context(stats, document=value))
-        return _Written(stats=stats, checks=checks, preview=f"```json\n{document}\n```", card=card)
+        return _Written(stats=stats, checks=checks, files=files, preview=f"```json\n{document}\n```", card=card)
 
 
 def _of_days(version: Version, days: set[str]) -> Version:
     """The part of a daily version that is about some of its days."""
     kept = {day: stats for day, stats in version.days.items() if day in days}
     checks = tuple(check for check in version.checks if check.partition in days)
-    return version.model_copy(update={"days": kept, "checks": checks, "stats": _total(kept, version.stats.results)})
+    files = tuple(file for file in version.files if file.day in days)
+    stats = _total(kept, version.stats.results)
+    return version.model_copy(update={"days": kept, "checks": checks, "stats": stats, "files": files})
 
 
 def _total(days: Mapping[str, Stats], results: Mapping[str, Any]) -> Stats:
@@ -350,12 +347,9 @@ def _total(days: Mapping[str, Stats], results: Mapping[str, Any]) -> Stats:
     return Stats(rows=rows, bytes=size, results=dict(results))
 
 
-def _folder_stats(step: _Step) -> Stats:
-    return Stats(bytes=sum(file.bytes for file in _files(step.folder)), results=dict(step.artifact.results))
-
-
-def _files(folder: Folder) -> tuple[FileEntry, ...]:
-    return tuple(FileEntry(path=file.path, bytes=file.bytes) for file in folder.data_files())
+def _folder_stats(step: _Step) -> tuple[tuple[StoredFile, ...], Stats]:
+    files = tuple(StoredFile(path=file.path, bytes=file.bytes) for file in step.folder.data_files())
+    return files, Stats(bytes=sum(file.bytes for file in files), results=dict(step.artifact.results))
 
 
 def _stored_days(step: _Step) -> dict[str, Previous]:

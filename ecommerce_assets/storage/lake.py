@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,7 +18,6 @@ from pydantic import ValidationError
 
 from ecommerce_assets.storage import delta
 from ecommerce_assets.storage.columns import TableSpec
-from ecommerce_assets.storage.delta import WrittenFile
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.version import PARTITION_COLUMN, Stats, StoredFile, Version
 
@@ -62,7 +61,7 @@ class Day:
     day: str
     version: Version
     at: str
-    files: tuple[StoredFile, ...]
+    files: Sequence[StoredFile]
 
     @property
     def stats(self) -> Stats:
@@ -80,7 +79,7 @@ class Lake:
     warn
         Called with one sentence for each version that is skipped.
     cache
-        What was read of Delta logs, which never changes; handed in where several lakes of one run share it.
+        What was read of logs and commit files, which never change; handed in where several lakes share it.
     """
 
     def __init__(
@@ -90,7 +89,6 @@ class Lake:
         self.root = self.data / "lake"
         self.warn = logging.getLogger(__name__).warning if warn is None else warn
         self._cache = {} if cache is None else cache
-        self._opened: dict[Any, dict[str | None, list[StoredFile]]] = {}
 
     @staticmethod
     def new_folder() -> str:
@@ -143,9 +141,9 @@ class Lake:
                     f"{self.root.uri} and materialise the assets again."
                 )
 
-    def publish_table(self, spec: TableSpec, version: Version, files: Sequence[WrittenFile]) -> Version:
+    def publish_table(self, spec: TableSpec, version: Version) -> Version:
         """Make a table's version (or the days of it) visible to readers, whole; returns it with its number."""
-        published = delta.write_version(self.asset(version.asset), spec, version, files)
+        published = delta.write_version(self.asset(version.asset), spec, version)
         self._clear_blocked(version)
         return published
 
@@ -190,21 +188,15 @@ class Lake:
         Raises OldLayoutError where an earlier release wrote the asset's folder.
         """
         folder = self.asset(asset)
-        if not delta.exists(folder):
-            found = self._read_commits(folder)[::-1]
-            if not found:
-                self._check_layout(folder)
-            return found
-        try:
-            table = delta.open_newest(folder, self.warn)
-        except delta.DamagedLogError as error:
-            self.warn(str(error))
-            return []
-        key = (asset, table.metadata().id, table.version())
-        if key not in self._cache:
-            self._cache[key] = delta.versions_of(folder, table.version(), self.warn)
-        versions: list[Version] = self._cache[key]
-        return versions
+        if delta.exists(folder):
+            log = delta.read_log(folder, self._cache)
+            for problem in log.problems:
+                self.warn(problem)
+            return log.versions
+        found = self._read_commits(folder)[::-1]
+        if not found:
+            self._check_layout(folder)
+        return found
 
     def _read_commits(self, folder: Folder) -> list[Version]:
         """The versions that have a commit file, oldest first."""
@@ -292,82 +284,60 @@ class Lake:
         """
         versions = [v for v in self._readable(asset) if at is None or int(v.version) <= int(at)]
         own = [version for version in versions if version.run_id == run_id]
-        writers: dict[str, list[Version]] = {}
-        for version in own if own_days_only else [*own, *versions]:
-            for day in version.days:
-                writers.setdefault(day, []).append(version)
-        newest = (at or versions[0].version) if versions else ""
-        present, known = _sizes(self.asset(asset)), {version.folder for version in self.published(asset)}
-        found = []
-        for day, candidates in sorted(writers.items()):
+        newest = _writers(self.published(asset))
+        sizes, found = self._sizes(asset), []
+        for day, writers in sorted(_writers(own if own_days_only else [*own, *versions]).items()):
             # The days of an exact version are those that it had, and no older ones.
-            tried = candidates if at is None else candidates[:1]
-            whole = (self._day(day, version, newest, present, known) for version in tried)
-            chosen = next((found_day for found_day in whole if found_day), None)
-            if chosen is not None:
-                found.append(chosen)
-            elif at is not None:
-                raise VersionNotFoundError(
-                    f"{asset} in {self.root.uri} has no whole version {at} any more (see {day})."
+            for version in writers[:1] if at else writers:
+                files = self._files_of(version, day)
+                if all(sizes.get(file.path) == file.bytes for file in files):
+                    # Most days are as their version wrote them in all later versions too.
+                    is_current = version.folder == newest[day][0].folder
+                    found.append(
+                        Day(day, version, at or (versions[0].version if is_current else version.version), files)
+                    )
+                    break
+                self.warn(
+                    f"{asset} {version.version} is damaged on {day} (a file is missing, or of another size): the "
+                    "version before it is read; materialise that day again."
                 )
             else:
+                if at:
+                    raise VersionNotFoundError(
+                        f"{asset} in {self.root.uri} has no whole version {at} any more (see {day})."
+                    )
                 self.warn(f"{asset} has no whole version of {day}, which is left out: materialise that day again.")
         if not found:
             raise VersionNotFoundError(self._nothing_to_read(asset))
         first = datetime.fromisoformat(found[-1].day) - timedelta(days=(lookback_days or 0) - 1)
         return [day for day in found if lookback_days is None or day.day >= f"{first:%Y-%m-%d}"]
 
-    def _day(
-        self, day: str, version: Version, newest: str, present: Mapping[str, int], known: Collection[str]
-    ) -> Day | None:
-        """A day as one version wrote it; None (and a warning) where its files are not all there.
-
-        Most days are in the newest table version as they were written, which is opened once. Where a version that
-        readers do not see, or another tool, replaced the day since, the version itself is opened.
-        """
-        rows = version.days[day].rows
-        for at in dict.fromkeys((newest, version.version)):
-            files = tuple(self._files_by_day(version.asset, at).get(day, ()))
-            folders = {file.path.partition("/")[0] for file in files}
-            is_same = folders <= {version.folder} or folders.isdisjoint(known)
-            has_all = rows == sum(file.rows or 0 for file in files)
-            if is_same and has_all and all(present.get(file.path) == file.bytes for file in files):
-                return Day(day, version, at, files)
-        self.warn(
-            f"{version.asset} {version.version} is damaged on {day} (a file is missing, or of another size): the "
-            "version before it is read; materialise that day again."
-        )
-        return None
-
-    def _files_by_day(self, asset: str, number: str) -> dict[str | None, list[StoredFile]]:
-        key = (asset, number, "by day")
-        if key not in self._opened:
-            found: dict[str | None, list[StoredFile]] = {}
-            for file in self._table_files(asset, number):
-                found.setdefault(file.day, []).append(file)
-            self._opened[key] = found
-        return self._opened[key]
-
     def files(self, version: Version) -> list[StoredFile]:
-        """The data files of a version."""
-        if version.kind == "table":
-            return self._table_files(version.asset, version.version)
-        return [StoredFile(f"{version.folder}/{file.path}", file.bytes, None, None) for file in version.files]
+        """The data files of a version, with paths relative to the asset's folder; of a daily table, of all its days."""
+        if not version.days:
+            return self._files_of(version)
+        until = [v for v in self.published(version.asset) if int(v.version) <= int(version.version)]
+        return [file for day, writers in sorted(_writers(until).items()) for file in self._files_of(writers[0], day)]
 
-    def _table_files(self, asset: str, number: str) -> list[StoredFile]:
-        table = delta.open_table(self.asset(asset), int(number))
-        key = (asset, table.metadata().id, table.version(), "files")
+    def _files_of(self, version: Version, day: str | None = None) -> list[StoredFile]:
+        """The files that a version wrote (for one day), with paths relative to the asset's folder."""
+        key = (version.asset, version.folder, "files by day")
         if key not in self._cache:
-            self._cache[key] = delta.files_of(table)
-        files: list[StoredFile] = self._cache[key]
+            by_day: dict[str | None, list[StoredFile]] = {}
+            for file in version.files:
+                below = file.model_copy(update={"path": f"{version.folder}/{file.path}"})
+                by_day.setdefault(file.day, []).append(below)
+            self._cache[key] = by_day
+        files: list[StoredFile] = self._cache[key].get(day, [])
         return files
+
+    def _sizes(self, asset: str) -> dict[str, int]:
+        return {file.path: file.bytes for file in self.asset(asset).all_files()}
 
     def damage(self, version: Version) -> list[str]:
         """Files of the version that are missing or of another size."""
-        # A table's files are in the folders of all versions that wrote a part of it.
-        below = f"{version.folder}/" if version.kind != "table" else ""
-        present = _sizes(Folder(f"{self.asset(version.asset).uri}/{below}"), below)
-        return [file.path for file in self.files(version) if present.get(file.path) != file.bytes]
+        sizes = self._sizes(version.asset)
+        return [file.path for file in self.files(version) if sizes.get(file.path) != file.bytes]
 
     def ancestor(self, version: Version, asset: str) -> Version:
         """The version of `asset` that `version` was made from, directly or through its inputs.
@@ -441,8 +411,13 @@ class Lake:
         return f"{what}: materialise {asset} first."
 
 
-def _sizes(folder: Folder, prefix: str = "") -> dict[str, int]:
-    return {f"{prefix}{file.path}": file.bytes for file in folder.all_files()}
+def _writers(versions: Iterable[Version]) -> dict[str, list[Version]]:
+    """By day the versions that wrote it, in the order given."""
+    found: dict[str, list[Version]] = {}
+    for version in versions:
+        for day in version.days:
+            found.setdefault(day, []).append(version)
+    return found
 
 
 def _write_commit(folder: Folder, version: Version) -> None:

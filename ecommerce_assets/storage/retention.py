@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from ecommerce_assets.storage import delta
-from ecommerce_assets.storage.filesystem import Folder
+from ecommerce_assets.storage.filesystem import FileInfo, Folder, is_hidden
 from ecommerce_assets.storage.lake import BLOCKED, COMMIT_FILE, VERSION_FOLDER, Lake, VersionNotFoundError
 from ecommerce_assets.storage.version import Version
 
@@ -45,45 +44,38 @@ def prune(
     With `dry_run` the same is returned and nothing is removed.
     """
     removed: list[Removal] = []
-    kept: dict[str, set[str]] | None = None
+    kept: dict[str, list[Version]] | None = None
     for name in [asset] if asset else lake.assets():
         # What is published from now on is none of the versions that may go.
         published = lake.published(name)
-        find = _find_in_table if lake.is_table(name) else _find_folders
-        own = {version.version for version in _own(lake, published, keep, grace)}
+        own = list(_own(lake, published, keep, grace))
         # What other assets need is looked up only where something could go.
-        if list(find(lake, published, own, grace, dry_run=True)):
+        if any(_remove_files(lake, name, published, own, dry_run=True)):
             kept = kept_versions(lake, keep, grace) if kept is None else kept
-            removed += find(lake, published, kept.get(name) or _all(published), grace, dry_run=dry_run)
+            removed += _remove_files(lake, name, published, kept.get(name, published), dry_run=dry_run)
     return removed
 
 
-def kept_versions(lake: Lake, keep: int = KEEP, grace: timedelta = GRACE) -> dict[str, set[str]]:
+def kept_versions(lake: Lake, keep: int = KEEP, grace: timedelta = GRACE) -> dict[str, list[Version]]:
     """By asset the versions that stay."""
     warnings: list[str] = []
     lake = Lake(lake.data.uri, warnings.append)
     published = {asset: lake.published(asset) for asset in lake.assets()}
     if warnings:
-        return {asset: _all(versions) for asset, versions in published.items()}
+        return published
     known = {(v.asset, v.version): v for versions in published.values() for v in versions}
-    waiting = [v for versions in published.values() for v in _own(lake, versions, keep, grace)]
-    kept: dict[str, set[str]] = {}
+    waiting = [(v.asset, v.version) for versions in published.values() for v in _own(lake, versions, keep, grace)]
+    kept: set[tuple[str, str]] = set()
     while waiting:
-        version = waiting.pop()
-        if version.version not in kept.setdefault(version.asset, set()):
-            kept[version.asset].add(version.version)
-            named = ((read.asset, read.version or "") for read in version.inputs)
-            waiting += [known[one] for one in named if one in known]
-    return kept
-
-
-def _all(versions: Sequence[Version]) -> set[str]:
-    return {version.version for version in versions}
+        name = waiting.pop()
+        if name in known and name not in kept:
+            kept.add(name)
+            waiting += [(read.asset, read.version or "") for read in known[name].inputs]
+    return {asset: [v for v in versions if (asset, v.version) in kept] for asset, versions in published.items()}
 
 
 def _own(lake: Lake, versions: Sequence[Version], keep: int, grace: timedelta) -> Iterator[Version]:
-    """The newest whole version and what is newer, `keep` more, what was superseded a short while ago, and the versions
-    that days are read from."""
+    """The newest whole version and what is newer, `keep` more, and what was superseded a short while ago."""
     whole, recent = 0, datetime.now(UTC) - grace
     superseded_at: datetime | None = None
     for version in versions:
@@ -95,53 +87,55 @@ def _own(lake: Lake, versions: Sequence[Version], keep: int, grace: timedelta) -
             yield version
         elif not whole:
             yield version
-    if versions and versions[0].days:
+
+
+def _remove_files(
+    lake: Lake, asset: str, published: Sequence[Version], kept: Sequence[Version], *, dry_run: bool
+) -> Iterator[Removal]:
+    """Remove what is in the folders of versions and is needed neither by a kept version nor by readers now."""
+    if not published:
+        return
+    folder = lake.asset(asset)
+    needed = {file.path for version in kept for file in lake.files(version)}
+    if published[0].kind == "table":
+        needed |= {file.path for file in delta.files_of(delta.open_table(folder))}
+    if published[0].days:
         with suppress(VersionNotFoundError):
-            numbers = {day.at for day in lake.days(versions[0].asset)}
-            yield from (version for version in versions if version.version in numbers)
+            needed |= {file.path for day in lake.days(asset) for file in day.files}
+    stays, versions = {version.folder for version in kept}, {version.folder: version.version for version in published}
+    for name, files in _version_folders(folder).items():
+        paths = {file.path for file in files}
+        is_left_over = f"{name}/{COMMIT_FILE}" not in paths and _age(name, files) >= GRACE
+        if name in stays or (name not in versions and not is_left_over):
+            continue
+        gone = [path for path in paths - needed if not is_hidden(path.removeprefix(f"{name}/"))]
+        if not dry_run and needed.isdisjoint(paths):
+            # The commit file first: what a kill leaves half removed is not a version any more.
+            (folder / name).remove_file(COMMIT_FILE)
+            (folder / name).remove()
+        elif not dry_run:
+            for path in gone:
+                folder.remove_file(path)
+        if gone or needed.isdisjoint(paths):
+            reason = "superseded" if name in versions else "left by a writer that died"
+            yield Removal(asset, versions.get(name, name), len(gone), reason)
 
 
-def _find_in_table(
-    lake: Lake, versions: Sequence[Version], kept: set[str], grace: timedelta, *, dry_run: bool
-) -> Iterator[Removal]:
-    if not versions:
-        return
-    table, folders = lake.asset(versions[0].asset), {version.folder: version.version for version in versions}
-    numbers = sorted(map(int, kept))
-    files = delta.vacuum(table, numbers, max(grace, GRACE), dry_run=dry_run, leftovers=True)
-    if grace < GRACE:
-        files += delta.vacuum(table, numbers, grace, dry_run=dry_run, leftovers=False)
-    for folder, count in sorted(Counter(path.partition("/")[0] for path in dict.fromkeys(files)).items()):
-        if not dry_run and not (table / folder).all_files():
-            (table / folder).remove()  # on a local disk an empty folder stays behind
-        reason = "superseded" if folder in folders else "left by a writer that died"
-        yield Removal(versions[0].asset, folders.get(folder, folder), count, reason)
-
-
-def _find_folders(
-    lake: Lake, versions: Sequence[Version], kept: set[str], _: timedelta, *, dry_run: bool
-) -> Iterator[Removal]:
-    if not versions:
-        return
-    asset = lake.asset(versions[0].asset)
-    superseded = _all(versions) - kept
+def _version_folders(asset: Folder) -> dict[str, list[FileInfo]]:
+    """The files below each folder that is named as a version's, those of blocked versions included."""
     names = [*asset.folders(), *(f"{BLOCKED}/{name}" for name in (asset / BLOCKED).folders())]
-    for name in (name for name in names if VERSION_FOLDER.fullmatch(name.rpartition("/")[2])):
-        folder, files = asset / name, (asset / name).all_files()
-        now = datetime.now(UTC).timestamp()
-        age = timedelta(seconds=now - max((file.modified or now for file in files), default=_begun(folder)))
-        is_unpublished = all(file.path != COMMIT_FILE for file in files)
-        if name in superseded or (is_unpublished and age >= GRACE):
-            if not dry_run:
-                # The commit file first: what a kill leaves half removed is not a version any more.
-                folder.remove_file(COMMIT_FILE)
-                folder.remove()
-            reason = "superseded" if name in superseded else "left by a writer that died"
-            yield Removal(versions[0].asset, name, len(files), reason)
+    found: dict[str, list[FileInfo]] = {name: [] for name in names if VERSION_FOLDER.fullmatch(name.rpartition("/")[2])}
+    for file in asset.all_files():
+        first, second, *_ = [*file.path.split("/"), ""]
+        found.get(f"{first}/{second}" if first == BLOCKED else first, []).append(file)
+    return found
 
 
-def _begun(folder: Folder) -> float:
-    """When the writer of a version chose its folder, in seconds since 1970; far ahead where the name tells no time."""
+def _age(name: str, files: Sequence[FileInfo]) -> timedelta:
+    """How long ago the newest file was written, or the writer chose the folder's name; 0 where that is not known."""
+    now = datetime.now(UTC)
+    if files:
+        return timedelta(seconds=now.timestamp() - max(file.modified or now.timestamp() for file in files))
     with suppress(ValueError):
-        return datetime.strptime(folder.uri.rpartition("/")[2][:15], "%Y%m%d_%H%M%S").replace(tzinfo=UTC).timestamp()
-    return datetime.max.replace(tzinfo=UTC).timestamp()
+        return now - datetime.strptime(name.rpartition("/")[2][:15], "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
+    return timedelta(0)

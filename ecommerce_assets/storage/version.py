@@ -6,11 +6,10 @@ A table keeps it in the Delta commit that published the version, a model or docu
 from __future__ import annotations
 
 import builtins
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 PARTITION_COLUMN = "event_date"
 """Partition column of the daily tables, raw ones too: their Hive folders are called `event_date=YYYY-MM-DD`."""
@@ -23,24 +22,26 @@ class _Frozen(BaseModel):
 
 
 class FileEntry(_Frozen):
-    """A data file.
+    """A file by its path and size. Raw files' paths are relative to the raw folder, those of exports are absolute."""
 
-    `path` is relative to the version folder; for raw files to the raw folder; for precomputed features it is whole.
+    path: str
+    bytes: int
+
+
+class StoredFile(FileEntry):
+    """A file of a version. In `Version.files` its path is relative to the version's folder.
+
+    Attributes
+    ----------
+    rows, day
+        Tables only: the number of rows; of a daily table the day (`YYYY-MM-DD`).
+    stats
+        Delta's statistics of a Parquet file that is not published yet: numRecords, minValues, maxValues, nullCount.
     """
 
-    path: str
-    bytes: int
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A file of a published version: path relative to the asset's folder, size, and of a table's Parquet file its rows
-    and, where the table is daily, its day (`YYYY-MM-DD`)."""
-
-    path: str
-    bytes: int
-    rows: int | None
-    day: str | None
+    rows: int | None = None
+    day: str | None = None
+    stats: dict[str, Any] | None = Field(default=None, exclude=True)
 
 
 class Input(_Frozen):
@@ -150,7 +151,7 @@ class Version(_Frozen):
     days
         Daily assets only: the days that this version wrote.
     files
-        Models and documents only. The files of a table are in its Delta log.
+        The files that it wrote. A table's log has them as Delta's own add actions.
     """
 
     asset: str
@@ -171,7 +172,7 @@ class Version(_Frozen):
     stats: Stats = Stats()
     days: dict[str, Stats] = {}
     checks: tuple[CheckResult, ...] = ()
-    files: tuple[FileEntry, ...] = ()
+    files: tuple[StoredFile, ...] = ()
 
     @property
     def failed_blocking(self) -> tuple[CheckResult, ...]:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -130,21 +130,6 @@ def test_killed_again_and_again_every_version_is_whole(tmp_path: Path, many: int
     published = lake.published("e")
     assert [int(version.version) for version in published] == list(range(len(published)))[::-1]
     assert not any(lake.damage(version) for version in published)
-
-
-def test_a_vacuum_keeps_what_it_is_told_to_keep(lake: Lake) -> None:
-    for number in range(5):
-        put_table(lake, "a", pa.table({"a": [number]}))
-    table = lake.asset("a")
-    writing = table / Lake.new_folder()
-    writing.write_whole("part-0.parquet", b"being written")
-    options = {"leftovers": False, "dry_run": True}
-    assert len(delta.vacuum(table, [1], timedelta(0), **options)) == 3
-    assert DeltaTable(table.path).version() == 4, "a dry run commits nothing"
-    delta.vacuum(table, [1], timedelta(0), leftovers=False, dry_run=False)
-    damaged = {version.version: bool(lake.damage(version)) for version in lake.published("a")}
-    assert damaged == {"4": False, "3": True, "2": True, "1": False, "0": True}
-    assert len(writing.data_files()) == 1, "a living writer's file stays"
 
 
 def test_an_unreadable_log_is_named(lake: Lake) -> None:

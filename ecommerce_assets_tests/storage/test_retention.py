@@ -15,7 +15,7 @@ from ecommerce_assets.storage import retention
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.retention import prune
 from ecommerce_assets.storage.version import Input, Version
-from ecommerce_assets_tests.stored import put_folder, put_table
+from ecommerce_assets_tests.stored import put_folder, put_table, version_of
 
 NO_GRACE = timedelta(0)
 HOUR = timedelta(hours=1)
@@ -97,6 +97,30 @@ def test_what_serves_because_the_newest_is_damaged_stays(lake: Lake) -> None:
     assert lake.latest("a").version == first.version
 
 
+def test_what_another_tool_restored_stays(lake: Lake) -> None:
+    from deltalake import DeltaTable
+
+    for number in range(4):
+        put_table(lake, "a", pa.table({"a": [number]}))
+    DeltaTable(lake.asset("a").path).restore(1)
+    assert [removal.version for removal in prune(lake, keep=0, grace=NO_GRACE)] == ["0", "2"]
+    assert DeltaTable(lake.asset("a").path).to_pyarrow_table()["a"].to_pylist() == [1]
+    assert lake.latest("a").version == "3"
+
+
+def test_replaced_days_go_and_the_others_of_their_version_stay(lake: Lake) -> None:
+    day = pa.table({"a": [1]})
+    put_table(lake, "e", days={"2019-10-01": day, "2019-10-02": day})
+    put_table(lake, "e", days={"2019-10-02": day})
+    [removal] = prune(lake, keep=0, grace=NO_GRACE)
+    assert (removal.version, removal.files) == ("0", 1)
+    assert [(found.day, found.version.version) for found in lake.days("e")] == [
+        ("2019-10-01", "0"),
+        ("2019-10-02", "1"),
+    ]
+    assert prune(lake, keep=0, grace=NO_GRACE) == []
+
+
 def test_the_log_outlives_the_files(lake: Lake) -> None:
     for number in range(3):
         put_table(lake, "a", parameters={"k": number})
@@ -131,7 +155,8 @@ def test_foreign_and_damaged_folders_are_never_removed(lake: Lake) -> None:
 
 def test_blocked_files_are_not_pruned(lake: Lake) -> None:
     put_table(lake, "a")
-    (lake.asset("a") / "_blocked" / "20260101_120000_00000000").write_whole("part-0.parquet", b"x")
+    (lake.asset("a") / "20260101_120000_00000000").write_whole("part-0.parquet", b"x")
+    lake.block(version_of("a", "20260101_120000_00000000"))
     old = time.time() - 100 * 3600
     os.utime(Path(lake.asset("a").path) / "_blocked/20260101_120000_00000000/part-0.parquet", (old, old))
     assert prune(lake, keep=0, grace=NO_GRACE) == []
@@ -141,7 +166,7 @@ def test_what_is_published_while_versions_are_chosen_stays(lake: Lake, monkeypat
     put_folders(lake, "m", [100, 90, 80, 70, 60])
     choose, published = retention.kept_versions, []
 
-    def and_let_another_publish(*arguments: object) -> dict[str, set[str]]:
+    def and_let_another_publish(*arguments: object) -> dict[str, list[Version]]:
         kept = choose(*arguments)  # type: ignore[arg-type]
         published.append(put_folder(lake, "m"))
         return kept
