@@ -19,7 +19,7 @@ from ecommerce_assets.events.cleaning import day_of
 from ecommerce_assets.events.raw import RawDataError, RawEvents, describe, fingerprint, is_raw_file
 from ecommerce_assets.events.schema import EVENTS, PARTITION_COLUMN
 from ecommerce_assets.settings import EARLIEST_DAY
-from ecommerce_assets.storage.column_lineage import made_from
+from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.storage.filesystem import FileInfo, Folder
 from ecommerce_assets.storage.version import FileEntry, Input
 

@@ -50,7 +50,7 @@ from ecommerce_assets.recommendation.metrics import (
 )
 from ecommerce_assets.recommendation.recommend import Exclude
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
-from ecommerce_assets.storage.column_lineage import made_from
+from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 
 ALS_EVALUATION = TableSpec.of(

@@ -18,8 +18,8 @@ from pyspark.sql.types import DataType, DoubleType, IntegerType, StringType, Str
 
 from ecommerce_assets.recommendation.fallback import build_fallback
 from ecommerce_assets.recommendation.lists import ItemFactors, Products, Recommender, vectors_of
+from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.storage.checks import CheckContext, Read
-from ecommerce_assets.storage.column_lineage import made_from
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 
 if TYPE_CHECKING:

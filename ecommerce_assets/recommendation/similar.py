@@ -18,7 +18,7 @@ from pyspark.sql.types import DoubleType, IntegerType, StructField, StructType
 from ecommerce_assets.recommendation.lists import batch_type
 from ecommerce_assets.recommendation.recommend import item_factors, products_of
 from ecommerce_assets.recommendation.top_k import Excluded, Floats, Items, top_k
-from ecommerce_assets.storage.column_lineage import made_from
+from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 
 if TYPE_CHECKING:

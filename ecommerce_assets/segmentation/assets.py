@@ -21,7 +21,7 @@ from ecommerce_assets.segmentation.pipeline import (
     silhouette,
 )
 from ecommerce_assets.segmentation.profile import profile
-from ecommerce_assets.storage.column_lineage import made_from
+from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.storage.stored_asset import Artifact
 from ecommerce_assets.storage.version import Version
 

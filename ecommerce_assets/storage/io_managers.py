@@ -17,6 +17,7 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 from pyspark.sql import DataFrame
 
+from ecommerce_assets.spark.column_lineage import Lineage, check_sources, trace, trace_origins
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage import delta, display, metadata, openlineage
 from ecommerce_assets.storage.asset_checks import failures, outcome
@@ -29,7 +30,6 @@ from ecommerce_assets.storage.checks import (
     run_checks,
     summaries_of,
 )
-from ecommerce_assets.storage.column_lineage import Lineage, check_sources, trace, trace_origins
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.inputs import StepInputs, step_inputs
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError

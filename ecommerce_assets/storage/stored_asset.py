@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from ecommerce_assets.spark.column_lineage import Origins
 from ecommerce_assets.storage.checks import Check, Summary
-from ecommerce_assets.storage.column_lineage import Origins
 from ecommerce_assets.storage.columns import TableSpec
 from ecommerce_assets.storage.display import Note, Plot
 from ecommerce_assets.storage.version import Input

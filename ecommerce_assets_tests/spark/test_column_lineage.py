@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from ecommerce_assets.definitions import CATALOG
-from ecommerce_assets.storage.column_lineage import LineageError, check_sources, made_from, trace
+from ecommerce_assets.spark.column_lineage import LineageError, check_sources, made_from, trace
 from ecommerce_assets.storage.lake import Lake
 
 TYPE, TIME, PRICE = "cleaned_events.event_type", "cleaned_events.event_time", "cleaned_events.price"

@@ -2,7 +2,7 @@
 
 The plan is what Spark ran, so the lineage cannot drift from the code. Where Python stands in between (mapInArrow,
 collected rows, fitted models) the plan ends; there the code that makes the frame says with `made_from` which columns of
-which frames went in, and their plans are followed instead. Writing the lineage down is the IO managers' business.
+which frames went in, and their plans are followed instead. The entry points are `trace` and `made_from`.
 """
 
 from __future__ import annotations
