@@ -24,6 +24,7 @@ from ecommerce_assets.features.product_features import PRODUCT_FEATURES
 from ecommerce_assets.features.rfm import rfm_cells
 from ecommerce_assets.features.user_features import USER_FEATURES
 from ecommerce_assets.on_demand import as_external, on_demand_job
+from ecommerce_assets.openlineage import sending as openlineage
 from ecommerce_assets.recommendation import assets as recommendation_assets
 from ecommerce_assets.recommendation import checks as recommendation
 from ecommerce_assets.recommendation.als import ALS_MODEL_PARTS
@@ -171,6 +172,7 @@ def build_resources(settings: Settings, own_days_only: bool = False) -> dict[str
         "own_days_only": own_days_only,
         "spark": spark,
         "catalog": {**CATALOG, **ON_DEMAND},
+        "on_version": openlineage.emit,
     }
 
     @dg.io_manager(required_resource_keys={"spark"}, description="Finds the raw files of the days asked for.")

@@ -8,7 +8,7 @@ version of each input, and records which.
 import json
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame
 
 from ecommerce_assets.spark.column_lineage import Lineage, check_sources, trace, trace_origins
 from ecommerce_assets.spark.resource import SparkResource
-from ecommerce_assets.storage import delta, display, metadata, openlineage
+from ecommerce_assets.storage import delta, display, metadata
 from ecommerce_assets.storage.asset_checks import failures, outcome
 from ecommerce_assets.storage.checks import (
     EMPTY,
@@ -30,6 +30,7 @@ from ecommerce_assets.storage.checks import (
     run_checks,
     summaries_of,
 )
+from ecommerce_assets.storage.columns import TableSpec
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.inputs import StepInputs, step_inputs
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
@@ -43,6 +44,10 @@ AS_READ_BY = "as_read_by"
 
 PREVIOUS_DAYS = 7
 """Days that a day is compared with: a week, so that every day of the week is among them."""
+
+
+Listener = Callable[[Version, str, TableSpec | None, Callable[[str], object], str | None], object]
+"""Called with a version, the data dir, the columns of a table, what to call with a warning, the asset's description."""
 
 
 class BlockedError(dg.Failure):
@@ -101,6 +106,8 @@ class LakeIOManager(dg.ConfigurableIOManager):
     own_days_only: bool = Field(default=False, description="Of a daily asset, read only the days that the run wrote.")
     spark: dg.ResourceDependency[SparkResource]
     catalog: dg.ResourceDependency[dict]  # type: ignore[type-arg]
+    on_version: dg.ResourceDependency[Any] = None  # type: ignore[assignment]
+    """A `Listener` to call with each version that is published or blocked; None: nobody listens."""
 
     _cache: dict[Any, Any] = PrivateAttr(default_factory=dict)
 
@@ -155,7 +162,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
         context, stored, warn = step.context, step.stored, step.context.log.warning
         lake = step.lake
         version = lake.publish_table(stored.table, version) if stored.table else lake.publish_folder(version)
-        openlineage.emit(version, self.data_dir, stored.table, warn, context.asset_spec.description)
+        self._tell(step, version)
         shown = step.check_context(version.stats, columns=version.columns, document=step.artifact.value)
         if version.days and stored.plots:
             shown = replace(shown, days={step.asset: {day.day: day.stats for day in step.lake.days(step.asset)}})
@@ -175,7 +182,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
         """Put the files aside, report the checks, and fail the step."""
         context, failed = step.context, bad.failed_blocking
         place = step.lake.block(bad)
-        openlineage.emit(bad, self.data_dir, step.stored.table, context.log.warning, context.asset_spec.description)
+        self._tell(step, bad)
         for check in step.stored.checks:
             found = dg.AssetCheckEvaluation(**outcome(step.asset, check, whole), blocking=check.blocking)
             yield dg.DagsterEvent.asset_check_evaluation(context.step_context, found)
@@ -186,6 +193,11 @@ class LakeIOManager(dg.ConfigurableIOManager):
             f"{place.uri} until the next published version.",
             allow_retries=False,
         )
+
+    def _tell(self, step: _Step, version: Version) -> None:
+        if self.on_version is not None:
+            description = step.context.asset_spec.description
+            self.on_version(version, self.data_dir, step.stored.table, step.context.log.warning, description)
 
     def _prune(self, step: _Step) -> None:
         # Tidying up must never fail what has just been published.

@@ -1,7 +1,7 @@
 """Sends what is recorded of a version as OpenLineage events, where the user configured the OpenLineage client.
 
 Without a configuration nothing is sent, printed or imported. Whatever the endpoint does, a run neither fails nor waits
-for long because of it. openlineage_events.py makes the events.
+for long because of it. The entry point is `emit`; events.py makes the events.
 """
 
 from __future__ import annotations
@@ -19,13 +19,9 @@ from ecommerce_assets.storage.version import Version
 
 VERSION_SECONDS = 5.0
 """Longest wait for all events of one version, whatever the transport."""
-RUN_SECONDS = 15.0
-"""Longest wait in one run."""
 PAUSE_SECONDS = 600.0
 """After a failure this process sends nothing for so long."""
 
-_waited: dict[str, float] = {}
-"""Seconds that were waited for the endpoint, by run."""
 _paused_until = 0.0
 
 
@@ -50,14 +46,13 @@ def emit(
         What the asset is, in words.
     """
     global _paused_until
-    seconds = min(VERSION_SECONDS, RUN_SECONDS - _waited.get(version.run_id, 0.0))
-    if not _configured() or time.monotonic() < _paused_until or seconds <= 0:
+    if not _configured() or time.monotonic() < _paused_until:
         return
-    started, problems = time.monotonic(), [f"it took more than {seconds:.0f} s"]
+    problems = [f"it took more than {VERSION_SECONDS:.0f} s"]
 
     def deliver() -> None:
         try:
-            from ecommerce_assets.storage.openlineage_events import run_events  # here: it takes most of a second
+            from ecommerce_assets.openlineage.events import run_events  # here: it takes most of a second
 
             _deliver(run_events(version, data_dir, table, description))
             problems.clear()
@@ -68,8 +63,7 @@ def emit(
     # name may not resolve, a broker may keep its client waiting.
     thread = threading.Thread(target=deliver, name="openlineage", daemon=True)
     thread.start()
-    thread.join(seconds)
-    _waited[version.run_id] = _waited.get(version.run_id, 0.0) + time.monotonic() - started
+    thread.join(VERSION_SECONDS)
     if problems:
         _paused_until = time.monotonic() + PAUSE_SECONDS
         warn(

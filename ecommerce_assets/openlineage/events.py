@@ -1,4 +1,4 @@
-"""What is recorded of a version as OpenLineage run events. openlineage.py sends them.
+"""What is recorded of a version as OpenLineage run events. The entry point is `run_events`; sending.py sends them.
 
 Importing this imports the OpenLineage client.
 """

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ecommerce_assets.storage import openlineage
-from ecommerce_assets_tests.storage.openlineage_server import Server
+from ecommerce_assets.openlineage import sending
+from ecommerce_assets_tests.openlineage.server import Server
 
 
 @pytest.fixture
@@ -25,8 +25,7 @@ def unconfigured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     forget()
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(openlineage, "_waited", {})
-    monkeypatch.setattr(openlineage, "_paused_until", 0.0)
+    monkeypatch.setattr(sending, "_paused_until", 0.0)
     yield
     forget()
     os.environ.update(before)

@@ -14,12 +14,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from ecommerce_assets.definitions import build_resources
+from ecommerce_assets.openlineage import sending
+from ecommerce_assets.settings import load_settings
 from ecommerce_assets.spark.resource import SparkResource
-from ecommerce_assets.storage import openlineage
 from ecommerce_assets.storage.io_managers import JsonIOManager
 from ecommerce_assets.storage.stored_asset import StoredAsset
 from ecommerce_assets.storage.version import Version
-from ecommerce_assets_tests.storage.openlineage_server import (
+from ecommerce_assets_tests.openlineage.server import (
     SHOP,
     TABLE,
     Server,
@@ -40,7 +42,7 @@ def emit(*versions: Version) -> list[str]:
     """The warnings."""
     warnings: list[str] = []
     for version in versions:
-        openlineage.emit(version, SHOP, TABLE, warnings.append)
+        sending.emit(version, SHOP, TABLE, warnings.append)
     return warnings
 
 
@@ -60,7 +62,9 @@ def test_the_io_manager_sends_what_it_published(serve: Serve, tmp_path: Path) ->
         return {"answer": 42}
 
     server, spark = serve(status(200)), SparkResource()
-    documents = JsonIOManager(data_dir=str(tmp_path), spark=spark, catalog={"report": StoredAsset()})
+    documents = JsonIOManager(
+        data_dir=str(tmp_path), spark=spark, catalog={"report": StoredAsset()}, on_version=sending.emit
+    )
     result = dg.materialize([report], resources={"documents": documents, "spark": spark})
     start, end = server.posted
     assert (start["eventType"], end["eventType"]) == ("START", "COMPLETE")
@@ -68,14 +72,20 @@ def test_the_io_manager_sends_what_it_published(serve: Serve, tmp_path: Path) ->
     assert end["outputs"][0]["name"] == f"{tmp_path}/lake/report"
 
 
+def test_the_code_location_sends_what_all_its_io_managers_publish() -> None:
+    resources = build_resources(load_settings())
+    assert all(resources[f"{kind}io_manager"].on_version is sending.emit for kind in ("", "model_", "json_"))
+
+
 def test_without_configuration_nothing_is_sent_printed_or_imported(tmp_path: Path) -> None:
     script = f"""
 import sys
-from ecommerce_assets.storage import io_managers, openlineage
+from ecommerce_assets.openlineage import sending
+from ecommerce_assets.storage import io_managers
 from ecommerce_assets.storage.version import Version
 version = Version.model_validate_json({made().model_dump_json()!r})
-openlineage.emit(version, {SHOP!r}, None, print)
-loaded = [name for name in sys.modules if name.split(".")[0] == "openlineage" or name.endswith("openlineage_events")]
+sending.emit(version, {SHOP!r}, None, print)
+loaded = [name for name in sys.modules if name.startswith(("openlineage", "ecommerce_assets.openlineage.events"))]
 sys.exit(f"loaded: {{loaded}}" if loaded else 0)
 """
     environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
@@ -114,10 +124,11 @@ def test_a_transport_of_several_from_the_environment(serve: Serve) -> None:
 
 @pytest.mark.parametrize("answer", [silence, one_byte_at_a_time])
 def test_a_server_that_does_not_answer_costs_a_run_a_few_seconds(
-    serve: Serve, answer: Callable[[BaseHTTPRequestHandler], None]
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, answer: Callable[[BaseHTTPRequestHandler], None]
 ) -> None:
+    monkeypatch.setattr(sending, "VERSION_SECONDS", 1.0)
     serve(answer)
-    failure(6)
+    failure(2)
 
 
 @pytest.mark.parametrize(("code", "requests"), [(401, 1), (500, 2), (503, 2)])
@@ -174,18 +185,6 @@ def test_events_are_sent_again_after_the_pause(serve: Serve, monkeypatch: pytest
     failure(2, made())
     server = serve(status(200))
     assert emit(made(run_id="next")) == server.posted == []
-    monkeypatch.setattr(openlineage, "_paused_until", 0.0)
+    monkeypatch.setattr(sending, "_paused_until", 0.0)
     assert emit(made()) == []
     assert len(server.posted) == 4
-
-
-def test_a_slow_server_is_given_up_when_the_run_has_waited_enough(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(openlineage, "RUN_SECONDS", 0.5)
-    server = serve(status(200, after=0.1))
-    assert len(emit(*(made(folder=f"v{number}", checks=()) for number in range(10)))) == 1
-    monkeypatch.setattr(openlineage, "_paused_until", 0.0)
-    assert emit(made(asset="same_run"), made(asset="next_run", run_id="next", checks=())) == []
-    names = [event["job"]["name"] for event in server.posted]
-    assert (names.count("same_run"), names.count("next_run")) == (0, 2)

@@ -12,9 +12,9 @@ import pytest
 from openlineage.client.serde import Serde
 from pydantic import ConfigDict, TypeAdapter
 
-from ecommerce_assets.storage.openlineage_events import dataset_name, run_events
+from ecommerce_assets.openlineage.events import dataset_name, run_events
 from ecommerce_assets.storage.version import FileEntry, Input, Stats, Version
-from ecommerce_assets_tests.storage.openlineage_server import FAILED, NOON, PASSED, RUN, SHOP, TABLE, made
+from ecommerce_assets_tests.openlineage.server import FAILED, NOON, PASSED, RUN, SHOP, TABLE, made
 
 DAYS = ("2019-10-01", "2019-10-02")
 
