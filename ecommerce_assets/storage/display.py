@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ecommerce_assets.storage.checks import CheckContext
@@ -55,38 +56,37 @@ class Note:
     write: Callable[[CheckContext], str | None]
 
 
-def draw_plots(plots: Sequence[Plot], context: CheckContext, warn: Warn) -> str | None:
-    """All plots one below the other, as Markdown; None where there are none.
+def draw_plots(plots: Sequence[Plot], context: CheckContext, warn: Warn) -> str:
+    """All plots one below the other, as Markdown that holds the PNGs; empty where there are none.
 
     A plot never fails a version that is published: what goes wrong becomes a warning.
     """
-    parts = []
-    for plot in plots:
-        try:
-            figure = plot.draw(context)
-            if figure is not None:
-                parts.append(f"#### {plot.name}\n\n{plot.caption}\n\n{image(figure, plot.name)}")
-        except Exception as error:
-            warn(f"The plot {plot.name!r} could not be drawn ({type(error).__name__}: {error}).")
-    return "\n\n".join(parts) or None
+
+    def draw(plot: Plot) -> str | None:
+        figure = plot.draw(context)
+        if figure is None:
+            return None
+        picture = base64.b64encode(png(figure)).decode()
+        return f"#### {plot.name}\n\n{plot.caption}\n\n![{plot.name}](data:image/png;base64,{picture})"
+
+    return "\n\n".join(_all_that_work({plot.name: partial(draw, plot) for plot in plots}, warn).values())
 
 
 def write_notes(notes: Sequence[Note], context: CheckContext, warn: Warn) -> dict[str, str]:
     """All notes by name. As with plots, what goes wrong becomes a warning."""
+    return _all_that_work({note.name: partial(note.write, context) for note in notes}, warn)
+
+
+def _all_that_work(makers: Mapping[str, Callable[[], str | None]], warn: Warn) -> dict[str, str]:
     found = {}
-    for note in notes:
+    for name, make in makers.items():
         try:
-            text = note.write(context)
+            text = make()
             if text is not None:
-                found[note.name] = text
+                found[name] = text
         except Exception as error:
-            warn(f"The note {note.name!r} could not be written ({type(error).__name__}: {error}).")
+            warn(f"{name!r} could not be shown ({type(error).__name__}: {error}).")
     return found
-
-
-def image(figure: Figure, name: str) -> str:
-    """A figure as Markdown that holds the PNG itself."""
-    return f"![{name}](data:image/png;base64,{base64.b64encode(png(figure)).decode()})"
 
 
 def png(figure: Figure) -> bytes:

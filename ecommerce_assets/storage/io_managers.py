@@ -89,8 +89,7 @@ class _Written:
     checks: Sequence[CheckResult] = ()
     check_seconds: float | None = None
     files: tuple[StoredFile, ...] = ()
-    preview: str | None = None
-    card: str | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 class LakeIOManager(dg.ConfigurableIOManager):
@@ -166,14 +165,10 @@ class LakeIOManager(dg.ConfigurableIOManager):
         shown = step.check_context(version.stats, columns=version.columns, document=step.artifact.value)
         if version.days and stored.plots:
             shown = replace(shown, days={step.asset: {day.day: day.stats for day in step.lake.days(step.asset)}})
-        texts = metadata.Texts(
-            card=written.card,
-            plots=display.draw_plots(stored.plots, shown, warn),
-            preview=written.preview,
-            notes=display.write_notes(stored.notes, shown, warn),
-        )
+        notes = display.write_notes(stored.notes, shown, warn)
+        texts = {"plots": display.draw_plots(stored.plots, shown, warn), **written.texts}
         uri = step.lake.asset(step.asset).uri if stored.table else step.folder.uri
-        metadata.report(context, version, uri, stored.table, texts, emit_days=step_fails)
+        metadata.report(context, version, uri, stored.table, notes, texts, emit_days=step_fails)
         context.log.info(metadata.summary(version))
         if stored.closing:
             context.log.info(stored.closing(step.artifact.value, step.lake.root.uri))
@@ -270,7 +265,7 @@ class ParquetIOManager(LakeIOManager):
             checks=checks,
             check_seconds=round(time.monotonic() - began, 3),
             files=files,
-            preview=metadata.preview(step.folder, [file.path for file in files if file.day == newest]),
+            texts={"preview": metadata.preview(step.folder, [file.path for file in files if file.day == newest])},
         )
 
     def _check(
@@ -333,16 +328,16 @@ class JsonIOManager(LakeIOManager):
     def write(self, step: _Step) -> _Written:
         value, stored = step.artifact.value, step.stored
         document = json.dumps(value, indent=2, default=str)
-        card = stored.card(value) if stored.card else None
-        texts = {f"{step.asset}.json": document, f"{step.asset}.md": card}
-        if stored.document:
-            texts[f"{step.asset}.schema.json"] = json.dumps(stored.document.model_json_schema(), indent=2)
-        for name, text in texts.items():
+        card = stored.card(value) if stored.card else ""
+        schema = json.dumps(stored.document.model_json_schema(), indent=2) if stored.document else ""
+        for suffix, text in {"json": document, "md": card, "schema.json": schema}.items():
             if text:
-                step.folder.write_whole(name, text.encode())
+                step.folder.write_whole(f"{step.asset}.{suffix}", text.encode())
         files, stats = _folder_stats(step)
         checks = run_checks(stored.checks, step.check_context(stats, document=value))
-        return _Written(stats=stats, checks=checks, files=files, preview=f"```json\n{document}\n```", card=card)
+        return _Written(
+            stats=stats, checks=checks, files=files, texts={"card": card, "document": f"```json\n{document}\n```"}
+        )
 
 
 def _of_days(version: Version, days: set[str]) -> Version:

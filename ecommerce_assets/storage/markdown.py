@@ -71,12 +71,6 @@ def escaped(text: str) -> str:
     return _SYNTAX.sub(lambda found: "\\" + found.group(), text)
 
 
-def widest_row(table: str) -> int:
-    """Characters of a table's row as the UI lays it out: each column as wide as its widest cell, and a gap."""
-    rows = [re.sub(r"\\(.)", "x", line[1:-1]).split("|") for line in table.splitlines()]
-    return sum(max(len(text) for text in column) + 2 for column in zip(*rows, strict=True))
-
-
 def behind_a_link(text: str) -> str:
     """The text, made so long that the UI does not cut it off in its column but shows it in a dialog."""
     return text.ljust(INLINE)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -18,35 +17,17 @@ import pyarrow.parquet as pq
 
 from ecommerce_assets.storage.columns import TableSpec
 from ecommerce_assets.storage.filesystem import Folder
-from ecommerce_assets.storage.markdown import behind_a_link, markdown_table, widest_row
+from ecommerce_assets.storage.markdown import behind_a_link, markdown_table
 from ecommerce_assets.storage.version import Input, Stats, Version
 
 PREVIEW_ROWS = 10
 ROOM = 60
-"""Characters of a table's row for which the UI's column of values has room."""
+"""Characters of a table's line for which the UI's column of values has room."""
 NO_RAW_DATA = "none written: there is no raw data, or a file of it cannot be read (see the run's log)"
 LARGE = 100_000
 """Numbers from here on are rounded to tenths, smaller ones to six digits."""
 FEW = 3
 """A list of more numbers than this is shown in a line."""
-
-AFTER_RESULTS = ("card", "plots", "preview", "document")
-"""Texts that come behind the numbers; all others are a few words and come before them."""
-
-
-@dataclass(frozen=True)
-class Texts:
-    """What people see of a version, as Markdown: a document's card, plots, first rows (or the document), notes."""
-
-    card: str | None = None
-    plots: str | None = None
-    preview: str | None = None
-    notes: Mapping[str, str] = field(default_factory=dict)
-
-    def entries(self, first_rows: str) -> dict[str, Any]:
-        """By name; the preview is called `first_rows`."""
-        texts = {**self.notes, "card": self.card, "plots": self.plots, first_rows: self.preview}
-        return {name: dg.MetadataValue.md(text) for name, text in texts.items() if text}
 
 
 def column_schema(table: TableSpec, columns: Mapping[str, str]) -> dg.TableSchema:
@@ -66,23 +47,20 @@ def column_schema(table: TableSpec, columns: Mapping[str, str]) -> dg.TableSchem
     )
 
 
-def preview(table: Folder, paths: Sequence[str]) -> str | None:
-    """The first rows of Parquet files as a Markdown table, without a Spark job; None where there is no file."""
-    first: list[pa.RecordBatch] = []
+def preview(folder: Folder, paths: Sequence[str]) -> str:
+    """The first rows of Parquet files as a Markdown table, without a Spark job; empty where there is no file."""
+    batches: list[pa.RecordBatch] = []
     for path in paths:
-        with table.open(path) as source:
-            parquet = pq.ParquetFile(source, page_checksum_verification=True)
-            first += islice(parquet.iter_batches(PREVIEW_ROWS), 1)
-        if sum(batch.num_rows for batch in first) >= PREVIEW_ROWS:
+        with folder.open(path) as source:
+            batches += islice(pq.ParquetFile(source, page_checksum_verification=True).iter_batches(PREVIEW_ROWS), 1)
+        if sum(batch.num_rows for batch in batches) >= PREVIEW_ROWS:
             break
-    if not paths:
-        return None
-    if not first:
-        return "no rows"
-    rows = pa.Table.from_batches(first).slice(0, PREVIEW_ROWS)
+    if not batches:
+        return "no rows" if paths else ""
+    rows = pa.Table.from_batches(batches).slice(0, PREVIEW_ROWS)
     numbers = [pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in rows.schema.types]
     text = markdown_table(rows.column_names, [row.values() for row in rows.to_pylist()], numbers)
-    return text if widest_row(text) <= ROOM else behind_a_link(text)
+    return text if max(map(len, text.splitlines())) <= ROOM else behind_a_link(text)
 
 
 def report(
@@ -90,24 +68,30 @@ def report(
     version: Version,
     uri: str,
     table: TableSpec | None,
-    texts: Texts,
+    notes: Mapping[str, str],
+    texts: Mapping[str, str],
     *,
     emit_days: bool,
 ) -> None:
     """Attach the metadata of a published version to its materialisation event, or to each day's event.
 
-    `emit_days`: the step is about to fail because of other days, so the days' events are emitted here.
+    Parameters
+    ----------
+    notes, texts
+        Markdown by name: a few words that come first, and what comes behind the numbers. Empty ones are left out.
+    emit_days
+        The step is about to fail because of other days, so the days' events are emitted here.
     """
-    shown = texts.entries("document" if table is None else "preview")
     if not version.days and not context.has_asset_partitions:
-        context.add_output_metadata(_entries(version, version.stats, version.inputs, uri, table, shown))
+        context.add_output_metadata(_entries(version, version.stats, version.inputs, uri, table, notes, texts))
         return
     newest = max(version.days)
     for day in context.asset_partition_keys:
         own: dict[str, Any] = {"rows": NO_RAW_DATA}
         if day in version.days:
             read = [entry for entry in version.inputs if not entry.partitions or day in entry.partitions]
-            own = _entries(version, version.days[day], read, uri, table, shown if day == newest else {})
+            shown = (notes, texts) if day == newest else ({}, {})
+            own = _entries(version, version.days[day], read, uri, table, *shown)
         if not emit_days:
             context.step_context.add_asset_metadata(own, asset_key=context.asset_key, partition_key=day)
         elif day in version.days:
@@ -120,21 +104,22 @@ def _entries(
     inputs: Sequence[Input],
     uri: str,
     table: TableSpec | None,
-    texts: Mapping[str, Any],
+    notes: Mapping[str, str],
+    texts: Mapping[str, str],
 ) -> dict[str, Any]:
     """All entries, in the order in which they are read."""
-    results = {name: _shown(value) for name, value in stats.results.items()}
-    lists = {name: value for name, value in results.items() if isinstance(value, dg.JsonMetadataValue)}
-    found: dict[str, Any] = {name: text for name, text in texts.items() if name not in AFTER_RESULTS}
+    found: dict[str, Any] = {name: dg.MetadataValue.md(text) for name, text in notes.items() if text}
     if stats.rows is not None:
         found["dagster/partition_row_count" if version.days else "dagster/row_count"] = stats.rows
-    found |= {name: value for name, value in results.items() if name not in lists}
-    found |= {name: texts[name] for name in AFTER_RESULTS if name in texts}
+    found |= {name: _shown(value) for name, value in stats.results.items()}
+    found |= {name: dg.MetadataValue.md(text) for name, text in texts.items() if text}
     if version.parameters:
         found["parameters"] = dg.MetadataValue.json(version.parameters)
-    found |= lists
-    if version.columns is not None and version.column_lineage is not None:
-        found["column lineage"] = dg.MetadataValue.md(_lineage_table(version))
+    lineage = version.column_lineage or {}
+    if lineage:
+        # For people: the open-source UI has no view of dagster/column_lineage.
+        rows = [(column, ", ".join(sources) or "no column") for column, sources in lineage.items()]
+        found["column lineage"] = dg.MetadataValue.md(markdown_table(("column", "computed from"), rows))
     found |= {
         "inputs": dg.MetadataValue.md(_inputs_table(inputs)),
         "version": version.version,
@@ -146,8 +131,12 @@ def _entries(
     }
     if table is not None and version.columns is not None:
         found["dagster/column_schema"] = column_schema(table, version.columns)
-        if version.column_lineage is not None:
-            found["dagster/column_lineage"] = _column_lineage(version)
+        found["dagster/column_lineage"] = dg.TableColumnLineage(
+            {
+                column: [dg.TableColumnDep(dg.AssetKey(s.partition(".")[0]), s.partition(".")[2]) for s in sources]
+                for column, sources in lineage.items()
+            }
+        )
     return found
 
 
@@ -159,40 +148,18 @@ def summary(version: Version) -> str:
 
 
 def _inputs_table(inputs: Sequence[Input]) -> str:
-    """One line for each version that was read; raw files, which have none, in one line."""
-    files: dict[str, list[Input]] = {}
+    """One line for each version that was read; the files of one source, which have no version, in one line."""
+    lines: dict[tuple[str, str | None], list[Input]] = {}
+    for entry in sorted(inputs, key=lambda entry: entry.version is None):
+        lines.setdefault((entry.asset, entry.version), []).append(entry)
     rows = []
-    for entry in inputs:
-        if entry.version is None:
-            files.setdefault(entry.asset, []).append(entry)
-        else:
-            rows.append((entry.asset, entry.version + _days(entry.partitions)))
-    for asset, parts in files.items():
-        count = sum(len(part.files) for part in parts)
-        days = [day for part in parts for day in part.partitions]
-        rows.append((asset, f"{count:,} file{'' if count == 1 else 's'}" + _days(days)))
+    for (asset, version), entries in lines.items():
+        count, days = sum(len(entry.files) for entry in entries), [d for entry in entries for d in entry.partitions]
+        what = version or f"{count:,} file{'s' * (count != 1)}"
+        if days:
+            what += f", {days[0]}" if len(days) == 1 else f", {len(days):,} days from {min(days)} to {max(days)}"
+        rows.append((asset, what))
     return markdown_table(("input", "version"), rows)
-
-
-def _days(days: Sequence[str]) -> str:
-    if not days:
-        return ""
-    return f", {days[0]}" if len(days) == 1 else f", {len(days):,} days from {min(days)} to {max(days)}"
-
-
-def _column_lineage(version: Version) -> dg.TableColumnLineage:
-    return dg.TableColumnLineage(
-        {
-            column: [dg.TableColumnDep(dg.AssetKey(s.partition(".")[0]), s.partition(".")[2]) for s in sources]
-            for column, sources in (version.column_lineage or {}).items()
-        }
-    )
-
-
-def _lineage_table(version: Version) -> str:
-    """The same for people: the open-source UI has no view of column lineage."""
-    rows = [(column, ", ".join(sources) or "no column") for column, sources in (version.column_lineage or {}).items()]
-    return markdown_table(("column", "computed from"), rows)
 
 
 def _shown(value: Any) -> Any:

@@ -55,7 +55,7 @@ def test_a_text_or_plot_that_fails_is_a_warning() -> None:
     context = CheckContext(Stats())
     notes = [Note("good", lambda _: "fine"), Note("silent", lambda _: None), Note("bad", broken)]
     assert write_notes(notes, context, warnings.append) == {"good": "fine"}
-    assert draw_plots([Plot("worse", "", broken), Plot("none", "", lambda _: None)], context, warnings.append) is None
+    assert draw_plots([Plot("worse", "", broken), Plot("none", "", lambda _: None)], context, warnings.append) == ""
     assert [("'bad'" in w, "'worse'" in w, "no users" in w) for w in warnings] == [
         (True, False, True),
         (False, True, True),

@@ -13,28 +13,28 @@ import pyarrow.parquet as pq
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.markdown import INLINE
-from ecommerce_assets.storage.metadata import Texts, preview, report
+from ecommerce_assets.storage.metadata import preview, report
 from ecommerce_assets.storage.version import FileEntry, Input, Stats
 from ecommerce_assets_tests.helpers import version_of
 
 TABLE = TableSpec.of(ColumnSpec("user_id", "id", "The user.", key=True), ColumnSpec("views", "int", "Number of views."))
 
 
-def reported(table: TableSpec | None = None, texts: Texts | None = None, **fields: Any) -> dict[str, Any]:
+def reported(table: TableSpec | None = None, **fields: Any) -> dict[str, Any]:
     """Metadata of a version's materialisation, by name, in their order."""
     context = dg.build_output_context(asset_key=dg.AssetKey("users"))
-    report(context, version_of("users", "v1", **fields), "/lake/users", table, texts or Texts(), emit_days=False)
+    notes, texts = {"in words": "note"}, {"card": "card", "plots": ""}
+    report(context, version_of("users", "v1", **fields), "/lake/users", table, notes, texts, emit_days=False)
     return {name: entry.value for name, entry in context.get_logged_metadata().items()}
 
 
 def test_what_people_look_for_comes_first_and_what_machines_read_last() -> None:
     results = {"segments": {"A": 3}, "users": 3, "shares": [0.5, 0.5]}
-    texts = Texts(card="card", plots="plots", preview="rows", notes={"in words": "note"})
     source = {"columns": {"user_id": "bigint", "views": "int"}, "column_lineage": {"views": ("events.event_type",)}}
-    found = reported(TABLE, texts, stats=Stats(rows=3, results=results), parameters={"k": 2}, **source)
+    found = reported(TABLE, stats=Stats(rows=3, results=results), parameters={"k": 2}, **source)
     assert list(found) == [
-        *("in words", "dagster/row_count", "users", "card", "plots", "preview"),
-        *("parameters", "segments", "shares", "column lineage", "inputs"),
+        *("in words", "dagster/row_count", "segments", "users", "shares", "card"),
+        *("parameters", "column lineage", "inputs"),
         *("version", "bytes", "seconds", "Spark application"),
         *("dagster/uri", "dagster/size_bytes", "dagster/column_schema", "dagster/column_lineage"),
     ]
@@ -101,17 +101,17 @@ def test_a_preview_keeps_long_numbers_and_leaves_nulls_empty(tmp_path: Path) -> 
     )
     pq.write_table(rows, tmp_path / "part-0.parquet", write_page_checksum=True)
     folder = Folder(str(tmp_path))
-    assert (preview(folder, ["part-0.parquet"]) or "").rstrip().splitlines() == [
+    assert preview(folder, ["part-0.parquet"]).rstrip().splitlines() == [
         "|category_id|price|brand|event_time|",
         "|--:|--:|:--|:--|",
         r"|2053013552251273427|0.3|a\|b|2019-10-01 12:00:00|",
         "||1234567.89||2019-10-01 12:00:00|",
     ]
     pq.write_table(rows.slice(0, 0), tmp_path / "part-1.parquet")
-    assert (preview(folder, []), preview(folder, ["part-1.parquet"])) == (None, "no rows")
+    assert (preview(folder, []), preview(folder, ["part-1.parquet"])) == ("", "no rows")
 
 
 def test_a_wide_preview_is_shown_in_a_dialog_and_a_narrow_one_in_its_place(tmp_path: Path) -> None:
     for columns, inline in ((3, True), (8, False)):
         pq.write_table(pa.table({f"column_{n}": ["value"] for n in range(columns)}), tmp_path / "part-0.parquet")
-        assert (len(preview(Folder(str(tmp_path)), ["part-0.parquet"]) or "") < INLINE) == inline
+        assert (len(preview(Folder(str(tmp_path)), ["part-0.parquet"])) < INLINE) == inline
