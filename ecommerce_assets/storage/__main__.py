@@ -83,17 +83,18 @@ def _versions(lake: Lake, asset: str, every: bool) -> Answer:
 def _lineage(lake: Lake, asset: str, version: str | None) -> Answer:
     """Show what a version was made from, down to the raw files."""
     start = lake.version(asset, version) if version else lake.latest(asset)
-    traced = [
-        {
-            "asset": found.asset,
-            "version": found.version,
-            "recorded": found.known is not None,
-            **(found.known.model_dump(mode="json", include=_TRACED) if found.known else {}),
+    found = ancestors(lake, start)
+    traced = {
+        (one.asset, one.version): {
+            "asset": one.asset,
+            "version": one.version,
+            "recorded": one.known is not None,
+            **(one.known.model_dump(mode="json", include=_TRACED) if one.known else {}),
         }
-        for found in ancestors(lake, start).values()
-    ]
-    document = {"asset": start.asset, "version": start.version, "versions": traced}
-    return document, list(lineage_tree(lake, start)), 0
+        for one in found.values()
+    }
+    document = {"asset": start.asset, "version": start.version, "versions": list(traced.values())}
+    return document, list(lineage_tree(found)), 0
 
 
 @_command

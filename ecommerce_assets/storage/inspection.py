@@ -60,32 +60,39 @@ class Ancestor:
     days
         Days that were read of it, for daily tables.
     reads
-        Its own inputs, those of days resolved to the versions that wrote them; files from outside have no version.
+        Its own inputs (of these days), those of days resolved to the versions that wrote them; files from outside have
+        no version.
     """
 
     asset: str
     version: str
+    days: tuple[str, ...]
     known: Version | None
-    days: Sequence[str]
     reads: Sequence[Input]
 
 
-def ancestors(lake: Lake, start: Version) -> dict[tuple[str, str], Ancestor]:
-    """All versions that went into this one, itself first, by asset and version."""
-    found: dict[tuple[str, str], Ancestor] = {}
-    waiting: list[tuple[str, str, Sequence[str]]] = [(start.asset, start.version, ())]
+Ancestors = dict[tuple[str, str | None, tuple[str, ...]], Ancestor]
+"""By asset, version and days."""
+
+
+def ancestors(lake: Lake, start: Version) -> Ancestors:
+    """All versions that went into this one, itself first."""
+    found: Ancestors = {}
+    waiting = [Input(asset=start.asset, version=start.version, fingerprint="")]
     while waiting:
-        asset, version, more = waiting.pop(0)
-        before = found.get((asset, version))
-        days = sorted({*more, *(before.days if before else ())})
-        if before is None or days != before.days:
-            known = lake.known(asset, version)
-            reads = [read for one in (known.inputs if known else ()) for read in _written_by(lake, one)]
-            if days:
-                reads = [read for read in reads if not read.partitions or set(read.partitions) & set(days)]
-            found[asset, version] = Ancestor(asset, version, known, days, reads)
-            waiting += [(read.asset, read.version, read.partitions) for read in reads if read.version]
+        read = waiting.pop(0)
+        if read.version and _key(read) not in found:
+            known = lake.known(read.asset, read.version)
+            reads = [written for one in (known.inputs if known else ()) for written in _written_by(lake, one)]
+            if read.partitions:
+                reads = [one for one in reads if not one.partitions or set(one.partitions) & set(read.partitions)]
+            found[_key(read)] = Ancestor(read.asset, read.version, read.partitions, known, reads)
+            waiting += reads
     return found
+
+
+def _key(read: Input) -> tuple[str, str | None, tuple[str, ...]]:
+    return read.asset, read.version, read.partitions
 
 
 def _written_by(lake: Lake, read: Input) -> list[Input]:
@@ -100,20 +107,19 @@ def _written_by(lake: Lake, read: Input) -> list[Input]:
     return [read.model_copy(update={"version": v, "partitions": tuple(days)}) for v, days in writers.items()]
 
 
-def lineage_tree(lake: Lake, start: Version) -> Iterator[str]:
+def lineage_tree(found: Ancestors) -> Iterator[str]:
     """The ancestors as lines of a tree; what was shown once is not unfolded again."""
-    known, shown = ancestors(lake, start), set()
+    shown = set()
 
     def lines(ancestor: Ancestor, first: str, rest: str) -> Iterator[str]:
-        again = (ancestor.asset, ancestor.version) in shown
-        shown.add((ancestor.asset, ancestor.version))
-        yield first + _label(ancestor) + (" (see above)" if again and ancestor.reads else "")
-        reads = [] if again else ancestor.reads
-        for place, read in enumerate(reads):
-            last = place == len(reads) - 1
-            branch, below = rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  ")
+        is_new = id(ancestor) not in shown
+        shown.add(id(ancestor))
+        yield first + _label(ancestor) + ("" if is_new or not ancestor.reads else " (see above)")
+        for read in ancestor.reads if is_new else ():
+            is_last = read is ancestor.reads[-1]
+            branch, below = rest + ("└─ " if is_last else "├─ "), rest + ("   " if is_last else "│  ")
             if read.version:
-                yield from lines(known[read.asset, read.version], branch, below)
+                yield from lines(found[_key(read)], branch, below)
                 continue
             size, count = sum(file.bytes for file in read.files), len(read.files)
             name = " ".join([read.asset, *read.partitions])
@@ -121,7 +127,7 @@ def lineage_tree(lake: Lake, start: Version) -> Iterator[str]:
             for file in read.files:
                 yield f"{below}{file.path} ({file.bytes:,} bytes)"
 
-    yield from lines(known[start.asset, start.version], "", "")
+    yield from lines(next(iter(found.values())), "", "")
 
 
 def _label(ancestor: Ancestor) -> str:
