@@ -40,7 +40,10 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 
 @pytest.fixture(scope="session")
 def ran(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dg.ExecuteInProcessResult]:
-    """A data dir with eight days of generated events, and the graph run over it. Not to be written to: copy it."""
-    data_dir = tmp_path_factory.mktemp("shop")
+    """A data dir with eight days of generated events, and the graph run over it. Not to be written to: copy it.
+
+    Its name is one that Spark could take for a pattern.
+    """
+    data_dir = tmp_path_factory.mktemp("shop-[1]")
     generate(data_dir, events=4_000, days=8, first_day=date(2019, 10, 1))
     return data_dir, run_graph(data_dir, FIRST_DAY, LAST_DAY)

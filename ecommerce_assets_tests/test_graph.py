@@ -18,6 +18,7 @@ from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.definitions import CATALOG, ON_DEMAND
+from ecommerce_assets.storage.filesystem import spark_path
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.metadata import NO_RAW_DATA
 from ecommerce_assets.training_metadata.document import TrainingMetadata
@@ -93,11 +94,11 @@ def test_every_user_gets_ten(spark: SparkSession, ran: tuple[Path, dg.ExecuteInP
 def test_models_load_in_plain_pyspark(spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
     lake = Lake(str(ran[0]))
     segmentation, als = (lake.latest(name) for name in ("segmentation_model", "als_model"))
-    pipeline = PipelineModel.load(f"{lake.folder(segmentation).uri}/model")
+    pipeline = PipelineModel.load(spark_path(f"{lake.folder(segmentation).uri}/model"))
     features = read(spark, ran[0], "segmented_users")
     again = pipeline.transform(features.drop("segment_id"))
     assert again.join(features.select("user_id", "segment_id"), ["user_id", "segment_id"]).count() == features.count()
-    model = ALSModel.load(f"{lake.folder(als).uri}/model")
+    model = ALSModel.load(spark_path(f"{lake.folder(als).uri}/model"))
     assert model.rank == 4
     assert model.userFactors.count() == als.stats.results["users"]
 
@@ -313,7 +314,7 @@ def test_a_day_is_compared_with_the_days_before_it(spark: SparkSession, tmp_path
     told = {e.check_name: str(e.metadata["failed"].value) for e in result.get_asset_check_evaluations() if not e.passed}
     assert set(told) == {"row_count_stable", "raw_columns_unchanged"}
     assert told["row_count_stable"].startswith("2019-10-04: 21 rows")
-    for part in ("2019-10-04", "2019-10-03", "brand (null)", "price double → string"):
+    for part in ("2019-10-04", "2019-10-03", "brand: null → missing", "price: double → string"):
         assert part in told["raw_columns_unchanged"]
     assert len(Lake(str(tmp_path)).days("cleaned_events")) == 4
 

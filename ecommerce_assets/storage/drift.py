@@ -78,17 +78,14 @@ def mean_shifted(before: float, deviation: float, now: float) -> bool:
 
 def changed_columns(before: Mapping[str, str] | None, now: Mapping[str, str] | None, name: str) -> str | None:
     """What changed from one set of columns (by name, with their types) to another, in one sentence; None: nothing."""
-    if before is None or now is None:
+    if before is None or now is None or before == now:
         return None
-    parts = []
-    if added := [f"{column} ({kind})" for column, kind in now.items() if column not in before]:
-        parts.append(f"new: {', '.join(added)}")
-    if gone := [f"{column} ({kind})" for column, kind in before.items() if column not in now]:
-        parts.append(f"gone: {', '.join(gone)}")
-    kinds = {column: (before[column], now[column]) for column in now if column in before}
-    if changed := [f"{column} {old} → {new}" for column, (old, new) in kinds.items() if old != new]:
-        parts.append(f"changed: {', '.join(changed)}")
-    return f"the columns differ from those of {name}; {'; '.join(parts)}" if parts else None
+    changed = [
+        f"{column}: {before.get(column, 'missing')} → {now.get(column, 'missing')}"
+        for column in {**before, **now}
+        if before.get(column) != now.get(column)
+    ]
+    return f"the columns differ from those of {name}; {', '.join(changed)}"
 
 
 def schema_unchanged() -> Check:
@@ -135,38 +132,38 @@ def distribution_stable(columns: Sequence[str], key: str) -> Check:
     key
         SQL list of columns whose hash draws the sample of rows for quantiles and deviation.
     """
+
+    def test(context: CheckContext) -> Outcome | None:
+        if not context.previous:
+            return NOTHING_TO_COMPARE
+        before = context.previous[-1].stats
+        rows_before, rows = before.rows or 0, context.rows
+        if min(rows_before, rows) < FEWEST_ROWS:
+            return None
+        values, drifted = {}, []
+        for column in columns:
+            old, new = before.distributions.get(column), context.stats.distributions.get(column)
+            if old is None or new is None or not old.quantiles or old.mean is None:
+                continue
+            if not new.known:
+                drifted.append(f"{column}: all values are null")
+            # The sample of a column that is almost always null may have no value though the table does.
+            if not new.quantiles or new.mean is None:
+                continue
+            index = distribution_index(old, rows_before, new, rows)
+            values[column] = f"PSI {index:.2f}, mean {old.mean:,.2f} → {new.mean:,.2f}"
+            if index > LARGE_INDEX or mean_shifted(old.mean, old.deviation or 0.0, new.mean):
+                drifted.append(f"{column}: {values[column]}")
+        return Outcome("; ".join(drifted), values)
+
     return Check(
         "distribution_stable",
         f"{', '.join(columns)} are distributed as in the previous version: the population stability index is at most "
         f"{LARGE_INDEX}, and the mean moved by at most half a standard deviation.",
-        lambda context: _distributions(context, columns),
+        test,
         distributions=dict.fromkeys(columns, key),
         blocking=False,
     )
-
-
-def _distributions(context: CheckContext, columns: Sequence[str]) -> Outcome | None:
-    if not context.previous:
-        return NOTHING_TO_COMPARE
-    before = context.previous[-1].stats
-    rows_before, rows = before.rows or 0, context.rows
-    if min(rows_before, rows) < FEWEST_ROWS:
-        return None
-    values, drifted = {}, []
-    for column in columns:
-        old, new = before.distributions.get(column), context.stats.distributions.get(column)
-        if old is None or new is None or not old.quantiles or old.mean is None:
-            continue
-        if not new.known:
-            drifted.append(f"{column}: all values are null")
-        # The sample of a column that is almost always null may have no value though the table does.
-        if not new.quantiles or new.mean is None:
-            continue
-        index = distribution_index(old, rows_before, new, rows)
-        values[column] = f"PSI {index:.2f}, mean {old.mean:,.2f} → {new.mean:,.2f}"
-        if index > LARGE_INDEX or mean_shifted(old.mean, old.deviation or 0.0, new.mean):
-            drifted.append(f"{column}: {values[column]}")
-    return Outcome("; ".join(drifted), values)
 
 
 def shares_stable(column: str, values: Sequence[str]) -> Check:

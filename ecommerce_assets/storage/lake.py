@@ -116,10 +116,6 @@ class Lake:
 
         return [name for name in self.root.folders() if _ASSET_NAME.fullmatch(name) and is_ours(name)]
 
-    def is_table(self, asset: str) -> bool:
-        """Whether it is a Delta table."""
-        return delta.exists(self.asset(asset))
-
     def asset_of(self, path: str) -> tuple[str, str] | None:
         """Which asset a file belongs to, and a prefix for its columns' names (`itemFactors.` in a model's folder).
 

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from ecommerce_assets.definitions import CATALOG
 from ecommerce_assets.spark.column_lineage import LineageError, check_sources, made_from, trace
+from ecommerce_assets.storage.filesystem import spark_path
 from ecommerce_assets.storage.lake import Lake
 
 TYPE, TIME, PRICE = "cleaned_events.event_type", "cleaned_events.event_time", "cleaned_events.price"
@@ -90,7 +91,7 @@ def test_the_ui_gets_it_in_its_own_terms(ran: tuple[Path, dg.ExecuteInProcessRes
 
 def test_marks_do_not_end_up_in_the_files(spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
     lake = Lake(str(ran[0]))
-    folder = lake.folder(lake.latest("recommendations")).uri
+    folder = spark_path(lake.folder(lake.latest("recommendations")).uri)
     assert all(not field.metadata for field in spark.read.parquet(folder).schema.fields)
 
 

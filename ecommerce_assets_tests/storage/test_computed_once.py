@@ -101,28 +101,26 @@ def test_every_table_is_computed_once_and_its_rows_are_those_of_the_files(
         assert 0 < (newest[asset].check_seconds or 0) < newest[asset].seconds
 
 
-def test_a_table_without_rows_is_checked_without_a_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_more_day_costs_one_day_and_an_empty_table_no_query(
+    shop: Path, raw_rows: Accumulator[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_day(shop, DAYS[1], [event(f"{DAYS[1]} 10:00:00")])
     measured: list[int] = []
 
     def measuring(frame: DataFrame, *arguments: Any) -> Any:
         measured.append(frame.count())
         return measure(frame, *arguments)
 
-    monkeypatch.setattr(io_managers, "measure", measuring)
-    write_day(tmp_path, DAYS[0], [event(f"{DAYS[0]} 10:00:00")])
-    run_graph(tmp_path, DAYS[0], select=EVENTS, run_config={})
-    rejected = Lake(str(tmp_path)).latest("rejected_events")
-    assert [check.passed for check in rejected.checks] == [True] * len(CATALOG["rejected_events"].checks)
-    stats = rejected.days[DAYS[0]]
-    assert (stats.rows, stats.content, stats.numbers) == (0, None, {})
-    assert measured == [1], "cleaned_events alone"
-
-
-def test_one_more_day_costs_one_day(shop: Path, raw_rows: Accumulator[int]) -> None:
-    run_graph(shop, DAYS[0], DAYS[1], select=EVENTS, run_config={})
+    run_graph(shop, DAYS[0], select=EVENTS, run_config={})
     assert raw_rows.value == ROWS[0] + 1  # and one exact repeat
-    run_graph(shop, DAYS[2], select=EVENTS, run_config={})
-    assert raw_rows.value == ROWS[0] + ROWS[2] + 2
+    monkeypatch.setattr(io_managers, "measure", measuring)
+    run_graph(shop, DAYS[1], select=EVENTS, run_config={})
+    assert raw_rows.value == ROWS[0] + 2
+    assert measured == [1], "cleaned_events alone"
     lake = Lake(str(shop))
-    assert [day.day for day in lake.days("cleaned_events")] == list(DAYS)
-    assert [read.partitions for read in lake.latest("cleaned_events").inputs] == [(DAYS[2],)]
+    assert [day.day for day in lake.days("cleaned_events")] == list(DAYS[:2])
+    assert [read.partitions for read in lake.latest("cleaned_events").inputs] == [(DAYS[1],)]
+    rejected = lake.latest("rejected_events")
+    assert [check.passed for check in rejected.checks] == [True] * len(CATALOG["rejected_events"].checks)
+    stats = rejected.days[DAYS[1]]
+    assert (stats.rows, stats.content, stats.numbers) == (0, None, {})

@@ -109,7 +109,7 @@ def test_a_day_has_the_columns_of_the_stored_days() -> None:
     new = {"user_id": "bigint", "price": "string", "shop": "int"}
     failed = checked(schema_unchanged(), Stats(), columns=new, stored_columns=old)
     assert failed.blocking
-    assert "new: shop (int); gone: brand (string); changed: price double → string;" in failed.message
+    assert "; price: double → string, brand: string → missing, shop: missing → int;" in failed.message
     assert checked(schema_unchanged(), Stats(), columns=new, stored_columns=new).passed
     assert checked(schema_unchanged(), Stats(), columns=new, stored_columns=None).passed
 

@@ -277,7 +277,7 @@ def test_an_index_is_found_through_the_model_and_not_by_its_age(lake: Lake) -> N
 
 @pytest.mark.parametrize("name", ["../../x", "..", "a/b", "", "a b", "/etc"])
 def test_a_name_cannot_leave_the_lake(lake: Lake, name: str) -> None:
-    for look in (lake.latest, lake.published, lake.blocked, lake.is_table):
+    for look in (lake.latest, lake.published, lake.blocked):
         with pytest.raises(VersionNotFoundError, match="is not the name of an asset"):
             look(name)
 

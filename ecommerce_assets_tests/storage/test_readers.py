@@ -26,7 +26,6 @@ from ecommerce_assets.storage.filesystem import Folder, spark_path
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.reading import read, read_parquet
 from ecommerce_assets.storage.version import PARTITION_COLUMN
-from ecommerce_assets_tests.helpers import event, run_graph, write_day
 from ecommerce_assets_tests.stored import put_folder, put_table
 
 TABLES = [name for name, stored in CATALOG.items() if stored.table and name != "raw_events"]
@@ -152,7 +151,7 @@ def test_a_flipped_bit_is_an_error_and_not_another_value(
     content, expected = Path(file).read_bytes(), sorted(map(str, read_file(spark, Path(file), asset)))
     footer = 8 + int.from_bytes(content[-8:-4], "little")
     refused = 0
-    for place in range(4, len(content) - footer, max(1, (len(content) - footer) // 40)):
+    for place in range(4, len(content) - footer, max(1, (len(content) - footer) // 20)):
         damaged = bytearray(content)
         damaged[place] ^= 0x10
         copy = tmp_path / f"part-{place}.parquet"
@@ -163,7 +162,7 @@ def test_a_flipped_bit_is_an_error_and_not_another_value(
             refused += 1
         else:
             assert found == expected, f"byte {place} of {len(content)}"
-    assert refused >= 35
+    assert refused >= 17
 
 
 def read_file(spark: SparkSession, file: Path, asset: str) -> list[Any]:
@@ -202,20 +201,3 @@ def test_a_path_is_not_a_pattern(spark: SparkSession, tmp_path: Path, name: str)
     [row] = read("e", data_dir=folder, spark=spark).collect()
     assert (row["a"], str(row[PARTITION_COLUMN])) == (1, "2019-10-01")
     assert DeltaTable(f"{folder}/lake/e").to_pyarrow_table()["a"].to_pylist() == [1]
-
-
-def test_the_graph_runs_in_a_folder_whose_name_looks_like_a_pattern(spark: SparkSession, tmp_path: Path) -> None:
-    shop = tmp_path / "my shop [1]"
-    events = [
-        event(f"2019-10-01 12:{user:02d}:{product:02d}", "purchase", product_id=product, user_id=user)
-        for user in range(1, 13)
-        for product in range(1, 13)
-        if (user + product) % 3
-    ]
-    write_day(shop, "2019-10-01", events, name="drop {a,b}")
-    tables = ["cleaned_events", "rejected_events", "user_features"]
-    models = ["user_index", "product_index", "interaction_data", "als_model"]
-    assert run_graph(shop, "2019-10-01", select=[*tables, *models]).success
-    assert read("cleaned_events", data_dir=str(shop), spark=spark).count() == len(events)
-    assert read("user_features", data_dir=str(shop), spark=spark).count() == 12
-    assert isinstance(read("als_model", data_dir=str(shop), spark=spark), ALSModel)
