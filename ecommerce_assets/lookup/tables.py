@@ -128,12 +128,5 @@ def versions(used: Iterable[Version]) -> dict[str, Row]:
 
 def source_days(lake: Lake, version: Version) -> tuple[str, str] | None:
     """First and last day of the cleaned_events that a version was made from; None where that is not known."""
-    waiting, seen, days = [version], set(), set()
-    while waiting:
-        for step in waiting.pop().inputs:
-            days |= set(step.partitions) if step.asset == "cleaned_events" else set()
-            if step.version and step.asset != "cleaned_events" and (step.asset, step.version) not in seen:
-                seen.add((step.asset, step.version))
-                parent = lake.known(step.asset, step.version)
-                waiting += [parent] if parent else []
+    days = {day for _, read in lake.ancestry(version) if read.asset == "cleaned_events" for day in read.partitions}
     return (min(days), max(days)) if days else None

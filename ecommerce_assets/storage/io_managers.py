@@ -214,13 +214,9 @@ class LakeIOManager(dg.ConfigurableIOManager):
             inputs.add_days(days)
             return read_days(self.spark.spark_session, lake, days)
         reader = (context.definition_metadata or {}).get(AS_READ_BY)
-        if reader is None:
-            version = inputs.latest(lake, asset, step.run_id)
-        else:
-            version = lake.ancestor(inputs.latest(lake, reader, step.run_id), asset)
-            newest = lake.latest_or_none(asset)
-            if newest is not None and newest.version != version.version:
-                context.log.info(f"{asset} {version.version} is read, which {reader} was made from: not the newest.")
+        version = inputs.latest(lake, reader or asset, step.run_id)
+        if reader is not None:
+            version = lake.ancestor(version, asset)
         inputs.add_version(version)
         return version if wants_version else read_version(self.spark.spark_session, lake, version)
 

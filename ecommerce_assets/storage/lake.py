@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from ecommerce_assets.storage import delta
 from ecommerce_assets.storage.columns import TableSpec
 from ecommerce_assets.storage.filesystem import Folder
-from ecommerce_assets.storage.version import PARTITION_COLUMN, Stats, StoredFile, Version
+from ecommerce_assets.storage.version import PARTITION_COLUMN, Input, Stats, StoredFile, Version
 
 COMMIT_FILE = "_commit.json"
 """A version folder with this file is published. A blocked version has one too, in `_blocked/`."""
@@ -335,29 +335,32 @@ class Lake:
         sizes = self._sizes(version.asset)
         return [file.path for file in self.files(version) if sizes.get(file.path) != file.bytes]
 
+    def ancestry(self, version: Version) -> Iterator[tuple[Version, Input]]:
+        """All inputs of a version, and those of its inputs, the nearest first; each with the version that read it."""
+        readers, seen = [version], set()
+        for reader in readers:  # the list grows meanwhile
+            for read in reader.inputs:
+                yield reader, read
+                if read.version and (read.asset, read.version) not in seen:
+                    seen.add((read.asset, read.version))
+                    found = self.known(read.asset, read.version)
+                    readers.extend([found] if found else [])
+
     def ancestor(self, version: Version, asset: str) -> Version:
         """The version of `asset` that `version` was made from, directly or through its inputs.
 
         This is how an index is found for a model: never "the latest", which may number other products.
         Raises VersionNotFoundError where no input leads to one that is still there.
         """
-        waiting, seen = [version], set()
-        while waiting:
-            current = waiting.pop(0)
-            wanted = current.input_of(asset)
-            if wanted is not None:
-                found = self.version(asset, wanted.version or "")
-                if found.stats.content in (None, wanted.fingerprint):
+        for reader, read in self.ancestry(version):
+            if read.asset == asset and reader.input_version(asset):
+                found = self.version(asset, read.version or "")
+                if found.stats.content in (None, read.fingerprint):
                     return found
                 raise VersionNotFoundError(
-                    f"{asset} {found.version} has other rows than what {current.asset} {current.version} was made "
+                    f"{asset} {found.version} has other rows than what {reader.asset} {reader.version} was made "
                     f"from: materialise {version.asset} again."
                 )
-            for read in current.inputs:
-                if read.version and (read.asset, read.version) not in seen:
-                    seen.add((read.asset, read.version))
-                    parent = self.known(read.asset, read.version)
-                    waiting.extend([parent] if parent else [])
         raise VersionNotFoundError(
             f"The inputs of {version.asset} {version.version} lead to no version of {asset} that is still there: "
             f"materialise {version.asset} again."

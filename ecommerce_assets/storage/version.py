@@ -179,12 +179,7 @@ class Version(_Frozen):
         """The checks that block it, or a day of it."""
         return tuple(check for check in self.checks if check.blocking and not check.passed)
 
-    def input_of(self, asset: str) -> Input | None:
-        """What was read of `asset`, where that was exactly one version."""
-        found = [read for read in self.inputs if read.asset == asset and read.version]
-        return found[0] if len(found) == 1 else None
-
     def input_version(self, asset: str) -> str | None:
         """The version of `asset` that this one was made from directly, if there was exactly one."""
-        found = self.input_of(asset)
-        return found.version if found else None
+        found = [read.version for read in self.inputs if read.asset == asset and read.version]
+        return found[0] if len(found) == 1 else None
