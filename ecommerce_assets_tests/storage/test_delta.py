@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -17,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from ecommerce_assets.storage import delta
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets_tests.stored import put_table
 
@@ -130,11 +128,3 @@ def test_killed_again_and_again_every_version_is_whole(tmp_path: Path, many: int
     published = lake.published("e")
     assert [int(version.version) for version in published] == list(range(len(published)))[::-1]
     assert not any(lake.damage(version) for version in published)
-
-
-def test_an_unreadable_log_is_named(lake: Lake) -> None:
-    put_table(lake, "a")
-    log = Path(lake.asset("a").path) / "_delta_log" / f"{0:020d}.json"
-    log.write_text(json.dumps({"add": {}})[:-3])
-    with pytest.raises(delta.DamagedLogError, match=log.name):
-        delta.open_table(lake.asset("a"))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +29,11 @@ from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.inspection import verify
 from ecommerce_assets.storage.io_managers import JsonIOManager
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets.storage.retention import prune
 from ecommerce_assets.storage.stored_asset import StoredAsset
 from ecommerce_assets.storage.version import CheckResult, Input, Stats
 from ecommerce_assets_tests.buckets import s3_bucket
 from ecommerce_assets_tests.helpers import event, run_graph, write_day
 from ecommerce_assets_tests.stored import put_folder, put_table, version_of
-
-NO_GRACE = timedelta(0)
 
 
 @pytest.fixture(scope="module")
@@ -101,14 +97,6 @@ def test_blocked_files_are_put_aside(lake: Lake) -> None:
     assert lake.blocked("e") == []
 
 
-def test_what_is_superseded_goes_and_inputs_stay(lake: Lake) -> None:
-    for _ in range(3):
-        put_table(lake, "a")
-    put_table(lake, "b", inputs=(Input(asset="a", version="0", fingerprint="f"),))
-    assert [removal.version for removal in prune(lake, keep=0, grace=NO_GRACE)] == ["1"], "b was made from the first"
-    assert [bool(lake.damage(version)) for version in lake.published("a")] == [False, True, False]
-
-
 def test_a_document_is_written_by_its_io_manager(lake: Lake) -> None:
     manager = JsonIOManager(data_dir=lake.data.uri, catalog={"document": StoredAsset()}, spark=SparkResource())
     for number in range(2):
@@ -120,19 +108,20 @@ def test_a_document_is_written_by_its_io_manager(lake: Lake) -> None:
     assert json.loads(lake.folder(lake.latest("document")).read_bytes("document.json")) == {"number": 1}
 
 
-def test_the_commands_work(lake: Lake) -> None:
-    for _ in range(2):
+def test_the_commands_work_and_inputs_of_kept_versions_stay(lake: Lake) -> None:
+    for _ in range(3):
         put_table(lake, "a")
-    put_table(lake, "b", inputs=(Input(asset="a", version="1", fingerprint="f"),))
+    put_table(lake, "b", inputs=(Input(asset="a", version="0", fingerprint="f"),))
 
     def run(*arguments: str) -> tuple[int, str]:
         found = CliRunner().invoke(main, [*arguments, "--data-dir", lake.data.uri])
         return found.exit_code, found.stdout
 
-    assert [line.split()[0] for line in run("versions", "a")[1].splitlines()[1:]] == ["1", "0"]
-    assert "a 1 (published" in run("lineage", "b")[1]
+    assert [line.split()[0] for line in run("versions", "a")[1].splitlines()[1:]] == ["2", "1", "0"]
+    assert "a 0 (published" in run("lineage", "b")[1]
     assert run("verify")[0] == 0
-    assert "removed a 0" in run("prune", "--keep", "0", "--grace-hours", "0")[1]
+    assert "removed a 1" in run("prune", "--keep", "0", "--grace-hours", "0")[1]
+    assert [bool(lake.damage(version)) for version in lake.published("a")] == [False, True, False]
     assert run("versions", "nothing")[0] == 2
 
 
