@@ -46,14 +46,14 @@ def _command(run: Callable[..., Answer]) -> None:
                 lake.asset(asset)  # refuses what cannot be a name
                 if asset not in lake.assets():
                     raise VersionNotFoundError(lake.nothing_stored_of(asset))
-            found, lines, code = run(lake, **options)
+            document, lines, code = run(lake, **options)
         except (VersionNotFoundError, OldLayoutError, DamagedLogError, SettingsError) as error:
             click.echo(error, err=True)
             sys.exit(2)
         except (OSError, ValueError, ImportError, DeltaError) as error:
             click.echo(f"The data dir cannot be used ({str(error).splitlines()[0]}).", err=True)
             sys.exit(2)
-        click.echo(json.dumps(found, indent=2, default=_as_text) if as_json else "\n".join(lines))
+        click.echo(json.dumps(document, indent=2, default=_as_text) if as_json else "\n".join(lines))
         sys.exit(code)
 
 
@@ -83,7 +83,7 @@ def _versions(lake: Lake, asset: str, every: bool) -> Answer:
 def _lineage(lake: Lake, asset: str, version: str | None) -> Answer:
     """Show what a version was made from, down to the raw files."""
     start = lake.version(asset, version) if version else lake.latest(asset)
-    found = ancestors(lake, start)
+    traced_versions = ancestors(lake, start)
     traced = {
         (one.asset, one.version): {
             "asset": one.asset,
@@ -91,21 +91,21 @@ def _lineage(lake: Lake, asset: str, version: str | None) -> Answer:
             "recorded": one.known is not None,
             **(one.known.model_dump(mode="json", include=_TRACED) if one.known else {}),
         }
-        for one in found.values()
+        for one in traced_versions.values()
     }
     document = {"asset": start.asset, "version": start.version, "versions": list(traced.values())}
-    return document, list(lineage_tree(found)), 0
+    return document, list(lineage_tree(traced_versions)), 0
 
 
 @_command
 @click.argument("assets", nargs=-1)
 def _verify(lake: Lake, assets: tuple[str, ...]) -> Answer:
     """Read every file of every version that is kept, by default of all assets, and check its checksums."""
-    found = verify(lake, assets)
-    lines = [f"DAMAGED: {' '.join(filter(None, (p.asset, p.version)))}: {p.message}" for p in found.problems]
+    result = verify(lake, assets)
+    lines = [f"DAMAGED: {' '.join(filter(None, (p.asset, p.version)))}: {p.message}" for p in result.problems]
     outcome = f"{len(lines):,} problems" if lines else "all intact"
-    lines.append(f"{found.versions:,} versions, {found.files:,} files, {found.bytes:,} bytes checked: {outcome}")
-    return {**asdict(found), "damaged": bool(found.problems)}, lines, 1 if found.problems else 0
+    lines.append(f"{result.versions:,} versions, {result.files:,} files, {result.bytes:,} bytes checked: {outcome}")
+    return {**asdict(result), "damaged": bool(result.problems)}, lines, 1 if result.problems else 0
 
 
 @_command

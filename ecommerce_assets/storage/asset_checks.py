@@ -29,31 +29,31 @@ def asset_checks(
     @dg.multi_asset_check(specs=check_specs(asset, checks), name=f"{asset}_checks")
     def report(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         published = Lake(data_dir, context.log.warning).published(asset)
-        own = [version for version in published if version.run_id == context.run.run_id]
-        version = next(iter([*own, *published]), None)
+        written = [version for version in published if version.run_id == context.run.run_id]
+        version = next(iter([*written, *published]), None)
         for check in checks:
-            found = outcome(asset, check, version, on_demand=on_demand)
-            if not found["passed"] and version:
-                context.log.warning(f"{asset}, check {check.name}: {found['metadata']['failed']}")
-            yield dg.AssetCheckResult(**found)
+            result = outcome(asset, check, version, on_demand=on_demand)
+            if not result["passed"] and version:
+                context.log.warning(f"{asset}, check {check.name}: {result['metadata']['failed']}")
+            yield dg.AssetCheckResult(**result)
 
     return report
 
 
 def outcome(asset: str, check: Check, version: Version | None, *, on_demand: bool = False) -> dict[str, Any]:
     """What a version recorded of a check, as arguments of Dagster's AssetCheckResult and AssetCheckEvaluation."""
-    found = [result for result in version.checks if result.name == check.name] if version else []
-    failed = [result for result in found if not result.passed]
+    results = [result for result in version.checks if result.name == check.name] if version else []
+    failed = [result for result in results if not result.passed]
     blocks = any(result.blocking for result in failed) if failed else check.blocking
     about: dict[str, Any] = {"version": version.version if version else "none"}
-    if found and found[0].partition:
-        about["days"] = len(found)
-    elif found:
-        about |= found[0].values
+    if results and results[0].partition:
+        about["days"] = len(results)
+    elif results:
+        about |= results[0].values
     if failed:
         # Plain text: the check's page and the run's log put Markdown behind a link.
         about["failed"] = failures(failed)
-    elif not found:
+    elif not results:
         about["failed"] = (
             f"not checked: version {version.version} was written before the check existed"
             if version
@@ -62,10 +62,10 @@ def outcome(asset: str, check: Check, version: Version | None, *, on_demand: boo
     return {
         "asset_key": dg.AssetKey(asset),
         "check_name": check.name,
-        "passed": not failed if found else on_demand and version is None,
+        "passed": not failed if results else on_demand and version is None,
         # What was recorded decides: a check may have been only a warning for this version.
-        "severity": dg.AssetCheckSeverity.ERROR if blocks and (found or not version) else dg.AssetCheckSeverity.WARN,
-        "description": None if found else about["failed"],
+        "severity": dg.AssetCheckSeverity.ERROR if blocks and (results or not version) else dg.AssetCheckSeverity.WARN,
+        "description": None if results else about["failed"],
         "metadata": about,
     }
 

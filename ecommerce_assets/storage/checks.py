@@ -176,8 +176,8 @@ def run_checks(checks: Sequence[Check], context: CheckContext, partition: str | 
     """The results of all checks, in order."""
     results = []
     for check in checks:
-        found = check.test(context)
-        outcome = found if isinstance(found, Outcome) else Outcome(found or "")
+        answer = check.test(context)
+        outcome = answer if isinstance(answer, Outcome) else Outcome(answer or "")
         results.append(
             CheckResult(
                 name=check.name,
@@ -209,7 +209,7 @@ def measure(
     measured = frame.groupBy(PARTITION_COLUMN).agg(*columns) if daily else frame.agg(*columns)
     # Every frame has one row, and Spark computes them side by side.
     whole = reduce(lambda left, right: left.crossJoin(right), summaries, measured)
-    found: dict[str | None, Stats] = {}
+    stats: dict[str | None, Stats] = {}
     for row in whole.collect():
         values = row.asDict(recursive=True)
         day = str(values.pop(PARTITION_COLUMN)) if daily else None
@@ -218,8 +218,8 @@ def measure(
         structs = {name: value for name, value in values.items() if isinstance(value, dict | list)}
         numbers = {name: value for name, value in values.items() if name not in structs}
         numbers |= known.pop("numbers", {})
-        found[day] = Stats.model_validate({**known, "content": content, "numbers": numbers, "summaries": structs})
-    return found
+        stats[day] = Stats.model_validate({**known, "content": content, "numbers": numbers, "summaries": structs})
+    return stats
 
 
 def needs_query(checks: Sequence[Check]) -> bool:
@@ -316,8 +316,8 @@ def no_nulls(table: TableSpec, warning_if: str | None = None) -> Check:
     """Required columns have no nulls. The Parquet footers have the answer."""
 
     def test(context: CheckContext) -> str | None:
-        found = {name: context.stats.nulls.get(name, 0) for name in table.required}
-        broken = [f"{name} ({count:,})" for name, count in found.items() if count]
+        nulls = {name: context.stats.nulls.get(name, 0) for name in table.required}
+        broken = [f"{name} ({count:,})" for name, count in nulls.items() if count]
         return f"rows with null in {', '.join(broken)}" if broken else None
 
     names = ", ".join(table.required)

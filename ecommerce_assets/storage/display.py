@@ -78,15 +78,15 @@ def write_notes(notes: Sequence[Note], context: CheckContext, warn: Warn) -> dic
 
 
 def _all_that_work(makers: Mapping[str, Callable[[], str | None]], warn: Warn) -> dict[str, str]:
-    found = {}
+    texts = {}
     for name, make in makers.items():
         try:
             text = make()
             if text is not None:
-                found[name] = text
+                texts[name] = text
         except Exception as error:
             warn(f"{name!r} could not be shown ({type(error).__name__}: {error}).")
-    return found
+    return texts
 
 
 def png(figure: Figure) -> bytes:

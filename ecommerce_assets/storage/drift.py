@@ -63,10 +63,10 @@ def distribution_index(before: Distribution, rows_before: int, now: Distribution
     return stability_index(_bins(before, rows_before, edges), _bins(now, rows_now, edges))
 
 
-def _bins(found: Distribution, rows: int, edges: Sequence[float]) -> list[float]:
-    quantiles = found.quantiles or ()
+def _bins(distribution: Distribution, rows: int, edges: Sequence[float]) -> list[float]:
+    quantiles = distribution.quantiles or ()
     below = [bisect_right(quantiles, edge) / len(quantiles) for edge in edges]
-    known = found.known / rows
+    known = distribution.known / rows
     bins = [high - low for low, high in zip([0.0, *below], [*below, 1.0], strict=True)]
     return [1 - known, *[share * known for share in bins]]
 

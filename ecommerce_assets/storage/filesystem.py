@@ -77,10 +77,10 @@ class Folder:
     def all_files(self) -> list[FileInfo]:
         """All files below, hidden ones included, sorted by path."""
         self.fs.invalidate_cache(self.path)
-        found = self.fs.find(self.path, detail=True)
+        entries = self.fs.find(self.path, detail=True)
         files = [
             FileInfo(name[len(self.path) :].lstrip("/"), int(info["size"]), _modified(info))
-            for name, info in found.items()
+            for name, info in entries.items()
         ]
         return sorted(files, key=lambda f: f.path)
 
@@ -174,5 +174,5 @@ def _modified(info: Mapping[str, Any]) -> float | None:
     time = next((info[key] for key in _MODIFIED if info.get(key)), None)
     if time is None or isinstance(time, int | float):
         return time
-    found = time if isinstance(time, datetime) else datetime.fromisoformat(str(time))
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    moment = time if isinstance(time, datetime) else datetime.fromisoformat(str(time))
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -28,7 +28,7 @@ class StepInputs:
     @property
     def inputs(self) -> list[Input]:
         """What was read, in the order in which it was asked for."""
-        return [found for inputs in self.by_asset.values() for found in inputs]
+        return [read for inputs in self.by_asset.values() for read in inputs]
 
     def latest(self, lake: Lake, asset: str, run_id: str) -> Version:
         """The version of an asset for this step: chosen once, so that a later commit does not split its inputs.
@@ -65,8 +65,8 @@ class StepInputs:
 
     def add_external(self, inputs: list[Input]) -> None:
         """Files from outside were read."""
-        for asset in {found.asset for found in inputs}:
-            self.by_asset[asset] = [found for found in inputs if found.asset == asset]
+        for asset in {read.asset for read in inputs}:
+            self.by_asset[asset] = [read for read in inputs if read.asset == asset]
 
 
 def _fingerprint(days: Sequence[Day]) -> str:
@@ -104,6 +104,6 @@ class NewestVersions:
         lake = Lake(self.data_dir, context.log.warning)
         inputs = step_inputs(context.run.run_id, context.get_step_execution_context().step.key)
         version = inputs.latest(lake, asset, context.run.run_id)
-        found = json.loads(lake.folder(version).read_bytes(f"{asset}.json"))
+        document = json.loads(lake.folder(version).read_bytes(f"{asset}.json"))
         inputs.add_version(version)
-        return version, found
+        return version, document

@@ -30,7 +30,7 @@ class VersionState:
 
 def version_states(lake: Lake, asset: str, limit: int | None = None) -> list[VersionState]:
     """The versions of an asset, newest first, then what is blocked; `limit` is the number of published ones."""
-    found: list[tuple[Version, str, str]] = []
+    states: list[tuple[Version, str, str]] = []
     current = False
     for version in lake.published(asset)[:limit]:
         damaged = len(lake.damage(version))
@@ -40,12 +40,12 @@ def version_states(lake: Lake, asset: str, limit: int | None = None) -> list[Ver
             state = "removed" if current else f"damaged: {damaged} files missing or of another size"
         else:
             state, current = "superseded" if current else "current", True
-        found.append((version, version.version, state))
+        states.append((version, version.version, state))
     for version in reversed(lake.blocked(asset)):
         names = ", ".join(sorted({check.name for check in version.failed_blocking}))
-        found.append((version, f"{BLOCKED}/{version.folder}", f"blocked by {names}"))
+        states.append((version, f"{BLOCKED}/{version.folder}", f"blocked by {names}"))
     return [
-        VersionState(name, state, v.committed_at, v.stats.rows, v.stats.bytes, v.run_id) for v, name, state in found
+        VersionState(name, state, v.committed_at, v.stats.rows, v.stats.bytes, v.run_id) for v, name, state in states
     ]
 
 
@@ -77,18 +77,18 @@ Ancestors = dict[tuple[str, str | None, tuple[str, ...]], Ancestor]
 
 def ancestors(lake: Lake, start: Version) -> Ancestors:
     """All versions that went into this one, itself first."""
-    found: Ancestors = {}
+    result: Ancestors = {}
     waiting = [Input(asset=start.asset, version=start.version, fingerprint="")]
     while waiting:
         read = waiting.pop(0)
-        if read.version and _key(read) not in found:
+        if read.version and _key(read) not in result:
             known = lake.known(read.asset, read.version)
             reads = [written for one in (known.inputs if known else ()) for written in _written_by(lake, one)]
             if read.partitions:
                 reads = [one for one in reads if not one.partitions or set(one.partitions) & set(read.partitions)]
-            found[_key(read)] = Ancestor(read.asset, read.version, read.partitions, known, reads)
+            result[_key(read)] = Ancestor(read.asset, read.version, read.partitions, known, reads)
             waiting += reads
-    return found
+    return result
 
 
 def _key(read: Input) -> tuple[str, str | None, tuple[str, ...]]:
@@ -107,7 +107,7 @@ def _written_by(lake: Lake, read: Input) -> list[Input]:
     return [read.model_copy(update={"version": v, "partitions": tuple(days)}) for v, days in writers.items()]
 
 
-def lineage_tree(found: Ancestors) -> Iterator[str]:
+def lineage_tree(versions: Ancestors) -> Iterator[str]:
     """The ancestors as lines of a tree; what was shown once is not unfolded again."""
     shown = set()
 
@@ -119,7 +119,7 @@ def lineage_tree(found: Ancestors) -> Iterator[str]:
             is_last = read is ancestor.reads[-1]
             branch, below = rest + ("└─ " if is_last else "├─ "), rest + ("   " if is_last else "│  ")
             if read.version:
-                yield from lines(found[_key(read)], branch, below)
+                yield from lines(versions[_key(read)], branch, below)
                 continue
             size, count = sum(file.bytes for file in read.files), len(read.files)
             name = " ".join([read.asset, *read.partitions])
@@ -127,7 +127,7 @@ def lineage_tree(found: Ancestors) -> Iterator[str]:
             for file in read.files:
                 yield f"{below}{file.path} ({file.bytes:,} bytes)"
 
-    yield from lines(next(iter(found.values())), "", "")
+    yield from lines(next(iter(versions.values())), "", "")
 
 
 def _label(ancestor: Ancestor) -> str:
@@ -170,18 +170,18 @@ def verify(lake: Lake, assets: Sequence[str] = ()) -> Verification:
     problems: list[Problem] = []
     for asset in assets or lake.assets():
         warnings: list[str] = []
-        own = Lake(lake.data.uri, warnings.append)
-        own.published(asset)
+        fresh = Lake(lake.data.uri, warnings.append)
+        fresh.published(asset)
         problems += [Problem(asset, "", warning) for warning in warnings]
         for version in kept.get(asset, ()):
             versions += 1
-            damaged = set(own.damage(version))
-            for file in own.files(version):
+            damaged = set(fresh.damage(version))
+            for file in fresh.files(version):
                 if (asset, file.path) not in checked:
                     checked.add((asset, file.path))
                     size += file.bytes
                     missing = "is missing or of another size" if file.path in damaged else None
-                    if message := missing or _unreadable(own.asset(asset), file):
+                    if message := missing or _unreadable(fresh.asset(asset), file):
                         problems.append(Problem(asset, version.version, f"{file.path} {message}"))
     return Verification(versions, len(checked), size, problems)
 

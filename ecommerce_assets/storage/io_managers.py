@@ -179,8 +179,8 @@ class LakeIOManager(dg.ConfigurableIOManager):
         place = step.lake.block(bad)
         self._tell(step, bad)
         for check in step.stored.checks:
-            found = dg.AssetCheckEvaluation(**outcome(step.asset, check, whole), blocking=check.blocking)
-            yield dg.DagsterEvent.asset_check_evaluation(context.step_context, found)
+            evaluation = dg.AssetCheckEvaluation(**outcome(step.asset, check, whole), blocking=check.blocking)
+            yield dg.DagsterEvent.asset_check_evaluation(context.step_context, evaluation)
         names = ", ".join(dict.fromkeys(check.name for check in failed))
         others = "; the other days are published" if len(bad.days) < len(whole.days) else ""
         raise BlockedError(
@@ -252,7 +252,7 @@ class ParquetIOManager(LakeIOManager):
         rows = read_parquet(frame.sparkSession, step.folder, [file.path for file in files], columns, daily=bool(days))
         stats, checks = self._check(step, rows, files, columns)
         newest = max(days, default=None)
-        by_day = {day: found for day, found in stats.items() if day is not None}
+        by_day = {day: day_stats for day, day_stats in stats.items() if day is not None}
         return _Written(
             columns=columns,
             lineage=lineage,
@@ -283,15 +283,15 @@ class ParquetIOManager(LakeIOManager):
         # Where the footers have all that the checks need, or a day has no files, Spark need not look.
         asks = needs_query(checks) or not artifact.days
         measured = measure(rows, checks, summaries, whole.rows) if asks and (files or not artifact.days) else {}
-        found: dict[str | None, Stats] = {}
+        stats: dict[str | None, Stats] = {}
         results: list[CheckResult] = []
         for part in parts:
-            own = delta.footer_stats(file for file in files if file.day == part)
+            footers = delta.footer_stats(file for file in files if file.day == part)
             reported = artifact.day_results.get(part, {}) if part else artifact.results
-            found[part] = measured.get(part, EMPTY if asks else Stats()).model_copy(
-                update={"rows": own.rows, "bytes": own.bytes, "nulls": own.nulls, "results": dict(reported)}
+            stats[part] = measured.get(part, EMPTY if asks else Stats()).model_copy(
+                update={"rows": footers.rows, "bytes": footers.bytes, "nulls": footers.nulls, "results": dict(reported)}
             )
-            context = replace(whole, stats=found[part])
+            context = replace(whole, stats=stats[part])
             if part:
                 earlier = sorted(day for day in stored if day < part)[-PREVIOUS_DAYS:]
                 context = replace(context, previous=[stored[day] for day in earlier])
@@ -299,8 +299,8 @@ class ParquetIOManager(LakeIOManager):
             results += checked
             if part and not any(check.blocking and not check.passed for check in checked):
                 # Later days of this run are compared with the day as it will be.
-                stored[part] = Previous(part, found[part], columns, artifact.parameters, is_day=True)
-        return found, results
+                stored[part] = Previous(part, stats[part], columns, artifact.parameters, is_day=True)
+        return stats, results
 
 
 class SparkModelIOManager(LakeIOManager):

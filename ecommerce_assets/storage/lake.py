@@ -189,20 +189,20 @@ class Lake:
             for problem in log.problems:
                 self.warn(problem)
             return log.versions
-        found = self._read_commits(folder)[::-1]
-        if not found:
+        versions = self._read_commits(folder)[::-1]
+        if not versions:
             self._check_layout(folder)
-        return found
+        return versions
 
     def _read_commits(self, folder: Folder) -> list[Version]:
         """The versions that have a commit file, oldest first."""
-        found: list[Version] = []
+        versions: list[Version] = []
         for name in filter(VERSION_FOLDER.fullmatch, folder.folders()):
             key = f"{folder.uri}/{name}"
             try:
                 if key not in self._cache or BLOCKED in key:
                     self._cache[key] = Version.model_validate_json((folder / name).read_bytes(COMMIT_FILE))
-                found.append(self._cache[key])
+                versions.append(self._cache[key])
             except FileNotFoundError:
                 continue  # still being written, or left by a writer that died: not a version
             except (ValidationError, UnicodeDecodeError, OSError) as error:
@@ -210,7 +210,7 @@ class Lake:
                     f"{folder.uri}/{name}/{COMMIT_FILE} is damaged ({str(error).splitlines()[0]}): the version before "
                     "it is read."
                 )
-        return sorted(found, key=lambda version: (version.committed_at, version.run_id))
+        return sorted(versions, key=lambda version: (version.committed_at, version.run_id))
 
     def known(self, asset: str, version: str) -> Version | None:
         """What is recorded of a version, whether its files are still there or not; None where nothing is."""
@@ -218,13 +218,13 @@ class Lake:
 
     def version(self, asset: str, version: str) -> Version:
         """Exactly this version; VersionNotFoundError where it was removed, is damaged or was never published."""
-        found = self.known(asset, version)
-        if found is not None and not self.damage(found):
-            return found
+        recorded = self.known(asset, version)
+        if recorded is not None and not self.damage(recorded):
+            return recorded
         newest = ", ".join(v.version for v in self.published(asset)[:_VERSIONS_NAMED])
         raise VersionNotFoundError(
             f"{asset} in {self.root.uri} has no whole version {version}"
-            f"{' any more' if found else ''}; the newest are {newest or 'none'}."
+            f"{' any more' if recorded else ''}; the newest are {newest or 'none'}."
         )
 
     def latest(self, asset: str, run_id: str | None = None, as_of: datetime | None = None) -> Version:
@@ -279,17 +279,17 @@ class Lake:
             Where no day is published.
         """
         versions = [v for v in self._readable(asset) if at is None or int(v.version) <= int(at)]
-        own = [version for version in versions if version.run_id == run_id]
+        written = [version for version in versions if version.run_id == run_id]
         newest = _writers(self.published(asset))
-        sizes, found = self._sizes(asset), []
-        for day, writers in sorted(_writers(own if own_days_only else [*own, *versions]).items()):
+        sizes, days = self._sizes(asset), []
+        for day, writers in sorted(_writers(written if own_days_only else [*written, *versions]).items()):
             # The days of an exact version are those that it had, and no older ones.
             for version in writers[:1] if at else writers:
                 files = self._files_of(version, day)
                 if all(sizes.get(file.path) == file.bytes for file in files):
                     # Most days are as their version wrote them in all later versions too.
                     is_current = version.folder == newest[day][0].folder
-                    found.append(
+                    days.append(
                         Day(day, version, at or (versions[0].version if is_current else version.version), files)
                     )
                     break
@@ -303,10 +303,10 @@ class Lake:
                         f"{asset} in {self.root.uri} has no whole version {at} any more (see {day})."
                     )
                 self.warn(f"{asset} has no whole version of {day}, which is left out: materialise that day again.")
-        if not found:
+        if not days:
             raise VersionNotFoundError(self._nothing_to_read(asset))
-        first = datetime.fromisoformat(found[-1].day) - timedelta(days=(lookback_days or 0) - 1)
-        return [day for day in found if lookback_days is None or day.day >= f"{first:%Y-%m-%d}"]
+        first = datetime.fromisoformat(days[-1].day) - timedelta(days=(lookback_days or 0) - 1)
+        return [day for day in days if lookback_days is None or day.day >= f"{first:%Y-%m-%d}"]
 
     def files(self, version: Version) -> list[StoredFile]:
         """The data files of a version, with paths relative to the asset's folder; of a daily table, of all its days."""
@@ -343,8 +343,8 @@ class Lake:
                 yield reader, read
                 if read.version and (read.asset, read.version) not in seen:
                     seen.add((read.asset, read.version))
-                    found = self.known(read.asset, read.version)
-                    readers.extend([found] if found else [])
+                    parent = self.known(read.asset, read.version)
+                    readers.extend([parent] if parent else [])
 
     def ancestor(self, version: Version, asset: str) -> Version:
         """The version of `asset` that `version` was made from, directly or through its inputs.
@@ -354,11 +354,11 @@ class Lake:
         """
         for reader, read in self.ancestry(version):
             if read.asset == asset and reader.input_version(asset):
-                found = self.version(asset, read.version or "")
-                if found.stats.content in (None, read.fingerprint):
-                    return found
+                source = self.version(asset, read.version or "")
+                if source.stats.content in (None, read.fingerprint):
+                    return source
                 raise VersionNotFoundError(
-                    f"{asset} {found.version} has other rows than what {reader.asset} {reader.version} was made "
+                    f"{asset} {source.version} has other rows than what {reader.asset} {reader.version} was made "
                     f"from: materialise {version.asset} again."
                 )
         raise VersionNotFoundError(
@@ -368,17 +368,17 @@ class Lake:
 
     def nothing_stored_of(self, asset: str) -> str:
         """The sentence for an asset of which nothing is stored; it names those that are."""
-        there = ", ".join(self.assets())
-        if not there:
+        stored = ", ".join(self.assets())
+        if not stored:
             return f"Nothing is stored in {self.root.uri}: materialise {asset} first, or name another data dir."
         return (
-            f"Nothing is stored of {asset} in {self.root.uri}; stored are: {there}. "
+            f"Nothing is stored of {asset} in {self.root.uri}; stored are: {stored}. "
             f"Check the name, or materialise {asset} first."
         )
 
     def _readable(self, asset: str, run_id: str | None = None, as_of: datetime | None = None) -> list[Version]:
         """Versions that may be read: this run's own first, then newest first."""
-        now, found = datetime.now(UTC), []
+        now, readable = datetime.now(UTC), []
         for version in self.published(asset):
             if version.committed_at > now + CLOCK_SKEW:
                 self.warn(
@@ -387,8 +387,8 @@ class Lake:
                     "clock of this machine and of the one that wrote it."
                 )
             elif as_of is None or version.committed_at <= as_of:
-                found.append(version)
-        return sorted(found, key=lambda v: v.run_id != run_id)
+                readable.append(version)
+        return sorted(readable, key=lambda v: v.run_id != run_id)
 
     def _nothing_to_read(self, asset: str, as_of: datetime | None = None) -> str:
         published, blocked = self.published(asset), self.blocked(asset)
@@ -412,11 +412,11 @@ class Lake:
 
 def _writers(versions: Iterable[Version]) -> dict[str, list[Version]]:
     """By day the versions that wrote it, in the order given."""
-    found: dict[str, list[Version]] = {}
+    writers: dict[str, list[Version]] = {}
     for version in versions:
         for day in version.days:
-            found.setdefault(day, []).append(version)
-    return found
+            writers.setdefault(day, []).append(version)
+    return writers
 
 
 def _write_commit(folder: Folder, version: Version) -> None:

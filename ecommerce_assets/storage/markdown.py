@@ -68,7 +68,7 @@ def escaped(text: str) -> str:
     >>> print(escaped("![x](http://x.y/z.png)"))
     ![x\](http://x.y/z.png)
     """
-    return _SYNTAX.sub(lambda found: "\\" + found.group(), text)
+    return _SYNTAX.sub(lambda match: "\\" + match.group(), text)
 
 
 def behind_a_link(text: str) -> str:

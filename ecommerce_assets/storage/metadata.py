@@ -87,15 +87,15 @@ def report(
         return
     newest = max(version.days)
     for day in context.asset_partition_keys:
-        own: dict[str, Any] = {"rows": NO_RAW_DATA}
+        entries: dict[str, Any] = {"rows": NO_RAW_DATA}
         if day in version.days:
             read = [entry for entry in version.inputs if not entry.partitions or day in entry.partitions]
             shown = (notes, texts) if day == newest else ({}, {})
-            own = _entries(version, version.days[day], read, uri, table, *shown)
+            entries = _entries(version, version.days[day], read, uri, table, *shown)
         if not emit_days:
-            context.step_context.add_asset_metadata(own, asset_key=context.asset_key, partition_key=day)
+            context.step_context.add_asset_metadata(entries, asset_key=context.asset_key, partition_key=day)
         elif day in version.days:
-            context.log_event(dg.AssetMaterialization(context.asset_key, metadata=own, partition=day))
+            context.log_event(dg.AssetMaterialization(context.asset_key, metadata=entries, partition=day))
 
 
 def _entries(
@@ -108,19 +108,19 @@ def _entries(
     texts: Mapping[str, str],
 ) -> dict[str, Any]:
     """All entries, in the order in which they are read."""
-    found: dict[str, Any] = {name: dg.MetadataValue.md(text) for name, text in notes.items() if text}
+    entries: dict[str, Any] = {name: dg.MetadataValue.md(text) for name, text in notes.items() if text}
     if stats.rows is not None:
-        found["dagster/partition_row_count" if version.days else "dagster/row_count"] = stats.rows
-    found |= {name: _shown(value) for name, value in stats.results.items()}
-    found |= {name: dg.MetadataValue.md(text) for name, text in texts.items() if text}
+        entries["dagster/partition_row_count" if version.days else "dagster/row_count"] = stats.rows
+    entries |= {name: _shown(value) for name, value in stats.results.items()}
+    entries |= {name: dg.MetadataValue.md(text) for name, text in texts.items() if text}
     if version.parameters:
-        found["parameters"] = dg.MetadataValue.json(version.parameters)
+        entries["parameters"] = dg.MetadataValue.json(version.parameters)
     lineage = version.column_lineage or {}
     if lineage:
         # For people: the open-source UI has no view of dagster/column_lineage.
         rows = [(column, ", ".join(sources) or "no column") for column, sources in lineage.items()]
-        found["column lineage"] = dg.MetadataValue.md(markdown_table(("column", "computed from"), rows))
-    found |= {
+        entries["column lineage"] = dg.MetadataValue.md(markdown_table(("column", "computed from"), rows))
+    entries |= {
         "inputs": dg.MetadataValue.md(_inputs_table(inputs)),
         "version": version.version,
         "bytes": stats.bytes,
@@ -130,14 +130,14 @@ def _entries(
         "dagster/size_bytes": stats.bytes,
     }
     if table is not None and version.columns is not None:
-        found["dagster/column_schema"] = column_schema(table, version.columns)
-        found["dagster/column_lineage"] = dg.TableColumnLineage(
+        entries["dagster/column_schema"] = column_schema(table, version.columns)
+        entries["dagster/column_lineage"] = dg.TableColumnLineage(
             {
                 column: [dg.TableColumnDep(dg.AssetKey(s.partition(".")[0]), s.partition(".")[2]) for s in sources]
                 for column, sources in lineage.items()
             }
         )
-    return found
+    return entries
 
 
 def summary(version: Version) -> str:

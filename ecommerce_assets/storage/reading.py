@@ -73,13 +73,13 @@ def read(
     if asset not in lake.assets():
         raise VersionNotFoundError(lake.nothing_stored_of(asset))
     moment = None if as_of is None else _utc(as_of)
-    found = lake.version(asset, str(version)) if version is not None else lake.latest(asset, as_of=moment)
-    if found.kind == "document":
-        return read_document(lake, found)
+    chosen = lake.version(asset, str(version)) if version is not None else lake.latest(asset, as_of=moment)
+    if chosen.kind == "document":
+        return read_document(lake, chosen)
     spark = spark or _session()
-    if found.days:
-        return read_days(spark, lake, lake.days(asset, at=found.version))
-    return read_version(spark, lake, found)
+    if chosen.days:
+        return read_days(spark, lake, lake.days(asset, at=chosen.version))
+    return read_version(spark, lake, chosen)
 
 
 def read_version(spark: SparkSession, lake: Lake, version: Version) -> Any:
@@ -169,7 +169,7 @@ def _session() -> SparkSession:
 
 def _utc(moment: datetime | str) -> datetime:
     try:
-        found = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+        time = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     except ValueError:
         raise ValueError(f"as_of must be a time such as 2026-01-31 or 2026-01-31 06:00 (UTC), got {moment!r}") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

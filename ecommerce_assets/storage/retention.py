@@ -124,11 +124,13 @@ def _remove_files(
 def _version_folders(asset: Folder) -> dict[str, list[FileInfo]]:
     """The files below each folder that is named as a version's, those of blocked versions included."""
     names = [*asset.folders(), *(f"{BLOCKED}/{name}" for name in (asset / BLOCKED).folders())]
-    found: dict[str, list[FileInfo]] = {name: [] for name in names if VERSION_FOLDER.fullmatch(name.rpartition("/")[2])}
+    folders: dict[str, list[FileInfo]] = {
+        name: [] for name in names if VERSION_FOLDER.fullmatch(name.rpartition("/")[2])
+    }
     for file in asset.all_files():
         first, second, *_ = [*file.path.split("/"), ""]
-        found.get(f"{first}/{second}" if first == BLOCKED else first, []).append(file)
-    return found
+        folders.get(f"{first}/{second}" if first == BLOCKED else first, []).append(file)
+    return folders
 
 
 def _age(name: str, files: Sequence[FileInfo]) -> timedelta:

@@ -181,5 +181,5 @@ class Version(_Frozen):
 
     def input_version(self, asset: str) -> str | None:
         """The version of `asset` that this one was made from directly, if there was exactly one."""
-        found = [read.version for read in self.inputs if read.asset == asset and read.version]
-        return found[0] if len(found) == 1 else None
+        versions = [read.version for read in self.inputs if read.asset == asset and read.version]
+        return versions[0] if len(versions) == 1 else None

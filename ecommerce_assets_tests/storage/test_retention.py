@@ -103,7 +103,7 @@ def test_what_another_tool_restored_stays(lake: Lake) -> None:
     for number in range(4):
         put_table(lake, "a", pa.table({"a": [number]}))
     DeltaTable(lake.asset("a").path).restore(1)
-    assert [removal.version for removal in prune(lake, keep=0, grace=NO_GRACE)] == ["0", "2"]
+    assert {removal.version for removal in prune(lake, keep=0, grace=NO_GRACE)} == {"0", "2"}
     assert DeltaTable(lake.asset("a").path).to_pyarrow_table()["a"].to_pylist() == [1]
     assert lake.latest("a").version == "3"
 
