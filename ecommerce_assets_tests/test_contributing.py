@@ -144,5 +144,5 @@ def test_the_commands_of_the_last_step(changed: Path, tmp_path: Path) -> None:
         run(command)
     assert "brand_features" in (changed / "ecommerce_assets_tests" / "asset_graph.json").read_text()
     manifest = Lake(str(changed / "data")).latest("brand_features")
-    assert manifest.rows
+    assert manifest.stats.rows
     assert set(manifest.column_lineage) == {"brand", "products", "purchases", "revenue"}
