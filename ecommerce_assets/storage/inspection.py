@@ -171,9 +171,9 @@ def verify(lake: Lake, assets: Sequence[str] = ()) -> Verification:
     for asset in assets or lake.assets():
         warnings: list[str] = []
         fresh = Lake(lake.data.uri, warnings.append)
-        fresh.published(asset)
+        published = fresh.published(asset)
         problems += [Problem(asset, "", warning) for warning in warnings]
-        for version in kept.get(asset, ()):
+        for version in published if kept is None else kept.get(asset, ()):
             versions += 1
             damaged = set(fresh.damage(version))
             for file in fresh.files(version):

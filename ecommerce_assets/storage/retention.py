@@ -36,12 +36,12 @@ def prune(
     """Remove what nothing needs, of one asset or of all, and return what it was.
 
     - Superseded versions: `keep` younger superseded ones stay, those that were superseded less than `grace` ago, and
-      those that a version that stays names as its input. What a table's log says of a version stays. None go while a
-      log or commit file is damaged, because nobody knows what its versions need.
+      those that a version that stays names as its input. What a table's log says of a version stays.
     - What a dead writer left, once it is 24 hours old. On any file system the age of its files is all that tells a dead
       writer from a living one.
 
-    With `dry_run` the same is returned and nothing is removed.
+    Nothing goes while a log or commit file is damaged, because nobody knows what its versions need. With `dry_run` the
+    same is returned and nothing is removed.
     """
     removed: list[Removal] = []
     kept: dict[str, list[Version]] | None = None
@@ -52,17 +52,19 @@ def prune(
         # What other assets need is looked up only where something could go.
         if any(_remove_files(lake, name, published, own, dry_run=True)):
             kept = kept_versions(lake, keep, grace) if kept is None else kept
+            if kept is None:
+                break
             removed += _remove_files(lake, name, published, kept.get(name, published), dry_run=dry_run)
     return removed
 
 
-def kept_versions(lake: Lake, keep: int = KEEP, grace: timedelta = GRACE) -> dict[str, list[Version]]:
-    """By asset the versions that stay."""
+def kept_versions(lake: Lake, keep: int = KEEP, grace: timedelta = GRACE) -> dict[str, list[Version]] | None:
+    """By asset the versions that stay; None, all of them, while a log or commit file is damaged."""
     warnings: list[str] = []
     lake = Lake(lake.data.uri, warnings.append)
     published = {asset: lake.published(asset) for asset in lake.assets()}
     if warnings:
-        return published
+        return None
     known = {(v.asset, v.version): v for versions in published.values() for v in versions}
     waiting = [(v.asset, v.version) for versions in published.values() for v in _own(lake, versions, keep, grace)]
     kept: set[tuple[str, str]] = set()

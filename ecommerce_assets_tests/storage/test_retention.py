@@ -166,7 +166,7 @@ def test_what_is_published_while_versions_are_chosen_stays(lake: Lake, monkeypat
     put_folders(lake, "m", [100, 90, 80, 70, 60])
     choose, published = retention.kept_versions, []
 
-    def and_let_another_publish(*arguments: object) -> dict[str, list[Version]]:
+    def and_let_another_publish(*arguments: object) -> dict[str, list[Version]] | None:
         kept = choose(*arguments)  # type: ignore[arg-type]
         published.append(put_folder(lake, "m"))
         return kept
@@ -176,9 +176,12 @@ def test_what_is_published_while_versions_are_chosen_stays(lake: Lake, monkeypat
     assert lake.latest("m").version == published[0].version
 
 
-def test_nothing_superseded_goes_while_a_commit_is_damaged(lake: Lake) -> None:
+def test_nothing_goes_while_a_commit_is_damaged(lake: Lake) -> None:
     for _ in range(3):
         put_table(lake, "a")
+    dead = lake.asset("a") / "20260101_120000_00000000"
+    dead.write_whole("part-0.parquet", b"half")
+    os.utime(Path(dead.path) / "part-0.parquet", (0, 0))
     lake.folder(put_folder(lake, "m")).write_whole("_commit.json", b"{]")
     assert prune(Lake(lake.data.uri, lambda _: None), keep=0, grace=NO_GRACE) == []
 
