@@ -20,6 +20,7 @@ PRODUCT_FEATURES = TableSpec.of(
         "category", "string", "category_code before its first dot; unknown where there is none.", nullable=False
     ),
     ColumnSpec("brand", "string", "Brand of the product's latest event that has one."),
+    ColumnSpec("category_id", "bigint", "category_id of the product's latest event that has one."),
     ColumnSpec("total_events", "bigint", "Events of all types.", nullable=False),
     ColumnSpec("total_views", "bigint", "Events of type view.", nullable=False),
     ColumnSpec("total_carts", "bigint", "Events of type cart.", nullable=False),
@@ -44,13 +45,16 @@ def build_product_features(events: DataFrame) -> DataFrame:
     users = distinct_count(F.col("user_id"))
     category = F.substring_index(_latest("category_code"), ".", 1)
     by_product = (
-        events.select("product_id", "user_id", "event_time", "event_type", "price", "category_code", "brand")
+        events.select(
+            "product_id", "user_id", "event_time", "event_type", "price", "category_id", "category_code", "brand"
+        )
         .repartition("product_id")
         .sortWithinPartitions("product_id")
     )
     return by_product.groupBy("product_id").agg(
         F.coalesce(category, F.lit(UNKNOWN_CATEGORY)).alias("category"),
         _latest("brand").alias("brand"),
+        _latest("category_id").alias("category_id"),
         F.count("*").alias("total_events"),
         views.alias("total_views"),
         carts.alias("total_carts"),

@@ -46,6 +46,7 @@ def test_every_column_of_a_product(products: dict[int, dict[str, Any]]) -> None:
         "product_id": PHONE,
         "category": "electronics",
         "brand": "zeta",  # the latest events have none; zeta and beta come at one time
+        "category_id": None,
         "total_events": 6,
         "total_views": 2,
         "total_carts": 1,
@@ -70,6 +71,7 @@ def test_product_with_a_single_removal_has_zeros_and_no_brand(products: dict[int
         "product_id": NAMELESS,
         "category": "unknown",
         "brand": None,
+        "category_id": None,
         "total_events": 1,
         "total_views": 0,
         "total_carts": 0,
@@ -81,6 +83,12 @@ def test_product_with_a_single_removal_has_zeros_and_no_brand(products: dict[int
         "conversion_rate": 0.0,
         "enhanced_popularity_score": 0.0,
     }
+
+
+def test_category_id_is_that_of_the_latest_event_that_has_one(spark: SparkSession) -> None:
+    times = {"2020-01-01 10:00:00": 7, "2020-01-02 10:00:00": 8, "2020-01-03 10:00:00": None}
+    events = [event(time, category_id=number) for time, number in times.items()]
+    assert by_product(build_product_features(events_frame(spark, events)))[1]["category_id"] == 8
 
 
 def test_purchases_without_a_view_convert_nothing(spark: SparkSession) -> None:
