@@ -29,15 +29,18 @@ from ecommerce_assets.recommendation import assets as recommendation_assets
 from ecommerce_assets.recommendation import checks as recommendation
 from ecommerce_assets.recommendation.als import ALS_MODEL_PARTS
 from ecommerce_assets.recommendation.als_plots import ALS_MODEL_PLOTS
+from ecommerce_assets.recommendation.backtest import BACKTEST_NOTES, BACKTEST_PLOTS
+from ecommerce_assets.recommendation.backtest_assets import backtest_asset
 from ecommerce_assets.recommendation.evaluation import ALS_EVALUATION
 from ecommerce_assets.recommendation.evaluation_plots import ALS_EVALUATION_PLOTS
 from ecommerce_assets.recommendation.indices import PRODUCT_INDEX, USER_INDEX
 from ecommerce_assets.recommendation.interactions import INTERACTION_DATA
-from ecommerce_assets.recommendation.notes import ALS_EVALUATION_NOTES, RECOMMENDATIONS_NOTES
+from ecommerce_assets.recommendation.item_neighbours import ITEM_NEIGHBOURS
+from ecommerce_assets.recommendation.notes import ALS_EVALUATION_NOTES, BLEND_MODEL_NOTES, RECOMMENDATIONS_NOTES
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, products_shown
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
 from ecommerce_assets.recommendation.tuning_assets import als_tuning
-from ecommerce_assets.recommendation.tuning_plots import ALS_TUNING_PLOTS
+from ecommerce_assets.recommendation.tuning_document import ALS_TUNING_PLOTS
 from ecommerce_assets.segmentation import assets as segmentation_assets
 from ecommerce_assets.segmentation import checks as segmentation
 from ecommerce_assets.segmentation import plots as segmentation_plots
@@ -88,6 +91,8 @@ CATALOG: dict[str, StoredAsset] = {
         plots=ALS_EVALUATION_PLOTS,
         notes=ALS_EVALUATION_NOTES,
     ),
+    "item_neighbours": StoredAsset(ITEM_NEIGHBOURS, recommendation.ITEM_NEIGHBOURS_CHECKS),
+    "blend_model": StoredAsset(None, recommendation.BLEND_MODEL_CHECKS, notes=BLEND_MODEL_NOTES),
     "recommendations": StoredAsset(
         RECOMMENDATIONS,
         recommendation.RECOMMENDATIONS_CHECKS,
@@ -103,6 +108,7 @@ CATALOG: dict[str, StoredAsset] = {
 
 ON_DEMAND: dict[str, StoredAsset] = {
     "als_tuning": StoredAsset(None, recommendation.ALS_TUNING_CHECKS, plots=ALS_TUNING_PLOTS),
+    "backtest": StoredAsset(None, recommendation.BACKTEST_CHECKS, plots=BACKTEST_PLOTS, notes=BACKTEST_NOTES),
     "segmentation_by_k": StoredAsset(
         None,
         segmentation.SEGMENTATION_BY_K_CHECKS,
@@ -112,7 +118,7 @@ ON_DEMAND: dict[str, StoredAsset] = {
 }
 """The same of assets that have a job of their own."""
 
-ON_DEMAND_ASSETS = (als_tuning, segmentation_assets.segmentation_by_k)
+ON_DEMAND_ASSETS = (als_tuning, backtest_asset, segmentation_assets.segmentation_by_k)
 
 
 def build_defs(

@@ -74,9 +74,10 @@ def test_every_parameter_shows_in_the_launchpad() -> None:
         if config is not None and getattr(config.config_type, "fields", None)
     }
     assert shown == {
-        "als_evaluation": ["exclude", "k"],
-        "als_model": ["alpha", "engine", "maxIter", "nonnegative", "params", "rank", "regParam", "seed"],
-        "recommendations": ["exclude", "k"],
+        "als_evaluation": ["exclude", "k", "ranker"],
+        "als_model": ["alpha", "engine", "halfLife", "maxIter", "nonnegative", "params", "rank", "regParam", "seed"],
+        "item_neighbours": ["engine"],
+        "recommendations": ["exclude", "k", "ranker"],
         "segmentation_model": ["k", "maxIter", "seed"],
         "similar_products": ["k"],
     }
@@ -88,7 +89,11 @@ def test_every_parameter_shows_in_the_launchpad() -> None:
 
 @pytest.mark.parametrize(
     ("name", "op", "config"),
-    [("als_tuning", "tune_als", ["seed", "timeout_seconds", "trials"]), ("segmentation_by_k", "try_each_k", [])],
+    [
+        ("als_tuning", "tune_als", ["cutoffs", "seed", "timeout_seconds", "trials"]),
+        ("backtest", "run_backtest", ["cutoffs"]),
+        ("segmentation_by_k", "try_each_k", []),
+    ],
 )
 def test_what_is_made_on_demand_has_a_job_and_is_no_part_of_the_graphs_run(
     name: str, op: str, config: list[str]

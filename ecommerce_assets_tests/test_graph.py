@@ -31,6 +31,7 @@ TABLES = [
     "user_index",
     "product_index",
     "interaction_data",
+    "item_neighbours",
     "als_evaluation",
     "recommendations",
     "similar_products",
@@ -325,28 +326,33 @@ def test_a_model_that_popularity_beats_reaches_nobody(
 ) -> None:
     shutil.copytree(ran[0], tmp_path, dirs_exist_ok=True)
     lake = Lake(str(tmp_path))
-    customers_see = ["recommendations", "similar_products"]
+    customers_see = ["blend_model", "recommendations"]
     versions = {name: lake.latest(name).version for name in [*customers_see, "als_model", "als_evaluation"]}
     # Regularised so much that a product that many bought counts no more than one that a few did.
-    ruined = {"ops": {"als_model": {"config": {"rank": 4, "maxIter": 2, "regParam": 100.0}}}}
+    ruined = {
+        "ops": {
+            "als_model": {"config": {"rank": 4, "maxIter": 2, "regParam": 100.0}},
+            "als_evaluation": {"config": {"ranker": "als"}},
+        }
+    }
     chain = ["als_model", "als_evaluation", *customers_see, "training_metadata"]
     result = run_graph(tmp_path, FIRST_DAY, LAST_DAY, select=chain, run_config=ruined, raise_on_error=False)
     assert not result.success
     # The fit warns, too, that two iterations are too few.
     [failed] = [e for e in result.get_asset_check_evaluations() if not e.passed and e.blocking]
-    assert (failed.check_name, failed.asset_key) == ("beats_popularity", dg.AssetKey("als_evaluation"))
-    assert "what is popular would serve them better" in str(failed.metadata["failed"].value)
+    assert (failed.check_name, failed.asset_key) == ("beats_baselines", dg.AssetKey("als_evaluation"))
+    assert "less that of popularity" in str(failed.metadata["failed"].value)
     made = {e.asset_key.to_user_string() for e in result.get_asset_materialization_events() if e.asset_key}
     assert made == {"als_model"}
     for name in [*customers_see, "als_evaluation"]:
         assert lake.latest(name).version == versions[name], f"readers still see {name} as it was"
-    assert [v.failed_blocking[0].name for v in lake.blocked("als_evaluation")] == ["beats_popularity"]
+    assert [v.failed_blocking[0].name for v in lake.blocked("als_evaluation")] == ["beats_baselines"]
     # Nor does it on the way around: lists that are made alone are made with the model that was judged good.
     assert lake.latest("als_model").version != versions["als_model"]
     assert run_graph(tmp_path, FIRST_DAY, LAST_DAY, select=customers_see, run_config={}).success
     for name in customers_see:
         assert lake.latest(name).version != versions[name]
-        assert lake.latest(name).input_version("als_model") == versions["als_model"]
+        assert lake.ancestor(lake.latest(name), "als_model").version == versions["als_model"]
     # And the card tells of that model, not of the one that nobody is served by.
     assert run_graph(tmp_path, FIRST_DAY, LAST_DAY, select=["training_metadata"], run_config={}).success
     assert lake.latest("training_metadata").input_version("als_model") == versions["als_model"]

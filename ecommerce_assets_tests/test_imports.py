@@ -25,6 +25,7 @@ KNOWS_DAGSTER = {
     "partitions",
     "sensor",
     "tuning_assets",
+    "backtest_assets",
     # the roof
     "definitions",
     "automation",

@@ -16,7 +16,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from ecommerce_assets.recommendation.assets import AlsConfig, RecommendationConfig, TopConfig
+from ecommerce_assets.recommendation.assets import AlsConfig, ListConfig, NeighboursConfig, SimilarConfig
+from ecommerce_assets.recommendation.backtest_assets import BacktestConfig
 from ecommerce_assets.recommendation.tuning_assets import TuningConfig
 from ecommerce_assets.segmentation.assets import SegmentationConfig
 
@@ -48,7 +49,7 @@ def test_the_picture_of_the_graph_is_the_graph() -> None:
     for line in drawn.splitlines():
         before, after = (side.split(" & ") for side in line.strip().split(" --> "))
         arrows |= set(product(before, after))
-    left_out = {"training_metadata", "als_tuning", "segmentation_by_k"}
+    left_out = {"training_metadata", "als_tuning", "backtest", "segmentation_by_k"}
     assert arrows == {
         (parent, asset) for asset, node in GRAPH.items() if asset not in left_out for parent in node["depends on"]
     }
@@ -60,10 +61,12 @@ def test_every_parameter_is_in_the_table_as_it_is() -> None:
     configs = {
         "segmentation_model": SegmentationConfig,
         "als_model": AlsConfig,
-        "als_evaluation": RecommendationConfig,
-        "recommendations": RecommendationConfig,
-        "similar_products": TopConfig,
+        "item_neighbours": NeighboursConfig,
+        "als_evaluation": ListConfig,
+        "recommendations": ListConfig,
+        "similar_products": SimilarConfig,
         "als_tuning": TuningConfig,
+        "backtest": BacktestConfig,
     }
     told = [tuple(row) for row in table_rows(section("Parameters"))[1:]]
     assert told == [

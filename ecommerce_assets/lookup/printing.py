@@ -13,16 +13,17 @@ from rich.table import Table
 from ecommerce_assets.lookup.products import ProductAnswer
 from ecommerce_assets.lookup.tables import Row
 from ecommerce_assets.lookup.users import UserAnswer
+from ecommerce_assets.recommendation.recommenders import RECOMMENDERS
 
 _PIPE_WIDTH = 10_000
-"""Nothing is wrapped or cut off where another program reads."""
+"""In a pipe nothing is wrapped or cut off."""
 
-SOURCES = {"als": "model", "segment_popular": "popular in segment", "popular": "popular in shop"}
-"""What the values of `source` mean."""
+SOURCES = {recommender.source: recommender.title for recommender in RECOMMENDERS}
+"""The values of `source`, for people."""
 
 _NUMBERS = {"#", "price", "score", "similarity", "events", "purchases", "views", "spent"}
 _WORDS = {"category", "brand", "source", "segment"}
-"""Columns that are broken where a terminal is too narrow; numbers, times and ids stay whole as long as they can."""
+"""Columns that are wrapped if a terminal is too narrow; numbers, times and ids stay whole as long as possible."""
 
 
 def print_user(answer: UserAnswer, out: TextIO) -> None:
@@ -120,12 +121,12 @@ def print_example_products(rows: Sequence[Row], out: TextIO) -> None:
 
 @contextmanager
 def _console(out: TextIO) -> Iterator[Console]:
-    # Brands are the shop's own words: nothing in them is markup, an emoji or a number to colour.
+    # Brands are text from the data: nothing in them is markup, an emoji or a number to colour.
     width = None if out.isatty() else _PIPE_WIDTH
     console = Console(file=out, width=width, markup=False, emoji=False, highlight=False)
-    with console.capture() as said:
+    with console.capture() as capture:
         yield console
-    out.writelines(f"{line.rstrip()}\n" for line in said.get().splitlines())  # tables pad their cells
+    out.writelines(f"{line.rstrip()}\n" for line in capture.get().splitlines())  # tables pad their cells
 
 
 def _user_features(console: Console, f: Row) -> None:

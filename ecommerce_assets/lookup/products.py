@@ -55,7 +55,7 @@ def find_product(lake: Lake, text: str) -> ProductAnswer:
         raise UnknownIdError(_unknown(product_id, products, tables.notes))
     notes = list(tables.notes)
     if similar is not None and not near:
-        notes.append("The model knows nothing of this product, so it has no neighbours: too few people touched it.")
+        notes.append("The product has no neighbours: item_neighbours has no other product with common users.")
     known = tables.products(products, [row["product_id"] for row in near])
     made = similar or products
     return ProductAnswer(

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ecommerce_assets.lookup.tables import Row, Tables, UnknownIdError, source_days, typed, utc, versions
+from ecommerce_assets.recommendation.recommenders.popularity import Popularity
+from ecommerce_assets.recommendation.recommenders.segment_popularity import SegmentPopularity
 from ecommerce_assets.storage.lake import Day, Lake, VersionNotFoundError
 from ecommerce_assets.storage.version import Version
 
 EVENTS_SHOWN = 10
 
-_NO_FACTORS = (
-    "The model does not know this user (no factors): these are the products that are popular in the segment, "
-    "then in the shop."
-)
+_POPULAR = {SegmentPopularity.source, Popularity.source}
+_ONLY_POPULAR = "The list has only products that are popular in the segment or in the shop."
 
 
 @dataclass(frozen=True)
@@ -128,20 +128,20 @@ def _worth_a_look(lake: Lake, days: Sequence[Day], users: Version | None, featur
 
 def _history(tables: Tables, days: Sequence[Day], user_id: int | str) -> list[Row]:
     """The newest events, from ever more days at a time until there are enough."""
-    found: list[Row] = []
+    events: list[Row] = []
     start, count = 0, 1
-    while start < len(days) and len(found) < EVENTS_SHOWN:
+    while start < len(days) and len(events) < EVENTS_SHOWN:
         chosen = days[start : start + count]
-        found += tables.rows_of(
+        events += tables.rows_of(
             chosen[0].version,
             [file.path for day in chosen for file in day.files],
             f"select {utc('event_time')}, event_type, product_id, category_code, brand, price from {{table}} "
             "where user_id = ? order by event_time desc, product_id, event_type limit ?",
             user_id,
-            EVENTS_SHOWN - len(found),
+            EVENTS_SHOWN - len(events),
         )
         start, count = start + count, count * 2
-    return found
+    return events
 
 
 def _with_product(row: Row, known: dict[int | str, Row]) -> Row:
@@ -171,12 +171,8 @@ def _as_event(row: Row, known: dict[int | str, Row]) -> Row:
 
 
 def _in_words(users: Version, segment_id: int) -> str | None:
-    found = [
-        segment.get("description")
-        for segment in users.stats.results.get("segments", ())
-        if segment["segment_id"] == segment_id
-    ]
-    return found[0] if found else None
+    segments = users.stats.results.get("segments", ())
+    return next((segment.get("description") for segment in segments if segment["segment_id"] == segment_id), None)
 
 
 def _remarks(lists: Version | None, features: Row | None, recommended: Sequence[Row]) -> list[str]:
@@ -187,13 +183,7 @@ def _remarks(lists: Version | None, features: Row | None, recommended: Sequence[
     if not recommended:
         at = f"{lists.committed_at:%Y-%m-%d %H:%M} UTC"
         return [f"Came after the recommendations were made ({at}): the next run has a list for this user."]
-    by_model = sum(row["source"] == "als" for row in recommended)
-    if by_model == 0:
-        return [_NO_FACTORS]
-    if by_model < len(recommended):
-        products = "product" if by_model == 1 else "products"
-        return [f"The model has {by_model} {products} for this user; the others are popular ones."]
-    return []
+    return [_ONLY_POPULAR] if {row["source"] for row in recommended} <= _POPULAR else []
 
 
 def _unknown(user_id: int | str, users: Version | None, days: Sequence[Day], notes: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, FloatType, IntegerType, StructField, StructType
@@ -39,6 +40,8 @@ MEMORY_SHARE = 0.5
 
 PAIRS_AT_ONCE = 20_000_000
 """Collected in one job: 240 MB, well below Spark's limit for results, which is 1 GB."""
+
+MICROSECONDS_PER_DAY = 86_400 * 1_000_000
 
 ROWS_PER_BATCH = 10_000
 """Of factors on their way to Spark: 2 MB at rank 50."""
@@ -109,8 +112,8 @@ def fit_als(
     Parameters
     ----------
     interactions
-        `user_idx`, `product_idx` (int), `rating`. For MLlib, the Spark context needs a checkpoint directory: without
-        one the lineage of 15 iterations overflows the stack.
+        `user_idx`, `product_idx` (int), `rating`; with a half-life also `last_interaction_at`. For MLlib, the Spark
+        context needs a checkpoint directory: without one the lineage of 15 iterations overflows the stack.
     engine
         See `choose_engine`.
     after_iteration
@@ -121,11 +124,35 @@ def fit_als(
     ValueError
         Where there are no interactions.
     """
+    weighed = weigh_by_recency(interactions, parameters.halfLife)
     if choose_engine(interactions, parameters, engine).engine == Engine.mllib:
-        return _fit_mllib(interactions, parameters)
-    return model_of(
-        interactions.sparkSession, fit_local(collect_pairs(interactions), parameters, after_iteration), parameters
-    )
+        return _fit_mllib(weighed, parameters)
+    factors = fit_local(collect_pairs(weighed), parameters, after_iteration)
+    return model_of(interactions.sparkSession, factors, parameters)
+
+
+def weigh_by_recency(interactions: DataFrame, half_life: float | None) -> DataFrame:
+    """The interactions with each `rating` multiplied by 0.5 ** (age / half-life).
+
+    The age of a pair is the time from its last interaction to the latest one of all.
+
+    Parameters
+    ----------
+    interactions
+        `rating`, `last_interaction_at` and any other columns.
+    half_life
+        In days; None: the ratings stay as they are.
+    """
+    if half_life is None:
+        return interactions
+    age = (F.lit(latest_interaction(interactions)) - F.unix_micros("last_interaction_at")) / MICROSECONDS_PER_DAY
+    return interactions.withColumn("rating", F.col("rating") * F.pow(F.lit(0.5), age / half_life))
+
+
+def latest_interaction(interactions: DataFrame) -> int:
+    """The time of the latest interaction, in microseconds since 1970; 0 without any."""
+    [row] = interactions.agg(F.max(F.unix_micros("last_interaction_at")).alias("latest")).collect()
+    return int(row["latest"] or 0)
 
 
 def model_of(spark: SparkSession, factors: tuple[Factors, Factors], parameters: AlsParameters) -> ALSModel:
@@ -170,7 +197,7 @@ def describe_factors(model: ALSModel) -> dict[str, int]:
     return dict(row.asDict())
 
 
-def collect_pairs(interactions: DataFrame, *more: str) -> pa.Table:
+def collect_pairs(interactions: DataFrame, *more: str | SparkColumn) -> pa.Table:
     """`user_idx`, `product_idx` (int32) and `rating` (float32) in the driver, as Arrow: no Python object per row.
     `more` columns come as they are.
 
@@ -189,12 +216,15 @@ def collect_pairs(interactions: DataFrame, *more: str) -> pa.Table:
 def fit_local(
     pairs: pa.Table, parameters: AlsParameters, after_iteration: AfterIteration | None = None
 ) -> tuple[Factors, Factors]:
-    """Factors of the users and of the products of `collect_pairs`, without Spark."""
+    """Factors of the users and of the products of `collect_pairs`, without Spark.
+
+    The ratings count as they are: `weigh_by_recency` comes before the pairs are collected.
+    """
     if not pairs.num_rows:
         raise ValueError(NOTHING)
-    own = parameters.as_dict()
-    iterations = own.pop("maxIter")
-    als = LocalAls(*(pairs.column(name).to_numpy() for name in ("user_idx", "product_idx", "rating")), **own)
+    options = parameters.spark_params()
+    iterations = options.pop("maxIter")
+    als = LocalAls(*(pairs.column(name).to_numpy() for name in ("user_idx", "product_idx", "rating")), **options)
     for solved in als.run(iterations):
         if after_iteration and solved is als.users:
             after_iteration(len(als.objectives), als.objectives[-1])
@@ -244,5 +274,5 @@ def _estimator(parameters: AlsParameters) -> ALS:
         ratingCol="rating",
         implicitPrefs=True,
         coldStartStrategy="drop",
-        **parameters.as_dict(),
+        **parameters.spark_params(),
     )

@@ -25,7 +25,13 @@ class ParamsFrom(StrEnum):
 
 @dataclass(frozen=True)
 class AlsParameters:
-    """Parameters of ALS, by Spark's names."""
+    """Parameters of ALS, by Spark's names, and the half-life of the ratings.
+
+    Attributes
+    ----------
+    halfLife
+        Days in which a rating loses half of its weight; None: ratings do not age. See `weigh_by_recency`.
+    """
 
     rank: int = 50
     maxIter: int = 15
@@ -33,13 +39,18 @@ class AlsParameters:
     alpha: float = 1.0
     nonnegative: bool = True
     seed: int = 42
+    halfLife: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """By Spark's names."""
+        """All of them, as recorded with a version."""
         return asdict(self)
+
+    def spark_params(self) -> dict[str, Any]:
+        """Those that Spark's ALS and the local engine take; the half-life changes the ratings that they read."""
+        return {name: value for name, value in asdict(self).items() if name != "halfLife"}
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> AlsParameters:
-        """Those among `values`, such as a version's parameters; the others are not ours."""
-        names = [own.name for own in fields(cls)]
+        """From values such as a version's parameters; other names are ignored, missing ones get their default."""
+        names = [field.name for field in fields(cls)]
         return cls(**{name: values[name] for name in names if name in values})

@@ -1,5 +1,5 @@
 """The assets of the recommendation group. Each is computed in a file of its own: indices.py, interactions.py, als.py,
-evaluation.py, recommend.py, similar.py.
+item_neighbours.py, evaluation.py, blend.py, recommend.py, similar.py.
 
 Models come as Any: Dagster looks at the types of inputs when it loads this, and Spark ML takes a second to import.
 """
@@ -21,10 +21,15 @@ from ecommerce_assets.recommendation.als import (
     fit_als,
     log_iterations,
 )
+from ecommerce_assets.recommendation.blend import Blend
 from ecommerce_assets.recommendation.evaluation import evaluate
+from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.indices import build_index
 from ecommerce_assets.recommendation.interactions import build_interactions
-from ecommerce_assets.recommendation.recommend import Exclude, recommend
+from ecommerce_assets.recommendation.item_neighbours import NEIGHBOURS
+from ecommerce_assets.recommendation.item_neighbours import item_neighbours as find_item_neighbours
+from ecommerce_assets.recommendation.lists import Ranker
+from ecommerce_assets.recommendation.recommend import recommend
 from ecommerce_assets.recommendation.similar import similar_products as find_similar_products
 from ecommerce_assets.recommendation.tuning_assets import tuned
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
@@ -41,10 +46,10 @@ COMMON: dict[str, Any] = {
     "code_version": "1",
     "backfill_policy": dg.BackfillPolicy.single_run(),
 }
-# What customers see is made with the model that was judged, and with the indices that number it: a newer model that
-# als_evaluation blocked, or has not evaluated yet, is not read.
-AS_JUDGED = dg.AssetIn(metadata={AS_READ_BY: "als_evaluation"})
-JUDGED_WITH = ("als_model", "interaction_data", "user_index", "product_index")
+# What customers see is made with the model that was evaluated, with the indices that number it, and with the weights
+# that this evaluation found: a newer model that als_evaluation blocked, or has not evaluated yet, is not read.
+AS_EVALUATED = dg.AssetIn(metadata={AS_READ_BY: "blend_model"})
+EVALUATED = ("als_evaluation", "als_model", "interaction_data", "user_index", "product_index")
 
 
 class AlsConfig(dg.Config):
@@ -52,15 +57,21 @@ class AlsConfig(dg.Config):
 
     params: ParamsFrom = Field(
         ParamsFrom.configured,
-        description="configured: as stands here; tuned: rank, regParam, alpha and nonnegative as the newest als_tuning "
-        "found them.",
+        description="configured: as set here; tuned: rank, regParam, alpha, nonnegative and halfLife of the best trial "
+        "of the newest als_tuning.",
     )
     rank: int = Field(50, ge=1, description="Number of factors of each user and each product.")
     maxIter: int = Field(15, ge=1, description="Number of iterations.")
     regParam: float = Field(0.1, ge=0, description="Regularisation, scaled by each row's number of ratings.")
     alpha: float = Field(1.0, ge=0, description="How much a rating raises the confidence in a preference.")
-    nonnegative: bool = Field(True, description="Keep all factors from zero up.")
+    nonnegative: bool = Field(True, description="Constrain all factors to be nonnegative.")
     seed: int = Field(42, description="Seed of the initial factors.")
+    halfLife: float | None = Field(
+        None,
+        gt=0,
+        description="Days in which a rating loses half of its weight, counted back from the latest interaction; unset: "
+        "old ratings count as much as new ones.",
+    )
     engine: Engine = Field(
         Engine.auto,
         description="local: this machine, without Spark; mllib: Spark; auto: local where Spark runs on this machine "
@@ -68,17 +79,35 @@ class AlsConfig(dg.Config):
     )
 
 
-class TopConfig(dg.Config):
-    """How long the lists are."""
+class ListConfig(dg.Config):
+    """What the lists are made with; als_evaluation and recommendations need the same."""
 
     k: int = Field(10, ge=1, le=LONGEST_LIST, description=f"Length of each list, at most {LONGEST_LIST}.")
-
-
-class RecommendationConfig(TopConfig):
-    """How long the lists are and what they leave out."""
-
     exclude: Exclude = Field(
-        Exclude.purchased, description="purchased: what the user bought; seen: what the user touched; none: nothing."
+        Exclude.purchased,
+        description="Products that are not recommended; purchased: what the user bought; seen: every product of the "
+        "user's history; none: nothing.",
+    )
+    ranker: Ranker = Field(
+        Ranker.blend,
+        description="blend: the candidates of all recommenders, ranked by a regression that was trained on what users "
+        "did next; als: ALS, completed with what is popular.",
+    )
+
+
+class SimilarConfig(dg.Config):
+    """How long the lists of similar products are."""
+
+    k: int = Field(10, ge=1, le=NEIGHBOURS, description=f"Length of each list, at most {NEIGHBOURS}.")
+
+
+class NeighboursConfig(dg.Config):
+    """Where the neighbours are computed."""
+
+    engine: Engine = Field(
+        Engine.auto,
+        description="local: in this process; mllib: in Spark; auto: local where Spark runs on this machine and the "
+        "pairs fit in its memory.",
     )
 
 
@@ -125,73 +154,114 @@ def als_model(context: dg.AssetExecutionContext, config: AlsConfig, interaction_
     results = {**describe_factors(model), "engine_reason": choice.reason}
     if objectives:
         results["objective"] = objectives
-    pairs = [(interaction_data, name) for name in ("user_idx", "product_idx", "rating")]
+    columns = ["user_idx", "product_idx", "rating"]
+    if parameters.halfLife is not None:
+        columns.append("last_interaction_at")
+    pairs = [(interaction_data, name) for name in columns]
     origins = {"userFactors.id": pairs[:1], "itemFactors.id": pairs[1:2]}
     made_from = {name: origins.get(name, pairs) for name in ALS_MODEL_PARTS}
     used = {**parameters.as_dict(), "engine": choice.engine.value, **tuned_by}
     return Artifact(model, used, results, made_from=made_from)
 
 
-@dg.asset(kinds={"spark", "parquet"}, required_resource_keys={"min_holdout_users"}, **{**COMMON, "code_version": "2"})
+@dg.asset(kinds={"spark", "parquet"}, **COMMON)
+def item_neighbours(
+    context: dg.AssetExecutionContext,
+    config: NeighboursConfig,
+    interaction_data: DataFrame,
+    product_index: DataFrame,
+) -> Artifact:
+    """For each product the 100 products that most of the same users interacted with, by Jaccard similarity."""
+    choice = choose_engine(interaction_data, AlsParameters(), config.engine)
+    context.log.info(choice.reason)
+    return Artifact(
+        find_item_neighbours(interaction_data, product_index, choice.engine), {"engine": choice.engine.value}
+    )
+
+
+@dg.asset(kinds={"spark", "parquet"}, required_resource_keys={"min_holdout_users"}, **{**COMMON, "code_version": "3"})
 def als_evaluation(
     context: dg.AssetExecutionContext,
-    config: RecommendationConfig,
+    config: ListConfig,
     cleaned_events: DataFrame,
+    product_features: DataFrame,
     als_model: Version,
     segmented_users: Version,
 ) -> Artifact:
-    """How good the recommendations are beside popularity, on what users did after a cut-off; and the rmse."""
+    """The published lists, ALS and every simple system, scored on what users did after a cutoff; and the rmse."""
     als, segmentation = AlsParameters.of(als_model.parameters), SegmentationParameters(**segmented_users.parameters)
     engine = Engine(als_model.parameters.get("engine", Engine.auto))  # the one that made the model
-    found = evaluate(cleaned_events, als, segmentation, config.exclude, config.k, engine, context.log.info)
-    if "holdout" in found.results:
-        context.log.warning(f"No ranking metrics: {found.results['holdout']}.")
+    evaluation = evaluate(
+        cleaned_events,
+        product_features,
+        als,
+        segmentation,
+        config.exclude,
+        config.k,
+        config.ranker,
+        engine,
+        context.log.info,
+    )
+    if "holdout" in evaluation.results:
+        context.log.warning(f"No ranking metrics: {evaluation.results['holdout']}.")
     parameters = {
         **config.model_dump(mode="json"),
         "als": {**als.as_dict(), "engine": engine.value},
         "segmentation": segmentation.as_dict(),
         "min_holdout_users": context.resources.min_holdout_users,
     }
-    return Artifact(found.frame(cleaned_events), parameters, found.results)
+    return Artifact(evaluation.frame(cleaned_events), parameters, evaluation.results)
 
 
-@dg.asset(
-    kinds={"spark", "parquet"},
-    ins=dict.fromkeys(JUDGED_WITH, AS_JUDGED),
-    **COMMON,
-)
+@dg.asset(kinds={"json"}, io_manager_key="json_io_manager", **COMMON)
+def blend_model(als_evaluation: Version) -> Artifact:
+    """The weights that rank the candidates of all recommenders, trained on what users did after the cutoff."""
+    parameters = {name: als_evaluation.parameters.get(name) for name in ("exclude", "ranker")}
+    document = als_evaluation.stats.results.get("blend") or {**Blend().document(), "training_users": 0}
+    return Artifact(dict(document), parameters, {"training_users": document["training_users"]})
+
+
+@dg.asset(kinds={"spark", "parquet"}, ins=dict.fromkeys(EVALUATED, AS_EVALUATED), **{**COMMON, "code_version": "2"})
 def recommendations(
     context: dg.AssetExecutionContext,
-    config: RecommendationConfig,
+    config: ListConfig,
     als_model: Any,
     als_evaluation: Version,
+    blend_model: dict[str, Any],
+    item_neighbours: DataFrame,
     interaction_data: DataFrame,
     user_index: DataFrame,
     product_index: DataFrame,
     segmented_users: DataFrame,
-    product_features: Version,  # noqa: ARG001 - not read, but published with it: it describes what is recommended
+    product_features: DataFrame,
 ) -> Artifact:
-    """The top 10 of every user: from the model, or what is popular in the segment and the shop."""
-    if als_evaluation.parameters.get("exclude") != config.exclude:
-        context.log.warning(
-            f"als_evaluation judged lists with exclude={als_evaluation.parameters.get('exclude')}, these are made with "
-            f"exclude={config.exclude}: set it for both."
-        )
-    users = segmented_users.select("user_id", "segment")
-    top = recommend(users, user_index, product_index, interaction_data, als_model, config.exclude, config.k)
+    """The top 10 of every user: the candidates of all recommenders, ranked, or what is popular."""
+    for name in ("exclude", "ranker"):
+        evaluated, configured = als_evaluation.parameters.get(name), getattr(config, name)
+        if evaluated != configured:
+            context.log.warning(
+                f"als_evaluation scored lists with {name}={evaluated}, these are made with {name}={configured}: set it "
+                "for both."
+            )
+    top = recommend(
+        segmented_users.select("user_id", "segment"),
+        user_index,
+        product_index,
+        interaction_data,
+        als_model,
+        item_neighbours,
+        product_features,
+        Blend.of(blend_model) if config.ranker == Ranker.blend else None,
+        config.exclude,
+        config.k,
+    )
     return Artifact(top, config.model_dump(mode="json"))
 
 
-@dg.asset(kinds={"spark", "parquet"}, ins=dict.fromkeys(("als_model", "product_index"), AS_JUDGED), **COMMON)
-def similar_products(
-    config: TopConfig,
-    als_model: Any,
-    als_evaluation: Version,  # noqa: ARG001 - not read: it says which model was judged, and a bad one ends here
-    product_index: DataFrame,
-    product_features: DataFrame,
-) -> Artifact:
-    """For each product the ten that the same people are drawn to, with category and brand beside the ids."""
-    return Artifact(find_similar_products(als_model, product_index, product_features, config.k), config.model_dump())
+@dg.asset(kinds={"spark", "parquet"}, **{**COMMON, "code_version": "2"})
+def similar_products(config: SimilarConfig, item_neighbours: DataFrame, product_features: DataFrame) -> Artifact:
+    """For each product the ten best neighbours, with category and brand beside the ids."""
+    return Artifact(find_similar_products(item_neighbours, product_features, config.k), config.model_dump())
 
 
 ASSETS = [
@@ -199,7 +269,9 @@ ASSETS = [
     product_index,
     interaction_data,
     als_model,
+    item_neighbours,
     als_evaluation,
+    blend_model,
     recommendations,
     similar_products,
 ]

@@ -1,24 +1,28 @@
 """The checks of the recommendation assets.
 
-Those that all ranked lists share are in list_checks.py, those of the evaluation in verdict.py, those of a
-tuning in tuning_verdict.py.
+Those that all ranked lists share are in list_checks.py, those of the evaluation in evaluation_checks.py.
 """
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from ecommerce_assets.recommendation.backtest import BACKTEST_CHECKS as BACKTEST_CHECKS
+from ecommerce_assets.recommendation.blend import FEWEST_TRAINING_USERS
 from ecommerce_assets.recommendation.evaluation import ALS_EVALUATION
+from ecommerce_assets.recommendation.evaluation_checks import EVALUATION_CHECKS
+from ecommerce_assets.recommendation.exclude import Exclude, is_excluded
 from ecommerce_assets.recommendation.indices import PRODUCT_INDEX, USER_INDEX
 from ecommerce_assets.recommendation.interactions import INTERACTION_DATA, MAX_RATING
+from ecommerce_assets.recommendation.item_neighbours import ITEM_NEIGHBOURS, NEIGHBOURS
 from ecommerce_assets.recommendation.list_checks import WITHOUT_CHOICE, Lists, list_checks
-from ecommerce_assets.recommendation.lists import SOURCES
-from ecommerce_assets.recommendation.metrics import RANKING_METRICS
-from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, Exclude, is_excluded
+from ecommerce_assets.recommendation.lists import SOURCES, Ranker
+from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS
+from ecommerce_assets.recommendation.scores import USER_METRICS
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
-from ecommerce_assets.recommendation.tuning_verdict import TUNING_CHECKS
-from ecommerce_assets.recommendation.verdict import VERDICT_CHECKS
+from ecommerce_assets.recommendation.tuning_document import TUNING_CHECKS
 from ecommerce_assets.storage.checks import (
     Check,
     CheckContext,
@@ -148,6 +152,22 @@ def _every_user_served(context: CheckContext) -> str | None:
     return f"{served:,} of {users:,} users have recommendations, and {sated:,} may be shown no product"
 
 
+def _weights_finite(context: CheckContext) -> str | None:
+    features = context.document["features"] or {}
+    broken = [name for name, numbers in features.items() if not all(map(math.isfinite, numbers.values()))]
+    return f"not a finite number: {', '.join(broken)}" if broken else None
+
+
+def _enough_training_users(context: CheckContext) -> str | None:
+    users, ranker = context.document["training_users"], context.parameters["ranker"]
+    if ranker == Ranker.als or users >= FEWEST_TRAINING_USERS:
+        return None
+    return (
+        f"{users:,} users interacted with a candidate after the cutoff, and the weights need {FEWEST_TRAINING_USERS}: "
+        "lists have the user's latest products, then neighbours"
+    )
+
+
 def _products(read: Read) -> DataFrame:
     return read("product_index").selectExpr("product_id as item", "product_idx as number")
 
@@ -252,7 +272,7 @@ ALS_MODEL_CHECKS = (
 
 ALS_TUNING_CHECKS = TUNING_CHECKS
 
-_RANKING = f"metric in ({quoted((*RANKING_METRICS, 'coverage', 'served'))})"
+_RANKING = f"metric in ({quoted((*USER_METRICS, 'coverage', 'diversity'))})"
 
 ALS_EVALUATION_CHECKS = (
     no_nulls(ALS_EVALUATION),
@@ -263,7 +283,7 @@ ALS_EVALUATION_CHECKS = (
         "Shares are between 0 and 1, their differences between -1 and 1; rmse and novelty are not negative.",
         f"({_RANKING} and (abs(value) > 1 or value < 0 and system not like '% - %')) or (not {_RANKING} and value < 0)",
     ),
-    *VERDICT_CHECKS,
+    *EVALUATION_CHECKS,
 )
 
 RECOMMENDATIONS_CHECKS = (
@@ -282,12 +302,37 @@ RECOMMENDATIONS_CHECKS = (
     shares_stable("source", SOURCES),
 )
 
+_SIMILARITY = rule(
+    "similarity_in_range",
+    "similarity is above 0 and at most 1.",
+    "isnan(similarity) or similarity <= 0 or similarity > 1",
+)
+
+ITEM_NEIGHBOURS_CHECKS = (
+    no_nulls(ITEM_NEIGHBOURS),
+    row_count_stable(),
+    rule("rank_in_range", f"rank goes from 1 to {NEIGHBOURS}.", f"rank < 1 or rank > {NEIGHBOURS}"),
+    rule("not_itself", "No product is its own neighbour.", "product_id = neighbour_id"),
+    _SIMILARITY,
+    rule("users_counted", "Neighbours have at least one common user.", "common_users < 1"),
+)
+
+BLEND_MODEL_CHECKS = (
+    Check("weights_finite", "Every weight is a finite number.", _weights_finite),
+    Check(
+        "enough_training_users",
+        f"The weights were trained on at least {FEWEST_TRAINING_USERS} users.",
+        _enough_training_users,
+        blocking=False,
+    ),
+)
+
 SIMILAR_PRODUCTS_CHECKS = (
     no_nulls(SIMILAR_PRODUCTS),
     row_count_stable(),
-    *list_checks(Lists("product_id", "similar_product_id", "similarity", _products, _product_count)),
+    unique_key(SIMILAR_PRODUCTS),
     rule("not_itself", "No product is similar to itself.", "product_id = similar_product_id"),
-    rule("similarity_in_range", "similarity is a cosine.", "isnan(similarity) or abs(similarity) > 1"),
+    _SIMILARITY,
     Check(
         "same_category",
         f"Similar products are of the same category at least {LIFT} times as often as by chance.",

@@ -1,14 +1,14 @@
-"""als_evaluation: does the recommender beat popularity on what its users did next?
+"""als_evaluation: are the published lists better than what is simple, on what users did next?
 
-Trains on the past, judges on the future, with the same features, segments, engines and lists as the published tables.
-The split is holdout.py's business, what is offered and what of it was relevant judging.py's, the metrics themselves
-metrics.py's.
+`evaluate` is the entry point. It trains on the past and scores on the future, with the same features, segments, engines
+and lists as the published tables.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,26 +29,26 @@ from ecommerce_assets.recommendation.als import (
     fit_local,
     log_iterations,
 )
-from ecommerce_assets.recommendation.fallback import PopularityList
-from ecommerce_assets.recommendation.holdout import (
-    HOLDOUT_SHARE,
-    Holdout,
-    Pairs,
-    holdout_cutoff,
-    judged_pairs,
-    prepared_holdout,
-)
-from ecommerce_assets.recommendation.judging import ARROW_TYPES, BASELINE, SYSTEMS, Judged
+from ecommerce_assets.recommendation.blend import Blend
+from ecommerce_assets.recommendation.exclude import Exclude
+from ecommerce_assets.recommendation.holdout import HOLDOUT_SHARE, Prepared, holdout_cutoff, prepare
+from ecommerce_assets.recommendation.lists import Ranker
 from ecommerce_assets.recommendation.local_als import predictions
-from ecommerce_assets.recommendation.metrics import (
-    RANKING_METRICS,
-    Floats,
-    bootstrap_sums,
-    mean_and_interval,
-    novelty,
-    ranking_metrics,
+from ecommerce_assets.recommendation.metrics import Floats, bootstrap, mean_and_interval, novelty
+from ecommerce_assets.recommendation.recommenders.base import ProductStats
+from ecommerce_assets.recommendation.scores import USER_METRICS, Scores
+from ecommerce_assets.recommendation.scoring import fit_systems, score, training_examples
+from ecommerce_assets.recommendation.systems import (
+    ALS_ALONE,
+    ALS_LIST,
+    BASELINES,
+    BEST_BASELINE,
+    COMPARED,
+    POPULARITY,
+    PUBLISHED,
+    SYSTEMS,
+    difference,
 )
-from ecommerce_assets.recommendation.recommend import Exclude
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
@@ -57,7 +57,7 @@ ALS_EVALUATION = TableSpec.of(
     ColumnSpec(
         "metric",
         "string",
-        "rmse, precision, recall, ndcg, map, hit_rate, coverage, novelty or served.",
+        "rmse, precision, recall, ndcg, map, hit_rate, serendipity, served, coverage, novelty or diversity.",
         key=True,
         constant=True,
     ),
@@ -65,92 +65,173 @@ ALS_EVALUATION = TableSpec.of(
     ColumnSpec(
         "system",
         "string",
-        "als (the model alone), published (with its fallback), popularity, or a difference: als - popularity, "
-        "published - popularity.",
+        f"{PUBLISHED}; {ALS_LIST} (the ranker als); {ALS_ALONE} (without fallback); the baselines, completed with what "
+        f"is popular: {', '.join(BASELINES)}; or a difference such as {difference(PUBLISHED, BEST_BASELINE)}.",
         key=True,
         constant=True,
     ),
     ColumnSpec(
         "slice",
         "string",
-        "all; events: none, few (1-4), some (5-19), many (20+) before the cut-off; segment: by the past alone; served "
-        "by: als (at least one entry of the published list), fallback (whom the model cannot serve).",
+        "all; events: none, few (1-4), some (5-19), many (20+) before the cutoff; segment: by the past alone; served "
+        "by: recommenders (at least one knows the user), fallback (none does).",
         key=True,
+    ),
+    ColumnSpec(
+        "exclude",
+        "string",
+        "Products of the past that are neither recommended nor relevant: purchased, seen, or none.",
+        key=True,
+        constant=True,
     ),
     ColumnSpec("value", "double", "Mean over the users of the slice (coverage: of the catalogue).", nullable=False),
     ColumnSpec("lower", "double", "Lower end of the bootstrap 95 % interval; null where there is none."),
     ColumnSpec("upper", "double", "Upper end of the bootstrap 95 % interval; null where there is none."),
-    ColumnSpec("users", "bigint", "Users whom the value is about.", nullable=False),
+    ColumnSpec("users", "bigint", "Number of users in the slice.", nullable=False),
 )
 
-JUDGED_BY = ("event_time", "event_type", "product_id", "category_id", "price", "user_id")
+SCORED_BY = ("event_time", "event_type", "product_id", "category_id", "price", "user_id")
 """Columns of cleaned_events that the recommendations and the segments are made from."""
 
-NO_HOLDOUT = f"none: the last second alone holds more than {HOLDOUT_SHARE:.0%} of the events"
-NOTHING_TO_JUDGE = (
-    "none: nobody did anything after the cut-off that could be recommended, or anything before it to learn from"
+ARROW_TYPES: dict[str, pa.DataType] = {
+    "int": pa.int32(),
+    "bigint": pa.int64(),
+    "double": pa.float64(),
+    "string": pa.string(),
+}
+"""Spark's types by name, as Arrow's."""
+
+NO_HOLDOUT = f"none: the last second alone has more than {HOLDOUT_SHARE:.0%} of the events"
+NOTHING_RELEVANT = (
+    "none: no user interacted after the cutoff with a product that could be recommended, or nothing is before it"
 )
 POPULARITY_GROUPS = 10
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The rows of the table, in its columns' order, and what else was found."""
+    """The rows of the table, in the order of its columns; other results; and the weights for the published lists."""
 
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
 
     def frame(self, events: DataFrame) -> DataFrame:
-        """The table; `events` are those that were judged by."""
+        """The table; `events` are those that it was made from."""
         # As Arrow, which Java reads by itself: for rows of Python's own it starts further Python workers.
         schema = pa.schema([(c.name, ARROW_TYPES[c.type]) for c in ALS_EVALUATION.columns])
         rows = [dict(zip(schema.names, row, strict=True)) for row in self.rows]
         made = events.sparkSession.createDataFrame(pa.Table.from_pylist(rows, schema))
-        judged_by = [(events, name) for name in JUDGED_BY]
-        return made_from(made, {c.name: judged_by for c in ALS_EVALUATION.columns if not c.constant})
+        scored_by = [(events, name) for name in SCORED_BY]
+        return made_from(made, {c.name: scored_by for c in ALS_EVALUATION.columns if not c.constant})
 
 
 def evaluate(
     events: DataFrame,
+    categories: DataFrame,
     als: AlsParameters,
     segmentation: SegmentationParameters,
     exclude: Exclude,
     k: int,
+    ranker: Ranker = Ranker.blend,
     engine: Engine = Engine.auto,
     say: Say | None = None,
 ) -> Evaluation:
-    """rmse on a random split, and the ranking metrics on a temporal holdout.
+    """rmse on a random split, and the metrics of all systems on a temporal holdout.
 
     Parameters
     ----------
     events
         cleaned_events.
+    categories
+        `product_id`, `category_id`, `category`: of product_features.
     als, segmentation
-        Parameters of the published models; both are fitted anew on the past alone.
-    exclude, k
-        As in the published recommendations.
+        Parameters of the published models; both are fitted again on the past alone.
+    exclude, k, ranker
+        As in the published recommendations; `purchased` and `seen` are evaluated in any case.
     engine
         What fitted the published model.
     say
-        Is told how far each of the two fits is.
+        Called with the progress of each fit.
     """
 
     def log(split: str) -> AfterIteration | None:
         return log_iterations(say, f"als_evaluation, {split}", als) if say else None
 
     cutoff = holdout_cutoff(events)
-    with judged_pairs(events, cutoff) as pairs:
-        error, error_results = rmse(pairs, als, engine, log("random split"))
+    past = events.where(F.col("event_time") < timestamp(cutoff)) if cutoff else None
+    inner_cutoff = holdout_cutoff(past) if past is not None and ranker == Ranker.blend else None
+    with prepare(events, cutoff, inner_cutoff, segmentation) as prepared:
+        rows, results = rmse(prepared.pairs, als, engine, log("random split"))
         if cutoff is None:
-            return Evaluation(error, {**error_results, "holdout": NO_HOLDOUT})
-        past = events.where(F.col("event_time") < timestamp(cutoff))
-        with prepared_holdout(pairs, past, segmentation, exclude) as holdout:
-            ranking, ranking_results = rank_and_judge(holdout, als, k, engine, log("temporal holdout"))
-    return Evaluation(error + ranking, {**error_results, "cutoff": cutoff.isoformat(), **ranking_results})
+            return Evaluation(rows, {**results, "holdout": NO_HOLDOUT})
+        results |= {"cutoff": cutoff.isoformat(), "holdout_users": 0}
+        if prepared.outer is None:
+            return Evaluation(rows, {**results, "holdout": NOTHING_RELEVANT})
+        evaluated = evaluate_holdout(prepared, categories, als, exclude, k, ranker, engine, log)
+    if not evaluated.scores[exclude].users:
+        return Evaluation(rows, {**results, "holdout": NOTHING_RELEVANT})
+    for each, scores in evaluated.scores.items():
+        rows += metric_rows(evaluated, each, k) if scores.users else []
+    return Evaluation(rows, {**results, **summarise(evaluated, exclude, rows)})
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What the evaluation of a holdout gives.
+
+    Attributes
+    ----------
+    scores
+        By exclusion.
+    products
+        Stats of the products before the cutoff.
+    blend
+        The weights for the published lists, trained on what came after the cutoff; None: the ranker is als.
+    training_users
+        Number of users that these weights were trained on.
+    """
+
+    scores: Mapping[Exclude, Scores]
+    products: ProductStats
+    blend: Blend | None = None
+    training_users: int = 0
+
+    def best_baseline(self, exclude: Exclude) -> str:
+        """The baseline with the highest NDCG over all users; the first of equal ones."""
+        scores = self.scores[exclude]
+        return max(BASELINES, key=lambda system: scores.mean(system, "ndcg"))
+
+
+def evaluate_holdout(
+    prepared: Prepared,
+    categories: DataFrame,
+    als: AlsParameters,
+    exclude: Exclude,
+    k: int,
+    ranker: Ranker,
+    engine: Engine,
+    log: Callable[[str], AfterIteration | None] = lambda _: None,
+) -> Evaluated:
+    """Scores all systems on the outer holdout.
+
+    The blend that is scored is trained on the inner holdout alone. The blend for the published lists is then trained on
+    the outer one, because their recommenders are fitted on everything.
+    """
+    excludes = list(dict.fromkeys((exclude, Exclude.purchased, Exclude.seen)))
+    blends: dict[Exclude, Blend | None] = dict.fromkeys(excludes, Blend() if ranker == Ranker.blend else None)
+    if ranker == Ranker.blend and prepared.inner is not None:
+        inner = fit_systems(prepared.inner, categories, als, engine, log("inner split"))
+        blends = {each: examples.fit() for each, examples in training_examples(prepared.inner, inner, excludes).items()}
+    assert prepared.outer is not None
+    systems = fit_systems(prepared.outer, categories, als, engine, log("temporal holdout"))
+    published = exclude if ranker == Ranker.blend else None
+    scores, examples = score(prepared.outer, systems, blends, k, published)
+    stats = systems.maker.training.products
+    return Evaluated(scores, stats, examples.fit(), examples.users) if examples else Evaluated(scores, stats)
 
 
 def rmse(
-    pairs: Pairs,
+    pairs: DataFrame,
     parameters: AlsParameters,
     engine: Engine = Engine.auto,
     after_iteration: AfterIteration | None = None,
@@ -158,16 +239,18 @@ def rmse(
     """Root mean squared error of the prediction against `rating` on a fifth of the pairs, after training on the rest.
 
     Kept because people compare it over time: what implicit ALS predicts is a preference near 0 to 1, the rating goes up
-    to 10. Pairs whose user or product the training part lacks are left out and counted.
+    to 10. Pairs whose user or product the training part lacks are left out and counted; a half-life is ignored.
     """
-    split = pairs.of_both.where("rating is not null").select("user_idx", "product_idx", "rating", "train")
-    chosen = choose_engine(split, parameters, engine).engine
+    parameters = replace(parameters, halfLife=None)
+    chosen = choose_engine(pairs, parameters, engine).engine
     if chosen == Engine.local:
-        known, left_out, known_users, error = _rmse_local(split, parameters, after_iteration)
+        known, left_out, known_users, error = _rmse_local(pairs, parameters, after_iteration)
     else:
-        known, left_out, known_users, error = _rmse_by_spark(split, parameters, chosen)
+        known, left_out, known_users, error = _rmse_by_spark(pairs, parameters, chosen)
     results = {"rmse": error, "rmse_pairs": known, "rmse_pairs_left_out": left_out}
-    return [("rmse", None, "als", "all", error, None, None, known_users)] if error is not None else [], results
+    return [
+        ("rmse", None, "als", "all", str(Exclude.none), error, None, None, known_users)
+    ] if error is not None else [], results
 
 
 def _rmse_local(
@@ -200,101 +283,94 @@ def _rmse_by_spark(split: DataFrame, parameters: AlsParameters, engine: Engine) 
     return known, held_out - known, users, math.sqrt(mean) if known else None
 
 
-def rank_and_judge(
-    holdout: Holdout | None,
-    als: AlsParameters,
-    k: int,
-    engine: Engine = Engine.auto,
-    after_iteration: AfterIteration | None = None,
-) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
-    """Ranking metrics over all users of the holdout, of a model that is fitted on its past."""
-    if holdout is None:
-        return [], {"holdout_users": 0, "holdout": NOTHING_TO_JUDGE}
-    found = holdout.judge(fit_als(holdout.interactions, als, engine, after_iteration), k)
-    rows = _ranking_rows(found, k)
-    rows += _catalogue_rows(found, holdout.fallback.overall, k)
-    results = {
-        "holdout_users": holdout.user_count,
-        "metrics": _overall(rows),
-        "ndcg_by_slice": _ndcg_by_slice(rows),
-        "users_per_source": {source: int(found.users[own > 0].sum()) for source, own in found.from_source.items()},
-        "shown_by_popularity": _shown_by_popularity(found, holdout.fallback.overall),
+def metric_rows(evaluated: Evaluated, exclude: Exclude, k: int) -> list[tuple[Any, ...]]:
+    """The rows of one exclusion."""
+    scores, best = evaluated.scores[exclude], evaluated.best_baseline(exclude)
+    rows: list[tuple[Any, ...]] = []
+    for part in sorted(scores.sums):
+        sums = bootstrap(scores.sums[part])
+        users = int(sums[0, 0])
+
+        def add(
+            metric: str, system: str, values: Floats, part: str = part, sums: Floats = sums, n: int = users
+        ) -> None:
+            rows.append((metric, k, system, part, str(exclude), *mean_and_interval(sums[:, 0], values), n))
+
+        for metric in USER_METRICS:
+            column = {system: sums[:, scores.column(system, metric)] for system in SYSTEMS}
+            column[BEST_BASELINE] = column[best]
+            for system in SYSTEMS:
+                add(metric, system, column[system])
+            for one, other in COMPARED:
+                add(metric, difference(one, other), column[one] - column[other])
+    return rows + _catalogue_rows(evaluated, exclude, k)
+
+
+def _catalogue_rows(evaluated: Evaluated, exclude: Exclude, k: int) -> list[tuple[Any, ...]]:
+    """Coverage (share of the products that are shown to any user), novelty of what is shown, diversity of the lists."""
+    scores, stats = evaluated.scores[exclude], evaluated.products
+    novelty_of = novelty(stats.users / max(stats.total_users, 1))
+    rows: list[tuple[Any, ...]] = []
+
+    def add(metric: str, system: str, value: float, users: int) -> None:
+        rows.append((metric, k, system, "all", str(exclude), value, None, None, users))
+
+    for number, system in enumerate(SYSTEMS):
+        shown = scores.shown[number]
+        add("coverage", system, float(np.count_nonzero(shown) / max(len(stats), 1)), scores.users)
+        weighed = (shown > 0) & np.isfinite(novelty_of)
+        served = round(scores.mean(system, "served") * scores.users)
+        if weighed.any():
+            add("novelty", system, float(np.average(novelty_of[weighed], weights=shown[weighed])), served)
+        total, lists = scores.diversity[number]
+        if lists:
+            add("diversity", system, float(total / lists), int(lists))
+    return rows
+
+
+def summarise(evaluated: Evaluated, exclude: Exclude, rows: list[tuple[Any, ...]]) -> dict[str, Any]:
+    """What other assets, the checks, the plots and the training metadata read of the evaluation."""
+    scores = evaluated.scores[exclude]
+    metrics: dict[str, dict[str, list[float | None]]] = {}
+    by_slice: dict[str, dict[str, Any]] = {}
+    by_exclude: dict[str, dict[str, list[float | None]]] = {}
+    for metric, _, system, part, excluded, value, lower, upper, users in rows:
+        interval = [value, lower, upper]
+        if excluded == exclude and part == "all":
+            metrics.setdefault(metric, {})[system] = interval
+        if excluded == exclude and metric == "ndcg":
+            by_slice.setdefault(part, {"users": users})[system] = interval
+        if metric == "ndcg" and part == "all":
+            by_exclude.setdefault(excluded, {})[system] = interval
+    blend = evaluated.blend
+    return {
+        "holdout_users": scores.users,
+        "best_baseline": evaluated.best_baseline(exclude),
+        "metrics": metrics,
+        "ndcg_by_slice": by_slice,
+        "ndcg_by_exclude": by_exclude,
+        "best_baselines": {
+            str(each): evaluated.best_baseline(each) for each, scores in evaluated.scores.items() if scores.users
+        },
+        "users_per_source": dict(scores.users_per_source),
+        "shown_by_popularity": _shown_by_popularity(scores, evaluated.products),
+        "blend": None if blend is None else {**blend.document(), "training_users": evaluated.training_users},
     }
-    return rows, results
 
 
-def _ranking_rows(found: Judged, k: int) -> list[tuple[Any, ...]]:
-    columns: dict[str, Any] = {}
-    for system in SYSTEMS:
-        metrics = ranking_metrics(found.hits[system], found.wanted)
-        columns |= {f"{system}_{metric}": values for metric, values in metrics.items()}
-    sums = bootstrap_sums(found.users, found.slices, np.column_stack(list(columns.values())))
-    rows = []
-    for name in sorted(sums):
-        rows += _slice_rows(name, sums[name], list(columns), k)
-    return rows
-
-
-def _slice_rows(name: str, sums: np.ndarray[Any, Any], values: list[str], k: int) -> list[tuple[Any, ...]]:
-    users, column = sums[:, 0], {value: sums[:, i + 1] for i, value in enumerate(values)}
-    rows = []
-    for metric in RANKING_METRICS:
-        baseline = column[f"{BASELINE}_{metric}"]
-        compared = {system: column[f"{system}_{metric}"] for system in SYSTEMS}
-        compared |= {f"{s} - {BASELINE}": compared[s] - baseline for s in SYSTEMS if s != BASELINE}
-        for system, summed in compared.items():
-            rows.append((metric, k, system, name, *mean_and_interval(users, summed), int(users[0])))
-    return rows
-
-
-def _overall(rows: list[tuple[Any, ...]]) -> dict[str, dict[str, list[float | None]]]:
-    """Value and interval of each metric and system over all users: what the training metadata repeats."""
-    found: dict[str, dict[str, list[float | None]]] = {}
-    for metric, _, system, part, value, lower, upper, _ in rows:
-        if part == "all":
-            found.setdefault(metric, {})[system] = [value, lower, upper]
-    return found
-
-
-def _ndcg_by_slice(rows: list[tuple[Any, ...]]) -> dict[str, dict[str, Any]]:
-    """By slice: `users`, and by system the value and its interval."""
-    found: dict[str, dict[str, Any]] = {}
-    for metric, _, system, part, value, lower, upper, users in rows:
-        if metric == "ndcg":
-            found.setdefault(part, {"users": users})[system] = [value, lower, upper]
-    return found
-
-
-def _shown_by_popularity(found: Judged, popularity: PopularityList) -> dict[str, list[float]]:
+def _shown_by_popularity(scores: Scores, stats: ProductStats) -> dict[str, list[float]]:
     """By system, the share of what is shown that falls to each tenth of the catalogue, the most popular tenth first.
 
     `touched` is the share of what users did before, each user and product once: a system that shows the popular more
     often than users choose them has a popularity bias (Abdollahpouri et al., "The Unfairness of Popularity Bias in
     Recommendation", RMSE 2019).
     """
-    counts: dict[str, Floats] = {s: found.shown[s][popularity.positions].astype(np.float64) for s in SYSTEMS}
-    counts["touched"] = popularity.shares
-    edges = np.linspace(0, len(popularity.positions), POPULARITY_GROUPS + 1).round().astype(int)
+    counts = {system: scores.shown[number].astype(np.float64) for number, system in enumerate(SYSTEMS)}
+    shown = {**{system: counts[system] for system in (PUBLISHED, ALS_LIST, POPULARITY)}, "touched": stats.users}
+    order = np.lexsort((np.arange(len(stats)), -stats.users))
+    edges = np.linspace(0, len(stats), POPULARITY_GROUPS + 1).round().astype(int)
     shares = {}
-    for name, own in counts.items():
-        sums = np.diff(np.concatenate([[0], np.cumsum(own)])[edges])
-        shares[name] = [round(float(part), 6) for part in sums / max(own.sum(), 1e-12)]
+    for name, values in shown.items():
+        sums = np.diff(np.concatenate([[0], np.cumsum(values[order])])[edges])
+        shares[name] = [round(float(part), 6) for part in sums / max(values.sum(), 1e-12)]
     return shares
-
-
-def _catalogue_rows(found: Judged, popularity: PopularityList, k: int) -> list[tuple[Any, ...]]:
-    """Catalogue coverage (share of products shown to anyone), novelty of what is shown, share of users served."""
-    users, products = int(found.users.sum()), len(popularity.positions)
-    novelty_of = np.empty(products)
-    novelty_of[popularity.positions] = novelty(popularity.shares)
-    rows: list[tuple[Any, ...]] = []
-    for system in SYSTEMS:
-        shown = found.shown[system]
-        served = int(found.users[found.lengths[system] > 0].sum())
-        rows.append(("coverage", k, system, "all", float(np.count_nonzero(shown) / products), None, None, users))
-        rows.append(("served", k, system, "all", served / users, None, None, users))
-        told = (shown > 0) & np.isfinite(novelty_of)
-        if told.any():
-            mean = float(np.average(novelty_of[told], weights=shown[told]))
-            rows.append(("novelty", k, system, "all", mean, None, None, served))
-    return rows

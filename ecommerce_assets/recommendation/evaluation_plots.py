@@ -1,23 +1,14 @@
-"""What the UI shows of als_evaluation: the lists against popularity, for whom they pay, and what of the catalogue they
-show.
-
-The numbers are those of evaluation.py; how pictures look is plotting.py's business.
-"""
+"""Plots of als_evaluation: all systems, the published lists by slice of users, and what of the catalogue is shown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ecommerce_assets.plotting import BLUE, FAINT, GREEN, GREY, INK, ORANGE, grid, panels, percent_axis, title
-from ecommerce_assets.recommendation.judging import (
-    BASELINE,
-    SLICES,
-    SYSTEMS,
-)
-from ecommerce_assets.recommendation.metrics import RANKING_METRICS
-from ecommerce_assets.recommendation.notes import METRIC_NAMES
-from ecommerce_assets.recommendation.verdict import DIFFERENCE
+from ecommerce_assets.recommendation.evaluation_checks import DIFFERENCE, METRIC, number, percent
+from ecommerce_assets.recommendation.scoring import SLICES
+from ecommerce_assets.recommendation.systems import ALS_LIST, POPULARITY, PUBLISHED, SYSTEMS, TITLES
 from ecommerce_assets.storage.checks import CheckContext
 from ecommerce_assets.storage.display import Plot
 
@@ -25,76 +16,87 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NAMES = {"als": "ALS alone", "published": "published", BASELINE: "popularity", "touched": "what users did before"}
-COLOURS = {"als": BLUE, "published": GREEN, BASELINE: GREY, "touched": ORANGE}
+MAIN = (PUBLISHED, ALS_LIST, POPULARITY)
+COLOURS = {PUBLISHED: GREEN, ALS_LIST: BLUE, POPULARITY: GREY}
 
 
-def against_popularity(context: CheckContext) -> Figure | None:
-    """Every ranking metric of the three systems, with 95 % intervals."""
+def all_systems(context: CheckContext) -> Figure | None:
+    """NDCG and hit rate of every system with 95 % intervals, the highest NDCG first."""
     metrics: Mapping[str, Any] = context.results.get("metrics", {})
-    told = [metric for metric in RANKING_METRICS if metric in metrics]
-    if not told:
+    if METRIC not in metrics:
         return None
-    figure, axes = panels(columns=len(told), height=3.2)
-    for own, metric in zip(axes, told, strict=True):
-        for place, system in enumerate(SYSTEMS):
-            value, lower, upper = metrics[metric][system]
-            own.bar(place, value, color=COLOURS[system], width=0.72)
-            own.errorbar(place, value, [[value - lower], [upper - value]], color=INK, capsize=3, linewidth=1.1)
-            own.annotate(
-                f"{value:.3f}", (place, upper), ha="center", va="bottom", xytext=(0, 3), textcoords="offset points"
-            )
-        title(own, f"{METRIC_NAMES[metric]} at {context.parameters['k']}")
-        own.set_xticks(range(len(SYSTEMS)), ["ALS\nalone", "pub-\nlished", "popu-\nlarity"], fontsize=9)
-        own.margins(y=0.14)
-        own.set_ylim(bottom=0)
-        grid(own)
-        own.tick_params(axis="y", labelsize=8.5)
+    best, k = context.results["best_baseline"], context.parameters["k"]
+    order = sorted(SYSTEMS, key=lambda system: -metrics[METRIC][system][0])
+    colours = [GREEN if system == PUBLISHED else ORANGE if system == best else GREY for system in order]
+    figure, (left, right) = panels(columns=2, height=1.0 + 0.3 * len(order), sharey=True)
+    for axes, metric, name, write in ((left, METRIC, "NDCG", number), (right, "hit_rate", "Hit rate", percent)):
+        _bars(axes, [metrics[metric][system] for system in order], colours, write)
+        title(axes, f"{name} at {k}")
+    names = [f"{TITLES[system]} (best baseline)" if system == best else TITLES[system] for system in order]
+    left.set_yticks(range(len(order)), names)
+    for label, system in zip(left.get_yticklabels(), order, strict=True):
+        label.set_fontweight("bold" if system in (PUBLISHED, best) else "normal")
     return figure
 
 
+def _bars(axes: Axes, intervals: Sequence[Sequence[float]], colours: Sequence[str], write: Any) -> None:
+    """Horizontal bars with intervals, from the top."""
+    for row, ((value, lower, upper), colour) in enumerate(zip(intervals, colours, strict=True)):
+        axes.barh(row, value, color=colour, height=0.7)
+        axes.errorbar(value, row, xerr=[[value - lower], [upper - value]], color=INK, capsize=2.5, linewidth=1)
+        axes.annotate(write(value), (upper, row), va="center", xytext=(5, 0), textcoords="offset points", fontsize=8.5)
+    axes.set_ylim(len(intervals) - 0.5, -0.5)
+    axes.set_xlim(0, 1.3 * max(upper for _, _, upper in intervals) or 1)
+    grid(axes, "x")
+    axes.tick_params(labelbottom=False)  # each bar has its value
+
+
 def by_slice(context: CheckContext) -> Figure | None:
-    """The NDCG of the published lists less that of popularity, by slice of users, with 95 % intervals."""
+    """The NDCG of the published lists less that of the best baseline, by slice of users, with 95 % intervals."""
     slices = context.results.get("ndcg_by_slice", {})
-    shown = [(told, slices[name]) for name, told in SLICES.items() if name in slices]
+    shown = [(name, slices[part]) for part, name in SLICES.items() if DIFFERENCE in slices.get(part, {})]
     if not shown:
         return None
-    figure, (axes,) = panels(height=1.1 + 0.3 * len(shown))
-    for row, (_, own) in enumerate(shown):
-        value, lower, upper = own[DIFFERENCE]
-        colour = GREEN if lower > 0 else ORANGE if upper < 0 else GREY
+    figure, (axes,) = panels(height=1.3 + 0.3 * len(shown))
+    for row, (_, values) in enumerate(shown):
+        value, lower, upper = values[DIFFERENCE]
+        enough = values["users"] >= context.parameters["min_holdout_users"]
+        colour = GREEN if enough and lower > 0 else ORANGE if enough and upper < 0 else GREY
         axes.errorbar(
             value, row, xerr=[[value - lower], [upper - value]], fmt="o", color=colour, capsize=3, markersize=6
         )
     axes.axvline(0, color=FAINT, linewidth=1)
-    axes.set_yticks(range(len(shown)), [f"{name}  ({own['users']:,})" for name, own in shown])
+    axes.set_yticks(range(len(shown)), [f"{name}  ({values['users']:,})" for name, values in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
-    title(axes, f"NDCG at {context.parameters['k']}: published lists less popularity, by group of users")
+    title(axes, f"NDCG at {context.parameters['k']}: published lists less best baseline")
+    axes.set_xlabel(f"best baseline: {TITLES[context.results['best_baseline']]}")
     grid(axes, "x")
     return figure
 
 
 def catalogue(context: CheckContext) -> Figure | None:
-    """How much of the catalogue each system shows to anyone, and how the shows fall to popular and rare products."""
+    """How much of the catalogue each system shows to anyone, and how its entries fall to popular and rare products."""
     shares, coverage = context.results.get("shown_by_popularity"), context.results.get("metrics", {}).get("coverage")
     if not shares or not coverage:
         return None
-    figure, (left, right) = panels(columns=2, height=3.4, width_ratios=[2, 3])
-    _coverage(left, coverage)
-    groups = len(shares["touched"])
-    for name in ("touched", *SYSTEMS):
-        right.plot(
-            range(1, groups + 1),
-            shares[name],
-            color=COLOURS[name],
-            label=NAMES[name],
-            marker="o",
-            markersize=4,
-            linestyle="--" if name == "touched" else "-",
-        )
-    title(right, "Share of what is shown, by popularity of the product")
+    figure, (left, right) = panels(columns=2, height=3.2, width_ratios=[2, 3])
+    for row, system in enumerate(MAIN):
+        share = coverage[system][0]
+        left.barh(row, share, color=COLOURS[system], height=0.6)
+        left.annotate(percent(share), (share, row), va="center", xytext=(4, 0), textcoords="offset points")
+    left.set_yticks(range(len(MAIN)), [TITLES[system] for system in MAIN])
+    left.set_ylim(len(MAIN) - 0.5, -0.5)
+    left.set_xlim(0, 1.25 * max(coverage[system][0] for system in MAIN) or 1)
+    title(left, "Products shown to anyone")
+    grid(left, "x")
+    percent_axis(left, "x")
+    tenths = range(1, len(shares["touched"]) + 1)
+    right.plot(tenths, shares["touched"], color=INK, linestyle="--", label="what users chose before", marker=".")
+    for system in MAIN:
+        right.plot(tenths, shares[system], color=COLOURS[system], label=TITLES[system], marker="o", markersize=4)
+    title(right, "Share of the entries by popularity of the product")
     right.set_xlabel("tenth of the catalogue, the most popular first")
-    right.set_xticks(range(1, groups + 1))
+    right.set_xticks(tenths)
     right.set_ylim(bottom=0)
     right.legend()
     grid(right)
@@ -102,35 +104,21 @@ def catalogue(context: CheckContext) -> Figure | None:
     return figure
 
 
-def _coverage(axes: Axes, coverage: Mapping[str, Any]) -> None:
-    for row, system in enumerate(SYSTEMS):
-        share = coverage[system][0]
-        axes.barh(row, share, color=COLOURS[system], height=0.6)
-        axes.annotate(f"{share:.1%}", (share, row), va="center", xytext=(4, 0), textcoords="offset points")
-    axes.set_yticks(range(len(SYSTEMS)), [NAMES[system] for system in SYSTEMS])
-    axes.set_ylim(len(SYSTEMS) - 0.5, -0.5)
-    axes.margins(x=0.2)
-    axes.set_xlim(left=0)
-    title(axes, "Products shown to anyone")
-    grid(axes, "x")
-    percent_axis(axes, "x")
-
-
 ALS_EVALUATION_PLOTS = (
     Plot(
-        "ALS against popularity",
-        "Trained on the past, judged on what users did afterwards; the lines are 95 % bootstrap intervals over users.",
-        against_popularity,
+        "All systems",
+        "Trained on the past, scored on what users did afterwards; the lines are 95 % bootstrap intervals over users.",
+        all_systems,
     ),
     Plot(
-        "For whom it pays",
-        "Right of zero the published lists are better than popularity; in brackets the number of users. Green and "
-        "orange: the 95 % interval leaves zero out.",
+        "For whom the published lists are better",
+        "Right of zero the published lists are better than the best baseline; in brackets the number of users. Green "
+        "and orange: the 95 % interval does not contain zero, and the users are enough for a comparison.",
         by_slice,
     ),
     Plot(
         "Coverage and popularity bias",
-        "A line above the dashed one on the left shows the popular more often than users choose them by themselves.",
+        "A line above the dashed one on the left shows popular products more often than users choose them.",
         catalogue,
     ),
 )

@@ -1,13 +1,13 @@
-"""The kernel of the recommendations: the lists of a batch of users, from the model and then from what is popular.
+"""The lists of a batch of users: chosen by a ranker, completed with what is popular. NumPy and Arrow only.
 
-NumPy and Arrow only, no Spark job. The exact search is top_k.py, popularity fallback.py; who is asked is recommend.py's
-business.
+`ListMaker.lists` is the entry point.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -15,78 +15,38 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ecommerce_assets.recommendation.blend import Blend, pool_candidates
 from ecommerce_assets.recommendation.fallback import Fallback, Order
-from ecommerce_assets.recommendation.top_k import Excluded, Items, top_k
+from ecommerce_assets.recommendation.products import batch_type
+from ecommerce_assets.recommendation.recommenders import RECOMMENDERS
+from ecommerce_assets.recommendation.recommenders.als import Als
+from ecommerce_assets.recommendation.recommenders.base import Candidates, Recommender, Training, Users
+from ecommerce_assets.recommendation.recommenders.popularity import Popularity
+from ecommerce_assets.recommendation.recommenders.segment_popularity import SegmentPopularity
+from ecommerce_assets.recommendation.top_k import Excluded
 
-SOURCES = ("als", "segment_popular", "popular")
-"""Where an entry comes from, by its code."""
+SOURCES = tuple(recommender.source for recommender in RECOMMENDERS)
+"""Where an entry of a list comes from, by its code."""
 
-BY_MODEL, FROM_SEGMENT, FROM_SHOP = range(len(SOURCES))
+SEGMENT_POPULAR, POPULAR = (SOURCES.index(system.source) for system in (SegmentPopularity, Popularity))
+
+DEPTH = 50
+"""Candidates of each recommender, at least."""
 
 CELLS = 1 << 22
-"""Users times offers that are looked at in one piece while lists are completed: 21 MB."""
+"""Users times products that are looked at in one piece while lists are completed: 21 MB."""
+
+USERS_AT_ONCE = 2_000
+"""Users whose candidates are in memory at once: some 500,000 candidates with their features, 60 MB."""
 
 Integers = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Products:
-    """The products in the order of their ids, which is the order in which ties are broken.
+class Ranker(StrEnum):
+    """What orders the products of a list."""
 
-    Attributes
-    ----------
-    ids
-        Product ids, ascending: a product's place here is its position.
-    position_of
-        Position of each product_idx.
-    """
-
-    ids: npt.NDArray[Any]
-    position_of: npt.NDArray[np.int64]
-
-    @classmethod
-    def of(cls, ids: npt.NDArray[Any], numbers: npt.NDArray[Any]) -> Products:
-        """From ids and their product_idx, in any order."""
-        order = np.argsort(ids, kind="stable")
-        position_of = np.full(int(numbers.max(initial=-1)) + 1, -1, np.int64)
-        position_of[numbers[order]] = np.arange(len(ids))
-        return cls(ids[order], position_of)
-
-    def excluded(self, numbers: pa.ListArray) -> Excluded:
-        """Lists of product_idx as positions; null is an empty list."""
-        begins, idx = ragged(numbers)
-        return Excluded(begins, self.position_of[idx])
-
-
-@dataclass(frozen=True)
-class ItemFactors:
-    """The factors of the products that the model knows, in the order of their positions.
-
-    Attributes
-    ----------
-    positions
-        Position of each product that the model knows, ascending.
-    vectors
-        Their factors.
-    place_of
-        By position, the product's row in `vectors`; -1 where the model does not know it.
-    """
-
-    positions: Integers
-    vectors: npt.NDArray[np.float32]
-    place_of: Integers
-
-    @classmethod
-    def of(cls, positions: Integers, vectors: npt.NDArray[np.float32], products: int) -> ItemFactors:
-        """Of products at these ascending positions, among so many products."""
-        place_of = np.full(products, -1, np.int64)
-        place_of[positions] = np.arange(len(positions))
-        return cls(positions, vectors, place_of)
-
-    @classmethod
-    def none(cls, products: int) -> ItemFactors:
-        """A model that knows no product."""
-        return cls.of(np.empty(0, np.int64), np.empty((0, 1), np.float32), products)
+    blend = "blend"
+    als = "als"
 
 
 @dataclass(frozen=True)
@@ -111,7 +71,21 @@ class Lists:
     def empty(cls, users: int, k: int) -> Lists:
         """(users, k) places with nothing in them."""
         shape = (users, k)
-        return cls(np.full(shape, -1, np.int64), np.full(shape, -np.inf), np.full(shape, BY_MODEL, np.int8))
+        return cls(np.full(shape, -1, np.int64), np.full(shape, -np.inf), np.full(shape, POPULAR, np.int8))
+
+    @classmethod
+    def of(cls, candidates: Candidates, k: int, source: str) -> Lists:
+        """The first k candidates of one recommender."""
+        filled = candidates.filled[:, :k]
+        made = cls.empty(*filled.shape)
+        made.positions[:] = candidates.positions[:, :k]
+        made.scores[filled] = candidates.scores[:, :k][filled]
+        made.sources[filled] = SOURCES.index(source)
+        return made
+
+    def copy(self) -> Lists:
+        """The same in memory of its own."""
+        return Lists(self.positions.copy(), self.scores.copy(), self.sources.copy())
 
     @property
     def filled(self) -> npt.NDArray[np.bool_]:
@@ -134,103 +108,101 @@ class Lists:
 
 
 @dataclass(frozen=True)
-class Recommender:
-    """Makes lists of `k` products. Products go by position, the order of their ids, in which ties are broken."""
+class ListMaker:
+    """All that lists are made with; it can be pickled.
 
-    factors: ItemFactors
+    Attributes
+    ----------
+    training
+        What the recommenders were fitted on.
+    recommenders
+        The fitted recommenders, by name.
+    fallback
+        What is popular in each segment and in the shop.
+    """
+
+    training: Training
+    recommenders: Mapping[str, Recommender]
     fallback: Fallback
-    k: int
 
-    def lists(self, features: pa.ListArray | None, segments: pa.StringArray, excluded: Excluded) -> Lists:
-        """The lists of a batch of users.
+    @classmethod
+    def fit(cls, training: Training) -> ListMaker:
+        """Fits every recommender."""
+        recommenders = {system.name: system.fit(training) for system in RECOMMENDERS}
+        return cls(training, recommenders, Fallback.of(training.products))
 
-        Parameters
-        ----------
-        features
-            Factors of each user; null where the model does not know the user. None: the model is not asked.
-        segments
-            Segment of each user, or null.
-        excluded
-            Positions of the products that each user must not get.
-        """
-        made = Lists.empty(len(segments), self.k)
-        if features is not None and len(self.factors.positions):
-            self._ask_model(made, features, excluded)
-        self._complete(made, segments, excluded)
-        return made
+    def candidates(self, users: Users, depth: int = DEPTH) -> dict[str, Candidates]:
+        """The best products of each recommender for each user."""
+        return {name: recommender.recommend(users, depth) for name, recommender in self.recommenders.items()}
 
-    @cached_property
-    def _items(self) -> Items:
-        return Items.of(self.factors.vectors)
+    def lists(self, users: Users, k: int, blend: Blend | None) -> Lists:
+        """Lists of k products; ranked by the blend, or, without one, by ALS alone."""
+        if blend is None:
+            return self.complete(Lists.of(self.recommenders[Als.name].recommend(users, k), k, Als.source), users)
+        parts = [
+            self.blended(part, self.candidates(part, max(DEPTH, k)), k, blend)
+            for part in (
+                users.take(np.arange(start, min(start + USERS_AT_ONCE, len(users))))
+                for start in range(0, len(users), USERS_AT_ONCE)
+            )
+        ]
+        if not parts:
+            return Lists.empty(0, k)
+        return Lists(
+            *(np.concatenate([getattr(p, name) for p in parts]) for name in ("positions", "scores", "sources"))
+        )
 
-    @cached_property
-    def _orders(self) -> dict[str | None, Order]:
-        return {}
+    def blended(self, users: Users, candidates: Mapping[str, Candidates], k: int, blend: Blend) -> Lists:
+        """Lists ranked by the blend; users without a history get what is popular."""
+        made = Lists.empty(len(users), k)
+        has_history = np.diff(users.begins) > 0
+        pool = pool_candidates(self.training, users, candidates)
+        best, places = blend.best(pool, len(users), k)
+        filled = best.filled & has_history[:, None]
+        made.positions[filled] = best.positions[filled]
+        made.scores[filled] = best.scores[filled]
+        made.sources[filled] = pool.sources[places[filled]]
+        return self.complete(made, users)
 
-    def _order(self, segment: str | None) -> Order:
-        if segment not in self._orders:
-            self._orders[segment] = self.fallback.order(segment)
-        return self._orders[segment]
-
-    def _ask_model(self, made: Lists, features: pa.ListArray, excluded: Excluded) -> None:
-        """Fill the lists of users that have factors; all-zero factors say nothing and count as none."""
-        rows = np.flatnonzero(features.is_valid().to_numpy(zero_copy_only=False))
-        if not len(rows):
-            return
-        queries = vectors_of(features.drop_null())
-        telling = queries.any(axis=1)
-        rows, queries = rows[telling], queries[telling]
-        owners, positions = excluded.of(rows)
-        # From positions among all products to places among those that the model knows.
-        places = self.factors.place_of[positions]
-        owners, places = owners[places >= 0], places[places >= 0]
-        barred = Excluded(np.searchsorted(owners, np.arange(len(rows) + 1)), places)
-        found, scores = top_k(queries, self._items, barred, self.k)
-        made.positions[rows] = np.where(found >= 0, self.factors.positions[found], -1)
-        made.scores[rows] = scores
-
-    def _complete(self, made: Lists, segments: pa.StringArray, excluded: Excluded) -> None:
-        """Fill what is short with what is popular."""
+    def complete(self, made: Lists, users: Users) -> Lists:
+        """Fill the free places with what is popular in the segment, then in the shop."""
         short = np.flatnonzero(~made.filled[:, -1])
-        if not len(short):
-            return
-        named = segments.take(pa.array(short)).dictionary_encode()
-        codes = named.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-        for code in np.unique(codes):
-            order = self._order(named.dictionary[code].as_py() if code >= 0 else None)
-            complete(made, short[codes == code], order, excluded)
-        # A share of users is no preference: it is capped so that the score does not rise with the rank.
+        segments = users.segments[short]
+        for segment in set(segments.tolist()):
+            complete(made, short[segments == segment], self.fallback.order(segment), users.excluded)
+        # A share of users is not on the scale of other scores: it is capped, so that the score does not rise.
         made.scores[short] = np.minimum.accumulate(made.scores[short], axis=1)
+        return made
 
 
 def complete(made: Lists, rows: Integers, order: Order, excluded: Excluded) -> None:
-    """Fill the free places of these lists in the given order, without what is barred and what is there already.
+    """Fill the free places of these lists in the given order, without what is excluded and what is listed already.
 
-    Of the first k + b products of the order at most b can be barred or there, so no more need to be looked at.
+    Of the first k + b products of the order at most b can be excluded or listed, so no more need to be looked at.
     """
     k = made.positions.shape[1]
-    there = made.filled[rows].sum(axis=1, dtype=np.int32)
-    widths = np.minimum(k + there + excluded.begins[rows + 1] - excluded.begins[rows], len(order.positions))
+    listed_counts = made.filled[rows].sum(axis=1, dtype=np.int32)
+    widths = np.minimum(k + listed_counts + excluded.begins[rows + 1] - excluded.begins[rows], len(order.positions))
     widest_first = np.argsort(-widths, kind="stable")
     start = 0
     while start < len(rows):
         width = max(int(widths[widest_first[start]]), 1)
         chunk = widest_first[start : start + max(1, CELLS // width)]
         start += len(chunk)
-        own = rows[chunk]
-        free = np.ones((len(own), width), dtype=bool)
-        listed = np.nonzero(made.filled[own])
-        for owners, positions in (excluded.of(own), (listed[0], made.positions[own][listed])):
+        part = rows[chunk]
+        free = np.ones((len(part), width), dtype=bool)
+        listed = np.nonzero(made.filled[part])
+        for owners, positions in (excluded.of(part), (listed[0], made.positions[part][listed])):
             places = order.place_of[positions]
             seen = places < width
             free[owners[seen], places[seen]] = False
         free = free[:, : len(order.positions)]
-        slots = there[chunk, None] + np.cumsum(free, axis=1, dtype=np.int32) - 1
+        slots = listed_counts[chunk, None] + np.cumsum(free, axis=1, dtype=np.int32) - 1
         user, place = np.nonzero(free & (slots < k))
         slot = slots[user, place]
-        made.positions[own[user], slot] = order.positions[place]
-        made.scores[own[user], slot] = order.shares[place]
-        made.sources[own[user], slot] = np.where(place < order.own, FROM_SEGMENT, FROM_SHOP)
+        made.positions[part[user], slot] = order.positions[place]
+        made.scores[part[user], slot] = order.shares[place]
+        made.sources[part[user], slot] = np.where(place < order.of_segment, SEGMENT_POPULAR, POPULAR)
 
 
 def vectors_of(features: pa.ListArray | pa.ChunkedArray) -> npt.NDArray[np.float32]:
@@ -239,13 +211,8 @@ def vectors_of(features: pa.ListArray | pa.ChunkedArray) -> npt.NDArray[np.float
     return np.asarray(flat, np.float32).reshape(len(features), -1)
 
 
-def ragged(lists: pa.ListArray) -> tuple[Integers, npt.NDArray[Any]]:
+def ragged(lists: pa.ListArray) -> tuple[Integers, pa.Array]:
     """Where each list begins (and, one more, where the last ends), and all their values; null is an empty list."""
     counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
     begins = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-    return begins, pc.list_flatten(lists).to_numpy(zero_copy_only=False)
-
-
-def batch_type(ids: npt.NDArray[Any]) -> pa.DataType:
-    """Arrow's type for ids."""
-    return pa.int64() if np.issubdtype(ids.dtype, np.integer) else pa.string()
+    return begins, pc.list_flatten(lists)

@@ -120,7 +120,7 @@ class LocalAls:
             raise ValueError("A rating is not a number, or infinite.")
         self._kernels: Any = als_kernels
         self.rank, self.regParam, self.alpha, self.nonnegative = rank, float(regParam), float(alpha), nonnegative
-        self._threads = threads or _cores()
+        self._threads = threads or cores()
         users, user_rows = _rows(user_idx)
         products, product_rows = _rows(product_idx)
         ratings = np.ascontiguousarray(rating, dtype=np.float32)
@@ -182,7 +182,7 @@ class LocalAls:
         return users, products
 
 
-def _cores() -> int:
+def cores() -> int:
     # os.process_cpu_count comes with Python 3.13; macOS has no affinity.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -1,8 +1,6 @@
-"""Ranking metrics of lists and their bootstrap intervals, in NumPy. What is compared is evaluation.py's business."""
+"""Metrics of lists and their bootstrap intervals. NumPy only."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +9,6 @@ RANKING_METRICS = ("precision", "recall", "ndcg", "map", "hit_rate")
 BOOTSTRAP_ROUNDS = 1000
 BOOTSTRAP_SEED = 42
 CONFIDENCE = 0.95
-
-CELLS = 1 << 22
-"""Draws at once: 100 MB."""
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -59,8 +54,8 @@ def ranking_metrics(hits: Flags, relevant: Integers) -> dict[str, Floats]:
 
     Examples
     --------
-    >>> found = ranking_metrics(np.array([[True, False, True, False]]), np.array([2]))
-    >>> {name: round(float(value[0]), 3) for name, value in found.items()}
+    >>> metrics = ranking_metrics(np.array([[True, False, True, False]]), np.array([2]))
+    >>> {name: round(float(value[0]), 3) for name, value in metrics.items()}
     {'precision': 0.5, 'recall': 1.0, 'ndcg': 0.92, 'map': 0.833, 'hit_rate': 1.0}
     """
     k = hits.shape[1]
@@ -77,39 +72,78 @@ def ranking_metrics(hits: Flags, relevant: Integers) -> dict[str, Floats]:
     }
 
 
-def bootstrap_sums(users: Integers, slices: Mapping[str, Flags], values: Floats) -> dict[str, Floats]:
-    """Resampled sums of per-user values, by slice, from groups of users who are alike in everything that counts.
+def serendipity(listed: Integers, hits: Flags, popular: Integers) -> Floats:
+    """Relevant products that the popularity list does not have, divided by k: useful and not obvious.
 
-    The Poisson bootstrap (Hanley and MacGibbon 2006; Chamandy et al. 2012): in each round every user counts a
-    Poisson(1) number of times, so n users who are alike count Poisson(n) times together. Most users have no hit at all:
-    a draw per group, not per user, is a small part of the work. The draws depend on the order of the groups alone.
+    Ge, Delgado-Battenfeld and Jannach, "Beyond Accuracy: Evaluating Recommender Systems by Coverage and Serendipity"
+    (RecSys 2010), with popularity as the primitive recommender.
 
     Parameters
     ----------
-    users
-        (g,) number of users of each group, above zero.
-    slices
-        By name, the groups that belong to it.
-    values
-        (g, v) values of each user of a group.
+    listed, popular
+        (n, k) products of the lists, and of the popularity lists of the same users; -1 where a place is empty.
+    hits
+        (n, k), which places of `listed` hold a relevant product.
 
     Returns
     -------
-    dict
-        By slice, an array of shape (1 + rounds, 1 + v): row 0 holds the plain sums, the others one round each; column 0
-        holds the number of users, the others the sums of the values.
+    array
+        (n,) from 0 to 1.
+    """
+    expected = (listed[:, :, None] == popular[:, None, :]).any(axis=2)
+    return np.asarray((hits & ~expected).sum(axis=1) / listed.shape[1], np.float64)
+
+
+def category_diversity(listed: Integers, category: Integers) -> Floats:
+    """Mean pairwise dissimilarity within each list: the share of its pairs of products with different categories.
+
+    Intra-list diversity: Ziegler et al., "Improving Recommendation Lists Through Topic Diversification" (WWW 2005),
+    with the dissimilarity 1 between two categories and 0 within one. Products of unknown category are left out.
+
+    Parameters
+    ----------
+    listed
+        (n, k) products; -1 where a place is empty.
+    category
+        (p,) number of each product's category; -1: unknown.
+
+    Returns
+    -------
+    array
+        (n,) from 0 to 1; NaN where a list has fewer than two products of known category.
+    """
+    if not len(category):
+        return np.full(len(listed), np.nan)
+    of_place = np.where(listed >= 0, category[listed], -1)
+    known = of_place >= 0
+    both = known[:, :, None] & known[:, None, :]
+    same = both & (of_place[:, :, None] == of_place[:, None, :])
+    count = known.sum(axis=1)
+    pairs = count * (count - 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # Every product is in one pair with itself.
+        return np.asarray(1 - (same.sum(axis=(1, 2)) - count) / pairs, np.float64)
+
+
+def bootstrap(buckets: Floats) -> Floats:
+    """Resampled sums over buckets of users.
+
+    The Poisson bootstrap (Hanley and MacGibbon 2006; Chamandy et al. 2012): in each round every bucket counts a
+    Poisson(1) number of times. Users are in buckets at random, so that the intervals are those of resampled users.
+
+    Parameters
+    ----------
+    buckets
+        (b, v) sums of each bucket.
+
+    Returns
+    -------
+    array
+        (1 + rounds, v); row 0 holds the plain sums, the others one round each.
     """
     rng = np.random.default_rng(BOOTSTRAP_SEED)
-    columns = np.column_stack([np.ones(len(users)), values])
-    plain = users.astype(np.float64)
-    sums = {name: [plain[own] @ columns[own]] for name, own in slices.items()}
-    at_once = max(1, CELLS // max(len(users), 1))
-    for start in range(0, BOOTSTRAP_ROUNDS, at_once):
-        rounds = min(at_once, BOOTSTRAP_ROUNDS - start)
-        weights = rng.poisson(users, (rounds, len(users))).astype(np.float64)
-        for name, own in slices.items():
-            sums[name].append(weights[:, own] @ columns[own])
-    return {name: np.vstack(parts) for name, parts in sums.items()}
+    weights = rng.poisson(1, (BOOTSTRAP_ROUNDS, len(buckets))).astype(np.float64)
+    return np.vstack([buckets.sum(axis=0), weights @ buckets])
 
 
 def mean_and_interval(users: Floats, sums: Floats) -> tuple[float, float, float]:

@@ -1,73 +1,128 @@
-"""Short texts about als_evaluation and the lists: in the UI and in the model card."""
+"""Short texts in the UI about als_evaluation, the blend and the lists. The model card has the same tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from ecommerce_assets.recommendation.judging import BASELINE, SYSTEMS
-from ecommerce_assets.recommendation.lists import SOURCES
-from ecommerce_assets.recommendation.verdict import DIFFERENCE, METRIC, PUBLISHED
+from ecommerce_assets.recommendation.blend import FEWEST_TRAINING_USERS
+from ecommerce_assets.recommendation.evaluation_checks import (
+    METRIC,
+    Interval,
+    compare,
+    number,
+    percent,
+    with_interval,
+)
+from ecommerce_assets.recommendation.lists import Ranker
+from ecommerce_assets.recommendation.systems import ALS_LIST, POPULARITY, PUBLISHED, SYSTEMS, TITLES
 from ecommerce_assets.storage.checks import CheckContext
 from ecommerce_assets.storage.display import Note
 from ecommerce_assets.storage.markdown import short_table
 
-SYSTEM_NAMES = {"als": "ALS alone", PUBLISHED: "published lists", BASELINE: "popularity"}
-METRIC_NAMES = {"ndcg": "NDCG", "precision": "precision", "recall": "recall", "map": "MAP", "hit_rate": "hit rate"}
+METRIC_NAMES = {
+    METRIC: "NDCG",
+    "precision": "precision",
+    "recall": "recall",
+    "map": "MAP",
+    "hit_rate": "hit rate",
+    "serendipity": "serendipity",
+    "diversity": "diversity",
+    "novelty": "novelty (bits)",
+    "coverage": "products shown",
+    "served": "users served",
+}
+PERCENTAGES = ("hit_rate", "coverage", "served")
 
-Metrics = Mapping[str, Mapping[str, Sequence[float | None]]]
-"""By metric and system: value, lower and upper end of the interval."""
-
-
-def against_popularity(metrics: Metrics, k: int) -> str | None:
-    """One sentence, no full stop: the published lists beside popularity; None where nothing could be judged."""
-    ndcg = metrics.get(METRIC, {})
-    if DIFFERENCE not in ndcg:
-        return None
-    value, lower, upper = ndcg[DIFFERENCE]
-    return (
-        f"NDCG at {k}: published lists {number(ndcg[PUBLISHED][0])}, popularity {number(ndcg[BASELINE][0])}; "
-        f"difference {number(value)}, 95 % interval {number(lower)} to {number(upper)}: {_verdict(lower, upper)}"
-    )
-
-
-def number(value: float | None) -> str:
-    """Three decimals; nothing where there is no value."""
-    return "" if value is None else f"{value:.3f}"
+Metrics = Mapping[str, Mapping[str, Interval]]
+"""By metric and system."""
 
 
-def _verdict(lower: float | None, upper: float | None) -> str:
-    if lower is not None and lower > 0:
-        return "better than popularity"
-    return "worse than popularity" if upper is not None and upper < 0 else "no clear difference"
+def main_systems(best_baseline: str) -> dict[str, str]:
+    """The systems that tables for people have, and their titles; popularity may itself be the best baseline."""
+    titles = {system: TITLES[system] for system in (PUBLISHED, best_baseline, ALS_LIST, POPULARITY)}
+    return {**titles, best_baseline: f"best baseline, {TITLES[best_baseline]}"}
+
+
+def metric_rows(metrics: Metrics, systems: Sequence[str], *, intervals: bool) -> list[tuple[str, ...]]:
+    """A row for each metric: its name, and the value of each system, with its interval if that is asked for."""
+    rows = []
+    for metric, name in METRIC_NAMES.items():
+        if metric in metrics:
+            write = percent if metric in PERCENTAGES else number
+            values = [metrics[metric].get(system, (None,)) for system in systems]
+            rows.append((name, *(with_interval(value if intervals else value[:1], write) for value in values)))
+    return rows
+
+
+def source_rows(entries: Mapping[str, int]) -> list[tuple[str, str, str]]:
+    """Name, entries and share of each source that occurs, most entries first."""
+    total = sum(entries.values())
+    return [
+        (source, f"{count:,}", percent(count / total))
+        for source, count in sorted(entries.items(), key=lambda each: -each[1])
+        if count
+    ]
 
 
 def _evaluation(context: CheckContext) -> str:
-    judged = against_popularity(context.results.get("metrics", {}), context.parameters["k"])
-    return (judged or f"The lists could not be judged: {context.results.get('holdout', 'there are no metrics')}") + "."
+    return f"{compare(context.results, context.parameters)}."
 
 
 def _metrics(context: CheckContext) -> str | None:
-    metrics: Metrics = context.results.get("metrics", {})
-    rows = [
-        (METRIC_NAMES[metric], *(number(metrics[metric][system][0]) for system in SYSTEMS))
-        for metric in METRIC_NAMES
-        if metric in metrics
-    ]
-    for metric, name in (("coverage", "products shown"), ("served", "users served")):
-        if metric in metrics:
-            rows.append((name, *(f"{metrics[metric][system][0]:.1%}" for system in SYSTEMS)))
-    head = (f"at {context.parameters['k']}", *(SYSTEM_NAMES[system] for system in SYSTEMS))
-    return short_table(head, rows) if rows else None
+    metrics = context.results.get("metrics")
+    if not metrics:
+        return None
+    systems = main_systems(context.results["best_baseline"])
+    head = (f"at {context.parameters['k']}", *systems.values())
+    return short_table(head, metric_rows(metrics, list(systems), intervals=False))
+
+
+def _all_systems(context: CheckContext) -> str | None:
+    by_exclude: Metrics = context.results.get("ndcg_by_exclude", {})
+    if not by_exclude:
+        return None
+    ndcg = context.results["metrics"][METRIC]
+    best_first = sorted(SYSTEMS, key=lambda system: -ndcg[system][0])
+    rows = [(TITLES[system], *(number(values[system][0]) for values in by_exclude.values())) for system in best_first]
+    return short_table(("system", *(f"exclude={name}" for name in by_exclude)), rows)
 
 
 def _sources(context: CheckContext) -> str | None:
-    """Where the entries of the lists come from."""
-    entries = context.rows
-    if not entries:
+    rows = source_rows(context.stats.shares.get("source", {}))
+    return short_table(("source", "entries", "share"), rows) if rows else None
+
+
+def describe_blend(training_users: int, features: Mapping[str, Any] | None, ranker: str | None) -> str:
+    """What ranks the lists, in one sentence."""
+    if ranker == Ranker.als:
+        return "The ranker is als, which needs no weights."
+    if features is None:
+        return (
+            f"{training_users:,} training users are too few for a regression, which needs {FEWEST_TRAINING_USERS:,}: "
+            "lists have the user's latest products, then neighbours."
+        )
+    return f"The weights were trained on {training_users:,} users."
+
+
+def _blend(context: CheckContext) -> str:
+    document = context.document
+    return describe_blend(document["training_users"], document["features"], context.parameters.get("ranker"))
+
+
+def _weights(context: CheckContext) -> str | None:
+    features: Mapping[str, Mapping[str, float]] | None = context.document["features"]
+    if features is None:
         return None
-    counts = {source: context.stats.shares.get("source", {}).get(source, 0) for source in SOURCES}
-    return short_table(("source", "entries", "share"), [(s, f"{n:,}", f"{n / entries:.1%}") for s, n in counts.items()])
+    weights = {name: values["weight"] for name, values in features.items()}
+    rows = [(name, f"{weights[name]:+.3f}") for name in sorted(weights, key=lambda name: -abs(weights[name]))]
+    return short_table(("feature", "weight"), rows)
 
 
-ALS_EVALUATION_NOTES = (Note("in short", _evaluation), Note("metrics at a glance", _metrics))
+ALS_EVALUATION_NOTES = (
+    Note("in short", _evaluation),
+    Note("metrics at a glance", _metrics),
+    Note("NDCG of all systems", _all_systems),
+)
+BLEND_MODEL_NOTES = (Note("in short", _blend), Note("weights", _weights))
 RECOMMENDATIONS_NOTES = (Note("entries by source", _sources),)

@@ -17,8 +17,9 @@ ROWS_AT_ONCE = 4096
 FIRST_BLOCK, LARGEST_BLOCK = 128, 1024
 """Bound the score matrix to 17 MB. The first blocks are small: soon there is a k-th best score to prune with."""
 
-PENDING_PER_ROW = 64
-"""Candidates per row, in the mean, above which they are weighed before going on: matters where very many items tie."""
+PENDING_PER_RESULT = 6
+"""Candidates per row and place of its list, in the mean, above which they are weighed before going on: matters where
+very many items tie."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ class _Search:
         while first < len(self.items.positions) and len(active):
             last = min(first + width, len(self.items.positions))
             self._block(active, own, first, last)
-            if len(self.rows) > PENDING_PER_ROW * len(self.queries):
+            if len(self.rows) > PENDING_PER_RESULT * self.k * len(self.queries):
                 self._weigh()
             first, width = last, min(2 * width, LARGEST_BLOCK)
             if first < len(self.items.positions):

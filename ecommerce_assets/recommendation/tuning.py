@@ -1,8 +1,7 @@
-"""als_tuning: which rank, regParam and alpha serve users best, and whether keeping the factors nonnegative pays.
+"""als_tuning: searches the parameters of ALS that serve users best.
 
-Every candidate is judged as als_evaluation judges the published model, but on a holdout that lies wholly before that of
-als_evaluation: what was chosen by one is judged by the other, on what users did later. What is told
-of all trials is the business of tuning_document.py.
+`tune` is the entry point. Trials are scored on validation windows that end before the cutoff of als_evaluation, so the
+parameters that are chosen by one are evaluated by the other, on what users did later.
 """
 
 from __future__ import annotations
@@ -10,16 +9,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from datetime import datetime
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ecommerce_assets.features.expressions import timestamp
-from ecommerce_assets.progress import Say, duration
+from ecommerce_assets.progress import Progress, Say
 from ecommerce_assets.recommendation.als import (
     AlsParameters,
     Engine,
@@ -27,24 +28,102 @@ from ecommerce_assets.recommendation.als import (
     collect_pairs,
     fit_als,
     fit_local,
+    latest_interaction,
     model_of,
+    weigh_by_recency,
 )
-from ecommerce_assets.recommendation.evaluation import NO_HOLDOUT, NOTHING_TO_JUDGE
-from ecommerce_assets.recommendation.holdout import Holdout, holdout_cutoff, judged_pairs, prepared_holdout
-from ecommerce_assets.recommendation.recommend import Exclude
-from ecommerce_assets.recommendation.tuning_document import describe_tuning
-from ecommerce_assets.recommendation.tuning_trials import BUCKETS, METRIC, SEARCHED, Found, Scores, Trial, best_of
+from ecommerce_assets.recommendation.backtest import Window, rolling_windows
+from ecommerce_assets.recommendation.evaluation import NO_HOLDOUT, NOTHING_RELEVANT
+from ecommerce_assets.recommendation.exclude import Exclude
+from ecommerce_assets.recommendation.fallback import Fallback
+from ecommerce_assets.recommendation.fitting import item_factors, stats_of
+from ecommerce_assets.recommendation.holdout import Holdout, holdout_cutoff, prepare
+from ecommerce_assets.recommendation.lists import ListMaker
+from ecommerce_assets.recommendation.products import Products, products_of
+from ecommerce_assets.recommendation.recommenders.als import Als
+from ecommerce_assets.recommendation.recommenders.base import ProductStats, Ragged, Recommender, Training
+from ecommerce_assets.recommendation.recommenders.popularity import Popularity
+from ecommerce_assets.recommendation.scores import Scores
+from ecommerce_assets.recommendation.scoring import Systems, score_als
+from ecommerce_assets.recommendation.systems import ALS_LIST
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 
 if TYPE_CHECKING:
     import optuna
     from pyspark.ml.recommendation import ALSModel
 
-RANKS, REG_PARAMS, ALPHAS = (8, 128), (0.001, 1.0), (0.1, 40.0)
-"""Where is searched, each on a logarithmic scale."""
+METRIC = "ndcg"
+"""Its mean over the users, for the lists of the ranker `als`, is maximised."""
 
-BEST_SHARE, LEAST_FOR_IMPORTANCE = 0.25, 10
-"""Of the trials: those that are asked what they have in common, and how many trials that takes."""
+RANKS, REG_PARAMS, ALPHAS = (8, 256), (0.001, 1.0), (0.1, 40.0)
+"""Ranges of the search, on a logarithmic scale."""
+
+HALF_LIVES: tuple[float | None, ...] = (None, 7.0, 14.0, 30.0, 60.0, 120.0)
+"""Choices of the search, in days; None: ratings do not age."""
+
+SEARCHED = ("rank", "regParam", "alpha", "nonnegative", "halfLife")
+
+DEFAULTS = AlsParameters()
+FIRST_TRIALS = (DEFAULTS, replace(DEFAULTS, nonnegative=False), replace(DEFAULTS, halfLife=30.0))
+"""The defaults, and what each of the two choices changes in them."""
+
+CATEGORIES = "product_id string, category_id bigint, category string"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One choice of parameters: its scores in each window, or the error instead of them."""
+
+    number: int
+    parameters: AlsParameters
+    seconds: float
+    scores: Sequence[Scores] = ()
+    error: str | None = None
+
+    @property
+    def value(self) -> float:
+        """The mean over the windows of the metric that is maximised."""
+        return float(np.mean([scores.mean(ALS_LIST, METRIC) for scores in self.scores]))
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters that are searched."""
+        return {name: value for name, value in self.parameters.as_dict().items() if name in SEARCHED}
+
+
+def best_of(trials: Sequence[Trial]) -> Trial | None:
+    """The trial with the highest value, the earliest of equal ones; None where none succeeded."""
+    return max((trial for trial in trials if trial.scores), key=lambda trial: trial.value, default=None)
+
+
+def in_words(params: dict[str, Any]) -> str:
+    """Parameters for a sentence."""
+    constraint = "nonnegative" if params["nonnegative"] else "unconstrained"
+    half_life = f"half-life {params['halfLife']:g} days" if params["halfLife"] else "no half-life"
+    numbers = f"rank {params['rank']}, regParam {params['regParam']:.3g}, alpha {params['alpha']:.3g}"
+    return f"{numbers}, {constraint}, {half_life}"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What a tuning gives.
+
+    Attributes
+    ----------
+    trials
+        In order.
+    windows
+        The validation windows, and the number of users that each trial was scored on in each.
+    test_cutoff
+        The cutoff of als_evaluation; None without one.
+    reason
+        Why there are no trials; None where there are.
+    """
+
+    trials: Sequence[Trial] = ()
+    windows: Sequence[tuple[Window, int]] = ()
+    test_cutoff: str | None = None
+    reason: str | None = None
 
 
 def tune(
@@ -55,9 +134,10 @@ def tune(
     trials: int,
     timeout_seconds: int | None = None,
     seed: int = 42,
+    cutoffs: int = 1,
     say: Say = print,
-) -> dict[str, Any]:
-    """Try candidates on the validation holdout; the document that `describe_tuning` describes.
+) -> Tuning:
+    """Searches on the events before the cutoff of als_evaluation.
 
     Parameters
     ----------
@@ -67,146 +147,195 @@ def tune(
         As in the published recommendations.
     trials, timeout_seconds, seed
         As in `search`.
+    cutoffs
+        Number of validation windows; see `rolling_windows`. A trial's value is the mean over them.
     say
-        Called with one sentence for each trial.
+        Called with the progress.
     """
     test_cutoff = holdout_cutoff(events)
-    before_test = events.where(F.col("event_time") < timestamp(test_cutoff)) if test_cutoff else events.limit(0)
-    cutoff = holdout_cutoff(before_test)
-    about = {
-        "validation_cutoff": cutoff.isoformat() if cutoff else None,
-        "test_cutoff": test_cutoff.isoformat() if test_cutoff else None,
-        "k": k,
-        "exclude": str(exclude),
-        "holdout_users": 0,
-    }
-    if cutoff is None:
-        return describe_tuning(Found([]), {**about, "holdout": NO_HOLDOUT})
-    with validation(before_test, cutoff, segmentation, exclude) as holdout:
-        if holdout is None:
-            return describe_tuning(Found([]), {**about, "holdout": NOTHING_TO_JUDGE})
-        say(
-            f"{holdout.user_count:,} users are judged by what they did from {cutoff:%Y-%m-%d %H:%M:%S} UTC "
-            f"on, before {test_cutoff:%Y-%m-%d %H:%M:%S}, from where on als_evaluation judges."
+    if test_cutoff is None:
+        return Tuning(reason=NO_HOLDOUT)
+    at = test_cutoff.isoformat()
+    before_test = events.where(F.col("event_time") < timestamp(test_cutoff))
+    windows = rolling_windows(before_test, cutoffs)
+    if not windows:
+        return Tuning(test_cutoff=at, reason=NO_HOLDOUT)
+    with ExitStack() as stack:
+        validations = [stack.enter_context(validation(before_test, window, segmentation)) for window in windows]
+        usable = [(w, each) for w, each in zip(windows, validations, strict=True) if each is not None]
+
+        def score(parameters: AlsParameters) -> list[Scores]:
+            return [each.score(parameters, exclude, k) for _, each in usable]
+
+        if not usable:
+            return Tuning(test_cutoff=at, reason=NOTHING_RELEVANT)
+        say(usable[-1][1].engine_reason)
+        made = search(score, trials, timeout_seconds, seed, say)
+    users = next(([scores.users for scores in trial.scores] for trial in made if trial.scores), [0] * len(usable))
+    scored = [(replace(w, end=w.end or test_cutoff), count) for (w, _), count in zip(usable, users, strict=True)]
+    return Tuning(made, scored, at)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """All that is the same for every trial in one window.
+
+    Attributes
+    ----------
+    holdout
+        The users, and the interactions before the window.
+    products, stats, fallback, popularity
+        Of these interactions.
+    reference
+        The latest interaction, in microseconds since 1970.
+    fit
+        Fits a model to these interactions.
+    engine_reason
+        Why the engine was chosen, in a sentence.
+    """
+
+    holdout: Holdout
+    products: Products
+    stats: ProductStats
+    fallback: Fallback
+    popularity: Popularity
+    reference: int
+    fit: Callable[[AlsParameters], ALSModel]
+    engine_reason: str
+
+    @classmethod
+    def of(cls, holdout: Holdout) -> Validation:
+        """With the engine that has the memory for the highest rank of the search."""
+        products = products_of(holdout.products)
+        # Categories matter to other recommenders only.
+        no_categories = holdout.products.sparkSession.createDataFrame([], CATEGORIES)
+        stats = stats_of(holdout.interactions, holdout.segments, products, no_categories)
+        popularity = Popularity.fit(_training(stats, np.zeros((len(stats), 1), np.float32)))
+        choice = choose_engine(holdout.interactions, AlsParameters(rank=RANKS[1]))
+        return cls(
+            holdout,
+            products,
+            stats,
+            Fallback.of(stats),
+            popularity,
+            latest_interaction(holdout.interactions),
+            _fitter(holdout.interactions, choice.engine),
+            choice.reason,
         )
-        found = search(_judge(holdout, k, say), trials, timeout_seconds, seed, say)
-        return describe_tuning(found, {**about, "holdout_users": holdout.user_count})
+
+    def score(self, parameters: AlsParameters, exclude: Exclude, k: int) -> Scores:
+        """The scores of the lists of one model, and of popularity."""
+        model = self.fit(parameters)
+        training = _training(self.stats, item_factors(model, self.products))
+        recommenders: dict[str, Recommender] = {Als.name: Als.fit(training), Popularity.name: self.popularity}
+        maker = ListMaker(training, recommenders, self.fallback)
+        user_factors = model.userFactors.withColumnRenamed("id", "user_idx")
+        scores = score_als(self.holdout, Systems(self.products, maker, user_factors, self.reference), exclude, k)
+        if not scores.users:
+            raise ValueError(f"No user can be scored: {NOTHING_RELEVANT}.")
+        return scores
+
+
+def _training(stats: ProductStats, factors: Any) -> Training:
+    """Without neighbours, which only other recommenders read."""
+    none = Ragged(np.zeros(len(stats) + 1, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+    return Training(stats, none, factors)
+
+
+def _fitter(interactions: DataFrame, engine: Engine) -> Callable[[AlsParameters], ALSModel]:
+    """Fits the trials; for the local engine the pairs are collected when the half-life changes."""
+    if engine != Engine.local:
+        return lambda parameters: fit_als(interactions, parameters, engine)
+
+    @lru_cache(maxsize=1)
+    def pairs(half_life: float | None) -> pa.Table:
+        return collect_pairs(weigh_by_recency(interactions, half_life))
+
+    return lambda parameters: model_of(
+        interactions.sparkSession, fit_local(pairs(parameters.halfLife), parameters), parameters
+    )
 
 
 @contextmanager
 def validation(
-    before_test: DataFrame, cutoff: datetime, segmentation: SegmentationParameters, exclude: Exclude
-) -> Iterator[Holdout | None]:
-    """The holdout of the events that lie before als_evaluation's own."""
-    past = before_test.where(F.col("event_time") < timestamp(cutoff))
-    with (
-        judged_pairs(before_test, cutoff) as pairs,
-        prepared_holdout(pairs, past, segmentation, exclude) as holdout,
-    ):
-        yield holdout
-
-
-def _judge(holdout: Holdout, k: int, say: Say) -> Callable[[AlsParameters], Scores]:
-    fit = _fitter(holdout.interactions, say)
-    return lambda parameters: Scores.of(holdout.judge(fit(parameters), k, BUCKETS))
-
-
-def _fitter(interactions: DataFrame, say: Say) -> Callable[[AlsParameters], ALSModel]:
-    """What fits the trials; the local engine is given the pairs once for all."""
-    choice = choose_engine(interactions, AlsParameters(rank=RANKS[1]))
-    say(choice.reason)
-    if choice.engine != Engine.local:
-        return lambda parameters: fit_als(interactions, parameters, choice.engine)
-    pairs, spark = collect_pairs(interactions), interactions.sparkSession
-    return lambda parameters: model_of(spark, fit_local(pairs, parameters), parameters)
+    before_test: DataFrame, window: Window, segmentation: SegmentationParameters
+) -> Iterator[Validation | None]:
+    """The holdout of a window; None where nothing is before it or in it."""
+    with prepare(window.until_end(before_test), window.cutoff, None, segmentation) as prepared:
+        yield Validation.of(prepared.outer) if prepared.outer else None
 
 
 def search(
-    judge: Callable[[AlsParameters], Scores],
+    score: Callable[[AlsParameters], Sequence[Scores]],
     trials: int,
     timeout_seconds: int | None = None,
     seed: int = 42,
     say: Say = print,
-) -> Found:
-    """Trials by a tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), which learns from those before.
+) -> list[Trial]:
+    """Trials by a tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), which learns from earlier ones.
 
-    The first is the defaults, the second the defaults without the constraint. What a trial raises is told and counted
-    and ends that trial alone.
+    The first are `FIRST_TRIALS`. A trial that raises an error counts as failed, and the search goes on.
 
     Parameters
     ----------
-    judge
-        How good a candidate is.
+    score
+        Returns the scores of a model with these parameters, one for each window.
     timeout_seconds
-        No further trial begins after so long.
+        No trial begins after this time.
+    say
+        Called with the progress.
     """
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it is told here, with what Optuna does not know
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
-    defaults = AlsParameters()
-    for known in (defaults, replace(defaults, nonnegative=False)):
-        study.enqueue_trial({name: getattr(known, name) for name in SEARCHED})
+    for first in FIRST_TRIALS:
+        study.enqueue_trial({name: getattr(first, name) for name in SEARCHED})
     made: list[Trial] = []
-    started = time.monotonic()
+    progress, started = Progress(say, "als_tuning", trials, "trial"), time.monotonic()
     while len(made) < trials:
         asked = study.ask()
-        trial = _tried(judge, asked.number, _suggested(asked, defaults))
+        trial = _run_trial(score, asked.number, _suggest(asked))
         made.append(trial)
         if trial.scores:
-            study.tell(asked, trial.scores.value)
+            study.tell(asked, trial.value)
         else:
             study.tell(asked, state=optuna.trial.TrialState.FAIL)
-        spent = time.monotonic() - started
-        say(_progress(made, trials, spent, timeout_seconds))
-        if timeout_seconds is not None and spent >= timeout_seconds and len(made) < trials:
-            say(f"No more trials: {timeout_seconds:,} seconds are over.")
+        progress.step(len(made), _note(trial, best_of(made)))
+        is_over = timeout_seconds is not None and time.monotonic() - started >= timeout_seconds
+        if is_over and len(made) < trials:
+            say(f"als_tuning: stopped after {len(made):,} trials, because {timeout_seconds} seconds have passed.")
             break
-    return Found(made, _importance(study))
+    return made
 
 
-def _suggested(asked: optuna.Trial, defaults: AlsParameters) -> AlsParameters:
-    return replace(
-        defaults,
-        rank=asked.suggest_int("rank", *RANKS, log=True),
-        regParam=asked.suggest_float("regParam", *REG_PARAMS, log=True),
-        alpha=asked.suggest_float("alpha", *ALPHAS, log=True),
-        nonnegative=asked.suggest_categorical("nonnegative", [True, False]),
-    )
+def _suggest(asked: optuna.Trial) -> AlsParameters:
+    suggested = {
+        "rank": asked.suggest_int("rank", *RANKS, log=True),
+        "regParam": asked.suggest_float("regParam", *REG_PARAMS, log=True),
+        "alpha": asked.suggest_float("alpha", *ALPHAS, log=True),
+        "nonnegative": asked.suggest_categorical("nonnegative", [True, False]),
+        "halfLife": asked.suggest_categorical("halfLife", HALF_LIVES),
+    }
+    return AlsParameters.of({**DEFAULTS.as_dict(), **suggested})
 
 
-def _tried(judge: Callable[[AlsParameters], Scores], number: int, parameters: AlsParameters) -> Trial:
+def _run_trial(score: Callable[[AlsParameters], Sequence[Scores]], number: int, parameters: AlsParameters) -> Trial:
     started = time.monotonic()
-    error, scores = None, None
+    error = None
+    trial = Trial(number, parameters, 0.0)
     try:
-        scores = judge(parameters)
-        if not math.isfinite(scores.value):
-            error, scores = f"its {METRIC} is {scores.value}", None
+        trial = replace(trial, scores=score(parameters))
+        if not math.isfinite(trial.value):
+            error = f"its {METRIC} is {trial.value}"
     except Exception as problem:
         error = f"{type(problem).__name__}: {str(problem).strip().partition(chr(10))[0]}"
-    return Trial(number, parameters, round(time.monotonic() - started, 2), scores, error)
-
-
-def _importance(study: optuna.Study) -> dict[str, float]:
-    import optuna
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-
-    if len(study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])) < LEAST_FOR_IMPORTANCE:
-        return {}
-    # Beside the whole space, not beside all trials: those crowd where it is good, which hides what brought them there.
-    found = get_param_importances(
-        study, evaluator=PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE, evaluate_on_local=False)
+    return replace(
+        trial, seconds=round(time.monotonic() - started, 2), scores=() if error else trial.scores, error=error
     )
-    return {name: float(share) for name, share in found.items() if math.isfinite(share)}
 
 
-def _progress(made: Sequence[Trial], trials: int, spent: float, timeout_seconds: int | None) -> str:
-    last, best = made[-1], best_of(made)
-    result = f"NDCG {last.scores.value:.4f}" if last.scores else f"FAILED, {last.error}"
-    so_far = f"best so far {best.scores.value:.4f}, trial {best.number}" if best and best.scores else "none so far"
-    left = spent / len(made) * (trials - len(made))
-    if timeout_seconds is not None:
-        left = max(0.0, min(left, timeout_seconds - spent))
-    done = f"{len(made):,} of {trials:,} trials ({len(made) / trials:.0%})"
-    coming = f"about {duration(left)} left" if left else f"{duration(spent)} in all"
-    return f"{done}: {last}: {result}, {last.seconds:.1f} s; {so_far}; {coming}."
+def _note(last: Trial, best: Trial | None) -> str:
+    result = f"NDCG {last.value:.4f}" if last.scores else f"failed, {last.error}"
+    so_far = f"; best: trial {best.number}, {best.value:.4f}" if best else ""
+    return f"trial {last.number} ({in_words(last.params)}): {result}{so_far}"

@@ -1,7 +1,4 @@
-"""The asset als_tuning, which a job of its own makes, and how als_model takes its parameters from it.
-
-How candidates are tried stands in tuning.py.
-"""
+"""The asset als_tuning, which has a job of its own, and how als_model takes its parameters from it."""
 
 from typing import Any
 
@@ -11,10 +8,10 @@ from pyspark.sql import DataFrame
 
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.recommendation.als_parameters import AlsParameters
-from ecommerce_assets.recommendation.recommend import Exclude
-from ecommerce_assets.recommendation.tuning import tune
-from ecommerce_assets.recommendation.tuning_document import trials_table
-from ecommerce_assets.recommendation.tuning_trials import told
+from ecommerce_assets.recommendation.backtest import MOST_CUTOFFS
+from ecommerce_assets.recommendation.exclude import Exclude
+from ecommerce_assets.recommendation.tuning import in_words, tune
+from ecommerce_assets.recommendation.tuning_document import describe_tuning, trials_table
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.storage.inputs import NewestVersions
 from ecommerce_assets.storage.lake import VersionNotFoundError
@@ -25,11 +22,18 @@ DEFAULT_K = 10
 
 
 class TuningConfig(dg.Config):
-    """How long is searched."""
+    """How the parameters are searched."""
 
-    trials: int = Field(30, ge=1, description="Candidates that are tried; the first two are the default parameters.")
-    timeout_seconds: int | None = Field(None, ge=1, description="No further trial begins after so long; unset: none.")
+    trials: int = Field(30, ge=1, description="Number of trials; the first one has the default parameters.")
+    timeout_seconds: int | None = Field(None, ge=1, description="No trial begins after this time; unset: no limit.")
     seed: int = Field(42, description="Seed of the search.")
+    cutoffs: int = Field(
+        1,
+        ge=1,
+        le=MOST_CUTOFFS,
+        description="Number of validation windows before the cutoff of als_evaluation; a trial is scored by the mean "
+        "NDCG over them.",
+    )
 
 
 @dg.multi_asset(
@@ -41,33 +45,26 @@ class TuningConfig(dg.Config):
         "als_tuning": dg.AssetOut(
             owners=OWNERS,
             kinds={"spark", "als", "json"},
-            code_version="1",
+            code_version="2",
             io_manager_key="json_io_manager",
-            description="Which rank, regParam and alpha serve users best, and whether nonnegative factors pay, on a "
-            "holdout before that of als_evaluation. als_model uses it where its config says params: tuned.",
+            description="Which rank, regParam, alpha and half-life serve users best, and whether nonnegative factors "
+            "pay, on a holdout before that of als_evaluation. als_model uses the best trial where its config says "
+            "params: tuned.",
         )
     },
 )
 def als_tuning(context: dg.AssetExecutionContext, config: TuningConfig, cleaned_events: DataFrame) -> Artifact:
-    """Try candidates as `tune` does, with the lists and segments that als_evaluation judges."""
+    """Search parameters as `tune` does, with the lists and segments that als_evaluation scores."""
     newest: NewestVersions = context.resources.newest_versions
-    # Settings, not data: named among the parameters. As inputs they would keep the model before, and by it the tuning
-    # before, from ever being removed.
-    judged, segmented = (newest.parameters(context, name) for name in ("als_evaluation", "segmented_users"))
+    # Settings and not data: they are recorded among the parameters. As inputs they would keep the previous model, and
+    # through it the previous tuning, from ever being removed.
+    evaluated, segmented = (newest.parameters(context, name) for name in ("als_evaluation", "segmented_users"))
     segmentation = SegmentationParameters(**segmented)
-    exclude, k = Exclude(judged.get("exclude", Exclude.purchased)), judged.get("k", DEFAULT_K)
-    document = tune(
-        cleaned_events,
-        segmentation,
-        exclude,
-        k,
-        trials=config.trials,
-        timeout_seconds=config.timeout_seconds,
-        seed=config.seed,
-        say=context.log.info,
-    )
+    exclude, k = Exclude(evaluated.get("exclude", Exclude.purchased)), evaluated.get("k", DEFAULT_K)
+    tuning = tune(cleaned_events, segmentation, exclude, k, **config.model_dump(), say=context.log.info)
+    document = describe_tuning(tuning)
     if document["params"]:
-        context.log.info(f"Best: trial {document['trial']}, {told(document['params'])}.")
+        context.log.info(f"Best: trial {document['trial']}, {in_words(document['params'])}.")
     context.add_output_metadata({"trials": dg.MetadataValue.md(trials_table(document))})
     parameters = {
         **config.model_dump(),
@@ -80,7 +77,7 @@ def als_tuning(context: dg.AssetExecutionContext, config: TuningConfig, cleaned_
 
 
 def tuned(context: dg.AssetExecutionContext, parameters: AlsParameters) -> tuple[AlsParameters, dict[str, Any]]:
-    """The parameters with those that als_tuning found, and from which trial of which version they are.
+    """The parameters with those of the best trial of the newest als_tuning, and the version and trial for the record.
 
     Raises VersionNotFoundError where there is no tuning.
     """
@@ -88,12 +85,10 @@ def tuned(context: dg.AssetExecutionContext, parameters: AlsParameters) -> tuple
     try:
         version, document = newest.document(context, "als_tuning")
     except VersionNotFoundError as problem:
-        raise VersionNotFoundError(
-            f"als_model is configured with params=tuned. {problem} The job als_tuning does that: {COMMAND}"
-        ) from None
-    found = AlsParameters.of({**parameters.as_dict(), **document["params"]})
+        raise VersionNotFoundError(f"als_model is configured with params=tuned. {problem} Run: {COMMAND}") from None
+    chosen = AlsParameters.of({**parameters.as_dict(), **document["params"]})
     context.log.info(
-        f"Trained with trial {document['trial']} of als_tuning {version.version}, not with the config: "
-        f"{told(document['params'])}."
+        f"als_model is trained with trial {document['trial']} of als_tuning {version.version}: "
+        f"{in_words(document['params'])}. The parameters in the config are ignored."
     )
-    return found, {"tuned_by": {"version": version.version, "trial": document["trial"]}}
+    return chosen, {"tuned_by": {"version": version.version, "trial": document["trial"]}}

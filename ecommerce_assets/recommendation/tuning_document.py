@@ -1,142 +1,246 @@
-"""What is told of a tuning: one document with every trial, intervals and verdicts, and a table for the UI.
-
-The trials come from tuning.py; the pictures of the document are the business of tuning_plots.py.
-"""
+"""The document of als_tuning, and what is made of it: the table for the UI, the checks and the plots."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ecommerce_assets.recommendation.judging import BASELINE, SYSTEMS
-from ecommerce_assets.recommendation.metrics import Floats, bootstrap_sums, mean_and_interval
-from ecommerce_assets.recommendation.tuning_trials import BUCKETS, METRIC, SYSTEM, Found, Trial, best_of
+from ecommerce_assets.plotting import BLUE, FAINT, INK, ORANGE, grid, panels, title
+from ecommerce_assets.recommendation.backtest import Interval, bootstrap_means, interval, with_interval
+from ecommerce_assets.recommendation.metrics import Floats
+from ecommerce_assets.recommendation.systems import ALS_LIST, POPULARITY
+from ecommerce_assets.recommendation.tuning import METRIC, SEARCHED, Trial, Tuning, best_of
+from ecommerce_assets.storage.checks import Check, CheckContext, Outcome
+from ecommerce_assets.storage.display import Plot
 from ecommerce_assets.storage.markdown import markdown_table
 
-PAYS, COSTS, WITHIN_NOISE = "it pays", "it costs", "within noise"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-Interval = list[float]
-"""Value, lower and upper end."""
 
-
-def describe_tuning(found: Found, about: Mapping[str, Any]) -> dict[str, Any]:
+def describe_tuning(tuning: Tuning) -> dict[str, Any]:
     """The document.
 
-    Keys: `params` (of the best trial, by Spark's names; null where none succeeded), `trial` (its number), `ndcg` and
-    `gain` (its NDCG, and what that is above the default's), `default` (number and NDCG of the trial with the default
-    parameters), `popularity` (its NDCG for the same users), `nonnegativity` (`nonnegative` and `unconstrained`: how
-    many trials of each kind, number and NDCG of the best; `difference` between the two; `verdict`: it pays, it costs,
-    within noise; `at_defaults`: the difference that it makes to the default parameters),
-    `importance` (by parameter, its share in what the best quarter of them have in common; Watanabe et al., IJCAI 2023),
-    `succeeded` and `failed` (counts), `trials` (each with `number`, `params`, `ndcg`, `gain`, `metrics` by system,
-    `seconds`, `error`), and what `about` says: `validation_cutoff`, `test_cutoff`, `holdout_users`, `k`, `exclude`, and
-    `holdout`, why there is none.
+    Keys: `params` (of the best trial; null where none succeeded), `trial` (its number), `ndcg`, `gain` (its NDCG less
+    that of the defaults), `default` and `popularity` (their NDCG), `nonnegative` and `half_life` (NDCG of the best
+    trial with the constraint, or with a half-life, less that of the best one without), `succeeded` and `failed`
+    (counts), `windows` (each with `cutoff`, `end` and `users`), `holdout_users` (their sum), `test_cutoff`, `holdout`
+    (the reason where there are no trials) and `trials` (each with `number`, `params`, `ndcg`, `gain`, `coverage`,
+    `seconds`, `error`).
 
-    Every NDCG and difference is [value, lower, upper], with the bootstrap 95 % interval; all differences are between
-    the same users. The interval of the best trial does not know that it is the best of many: als_evaluation says what
-    it is worth on what users did later.
+    Every NDCG and difference is [value, lower, upper] with the bootstrap 95 % interval; differences are between the
+    same users. The interval of the best trial does not know that it is the best of many: als_evaluation evaluates it on
+    what users did later.
     """
-    trials = list(found.trials)
-    judged = [t for t in trials if t.scores]
-    best, default = best_of(trials), next((t for t in judged if t.number == 0), None)
-    compare = _Comparison(judged)
-    popularity = compare.of(judged[0], BASELINE) if judged else None
+    scored = [trial for trial in tuning.trials if trial.scores]
+    ndcg = {trial.number: _ndcg(trial) for trial in scored}
+
+    def compare(one: Trial | None, other: Trial | None) -> Interval | None:
+        return interval(ndcg[one.number] - ndcg[other.number]) if one and other else None
+
+    def value_of(condition: Callable[[Trial], bool]) -> Interval | None:
+        with_it = best_of([trial for trial in scored if condition(trial)])
+        return compare(with_it, best_of([trial for trial in scored if not condition(trial)]))
+
+    best, default = best_of(scored), next((trial for trial in scored if trial.number == 0), None)
     return {
         "params": best.params if best else None,
         "trial": best.number if best else None,
-        "ndcg": compare.of(best) if best else None,
-        "gain": compare.between(best, default),
-        "default": {"trial": 0, "ndcg": compare.of(default)} if default else None,
-        "popularity": popularity,
-        "nonnegativity": _nonnegativity(judged, compare),
-        "importance": dict(found.importance),
-        "succeeded": len(judged),
-        "failed": len(trials) - len(judged),
-        **about,
-        "trials": [_row(trial, default, compare) for trial in trials],
+        "ndcg": interval(ndcg[best.number]) if best else None,
+        "gain": compare(best, default),
+        "default": interval(ndcg[0]) if default else None,
+        "popularity": interval(_ndcg(scored[0], POPULARITY)) if scored else None,
+        "nonnegative": value_of(lambda trial: trial.parameters.nonnegative),
+        "half_life": value_of(lambda trial: trial.parameters.halfLife is not None),
+        "succeeded": len(scored),
+        "failed": len(tuning.trials) - len(scored),
+        "windows": [{**window.document(), "users": users} for window, users in tuning.windows],
+        "holdout_users": sum(users for _, users in tuning.windows),
+        "test_cutoff": tuning.test_cutoff,
+        **({"holdout": tuning.reason} if tuning.reason else {}),
+        "trials": [
+            {
+                "number": trial.number,
+                "params": trial.params,
+                "ndcg": interval(ndcg[trial.number]) if trial.scores else None,
+                "gain": compare(trial, default) if trial.scores else None,
+                "coverage": _coverage(trial) if trial.scores else None,
+                "seconds": trial.seconds,
+                "error": trial.error,
+            }
+            for trial in tuning.trials
+        ],
     }
 
 
-def _row(trial: Trial, default: Trial | None, compare: _Comparison) -> dict[str, Any]:
-    scores = trial.scores
-    return {
-        "number": trial.number,
-        "params": trial.params,
-        "ndcg": compare.of(trial) if scores else None,
-        "gain": compare.between(trial, default),
-        "metrics": {s: dict(scores.metrics[s]) for s in SYSTEMS if s != BASELINE} if scores else None,
-        "seconds": trial.seconds,
-        "error": trial.error,
-    }
+def _ndcg(trial: Trial, system: str = ALS_LIST) -> Floats:
+    """The mean over the windows, and that of each bootstrap round."""
+    return np.asarray(np.mean([bootstrap_means(scores, system, METRIC) for scores in trial.scores], axis=0))
 
 
-class _Comparison:
-    """NDCGs and their differences from one bootstrap of the buckets, so that all are about the same users."""
-
-    def __init__(self, judged: Sequence[Trial]) -> None:
-        self._column: dict[tuple[int, str], int] = {}
-        columns: list[Floats] = []
-        for trial in judged:
-            assert trial.scores is not None
-            columns = columns or [trial.scores.users]
-            for system in (SYSTEM, BASELINE):
-                self._column[trial.number, system] = len(columns)
-                columns.append(trial.scores.sums[system])
-        if columns:
-            every = np.ones(BUCKETS, dtype=np.int64)
-            self._sums = bootstrap_sums(every, {"all": every > 0}, np.column_stack(columns))["all"][:, 1:]
-
-    def of(self, trial: Trial, system: str = SYSTEM) -> Interval:
-        return self._interval(self._sums[:, self._column[trial.number, system]])
-
-    def between(self, one: Trial | None, other: Trial | None) -> Interval | None:
-        if one is None or other is None or not (one.scores and other.scores):
-            return None
-        return self._interval(
-            self._sums[:, self._column[one.number, SYSTEM]] - self._sums[:, self._column[other.number, SYSTEM]]
-        )
-
-    def _interval(self, sums: Floats) -> Interval:
-        return list(mean_and_interval(self._sums[:, 0], sums))
-
-
-def _nonnegativity(judged: Sequence[Trial], compare: _Comparison) -> dict[str, Any]:
-    """The best trial with the constraint beside the best without."""
-    kinds = [[t for t in judged if t.parameters.nonnegative == kind] for kind in (True, False)]
-    difference = compare.between(*(best_of(own) for own in kinds))
-    verdict = None
-    if difference:
-        verdict = PAYS if difference[1] > 0 else COSTS if difference[2] < 0 else WITHIN_NOISE
-    first, second = (next((t for t in judged if t.number == number), None) for number in (0, 1))
-    described: dict[str, Any] = {}
-    for name, own in zip(("nonnegative", "unconstrained"), kinds, strict=True):
-        best = best_of(own)
-        described[name] = {"trials": len(own), "trial": best.number, "ndcg": compare.of(best)} if best else None
-    at_defaults = compare.between(first, second)
-    return {**described, "difference": difference, "verdict": verdict, "at_defaults": at_defaults}
+def _coverage(trial: Trial) -> float:
+    """Share of the products that the lists show to any user, the mean over the windows."""
+    return float(np.mean([np.mean(scores.shown[scores.systems.index(ALS_LIST)] > 0) for scores in trial.scores]))
 
 
 def trials_table(document: Mapping[str, Any]) -> str:
     """All trials as a Markdown table, the best first, failed ones last."""
-    header = ("trial", "rank", "regParam", "alpha", "nonnegative", "NDCG (95 %)", "above the default (95 %)")
+    header = ("trial", *SEARCHED, "NDCG (95 %)", "above the default (95 %)", "coverage", "seconds")
     rows = []
-    for t in sorted(document["trials"], key=lambda t: -t["ndcg"][0] if t["ndcg"] else math.inf):
-        p = t["params"]
-        mark = " (best)" if t["number"] == document["trial"] else " (default)" if t["number"] == 0 else ""
-        shown = [f"{t['number']}{mark}", p["rank"], f"{p['regParam']:.4g}", f"{p['alpha']:.4g}"]
-        shown += ["yes" if p["nonnegative"] else "no"]
-        if t["ndcg"]:
-            alone = f"{t['metrics']['als'][METRIC]:.4f}"
-            shown += [_between(t["ndcg"]), _between(t["gain"], "+") if t["number"] else "", alone]
+    for trial in sorted(document["trials"], key=lambda t: -t["ndcg"][0] if t["ndcg"] else math.inf):
+        number, params = trial["number"], trial["params"]
+        mark = " (best)" if number == document["trial"] else " (default)" if number == 0 else ""
+        shown = [params["rank"], f"{params['regParam']:.4g}", f"{params['alpha']:.4g}"]
+        shown += [
+            "yes" if params["nonnegative"] else "no",
+            "none" if params["halfLife"] is None else params["halfLife"],
+        ]
+        if trial["ndcg"]:
+            gain = with_interval(trial["gain"], "+") if trial["gain"] and number else ""
+            results = [with_interval(trial["ndcg"]), gain, f"{trial['coverage']:.1%}"]
         else:
-            shown += [f"failed: {t['error']}", "", ""]
-        rows.append([*shown, t["seconds"]])
-    numbers = [True, True, True, True, False, False, False, False, True]
-    return markdown_table((*header, "NDCG of ALS alone", "seconds"), rows, numbers)
+            results = [f"failed: {trial['error']}", "", ""]
+        rows.append([f"{number}{mark}", *shown, *results, trial["seconds"]])
+    return markdown_table(header, rows, [True, True, True, True, False, True, False, False, True, True])
 
 
-def _between(interval: Interval | None, sign: str = "") -> str:
-    return f"{interval[0]:{sign}.4f} ({interval[1]:{sign}.4f} to {interval[2]:{sign}.4f})" if interval else ""
+def _trials_succeeded(context: CheckContext) -> str | None:
+    document = context.document
+    if document["succeeded"]:
+        return None
+    if "holdout" in document:
+        return f"no trial could be scored; holdout: {document['holdout']}"
+    return f"all {document['failed']:,} trials failed; the first: {document['trials'][0]['error']}"
+
+
+def _no_trial_failed(context: CheckContext) -> str | None:
+    failed = [trial for trial in context.document["trials"] if trial["error"]]
+    if not failed:
+        return None
+    trials, first = len(context.document["trials"]), failed[0]
+    return f"{len(failed):,} of {trials:,} trials failed; trial {first['number']}: {first['error']}"
+
+
+def _gain_clear(context: CheckContext) -> Outcome:
+    document, least = context.document, context.parameters["min_holdout_users"]
+    users, gain = document["holdout_users"], document["gain"]
+    if users < least:
+        return Outcome(f"a comparison needs {least:,} holdout users (ECOMMERCE_MIN_HOLDOUT_USERS), got {users:,}")
+    if gain is None:
+        return Outcome("the default parameters could not be scored, so the gain over them is unknown")
+    values = {"holdout users": users, "ndcg": f"{document['ndcg'][0]:.4f}", "gain": with_interval(gain, "+")}
+    if gain[1] > 0:
+        return Outcome(values=values)
+    return Outcome(f"the best trial may be no better than the defaults: NDCG {values['gain']}, {users:,} users", values)
+
+
+TUNING_CHECKS = (
+    Check("trials_succeeded", "At least one trial was scored.", _trials_succeeded),
+    Check("no_trial_failed", "No trial failed.", _no_trial_failed, blocking=False),
+    Check(
+        "gain_clear",
+        "There are enough users, and the interval of the gain over the default parameters is above zero.",
+        _gain_clear,
+        blocking=False,
+    ),
+)
+
+COLOURS, NAMES = {True: BLUE, False: ORANGE}, {True: "nonnegative", False: "unconstrained"}
+
+
+def _by_kind(trials: Sequence[dict[str, Any]]) -> dict[bool, list[dict[str, Any]]]:
+    kinds = {kind: [trial for trial in trials if trial["params"]["nonnegative"] == kind] for kind in (True, False)}
+    return {kind: members for kind, members in kinds.items() if members}
+
+
+def _scored(context: CheckContext) -> list[dict[str, Any]]:
+    return [trial for trial in context.document["trials"] if trial["ndcg"]]
+
+
+def trials_in_order(context: CheckContext) -> Figure | None:
+    """NDCG of each trial with its interval and the best so far; the defaults and popularity as lines."""
+    document, trials = context.document, _scored(context)
+    if not trials:
+        return None
+    figure, [axes] = panels(height=4.2)
+    for kind, members in _by_kind(trials).items():
+        numbers = [trial["number"] for trial in members]
+        values, lower, upper = zip(*(trial["ndcg"] for trial in members), strict=True)
+        axes.vlines(numbers, lower, upper, color=COLOURS[kind], alpha=0.25, lw=3)
+        axes.scatter(numbers, values, color=COLOURS[kind], s=30, zorder=3, label=NAMES[kind])
+    best = np.maximum.accumulate([trial["ndcg"][0] for trial in trials])
+    axes.step([trial["number"] for trial in trials], best, where="post", color=INK, lw=1.5, label="best so far")
+    for name, line in (("default", "--"), ("popularity", ":")):
+        if document[name]:
+            value = document[name][0]
+            axes.axhline(value, color=FAINT, lw=1, ls=line, zorder=1, label=f"{name} ({value:.4f})")
+    number, value = document["trial"], document["ndcg"][0]
+    axes.scatter([number], [value], s=150, facecolors="none", edgecolors=INK, linewidths=1.5, zorder=4)
+    title(axes, f"NDCG of {len(trials)} trials, {document['holdout_users']:,} users; best: trial {number}, {value:.4f}")
+    grid(axes)
+    axes.set_xlabel("trial")
+    figure.legend(loc="outside lower center", ncols=5, frameon=False)
+    return figure
+
+
+def _place(name: str, params: Mapping[str, Any], half_lives: Sequence[float]) -> float:
+    """Where a trial is on the axis of a parameter."""
+    if name == "nonnegative":
+        return 0.0 if params[name] else 1.0
+    if name == "halfLife":
+        return 0.0 if params[name] is None else 1.0 + half_lives.index(params[name])
+    return float(params[name])
+
+
+def by_parameter(context: CheckContext) -> Figure | None:
+    """NDCG against each parameter."""
+    document, trials = context.document, _scored(context)
+    if not trials:
+        return None
+    half_lives = sorted({trial["params"]["halfLife"] for trial in trials} - {None})
+    figure, axes = panels(columns=len(SEARCHED), height=3.4, sharey=True)
+    best = next(trial for trial in trials if trial["number"] == document["trial"])
+    for each, name in zip(axes, SEARCHED, strict=True):
+        for kind, members in _by_kind(trials).items():
+            places = [_place(name, trial["params"], half_lives) for trial in members]
+            values = [trial["ndcg"][0] for trial in members]
+            each.scatter(places, values, color=COLOURS[kind], s=26, alpha=0.8, label=NAMES[kind])
+        ring: dict[str, Any] = {"s": 130, "facecolors": "none", "edgecolors": INK, "linewidths": 1.5, "label": "best"}
+        each.scatter([_place(name, best["params"], half_lives)], [best["ndcg"][0]], zorder=4, **ring)
+        title(each, name)
+        grid(each)
+        _scale(each, name, half_lives)
+    axes[0].set_ylabel("NDCG")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _scale(axes: Axes, name: str, half_lives: Sequence[float]) -> None:
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    labels = {"nonnegative": ["yes", "no"], "halfLife": ["none", *(f"{days:g}" for days in half_lives)]}
+    if name in labels:
+        axes.set_xticks(range(len(labels[name])), labels[name])
+        axes.set_xlim(-0.6, len(labels[name]) - 0.4)
+        return
+    axes.set_xscale("log")
+    if name == "rank":
+        axes.set_xticks([8, 32, 128])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+ALS_TUNING_PLOTS = (
+    Plot(
+        "The search, trial by trial",
+        "NDCG of the lists of the ranker als on the validation windows, with 95 % intervals. Intervals of two trials "
+        "overlap more than their difference varies, because the users are the same: see the table for the differences.",
+        trials_in_order,
+    ),
+    Plot("NDCG by parameter", "All trials against each parameter; halfLife in days.", by_parameter),
+)

@@ -1,11 +1,11 @@
-"""The asset training_metadata. What is in it stands in document.py, how it looks in card.py."""
+"""The asset training_metadata; its content is defined in document.py, its card in card.py."""
 
 from datetime import UTC, datetime
 
 import dagster as dg
 
 from ecommerce_assets.owners import OWNERS
-from ecommerce_assets.recommendation.assets import AS_JUDGED, JUDGED_WITH
+from ecommerce_assets.recommendation.assets import AS_EVALUATED, EVALUATED
 from ecommerce_assets.storage.stored_asset import Artifact
 from ecommerce_assets.storage.version import Version
 from ecommerce_assets.training_metadata.card import in_short
@@ -16,10 +16,10 @@ from ecommerce_assets.training_metadata.document import describe_training
     group_name="training",
     owners=OWNERS,
     kinds={"json"},
-    code_version="2",
+    code_version="3",
     backfill_policy=dg.BackfillPolicy.single_run(),
     io_manager_key="json_io_manager",
-    ins=dict.fromkeys(JUDGED_WITH, AS_JUDGED),  # as the lists read them: a card is about one model
+    ins=dict.fromkeys(EVALUATED, AS_EVALUATED),  # as recommendations reads them: a card is about one model
 )
 def training_metadata(
     user_features: Version,
@@ -30,7 +30,9 @@ def training_metadata(
     product_index: Version,
     interaction_data: Version,
     als_model: Version,
+    item_neighbours: Version,
     als_evaluation: Version,
+    blend_model: Version,
     recommendations: Version,
     similar_products: Version,
 ) -> Artifact:

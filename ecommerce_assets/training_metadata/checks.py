@@ -34,7 +34,7 @@ def _numbers_finite(context: CheckContext) -> str | None:
 
 
 def _not_finite(value: Any, path: str) -> Iterator[str]:
-    """Where in a document the numbers are that JSON does not know."""
+    """The paths of the numbers in a document that JSON does not know."""
     if isinstance(value, float) and not math.isfinite(value):
         yield path.lstrip(".")
     elif isinstance(value, Mapping):

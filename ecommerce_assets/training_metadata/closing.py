@@ -1,7 +1,4 @@
-"""The last words of a run, for its log: what was made, where it lies, how good it is and what to do next.
-
-The numbers come from the document; the whole of it for people is card.py's business.
-"""
+"""The closing summary of a run, for its log: what was made, where it is, how the lists compare, and what to do next."""
 
 from __future__ import annotations
 
@@ -10,51 +7,55 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from ecommerce_assets.recommendation.evaluation_checks import Comparison, percent
+from ecommerce_assets.recommendation.notes import main_systems
+from ecommerce_assets.recommendation.systems import PUBLISHED
 from ecommerce_assets.settings import DATA_DIR, SAMPLE_DATA_DIR
-from ecommerce_assets.training_metadata.card import how_good
+from ecommerce_assets.training_metadata.card import comparison
 from ecommerce_assets.training_metadata.document import TrainingMetadata
 
 
 def closing_words(document: Mapping[str, Any], lake: str) -> str:
-    """Five lines, of the document as written; `lake` is the folder that holds the assets."""
-    told = TrainingMetadata.model_validate(document)
-    lists = told.recommendations
-    days = f" of {told.data.days:,} day{'s' * (told.data.days > 1)} to {told.data.last_day}" if told.data.days else ""
-    version = told.versions["recommendations"].version
-    warnings = ", ".join(f"{c.asset} {c.check}" for c in told.failed_checks)
+    """The summary, of the document as written; `lake` is the folder that holds the assets."""
+    training = TrainingMetadata.model_validate(document)
+    lists, data = training.recommendations, training.data
+    days = f" of {data.days:,} day{'s' * (data.days > 1)} to {data.last_day}" if data.days else ""
+    version = training.versions["recommendations"].version
+    warnings = ", ".join(f"{c.asset} {c.check}" for c in training.failed_checks)
     lines = [
         "Done.",
-        f"  Made       {lists.entries:,} recommendations for {lists.users:,} users in {told.segments_count} segments, "
-        f"and {told.similar_products.entries:,} similar products, from {told.total_interactions:,} events{days}",
+        f"  Made       {lists.entries:,} recommendations for {lists.users:,} users in {training.segments_count} "
+        f"segments, and {training.similar_products.entries:,} similar products, from "
+        f"{training.total_interactions:,} events{days}",
         f"  Stored in  {lake}, a folder per asset; the lists are version {version} of the table recommendations",
-        *_how_good(told),
+        *_evaluation(training),
         *([f"  Look at    the warnings of {warnings}"] if warnings else []),
         *_next(lake.removesuffix("/lake")),
     ]
     return "\n".join(lines)
 
 
-def _how_good(told: TrainingMetadata) -> list[str]:
-    hits = told.evaluation.metrics.get("hit_rate", {})
-    if not hits:
-        return [f"  How good   {how_good(told)}"]
-    k = told.list_length
-    published, popularity = (f"{hits[system][0] or 0:.1%}" for system in ("published", "popularity"))
-    users = f"{told.evaluation.holdout_users:,} users"
+def _evaluation(training: TrainingMetadata) -> list[str]:
+    evaluation, parameters = training.evaluation, training.parameters.get("als_evaluation", {})
+    compared = Comparison.of(evaluation.model_dump(), parameters)
+    if compared is None or not compared.enough_users:
+        return [f"  Evaluated  {comparison(training)}"]
+    hits = {system: percent(interval[0]) for system, interval in evaluation.metrics["hit_rate"].items()}
+    titles = main_systems(compared.best_baseline)
+    others = "; ".join(f"{title}: {hits[system]}" for system, title in titles.items() if system != PUBLISHED)
     return [
-        f"  How good   {published} of {users} went for one of the {k} products in their list, in the time held out; "
-        f"{popularity} for one of the {k} most popular",
-        f"             {how_good(told)}",
+        f"  Evaluated  Hit rate at {compared.k}: {hits[PUBLISHED]} of {compared.users:,} holdout users ({others})",
+        f"             {comparison(training)}",
     ]
 
 
 def _next(data_dir: str) -> list[str]:
-    """Commands that find this shop and this history also from a shell that knows of neither."""
+    """Commands that work in any shell: they name the data dir and the history of runs."""
     shop = "" if data_dir == SAMPLE_DATA_DIR else f"{DATA_DIR}={shlex.quote(data_dir)} "
     home = f"DAGSTER_HOME={shlex.quote(os.environ['DAGSTER_HOME'])} " if os.environ.get("DAGSTER_HOME") else ""
     return [
         f"  Next       {home}{shop}uv run dagster dev",
         "             shows it in the browser;",
         f"             {shop}uv run python -m ecommerce_assets.lookup user",
-        "             what one customer gets",
+        "             shows what one customer gets",
     ]

@@ -1,4 +1,4 @@
-"""The schema of the document, which is made from the metadata of versions alone. card.py shows the same to people."""
+"""The schema of training_metadata.json, and `describe_training`, which makes it from the metadata of versions alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from ecommerce_assets.recommendation.lists import SOURCES
+from ecommerce_assets.recommendation.scores import USER_METRICS
+from ecommerce_assets.recommendation.systems import DIFFERENCES, SYSTEMS
 from ecommerce_assets.storage.version import Version
 
 Interval = tuple[float | None, float | None, float | None]
@@ -23,7 +25,7 @@ class Segment(_Part):
     """One cluster of users."""
 
     segment_id: int = Field(description="Number of the cluster, from 0.")
-    segment: str = Field(description="Its name; two clusters may bear the same.")
+    segment: str = Field(description="Its name; two clusters may have the same.")
     users: int = Field(description="Users in it.")
     share: float = Field(description="Of all users, 0 to 1.")
     mean: dict[str, float] = Field(description="Mean of each clustering feature.")
@@ -37,36 +39,54 @@ class Segment(_Part):
 
 
 class Evaluation(_Part):
-    """als_evaluation: metrics of the lists on what users did after a cutoff."""
+    """als_evaluation: metrics of all systems on what users did after a cutoff."""
 
     cutoff: str | None = Field(
-        default=None, description="Trained on what was before it, judged on what came from it on."
+        default=None, description="Systems are trained on what was before it, and scored on what came after."
     )
-    holdout: str | None = Field(default=None, description="Why there are no ranking metrics, where there are none.")
+    holdout: str | None = Field(default=None, description="Why there are no ranking metrics; null if there are.")
     holdout_users: int | None = Field(
-        default=None, description="Users who did something that could have been recommended."
+        default=None, description="Number of users who did something that could have been recommended."
+    )
+    best_baseline: str | None = Field(
+        default=None, description="The simple system with the highest NDCG over all users; null without a holdout."
+    )
+    best_baselines: dict[str, str] = Field(
+        default_factory=dict, description="The same by exclusion (purchased, seen, none)."
     )
     metrics: dict[str, dict[str, Interval]] = Field(
         default_factory=dict,
-        description="By metric (precision, recall, ndcg, map, hit_rate, coverage, served, novelty) and by system (als, "
-        "published, popularity, and differences): value, lower and upper end of the 95 % interval, over all users.",
+        description=f"By metric ({', '.join((*USER_METRICS, 'coverage', 'novelty', 'diversity'))}) and by system "
+        f"({', '.join(SYSTEMS)}) or difference ({', '.join(DIFFERENCES)}): value, lower and upper end of the 95 % "
+        "interval, over all users, for the configured exclusion.",
+    )
+    ndcg_by_exclude: dict[str, dict[str, Interval]] = Field(
+        default_factory=dict, description="NDCG by exclusion and by system, as in metrics."
     )
     ndcg_by_slice: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
-        description="By slice of users (activity, segment, served by model or fallback): number of users, and the NDCG "
-        "by system as in metrics.",
+        description="By slice of users (activity, segment, served by recommenders or fallback): number of users, and "
+        "the NDCG by system as in metrics.",
     )
     users_per_source: dict[str, int] = Field(
-        default_factory=dict, description="Holdout users with at least one entry from als, segment_popular, popular."
+        default_factory=dict,
+        description=f"Holdout users with at least one entry of the published list from {', '.join(SOURCES)}.",
     )
     shown_by_popularity: dict[str, list[float]] = Field(
         default_factory=dict,
-        description="By system, the share of what is shown that falls to each tenth of the catalogue, the most popular "
-        "first; touched: what users did before the cut-off.",
+        description="By system, the share of its entries in each tenth of the catalogue, the most popular tenth first; "
+        "touched: what users did before the cutoff.",
+    )
+    blend: dict[str, Any] | None = Field(
+        default=None,
+        description="What blend_model has: weight, mean and scale of each feature (null: too few training users), "
+        "intercept, and number of training users. Null: the ranker is als.",
     )
     rmse: float | None = Field(default=None, description="On a fifth of the pairs, against the rating.")
-    rmse_pairs: int | None = Field(default=None, description="Pairs that it was measured on.")
-    rmse_pairs_left_out: int | None = Field(default=None, description="Pairs of users or products unknown to the rest.")
+    rmse_pairs: int | None = Field(default=None, description="Number of pairs that rmse is computed on.")
+    rmse_pairs_left_out: int | None = Field(
+        default=None, description="Number of pairs whose user or product the training part lacks."
+    )
 
 
 class Data(_Part):
@@ -83,7 +103,7 @@ class Recommendations(_Part):
     users: int = Field(description="Users who have a list.")
     entries: int = Field(description="Entries of all lists.")
     coverage: float | None = Field(description="Share of all products that are shown to anyone.")
-    sources: dict[str, int] = Field(description="Entries by source: als, segment_popular, popular.")
+    sources: dict[str, int] = Field(description="Number of entries by source, for the sources that occur.")
 
 
 class SimilarProducts(_Part):
@@ -106,7 +126,7 @@ class VersionInputs(_Part):
 
 
 class FailedCheck(_Part):
-    """A check that did not pass: a warning, for a version that fails a blocking one is not published."""
+    """A check that did not pass: a warning, because a version that fails a blocking check is not published."""
 
     asset: str
     check: str
@@ -123,14 +143,14 @@ class TrainingMetadata(_Part):
     total_interactions: int = Field(description="Accepted events.")
     segments_count: int = Field(description="Clusters that have users.")
     data: Data
-    silhouette: float | None = Field(description="Of the clusters, -1 to 1; null where it says nothing.")
+    silhouette: float | None = Field(description="Of the clusters, -1 to 1; null: too few users or clusters.")
     segments: list[Segment]
     rmse: float | None = Field(description="The same as evaluation.rmse.")
     evaluation: Evaluation
     coverage: float | None = Field(description="The same as recommendations.coverage.")
     recommendations: Recommendations
     similar_products: SimilarProducts
-    als: dict[str, Any] = Field(description="What the fit found: vectors, engine and why, objective by iteration.")
+    als: dict[str, Any] = Field(description="Results of the fit: vectors, engine and why, objective by iteration.")
     failed_checks: list[FailedCheck] = Field(description="Warnings of the versions that are described.")
     parameters: dict[str, dict[str, Any]] = Field(description="By asset.")
     seconds: dict[str, float] = Field(description="By asset, from its first input to its checked output.")
@@ -139,7 +159,7 @@ class TrainingMetadata(_Part):
 
     @property
     def list_length(self) -> int:
-        """Length of the lists that als_evaluation judged."""
+        """Length of the lists that als_evaluation scored."""
         length: int = self.parameters.get("als_evaluation", {}).get("k", 10)
         return length
 
@@ -190,7 +210,7 @@ def _recommendations(versions: Mapping[str, Version]) -> Recommendations:
         users=int(stats.numbers.get("users") or 0),
         entries=stats.rows or 0,
         coverage=(stats.numbers.get("products_shown") or 0) / products if products else None,
-        sources={source: stats.shares.get("source", {}).get(source, 0) for source in SOURCES},
+        sources={source: count for source, count in stats.shares.get("source", {}).items() if count},
     )
 
 

@@ -61,7 +61,7 @@ def ours_als(pairs: Pairs) -> tuple[Matrix, Matrix]:
     from ecommerce_assets.recommendation.als_parameters import AlsParameters
     from ecommerce_assets.recommendation.local_als import LocalAls
 
-    parameters = AlsParameters().as_dict()
+    parameters = AlsParameters().spark_params()
     iterations = parameters.pop("maxIter")
     als = LocalAls(*pairs, **parameters)
     for _ in als.run(iterations):

@@ -50,7 +50,7 @@ def als() -> ALS:
         ratingCol="rating",
         implicitPrefs=True,
         coldStartStrategy="drop",
-        **AlsParameters().as_dict(),
+        **AlsParameters().spark_params(),
     )
 
 

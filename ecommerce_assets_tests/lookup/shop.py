@@ -97,7 +97,7 @@ def listed(user_id: Any, *products: Any, source: str = "als") -> list[dict[str, 
 
 
 def small_shop(lake: Lake, ids: type = int) -> Version:
-    """Three days, users 7, 8 and 9: the model knows 7, and of 8 a part; two products, of which 100 has neighbours.
+    """Three days, users 7, 8 and 9: ALS makes the list of 7, and a part of that of 8; two products; 100 has neighbours.
 
     Returns the version of the recommendations.
     """

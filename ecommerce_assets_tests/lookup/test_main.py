@@ -13,8 +13,9 @@ import dagster as dg
 import pytest
 
 from ecommerce_assets.lookup.__main__ import main
-from ecommerce_assets.lookup.printing import print_user
+from ecommerce_assets.lookup.printing import SOURCES, print_user
 from ecommerce_assets.lookup.users import find_user
+from ecommerce_assets.recommendation.lists import SOURCES as LIST_SOURCES
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets_tests.helpers import event, write_day
 from ecommerce_assets_tests.lookup.shop import listed, made_from, product, publish, small_shop
@@ -35,8 +36,8 @@ def shop(tmp_path: Path) -> Path:
 
 def run(capsys: pytest.CaptureFixture[str], shop: Path, *arguments: str) -> tuple[int, str, str]:
     code = main([*arguments, "--data-dir", str(shop)])
-    said = capsys.readouterr()
-    return code, said.out, said.err
+    output = capsys.readouterr()
+    return code, output.out, output.err
 
 
 def made(shop: Path, asset: str) -> str:
@@ -44,10 +45,10 @@ def made(shop: Path, asset: str) -> str:
 
 
 def test_a_user_for_people(capsys: pytest.CaptureFixture[str], shop: Path) -> None:
-    code, told, error = run(capsys, shop, "user", "9")
+    code, printed, error = run(capsys, shop, "user", "9")
     assert (code, error) == (0, "")
     assert (
-        told
+        printed
         == f"""\
 User 9
 segment     Active_Buyers
@@ -60,25 +61,24 @@ mean price  1.00
 
 Recommendations
 #  product  category  brand  price  score  source
-1  100      toys      acme    7.25  1.000  popular in segment
-2  200      tools             7.25  0.500  popular in segment
+1  100      toys      acme    7.25  1.000  popularity in the segment
+2  200      tools             7.25  0.500  popularity in the segment
 
 Newest events (UTC, up to 2019-10-03)
 time              event  product  category  brand  price
 2019-10-02 10:00  view   200      tools             9.50
 
 recommendations 0, made {made(shop, "recommendations")} UTC from events of 2019-10-01 to 2019-10-03
-Note: The model does not know this user (no factors): these are the products that are popular in the segment, then in \
-the shop.
+Note: The list has only products that are popular in the segment or in the shop.
 """
     )
 
 
 def test_a_product_for_people(capsys: pytest.CaptureFixture[str], shop: Path) -> None:
-    code, told, error = run(capsys, shop, "product", "100")
+    code, printed, error = run(capsys, shop, "product", "100")
     assert (code, error) == (0, "")
     assert (
-        told
+        printed
         == f"""\
 Product 100
 category  toys
@@ -99,21 +99,21 @@ similar_products 0, made {made(shop, "similar_products")} UTC
 
 def test_without_an_id_some_are_named_and_can_be_looked_up(capsys: pytest.CaptureFixture[str], ran: Ran) -> None:
     for what in ("user", "product"):
-        code, told, _ = run(capsys, ran[0], what)
+        code, printed, _ = run(capsys, ran[0], what)
         assert code == 0
-        assert told.endswith(f"Look one up: python -m ecommerce_assets.lookup {what} ID\n")
-        first = told.splitlines()[2].split()[0]
-        code, told, _ = run(capsys, ran[0], what, first)
-        assert (code, told.splitlines()[0]) == (0, f"{what.capitalize()} {first}")
-        code, told, _ = run(capsys, ran[0], what, "--json")
-        assert str(json.loads(told)[0][f"{what}_id"]) == first
+        assert printed.endswith(f"Look one up: python -m ecommerce_assets.lookup {what} ID\n")
+        first = printed.splitlines()[2].split()[0]
+        code, printed, _ = run(capsys, ran[0], what, first)
+        assert (code, printed.splitlines()[0]) == (0, f"{what.capitalize()} {first}")
+        code, printed, _ = run(capsys, ran[0], what, "--json")
+        assert str(json.loads(printed)[0][f"{what}_id"]) == first
 
 
 def test_for_programs(capsys: pytest.CaptureFixture[str], shop: Path) -> None:
-    code, told, _ = run(capsys, shop, "user", "7", "--json")
-    found = json.loads(told)
+    code, printed, _ = run(capsys, shop, "user", "7", "--json")
+    answer = json.loads(printed)
     assert code == 0
-    assert found["recommendations"][0] == {
+    assert answer["recommendations"][0] == {
         "rank": 1,
         "product_id": 100,
         "category": "toys",
@@ -122,11 +122,16 @@ def test_for_programs(capsys: pytest.CaptureFixture[str], shop: Path) -> None:
         "score": 1.0,
         "source": "als",
     }
-    assert [e["event_time"] for e in found["history"]] == ["2019-10-03T10:00:00+00:00", "2019-10-01T10:00:00+00:00"]
-    assert found["features"]["first_event_time"] == "2019-10-01T10:00:00+00:00"
-    assert set(found["versions"]) == {"recommendations", "segmented_users", "product_features"}
-    code, told, _ = run(capsys, shop, "product", "100", "--json")
-    assert json.loads(told)["neighbours"][0]["product_id"] == 200
+    assert [e["event_time"] for e in answer["history"]] == ["2019-10-03T10:00:00+00:00", "2019-10-01T10:00:00+00:00"]
+    assert answer["features"]["first_event_time"] == "2019-10-01T10:00:00+00:00"
+    assert set(answer["versions"]) == {"recommendations", "segmented_users", "product_features"}
+    code, printed, _ = run(capsys, shop, "product", "100", "--json")
+    assert json.loads(printed)["neighbours"][0]["product_id"] == 200
+
+
+def test_every_source_has_a_name() -> None:
+    assert set(SOURCES) == set(LIST_SOURCES)
+    assert len(set(SOURCES.values())) == len(SOURCES)
 
 
 LONG = "a category with a name that no table of eighty columns has room for"
@@ -152,41 +157,41 @@ def test_a_pipe_gets_one_line_per_row_and_no_colours(capsys: pytest.CaptureFixtu
     odd = "[red]:smile: \x1b[2J " + LONG
     products = publish(lake, "product_features", [product(100, LONG, odd)])
     publish(lake, "recommendations", listed(7, 100), inputs=made_from(products))
-    _, told, _ = run(capsys, shop, "user", "7")
-    [line] = [line for line in told.splitlines() if line.endswith("model")]
+    _, printed, _ = run(capsys, shop, "user", "7")
+    [line] = [line for line in printed.splitlines() if line.endswith("ALS")]
     assert LONG in line
     assert f"[red]:smile: �[2J {LONG}" in line, "the shop's own words, but nothing that moves a cursor"
-    assert "\x1b" not in told
+    assert "\x1b" not in printed
 
 
 def test_what_cannot_be_answered_is_one_sentence(capsys: pytest.CaptureFixture[str], shop: Path) -> None:
     for arguments in (("user", "99"), ("user", "x"), ("product", "99"), ("product", "x")):
-        code, told, error = run(capsys, shop, *arguments)
-        assert (code, told, error.count("\n")) == (2, "", 1)
+        code, printed, error = run(capsys, shop, *arguments)
+        assert (code, printed, error.count("\n")) == (2, "", 1)
         assert arguments[1] in error
 
 
 def test_a_damaged_file_is_one_sentence(capsys: pytest.CaptureFixture[str], shop: Path) -> None:
     [file] = (shop / "lake" / "recommendations").glob("*/part-0.parquet")
     file.write_bytes(b"x" * file.stat().st_size)
-    code, told, error = run(capsys, shop, "user", "7")
-    assert (code, told, error.count("\n")) == (2, "", 1)
+    code, printed, error = run(capsys, shop, "user", "7")
+    assert (code, printed, error.count("\n")) == (2, "", 1)
     assert error.endswith("python -m ecommerce_assets.storage verify finds it.\n")
     file.write_bytes(b"x")
-    code, told, error = run(capsys, shop, "user", "7")
+    code, printed, error = run(capsys, shop, "user", "7")
     assert code == 0
     assert error.startswith("recommendations 0 is damaged (1 files missing or of another size")
-    assert "Note: There is no version of recommendations in" in told
+    assert "Note: There is no version of recommendations in" in printed
 
 
 def test_where_nothing_is_stored_the_command_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, told, error = run(capsys, tmp_path, "user", "1")
-    assert (code, told) == (2, "")
+    code, printed, error = run(capsys, tmp_path, "user", "1")
+    assert (code, printed) == (2, "")
     assert "start with uv run python -m ecommerce_assets.events.landing FILE" in error
     for day in ("2019-10-01", "2019-10-03"):
         write_day(tmp_path, day, [event(f"{day} 10:00")])
-    code, told, error = run(capsys, tmp_path, "product")
-    assert (code, told) == (2, "")
+    code, printed, error = run(capsys, tmp_path, "product")
+    assert (code, printed) == (2, "")
     assert f"ECOMMERCE_DATA_DIR={tmp_path} uv run dagster asset materialize" in error
     assert error.endswith("--select '*' --partition-range 2019-10-01...2019-10-03\n")
 

@@ -43,7 +43,7 @@ def model(interactions: DataFrame, engine: Engine) -> ALSModel:
 
 
 def test_default_parameters_are_those_of_the_specification() -> None:
-    assert AlsParameters().as_dict() == {
+    assert AlsParameters().spark_params() == {
         "rank": 50,
         "maxIter": 15,
         "regParam": 0.1,

@@ -10,14 +10,19 @@ import pytest
 from pyspark.sql import SparkSession
 
 from ecommerce_assets.recommendation.als import describe_factors
+from ecommerce_assets.recommendation.blend import FEATURES, FEWEST_TRAINING_USERS, Blend
 from ecommerce_assets.recommendation.checks import (
     ALS_EVALUATION_CHECKS,
     ALS_MODEL_CHECKS,
+    BLEND_MODEL_CHECKS,
     INTERACTION_DATA_CHECKS,
+    ITEM_NEIGHBOURS_CHECKS,
     RECOMMENDATIONS_CHECKS,
     SIMILAR_PRODUCTS_CHECKS,
 )
 from ecommerce_assets.recommendation.evaluation import ALS_EVALUATION
+from ecommerce_assets.recommendation.exclude import Exclude
+from ecommerce_assets.recommendation.item_neighbours import ITEM_NEIGHBOURS
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
 from ecommerce_assets.storage.checks import Check, CheckContext, measure, run_checks, summaries_of
@@ -107,13 +112,16 @@ def test_interactions_that_an_index_lacks_are_counted() -> None:
 @pytest.mark.parametrize(
     ("row", "broken"),
     [
-        (("ndcg", 10, "als", "all", 0.5, 0.4, 0.6, 9), []),
-        (("ndcg", 10, "als - popularity", "all", -0.5, -0.6, -0.4, 9), []),
-        (("rmse", None, "als", "all", 3.0, None, None, 9), []),
-        (("rmse", None, "als", "all", NAN, None, None, 9), ["values_finite"]),
-        (("ndcg", 10, "als", "all", -0.5, -0.6, -0.4, 9), ["values_in_range"]),
-        (("map", 10, "als", "all", 1.1, 1.0, 1.2, 9), ["values_in_range"]),
-        (("novelty", 10, "als", "all", -1.0, None, None, 9), ["values_in_range"]),
+        (("ndcg", 10, "als", "all", "seen", 0.5, 0.4, 0.6, 9), []),
+        (("ndcg", 10, "als - popularity", "all", "seen", -0.5, -0.6, -0.4, 9), []),
+        (("rmse", None, "als", "all", "none", 3.0, None, None, 9), []),
+        (("rmse", None, "als", "all", "none", NAN, None, None, 9), ["values_finite"]),
+        (("ndcg", 10, "als", "all", "seen", -0.5, -0.6, -0.4, 9), ["values_in_range"]),
+        (("map", 10, "als", "all", "seen", 1.1, 1.0, 1.2, 9), ["values_in_range"]),
+        (("serendipity", 10, "als", "all", "seen", 1.1, 1.0, 1.2, 9), ["values_in_range"]),
+        (("diversity", 10, "als", "all", "seen", 1.1, None, None, 9), ["values_in_range"]),
+        (("novelty", 10, "als", "all", "seen", 7.0, None, None, 9), []),
+        (("novelty", 10, "als", "all", "seen", -1.0, None, None, 9), ["values_in_range"]),
     ],
 )
 def test_values_of_the_evaluation_are_finite_and_in_range(
@@ -124,10 +132,12 @@ def test_values_of_the_evaluation_are_finite_and_in_range(
     assert list(failed(rules, CheckContext(measure(frame, rules)[None]))) == broken
 
 
-@pytest.mark.parametrize("exclude", ["purchased", "seen", "none"])
-def test_published_lists_pass_and_fail_by_another_rule_or_index(spark: SparkSession, exclude: str) -> None:
+@pytest.mark.parametrize(("exclude", "blend"), [("purchased", Blend()), ("seen", Blend()), ("none", None)])
+def test_published_lists_pass_and_fail_by_another_rule_or_index(
+    spark: SparkSession, exclude: str, blend: Blend | None
+) -> None:
     shop = Shop(spark)
-    frame = shop.frame(exclude, 3).cache()
+    frame = shop.frame(Exclude(exclude), 3, blend).cache()
     tables = {"product_index": shop.product_index, "user_index": shop.user_index, "interaction_data": shop.interactions}
     summary = next(check.summary for check in RECOMMENDATIONS_CHECKS if check.name == "full_lists")
     checks = [check for check in RECOMMENDATIONS_CHECKS if summary and check.summary == summary]
@@ -141,6 +151,8 @@ def test_published_lists_pass_and_fail_by_another_rule_or_index(spark: SparkSess
 
     assert RECOMMENDATIONS.names == frame.columns
     assert checked(exclude) == {}
+    sources = [check for check in RECOMMENDATIONS_CHECKS if check.name in ("known_sources", "scores_finite")]
+    assert failed(sources, CheckContext(measure(frame, sources)[None])) == {}
     if exclude == "none":
         assert "nothing_excluded" in checked("seen")
     assert "known_products" in checked(exclude, product_index=index_frame(spark, "product", {101: 1, 103: 4}))
@@ -173,3 +185,46 @@ def test_similar_products_are_of_the_same_category_more_often_than_by_chance(
     found = failed(checks, CheckContext(stats))
     assert list(found) == (["same_category"] if shares else [])
     assert all(share in found["same_category"] for share in shares)
+
+
+@pytest.mark.parametrize(
+    ("rows", "broken"),
+    [
+        ([(101, 1, 103, 0.5, 2), (101, 2, 104, 0.5, 1), (103, 1, 101, 1.0, 2)], []),
+        ([(101, 1, 101, 0.5, 2)], ["not_itself"]),
+        ([(101, 1, 103, 0.0, 2)], ["similarity_in_range"]),
+        ([(101, 1, 103, 1.1, 2)], ["similarity_in_range"]),
+        ([(101, 1, 103, 0.5, 0)], ["users_counted"]),
+        ([(101, 0, 103, 0.5, 2)], ["rank_in_range"]),
+        ([(101, 101, 103, 0.5, 2)], ["rank_in_range"]),
+    ],
+)
+def test_broken_neighbours_are_found(spark: SparkSession, rows: list[tuple[Any, ...]], broken: list[str]) -> None:
+    columns = ITEM_NEIGHBOURS.with_id_type("bigint").columns
+    frame = spark.createDataFrame(rows, ", ".join(f"{c.name} {c.type}" for c in columns))
+    checks = [check for check in ITEM_NEIGHBOURS_CHECKS if check.name not in ("row_count_stable", "no_nulls")]
+    tables = {"product_index": index_frame(spark, "product", {101: 1, 103: 4, 104: 0})}
+    context = CheckContext(Stats(), {}, versions={"product_index": version("product_index", 3)})
+    summaries = [make(frame, context, tables.__getitem__) for make in summaries_of(checks)]
+    assert list(failed(checks, replace(context, stats=measure(frame, checks, summaries)[None]))) == broken
+
+
+def weights(weight: float) -> dict[str, Any]:
+    return {"features": {name: {"weight": weight, "mean": 0.0, "scale": 1.0} for name in FEATURES}, "intercept": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("document", "users", "ranker", "broken"),
+    [
+        (weights(0.5), FEWEST_TRAINING_USERS, "blend", []),
+        (weights(NAN), FEWEST_TRAINING_USERS, "blend", ["weights_finite"]),
+        (Blend().document(), FEWEST_TRAINING_USERS - 1, "blend", ["enough_training_users"]),
+        (Blend().document(), 0, "als", []),
+    ],
+)
+def test_weights_are_finite_and_of_enough_users(
+    document: dict[str, Any], users: int, ranker: str, broken: list[str]
+) -> None:
+    context = CheckContext(Stats(), {"ranker": ranker}, document={**document, "training_users": users})
+    assert list(failed(BLEND_MODEL_CHECKS, context)) == broken
+    assert {check.name for check in BLEND_MODEL_CHECKS if check.blocking} == {"weights_finite"}

@@ -1,162 +1,286 @@
-"""als_evaluation: the rows of a shop small enough to count by hand."""
+"""als_evaluation: against the same computed once more in plain Python, on a small log."""
 
-from collections import Counter
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from math import log2
+from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from ecommerce_assets.features.user_features import build_user_features
 from ecommerce_assets.recommendation.als import AlsParameters
 from ecommerce_assets.recommendation.evaluation import ALS_EVALUATION, Evaluation, evaluate, rmse
-from ecommerce_assets.recommendation.holdout import judged_pairs
-from ecommerce_assets.recommendation.metrics import RANKING_METRICS
-from ecommerce_assets.recommendation.recommend import Exclude
-from ecommerce_assets.segmentation.pipeline import SegmentationParameters
+from ecommerce_assets.recommendation.exclude import Exclude
+from ecommerce_assets.recommendation.holdout import prepare
+from ecommerce_assets.recommendation.lists import Ranker
+from ecommerce_assets.recommendation.scores import USER_METRICS
+from ecommerce_assets.recommendation.systems import (
+    ALS_LIST,
+    BASELINES,
+    COMPARED,
+    DIFFERENCES,
+    POPULARITY,
+    PUBLISHED,
+    SYSTEMS,
+    difference,
+)
+from ecommerce_assets.segmentation.pipeline import SegmentationParameters, assign_segments, fit_segmentation
 from ecommerce_assets_tests.helpers import event, events_frame
+from ecommerce_assets_tests.recommendation.test_holdout import random_log
 
 ALS = AlsParameters(rank=3, maxIter=2)
 SEGMENTATION = SegmentationParameters(k=2)
+K = 4
+WEIGHTS = {"view": 1, "cart": 3, "purchase": 5}
+LOG = [
+    *random_log(5),
+    # Two who are new after the cutoff, and one who did nothing but remove from the cart before it.
+    *(
+        event("2020-01-10 20:00:00", "view", product, user)
+        for user, product in [(90, 100), (90, 114), (91, 101), (92, 102)]
+    ),
+    event("2020-01-02 20:00:00", "remove_from_cart", 103, 92),
+]
+CATEGORY = {100 + n: n % 3 for n in range(15) if n != 4}
+
+Values = dict[tuple[str, str, str, str], float]
+"""By metric, system, slice and exclude."""
 
 
-def shop() -> list[dict[str, Any]]:
-    """Ten users before the cut-off, which is a second after the last view of day 4, and four users after it.
-
-    Before: product 0 is viewed by all ten users, 1 by five, 2 by three, 3 by two, 4 by one; user 1 views 0 twenty times
-    more. All in one second, of which no part can be held out. After: three known users and one new one.
-    """
-    noon, after = "2020-01-04 12:00:00", "2020-01-09 12:00:00"
-    viewers = {0: range(1, 11), 1: (4, 5, 6, 7, 8), 2: (2, 3, 10), 3: (9, 10), 4: (3,)}
-    before = [event(noon, "view", product, user) for product, users in viewers.items() for user in users]
-    before += [event(noon, "view", 0, 1)] * 20
-    return [
-        *before,
-        event(after, "view", 1, 1),
-        event(after, "cart", 0, 2),
-        event(after, "view", 4, 2),
-        event(after, "purchase", 77, 3),  # a product that nobody could have recommended
-        event(after, "view", 0, 99),
-        event(after, "remove_from_cart", 3, 6),  # nothing that could have been recommended
-    ]
+def categories(spark: SparkSession) -> DataFrame:
+    return spark.createDataFrame(
+        [(product, number, None) for product, number in CATEGORY.items()],
+        "product_id bigint, category_id bigint, category string",
+    )
 
 
-class TestEvaluate:
-    @pytest.fixture(scope="class")
-    @classmethod
-    def events(cls, spark: SparkSession) -> DataFrame:
-        return events_frame(spark, shop()).persist()
+def evaluated(spark: SparkSession, events: list[dict[str, Any]], *args: Any, **more: Any) -> Evaluation:
+    return evaluate(events_frame(spark, events), categories(spark), ALS, SEGMENTATION, *args, **more)
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def found(cls, events: DataFrame) -> Evaluation:
-        return evaluate(events, ALS, SEGMENTATION, Exclude.none, 2)
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def values(cls, found: Evaluation) -> dict[tuple[str, str, str], float]:
-        return {(metric, system, part): value for metric, _, system, part, value, *_ in found.rows}
+@pytest.fixture(scope="module")
+def found(spark: SparkSession) -> Evaluation:
+    return evaluated(spark, LOG, Exclude.purchased, K)
 
-    def test_cutoff_and_users(self, found: Evaluation) -> None:
-        assert found.results["cutoff"] == "2020-01-04T12:00:01+00:00"
-        assert found.results["holdout_users"] == 4  # not user 6
-        assert "holdout" not in found.results
 
-    def test_every_metric_has_one_row_per_system(self, found: Evaluation) -> None:
-        over_all = Counter((metric, system) for metric, _, system, part, *_ in found.rows if part == "all")
-        compared = ["als", "published", "popularity", "als - popularity", "published - popularity"]
-        expected = {(metric, system) for metric in RANKING_METRICS for system in compared}
-        expected |= {(m, s) for m in ("coverage", "served", "novelty") for s in ("als", "published", "popularity")}
-        expected |= {("rmse", "als")} if found.results["rmse"] is not None else set()
-        assert over_all == Counter(expected)
+@pytest.fixture(scope="module")
+def values(found: Evaluation) -> Values:
+    return {(metric, system, part, exclude): value for metric, _, system, part, exclude, value, *_ in found.rows}
 
-    def test_each_holdout_user_is_in_one_slice_of_each_kind(self, found: Evaluation) -> None:
-        users = {(metric, part): users for metric, _, _, part, *_, users in found.rows if metric == "recall"}
-        assert users["recall", "all"] == 4
-        assert users["recall", "events: none"] == 1  # user 99
-        assert users["recall", "events: few"] == 2  # users 2 and 3
-        assert users["recall", "events: many"] == 1  # user 1: 21 views
-        assert users["recall", "segment: none"] == 1  # user 99
-        segments = {part: n for (_, part), n in users.items() if part.startswith("segment: ")}
-        assert sum(segments.values()) == 4
-        assert users["recall", "served by: als"] == 3
-        assert users["recall", "served by: fallback"] == 1  # user 99
-        assert len(users) == 6 + len(segments)
 
-    def test_the_slices_by_service_add_up_to_all_users(self, values: dict[tuple[str, str, str], float]) -> None:
-        # User 99, whom the model does not know, gets 0, which he wanted, and nothing of the model.
-        assert values["ndcg", "published", "served by: fallback"] == 1.0
-        assert values["ndcg", "als", "served by: fallback"] == 0.0
-        for system in ("als", "published", "popularity"):
-            apart = [
-                values["ndcg", system, f"served by: {kind}"] * users for kind, users in (("als", 3), ("fallback", 1))
-            ]
-            assert sum(apart) / 4 == pytest.approx(values["ndcg", system, "all"])
+class Plain:
+    """What is known before the cutoff, what users did after it, and the lists that follow, in plain Python."""
 
-    def test_shares_of_what_is_shown_add_up_over_the_popularity_groups(self, found: Evaluation) -> None:
-        shares = found.results["shown_by_popularity"]
-        assert list(shares) == ["als", "published", "popularity", "touched"]
-        for own in shares.values():
-            assert sum(own) == pytest.approx(1.0, abs=1e-5)
-        # Five products in ten groups: every other one is empty. Popularity shows 0 to all and then 1; of 21 pairs
-        # before the cut-off ten are with 0, five with 1, three with 2, two with 3, one with 4.
-        assert [share for share in shares["popularity"] if share] == [0.5, 0.5]
-        assert [share for share in shares["touched"] if share] == pytest.approx(
-            [n / 21 for n in (10, 5, 3, 2, 1)], abs=1e-6
-        )
+    def __init__(self, log: list[dict[str, Any]], cutoff: str, segments: dict[int, str]) -> None:
+        self.segments = segments
+        past = [e for e in log if e["event_time"].isoformat() < cutoff]
+        self.events = Counter(e["user_id"] for e in past)
+        self.known = sorted({e["product_id"] for e in past})
+        rating: dict[tuple[int, int], float] = defaultdict(float)
+        self.last: dict[tuple[int, int], Any] = {}
+        self.purchased = {(e["user_id"], e["product_id"]) for e in past if e["event_type"] == "purchase"}
+        for e in past:
+            if e["event_type"] in WEIGHTS:
+                pair = e["user_id"], e["product_id"]
+                rating[pair] = min(rating[pair] + WEIGHTS[e["event_type"]], 10)
+                self.last[pair] = max(self.last.get(pair, e["event_time"]), e["event_time"])
+        self.rating = dict(rating)
+        self.users_of: dict[int, set[int]] = defaultdict(set)
+        self.history: dict[int, list[int]] = defaultdict(list)
+        for user, product in sorted(self.rating, key=lambda pair: pair[1]):
+            self.users_of[product].add(user)
+            self.history[user].append(product)
+        for user, own in self.history.items():
+            own.sort(key=lambda product: -self.last[user, product].timestamp())
+        self.relevant: dict[int, set[int]] = defaultdict(set)
+        for e in log:
+            if e["event_time"].isoformat() >= cutoff and e["event_type"] in WEIGHTS:
+                self.relevant[e["user_id"]].add(e["product_id"])
 
-    def test_ndcg_by_slice_in_the_results(self, found: Evaluation, values: dict[tuple[str, str, str], float]) -> None:
-        for part, ndcg in found.results["ndcg_by_slice"].items():
-            assert ndcg["popularity"][0] == values["ndcg", "popularity", part]
-            assert ndcg["published - popularity"][0] == values["ndcg", "published - popularity", part]
+    def excluded(self, user: int, exclude: str) -> set[int]:
+        own = self.history.get(user, [])
+        return {p for p in own if exclude == "seen" or (user, p) in self.purchased}
 
-    def test_popularity_by_hand(self, values: dict[tuple[str, str, str], float]) -> None:
-        # Everyone gets 0, then 1. User 1 wanted 1: a hit at rank 2. User 2 wanted 0 and 4: a hit at rank 1 of two.
-        # User 3 wanted 77: none. User 99 wanted 0: all there is.
-        expected = {
-            "precision": (1 / 2 + 1 / 2 + 0 + 1 / 2) / 4,
-            "recall": (1 + 1 / 2 + 0 + 1) / 4,
-            "hit_rate": 3 / 4,
-            "map": (1 / 2 + 1 / 2 + 0 + 1) / 4,
-            # 1 / log2(3) for rank 2; 1 of the 1.63093 that two hits would give; 0; 1
-            "ndcg": (0.6309297535714575 + 1 / 1.6309297535714575 + 0 + 1) / 4,
-            "coverage": 2 / 5,
-            "served": 1.0,
-            "novelty": 1 / 2,  # 0 was seen by all ten users, 1 by half of them: (0 + 1) / 2
+    def popular(self, user: int | None = None) -> list[int]:
+        """Most users first, among those of the user's segment where there is a user."""
+        segment = self.segments.get(user) if user is not None else None
+        counts = {
+            p: sum(user is None or self.segments.get(other) == segment for other in self.users_of[p])
+            for p in self.known
         }
-        assert {metric: values[metric, "popularity", "all"] for metric in expected} == pytest.approx(expected)
-        assert values["recall", "popularity", "events: few"] == 1 / 4
-        assert values["recall", "popularity", "events: many"] == 1.0
+        if user is not None:
+            counts = {p: n for p, n in counts.items() if n and segment}
+        return sorted(counts, key=lambda p: (-counts[p], p))
 
-    def test_a_new_user_is_served_by_the_published_lists_alone(self, values: dict[tuple[str, str, str], float]) -> None:
-        assert values["served", "als", "all"] == 3 / 4  # not user 99
-        assert values["served", "published", "all"] == 1.0
-        assert values["recall", "als", "events: none"] == 0.0
-        # The new user gets what is popular: the published system is popularity for him.
-        assert values["recall", "published", "events: none"] == 1.0
-        assert values["recall", "published - popularity", "events: none"] == 0.0
+    def neighbours(self, user: int) -> list[int]:
+        sums: dict[int, float] = defaultdict(float)
+        for own in self.history.get(user, []):
+            for other in self.known:
+                common = len(self.users_of[own] & self.users_of[other])
+                if other != own and common:
+                    either = len(self.users_of[own] | self.users_of[other])
+                    sums[other] += float(np.float32(self.rating[user, own]) * np.float32(common / either))
+        return sorted(sums, key=lambda p: (-np.float32(sums[p]), p))
 
-    def test_differences_are_differences(self, values: dict[tuple[str, str, str], float]) -> None:
-        for metric in RANKING_METRICS:
-            for system in ("als", "published"):
-                difference = values[metric, system, "all"] - values[metric, "popularity", "all"]
-                assert values[metric, f"{system} - popularity", "all"] == pytest.approx(difference, abs=1e-12)
+    def list_of(self, system: str, user: int, exclude: str) -> list[int]:
+        chosen = {
+            PUBLISHED: lambda: self.history.get(user, []) + self.neighbours(user),
+            "latest": lambda: self.history.get(user, []),
+            "neighbours": lambda: self.neighbours(user),
+            POPULARITY: lambda: [p for p in self.popular() if self.users_of[p]],
+        }[system]()
+        barred = self.excluded(user, exclude)
+        completed = [*chosen, *self.popular(user), *self.popular()]
+        return [p for p in dict.fromkeys(completed) if p not in barred][:K]
 
-    def test_ranking_metrics_have_intervals_around_their_values(self, found: Evaluation) -> None:
-        for metric, k, _, _, value, lower, upper, _ in found.rows:
-            assert k == (None if metric == "rmse" else 2)
-            if metric in RANKING_METRICS:
+    def metrics(self, system: str, exclude: str) -> tuple[dict[int, dict[str, float]], dict[str, float]]:
+        """By user, and of the catalogue."""
+        by_user, shown, diversity = {}, Counter(), []
+        for user, after in self.relevant.items():
+            relevant = after - self.excluded(user, exclude)
+            if not relevant:
+                continue
+            own = self.list_of(system, user, exclude)
+            ranks = [rank for rank, product in enumerate(own, 1) if product in relevant]
+            best = min(len(relevant), K)
+            obvious = set(self.list_of(POPULARITY, user, exclude))
+            by_user[user] = {
+                "precision": len(ranks) / K,
+                "recall": len(ranks) / len(relevant),
+                "ndcg": sum(1 / log2(r + 1) for r in ranks) / sum(1 / log2(r + 1) for r in range(1, best + 1)),
+                "map": sum(n / r for n, r in enumerate(ranks, 1)) / best,
+                "hit_rate": float(bool(ranks)),
+                "serendipity": len((set(own) & relevant) - obvious) / K,
+                "served": 1.0,
+            }
+            shown.update(own)
+            of = [CATEGORY[p] for p in own if p in CATEGORY]
+            pairs = [one != other for n, one in enumerate(of) for other in of[:n]]
+            if pairs:
+                diversity.append(fmean(pairs))
+        assert all(self.users_of[p] for p in shown)  # all have a novelty
+        share = {p: len(self.users_of[p]) / len(self.history) for p in shown}
+        return by_user, {
+            "coverage": len(shown) / len(self.known),
+            "novelty": sum(-log2(share[p]) * n for p, n in shown.items()) / sum(shown.values()),
+            "diversity": fmean(diversity),
+        }
+
+    def slices(self, user: int) -> list[str]:
+        events = self.events[user]
+        activity = "none" if not events else "few" if events < 5 else "some" if events < 20 else "many"
+        served = "recommenders" if user in self.history else "fallback"
+        segment = [f"segment: {self.segments[user]}"] if user in self.segments else []
+        return ["all", f"events: {activity}", f"served by: {served}", *segment]
+
+
+class TestAgainstPlainPython:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def plain(cls, spark: SparkSession, found: Evaluation) -> Plain:
+        cutoff = found.results["cutoff"]
+        past = events_frame(spark, [e for e in LOG if e["event_time"].isoformat() < cutoff])
+        features = build_user_features(past)
+        segmented, _ = assign_segments(fit_segmentation(features, SEGMENTATION), features)
+        segments = {row.user_id: row.segment for row in segmented.select("user_id", "segment").collect()}
+        assert len(set(segments.values())) == 2
+        return Plain(LOG, cutoff, segments)
+
+    @pytest.mark.parametrize("exclude", ["purchased", "seen"])
+    @pytest.mark.parametrize("system", [PUBLISHED, POPULARITY, "latest", "neighbours"])
+    def test_every_metric_of_every_slice(self, values: Values, plain: Plain, system: str, exclude: str) -> None:
+        by_user, of_catalogue = plain.metrics(system, exclude)
+        by_slice: dict[str, list[int]] = defaultdict(list)
+        for user in by_user:
+            for part in plain.slices(user):
+                by_slice[part].append(user)
+        expected = {("all", metric): value for metric, value in of_catalogue.items()}
+        for part, users in by_slice.items():
+            expected |= {(part, m): fmean(by_user[user][m] for user in users) for m in USER_METRICS}
+        got = {(part, m): v for (m, of, part, by), v in values.items() if of == system and by == exclude}
+        assert got == pytest.approx(expected)
+        assert {"events: none", "events: few", "events: some", "served by: fallback"} <= by_slice.keys()
+
+    def test_users_of_each_slice(self, found: Evaluation, plain: Plain) -> None:
+        for exclude in ("purchased", "seen"):
+            counts = Counter(part for user in plain.metrics(PUBLISHED, exclude)[0] for part in plain.slices(user))
+            assert {
+                part: n for m, _, s, part, by, *_, n in found.rows if (m, s, by) == ("ndcg", PUBLISHED, exclude)
+            } == counts
+        assert found.results["holdout_users"] == len(plain.metrics(PUBLISHED, "purchased")[0])
+
+    def test_popularity_bias(self, found: Evaluation, plain: Plain) -> None:
+        bias = found.results["shown_by_popularity"]
+        assert list(bias) == [PUBLISHED, ALS_LIST, POPULARITY, "touched"]
+        assert [sum(shares) for shares in bias.values()] == pytest.approx([1] * 4, abs=1e-5)
+        # The first tenth of 15 products is 2, the second, from 1.5 to 3, is 1.
+        counts = [len(plain.users_of[p]) for p in plain.popular()]
+        assert bias["touched"][:2] == pytest.approx([sum(counts[:2]) / sum(counts), counts[2] / sum(counts)], abs=1e-6)
+
+
+class TestTable:
+    def test_keys_are_unique_and_columns_documented(self, spark: SparkSession, found: Evaluation) -> None:
+        frame = found.frame(events_frame(spark, LOG))
+        assert frame.dtypes == [(c.name, c.type) for c in ALS_EVALUATION.columns]
+        assert frame.select(*ALS_EVALUATION.keys).distinct().count() == frame.count() == len(found.rows)
+
+    def test_every_system_is_there_for_both_exclusions(self, found: Evaluation) -> None:
+        systems = {(m, system, by) for m, _, system, part, by, *_ in found.rows if part == "all"}
+        for exclude in ("purchased", "seen"):
+            assert {s for m, s, by in systems if (m, by) == ("ndcg", exclude)} == {*SYSTEMS, *DIFFERENCES}
+            assert {s for m, s, by in systems if (m, by) == ("coverage", exclude)} == set(SYSTEMS)
+        assert [row[2:5] for row in found.rows if row[0] == "rmse"] == [("als", "all", "none")]
+
+    def test_intervals_are_around_the_values(self, found: Evaluation) -> None:
+        for metric, k, _, _, _, value, lower, upper, _ in found.rows:
+            assert k == (None if metric == "rmse" else K)
+            if metric in USER_METRICS:
                 assert lower <= value <= upper
             else:
                 assert lower is upper is None
 
-    def test_overall_values_in_the_results(self, found: Evaluation, values: dict[tuple[str, str, str], float]) -> None:
-        assert sorted(found.results["metrics"]) == sorted([*RANKING_METRICS, "coverage", "novelty", "served"])
-        assert found.results["metrics"]["recall"]["als"][0] == values["recall", "als", "all"]
-        assert found.results["users_per_source"]["als"] == 3
+    def test_differences_are_differences(self, found: Evaluation, values: Values) -> None:
+        for exclude in ("purchased", "seen"):
+            best = found.results["best_baselines"][exclude]
+            ndcg = {system: values["ndcg", system, "all", exclude] for system in BASELINES}
+            assert ndcg[best] == max(ndcg.values())
+            for one, other in COMPARED:
+                for metric in USER_METRICS:
+                    baseline = best if other == "best baseline" else other
+                    apart = values[metric, one, "all", exclude] - values[metric, baseline, "all", exclude]
+                    assert values[metric, difference(one, other), "all", exclude] == pytest.approx(apart, abs=1e-12)
 
-    def test_rows_have_the_documented_columns_and_unique_keys(self, spark: SparkSession, found: Evaluation) -> None:
-        frame = found.frame(events_frame(spark, shop()))
-        assert frame.dtypes == [(c.name, c.type) for c in ALS_EVALUATION.columns]
-        assert frame.select(*ALS_EVALUATION.keys).distinct().count() == frame.count() == len(found.rows)
+    def test_the_results_are_those_of_the_published_exclusion(self, found: Evaluation, values: Values) -> None:
+        results = found.results
+        assert results["best_baseline"] == results["best_baselines"]["purchased"]
+        assert results["metrics"]["recall"][PUBLISHED][0] == values["recall", PUBLISHED, "all", "purchased"]
+        for exclude in ("purchased", "seen"):
+            assert results["ndcg_by_exclude"][exclude]["als"][0] == values["ndcg", "als", "all", exclude]
+        for part, systems in results["ndcg_by_slice"].items():
+            assert systems[PUBLISHED][0] == values["ndcg", PUBLISHED, part, "purchased"]
+        assert results["blend"]["features"] is None  # fewer than 100 users
+        assert 0 < results["blend"]["training_users"] < 100
+
+
+def test_with_the_ranker_als_the_published_lists_are_those_of_als_with_fallback(
+    spark: SparkSession, found: Evaluation
+) -> None:
+    als = evaluated(spark, LOG, Exclude.none, K, Ranker.als)
+    rows = {system: [(*row[:2], *row[3:]) for row in als.rows if row[2] == system] for system in (PUBLISHED, ALS_LIST)}
+    assert rows[PUBLISHED] == rows[ALS_LIST]
+    assert {row[3] for row in rows[PUBLISHED]} == {"none", "purchased", "seen"}
+    assert als.results["blend"] is None
+    # What ranks the published lists changes nothing of the other systems.
+    same = ("als", "latest", POPULARITY)
+    one, other = (
+        {row for row in of.rows if row[2] in same and row[4] in ("purchased", "seen") and "served" not in row[3]}
+        for of in (als, found)
+    )
+    assert one == other
 
 
 class TestRmse:
@@ -165,33 +289,32 @@ class TestRmse:
         # (2, 6), (4, 3), (4, 6); and of the others (7, 5) and (3, 12), whose user or product has no other pair.
         grid = [(user, product) for user in (1, 2, 3, 4) for product in range(1, 7)]
         events = [event("2020-01-01 10:00:00", "view", p, u) for u, p in [*grid, (7, 5), (3, 12)]]
-        with judged_pairs(events_frame(spark, events), None) as pairs:
-            rows, results = rmse(pairs, ALS)
+        with prepare(events_frame(spark, events), None, None, SEGMENTATION) as prepared:
+            rows, results = rmse(prepared.pairs, ALS)
         assert (results["rmse_pairs"], results["rmse_pairs_left_out"]) == (6, 2)
-        assert rows == [("rmse", None, "als", "all", results["rmse"], None, None, 3)]  # users 1, 2, 4
+        assert rows == [("rmse", None, "als", "all", "none", results["rmse"], None, None, 3)]  # users 1, 2, 4
         # All ratings are 1, and what is predicted lies between 0 and a little above 1.
         assert 0.0 < results["rmse"] < 1.0
 
     def test_no_known_pair(self, spark: SparkSession) -> None:
         events = [event("2020-01-01 10:00:00", "view", p, u) for u, p in [(7, 5), (1, 1)]]
-        with judged_pairs(events_frame(spark, events), None) as pairs:
-            rows, results = rmse(pairs, ALS)
+        with prepare(events_frame(spark, events), None, None, SEGMENTATION) as prepared:
+            rows, results = rmse(prepared.pairs, ALS)
         assert rows == []
         assert results == {"rmse": None, "rmse_pairs": 0, "rmse_pairs_left_out": 1}
 
 
-class TestTinyData:
+class TestSmallLogs:
     @pytest.mark.parametrize(
         "events",
         [
-            pytest.param([], id="no event"),
-            pytest.param([event("2020-01-01 10:00:00")], id="one event"),
-            pytest.param([event("2020-01-01 10:00:00", "view", 5, 7)], id="one event that is held out of the rmse"),
-            pytest.param([event("2020-01-01 10:00:00", "remove_from_cart")] * 2, id="removals alone"),
+            pytest.param([], id="no events"),
+            pytest.param([event("2020-01-01 10:00:00")] * 9, id="one second"),
+            pytest.param([event("2020-01-01 10:00:00", "remove_from_cart")] * 9, id="removals alone"),
         ],
     )
     def test_no_rows_and_no_failure(self, spark: SparkSession, events: list[dict[str, Any]]) -> None:
-        found = evaluate(events_frame(spark, events), ALS, SEGMENTATION, Exclude.purchased, 10)
+        found = evaluated(spark, events, Exclude.purchased, 10)
         assert found.rows == []
         assert found.results["rmse"] is None
         assert found.results["holdout"].startswith("none: ")
@@ -200,19 +323,19 @@ class TestTinyData:
     def test_nothing_but_removals_after_the_cutoff(self, spark: SparkSession) -> None:
         events = [event("2020-01-01 10:00:00", "view", product) for product in range(9)]
         events += [event("2020-01-02 10:00:00", "remove_from_cart", 3)]
-        found = evaluate(events_frame(spark, events), ALS, SEGMENTATION, Exclude.none, 10)
+        found = evaluated(spark, events, Exclude.none, 10)
         assert {row[0] for row in found.rows} <= {"rmse"}
         assert found.results["holdout"].startswith("none: ")
 
-    def test_two_users_and_what_they_saw_excluded(self, spark: SparkSession) -> None:
-        # User 1 looks at products 0 to 8, user 2 at 8, all in one second; then user 1 at 3 again, user 2 at 8 and at 3.
+    def test_whoever_has_nothing_relevant_under_one_exclusion_counts_under_the_other(self, spark: SparkSession) -> None:
+        # Users 1 and 2 look at products 0 to 8 and at 8 in one second; then both at what they saw before.
         events = [event("2020-01-01 10:00:00", "view", product, 1) for product in range(9)]
         events += [event("2020-01-01 10:00:00", "view", 8, 2)] * 4
-        events += [event("2020-01-02 10:00:00", "view", product, user) for user, product in [(1, 3), (2, 8), (2, 3)]]
-        # Fewer users than segments.
-        found = evaluate(events_frame(spark, events), ALS, SegmentationParameters(), Exclude.seen, 4)
-        assert found.results["holdout_users"] == 1  # 3 is new to user 2; the rest was seen
-        over_all = {(metric, system): value for metric, _, system, part, value, *_ in found.rows if part == "all"}
-        # Without 8, popularity gives user 2 the products 0, 1, 2, 3, each seen by one user: a hit at rank 4.
-        assert over_all["recall", "popularity"] == 1.0
-        assert over_all["precision", "popularity"] == over_all["map", "popularity"] == 1 / 4
+        events += [event("2020-01-02 10:00:00", "view", product, user) for user, product in [(1, 3), (2, 8)]]
+        found = evaluated(spark, events, Exclude.purchased, 4)
+        assert found.results["holdout_users"] == 2
+        assert {row[4] for row in found.rows if row[0] != "rmse"} == {"purchased"}
+        assert list(found.results["best_baselines"]) == ["purchased"]
+        recall = {row[2]: row[5] for row in found.rows if row[0] == "recall" and row[3] == "all"}
+        # 8 has two users, 0 to 7 one each: popularity lists 8, 0, 1, 2; the latest of user 1 are 0, 1, 2, 3.
+        assert (recall[POPULARITY], recall["latest"]) == (1 / 2, 1.0)

@@ -1,12 +1,20 @@
-"""The temporal holdout: the cut-off, what counts as relevant, and what was before and after it."""
+"""The temporal holdouts: their cutoffs, what is relevant, and that nothing leaks from the future."""
 
 import datetime as dt
+from dataclasses import asdict, is_dataclass
+from typing import Any
 
+import numpy as np
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
-from ecommerce_assets.recommendation.holdout import holdout_cutoff, is_relevant, judged_pairs
-from ecommerce_assets.recommendation.recommend import Exclude
+from ecommerce_assets.recommendation.als import AlsParameters, Engine
+from ecommerce_assets.recommendation.fitting import stats_of
+from ecommerce_assets.recommendation.holdout import Holdout, holdout_cutoff, prepare
+from ecommerce_assets.recommendation.indices import build_index
+from ecommerce_assets.recommendation.products import products_of
+from ecommerce_assets.recommendation.scoring import fit_systems
+from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets_tests.helpers import event, events_frame
 
 
@@ -58,56 +66,198 @@ class TestCutoff:
         assert holdout_cutoff(events, 0.5) == dt.datetime(2020, 1, 1, 10, 0, 2, tzinfo=dt.UTC)
 
 
-class TestRelevantProducts:
+EARLY, MIDDLE, LATE = (f"2020-01-0{day} 10:00:00" for day in (1, 2, 3))
+INNER, OUTER = dt.datetime(2020, 1, 2, tzinfo=dt.UTC), dt.datetime(2020, 1, 3, tzinfo=dt.UTC)
+SEGMENTATION = SegmentationParameters(k=2)
+EVENTS = [
+    event(EARLY, "view", 10, 1),
+    event("2020-01-01 11:00:00", "purchase", 10, 1),
+    event(EARLY, "remove_from_cart", 30, 1),
+    event(EARLY, "view", 20, 2),
+    event(MIDDLE, "view", 20, 1),
+    event(MIDDLE, "cart", 10, 2),
+    event("2020-01-02 11:00:00", "view", 10, 2),  # a pair counts once
+    event(MIDDLE, "view", 10, 3),
+    event(MIDDLE, "remove_from_cart", 40, 2),  # not relevant
+    event(LATE, "purchase", 40, 1),
+    event(LATE, "view", 50, 1),
+    event(LATE, "view", 20, 2),
+    event(LATE, "remove_from_cart", 10, 3),
+    event(LATE, "view", 10, 4),
+]
+
+Table = dict[Any, Any]
+
+
+def random_log(seed: int, users: int = 40, products: int = 15) -> list[dict[str, Any]]:
+    """Ten days; every third user buys for much, and later ones come later."""
+    rng = np.random.default_rng(seed)
+    events = []
+    for user in range(users):
+        for _ in range(rng.integers(1, 25)):
+            second = int(rng.integers(0, 86_400 * 10 * (user + 10) // (users + 10)))
+            time = str(dt.datetime(2020, 1, 1) + dt.timedelta(seconds=second))
+            kinds = (
+                ["view", "cart", "purchase", "purchase"]
+                if user % 3 == 0
+                else ["view", "view", "cart", "remove_from_cart"]
+            )
+            product = int(products * rng.random() ** 2)
+            events.append(event(time, str(rng.choice(kinds)), 100 + product, user, 100.0 if user % 3 == 0 else 5.0))
+    return events
+
+
+def by_id(holdout: Holdout, events: DataFrame) -> dict[str, Table]:
+    """The holdout with ids in place of numbers."""
+    ids = {
+        what: {row[1]: row[0] for row in build_index(events, f"{what}_id", f"{what}_idx").collect()}
+        for what in ("user", "product")
+    }
+    user, product = ids["user"].get, ids["product"].get
+    users, pairs, segments = (f.collect() for f in (holdout.users, holdout.interactions, holdout.segments))
+    return {
+        "relevant": {user(u.user_idx): sorted(map(product, u.relevant)) for u in users},
+        "history": {user(u.user_idx): {product(h[0]): tuple(h[1:4]) for h in u.history} for u in users},
+        "last": {(user(u.user_idx), product(h[0])): h[4] for u in users for h in u.history},
+        "of_users": {user(u.user_idx): (u.segment, u.total_events) for u in users},
+        "pairs": {(user(p.user_idx), product(p.product_idx)): tuple(p)[2:] for p in pairs},
+        "segments": {user(s.user_idx): s.segment for s in segments},
+        "products": dict.fromkeys(sorted(row.product_id for row in holdout.products.collect())),
+    }
+
+
+class TestPrepare:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def holdouts(cls, spark: SparkSession) -> dict[str, dict[str, Table]]:
+        events = events_frame(spark, EVENTS)
+        with prepare(events, OUTER, INNER, SEGMENTATION) as prepared:
+            return {name: by_id(getattr(prepared, name), events) for name in ("inner", "outer")}
+
+    def test_relevant_is_what_users_touched_in_the_window(self, holdouts: dict[str, Any]) -> None:
+        assert holdouts["inner"]["relevant"] == {1: [20], 2: [10], 3: [10]}
+        assert holdouts["outer"]["relevant"] == {1: [40, 50], 2: [20], 4: [10]}
+
+    def test_histories_end_at_the_cutoff(self, holdouts: dict[str, Any]) -> None:
+        # rating, interactions, purchased
+        assert holdouts["inner"]["history"] == {1: {10: (6.0, 2, True)}, 2: {20: (1.0, 1, False)}, 3: {}}
+        assert holdouts["outer"]["history"] == {
+            1: {10: (6.0, 2, True), 20: (1.0, 1, False)},
+            2: {20: (1.0, 1, False), 10: (4.0, 2, False)},
+            4: {},
+        }
+        eleven = dt.datetime(2020, 1, 1, 11, tzinfo=dt.UTC).timestamp()
+        assert holdouts["outer"]["last"][1, 10] == eleven * 1_000_000
+
+    def test_interactions_are_those_of_all_users_before_the_cutoff(self, holdouts: dict[str, Any]) -> None:
+        pairs = {name: {pair: row[:3] for pair, row in found["pairs"].items()} for name, found in holdouts.items()}
+        assert pairs["inner"] == {(1, 10): (6.0, 2, 1), (2, 20): (1.0, 1, 0)}
+        later = {(1, 20): (1.0, 1, 0), (2, 10): (4.0, 2, 0), (3, 10): (1.0, 1, 0)}
+        assert pairs["outer"] == pairs["inner"] | later
+
+    def test_segments_and_activity_are_by_the_past_alone(self, holdouts: dict[str, Any]) -> None:
+        assert {name: sorted(found["segments"]) for name, found in holdouts.items()} == {
+            "inner": [1, 2],
+            "outer": [1, 2, 3],
+        }
+        for name, events in (("inner", {1: 3, 2: 1, 3: None}), ("outer", {1: 4, 2: 4, 4: None})):
+            found = holdouts[name]
+            assert found["of_users"] == {user: (found["segments"].get(user), n) for user, n in events.items()}
+
+    def test_products_are_known_from_their_first_event(self, holdouts: dict[str, Any]) -> None:
+        assert list(holdouts["inner"]["products"]) == [10, 20, 30]
+        assert list(holdouts["outer"]["products"]) == [10, 20, 30, 40]
+
+    def test_pairs_of_the_rmse_have_the_rating_of_all_events(self, spark: SparkSession) -> None:
+        with prepare(events_frame(spark, EVENTS), None, None, SEGMENTATION) as prepared:
+            assert prepared.outer is prepared.inner is None
+            # user_idx and product_idx in the order of the number of events
+            found = {(row.user_idx, row.product_idx): row.rating for row in prepared.pairs.collect()}
+        one, two, three, four = range(4)
+        ten, twenty, forty, _, fifty = range(5)
+        assert found == {
+            (one, ten): 6.0,
+            (one, twenty): 1.0,
+            (one, forty): 5.0,
+            (one, fifty): 1.0,
+            (two, ten): 4.0,
+            (two, twenty): 2.0,
+            (three, ten): 1.0,
+            (four, ten): 1.0,
+        }
+
     @pytest.mark.parametrize(
-        ("exclude", "relevant"),
+        ("cutoff", "inner", "outer_is_there"),
         [
-            (Exclude.none, [(1, 10), (1, 20), (1, 30), (2, 10)]),
-            (Exclude.purchased, [(1, 20), (1, 30), (2, 10)]),  # user 1 bought 10 before
-            (Exclude.seen, [(1, 30), (2, 10)]),  # and looked at 20
+            (dt.datetime(2020, 1, 1, tzinfo=dt.UTC), None, False),  # nothing before it
+            (dt.datetime(2020, 1, 4, tzinfo=dt.UTC), INNER, False),  # nothing after it
+            (OUTER, dt.datetime(2020, 1, 1, tzinfo=dt.UTC), True),
         ],
     )
-    def test_by_hand(self, spark: SparkSession, exclude: Exclude, relevant: list[tuple[int, int]]) -> None:
-        before, after = "2020-01-01 10:00:00", "2020-01-02 10:00:00"
-        events = [
-            event(before, "purchase", 10, 1),
-            event(before, "view", 20, 1),
-            event(before, "remove_from_cart", 30, 1),  # no reason to leave 30 out
-            event(before, "view", 40, 1),  # never again: not relevant
-            event(after, "view", 10, 1),
-            event(after, "view", 20, 1),
-            event(after, "purchase", 20, 1),  # a pair counts once
-            event(after, "cart", 30, 1),
-            event(after, "remove_from_cart", 50, 1),  # not relevant
-            event(after, "purchase", 10, 2),
-        ]
-        cutoff = dt.datetime(2020, 1, 2, tzinfo=dt.UTC)
-        with judged_pairs(events_frame(spark, events), cutoff) as pairs:
-            found = pairs.of_both.where(is_relevant(exclude)).join(pairs.users, "user_idx")
-            ids = found.join(pairs.products, "product_idx").select("user_id", "product_id").collect()
-        assert sorted(tuple(row) for row in ids) == relevant
+    def test_no_holdout_where_a_side_is_empty(
+        self, spark: SparkSession, cutoff: dt.datetime, inner: dt.datetime | None, outer_is_there: bool
+    ) -> None:
+        with prepare(events_frame(spark, EVENTS), cutoff, inner, SEGMENTATION) as prepared:
+            assert (prepared.outer is not None) == outer_is_there
+            assert prepared.inner is None
 
 
-class TestJudgedPairs:
-    def test_what_was_before_and_after(self, spark: SparkSession) -> None:
-        before, after = "2020-01-01 10:00:00", "2020-01-02 10:00:00"
-        events = [
-            event(before, "view", 10, 1),
-            event(before, "purchase", 10, 1),
-            event(after, "purchase", 10, 1),
-            event(before, "remove_from_cart", 20, 1),
-            event(after, "cart", 30, 1),
-        ]
-        with judged_pairs(events_frame(spark, events), dt.datetime(2020, 1, 2, tzinfo=dt.UTC)) as pairs:
-            numbered = pairs.of_both.join(pairs.products.drop("events"), "product_idx").drop("train")
-            found = {row["product_id"]: row.asDict() for row in numbered.collect()}
-            past = pairs.past.join(pairs.products, "product_idx").select("product_id", "rating", "purchases").collect()
-            users = [row.asDict() for row in pairs.users.collect()]
-        wanted = ("rating", "past_rating", "purchases", "afterwards", "known")
-        assert {product: tuple(row[name] for name in wanted) for product, row in found.items()} == {
-            10: (10.0, 6.0, 1, True, True),  # capped: 1 + 5 + 5
-            20: (None, None, 0, False, True),
-            30: (3.0, None, 0, True, False),
-        }
-        assert [tuple(row) for row in past] == [(10, 6.0, 1)]
-        assert users == [{"user_id": 1, "user_idx": 0, "events": 5, "past_events": 3}]
+class TestNothingLeaks:
+    """What comes after the outer cutoff changes nothing that is trained on, whatever it is."""
+
+    OUTER, INNER = dt.datetime(2020, 1, 7, tzinfo=dt.UTC), dt.datetime(2020, 1, 5, tzinfo=dt.UTC)
+
+    @classmethod
+    def inputs(cls, spark: SparkSession, log: list[dict[str, Any]], fit: bool) -> dict[str, Any]:
+        events = events_frame(spark, log).persist()
+        categories = spark.createDataFrame(
+            [(100 + n, n % 4, None) for n in range(15)], "product_id bigint, category_id bigint, category string"
+        )
+        found: dict[str, Any] = {}
+        with prepare(events, cls.OUTER, cls.INNER, SEGMENTATION) as prepared:
+            for name in ("inner", "outer"):
+                holdout: Holdout = getattr(prepared, name)
+                ids = by_id(holdout, events)
+                found[name] = {what: ids[what] for what in ("pairs", "segments", "products")}
+                if name == "inner":
+                    found[name] |= {what: ids[what] for what in ("relevant", "history", "last", "of_users")}
+                products = products_of(holdout.products)
+                found[name]["stats"] = stats_of(holdout.interactions, holdout.segments, products, categories)
+                if fit:
+                    systems = fit_systems(holdout, categories, AlsParameters(rank=2, maxIter=2), Engine.local)
+                    found[name]["factors"] = systems.maker.training.item_factors
+                    found[name]["user_factors"] = sorted(map(tuple, systems.user_factors.collect()))
+                    found[name]["neighbours"] = systems.maker.training.neighbours
+        events.unpersist()
+        return found
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def log(cls) -> list[dict[str, Any]]:
+        return sorted(random_log(1), key=lambda event: event["event_time"])
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def whole(cls, spark: SparkSession, log: list[dict[str, Any]]) -> dict[str, Any]:
+        return cls.inputs(spark, log, fit=True)
+
+    @pytest.mark.parametrize("same_users", [True, False])
+    def test_of_the_future(
+        self, spark: SparkSession, log: list[dict[str, Any]], whole: dict[str, Any], same_users: bool
+    ) -> None:
+        past, later = ([e for e in log if (e["event_time"] < self.OUTER) == is_past] for is_past in (True, False))
+        assert len(later) > 20
+        other = [event("2020-01-09 10:00:00", "purchase", 999, 888, 1e6)] * 30
+        if same_users:
+            # As many events of each user and product number them alike, which is where ALS starts from.
+            turned = [e["product_id"] for e in later[7:] + later[:7]]
+            other = [{**e, "product_id": product} for e, product in zip(later, turned, strict=True)]
+        found = self.inputs(spark, [*past, *other], fit=same_users)
+        for name in ("inner", "outer"):
+            assert found[name].keys() == whole[name].keys() or not same_users
+            for what, value in found[name].items():
+                np.testing.assert_equal(plain(value), plain(whole[name][what]), what)
+
+
+def plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) else value

@@ -5,9 +5,13 @@ import pyarrow as pa
 import pytest
 
 from ecommerce_assets.recommendation import lists as lists_module
-from ecommerce_assets.recommendation.fallback import Fallback, Order, PopularityList
-from ecommerce_assets.recommendation.lists import ItemFactors, Lists, Products, Recommender, complete
+from ecommerce_assets.recommendation.blend import Blend
+from ecommerce_assets.recommendation.fallback import Fallback
+from ecommerce_assets.recommendation.lists import POPULAR, SEGMENT_POPULAR, ListMaker, Lists, complete, ragged
+from ecommerce_assets.recommendation.products import Products
+from ecommerce_assets.recommendation.recommenders.base import Candidates, ProductStats, Training
 from ecommerce_assets.recommendation.top_k import Excluded
+from ecommerce_assets_tests.recommendation.test_recommenders import neighbour_rows, users_with
 
 
 def excluded_of(barred: list[list[int]]) -> Excluded:
@@ -21,11 +25,11 @@ def test_completed_as_by_hand(monkeypatch: pytest.MonkeyPatch, cells: int) -> No
     monkeypatch.setattr(lists_module, "CELLS", cells)
     rng = np.random.default_rng(5)
     products, users, k = 30, 60, 8
-    own = rng.permutation(products)[:12]
-    order = Order.of(
-        PopularityList(own, np.linspace(1, 0.1, 12)),
-        PopularityList(rng.permutation(products), np.linspace(0.9, 0, products)),
-    )
+    counts = rng.permutation(products)
+    own = np.where(rng.random(products) < 0.4, counts, 0)
+    nothing = np.zeros(products, np.int64)
+    stats = ProductStats(rng.permutation(products), nothing, nothing, {"A": own}, {"A": 40}, 40)
+    order = Fallback.of(stats).order("A")
     barred = [rng.permutation(products)[: rng.integers(0, products + 1)].tolist() for _ in range(users)]
     made = Lists.empty(users, k)
     for user in range(users):
@@ -45,18 +49,36 @@ def test_completed_as_by_hand(monkeypatch: pytest.MonkeyPatch, cells: int) -> No
             ]
         assert [p for p in made.positions[user].tolist() if p >= 0] == listed
         assert (made.positions[user, len(listed) :] == -1).all()
+        for place in range((before[user] >= 0).sum(), len(listed)):
+            source = SEGMENT_POPULAR if own[listed[place]] else POPULAR
+            assert made.sources[user, place] == source
 
 
 def test_products_go_by_their_ids() -> None:
     products = Products.of(np.array(["b", "c", "a"], dtype=object), np.array([0, 3, 1]))
     assert products.ids.tolist() == ["a", "b", "c"]
     assert products.position_of.tolist() == [1, 0, -1, 2]
-    found = products.excluded(pa.array([[3, 0], None, [1]], pa.list_(pa.int32())))
-    assert (found.begins.tolist(), found.items.tolist()) == ([0, 2, 2, 3], [2, 1, 0])
+    assert products.positions(np.array([3, 0, 2, 4, -1])).tolist() == [2, 1, -1, -1, -1]
 
 
-def test_no_products_at_all() -> None:
-    nothing = PopularityList(np.empty(0, np.int64), np.empty(0))
-    recommender = Recommender(ItemFactors.none(0), Fallback(nothing, {}), 3)
-    made = recommender.lists(None, pa.array([None, "A"], pa.string()), Excluded.nothing(2))
-    assert not made.filled.any()
+def test_lists_of_one_recommender() -> None:
+    made = Lists.of(Candidates(np.array([[4, 2, 1], [3, -1, -1]]), np.array([[9, 8, 7], [6, 0, 0]])), 2, "latest")
+    rows = made.as_rows(pa.array(["u", "v"]), np.array([10, 11, 12, 13, 14])).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [
+        ("u", 1, 14, 9.0, "latest"),
+        ("u", 2, 12, 8.0, "latest"),
+        ("v", 1, 13, 6.0, "latest"),
+    ]
+
+
+def test_ragged_of_a_part_with_nulls() -> None:
+    begins, values = ragged(pa.array([[9], [1, 2], None, [], [3], [8]], pa.list_(pa.int32()))[1:5])
+    assert (begins.tolist(), values.to_pylist()) == ([0, 2, 2, 2, 3], [1, 2, 3])
+
+
+@pytest.mark.parametrize("blend", [None, Blend()])
+def test_no_products_at_all(blend: Blend | None) -> None:
+    none = np.empty(0, np.int64)
+    maker = ListMaker.fit(Training(ProductStats(none, none, none), neighbour_rows([]), np.zeros((0, 2), np.float32)))
+    assert not maker.lists(users_with([[], []], [None, "A"]), 3, blend).filled.any()
+    assert maker.lists(users_with([]), 3, blend).positions.shape == (0, 3)

@@ -1,8 +1,9 @@
-"""Ranking metrics by hand and against Spark's own, and the bootstrap."""
+"""Metrics by hand, against Spark's own and trec_eval's or a naive second one, and the bootstrap."""
 
 import random
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from itertools import combinations
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +15,13 @@ from pyspark.sql import SparkSession
 from ecommerce_assets.recommendation.metrics import (
     BOOTSTRAP_ROUNDS,
     RANKING_METRICS,
-    bootstrap_sums,
+    bootstrap,
+    category_diversity,
     hits_of,
     mean_and_interval,
     novelty,
     ranking_metrics,
+    serendipity,
 )
 
 A, B, C, D, E, X, Y = range(7)
@@ -100,61 +103,101 @@ class TestRankingMetrics:
             np.testing.assert_allclose(ours[metric], theirs, atol=1e-12)
 
 
-class TestBootstrap:
-    """200 users in four groups: a part, whose `half` is 0 or 1; `one` is 1 for all."""
+def padded(lists: Sequence[Sequence[int]], k: int) -> npt.NDArray[np.int64]:
+    return np.array([[*own, *[-1] * k][:k] for own in lists])
 
-    USERS = np.array([75, 75, 25, 25])
-    SLICES: ClassVar = {
-        "a": np.array([True, True, False, False]),
-        "b": np.array([False, False, True, True]),
-        "all": np.ones(4, dtype=bool),
-    }
-    VALUES = np.array([[0.0, 1.0], [1.0, 1.0], [0.0, 1.0], [1.0, 1.0]])
+
+class TestSerendipity:
+    def test_by_hand(self) -> None:
+        listed = padded([[A, B, C, D], [A, B, C], [], [A, B, C, D]], 4)
+        hits = np.array([[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0], [1, 1, 0, 0]], dtype=bool)
+        popular = padded([[A, X], [X, Y], [A], [B, A]], 4)
+        # B and C are relevant and not popular; A; there is no list; both hits are popular.
+        assert serendipity(listed, hits, popular).tolist() == [2 / 4, 1 / 4, 0, 0]
+
+    def test_agrees_with_sets(self) -> None:
+        rng = np.random.default_rng(1)
+        lists, popular = (padded([rng.permutation(12)[: rng.integers(0, 7)] for _ in range(200)], 6) for _ in range(2))
+        relevant = [set(rng.permutation(12)[:4].tolist()) for _ in range(200)]
+        hits = np.array([[p in own for p in row] for row, own in zip(lists.tolist(), relevant, strict=True)])
+        rows = zip(lists.tolist(), popular.tolist(), relevant, strict=True)
+        assert serendipity(lists, hits, popular).tolist() == [len((set(a) & own) - set(b)) / 6 for a, b, own in rows]
+
+
+class TestCategoryDiversity:
+    CATEGORY = np.array([0, 0, 1, 2, -1])
+
+    @pytest.mark.parametrize(
+        ("listed", "diversity"),
+        [
+            ([0, 1], 0.0),
+            ([0, 2, 3], 1.0),
+            ([0, 1, 2], 2 / 3),  # of three pairs one is of one category
+            ([0, 4, 2, 4], 1.0),  # 4 has none
+            ([0, 4], np.nan),
+            ([3], np.nan),
+            ([], np.nan),
+        ],
+    )
+    def test_by_hand(self, listed: list[int], diversity: float) -> None:
+        assert category_diversity(padded([listed], 5), self.CATEGORY) == pytest.approx([diversity], nan_ok=True)
+
+    def test_agrees_with_a_loop_over_pairs(self) -> None:
+        rng = np.random.default_rng(2)
+        category = rng.integers(-1, 4, 30)
+        lists = [rng.permutation(30)[: rng.integers(0, 11)].tolist() for _ in range(300)]
+        for own, value in zip(lists, category_diversity(padded(lists, 10), category), strict=True):
+            known = [category[p] for p in own if category[p] >= 0]
+            differ = [one != other for one, other in combinations(known, 2)]
+            assert value == pytest.approx(np.mean(differ) if differ else np.nan, nan_ok=True)
+
+    def test_without_products(self) -> None:
+        assert np.isnan(category_diversity(padded([[]], 3), np.empty(0, np.int64))).all()
+
+
+class TestBootstrap:
+    USERS = 2_000
 
     @pytest.fixture(scope="class")
     @classmethod
-    def sums(cls) -> dict[str, Any]:
-        return bootstrap_sums(cls.USERS, cls.SLICES, cls.VALUES)
+    def values(cls) -> npt.NDArray[np.float64]:
+        """Of each user: 1, a number, and another that is nearly the same."""
+        rng = np.random.default_rng(7)
+        one = rng.exponential(1.0, cls.USERS)
+        return np.column_stack([np.ones(cls.USERS), one, one - 0.1 + rng.normal(0, 0.05, cls.USERS)])
 
-    def test_first_row_holds_the_plain_sums(self, sums: dict[str, Any]) -> None:
-        assert {part: found[0].tolist() for part, found in sums.items()} == {
-            "a": [150.0, 75.0, 150.0],
-            "b": [50.0, 25.0, 50.0],
-            "all": [200.0, 100.0, 200.0],
-        }
+    @pytest.fixture(scope="class")
+    @classmethod
+    def sums(cls, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        buckets = np.zeros((200, 3))
+        np.add.at(buckets, np.random.default_rng(8).integers(0, 200, cls.USERS), values)
+        return bootstrap(buckets)
 
-    def test_every_round_counts_users_and_values_alike(self, sums: dict[str, Any]) -> None:
-        for found in sums.values():
-            assert found.shape == (1 + BOOTSTRAP_ROUNDS, 3)
-            assert (found[:, 0] == found[:, 2]).all()  # `one` is 1 for every user
-            assert (found[:, 1] <= found[:, 0]).all()
+    def test_first_row_holds_the_plain_sums(self, values: Any, sums: Any) -> None:
+        assert sums.shape == (1 + BOOTSTRAP_ROUNDS, 3)
+        assert sums[0] == pytest.approx(values.sum(axis=0))
 
-    def test_slices_of_a_round_are_of_one_draw(self, sums: dict[str, Any]) -> None:
-        assert (sums["a"] + sums["b"] == sums["all"]).all()
+    def test_interval_agrees_with_the_normal_approximation(self, values: Any, sums: Any) -> None:
+        mean, lower, upper = mean_and_interval(sums[:, 0], sums[:, 1])
+        half = 1.96 * values[:, 1].std() / np.sqrt(self.USERS)
+        assert mean == pytest.approx(values[:, 1].mean())
+        assert upper - lower == pytest.approx(2 * half, rel=0.1)
+        assert [lower, upper] == pytest.approx([mean - half, mean + half], rel=0.01)
 
-    def test_the_same_every_time(self, sums: dict[str, Any]) -> None:
-        again = bootstrap_sums(self.USERS, self.SLICES, self.VALUES)
-        assert all((again[part] == sums[part]).all() for part in sums)
+    def test_differences_are_of_the_same_users(self, values: Any, sums: Any) -> None:
+        mean, lower, upper = mean_and_interval(sums[:, 0], sums[:, 1] - sums[:, 2])
+        assert mean == pytest.approx(0.1, abs=0.01)
+        # The two vary by 1 and their difference by 0.05.
+        assert upper - lower == pytest.approx(2 * 1.96 * 0.05 / np.sqrt(self.USERS), rel=0.1)
 
-    def test_interval_is_as_wide_as_theory_says(self, sums: dict[str, Any]) -> None:
-        # A mean of 1/2 over 150 users: standard error 1/2 / sqrt(150) = 0.041, interval 2 * 1.96 * 0.041 = 0.16.
-        mean, lower, upper = mean_and_interval(sums["a"][:, 0], sums["a"][:, 1])
-        assert mean == 0.5
-        assert lower < 0.5 < upper
-        assert 0.13 < upper - lower < 0.19
-
-    def test_groups_give_the_same_interval_as_single_users(self, sums: dict[str, Any]) -> None:
-        apart = np.repeat(np.arange(4), self.USERS)
-        slices = {name: own[apart] for name, own in self.SLICES.items()}
-        found = bootstrap_sums(np.ones(200, np.int64), slices, self.VALUES[apart])
-        for part in sums:
-            one, other = (mean_and_interval(own[:, 0], own[:, 1]) for own in (found[part], sums[part]))
-            assert one == pytest.approx(other, abs=0.02)
+    def test_the_same_every_time(self) -> None:
+        buckets = np.arange(20.0).reshape(10, 2)
+        assert (bootstrap(buckets) == bootstrap(buckets)).all()
 
     def test_one_user(self) -> None:
-        found = bootstrap_sums(np.array([1]), {"all": np.array([True])}, np.array([[0.25]]))["all"]
+        sums = bootstrap(np.array([[1.0, 0.25]]))
         # Rounds in which the only user counts zero times say nothing.
-        assert mean_and_interval(found[:, 0], found[:, 1]) == (0.25, 0.25, 0.25)
+        assert mean_and_interval(sums[:, 0], sums[:, 1]) == (0.25, 0.25, 0.25)
 
 
 class TestMeanAndInterval:

@@ -1,5 +1,6 @@
 """The published lists: hand-made factors, lists that can be worked out on paper."""
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,9 @@ from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, Exclude, products_shown, recommend
+from ecommerce_assets.recommendation.blend import Blend
+from ecommerce_assets.recommendation.exclude import Exclude
+from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, products_shown, recommend
 from ecommerce_assets.storage.checks import CheckContext
 from ecommerce_assets.storage.version import Stats
 
@@ -29,9 +32,13 @@ USERS = [
     (NO_SEGMENT, None),
 ]
 
-# user_idx, product_idx, purchases: 101 and 106 have two users each, 103 and 104 one, of three users in all.
+# user_idx, product_idx, purchases, one second after another. 101 and 106 have two users each, 103 and 104 one, of three
+# users in all.
 # In A (users 0 and 2): 101 and 103 have one. In B (users 1 and 3): 106 has two, 101 and 104 have one.
 INTERACTIONS = [(0, 1, 1), (0, 4, 0), (1, 5, 0), (1, 1, 0), (3, 5, 0), (3, 2, 2)]
+
+# product_id, rank, neighbour_id, similarity
+NEIGHBOURS = [(101, 1, 106, 0.5), (101, 2, 102, 0.25), (103, 1, 102, 0.5)]
 
 THIRD, TWO_THIRDS = pytest.approx(1 / 3), pytest.approx(2 / 3)
 
@@ -65,6 +72,17 @@ def lists(recommended: DataFrame) -> Lists:
     return found
 
 
+def interactions_frame(spark: SparkSession, pairs: Sequence[tuple[int, int, int]]) -> DataFrame:
+    """interaction_data from `user_idx`, `product_idx` and purchases, one second after another."""
+    start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    rows = [
+        (user, product, 1.0 + 5 * purchases, 1 + purchases, purchases, start + dt.timedelta(seconds=second))
+        for second, (user, product, purchases) in enumerate(pairs)
+    ]
+    columns = "user_idx int, product_idx int, rating double, interaction_count bigint, purchases bigint"
+    return spark.createDataFrame(rows, f"{columns}, last_interaction_at timestamp")
+
+
 class Shop:
     """The tables above as frames."""
 
@@ -72,14 +90,30 @@ class Shop:
         self.users = spark.createDataFrame(USERS, "user_id bigint, segment string")
         self.user_index = index_frame(spark, "user", USER_IDX)
         self.product_index = index_frame(spark, "product", PRODUCT_IDX)
-        self.interactions = spark.createDataFrame(INTERACTIONS, "user_idx int, product_idx int, purchases bigint")
+        self.interactions = interactions_frame(spark, INTERACTIONS)
         self.model = als_model(spark, USER_FACTORS, ITEM_FACTORS)
+        columns = "product_id bigint, rank int, neighbour_id bigint, similarity double"
+        self.neighbours = spark.createDataFrame(NEIGHBOURS, columns)
 
-    def recommend(self, *args: Any) -> Lists:
-        return lists(self.frame(*args))
+    def recommend(self, exclude: Exclude = Exclude.purchased, k: int = 10, blend: Blend | None = None) -> Lists:
+        return lists(self.frame(exclude, k, blend))
 
-    def frame(self, *args: Any) -> DataFrame:
-        return recommend(self.users, self.user_index, self.product_index, self.interactions, self.model, *args)
+    def frame(self, exclude: Exclude = Exclude.purchased, k: int = 10, blend: Blend | None = None) -> DataFrame:
+        categories = self.product_index.selectExpr(
+            "product_id", "product_idx % 2 as category_id", "cast(null as string) as category"
+        )
+        return recommend(
+            self.users,
+            self.user_index,
+            self.product_index,
+            self.interactions,
+            self.model,
+            self.neighbours,
+            categories,
+            blend,
+            exclude,
+            k,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +129,14 @@ def plain(shop: Shop) -> Lists:
 
 @pytest.fixture(scope="module")
 def default(shop: Shop) -> Lists:
-    """As published: up to ten, without purchases."""
+    """The ranker als: up to ten, without purchases."""
     return shop.recommend()
+
+
+@pytest.fixture(scope="module")
+def blended(shop: Shop) -> Lists:
+    """The ranker blend with the rule for few training users."""
+    return shop.recommend(blend=Blend())
 
 
 def test_products_are_ranked_by_score_then_id(plain: Lists) -> None:
@@ -174,6 +214,24 @@ def test_whatever_was_seen_is_left_out(shop: Shop) -> None:
     ]
 
 
+def test_the_blend_lists_the_latest_products_then_neighbours_then_what_is_popular(blended: Lists) -> None:
+    # Bought 101 (rating 6) and looked at 103: 106 gets 6 · 1/2, 102 6 · 1/4 + 1/2, 2/3 of it.
+    assert blended[SERVED] == [
+        (103, 1.0, "latest"),
+        (106, 0.5, "neighbours"),
+        (102, THIRD, "recent_neighbours"),  # second to neighbours, but first to those of the latest product
+        (104, THIRD, "popular"),
+        (105, 0.0, "popular"),
+    ]
+
+
+def test_the_blend_gives_users_without_a_history_what_is_popular(blended: Lists, default: Lists) -> None:
+    # NOT_IN_INDEX is a user who did nothing but remove from the cart, NO_FACTORS one whom interaction_data lacks.
+    for user in (NOT_IN_INDEX, NO_FACTORS, NO_SEGMENT):
+        assert blended[user] == default[user]
+        assert {source for *_, source in blended[user]} <= {"segment_popular", "popular"}
+
+
 def test_with_a_model_that_knows_nobody_popularity_alone(spark: SparkSession) -> None:
     shop = Shop(spark)
     shop.model = als_model(spark, {}, ITEM_FACTORS)
@@ -184,11 +242,11 @@ def test_with_a_model_that_knows_nobody_popularity_alone(spark: SparkSession) ->
 
 def test_a_user_who_bought_everything_gets_nothing(spark: SparkSession) -> None:
     shop = Shop(spark)
-    everything = [(0, number, 1) for number in PRODUCT_IDX.values()]
-    shop.interactions = spark.createDataFrame(everything, "user_idx int, product_idx int, purchases bigint")
-    found = shop.recommend()
-    assert SERVED not in found
-    assert len(found[UPRIGHT]) == 6
+    shop.interactions = interactions_frame(spark, [(0, number, 1) for number in PRODUCT_IDX.values()])
+    for blend in (None, Blend()):
+        found = shop.recommend(blend=blend)
+        assert SERVED not in found
+        assert len(found[UPRIGHT]) == 6
 
 
 def test_columns_and_types(shop: Shop) -> None:
@@ -202,8 +260,11 @@ def test_text_ids(spark: SparkSession) -> None:
     # As text p11 < p2 < p3, which breaks the tie between the products that were 101 and 104.
     names = {"p3": 1, "p2": 3, "p4": 4, "p11": 2, "p5": 0, "p6": 5}
     shop.product_index = index_frame(spark, "product", names, "string")
+    columns = "product_id string, rank int, neighbour_id string, similarity double"
+    shop.neighbours = spark.createDataFrame([("p3", 1, "p6", 0.5)], columns)
     frame = shop.frame(Exclude.none, 3)
     assert frame.dtypes == [(c.name, c.type) for c in RECOMMENDATIONS.with_id_type("string").columns]
+    assert lists(shop.frame(blend=Blend()))[f"u{SERVED}"][:2] == [("p4", 1.0, "latest"), ("p6", 0.5, "neighbours")]
     found = lists(frame)
     assert found[f"u{SERVED}"] == [("p11", 1.0, "als"), ("p3", 1.0, "als"), ("p2", 0.625, "als")]
     assert found[f"u{NO_SEGMENT}"] == [
@@ -237,7 +298,7 @@ def test_every_list_is_full_sorted_unique_and_eligible(spark: SparkSession, excl
     pairs = [
         (u, p, int(rng.integers(0, 2))) for u in range(n_users - 5) for p in range(n_products) if rng.random() < 0.4
     ]
-    shop.interactions = spark.createDataFrame(pairs, "user_idx int, product_idx int, purchases bigint")
+    shop.interactions = interactions_frame(spark, pairs)
     # Whole numbers for factors make many ties; every third user has none, and two products are unknown to the model.
     shop.model = als_model(
         spark,
@@ -273,7 +334,8 @@ def test_order_of_rows_does_not_matter(spark: SparkSession, default: Lists) -> N
 
 
 def test_each_product_that_is_shown_counts_once(shop: Shop) -> None:
-    listed = shop.recommend(Exclude.none, 1)
-    [row] = products_shown(shop.frame(Exclude.none, 1), CheckContext(Stats()), lambda _: shop.users).collect()
+    frame = shop.frame(Exclude.none, 1).cache()
+    listed = lists(frame)
+    [row] = products_shown(frame, CheckContext(Stats()), lambda _: shop.users).collect()
     first = {products[0][0] for products in listed.values()}
     assert row["products_shown"] == len(first) < len(listed)

@@ -42,8 +42,19 @@ SCORED_BY = {
     "als_model.userFactors.features",
     "als_model.itemFactors.id",
     "als_model.itemFactors.features",
-    "interaction_data.user_idx",  # popularity, for whom the model does not know, and what is excluded
+    # The history of the user, and the users of each product.
+    "interaction_data.user_idx",
     "interaction_data.product_idx",
+    "interaction_data.rating",
+    "interaction_data.interaction_count",
+    "interaction_data.purchases",
+    "interaction_data.last_interaction_at",
+    "item_neighbours.product_id",
+    "item_neighbours.neighbour_id",
+    "item_neighbours.similarity",
+    "product_features.product_id",
+    "product_features.category_id",
+    "product_features.category",
     "segmented_users.segment",
 }
 RECOMMENDATIONS = {

@@ -1,0 +1,254 @@
+"""The blend: the candidates of all recommenders, ranked by a logistic regression.
+
+Two-stage ranking as in Covington, Adams and Sargin, "Deep Neural Networks for YouTube Recommendations" (RecSys 2016):
+recommenders propose candidates, and a model that was trained on what users did next orders them. `fit_blend` trains,
+`Blend.best` ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ecommerce_assets.recommendation.recommenders import RECOMMENDERS
+from ecommerce_assets.recommendation.recommenders.base import (
+    Candidates,
+    Flags,
+    Floats,
+    Integers,
+    Training,
+    Users,
+    best_of_pairs,
+)
+from ecommerce_assets.recommendation.recommenders.category_affinity import affinities
+from ecommerce_assets.recommendation.recommenders.latest import Latest
+from ecommerce_assets.recommendation.recommenders.neighbours import Neighbours
+
+FEATURES = (
+    *(f"{recommender.name} {what}" for recommender in RECOMMENDERS for what in ("score", "rank")),
+    "own",
+    "own rank",
+    "own rating",
+    "own events",
+    "own recency",
+    "popularity",
+    "trend",
+    "affinity",
+    "log affinity",
+)
+"""Of a candidate; see `pool_candidates`."""
+
+RANK_OFFSET = 10
+LEAST_AFFINITY = 0.02
+
+MOST_TRAINING_USERS = 2_000
+"""More made no better weights on a million events."""
+FEWEST_TRAINING_USERS = 100
+"""With fewer users a regression on some 27 features follows noise."""
+
+REGULARISATION = 1.0
+"""scikit-learn's C."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The candidates of n users, each once per user.
+
+    Attributes
+    ----------
+    owners, positions
+        (c,) user, by number in the batch, and product; in the order of both.
+    sources
+        (c,) the recommender that ranked the product highest, by its place in `RECOMMENDERS`; ties: the first of them.
+    features
+        (c, f) `FEATURES`.
+    """
+
+    owners: Integers
+    positions: Integers
+    sources: npt.NDArray[np.int8]
+    features: Floats
+
+
+def pool_candidates(training: Training, users: Users, candidates: Mapping[str, Candidates]) -> Pool:
+    """The union of the candidates, with their features.
+
+    The features, of a user and a candidate:
+
+    - `<recommender> score`: its score divided by that of the user's first candidate; 0 if it is not a candidate
+    - `<recommender> rank`: 1 / (10 + rank); 0 if it is not a candidate
+    - `own`: 1 if the product is in the user's history
+    - `own rank`: 1 / (10 + rank from the latest product); `own rating`: the rating; `own events`:
+      log(1 + interactions); `own recency`: 1 / (1 + days since the last interaction); all 0 if the product is not in
+      the history
+    - `popularity`: log(1 + users of the product); `trend`: the share of recent users among them
+    - `affinity`: the share of the product's category in the user's ratings; `log affinity`: log(0.02 + affinity)
+    """
+    products = len(training.products)
+    keys = {system.name: _keys(candidates[system.name], products) for system in RECOMMENDERS}
+    union, place = np.unique(np.concatenate([key for key, *_ in keys.values()]), return_inverse=True)
+    owners, positions = np.divmod(union, products)
+    features = np.zeros((len(union), len(FEATURES)), np.float32)
+    best_rank, sources = np.full(len(union), np.iinfo(np.int64).max), np.zeros(len(union), np.int8)
+    begin = 0
+    for number, recommender in enumerate(RECOMMENDERS):
+        key, ranks, scores = keys[recommender.name]
+        entries = place[begin : begin + len(key)]
+        begin += len(key)
+        features[entries, 2 * number], features[entries, 2 * number + 1] = scores, 1 / (RANK_OFFSET + ranks)
+        better = ranks < best_rank[entries]
+        best_rank[entries[better]], sources[entries[better]] = ranks[better], number
+    column = 2 * len(RECOMMENDERS)
+    _own_features(users, union, products, features[:, column : column + 5])
+    stats = training.products
+    features[:, column + 5] = np.log1p(stats.users[positions])
+    features[:, column + 6] = stats.recent_users[positions] / np.maximum(stats.users[positions], 1)
+    affinity = _affinity(users, owners, positions, training)
+    features[:, column + 7], features[:, column + 8] = affinity, np.log(LEAST_AFFINITY + affinity)
+    return Pool(owners, positions, sources, features)
+
+
+def _keys(candidates: Candidates, products: int) -> tuple[Integers, Integers, Floats]:
+    """Of each candidate: a number of its user and product, its rank from 1, and its share of the best score."""
+    users, places = np.nonzero(candidates.filled)
+    scores = candidates.scores[users, places] / candidates.scores[users, 0]
+    return users * products + candidates.positions[users, places], places + 1, scores
+
+
+def _own_features(users: Users, union: Integers, products: int, features: Floats) -> None:
+    history = users.owners * products + users.positions
+    if not len(history) or not len(union):
+        return
+    order = np.argsort(history)
+    place = np.minimum(np.searchsorted(history[order], union), len(history) - 1)
+    in_history = history[order][place] == union
+    entries = order[place[in_history]]
+    values: tuple[npt.NDArray[Any], ...] = (
+        np.ones(len(history)),
+        1 / (RANK_OFFSET + 1.0 + users.ranks),
+        users.ratings,
+        np.log1p(users.events),
+        1 / (1 + np.maximum(users.ages, 0)),
+    )
+    for number, value in enumerate(values):
+        features[in_history, number] = value[entries]
+
+
+def _affinity(users: Users, owners: Integers, positions: Integers, training: Training) -> Floats:
+    stats = training.products
+    categories = stats.categories
+    shares = affinities(users, stats.category, categories)
+    keys = np.repeat(np.arange(len(users)), np.diff(shares.begins)) * categories + shares.items
+    category = stats.category[positions]
+    affinity = np.zeros(len(owners), np.float32)
+    if not len(keys):
+        return affinity
+    wanted = owners * categories + category
+    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    known = (category >= 0) & (keys[place] == wanted)
+    affinity[known] = shares.values[place[known]]
+    return affinity
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A logistic regression on standardised features; without weights, the rule for few training users.
+
+    Attributes
+    ----------
+    weights
+        Of each feature, for its standardised value; None: the user's latest products, then neighbours.
+    means, scales
+        Of each feature in the training examples.
+    intercept
+        Of the regression.
+    """
+
+    weights: npt.NDArray[np.float64] | None = None
+    means: npt.NDArray[np.float64] | None = None
+    scales: npt.NDArray[np.float64] | None = None
+    intercept: float = 0.0
+
+    def scores(self, pool: Pool) -> npt.NDArray[np.float64]:
+        """Of each candidate: the probability that the user interacts with it.
+
+        By the rule for few training users: from 0.5 to 1 for the user's latest products, up to 0.5 for neighbours.
+        """
+        values = self._values(pool)
+        return np.asarray(np.maximum(values, 0) if self.weights is None else 1 / (1 + np.exp(-values)), np.float64)
+
+    def _values(self, pool: Pool) -> npt.NDArray[np.float64]:
+        """What ranks the candidates: the logit, or the score by the rule; -inf: not listed."""
+        if self.weights is None or self.means is None or self.scales is None:
+            latest, neighbours = (
+                pool.features[:, FEATURES.index(f"{system.name} score")] for system in (Latest, Neighbours)
+            )
+            values = np.where(latest > 0, 1 + latest, neighbours).astype(np.float64) / 2
+            return np.asarray(np.where(values > 0, values, -np.inf))
+        scaled = self.weights / self.scales
+        # Not `@`, whose last digits depend on who else is in the batch: equal candidates tie.
+        values = np.einsum("ij,j->i", pool.features, scaled, dtype=np.float64)
+        return np.asarray(values + (self.intercept - self.means @ scaled))
+
+    def best(self, pool: Pool, users: int, k: int) -> tuple[Candidates, Integers]:
+        """The k best candidates of each user, and each one's place in the pool; ties by position."""
+        values = self._values(pool)
+        listed = np.flatnonzero(np.isfinite(values))
+        places = best_of_pairs(pool.owners[listed], listed, values[listed], users, k).positions
+        best, filled = Candidates.empty(users, k), places >= 0
+        best.positions[filled] = pool.positions[places[filled]]
+        best.scores[filled] = self.scores(pool)[places[filled]]
+        return best, places
+
+    def document(self) -> dict[str, Any]:
+        """JSON values that `of` reads."""
+        if self.weights is None or self.means is None or self.scales is None:
+            return {"features": None, "intercept": None}
+        numbers = zip(self.weights.tolist(), self.means.tolist(), self.scales.tolist(), strict=True)
+        features = {
+            name: {"weight": weight, "mean": mean, "scale": scale}
+            for name, (weight, mean, scale) in zip(FEATURES, numbers, strict=True)
+        }
+        return {"features": features, "intercept": self.intercept}
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Blend:
+        """From a document.
+
+        Raises ValueError where it has other features than this code.
+        """
+        features = document["features"]
+        if features is None:
+            return cls()
+        if tuple(features) != FEATURES:
+            raise ValueError(
+                "blend_model was trained with other features than this code has. Materialise als_evaluation and "
+                "blend_model again."
+            )
+        numbers = [[feature[name] for feature in features.values()] for name in ("weight", "mean", "scale")]
+        weights, means, scales = map(np.array, numbers)
+        return cls(weights, means, scales, document["intercept"])
+
+
+def fit_blend(features: Floats, relevant: Flags) -> Blend:
+    """Trains the regression: standardised features, L2 with C = 1, all candidates of the training users as examples.
+
+    Parameters
+    ----------
+    features
+        (c, f) of candidates.
+    relevant
+        (c,) which of them their user interacted with afterwards.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    if relevant.all() or not relevant.any():
+        return Blend()
+    scaler = StandardScaler().fit(features)
+    model = LogisticRegression(C=REGULARISATION, solver="newton-cholesky").fit(scaler.transform(features), relevant)
+    return Blend(model.coef_[0].astype(np.float64), scaler.mean_, scaler.scale_, float(model.intercept_[0]))

@@ -1,0 +1,206 @@
+"""The checks of als_evaluation that compare the published lists with the best baseline and with the previous version.
+
+`Comparison` is the first of the two; the notes, the closing summary and the model card show the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ecommerce_assets.recommendation.lists import Ranker
+from ecommerce_assets.recommendation.systems import BEST_BASELINE, POPULARITY, PUBLISHED, TITLES, difference
+from ecommerce_assets.storage.checks import NOTHING_TO_COMPARE, Check, CheckContext, Outcome
+from ecommerce_assets.storage.version import Input
+
+METRIC = "ndcg"
+DIFFERENCE = difference(PUBLISHED, BEST_BASELINE)
+BETTER, WORSE, UNCLEAR = "better", "worse", "no clear difference"
+
+Interval = Sequence[float | None]
+"""Value, lower and upper end of the 95 % interval; None where there is none."""
+
+
+def number(value: float | None) -> str:
+    """Four decimals; nothing for null."""
+    return "" if value is None else f"{value:.4f}"
+
+
+def percent(share: float | None) -> str:
+    """A share as a percentage with one decimal; nothing for null."""
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def with_interval(interval: Interval, write: Callable[[float | None], str] = number) -> str:
+    """The value with the ends of its interval, 0.3000 (0.2500 to 0.3500); the value alone if they say no more."""
+    value, *ends = (write(each) for each in interval)
+    return f"{value} ({' to '.join(ends)})" if set(ends) - {value, ""} else value
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The published lists beside the best baseline, over the same holdout users.
+
+    Attributes
+    ----------
+    published, baseline, difference
+        NDCG and its interval.
+    best_baseline
+        Name of the system.
+    k
+        Length of the lists.
+    users, min_users
+        Number of holdout users, and how many a comparison needs.
+    """
+
+    published: Interval
+    baseline: Interval
+    difference: Interval
+    best_baseline: str
+    k: int
+    users: int
+    min_users: int
+
+    @classmethod
+    def of(cls, results: Mapping[str, Any], parameters: Mapping[str, Any]) -> Comparison | None:
+        """From results and parameters of als_evaluation.
+
+        None: there is no holdout, or the version was written before evaluations had a best baseline.
+        """
+        ndcg, best = results.get("metrics", {}).get(METRIC, {}), results.get("best_baseline")
+        if best is None or DIFFERENCE not in ndcg:
+            return None
+        return cls(
+            ndcg[PUBLISHED],
+            ndcg[best],
+            ndcg[DIFFERENCE],
+            best,
+            parameters["k"],
+            results["holdout_users"],
+            parameters["min_holdout_users"],
+        )
+
+    @property
+    def enough_users(self) -> bool:
+        """Whether the holdout has enough users to compare anything."""
+        return self.users >= self.min_users
+
+    @property
+    def outcome(self) -> str | None:
+        """`BETTER` or `WORSE` if the interval of the difference does not contain zero; None: too few users."""
+        if not self.enough_users:
+            return None
+        _, lower, upper = self.difference
+        if lower is None or upper is None or lower <= 0 <= upper:
+            return UNCLEAR
+        return BETTER if lower > 0 else WORSE
+
+    def sentence(self) -> str:
+        """The comparison in one sentence without its full stop."""
+        if self.outcome is None:
+            return (
+                f"{self.users:,} holdout users are too few for a comparison, which needs {self.min_users:,} "
+                "(ECOMMERCE_MIN_HOLDOUT_USERS)"
+            )
+        return (
+            f"NDCG at {self.k}: published lists {number(self.published[0])}, best baseline "
+            f"({TITLES[self.best_baseline]}) {number(self.baseline[0])}; difference and 95 % interval: "
+            f"{with_interval(self.difference)}, {self.outcome}"
+        )
+
+
+def compare(results: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
+    """The comparison in one sentence without its full stop, or why there is none."""
+    comparison = Comparison.of(results, parameters)
+    if comparison is not None:
+        return comparison.sentence()
+    return f"Not evaluated: {results.get('holdout', 'no metrics').removeprefix('none: ')}"
+
+
+def _comparison(context: CheckContext) -> Comparison | None:
+    return Comparison.of(context.results, context.parameters)
+
+
+def _values(context: CheckContext) -> dict[str, str | int | float]:
+    comparison = _comparison(context)
+    if comparison is None:
+        return {"holdout users": context.results.get("holdout_users", 0)}
+    return {
+        "holdout users": comparison.users,
+        "published lists": with_interval(comparison.published),
+        f"best baseline, {TITLES[comparison.best_baseline]}": with_interval(comparison.baseline),
+        "difference": with_interval(comparison.difference),
+    }
+
+
+def _beats_baselines(context: CheckContext) -> Outcome:
+    comparison = _comparison(context)
+    if comparison is not None and context.parameters.get("ranker") == Ranker.als:
+        # The ranker als is chosen for its plain list, which may be worse than a baseline: only popularity blocks it.
+        interval = context.results["metrics"][METRIC][difference(PUBLISHED, POPULARITY)]
+        worse = comparison.enough_users and (interval[2] or 0) < 0
+        message = (
+            f"NDCG at {comparison.k} of the ranker als, less that of popularity, for {comparison.users:,} holdout "
+            f"users: {with_interval(interval)}; use the ranker blend"
+        )
+        return Outcome(message if worse else "", _values(context))
+    worse = comparison is not None and comparison.outcome == WORSE
+    return Outcome(compare(context.results, context.parameters) if worse else "", _values(context))
+
+
+def _clearly_beats_baselines(context: CheckContext) -> Outcome:
+    comparison = _comparison(context)
+    better = comparison is not None and comparison.outcome == BETTER
+    return Outcome("" if better else compare(context.results, context.parameters), _values(context))
+
+
+def _as_good_as_before(context: CheckContext) -> Outcome:
+    if not context.previous:
+        return NOTHING_TO_COMPARE
+    previous, current = context.previous[-1], _comparison(context)
+    earlier = Comparison.of(previous.stats.results, previous.parameters)
+    same = _holdout(context.inputs, context.results, context.parameters) == _holdout(
+        previous.inputs, previous.stats.results, previous.parameters
+    )
+    if current is None or earlier is None or not current.enough_users or not same:
+        return Outcome(values={"compared with": f"nothing: not comparable with version {previous.name}"})
+    values = {**_values(context), f"published lists of version {previous.name}": with_interval(earlier.published)}
+    if (current.published[2] or 0) >= (earlier.published[1] or 0):
+        return Outcome(values=values)
+    return Outcome(
+        f"NDCG at {current.k} and 95 % interval of the published lists, for the same {current.users:,} holdout users: "
+        f"{with_interval(current.published)}, and in version {previous.name} {with_interval(earlier.published)}",
+        values,
+    )
+
+
+def _holdout(inputs: Sequence[Input], results: Mapping[str, Any], parameters: Mapping[str, Any]) -> list[Any]:
+    """What two evaluations must share to be comparable: the events, the cutoff, the users, and how lists are made."""
+    events = sorted((read.fingerprint, read.partitions) for read in inputs if read.asset == "cleaned_events")
+    settings = [parameters.get(name) for name in ("k", "exclude", "ranker")]
+    return [events, results.get("cutoff"), results.get("holdout_users"), *settings]
+
+
+EVALUATION_CHECKS = (
+    Check(
+        "beats_baselines",
+        "The interval of the NDCG of the published lists, less that of the best baseline (ranker als: of popularity), "
+        "is not wholly below zero.",
+        _beats_baselines,
+    ),
+    Check(
+        "as_good_as_before",
+        # Two marginal intervals that do not overlap differ for sure. The test is a cautious one: the users are the
+        # same, and their difference would have a smaller interval.
+        "On the same holdout, the interval of the published lists' NDCG is not wholly below that of the previous "
+        "version.",
+        _as_good_as_before,
+    ),
+    Check(
+        "clearly_beats_baselines",
+        "There are enough holdout users, and the interval of the difference to the best baseline is above zero.",
+        _clearly_beats_baselines,
+        blocking=False,
+    ),
+)

@@ -1,0 +1,183 @@
+"""Fits the recommenders on Spark's tables, and turns batches of users into what recommenders are asked with.
+
+`training_of` and `histories` read tables with Spark; `users_of` works on the Arrow batches of `mapInArrow`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyspark.sql import Column as SparkColumn
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ecommerce_assets.recommendation.exclude import Exclude
+from ecommerce_assets.recommendation.lists import ragged, vectors_of
+from ecommerce_assets.recommendation.products import Products, ids_of
+from ecommerce_assets.recommendation.recommenders.base import Floats, ProductStats, Ragged, Users
+from ecommerce_assets.spark.at_once import at_once
+
+if TYPE_CHECKING:
+    from pyspark.ml.recommendation import ALSModel
+
+RECENT_SHARE = 0.1
+"""Of the time between the first and the last interaction: what counts as recent."""
+
+SECONDS_PER_DAY = 86_400
+
+
+def stats_of(interactions: DataFrame, segments: DataFrame, products: Products, categories: DataFrame) -> ProductStats:
+    """Users of each product, in all, of late and by segment, from one query each.
+
+    Parameters
+    ----------
+    interactions
+        `user_idx`, `product_idx`, `last_interaction_at`; one row per pair.
+    segments
+        `user_idx`, `segment` of the users that have one.
+    categories
+        `product_id`, `category_id`, `category`: see `category_numbers`.
+    """
+    at = F.unix_micros("last_interaction_at")
+    span = interactions.agg(
+        F.min(at).alias("first"), F.max(at).alias("last"), F.count_distinct("user_idx").alias("users")
+    )
+    sizes = segments.groupBy("segment").agg(F.count("*").alias("users"))
+    known = categories.select("product_id", "category_id", "category")
+    spark = interactions.sparkSession
+    [[row], sized, named] = at_once(spark, [span.collect, sizes.toArrow, known.toArrow])
+    recent = at >= F.lit((row["last"] or 0) - RECENT_SHARE * ((row["last"] or 0) - (row["first"] or 0)))
+    counted: Any = (
+        interactions.join(segments, "user_idx", "left")
+        .groupBy("segment", "product_idx")
+        .agg(F.count("*").alias("users"), F.count_if(recent).alias("recent"))
+        .toArrow()
+    )
+    positions = products.positions(counted.column("product_idx").to_numpy())
+    users, of_late = (counted.column(name).to_numpy() for name in ("users", "recent"))
+    segment = np.asarray(counted.column("segment").to_pylist(), dtype=object)
+    count = len(products.ids)
+
+    def summed(values: Any, rows: Any) -> Any:
+        return np.bincount(positions[rows], values[rows], count).astype(np.int64)
+
+    every = positions >= 0
+    sizes_by_name = dict(zip(sized.column("segment").to_pylist(), sized.column("users").to_pylist(), strict=True))
+    return ProductStats(
+        users=summed(users, every),
+        recent_users=summed(of_late, every),
+        category=category_numbers(named, products),
+        segment_users={name: summed(users, every & (segment == name)) for name in sizes_by_name},
+        segment_sizes=sizes_by_name,
+        total_users=row["users"],
+    )
+
+
+def category_numbers(named: pa.Table, products: Products) -> npt.NDArray[np.int64]:
+    """A number for the category of each product: its category_id, else its category; -1: unknown or `unknown`."""
+    ids = ids_of(named.column("product_id"))
+    fine, coarse = (named.column(name).to_pylist() for name in ("category_id", "category"))
+    names = [str(a) if a is not None else b for a, b in zip(fine, coarse, strict=True)]
+    numbers: dict[str, int] = {}
+    category = np.full(len(products.ids), -1, np.int64)
+    if not len(ids) or not len(products.ids):
+        return category
+    place = np.minimum(np.searchsorted(products.ids, ids), len(products.ids) - 1)
+    for position, is_known, name in zip(place, products.ids[place] == ids, names, strict=True):
+        if is_known and name is not None and name != "unknown":
+            category[position] = numbers.setdefault(name, len(numbers))
+    return category
+
+
+def neighbours_of(item_neighbours: DataFrame, products: Products) -> Ragged:
+    """The table item_neighbours by position; rows of products that `products` lacks are left out."""
+    rows = item_neighbours.select("product_id", "neighbour_id", "similarity", "rank").toArrow()
+    if not rows.num_rows or not len(products.ids):
+        return Ragged(np.zeros(len(products.ids) + 1, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+    places, known = [], np.ones(rows.num_rows, np.bool_)
+    for name in ("product_id", "neighbour_id"):
+        ids = ids_of(rows.column(name))
+        place = np.minimum(np.searchsorted(products.ids, ids), len(products.ids) - 1)
+        known &= products.ids[place] == ids
+        places.append(place)
+    order = np.argsort(rows.column("rank").to_numpy()[known], kind="stable")
+    one, other = (place[known][order] for place in places)
+    similarity = rows.column("similarity").to_numpy()[known][order]
+    return Ragged.of(one, other, similarity, len(products.ids))
+
+
+def item_factors(model: ALSModel, products: Products) -> Floats:
+    """(p, rank) factors of the products by position, zeros where the model does not know a product.
+
+    Raises ValueError where the model was not trained with this index.
+    """
+    table: Any = model.itemFactors.select("id", "features").toArrow()
+    if not table.num_rows:
+        return np.zeros((len(products.ids), 1), np.float32)
+    positions = products.positions(table.column("id").to_numpy())
+    if (positions < 0).any():
+        raise ValueError(
+            "als_model and product_index do not belong together: the model knows a product_idx that the index "
+            "lacks. Materialise product_index, interaction_data and als_model in one run."
+        )
+    vectors = vectors_of(table.column("features"))
+    factors = np.zeros((len(products.ids), vectors.shape[1]), np.float32)
+    factors[positions] = vectors
+    return factors
+
+
+def histories(interactions: DataFrame) -> DataFrame:
+    """`user_idx` and `history`, the pairs of each user, as `users_of` reads them."""
+    return interactions.groupBy("user_idx").agg(F.collect_list(history_entry()).alias("history"))
+
+
+def history_entry(prefix: str = "") -> SparkColumn:
+    """An entry of a history, from the columns of interaction_data, whose names may have a prefix."""
+    return F.struct(
+        F.col("product_idx").cast("int").alias("product_idx"),
+        F.col(f"{prefix}rating").cast("float").alias("rating"),
+        F.col(f"{prefix}interaction_count").cast("int").alias("events"),
+        (F.col(f"{prefix}purchases") > 0).alias("purchased"),
+        F.unix_micros(f"{prefix}last_interaction_at").alias("last"),
+    )
+
+
+def users_of(batch: pa.RecordBatch, products: Products, rank: int, reference: int, exclude: Exclude) -> Users:
+    """The users of a batch with the columns `history`, `segment` and `features` (null: unknown to the ALS model).
+
+    Parameters
+    ----------
+    rank
+        Number of factors.
+    reference
+        The time from which ages are counted, in microseconds since 1970.
+    """
+    begins, entries = ragged(batch.column("history"))
+    owners = np.repeat(np.arange(batch.num_rows), np.diff(begins))
+    column = {
+        name: entries.field(number).to_numpy(zero_copy_only=False)
+        for number, name in enumerate(("product_idx", "rating", "events", "purchased", "last"))
+    }
+    positions = products.positions(column["product_idx"])
+    order = np.lexsort((positions, -column["last"], owners))
+    order = order[positions[order] >= 0]
+    begins = np.searchsorted(owners[order], np.arange(batch.num_rows + 1))
+    features = batch.column("features")
+    factors = np.zeros((batch.num_rows, rank), np.float32)
+    known = np.flatnonzero(features.is_valid().to_numpy(zero_copy_only=False))
+    if len(known):
+        factors[known] = vectors_of(features.drop_null())
+    return Users(
+        begins=begins,
+        positions=positions[order],
+        ratings=column["rating"][order].astype(np.float32),
+        events=column["events"][order].astype(np.int64),
+        ages=((reference - column["last"][order]) / 1e6 / SECONDS_PER_DAY).astype(np.float32),
+        purchased=column["purchased"][order].astype(np.bool_),
+        segments=np.asarray(batch.column("segment").to_pylist(), dtype=object),
+        factors=factors,
+        exclude=exclude,
+    )

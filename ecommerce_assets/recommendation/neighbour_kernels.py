@@ -1,0 +1,114 @@
+"""Loops over neighbours, compiled by Numba, so import this module late."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ecommerce_assets.recommendation.compiled import compiled
+
+
+@compiled
+def insert(value: Any, item: Any, values: Any, items: Any, count: Any) -> Any:
+    """Insert an item into the best so far, highest value first, ties by item; returns how many there are now."""
+    size = len(values)
+    if count == size:
+        last = size - 1
+        if value < values[last] or (value == values[last] and item > items[last]):
+            return count
+        count = last
+    place = count
+    while place > 0 and (value > values[place - 1] or (value == values[place - 1] and item < items[place - 1])):
+        values[place], items[place] = values[place - 1], items[place - 1]
+        place -= 1
+    values[place], items[place] = value, item
+    return count + 1
+
+
+@compiled
+def best_neighbours(
+    first: Any,
+    last: Any,
+    product_begins: Any,
+    product_users: Any,
+    user_begins: Any,
+    user_products: Any,
+    neighbours: Any,
+    similarities: Any,
+    common_users: Any,
+    counts: Any,
+) -> None:
+    """For products first to last: their neighbours by Jaccard similarity, into rows of the last four arrays."""
+    products, best = len(product_begins) - 1, neighbours.shape[1]
+    common = np.zeros(products, np.int32)
+    touched = np.empty(products, np.int64)
+    for product in range(first, last):
+        count = 0
+        for i in range(product_begins[product], product_begins[product + 1]):
+            user = product_users[i]
+            for j in range(user_begins[user], user_begins[user + 1]):
+                other = user_products[j]
+                if common[other] == 0:
+                    touched[count] = other
+                    count += 1
+                common[other] += 1
+        users = product_begins[product + 1] - product_begins[product]
+        kept = 0
+        for i in range(count):
+            other = touched[i]
+            if other != product:
+                either = users + product_begins[other + 1] - product_begins[other] - common[other]
+                kept = insert(
+                    np.float32(common[other] / either), other, similarities[product], neighbours[product], kept
+                )
+        for i in range(kept):
+            common_users[product, i] = common[neighbours[product, i]]
+        counts[product] = min(kept, best)
+        for i in range(count):
+            common[touched[i]] = 0
+
+
+@compiled
+def best_sums(
+    begins: Any,
+    items: Any,
+    weights: Any,
+    row_begins: Any,
+    row_items: Any,
+    row_values: Any,
+    products: Any,
+    excluded_begins: Any,
+    excluded: Any,
+    positions: Any,
+    scores: Any,
+) -> None:
+    """For each user the products with the highest sum over the user's items of weight times value in the item's row.
+
+    Fills (n, k) positions and scores; products that are excluded are left out.
+    """
+    sums = np.zeros(products, np.float64)
+    touched = np.empty(products, np.int64)
+    barred, seen = np.zeros(products, np.bool_), np.zeros(products, np.bool_)
+    for user in range(len(begins) - 1):
+        count = 0
+        for i in range(begins[user], begins[user + 1]):
+            for j in range(row_begins[items[i]], row_begins[items[i] + 1]):
+                product = row_items[j]
+                if not seen[product]:
+                    seen[product] = True
+                    touched[count] = product
+                    count += 1
+                sums[product] += weights[i] * row_values[j]
+        for i in range(excluded_begins[user], excluded_begins[user + 1]):
+            barred[excluded[i]] = True
+        kept = 0
+        for i in range(count):
+            if not barred[touched[i]] and sums[touched[i]] > 0:
+                kept = insert(np.float32(sums[touched[i]]), touched[i], scores[user], positions[user], kept)
+        for i in range(kept, positions.shape[1]):
+            positions[user, i], scores[user, i] = -1, 0
+        for i in range(count):
+            sums[touched[i]], seen[touched[i]] = 0, False
+        for i in range(excluded_begins[user], excluded_begins[user + 1]):
+            barred[excluded[i]] = False

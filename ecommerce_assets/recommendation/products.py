@@ -1,0 +1,62 @@
+"""The products in the order of their ids, in which ties are broken, and their positions in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Products:
+    """Product ids, and the positions of their numbers.
+
+    Attributes
+    ----------
+    ids
+        Product ids, ascending: a product's place here is its position.
+    position_of
+        Position of each product_idx; -1 where there is none.
+    """
+
+    ids: npt.NDArray[Any]
+    position_of: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, ids: npt.NDArray[Any], numbers: npt.NDArray[Any]) -> Products:
+        """From ids and their product_idx, in any order."""
+        order = np.argsort(ids, kind="stable")
+        position_of = np.full(int(numbers.max(initial=-1)) + 1, -1, np.int64)
+        position_of[numbers[order]] = np.arange(len(ids))
+        return cls(ids[order], position_of)
+
+    def positions(self, numbers: npt.NDArray[Any]) -> Integers:
+        """Position of each of these product_idx; -1 where there is none."""
+        known = (numbers >= 0) & (numbers < len(self.position_of))
+        positions = np.full(len(numbers), -1, np.int64)
+        positions[known] = self.position_of[numbers[known]]
+        return positions
+
+
+def products_of(product_index: DataFrame) -> Products:
+    """From product_index; the ids of all products are held in memory, those of the users never."""
+    rows = product_index.select("product_id", "product_idx").toArrow()
+    return Products.of(*(ids_of(rows.column(name)) for name in ("product_id", "product_idx")))
+
+
+def ids_of(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """Ids as NumPy has them: integers or texts."""
+    return np.asarray(column.to_numpy())
+
+
+def batch_type(ids: npt.NDArray[Any]) -> pa.DataType:
+    """Arrow's type for ids."""
+    return pa.int64() if np.issubdtype(ids.dtype, np.integer) else pa.string()

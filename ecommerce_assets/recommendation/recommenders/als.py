@@ -1,0 +1,57 @@
+"""ALS: the products with the highest preference that the published `als_model` predicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ecommerce_assets.recommendation.recommenders.base import Candidates, Floats, Integers, Training, Users
+from ecommerce_assets.recommendation.top_k import Excluded, Items, top_k
+
+LEAST_SCORE = 1e-6
+"""Predicted preferences below it are noise: they come from factors that are nearly zero."""
+
+
+@dataclass(frozen=True)
+class Als:
+    """The score is the product of the user's and the product's factors: the predicted preference.
+
+    Hu, Koren and Volinsky, "Collaborative Filtering for Implicit Feedback Datasets" (ICDM 2008).
+    """
+
+    factors: Floats
+    positions: Integers
+    products: int
+    name = "als"
+    source = "als"
+    title = "ALS"
+
+    @classmethod
+    def fit(cls, training: Training) -> Als:
+        """From the factors of the model."""
+        known = np.flatnonzero(training.item_factors.any(axis=1))
+        return cls(training.item_factors[known], known, len(training.products))
+
+    @cached_property
+    def _items(self) -> Items:
+        return Items.of(self.factors)
+
+    def recommend(self, users: Users, k: int) -> Candidates:
+        """Nothing for users whose factors are zero or nearly so."""
+        candidates = Candidates.empty(len(users), k)
+        rows = np.flatnonzero(users.factors.any(axis=1))
+        if not len(rows) or not len(self.positions):
+            return candidates
+        place = np.full(self.products, -1, np.int64)
+        place[self.positions] = np.arange(len(self.positions))
+        owners, barred = users.excluded.of(rows)
+        places = place[barred]
+        owners, places = owners[places >= 0], places[places >= 0]
+        excluded = Excluded(np.searchsorted(owners, np.arange(len(rows) + 1)), places)
+        best, scores = top_k(users.factors[rows], self._items, excluded, k)
+        enough = (best >= 0) & (scores >= LEAST_SCORE)
+        candidates.positions[rows] = np.where(enough, self.positions[best], -1)
+        candidates.scores[rows] = np.where(enough, scores, 0)
+        return candidates

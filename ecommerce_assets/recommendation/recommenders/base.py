@@ -1,0 +1,309 @@
+"""The `Recommender` protocol, what recommenders are fitted on, and the users that they are asked about. NumPy only.
+
+A fitted recommender can be pickled, so it works in this process and in Spark's Python workers (`mapInArrow`).
+Products go by position: the order of their ids, in which ties are broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ecommerce_assets.recommendation.exclude import Exclude
+from ecommerce_assets.recommendation.top_k import Excluded
+
+CELLS = 1 << 22
+"""Users times products that are looked at in one piece: 21 MB."""
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ProductStats:
+    """What is known of p products, by position.
+
+    Attributes
+    ----------
+    users
+        (p,) distinct users who interacted with the product.
+    recent_users
+        (p,) those among them whose last interaction with it was in the recent tenth of the time.
+    category
+        (p,) number of its category from 0; -1: unknown.
+    segment_users
+        By segment, (p,) distinct users of the segment.
+    segment_sizes
+        By segment, its number of users.
+    total_users
+        Number of users who interacted with any product.
+    """
+
+    users: Integers
+    recent_users: Integers
+    category: Integers
+    segment_users: Mapping[str, Integers] = field(default_factory=dict)
+    segment_sizes: Mapping[str, int] = field(default_factory=dict)
+    total_users: int = 0
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def categories(self) -> int:
+        """Number of categories, at least 1."""
+        return max(int(self.category.max(initial=-1)) + 1, 1)
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of different lengths: row i has the items and values begins[i] to begins[i + 1]."""
+
+    begins: Integers
+    items: Integers
+    values: Floats
+
+    def __len__(self) -> int:
+        return len(self.begins) - 1
+
+    @classmethod
+    def of(cls, rows: Integers, items: Integers, values: Floats, count: int) -> Ragged:
+        """From entries in any order; entries of a row keep their order."""
+        order = np.argsort(rows, kind="stable")
+        begins = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))]).astype(np.int64)
+        return cls(begins, items[order].astype(np.int64), values[order].astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Training:
+    """What recommenders are fitted on: summaries of the interactions before a time.
+
+    Attributes
+    ----------
+    products
+        Stats of each product.
+    neighbours
+        For each product its neighbours and their similarities, best first.
+    item_factors
+        (p, rank) factors of the products; zeros where the ALS model does not know the product.
+    """
+
+    products: ProductStats
+    neighbours: Ragged
+    item_factors: Floats
+
+
+@dataclass(frozen=True)
+class Users:
+    """A batch of n users.
+
+    Attributes
+    ----------
+    begins
+        (n + 1,) the history of user i is begins[i] to begins[i + 1] of the next five arrays, the latest product first.
+    positions, ratings, events, ages, purchased
+        Product, rating, number of interactions, days from the last interaction to the reference time, and whether the
+        product was purchased.
+    segments
+        (n,) name of the user's segment; None without one.
+    factors
+        (n, rank) factors of the user; zeros where the ALS model does not know the user.
+    exclude
+        Which products of the history are not recommended.
+    """
+
+    begins: Integers
+    positions: Integers
+    ratings: Floats
+    events: Integers
+    ages: Floats
+    purchased: Flags
+    segments: npt.NDArray[np.object_]
+    factors: Floats
+    exclude: Exclude = Exclude.purchased
+
+    def __len__(self) -> int:
+        return len(self.begins) - 1
+
+    @cached_property
+    def owners(self) -> Integers:
+        """The user of each entry of the histories, by number in the batch."""
+        return np.repeat(np.arange(len(self)), np.diff(self.begins))
+
+    @cached_property
+    def ranks(self) -> Integers:
+        """The rank of each entry in its user's history, 0 for the latest product."""
+        return np.arange(len(self.positions)) - self.begins[self.owners]
+
+    @cached_property
+    def is_excluded(self) -> Flags:
+        """Which entries of the histories are not recommended."""
+        if self.exclude == Exclude.purchased:
+            return self.purchased
+        return np.full(len(self.positions), self.exclude == Exclude.seen)
+
+    @cached_property
+    def excluded(self) -> Excluded:
+        """Positions of the products that each user must not get."""
+        begins = np.concatenate([[0], np.cumsum(self.is_excluded)])[self.begins]
+        return Excluded(begins, self.positions[self.is_excluded])
+
+    def take(self, rows: Integers) -> Users:
+        """These users of the batch."""
+        counts = np.diff(self.begins)[rows]
+        begins = np.concatenate([[0], np.cumsum(counts)])
+        entries = np.arange(begins[-1]) + np.repeat(self.begins[rows] - begins[:-1], counts)
+        return Users(
+            begins,
+            self.positions[entries],
+            self.ratings[entries],
+            self.events[entries],
+            self.ages[entries],
+            self.purchased[entries],
+            self.segments[rows],
+            self.factors[rows],
+            self.exclude,
+        )
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Products for n users, best first; the last places of a row may be empty.
+
+    Attributes
+    ----------
+    positions
+        (n, k) position of the product; -1 where a place is empty.
+    scores
+        (n, k) above zero and not rising along a row; 0 where a place is empty.
+    """
+
+    positions: Integers
+    scores: Floats
+
+    @classmethod
+    def empty(cls, users: int, k: int) -> Candidates:
+        """No products."""
+        return cls(np.full((users, k), -1, np.int64), np.zeros((users, k), np.float32))
+
+    @property
+    def filled(self) -> Flags:
+        """(n, k) which places hold a product."""
+        return self.positions >= 0
+
+    def take(self, rows: Integers) -> Candidates:
+        """Those of these users."""
+        return Candidates(self.positions[rows], self.scores[rows])
+
+
+class Recommender(Protocol):
+    """A way to choose products for users.
+
+    Attributes
+    ----------
+    name
+        The system's name in als_evaluation.
+    source
+        The name in the column `source` of recommendations.
+    title
+        The name for people.
+    """
+
+    name: str
+    source: str
+    title: str
+
+    @classmethod
+    def fit(cls, training: Training) -> Self:
+        """The recommender for these interactions."""
+
+    def recommend(self, users: Users, k: int) -> Candidates:
+        """Up to k products for each user, without those that are excluded; nothing for users it knows nothing of."""
+
+
+def best_of_pairs(
+    owners: Integers, positions: Integers, scores: Floats | npt.NDArray[np.float64], users: int, k: int
+) -> Candidates:
+    """The k best products of each user, from pairs in any order that occur once; ties by position."""
+    best = Candidates.empty(users, k)
+    order = np.lexsort((positions, -scores, owners))
+    owners = owners[order]
+    ranks = np.arange(len(owners)) - np.searchsorted(owners, owners)
+    kept = ranks < k
+    best.positions[owners[kept], ranks[kept]] = positions[order][kept]
+    best.scores[owners[kept], ranks[kept]] = scores[order][kept]
+    return best
+
+
+def best_of_sums(users: Users, weighted: Ragged, rows: Ragged, products: int, k: int) -> Candidates:
+    """The k products with the highest sum of weight times value over the rows that each user's items lead to.
+
+    Parameters
+    ----------
+    weighted
+        For each user, items and their weights.
+    rows
+        For each item, products and their values.
+    """
+    from ecommerce_assets.recommendation.neighbour_kernels import best_sums
+
+    best, excluded = Candidates.empty(len(users), k), users.excluded
+    best_sums(
+        weighted.begins,
+        weighted.items,
+        weighted.values,
+        rows.begins,
+        rows.items,
+        rows.values,
+        products,
+        excluded.begins,
+        excluded.items,
+        best.positions,
+        best.scores,
+    )
+    return best
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Products in one order for all users, with a score above zero each."""
+
+    positions: Integers
+    scores: Floats
+
+    @classmethod
+    def of(cls, scores: npt.NDArray[np.float64]) -> Ranking:
+        """Of scores by position: the highest first, ties by position; products without a score are left out."""
+        order = np.lexsort((np.arange(len(scores)), -scores))
+        order = order[scores[order] > 0]
+        return cls(order, scores[order].astype(np.float32))
+
+    def recommend(self, users: Users, k: int, products: int) -> Candidates:
+        """The first k of the order that each user may get."""
+        best, excluded = Candidates.empty(len(users), k), users.excluded
+        place = np.full(products, len(self.positions), np.int64)
+        place[self.positions] = np.arange(len(self.positions))
+        # Of the first k + b products at most b are excluded; users with many excluded ones come together.
+        widths = np.minimum(len(self.positions), k + np.diff(excluded.begins))
+        narrow_first, start = np.argsort(widths, kind="stable"), 0
+        while start < len(users):
+            rows = narrow_first[start : start + max(1, CELLS // max(int(widths[narrow_first[start]]), 1))]
+            width = int(widths[rows[-1]])
+            rows = rows[: max(1, CELLS // max(width, 1))]
+            width, start = int(widths[rows[-1]]), start + len(rows)
+            owners, barred = excluded.of(rows)
+            places = place[barred]
+            shown = np.ones((len(rows), width), np.bool_)
+            shown[owners[places < width], places[places < width]] = False
+            slots = np.cumsum(shown, axis=1, dtype=np.int32) - 1
+            row, column = np.nonzero(shown & (slots < k))
+            slot = slots[row, column]
+            best.positions[rows[row], slot] = self.positions[column]
+            best.scores[rows[row], slot] = self.scores[column]
+        return best

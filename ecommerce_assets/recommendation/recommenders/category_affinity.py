@@ -1,0 +1,58 @@
+"""Category affinity: the popular products of the categories that the user is drawn to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ecommerce_assets.recommendation.recommenders.base import (
+    Candidates,
+    Integers,
+    Ragged,
+    Training,
+    Users,
+    best_of_sums,
+)
+
+DEPTH = 100
+"""Products of each category that are candidates, the most popular ones."""
+
+
+def affinities(users: Users, category: Integers, categories: int) -> Ragged:
+    """For each user the categories of the products, and the share of each in the sum of the ratings."""
+    of_entry = category[users.positions]
+    known = of_entry >= 0
+    keys, place = np.unique(users.owners[known] * categories + of_entry[known], return_inverse=True)
+    sums = np.bincount(place, users.ratings[known], len(keys))
+    owners, of_key = np.divmod(keys, categories)
+    total = np.bincount(owners, sums, len(users))
+    return Ragged.of(owners, of_key, (sums / total[owners]).astype(np.float32), len(users))
+
+
+@dataclass(frozen=True)
+class CategoryAffinity:
+    """The score is the user's affinity to the category times the product's share of the category's users."""
+
+    category: Integers
+    rows: Ragged
+    name = "category_affinity"
+    source = "category"
+    title = "category affinity"
+
+    @classmethod
+    def fit(cls, training: Training) -> CategoryAffinity:
+        """From the most popular products of each category."""
+        stats = training.products
+        known = np.flatnonzero((stats.category >= 0) & (stats.users > 0))
+        category, users = stats.category[known], stats.users[known]
+        total = np.bincount(category, users, stats.categories)
+        order = np.lexsort((known, -users, category))
+        ranked = category[order]
+        best = order[np.arange(len(ranked)) - np.searchsorted(ranked, ranked) < DEPTH]
+        shares = (users[best] / total[category[best]]).astype(np.float32)
+        return cls(stats.category, Ragged.of(category[best], known[best], shares, stats.categories))
+
+    def recommend(self, users: Users, k: int) -> Candidates:
+        """Nothing for users whose products have no category."""
+        return best_of_sums(users, affinities(users, self.category, len(self.rows)), self.rows, len(self.category), k)

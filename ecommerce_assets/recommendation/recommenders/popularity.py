@@ -1,0 +1,27 @@
+"""Popularity: the products with the most users."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ecommerce_assets.recommendation.recommenders.base import Candidates, Ranking, Training, Users
+
+
+@dataclass(frozen=True)
+class Popularity:
+    """The score is the number of distinct users who interacted."""
+
+    ranking: Ranking
+    products: int
+    name = "popularity"
+    source = "popular"
+    title = "popularity"
+
+    @classmethod
+    def fit(cls, training: Training) -> Popularity:
+        """From the stats of the products."""
+        return cls(Ranking.of(training.products.users.astype(float)), len(training.products))
+
+    def recommend(self, users: Users, k: int) -> Candidates:
+        """The same for every user, without what is excluded."""
+        return self.ranking.recommend(users, k, self.products)

@@ -1,0 +1,38 @@
+"""Segment popularity: the products with the most users of the user's segment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ecommerce_assets.recommendation.recommenders.base import Candidates, Ranking, Training, Users
+
+
+@dataclass(frozen=True)
+class SegmentPopularity:
+    """The score is the number of distinct users of the segment who interacted."""
+
+    rankings: Mapping[str, Ranking]
+    products: int
+    name = "segment_popularity"
+    source = "segment_popular"
+    title = "popularity in the segment"
+
+    @classmethod
+    def fit(cls, training: Training) -> SegmentPopularity:
+        """From the users of each segment."""
+        by_segment = training.products.segment_users
+        rankings = {name: Ranking.of(users.astype(float)) for name, users in by_segment.items()}
+        return cls(rankings, len(training.products))
+
+    def recommend(self, users: Users, k: int) -> Candidates:
+        """Nothing for users without a segment."""
+        candidates = Candidates.empty(len(users), k)
+        for name, ranking in self.rankings.items():
+            rows = np.flatnonzero(users.segments == name)
+            if len(rows):
+                best = ranking.recommend(users.take(rows), k, self.products)
+                candidates.positions[rows], candidates.scores[rows] = best.positions, best.scores
+        return candidates

@@ -1,0 +1,428 @@
+"""Fits every system on the past of a holdout, and scores their lists over its users, with Spark.
+
+`fit_systems`, `training_examples` and `score` are used by the evaluation, the backtest and the tuning.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import zip_longest
+from operator import add
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import Column as SparkColumn
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ecommerce_assets.recommendation.als import (
+    AfterIteration,
+    AlsParameters,
+    Engine,
+    choose_engine,
+    factor_frame,
+    fit_als,
+    fit_local,
+    latest_interaction,
+    weigh_by_recency,
+)
+from ecommerce_assets.recommendation.blend import (
+    FEATURES,
+    FEWEST_TRAINING_USERS,
+    MOST_TRAINING_USERS,
+    Blend,
+    fit_blend,
+    pool_candidates,
+)
+from ecommerce_assets.recommendation.exclude import Exclude
+from ecommerce_assets.recommendation.fitting import (
+    item_factors,
+    neighbours_of,
+    stats_of,
+    users_of,
+)
+from ecommerce_assets.recommendation.holdout import Holdout
+from ecommerce_assets.recommendation.item_neighbours import (
+    collect_for_neighbours,
+    neighbours_by_spark,
+    neighbours_in_process,
+)
+from ecommerce_assets.recommendation.lists import DEPTH, USERS_AT_ONCE, ListMaker, Lists, ragged
+from ecommerce_assets.recommendation.products import Products, products_of
+from ecommerce_assets.recommendation.recommenders.base import Candidates, Floats, Integers, Training, Users
+from ecommerce_assets.recommendation.scores import BUCKETS, Relevant, Scores, score_lists
+from ecommerce_assets.recommendation.systems import ALS_ALONE, ALS_LIST, BASELINES, POPULARITY, PUBLISHED, TITLES
+from ecommerce_assets.segmentation.naming import SEGMENT_NAMES
+
+FEW, SOME = 5, 20
+SERVED, SERVED_BY_FALLBACK = "served by: recommenders", "served by: fallback"
+
+SLICES = {
+    "all": "all users",
+    SERVED: "served by a recommender",
+    SERVED_BY_FALLBACK: "served by the fallback alone",
+    "events: none": "no events before",
+    "events: few": f"1 to {FEW - 1} events before",
+    "events: some": f"{FEW} to {SOME - 1} events before",
+    "events: many": f"{SOME} events or more before",
+    **{f"segment: {name}": name for name in SEGMENT_NAMES},
+}
+"""Slices of users and their names for people, in order; users without events have no segment."""
+
+SAMPLED_USERS = 2 * MOST_TRAINING_USERS
+"""Users whose candidates are made for the training: about half of them have a relevant one."""
+
+DRAWS, DRAW_SEED = 1_000_000, 42
+
+OTHER_SAMPLED_USERS = 1_000
+"""The same for the blends that are scored but not published."""
+
+
+@dataclass(frozen=True)
+class Systems:
+    """Everything that lists are made with at a cutoff.
+
+    Attributes
+    ----------
+    products
+        Products known at the cutoff.
+    maker
+        The fitted recommenders.
+    user_factors
+        `user_idx`, `features` of the ALS model.
+    reference
+        The latest interaction, in microseconds since 1970.
+    """
+
+    products: Products
+    maker: ListMaker
+    user_factors: DataFrame
+    reference: int
+
+
+def fit_systems(
+    holdout: Holdout,
+    categories: DataFrame,
+    als: AlsParameters,
+    engine: Engine,
+    after_iteration: AfterIteration | None = None,
+) -> Systems:
+    """Fits every recommender on the interactions before the cutoff.
+
+    Parameters
+    ----------
+    categories
+        `product_id`, `category_id`, `category`.
+    als, engine
+        Parameters of the ALS model, and what fits it.
+    after_iteration
+        Called after each iteration of the local engine.
+    """
+    interactions, products = holdout.interactions, products_of(holdout.products)
+    stats = stats_of(interactions, holdout.segments, products, categories)
+    spark = interactions.sparkSession
+    if choose_engine(interactions, als, engine).engine == Engine.local:
+        pairs = collect_for_neighbours(weigh_by_recency(interactions, als.halfLife))
+        neighbours = neighbours_in_process(pairs, products).as_ragged()
+        reference = int(pc.max(pairs.column("last")).as_py())
+        of_users, of_products = fit_local(pairs, als, after_iteration)
+        del pairs
+        factors = np.zeros((len(products.ids), als.rank), np.float32)
+        factors[products.positions(of_products.numbers)] = of_products.vectors
+        user_factors = factor_frame(spark, of_users)
+    else:
+        neighbours = neighbours_of(neighbours_by_spark(interactions, holdout.products), products)
+        reference = latest_interaction(interactions)
+        model = fit_als(interactions, als, engine)
+        factors, user_factors = item_factors(model, products), model.userFactors
+    maker = ListMaker.fit(Training(stats, neighbours, factors))
+    return Systems(products, maker, user_factors.withColumnRenamed("id", "user_idx"), reference)
+
+
+def _activity() -> SparkColumn:
+    events = F.col("total_events")
+    return F.when(events.isNull(), "none").when(events < FEW, "few").when(events < SOME, "some").otherwise("many")
+
+
+def _draw() -> SparkColumn:
+    """A number from 0 to 1 for each user, the same in each run."""
+    return F.pmod(F.xxhash64("user_idx", F.lit(DRAW_SEED)), F.lit(DRAWS)) / DRAWS
+
+
+def _asked(users: DataFrame, systems: Systems) -> DataFrame:
+    """The users of a holdout as the functions below read them in batches."""
+    return users.join(systems.user_factors, "user_idx", "left").select(
+        "user_idx",
+        "history",
+        "segment",
+        "features",
+        "relevant",
+        _activity().alias("events"),
+        F.pmod(F.xxhash64("user_idx"), F.lit(BUCKETS)).cast("int").alias("bucket"),
+        _draw().alias("draw"),
+    )
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Users of a holdout for whom something is relevant under an exclusion, and what it is."""
+
+    numbers: Integers
+    users: Users
+    relevant: Relevant
+    events: npt.NDArray[np.object_]
+    buckets: Integers
+    draws: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, batch: pa.RecordBatch, products: Products, rank: int, reference: int, exclude: Exclude) -> _Batch:
+        users = users_of(batch, products, rank, reference, exclude)
+        begins, values = ragged(batch.column("relevant"))
+        owners = np.repeat(np.arange(batch.num_rows), np.diff(begins))
+        positions = products.positions(values.to_numpy(zero_copy_only=False))
+        barred_owners, barred = users.excluded.of(np.arange(len(users)))
+        width = len(products.ids) + 1
+        kept = ~np.isin(owners * width + positions, barred_owners * width + barred)
+        owners, positions = owners[kept], positions[kept]
+        counts = np.bincount(owners, minlength=len(users))
+        rows = np.flatnonzero(counts)
+        place = np.zeros(len(users), np.int64)
+        place[rows] = np.arange(len(rows))
+        known = positions >= 0
+        numbers, buckets, draws = (batch.column(name).to_numpy()[rows] for name in ("user_idx", "bucket", "draw"))
+        events = np.asarray(batch.column("events").to_pylist(), dtype=object)[rows]
+        relevant = Relevant(place[owners[known]], positions[known], counts[rows])
+        return cls(numbers, users.take(rows), relevant, events, buckets, draws)
+
+    def take(self, rows: Integers) -> _Batch:
+        """These users of the batch."""
+        place = np.full(len(self.users), -1, np.int64)
+        place[rows] = np.arange(len(rows))
+        owners = place[self.relevant.owners]
+        relevant = Relevant(owners[owners >= 0], self.relevant.positions[owners >= 0], self.relevant.counts[rows])
+        return _Batch(
+            self.numbers[rows],
+            self.users.take(rows),
+            relevant,
+            self.events[rows],
+            self.buckets[rows],
+            self.draws[rows],
+        )
+
+
+def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    for start in range(0, batch.num_rows, USERS_AT_ONCE):
+        yield batch.slice(start, USERS_AT_ONCE)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Candidates of training users, and which of them were relevant.
+
+    Attributes
+    ----------
+    features
+        (c, f) of the candidates.
+    relevant
+        (c,) whether the user interacted with it.
+    users
+        Number of users.
+    """
+
+    features: Floats
+    relevant: npt.NDArray[np.bool_]
+    users: int
+
+    def fit(self) -> Blend:
+        """The blend; with fewer than 100 users the rule for few training users."""
+        return fit_blend(self.features, self.relevant) if self.users >= FEWEST_TRAINING_USERS else Blend()
+
+
+def score(
+    holdout: Holdout,
+    systems: Systems,
+    blends: Mapping[Exclude, Blend | None],
+    k: int,
+    published: Exclude | None = None,
+) -> tuple[dict[Exclude, Scores], Examples | None]:
+    """The scores of all systems over all users for whom something is relevant, for each exclusion.
+
+    Parameters
+    ----------
+    blends
+        By exclusion, what ranks the published lists; None: ALS alone.
+    published
+        The exclusion whose candidates are also returned, as examples for the blend of the published lists.
+    """
+    users = _asked(holdout.users, systems)
+    share = SAMPLED_USERS / _users_with_history(holdout) if published else 0.0
+    shared = users.sparkSession.sparkContext.broadcast(
+        (systems.products, systems.maker, systems.reference, dict(blends), k)
+    )
+
+    def batches(incoming: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        products, maker, reference, blends, k = shared.value
+        rank = maker.training.item_factors.shape[1]
+        totals = {exclude: Scores(tuple(TITLES)) for exclude in blends}
+        for whole in incoming:
+            for part in _parts(whole):
+                for exclude, blend in blends.items():
+                    batch = _Batch.of(part, products, rank, reference, exclude)
+                    if not len(batch.users):
+                        continue
+                    candidates = maker.candidates(batch.users, max(DEPTH, k))
+                    totals[exclude] += score_batch(maker, batch, candidates, blend, k)
+                    if exclude == published:
+                        yield _examples(maker, batch, candidates, exclude, share)
+        yield _packed("scores", pickle.dumps(totals))
+
+    table = users.mapInArrow(batches, PACKED).toArrow()
+    shared.destroy()
+    parts: list[dict[Exclude, Scores]] = [pickle.loads(part) for part in _values(table, "scores", "data")]
+    scores = {exclude: reduce(add, (part[exclude] for part in parts), Scores(tuple(TITLES))) for exclude in blends}
+    return scores, _unpacked(table, published) if published else None
+
+
+def score_batch(
+    maker: ListMaker, batch: _Batch, candidates: Mapping[str, Candidates], blend: Blend | None, k: int
+) -> Scores:
+    """The scores of all systems for one batch of users."""
+    users = batch.users
+    alone = {name: Lists.of(best, k, maker.recommenders[name].source) for name, best in candidates.items()}
+    completed = {name: maker.complete(lists.copy(), users) for name, lists in alone.items()}
+    lists = {
+        PUBLISHED: completed[ALS_ALONE] if blend is None else maker.blended(users, candidates, k, blend),
+        ALS_LIST: completed[ALS_ALONE],
+        ALS_ALONE: alone[ALS_ALONE],
+        **{name: completed[name] for name in BASELINES},
+    }
+    knows = np.asarray(np.diff(users.begins) > 0 if blend is not None else alone[ALS_ALONE].filled.any(axis=1))
+    slices: dict[str, npt.NDArray[np.bool_]] = {
+        SERVED: knows,
+        SERVED_BY_FALLBACK: ~knows,
+        **_slices("events", batch.events),
+        **_slices("segment", users.segments),
+    }
+    category = maker.training.products.category
+    return score_lists(lists, PUBLISHED, POPULARITY, batch.relevant, category, slices, batch.buckets)
+
+
+def score_als(holdout: Holdout, systems: Systems, exclude: Exclude, k: int) -> Scores:
+    """The scores of the ranker `als` and of popularity alone, over all users for whom something is relevant.
+
+    Parameters
+    ----------
+    systems
+        With the recommenders ALS and popularity; no others are needed.
+    """
+    users = _asked(holdout.users, systems)
+    shared = users.sparkSession.sparkContext.broadcast((systems.products, systems.maker, systems.reference, exclude, k))
+
+    def batches(incoming: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        products, maker, reference, exclude, k = shared.value
+        rank, category = maker.training.item_factors.shape[1], maker.training.products.category
+        total = Scores((ALS_LIST, POPULARITY))
+        for whole in incoming:
+            for part in _parts(whole):
+                batch = _Batch.of(part, products, rank, reference, exclude)
+                if not len(batch.users):
+                    continue
+                popular = maker.recommenders[POPULARITY]
+                completed = maker.complete(Lists.of(popular.recommend(batch.users, k), k, popular.source), batch.users)
+                lists = {ALS_LIST: maker.lists(batch.users, k, None), POPULARITY: completed}
+                total += score_lists(lists, ALS_LIST, POPULARITY, batch.relevant, category, {}, batch.buckets)
+        yield pa.RecordBatch.from_pydict({"scores": pa.array([pickle.dumps(total)], pa.binary())})
+
+    rows = users.mapInArrow(batches, "scores binary").toArrow().column("scores")
+    shared.destroy()  # a tuning calls this once per trial
+    return reduce(add, (pickle.loads(row.as_py()) for row in rows), Scores((ALS_LIST, POPULARITY)))
+
+
+def _slices(name: str, values: npt.NDArray[np.object_]) -> dict[str, npt.NDArray[np.bool_]]:
+    return {f"{name}: {value}": np.asarray(values == value) for value in set(values.tolist()) if value is not None}
+
+
+def training_examples(holdout: Holdout, systems: Systems, excludes: Sequence[Exclude]) -> dict[Exclude, Examples]:
+    """Examples for the blend, by exclusion: all candidates of up to 2,000 users with a relevant one.
+
+    The users are drawn by a hash, so they are the same in each run; for all exclusions but the first, from 1,000.
+    """
+    count = _users_with_history(holdout)
+    shares = {
+        exclude: (OTHER_SAMPLED_USERS if number else SAMPLED_USERS) / count for number, exclude in enumerate(excludes)
+    }
+    users = _asked(holdout.users.where(_draw() < max(shares.values())), systems)
+    shared = users.sparkSession.sparkContext.broadcast((systems.products, systems.maker, systems.reference, shares))
+
+    def batches(incoming: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        products, maker, reference, shares = shared.value
+        rank = maker.training.item_factors.shape[1]
+        for whole in incoming:
+            for part in _parts(whole):
+                for exclude, share in shares.items():
+                    batch = _Batch.of(part, products, rank, reference, exclude)
+                    batch = batch.take(np.flatnonzero(batch.draws < share))
+                    if len(batch.users):
+                        yield _examples(maker, batch, maker.candidates(batch.users), exclude, share)
+
+    table = users.mapInArrow(batches, PACKED).toArrow()
+    shared.destroy()
+    return {exclude: _unpacked(table, exclude) for exclude in excludes}
+
+
+def _users_with_history(holdout: Holdout) -> int:
+    return max(holdout.users.where(F.size("history") > 0).count(), 1)
+
+
+PACKED = "kind string, data binary, users binary, features binary, relevant binary"
+
+
+def _examples(
+    maker: ListMaker, batch: _Batch, candidates: Mapping[str, Candidates], exclude: Exclude, share: float
+) -> pa.RecordBatch:
+    """The candidates of the drawn users of a batch who have a relevant one."""
+    rows = np.flatnonzero((batch.draws < share) & (np.diff(batch.users.begins) > 0))
+    batch = batch.take(rows)
+    candidates = {name: each.take(rows) for name, each in candidates.items()}
+    pool = pool_candidates(maker.training, batch.users, candidates)
+    width = len(maker.training.products)
+    relevant = np.isin(pool.owners * width + pool.positions, batch.relevant.owners * width + batch.relevant.positions)
+    reached = np.zeros(len(batch.users), np.bool_)
+    reached[pool.owners[relevant]] = True
+    kept = reached[pool.owners]
+    users = batch.numbers[pool.owners[kept]].astype(np.int64)
+    return _packed(str(exclude), b"", users, pool.features[kept], relevant[kept])
+
+
+def _packed(kind: str, data: bytes, *columns: npt.NDArray[Any]) -> pa.RecordBatch:
+    values = [data, *(np.ascontiguousarray(column).tobytes() for column in columns)]
+    names = ["data", "users", "features", "relevant"]
+    packed = {name: pa.array([value], pa.binary()) for name, value in zip_longest(names, values)}
+    return pa.RecordBatch.from_pydict({"kind": pa.array([kind]), **packed})
+
+
+def _values(table: pa.Table, kind: str, name: str) -> list[bytes]:
+    values: list[bytes] = table.filter(pc.equal(table.column("kind"), kind)).column(name).to_pylist()
+    return values
+
+
+def _unpacked(table: pa.Table, exclude: Exclude) -> Examples:
+    def values(name: str) -> bytes:
+        return b"".join(_values(table, str(exclude), name))
+
+    numbers = np.frombuffer(values("users"), np.int64)
+    features = np.frombuffer(values("features"), np.float32).reshape(-1, len(FEATURES))
+    relevant = np.frombuffer(values("relevant"), np.bool_)
+    # In the order of the users and not of the tasks: sums of floating-point numbers depend on it.
+    order = np.argsort(numbers, kind="stable")
+    users = np.unique(numbers)
+    if len(users) > MOST_TRAINING_USERS:
+        users = np.sort(np.random.default_rng(0).permutation(users)[:MOST_TRAINING_USERS])
+        order = order[np.isin(numbers[order], users)]
+    return Examples(features[order], relevant[order], len(users))

@@ -1,0 +1,148 @@
+"""Neighbours by Jaccard similarity: by hand, in process as in Spark, and the kernel that sums over them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from scipy.sparse import csr_array
+
+from ecommerce_assets.recommendation import item_neighbours as module
+from ecommerce_assets.recommendation.als import Engine
+from ecommerce_assets.recommendation.item_neighbours import ITEM_NEIGHBOURS, item_neighbours, neighbours_in_process
+from ecommerce_assets.recommendation.neighbour_kernels import best_sums
+from ecommerce_assets.recommendation.products import Products
+from ecommerce_assets_tests.recommendation.test_recommend import index_frame
+
+Pair = tuple[int, int, int]
+"""user_idx, product_idx, and the second of the last interaction."""
+
+BACKWARDS: Mapping[Any, int] = {100 + n: 24 - n for n in range(25)}
+"""Ids and their product_idx."""
+
+FOUND = ["product_id", "rank", "neighbour_id", "similarity", "common_users"]
+
+
+def in_process(pairs: Sequence[Pair], products: int, **more: Any) -> dict[int, list[tuple[int, float, int]]]:
+    """Neighbour, similarity and common users by product; product_idx is the position."""
+    users, numbers, last = (np.array([pair[n] for pair in pairs], np.int32) for n in range(3))
+    table = pa.table({"user_idx": users, "product_idx": numbers, "last": last.astype(np.int64)})
+    places = np.arange(products)
+    found = neighbours_in_process(table, Products.of(places, places), **more)
+    rows: dict[int, list[tuple[int, float, int]]] = {}
+    for row, rank in zip(*found.places, strict=True):
+        values = (a[row, rank].item() for a in (found.neighbours, found.similarities, found.common_users))
+        rows.setdefault(int(row), []).append(tuple(values))
+    return rows
+
+
+def interactions(spark: SparkSession, pairs: Sequence[Pair]) -> DataFrame:
+    start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    rows = [(u, p, 1.0, start + dt.timedelta(seconds=at)) for u, p, at in pairs]
+    return spark.createDataFrame(rows, "user_idx int, product_idx int, rating double, last_interaction_at timestamp")
+
+
+def share(numerator: int, denominator: int) -> Any:
+    return pytest.approx(numerator / denominator, rel=1e-7)
+
+
+def test_by_hand() -> None:
+    # Users of 0: a, b, c; of 1: a, b; of 2: a, d; of 3: e alone. Nobody touched 4.
+    pairs = [(0, 0, 1), (0, 1, 1), (0, 2, 1), (1, 0, 1), (1, 1, 1), (2, 0, 1), (3, 2, 1), (4, 3, 1)]
+    assert in_process(pairs, 5) == {
+        0: [(1, share(2, 3), 2), (2, 0.25, 1)],
+        1: [(0, share(2, 3), 2), (2, share(1, 3), 1)],
+        2: [(1, share(1, 3), 1), (0, 0.25, 1)],
+    }
+
+
+@pytest.mark.parametrize("alone", range(8))
+def test_ties_go_by_product_however_float32_rounds(alone: int) -> None:
+    # Product 0 shares a user each with 3, 1 and 2, in this order, and has others of its own: 1 / (3 + alone).
+    pairs = [(0, 0, 1), (0, 3, 1), (1, 0, 1), (1, 1, 1), (2, 0, 1), (2, 2, 1)]
+    pairs += [(3 + user, 0, 1) for user in range(alone)]
+    assert in_process(pairs, 4)[0] == [(other, share(1, 3 + alone), 1) for other in (1, 2, 3)]
+
+
+def test_of_long_histories_the_latest_products_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.latest_of_each, "__defaults__", (2,))
+    # The latest two of user 0 are 3 and, of the two that tie, 1.
+    pairs = [(0, 0, 1), (0, 2, 5), (0, 1, 5), (0, 3, 9), (1, 0, 1), (1, 3, 2)]
+    assert in_process(pairs, 4) == {
+        0: [(3, 0.5, 1)],
+        1: [(3, 0.5, 1)],
+        3: [(0, 0.5, 1), (1, 0.5, 1)],
+    }
+
+
+def test_no_pairs() -> None:
+    assert in_process([], 3) == {}
+
+
+def random_pairs(seed: int, users: int = 40, products: int = 25) -> list[Pair]:
+    rng = np.random.default_rng(seed)
+    popular = rng.random(products) ** 3
+    return [
+        (user, product, int(rng.integers(0, 6)))
+        for user in range(users)
+        for product in range(products)
+        if rng.random() < popular[product]
+    ]
+
+
+def rows_of(frame: DataFrame) -> list[tuple[Any, ...]]:
+    return sorted(tuple(row) for row in frame.select(*FOUND).collect())
+
+
+@pytest.mark.parametrize(("seed", "longest", "best"), [(1, 300, 100), (2, 3, 100), (3, 300, 4)])
+def test_in_process_as_in_spark(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, seed: int, longest: int, best: int
+) -> None:
+    monkeypatch.setattr(module, "LONGEST_HISTORY", longest)
+    monkeypatch.setattr(module, "NEIGHBOURS", best)
+    monkeypatch.setattr(module.latest_of_each, "__defaults__", (longest,))
+    monkeypatch.setattr(module.neighbours_in_process, "__defaults__", (best,))
+    # Text ids, whose order is neither that of the numbers nor that of product_idx.
+    kind, ids = ("string", {f"p{n}": (7 * n) % 25 for n in range(25)}) if seed == 1 else ("bigint", BACKWARDS)
+    frame, index = interactions(spark, random_pairs(seed)), index_frame(spark, "product", ids, kind)
+    local, by_spark = (item_neighbours(frame, index, engine) for engine in (Engine.local, Engine.mllib))
+    found = rows_of(local)
+    assert found == rows_of(by_spark)
+    assert len(found) > 50
+    assert (max(rank for _, rank, *_ in found) == best) == (best == 4)
+    types = [(c.name, c.type) for c in ITEM_NEIGHBOURS.with_id_type(kind).columns]
+    assert ITEM_NEIGHBOURS.conform(local).dtypes == ITEM_NEIGHBOURS.conform(by_spark).dtypes == types
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_best_sums_is_a_matrix_product(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    users, products, k = 30, 40, 7
+    # Halves and quarters: sums are exact in any order, and tie often.
+    weights, rows = (
+        np.where(rng.random(shape) < 0.2, rng.choice([0.25, 0.5, 1.0], shape), 0).astype(np.float32)
+        for shape in ((users, products), (products, products))
+    )
+    barred = rng.random((users, products)) < 0.2
+    one, other, excluded = csr_array(weights), csr_array(rows), csr_array(barred)
+    positions, scores = np.full((users, k), 99, np.int64), np.full((users, k), 99, np.float32)
+    best_sums(
+        *(a.astype(np.int64) for a in (one.indptr, one.indices)),
+        one.data,
+        *(a.astype(np.int64) for a in (other.indptr, other.indices)),
+        other.data,
+        products,
+        *(a.astype(np.int64) for a in (excluded.indptr, excluded.indices)),
+        positions,
+        scores,
+    )
+    sums = np.where(barred, 0, weights @ rows)
+    for user in range(users):
+        best = sorted((-value, product) for product, value in enumerate(sums[user].tolist()) if value > 0)[:k]
+        empty = [(0.0, -1)] * (k - len(best))
+        assert list(zip((-scores[user]).tolist(), positions[user].tolist(), strict=True)) == best + empty

@@ -1,0 +1,241 @@
+"""Batches of a holdout's users, the examples that the blend is trained on, and scores over all users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyspark.sql import SparkSession
+
+from ecommerce_assets.recommendation import scoring
+from ecommerce_assets.recommendation.als import AlsParameters, Engine
+from ecommerce_assets.recommendation.blend import FEATURES, FEWEST_TRAINING_USERS, Blend
+from ecommerce_assets.recommendation.exclude import Exclude
+from ecommerce_assets.recommendation.holdout import Holdout, holdout_cutoff, prepare
+from ecommerce_assets.recommendation.products import Products
+from ecommerce_assets.recommendation.recommenders import RECOMMENDERS
+from ecommerce_assets.recommendation.scores import USER_METRICS, Scores
+from ecommerce_assets.recommendation.scoring import Examples, Systems, fit_systems, score, score_als, training_examples
+from ecommerce_assets.recommendation.systems import ALS_ALONE, ALS_LIST, BASELINES, POPULARITY, PUBLISHED
+from ecommerce_assets.segmentation.pipeline import SegmentationParameters
+from ecommerce_assets_tests.helpers import event, events_frame
+from ecommerce_assets_tests.recommendation.test_holdout import random_log
+
+ALS = AlsParameters(rank=2, maxIter=2)
+
+
+def batch_of(exclude: Exclude, rows: list[dict[str, Any]], products: Products) -> Any:
+    entry = pa.struct(
+        [
+            ("product_idx", pa.int32()),
+            ("rating", pa.float32()),
+            ("events", pa.int32()),
+            ("purchased", pa.bool_()),
+            ("last", pa.int64()),
+        ]
+    )
+    schema = pa.schema(
+        [
+            ("user_idx", pa.int32()),
+            ("history", pa.list_(entry)),
+            ("segment", pa.string()),
+            ("features", pa.list_(pa.float32())),
+            ("relevant", pa.list_(pa.int32())),
+            ("events", pa.string()),
+            ("bucket", pa.int32()),
+            ("draw", pa.float64()),
+        ]
+    )
+    return scoring._Batch.of(pa.RecordBatch.from_pylist(rows, schema), products, 2, 0, exclude)
+
+
+class TestBatch:
+    PRODUCTS = Products.of(np.array([101, 102, 103]), np.array([2, 0, 1]))  # product_idx 2, 0, 1 at 0, 1, 2
+    HISTORY = (
+        {"product_idx": 0, "rating": 1.0, "events": 1, "purchased": True, "last": 0},
+        {"product_idx": 1, "rating": 1.0, "events": 1, "purchased": False, "last": 0},
+    )
+    ROWS = (
+        {"user_idx": 7, "history": HISTORY, "relevant": [0], "events": "few", "bucket": 3, "draw": 0.1},
+        {
+            "user_idx": 8,
+            "history": HISTORY,
+            "relevant": [0, 1, 2, 55],
+            "segment": "A",
+            "events": "some",
+            "bucket": 4,
+            "draw": 0.2,
+        },
+        {"user_idx": 9, "history": [], "relevant": [55, 0], "events": "none", "bucket": 5, "draw": 0.3},
+    )
+
+    @pytest.mark.parametrize(
+        ("exclude", "numbers", "relevant", "counts"),
+        [
+            (Exclude.none, [7, 8, 9], [(0, 1), (1, 1), (1, 2), (1, 0), (2, 1)], [1, 4, 2]),
+            (Exclude.purchased, [8, 9], [(0, 2), (0, 0), (1, 1)], [3, 2]),
+            (Exclude.seen, [8, 9], [(0, 0), (1, 1)], [2, 2]),
+        ],
+    )
+    def test_relevant_is_what_is_not_excluded(
+        self, exclude: Exclude, numbers: list[int], relevant: list[tuple[int, int]], counts: list[int]
+    ) -> None:
+        batch = batch_of(exclude, list(self.ROWS), self.PRODUCTS)
+        assert batch.numbers.tolist() == numbers
+        pairs = zip(batch.relevant.owners.tolist(), batch.relevant.positions.tolist(), strict=True)
+        assert sorted(pairs) == sorted(relevant)
+        assert batch.relevant.counts.tolist() == counts  # 55, which nobody could recommend, counts
+        assert batch.events.tolist() == ["few", "some", "none"][-len(numbers) :]
+        assert batch.users.segments.tolist() == [None, "A", None][-len(numbers) :]
+        assert batch.buckets.tolist() == [3, 4, 5][-len(numbers) :]
+
+
+@pytest.mark.parametrize("users", [FEWEST_TRAINING_USERS - 1, FEWEST_TRAINING_USERS])
+def test_too_few_training_users_give_the_rule(users: int) -> None:
+    rng = np.random.default_rng(0)
+    examples = Examples(rng.random((500, len(FEATURES))).astype(np.float32), rng.random(500) < 0.5, users)
+    assert (examples.fit().weights is None) == (users < FEWEST_TRAINING_USERS)
+
+
+def test_examples_are_in_the_order_of_the_users_and_not_of_the_tasks() -> None:
+    features = np.arange(4 * len(FEATURES), dtype=np.float32).reshape(4, -1)
+    relevant = np.array([True, False, False, True])
+    parts = [
+        (Exclude.seen, slice(0, 2), [5, 5]),
+        (Exclude.purchased, slice(0, 1), [1]),
+        (Exclude.seen, slice(2, 4), [2, 2]),
+    ]
+    packed = [
+        scoring._packed(str(by), b"", np.array(users), features[rows], relevant[rows]) for by, rows, users in parts
+    ]
+    result = scoring._unpacked(pa.Table.from_batches(packed), Exclude.seen)
+    assert (result.users, result.relevant.tolist()) == (2, [False, True, True, False])
+    np.testing.assert_array_equal(result.features, features[[2, 3, 0, 1]])
+
+
+@pytest.fixture(scope="module")
+def holdout(spark: SparkSession) -> Iterator[Holdout]:
+    new = [event("2020-01-10 20:00:00", "view", 100 + user % 2, user) for user in (90, 91)]
+    events = events_frame(spark, [*random_log(3, users=60), *new]).persist()
+    with prepare(events, holdout_cutoff(events), None, SegmentationParameters(k=2)) as prepared:
+        assert prepared.outer is not None
+        yield prepared.outer
+    events.unpersist()
+
+
+def fitted(holdout: Holdout, engine: Engine) -> Systems:
+    categories = holdout.products.selectExpr("product_id", "product_id % 3 as category_id", "'a' as category")
+    return fit_systems(holdout, categories, ALS, engine)
+
+
+@pytest.fixture(scope="module")
+def systems(holdout: Holdout) -> Systems:
+    return fitted(holdout, Engine.local)
+
+
+@pytest.fixture(scope="module")
+def examples(holdout: Holdout, systems: Systems) -> dict[Exclude, Examples]:
+    return training_examples(holdout, systems, [Exclude.purchased, Exclude.seen])
+
+
+BLENDS = {Exclude.purchased: Blend(), Exclude.seen: None}
+
+
+@pytest.fixture(scope="module")
+def scored(holdout: Holdout, systems: Systems) -> tuple[dict[Exclude, Scores], Examples | None]:
+    return score(holdout, systems, BLENDS, 5, Exclude.purchased)
+
+
+@pytest.fixture(scope="module")
+def scores(scored: tuple[dict[Exclude, Scores], Examples | None]) -> dict[Exclude, Scores]:
+    return scored[0]
+
+
+def test_scoring_returns_the_examples_too(
+    scored: tuple[dict[Exclude, Scores], Examples | None], examples: dict[Exclude, Examples]
+) -> None:
+    assert scored[1] is not None
+    assert scored[1].users == examples[Exclude.purchased].users
+    np.testing.assert_array_equal(scored[1].features, examples[Exclude.purchased].features)
+    np.testing.assert_array_equal(scored[1].relevant, examples[Exclude.purchased].relevant)
+
+
+def test_examples_are_the_candidates_of_users_with_a_relevant_one(
+    holdout: Holdout, systems: Systems, examples: dict[Exclude, Examples]
+) -> None:
+    rows = holdout.users.collect()
+    position = systems.products.position_of
+    for exclude, result in examples.items():
+        reachable, pairs = 0, 0
+        for row in rows:
+            own = {entry.product_idx for entry in row.history if exclude == Exclude.seen or entry.purchased}
+            known = [n for n in row.relevant if n < len(position) and position[n] >= 0]
+            # Of 15 products all that has a user is a candidate, by popularity.
+            candidates = [n for n in known if n not in own and systems.maker.training.products.users[position[n]]]
+            reachable += bool(row.history and candidates)
+            pairs += len(candidates) if row.history else 0
+        assert result.users == reachable > 5
+        assert result.relevant.sum() == pairs
+        assert result.features.shape == (len(result.relevant), len(FEATURES))
+    # What was seen is no candidate.
+    assert not examples[Exclude.seen].features[:, FEATURES.index("own")].any()
+    assert examples[Exclude.purchased].features[:, FEATURES.index("own")].any()
+
+
+def test_examples_and_scores_do_not_depend_on_the_order_of_the_users(
+    holdout: Holdout, systems: Systems, examples: dict[Exclude, Examples], scores: dict[Exclude, Scores]
+) -> None:
+    other = replace(holdout, users=holdout.users.repartition(3, "segment"))
+    for exclude, again in training_examples(other, systems, [Exclude.purchased, Exclude.seen]).items():
+        assert again.users == examples[exclude].users
+        np.testing.assert_array_equal(again.features, examples[exclude].features)
+        np.testing.assert_array_equal(again.relevant, examples[exclude].relevant)
+    for exclude, result in score(other, systems, BLENDS, 5)[0].items():
+        assert result.users == scores[exclude].users
+        for part, sums in scores[exclude].sums.items():
+            np.testing.assert_allclose(result.sums[part], sums)
+        np.testing.assert_array_equal(result.shown, scores[exclude].shown)
+
+
+def test_no_more_training_users_than_the_limit(
+    monkeypatch: pytest.MonkeyPatch, holdout: Holdout, systems: Systems, examples: dict[Exclude, Examples]
+) -> None:
+    monkeypatch.setattr(scoring, "MOST_TRAINING_USERS", 4)
+    [result] = training_examples(holdout, systems, [Exclude.purchased]).values()
+    assert result.users == 4
+    assert 4 <= result.relevant.sum() < examples[Exclude.purchased].relevant.sum()
+
+
+def test_the_published_lists_are_those_of_als_where_no_blend_is(scores: dict[Exclude, Scores]) -> None:
+    seen, purchased = scores[Exclude.seen], scores[Exclude.purchased]
+    assert seen.systems == (PUBLISHED, ALS_LIST, ALS_ALONE, *BASELINES)
+    assert (seen.shown[0] == seen.shown[1]).all()
+    assert (seen.shown[1] != seen.shown[2]).any()  # new users have lists, but none of ALS alone
+    assert (purchased.shown[0] != purchased.shown[1]).any()
+    assert {source for source, users in seen.users_per_source.items() if users} <= {"als", "segment_popular", "popular"}
+
+
+def test_als_alone_is_scored_as_with_all_systems(
+    holdout: Holdout, systems: Systems, scores: dict[Exclude, Scores]
+) -> None:
+    for exclude, whole in scores.items():
+        result = score_als(holdout, systems, exclude, 5)
+        assert result.users == whole.users
+        for system in (ALS_LIST, POPULARITY):
+            for metric in USER_METRICS:
+                assert result.mean(system, metric) == pytest.approx(whole.mean(system, metric))
+
+
+def test_both_engines_fit_the_same_recommenders(holdout: Holdout, systems: Systems) -> None:
+    other = fitted(holdout, Engine.mllib)
+    one, two = systems.maker.training, other.maker.training
+    assert other.reference == systems.reference
+    for name in ("begins", "items", "values"):
+        np.testing.assert_array_equal(getattr(one.neighbours, name), getattr(two.neighbours, name))
+    np.testing.assert_array_equal(one.products.users, two.products.users)
+    assert one.item_factors.shape == two.item_factors.shape
+    assert list(other.maker.recommenders) == [system.name for system in RECOMMENDERS]
