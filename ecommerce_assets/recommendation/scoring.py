@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pickle
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -280,11 +281,11 @@ def score(
                     totals[exclude] += score_batch(maker, batch, candidates, blend, k)
                     if exclude == published:
                         yield _examples(maker, batch, candidates, exclude, share)
-        yield _packed("scores", pickle.dumps(totals))
+        yield _packed("scores", _compressed(totals))
 
     table = users.mapInArrow(batches, PACKED).toArrow()
     shared.destroy()
-    parts: list[dict[Exclude, Scores]] = [pickle.loads(part) for part in _values(table, "scores", "data")]
+    parts: list[dict[Exclude, Scores]] = list(map(_decompressed, _values(table, "scores", "data")))
     scores = {exclude: reduce(add, (part[exclude] for part in parts), Scores(tuple(TITLES))) for exclude in blends}
     return scores, _unpacked(table, published) if published else None
 
@@ -337,11 +338,20 @@ def score_als(holdout: Holdout, systems: Systems, exclude: Exclude, k: int) -> S
                 completed = maker.complete(Lists.of(popular.recommend(batch.users, k), k, popular.source), batch.users)
                 lists = {ALS_LIST: maker.lists(batch.users, k, None), POPULARITY: completed}
                 total += score_lists(lists, ALS_LIST, POPULARITY, batch.relevant, category, {}, batch.buckets)
-        yield pa.RecordBatch.from_pydict({"scores": pa.array([pickle.dumps(total)], pa.binary())})
+        yield pa.RecordBatch.from_pydict({"scores": pa.array([_compressed(total)], pa.binary())})
 
     rows = users.mapInArrow(batches, "scores binary").toArrow().column("scores")
     shared.destroy()  # a tuning calls this once per trial
-    return reduce(add, (pickle.loads(row.as_py()) for row in rows), Scores((ALS_LIST, POPULARITY)))
+    return reduce(add, (_decompressed(row.as_py()) for row in rows), Scores((ALS_LIST, POPULARITY)))
+
+
+def _compressed(scores: Any) -> bytes:
+    """Small also for a large catalogue, of which a partition shows few products: Spark limits the size of results."""
+    return zlib.compress(pickle.dumps(scores), 1)
+
+
+def _decompressed(data: bytes) -> Any:
+    return pickle.loads(zlib.decompress(data))
 
 
 def _slices(name: str, values: npt.NDArray[np.object_]) -> dict[str, npt.NDArray[np.bool_]]:
