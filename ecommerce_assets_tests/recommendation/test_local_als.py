@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ecommerce_assets.recommendation import als_kernels
@@ -107,6 +107,8 @@ def test_numbers_without_a_rating_have_no_factors() -> None:
     reg=st.sampled_from([0.0, 0.01, 0.1, 1.0]),
     alpha=st.sampled_from([0.0, 1.0, 40.0]),
 )
+@example(seed=0, rank=18, reg=0.0, alpha=0.0)  # fits nearly exactly: all that is left is rounding
+@example(seed=233, rank=20, reg=0.0, alpha=0.0)
 def test_the_objective_never_rises(nonnegative: bool, seed: int, rank: int, reg: float, alpha: float) -> None:
     pairs = random_pairs(30, 20, seed=seed)
     als = LocalAls(*pairs, rank=rank, regParam=reg, alpha=alpha, nonnegative=nonnegative, seed=seed)
@@ -121,7 +123,9 @@ def test_the_objective_never_rises(nonnegative: bool, seed: int, rank: int, reg:
             assert (users.vectors >= 0).all()
             assert (products.vectors >= 0).all()
         now = objective(pairs, users, products, reg, alpha)
-        assert now <= before * (1 + 1e-4) + rounding + 1e-3
+        grams = (np.abs(side.vectors.T @ side.vectors) for side in (users, products))
+        of_factors = 1e-6 * float(np.prod(list(grams), axis=0).sum())
+        assert now <= before * (1 + 1e-4) + rounding + of_factors + 1e-3
         before = now
 
 
