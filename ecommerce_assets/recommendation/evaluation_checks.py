@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ecommerce_assets.recommendation.lists import Ranker
-from ecommerce_assets.recommendation.systems import BEST_BASELINE, POPULARITY, PUBLISHED, TITLES, difference
+from ecommerce_assets.recommendation.systems import BEST_BASELINE, PUBLISHED, TITLES, difference
 from ecommerce_assets.storage.checks import NOTHING_TO_COMPARE, Check, CheckContext, Outcome
 from ecommerce_assets.storage.version import Input
 
@@ -136,15 +135,6 @@ def _values(context: CheckContext) -> dict[str, str | int | float]:
 
 def _beats_baselines(context: CheckContext) -> Outcome:
     comparison = _comparison(context)
-    if comparison is not None and context.parameters.get("ranker") == Ranker.als:
-        # The ranker als is chosen for its plain list, which may be worse than a baseline: only popularity blocks it.
-        interval = context.results["metrics"][METRIC][difference(PUBLISHED, POPULARITY)]
-        worse = comparison.enough_users and (interval[2] or 0) < 0
-        message = (
-            f"NDCG at {comparison.k} of the ranker als, less that of popularity, for {comparison.users:,} holdout "
-            f"users: {with_interval(interval)}; use the ranker blend"
-        )
-        return Outcome(message if worse else "", _values(context))
     worse = comparison is not None and comparison.outcome == WORSE
     return Outcome(compare(context.results, context.parameters) if worse else "", _values(context))
 
@@ -185,8 +175,7 @@ def _holdout(inputs: Sequence[Input], results: Mapping[str, Any], parameters: Ma
 EVALUATION_CHECKS = (
     Check(
         "beats_baselines",
-        "The interval of the NDCG of the published lists, less that of the best baseline (ranker als: of popularity), "
-        "is not wholly below zero.",
+        "The interval of the NDCG of the published lists, less that of the best baseline, is not wholly below zero.",
         _beats_baselines,
     ),
     Check(
