@@ -153,8 +153,8 @@ def test_a_table_shows_what_it_holds(asset: str, ui: Visitor, materialised: list
     ui.open(f"/assets/{asset}", "Row count")
     ui.see(f"{version.stats.rows:,}")
     for column in spec.table.columns:
-        row = ui.page.locator("tr").filter(has=ui.page.get_by_text(column.name, exact=True)).first
-        assert column.description in row.inner_text()
+        row = ui.page.locator("tr").filter(has=ui.page.get_by_text(column.name, exact=True))
+        row.filter(has_text=column.description).first.wait_for()  # descriptions come a moment after the names
     ui.snap(asset, in_the_dark=True)
     ui.page.set_viewport_size(TALL)
     ui.snap(f"{asset}-whole-page")
