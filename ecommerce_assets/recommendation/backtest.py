@@ -22,6 +22,7 @@ from ecommerce_assets.progress import Say
 from ecommerce_assets.recommendation.als import AfterIteration, AlsParameters, Engine, log_iterations
 from ecommerce_assets.recommendation.evaluation import Evaluated, evaluate_holdout
 from ecommerce_assets.recommendation.exclude import Exclude
+from ecommerce_assets.recommendation.fitting import categories_of
 from ecommerce_assets.recommendation.holdout import HOLDOUT_SHARE, holdout_cutoff, prepare
 from ecommerce_assets.recommendation.lists import Ranker
 from ecommerce_assets.recommendation.metrics import Floats, bootstrap, mean_and_interval
@@ -98,7 +99,7 @@ def rolling_windows(events: DataFrame, count: int) -> list[Window]:
 
 def backtest(
     events: DataFrame,
-    categories: DataFrame,
+    product_features: DataFrame,
     als: AlsParameters,
     segmentation: SegmentationParameters,
     exclude: Exclude,
@@ -114,12 +115,12 @@ def backtest(
     ----------
     cutoffs
         Number of windows.
-    events, categories, als, segmentation, exclude, k, ranker, engine
+    events, product_features, als, segmentation, exclude, k, ranker, engine
         As in `evaluate`.
     say
         Called with the progress of each fit and the result of each cutoff.
     """
-    windows = rolling_windows(events, cutoffs)
+    windows, categories = rolling_windows(events, cutoffs), categories_of(product_features)
     scored: list[tuple[Window, Evaluated | None]] = []
     for number, window in enumerate(windows, 1):
         of_all = f"cutoff {number} of {len(windows)}"

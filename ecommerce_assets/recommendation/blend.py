@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -178,7 +180,9 @@ class Blend:
 
         By the rule for few training users: from 0.5 to 1 for the user's latest products, up to 0.5 for neighbours.
         """
-        values = self._values(pool)
+        return self._scores(self._values(pool))
+
+    def _scores(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return np.asarray(np.maximum(values, 0) if self.weights is None else 1 / (1 + np.exp(-values)), np.float64)
 
     def _values(self, pool: Pool) -> npt.NDArray[np.float64]:
@@ -201,7 +205,7 @@ class Blend:
         places = best_of_pairs(pool.owners[listed], listed, values[listed], users, k).positions
         best, filled = Candidates.empty(users, k), places >= 0
         best.positions[filled] = pool.positions[places[filled]]
-        best.scores[filled] = self.scores(pool)[places[filled]]
+        best.scores[filled] = self._scores(values[places[filled]])
         return best, places
 
     def document(self) -> dict[str, Any]:
@@ -232,6 +236,11 @@ class Blend:
         numbers = [[feature[name] for feature in features.values()] for name in ("weight", "mean", "scale")]
         weights, means, scales = map(np.array, numbers)
         return cls(weights, means, scales, document["intercept"])
+
+
+def import_in_background() -> None:
+    """Import what `fit_blend` needs, which takes a second, while Spark works."""
+    Thread(target=import_module, args=("sklearn.linear_model",), daemon=True).start()
 
 
 def fit_blend(features: Floats, relevant: Flags) -> Blend:

@@ -29,8 +29,9 @@ from ecommerce_assets.recommendation.als import (
     fit_local,
     log_iterations,
 )
-from ecommerce_assets.recommendation.blend import Blend
+from ecommerce_assets.recommendation.blend import Blend, import_in_background
 from ecommerce_assets.recommendation.exclude import Exclude
+from ecommerce_assets.recommendation.fitting import categories_of
 from ecommerce_assets.recommendation.holdout import HOLDOUT_SHARE, Prepared, holdout_cutoff, prepare
 from ecommerce_assets.recommendation.lists import Ranker
 from ecommerce_assets.recommendation.local_als import predictions
@@ -127,7 +128,7 @@ class Evaluation:
 
 def evaluate(
     events: DataFrame,
-    categories: DataFrame,
+    product_features: DataFrame,
     als: AlsParameters,
     segmentation: SegmentationParameters,
     exclude: Exclude,
@@ -142,8 +143,8 @@ def evaluate(
     ----------
     events
         cleaned_events.
-    categories
-        `product_id`, `category_id`, `category`: of product_features.
+    product_features
+        `product_id`, `category_id`, `category`.
     als, segmentation
         Parameters of the published models; both are fitted again on the past alone.
     exclude, k, ranker
@@ -157,9 +158,12 @@ def evaluate(
     def log(split: str) -> AfterIteration | None:
         return log_iterations(say, f"als_evaluation, {split}", als) if say else None
 
+    if ranker == Ranker.blend:
+        import_in_background()
     cutoff = holdout_cutoff(events)
     past = events.where(F.col("event_time") < timestamp(cutoff)) if cutoff else None
     inner_cutoff = holdout_cutoff(past) if past is not None and ranker == Ranker.blend else None
+    known = categories_of(product_features)
     with prepare(events, cutoff, inner_cutoff, segmentation) as prepared:
         rows, results = rmse(prepared.pairs, als, engine, log("random split"))
         if cutoff is None:
@@ -167,7 +171,7 @@ def evaluate(
         results |= {"cutoff": cutoff.isoformat(), "holdout_users": 0}
         if prepared.outer is None:
             return Evaluation(rows, {**results, "holdout": NOTHING_RELEVANT})
-        evaluated = evaluate_holdout(prepared, categories, als, exclude, k, ranker, engine, log)
+        evaluated = evaluate_holdout(prepared, known, als, exclude, k, ranker, engine, log)
     if not evaluated.scores[exclude].users:
         return Evaluation(rows, {**results, "holdout": NOTHING_RELEVANT})
     for each, scores in evaluated.scores.items():
@@ -204,7 +208,7 @@ class Evaluated:
 
 def evaluate_holdout(
     prepared: Prepared,
-    categories: DataFrame,
+    categories: pa.Table,
     als: AlsParameters,
     exclude: Exclude,
     k: int,

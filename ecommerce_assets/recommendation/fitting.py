@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -29,8 +30,10 @@ RECENT_SHARE = 0.1
 SECONDS_PER_DAY = 86_400
 
 
-def stats_of(interactions: DataFrame, segments: DataFrame, products: Products, categories: DataFrame) -> ProductStats:
-    """Users of each product, in all, of late and by segment, from one query each.
+def stats_by_spark(
+    interactions: DataFrame, segments: DataFrame, products: Products, categories: pa.Table
+) -> ProductStats:
+    """Users of each product, in all, of late and by segment.
 
     Parameters
     ----------
@@ -46,16 +49,42 @@ def stats_of(interactions: DataFrame, segments: DataFrame, products: Products, c
         F.min(at).alias("first"), F.max(at).alias("last"), F.count_distinct("user_idx").alias("users")
     )
     sizes = segments.groupBy("segment").agg(F.count("*").alias("users"))
-    known = categories.select("product_id", "category_id", "category")
-    spark = interactions.sparkSession
-    [[row], sized, named] = at_once(spark, [span.collect, sizes.toArrow, known.toArrow])
-    recent = at >= F.lit((row["last"] or 0) - RECENT_SHARE * ((row["last"] or 0) - (row["first"] or 0)))
-    counted: Any = (
+    [[row], sized] = at_once(interactions.sparkSession, [span.collect, sizes.toArrow])
+    recent = at >= F.lit(recent_from(row["first"] or 0, row["last"] or 0))
+    counted = (
         interactions.join(segments, "user_idx", "left")
         .groupBy("segment", "product_idx")
         .agg(F.count("*").alias("users"), F.count_if(recent).alias("recent"))
         .toArrow()
     )
+    return _stats(counted, sized, row["users"], products, categories)
+
+
+def stats_in_process(pairs: pa.Table, segments: DataFrame, products: Products, categories: pa.Table) -> ProductStats:
+    """The same from pairs of `collect_for_neighbours`."""
+    last, users = pairs.column("last"), pairs.column("user_idx").to_numpy()
+    ends = pc.min_max(last)
+    recent = pc.greater_equal(last, recent_from(ends["min"].as_py() or 0, ends["max"].as_py() or 0))
+    known = segments.select("user_idx", "segment").toArrow()
+    counted = (
+        pairs.select(["user_idx", "product_idx"])
+        .append_column("recent", pc.cast(recent, pa.int64()))
+        .join(known, "user_idx")
+        .group_by(["segment", "product_idx"])
+        .aggregate([("recent", "count"), ("recent", "sum")])
+        .rename_columns({"recent_count": "users", "recent_sum": "recent"})
+    )
+    sized = known.group_by("segment").aggregate([([], "count_all")]).rename_columns({"count_all": "users"})
+    return _stats(counted, sized, int(np.count_nonzero(np.bincount(users))), products, categories)
+
+
+def recent_from(first: int, last: int) -> float:
+    """The time from which on interactions are recent, between those of the first and the last one."""
+    return last - RECENT_SHARE * (last - first)
+
+
+def _stats(counted: Any, sized: Any, total_users: int, products: Products, categories: pa.Table) -> ProductStats:
+    """From `users` and `recent` by `segment` and `product_idx`, and the `users` of each `segment`."""
     positions = products.positions(counted.column("product_idx").to_numpy())
     users, of_late = (counted.column(name).to_numpy() for name in ("users", "recent"))
     segment = np.asarray(counted.column("segment").to_pylist(), dtype=object)
@@ -69,11 +98,16 @@ def stats_of(interactions: DataFrame, segments: DataFrame, products: Products, c
     return ProductStats(
         users=summed(users, every),
         recent_users=summed(of_late, every),
-        category=category_numbers(named, products),
+        category=category_numbers(categories, products),
         segment_users={name: summed(users, every & (segment == name)) for name in sizes_by_name},
         segment_sizes=sizes_by_name,
-        total_users=row["users"],
+        total_users=total_users,
     )
+
+
+def categories_of(product_features: DataFrame) -> pa.Table:
+    """`product_id`, `category_id`, `category`, as `category_numbers` reads them."""
+    return product_features.select("product_id", "category_id", "category").toArrow()
 
 
 def category_numbers(named: pa.Table, products: Products) -> npt.NDArray[np.int64]:

@@ -106,19 +106,23 @@ def prepare(
             .withColumn("train", draw < RMSE_TRAIN_PERCENT)
             .drop("user_id", "product_id")
         )
-        pairs.count()
+        found = pairs.agg(
+            F.count("*"),
+            *(F.count(f"{name}_rating").alias(f"{name} past") for name in cutoffs),
+            *(F.count_if(f"{name}_relevant").alias(f"{name} relevant") for name in cutoffs),
+        ).collect()[0]
         counted.unpersist()  # it is all in the pairs: two copies would be in memory beside the models
         holdouts: dict[str, Holdout] = {}
-        model = None
+        model, known_segments = None, None
         for name, at in cutoffs.items():
             interactions, is_holdout = _interactions(pairs, name), F.col(f"{name}_relevant")
-            if interactions.isEmpty() or pairs.where(is_holdout).isEmpty():
+            if not (found[f"{name} past"] and found[f"{name} relevant"]):
                 break
             past = events.where(F.col("event_time") < timestamp(at))
             # Only what is used: Spark then leaves out the other columns, and half of the work, of the features.
             features = kept(build_user_features(past).select("user_id", "total_events", *CLUSTERING_FEATURES))
             model = model or fit_segmentation(features, segmentation)
-            segmented, _ = assign_segments(model, features)
+            segmented, known_segments = assign_segments(model, features, known_segments)
             segments = kept(
                 segmented.select("user_id", "segment", "total_events")
                 .join(users.select("user_id", "user_idx"), "user_id")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -95,6 +96,11 @@ def item_neighbours(interactions: DataFrame, product_index: DataFrame, engine: E
 def collect_for_neighbours(interactions: DataFrame) -> pa.Table:
     """The pairs as `neighbours_in_process` reads them."""
     return collect_pairs(interactions, F.unix_micros("last_interaction_at").alias("last"))
+
+
+def latest_of_pairs(pairs: pa.Table) -> int:
+    """The time of the latest interaction of `collect_for_neighbours`, in microseconds since 1970; 0 without any."""
+    return int(pc.max(pairs.column("last")).as_py() or 0)
 
 
 @dataclass(frozen=True)

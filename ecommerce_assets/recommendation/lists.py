@@ -36,9 +36,6 @@ DEPTH = 50
 CELLS = 1 << 22
 """Users times products that are looked at in one piece while lists are completed: 21 MB."""
 
-USERS_AT_ONCE = 2_000
-"""Users whose candidates are in memory at once: some 500,000 candidates with their features, 60 MB."""
-
 Integers = npt.NDArray[np.int64]
 
 
@@ -139,18 +136,7 @@ class ListMaker:
         """Lists of k products; ranked by the blend, or, without one, by ALS alone."""
         if blend is None:
             return self.complete(Lists.of(self.recommenders[Als.name].recommend(users, k), k, Als.source), users)
-        parts = [
-            self.blended(part, self.candidates(part, max(DEPTH, k)), k, blend)
-            for part in (
-                users.take(np.arange(start, min(start + USERS_AT_ONCE, len(users))))
-                for start in range(0, len(users), USERS_AT_ONCE)
-            )
-        ]
-        if not parts:
-            return Lists.empty(0, k)
-        return Lists(
-            *(np.concatenate([getattr(p, name) for p in parts]) for name in ("positions", "scores", "sources"))
-        )
+        return self.blended(users, self.candidates(users, max(DEPTH, k)), k, blend)
 
     def blended(self, users: Users, candidates: Mapping[str, Candidates], k: int, blend: Blend) -> Lists:
         """Lists ranked by the blend; users without a history get what is popular."""

@@ -70,6 +70,15 @@ def best_neighbours(
 
 
 @compiled
+def best_of_rows(begins: Any, items: Any, values: Any, best: Any, best_values: Any) -> None:
+    """For each row the items with the highest values, into rows of the last two arrays."""
+    for row in range(len(begins) - 1):
+        kept = 0
+        for i in range(begins[row], begins[row + 1]):
+            kept = insert(values[i], items[i], best_values[row], best[row], kept)
+
+
+@compiled
 def best_sums(
     begins: Any,
     items: Any,

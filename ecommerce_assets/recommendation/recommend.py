@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -13,18 +15,22 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, DoubleType, IntegerType, StringType, StructField, StructType
 
-from ecommerce_assets.recommendation.als import latest_interaction
+from ecommerce_assets.recommendation.als import AlsParameters, Engine, choose_engine, latest_interaction
 from ecommerce_assets.recommendation.blend import Blend
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.fitting import (
+    categories_of,
     histories,
     item_factors,
     neighbours_of,
-    stats_of,
+    stats_by_spark,
+    stats_in_process,
     users_of,
 )
+from ecommerce_assets.recommendation.item_neighbours import collect_for_neighbours, latest_of_pairs
 from ecommerce_assets.recommendation.lists import SOURCES, ListMaker
-from ecommerce_assets.recommendation.products import products_of
+from ecommerce_assets.recommendation.parts import PAIRS_IN_PROCESS, by_threads, parts_of
+from ecommerce_assets.recommendation.products import Products, products_of
 from ecommerce_assets.recommendation.recommenders.base import Training
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.storage.checks import CheckContext, Read
@@ -67,7 +73,7 @@ def recommend(
     interactions: DataFrame,
     model: ALSModel,
     item_neighbours: DataFrame,
-    categories: DataFrame,
+    product_features: DataFrame,
     blend: Blend | None = None,
     exclude: Exclude = Exclude.purchased,
     k: int = 10,
@@ -82,7 +88,7 @@ def recommend(
         The versions that the model was trained with.
     item_neighbours
         `product_id`, `neighbour_id`, `similarity`, `rank`.
-    categories
+    product_features
         `product_id`, `category_id`, `category`.
     blend
         What ranks the candidates; None: ALS alone.
@@ -105,37 +111,63 @@ def recommend(
     products = products_of(product_index)
     numbered = users.join(user_index.select("user_id", "user_idx"), "user_id", "left")
     with_segment = numbered.where("user_idx is not null and segment is not null").select("user_idx", "segment")
-    training = Training(
-        stats_of(interactions, with_segment, products, categories),
-        neighbours_of(item_neighbours, products),
-        item_factors(model, products),
-    )
+    known = categories_of(product_features)
+    in_process, reference = False, 0
+    if choose_engine(interactions, AlsParameters()).engine == Engine.local:
+        pairs = collect_for_neighbours(interactions)
+        stats = stats_in_process(pairs, with_segment, products, known)
+        reference, in_process = latest_of_pairs(pairs), pairs.num_rows <= PAIRS_IN_PROCESS
+        del pairs
+    else:
+        stats = stats_by_spark(interactions, with_segment, products, known)
+        reference = latest_interaction(interactions)
+    training = Training(stats, neighbours_of(item_neighbours, products), item_factors(model, products))
     columns = (
         numbered.join(histories(interactions), "user_idx", "left")
         .join(model.userFactors.withColumnRenamed("id", "user_idx"), "user_idx", "left")
         .select("user_id", "segment", "features", "history")
     )
-    shared = users.sparkSession.sparkContext.broadcast(
-        (products, ListMaker.fit(training), blend, latest_interaction(interactions), Exclude(exclude), k)
-    )
-
-    def batches(incoming: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        products, maker, blend, reference, exclude, k = shared.value
-        rank = maker.training.item_factors.shape[1]
-        for batch in incoming:
-            lists = maker.lists(users_of(batch, products, rank, reference, exclude), k, blend)
-            yield lists.as_rows(batch.column("user_id"), products.ids)
-
-    types = (users.schema["user_id"].dataType, product_index.schema["product_id"].dataType)
-    lists = columns.mapInArrow(batches, _schema(*types))
+    task = _Task(products, ListMaker.fit(training), blend, reference, Exclude(exclude), k)
+    lists = task.run(columns, product_index.schema["product_id"].dataType, in_process)
     scored_by: list[tuple[DataFrame, str]] = [(columns, name) for name in ("features", "segment", "history")]
     scored_by += [(interactions, "user_idx"), (interactions, "product_idx")]  # popularity
     scored_by += [(model.itemFactors, "id"), (model.itemFactors, "features")]
     scored_by += [(item_neighbours, name) for name in ("product_id", "neighbour_id", "similarity")]
-    scored_by += [(categories, name) for name in ("product_id", "category_id", "category")]
+    scored_by += [(product_features, name) for name in ("product_id", "category_id", "category")]
     origins = dict.fromkeys(("rank", "score", "source"), scored_by)
     listed = [(product_index, "product_id"), *scored_by]
     return made_from(lists, {"user_id": [(columns, "user_id")], "product_id": listed, **origins})
+
+
+@dataclass(frozen=True)
+class _Task:
+    """All that the lists of users are made with."""
+
+    products: Products
+    maker: ListMaker
+    blend: Blend | None
+    reference: int
+    exclude: Exclude
+    k: int
+
+    def rows(self, parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The rows of the users of some parts."""
+        rank = self.maker.training.item_factors.shape[1]
+        for part in parts:
+            users = users_of(part, self.products, rank, self.reference, self.exclude)
+            yield self.maker.lists(users, self.k, self.blend).as_rows(part.column("user_id"), self.products.ids)
+
+    def run(self, users: DataFrame, product_type: DataType, in_process: bool) -> DataFrame:
+        """The rows of all users, made by threads of this process or by Spark's workers."""
+        spark, schema = users.sparkSession, _schema(users.schema["user_id"].dataType, product_type)
+        if in_process:
+            return spark.createDataFrame(by_threads(users, self.rows), schema)
+        shared = spark.sparkContext.broadcast(self)
+
+        def batches(incoming: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            return shared.value.rows(chain.from_iterable(map(parts_of, incoming)))
+
+        return users.mapInArrow(batches, schema)
 
 
 def _schema(user_type: DataType, product_type: DataType) -> StructType:

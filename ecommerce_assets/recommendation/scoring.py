@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import pickle
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from itertools import zip_longest
+from functools import partial, reduce
+from itertools import chain, zip_longest
 from operator import add
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -45,16 +45,20 @@ from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.fitting import (
     item_factors,
     neighbours_of,
-    stats_of,
+    stats_by_spark,
+    stats_in_process,
     users_of,
 )
 from ecommerce_assets.recommendation.holdout import Holdout
 from ecommerce_assets.recommendation.item_neighbours import (
     collect_for_neighbours,
+    latest_of_pairs,
     neighbours_by_spark,
     neighbours_in_process,
 )
-from ecommerce_assets.recommendation.lists import DEPTH, USERS_AT_ONCE, ListMaker, Lists, ragged
+from ecommerce_assets.recommendation.lists import DEPTH, ListMaker, Lists, ragged
+from ecommerce_assets.recommendation.metrics import among
+from ecommerce_assets.recommendation.parts import PAIRS_IN_PROCESS, by_threads, parts_of
 from ecommerce_assets.recommendation.products import Products, products_of
 from ecommerce_assets.recommendation.recommenders.base import Candidates, Floats, Integers, Training, Users
 from ecommerce_assets.recommendation.scores import BUCKETS, Relevant, Scores, score_lists
@@ -99,17 +103,20 @@ class Systems:
         `user_idx`, `features` of the ALS model.
     reference
         The latest interaction, in microseconds since 1970.
+    in_process
+        Whether lists are made and scored in this process, without Spark's workers.
     """
 
     products: Products
     maker: ListMaker
     user_factors: DataFrame
     reference: int
+    in_process: bool = False
 
 
 def fit_systems(
     holdout: Holdout,
-    categories: DataFrame,
+    categories: pa.Table,
     als: AlsParameters,
     engine: Engine,
     after_iteration: AfterIteration | None = None,
@@ -126,24 +133,31 @@ def fit_systems(
         Called after each iteration of the local engine.
     """
     interactions, products = holdout.interactions, products_of(holdout.products)
-    stats = stats_of(interactions, holdout.segments, products, categories)
-    spark = interactions.sparkSession
-    if choose_engine(interactions, als, engine).engine == Engine.local:
+    chosen = choose_engine(interactions, als, engine).engine
+    if chosen == Engine.local:
         pairs = collect_for_neighbours(weigh_by_recency(interactions, als.halfLife))
+        stats = stats_in_process(pairs, holdout.segments, products, categories)
         neighbours = neighbours_in_process(pairs, products).as_ragged()
-        reference = int(pc.max(pairs.column("last")).as_py())
+        reference = latest_of_pairs(pairs)
         of_users, of_products = fit_local(pairs, als, after_iteration)
         del pairs
         factors = np.zeros((len(products.ids), als.rank), np.float32)
         factors[products.positions(of_products.numbers)] = of_products.vectors
-        user_factors = factor_frame(spark, of_users)
+        user_factors = factor_frame(interactions.sparkSession, of_users)
     else:
+        stats = stats_by_spark(interactions, holdout.segments, products, categories)
         neighbours = neighbours_of(neighbours_by_spark(interactions, holdout.products), products)
         reference = latest_interaction(interactions)
         model = fit_als(interactions, als, engine)
         factors, user_factors = item_factors(model, products), model.userFactors
     maker = ListMaker.fit(Training(stats, neighbours, factors))
-    return Systems(products, maker, user_factors.withColumnRenamed("id", "user_idx"), reference)
+    in_process = scored_in_process(interactions, chosen)
+    return Systems(products, maker, user_factors.withColumnRenamed("id", "user_idx"), reference, in_process)
+
+
+def scored_in_process(interactions: DataFrame, engine: Engine) -> bool:
+    """Whether the users and their histories fit into this process."""
+    return engine == Engine.local and interactions.count() <= PAIRS_IN_PROCESS
 
 
 def _activity() -> SparkColumn:
@@ -189,7 +203,7 @@ class _Batch:
         positions = products.positions(values.to_numpy(zero_copy_only=False))
         barred_owners, barred = users.excluded.of(np.arange(len(users)))
         width = len(products.ids) + 1
-        kept = ~np.isin(owners * width + positions, barred_owners * width + barred)
+        kept = ~among(owners * width + positions, barred_owners * width + barred)
         owners, positions = owners[kept], positions[kept]
         counts = np.bincount(owners, minlength=len(users))
         rows = np.flatnonzero(counts)
@@ -217,9 +231,36 @@ class _Batch:
         )
 
 
-def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    for start in range(0, batch.num_rows, USERS_AT_ONCE):
-        yield batch.slice(start, USERS_AT_ONCE)
+class _Fitted(NamedTuple):
+    """What of the systems works without Spark."""
+
+    products: Products
+    maker: ListMaker
+    reference: int
+
+    def batch(self, part: pa.RecordBatch, exclude: Exclude) -> _Batch:
+        return _Batch.of(part, self.products, self.maker.training.item_factors.shape[1], self.reference, exclude)
+
+
+def _by_parts(
+    users: DataFrame,
+    systems: Systems,
+    make: Callable[[_Fitted, Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]],
+) -> pa.Table:
+    """What `make` yields for the users, some at once: by threads of this process, or by Spark's workers.
+
+    A table of the columns of `PACKED`.
+    """
+    fitted = _Fitted(systems.products, systems.maker, systems.reference)
+    if systems.in_process:
+        return by_threads(users, partial(make, fitted), PACKED)
+    shared = users.sparkSession.sparkContext.broadcast(fitted)
+    columns = ", ".join(f"{field.name} {field.type}" for field in PACKED)
+    table = users.mapInArrow(
+        lambda batches: make(shared.value, chain.from_iterable(map(parts_of, batches))), columns
+    ).toArrow()
+    shared.destroy()  # a tuning comes here once per trial
+    return table
 
 
 @dataclass(frozen=True)
@@ -261,30 +302,22 @@ def score(
     published
         The exclusion whose candidates are also returned, as examples for the blend of the published lists.
     """
-    users = _asked(holdout.users, systems)
     share = SAMPLED_USERS / _users_with_history(holdout) if published else 0.0
-    shared = users.sparkSession.sparkContext.broadcast(
-        (systems.products, systems.maker, systems.reference, dict(blends), k)
-    )
 
-    def batches(incoming: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        products, maker, reference, blends, k = shared.value
-        rank = maker.training.item_factors.shape[1]
+    def make(fitted: _Fitted, parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         totals = {exclude: Scores(tuple(TITLES)) for exclude in blends}
-        for whole in incoming:
-            for part in _parts(whole):
-                for exclude, blend in blends.items():
-                    batch = _Batch.of(part, products, rank, reference, exclude)
-                    if not len(batch.users):
-                        continue
-                    candidates = maker.candidates(batch.users, max(DEPTH, k))
-                    totals[exclude] += score_batch(maker, batch, candidates, blend, k)
-                    if exclude == published:
-                        yield _examples(maker, batch, candidates, exclude, share)
+        for part in parts:
+            for exclude, blend in blends.items():
+                batch = fitted.batch(part, exclude)
+                if not len(batch.users):
+                    continue
+                candidates = fitted.maker.candidates(batch.users, max(DEPTH, k))
+                totals[exclude] += score_batch(fitted.maker, batch, candidates, blend, k)
+                if exclude == published:
+                    yield _examples(fitted.maker, batch, candidates, exclude, share)
         yield _packed("scores", _compressed(totals))
 
-    table = users.mapInArrow(batches, PACKED).toArrow()
-    shared.destroy()
+    table = _by_parts(_asked(holdout.users, systems), systems, make)
     parts: list[dict[Exclude, Scores]] = list(map(_decompressed, _values(table, "scores", "data")))
     scores = {exclude: reduce(add, (part[exclude] for part in parts), Scores(tuple(TITLES))) for exclude in blends}
     return scores, _unpacked(table, published) if published else None
@@ -322,27 +355,21 @@ def score_als(holdout: Holdout, systems: Systems, exclude: Exclude, k: int) -> S
     systems
         With the recommenders ALS and popularity; no others are needed.
     """
-    users = _asked(holdout.users, systems)
-    shared = users.sparkSession.sparkContext.broadcast((systems.products, systems.maker, systems.reference, exclude, k))
 
-    def batches(incoming: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        products, maker, reference, exclude, k = shared.value
-        rank, category = maker.training.item_factors.shape[1], maker.training.products.category
-        total = Scores((ALS_LIST, POPULARITY))
-        for whole in incoming:
-            for part in _parts(whole):
-                batch = _Batch.of(part, products, rank, reference, exclude)
-                if not len(batch.users):
-                    continue
-                popular = maker.recommenders[POPULARITY]
-                completed = maker.complete(Lists.of(popular.recommend(batch.users, k), k, popular.source), batch.users)
-                lists = {ALS_LIST: maker.lists(batch.users, k, None), POPULARITY: completed}
-                total += score_lists(lists, ALS_LIST, POPULARITY, batch.relevant, category, {}, batch.buckets)
-        yield pa.RecordBatch.from_pydict({"scores": pa.array([_compressed(total)], pa.binary())})
+    def make(fitted: _Fitted, parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        maker, total = fitted.maker, Scores((ALS_LIST, POPULARITY))
+        popular, category = maker.recommenders[POPULARITY], maker.training.products.category
+        for part in parts:
+            batch = fitted.batch(part, exclude)
+            if not len(batch.users):
+                continue
+            completed = maker.complete(Lists.of(popular.recommend(batch.users, k), k, popular.source), batch.users)
+            lists = {ALS_LIST: maker.lists(batch.users, k, None), POPULARITY: completed}
+            total += score_lists(lists, ALS_LIST, POPULARITY, batch.relevant, category, {}, batch.buckets)
+        yield _packed("scores", _compressed(total))
 
-    rows = users.mapInArrow(batches, "scores binary").toArrow().column("scores")
-    shared.destroy()  # a tuning calls this once per trial
-    return reduce(add, (_decompressed(row.as_py()) for row in rows), Scores((ALS_LIST, POPULARITY)))
+    table = _by_parts(_asked(holdout.users, systems), systems, make)
+    return reduce(add, map(_decompressed, _values(table, "scores", "data")), Scores((ALS_LIST, POPULARITY)))
 
 
 def _compressed(scores: Any) -> bytes:
@@ -367,22 +394,16 @@ def training_examples(holdout: Holdout, systems: Systems, excludes: Sequence[Exc
     shares = {
         exclude: (OTHER_SAMPLED_USERS if number else SAMPLED_USERS) / count for number, exclude in enumerate(excludes)
     }
-    users = _asked(holdout.users.where(_draw() < max(shares.values())), systems)
-    shared = users.sparkSession.sparkContext.broadcast((systems.products, systems.maker, systems.reference, shares))
 
-    def batches(incoming: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        products, maker, reference, shares = shared.value
-        rank = maker.training.item_factors.shape[1]
-        for whole in incoming:
-            for part in _parts(whole):
-                for exclude, share in shares.items():
-                    batch = _Batch.of(part, products, rank, reference, exclude)
-                    batch = batch.take(np.flatnonzero(batch.draws < share))
-                    if len(batch.users):
-                        yield _examples(maker, batch, maker.candidates(batch.users), exclude, share)
+    def make(fitted: _Fitted, parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for part in parts:
+            for exclude, share in shares.items():
+                batch = fitted.batch(part, exclude)
+                batch = batch.take(np.flatnonzero(batch.draws < share))
+                if len(batch.users):
+                    yield _examples(fitted.maker, batch, fitted.maker.candidates(batch.users), exclude, share)
 
-    table = users.mapInArrow(batches, PACKED).toArrow()
-    shared.destroy()
+    table = _by_parts(_asked(holdout.users.where(_draw() < max(shares.values())), systems), systems, make)
     return {exclude: _unpacked(table, exclude) for exclude in excludes}
 
 
@@ -390,7 +411,7 @@ def _users_with_history(holdout: Holdout) -> int:
     return max(holdout.users.where(F.size("history") > 0).count(), 1)
 
 
-PACKED = "kind string, data binary, users binary, features binary, relevant binary"
+PACKED = pa.schema({"kind": pa.string(), **dict.fromkeys(("data", "users", "features", "relevant"), pa.binary())})
 
 
 def _examples(
@@ -402,7 +423,7 @@ def _examples(
     candidates = {name: each.take(rows) for name, each in candidates.items()}
     pool = pool_candidates(maker.training, batch.users, candidates)
     width = len(maker.training.products)
-    relevant = np.isin(pool.owners * width + pool.positions, batch.relevant.owners * width + batch.relevant.positions)
+    relevant = among(pool.owners * width + pool.positions, batch.relevant.owners * width + batch.relevant.positions)
     reached = np.zeros(len(batch.users), np.bool_)
     reached[pool.owners[relevant]] = True
     kept = reached[pool.owners]

@@ -36,7 +36,7 @@ from ecommerce_assets.recommendation.backtest import Window, rolling_windows
 from ecommerce_assets.recommendation.evaluation import NO_HOLDOUT, NOTHING_RELEVANT
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.fallback import Fallback
-from ecommerce_assets.recommendation.fitting import item_factors, stats_of
+from ecommerce_assets.recommendation.fitting import item_factors, stats_by_spark
 from ecommerce_assets.recommendation.holdout import Holdout, holdout_cutoff, prepare
 from ecommerce_assets.recommendation.lists import ListMaker
 from ecommerce_assets.recommendation.products import Products, products_of
@@ -44,7 +44,7 @@ from ecommerce_assets.recommendation.recommenders.als import Als
 from ecommerce_assets.recommendation.recommenders.base import ProductStats, Ragged, Recommender, Training
 from ecommerce_assets.recommendation.recommenders.popularity import Popularity
 from ecommerce_assets.recommendation.scores import Scores
-from ecommerce_assets.recommendation.scoring import Systems, score_als
+from ecommerce_assets.recommendation.scoring import Systems, score_als, scored_in_process
 from ecommerce_assets.recommendation.systems import ALS_LIST
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 
@@ -67,7 +67,7 @@ DEFAULTS = AlsParameters()
 FIRST_TRIALS = (DEFAULTS, replace(DEFAULTS, nonnegative=False), replace(DEFAULTS, halfLife=30.0))
 """The defaults, and what each of the two choices changes in them."""
 
-CATEGORIES = "product_id string, category_id bigint, category string"
+NO_CATEGORIES = pa.table({"product_id": pa.array([], pa.int64()), "category_id": [], "category": []})
 
 
 @dataclass(frozen=True)
@@ -192,6 +192,8 @@ class Validation:
         Fits a model to these interactions.
     engine_reason
         Why the engine was chosen, in a sentence.
+    in_process
+        As of `Systems`.
     """
 
     holdout: Holdout
@@ -202,14 +204,14 @@ class Validation:
     reference: int
     fit: Callable[[AlsParameters], ALSModel]
     engine_reason: str
+    in_process: bool
 
     @classmethod
     def of(cls, holdout: Holdout) -> Validation:
         """With the engine that has the memory for the highest rank of the search."""
         products = products_of(holdout.products)
         # Categories matter to other recommenders only.
-        no_categories = holdout.products.sparkSession.createDataFrame([], CATEGORIES)
-        stats = stats_of(holdout.interactions, holdout.segments, products, no_categories)
+        stats = stats_by_spark(holdout.interactions, holdout.segments, products, NO_CATEGORIES)
         popularity = Popularity.fit(_training(stats, np.zeros((len(stats), 1), np.float32)))
         choice = choose_engine(holdout.interactions, AlsParameters(rank=RANKS[1]))
         return cls(
@@ -221,6 +223,7 @@ class Validation:
             latest_interaction(holdout.interactions),
             _fitter(holdout.interactions, choice.engine),
             choice.reason,
+            scored_in_process(holdout.interactions, choice.engine),
         )
 
     def score(self, parameters: AlsParameters, exclude: Exclude, k: int) -> Scores:
@@ -230,7 +233,9 @@ class Validation:
         recommenders: dict[str, Recommender] = {Als.name: Als.fit(training), Popularity.name: self.popularity}
         maker = ListMaker(training, recommenders, self.fallback)
         user_factors = model.userFactors.withColumnRenamed("id", "user_idx")
-        scores = score_als(self.holdout, Systems(self.products, maker, user_factors, self.reference), exclude, k)
+        scores = score_als(
+            self.holdout, Systems(self.products, maker, user_factors, self.reference, self.in_process), exclude, k
+        )
         if not scores.users:
             raise ValueError(f"No user can be scored: {NOTHING_RELEVANT}.")
         return scores

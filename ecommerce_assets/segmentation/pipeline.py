@@ -149,9 +149,26 @@ def silhouette_of(clustered: DataFrame) -> float | None:
         clustered.unpersist()
 
 
-def assign_segments(model: PipelineModel, user_features: DataFrame) -> tuple[DataFrame, list[Segment]]:
-    """Every user with `segment_id` and `segment`, in the columns of `SEGMENTED_USERS`, and the segments by number."""
+def assign_segments(
+    model: PipelineModel, user_features: DataFrame, segments: list[Segment] | None = None
+) -> tuple[DataFrame, list[Segment]]:
+    """Every user with `segment_id` and `segment`, in the columns of `SEGMENTED_USERS`, and the segments by number.
+
+    Parameters
+    ----------
+    segments
+        Those that are known of the model, with their names; None: they are named for these users.
+    """
     clustered = model.transform(as_seen(user_features)).drop("features_raw", "features")
+    segments = _segments(clustered) if segments is None else segments
+    named = F.lit(None).cast("string")
+    for segment in segments:
+        named = F.when(F.col("segment_id") == segment.segment_id, segment.name).otherwise(named)
+    return clustered.withColumn("segment", named), segments
+
+
+def _segments(clustered: DataFrame) -> list[Segment]:
+    """Each segment's size and profile, and its name by them."""
     means = [F.avg(name).alias(name) for name in CLUSTERING_FEATURES]
     variances = [F.var_pop(name).alias(f"variance of {name}") for name in CLUSTERING_FEATURES]
     known = [F.count("*").alias("users"), F.sum("monetary").alias("revenue"), *means, *variances]
@@ -162,7 +179,4 @@ def assign_segments(model: PipelineModel, user_features: DataFrame) -> tuple[Dat
         segments.append(
             Segment(row["segment_id"], name_segment(found), row["users"], found, float(row["revenue"]), spread)
         )
-    named = F.lit(None).cast("string")
-    for segment in segments:
-        named = F.when(F.col("segment_id") == segment.segment_id, segment.name).otherwise(named)
-    return clustered.withColumn("segment", named), segments
+    return segments

@@ -121,7 +121,7 @@ class TestBacktest:
     ) -> None:
         until_end = events.where(events.event_time < timestamp(at(399)))
         with prepare(until_end, at(299), None, SEGMENTATION) as prepared:
-            evaluated = evaluate_holdout(prepared, categories, ALS, Exclude.none, 5, Ranker.als, Engine.auto)
+            evaluated = evaluate_holdout(prepared, categories.toArrow(), ALS, Exclude.none, 5, Ranker.als, Engine.auto)
         row = document["cutoffs"][0]
         assert row["best_baseline"] == evaluated.best_baseline(Exclude.none)
         assert 0.1 < row["ndcg"]["published"][0] < 1

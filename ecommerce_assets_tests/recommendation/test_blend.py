@@ -253,10 +253,7 @@ class TestLists:
     @pytest.mark.parametrize("k", [3, 10, 60])
     @pytest.mark.parametrize("exclude", list(Exclude))
     @pytest.mark.parametrize("blend", [None, Blend(), blend_of(own_rank=3.0, als_score=1.0, popularity=-0.2)])
-    def test_lists_are_full(
-        self, monkeypatch: pytest.MonkeyPatch, k: int, exclude: Exclude, blend: Blend | None
-    ) -> None:
-        monkeypatch.setattr("ecommerce_assets.recommendation.lists.USERS_AT_ONCE", 7)
+    def test_lists_are_full(self, k: int, exclude: Exclude, blend: Blend | None) -> None:
         rng = np.random.default_rng(k)
         products = 70
         training, asked = random_training(rng, products), random_users(rng, 20, products, exclude)

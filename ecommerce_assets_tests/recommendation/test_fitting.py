@@ -16,10 +16,11 @@ from ecommerce_assets.recommendation.fitting import (
     histories,
     item_factors,
     neighbours_of,
-    stats_of,
+    stats_by_spark,
+    stats_in_process,
     users_of,
 )
-from ecommerce_assets.recommendation.item_neighbours import neighbours_in_process
+from ecommerce_assets.recommendation.item_neighbours import collect_for_neighbours, neighbours_in_process
 from ecommerce_assets.recommendation.products import Products, products_of
 from ecommerce_assets.recommendation.recommenders.base import ProductStats, Ragged
 from ecommerce_assets_tests.recommendation.test_recommend import als_model, index_frame
@@ -31,26 +32,33 @@ START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
 
 class TestStats:
-    @pytest.fixture(scope="class")
+    @pytest.fixture(scope="class", params=[True, False], ids=["in process", "by Spark"])
     @classmethod
-    def stats(cls, spark: SparkSession) -> ProductStats:
+    def stats(cls, spark: SparkSession, request: pytest.FixtureRequest) -> ProductStats:
         # user_idx, product_idx, day: the recent tenth begins with day 90
         pairs = [(0, 0, 0), (1, 0, 91), (2, 0, 100), (0, 1, 90), (1, 1, 95), (2, 3, 50), (3, 3, 100), (3, 2, 100)]
-        return cls.of(spark, pairs)
+        return cls.of(spark, pairs, in_process=request.param)
 
     @staticmethod
-    def of(spark: SparkSession, pairs: list[tuple[int, int, int]], products: Products = PRODUCTS) -> ProductStats:
-        rows = [(user, product, START + dt.timedelta(days=day)) for user, product, day in pairs]
-        interactions = spark.createDataFrame(rows, "user_idx int, product_idx int, last_interaction_at timestamp")
+    def of(
+        spark: SparkSession,
+        pairs: list[tuple[int, int, int]],
+        products: Products = PRODUCTS,
+        *,
+        in_process: bool,
+    ) -> ProductStats:
+        rows = [(user, product, 1.0, START + dt.timedelta(days=day)) for user, product, day in pairs]
+        columns = "user_idx int, product_idx int, rating float, last_interaction_at timestamp"
+        interactions = spark.createDataFrame(rows, columns)
         # 9 of A and 8, alone in C, never did anything; 3 has no segment.
         segments = [(0, "A"), (1, "A"), (9, "A"), (2, "B"), (8, "C")]
         categories = [(103, 7, "toys"), (101, 7, None), (104, None, "toys"), (102, None, "unknown"), (999, 5, "x")]
-        return stats_of(
-            interactions,
-            spark.createDataFrame(segments, "user_idx int, segment string"),
-            products,
-            spark.createDataFrame(categories, "product_id bigint, category_id bigint, category string"),
-        )
+        names = ("product_id", "category_id", "category")
+        known = pa.table(dict(zip(names, zip(*categories, strict=True), strict=True)))
+        of_users = spark.createDataFrame(segments, "user_idx int, segment string")
+        if in_process:
+            return stats_in_process(collect_for_neighbours(interactions), of_users, products, known)
+        return stats_by_spark(interactions, of_users, products, known)
 
     def test_users_in_all_and_of_late(self, stats: ProductStats) -> None:
         assert stats.users.tolist() == [2, 3, 1, 2, 0]
@@ -72,14 +80,16 @@ class TestStats:
         assert category[1] == category[4] == -1
         assert stats.categories == 2
 
-    def test_without_interactions(self, spark: SparkSession) -> None:
-        stats = self.of(spark, [])
+    @pytest.mark.parametrize("in_process", [True, False])
+    def test_without_interactions(self, spark: SparkSession, in_process: bool) -> None:
+        stats = self.of(spark, [], in_process=in_process)
         assert stats.users.tolist() == stats.recent_users.tolist() == [0] * 5
         assert stats.total_users == 0
 
-    def test_products_that_are_not_known_are_left_out(self, spark: SparkSession) -> None:
-        known = Products.of(np.array([101, 103]), np.array([3, 0]))
-        assert self.of(spark, [(0, 0, 0), (1, 0, 1), (1, 2, 1), (2, 7, 1)], known).users.tolist() == [0, 2]
+    @pytest.mark.parametrize("in_process", [True, False])
+    def test_products_that_are_not_known_are_left_out(self, spark: SparkSession, in_process: bool) -> None:
+        known, pairs = Products.of(np.array([101, 103]), np.array([3, 0])), [(0, 0, 0), (1, 0, 1), (1, 2, 1), (2, 7, 1)]
+        assert self.of(spark, pairs, known, in_process=in_process).users.tolist() == [0, 2]
 
 
 def test_categories_of_no_products() -> None:

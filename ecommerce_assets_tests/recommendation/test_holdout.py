@@ -5,11 +5,12 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.recommendation.als import AlsParameters, Engine
-from ecommerce_assets.recommendation.fitting import stats_of
+from ecommerce_assets.recommendation.fitting import stats_by_spark
 from ecommerce_assets.recommendation.holdout import Holdout, holdout_cutoff, prepare
 from ecommerce_assets.recommendation.indices import build_index
 from ecommerce_assets.recommendation.products import products_of
@@ -210,9 +211,8 @@ class TestNothingLeaks:
     @classmethod
     def inputs(cls, spark: SparkSession, log: list[dict[str, Any]], fit: bool) -> dict[str, Any]:
         events = events_frame(spark, log).persist()
-        categories = spark.createDataFrame(
-            [(100 + n, n % 4, None) for n in range(15)], "product_id bigint, category_id bigint, category string"
-        )
+        ids = range(100, 115)
+        categories = pa.table({"product_id": ids, "category_id": [n % 4 for n in ids], "category": pa.nulls(15)})
         found: dict[str, Any] = {}
         with prepare(events, cls.OUTER, cls.INNER, SEGMENTATION) as prepared:
             for name in ("inner", "outer"):
@@ -222,7 +222,7 @@ class TestNothingLeaks:
                 if name == "inner":
                     found[name] |= {what: ids[what] for what in ("relevant", "history", "last", "of_users")}
                 products = products_of(holdout.products)
-                found[name]["stats"] = stats_of(holdout.interactions, holdout.segments, products, categories)
+                found[name]["stats"] = stats_by_spark(holdout.interactions, holdout.segments, products, categories)
                 if fit:
                     systems = fit_systems(holdout, categories, AlsParameters(rank=2, maxIter=2), Engine.local)
                     found[name]["factors"] = systems.maker.training.item_factors

@@ -129,7 +129,7 @@ def holdout(spark: SparkSession) -> Iterator[Holdout]:
 
 def fitted(holdout: Holdout, engine: Engine) -> Systems:
     categories = holdout.products.selectExpr("product_id", "product_id % 3 as category_id", "'a' as category")
-    return fit_systems(holdout, categories, ALS, engine)
+    return fit_systems(holdout, categories.toArrow(), ALS, engine)
 
 
 @pytest.fixture(scope="module")
@@ -186,10 +186,10 @@ def test_examples_are_the_candidates_of_users_with_a_relevant_one(
     assert examples[Exclude.purchased].features[:, FEATURES.index("own")].any()
 
 
-def test_examples_and_scores_do_not_depend_on_the_order_of_the_users(
+def test_examples_and_scores_are_the_same_in_another_order_and_by_sparks_workers(
     holdout: Holdout, systems: Systems, examples: dict[Exclude, Examples], scores: dict[Exclude, Scores]
 ) -> None:
-    other = replace(holdout, users=holdout.users.repartition(3, "segment"))
+    other, systems = replace(holdout, users=holdout.users.repartition(3, "segment")), replace(systems, in_process=False)
     for exclude, again in training_examples(other, systems, [Exclude.purchased, Exclude.seen]).items():
         assert again.users == examples[exclude].users
         np.testing.assert_array_equal(again.features, examples[exclude].features)
@@ -223,7 +223,7 @@ def test_als_alone_is_scored_as_with_all_systems(
     holdout: Holdout, systems: Systems, scores: dict[Exclude, Scores]
 ) -> None:
     for exclude, whole in scores.items():
-        result = score_als(holdout, systems, exclude, 5)
+        result = score_als(holdout, replace(systems, in_process=exclude == Exclude.seen), exclude, 5)
         assert result.users == whole.users
         for system in (ALS_LIST, POPULARITY):
             for metric in USER_METRICS:
@@ -234,6 +234,7 @@ def test_both_engines_fit_the_same_recommenders(holdout: Holdout, systems: Syste
     other = fitted(holdout, Engine.mllib)
     one, two = systems.maker.training, other.maker.training
     assert other.reference == systems.reference
+    assert (systems.in_process, other.in_process) == (True, False)
     for name in ("begins", "items", "values"):
         np.testing.assert_array_equal(getattr(one.neighbours, name), getattr(two.neighbours, name))
     np.testing.assert_array_equal(one.products.users, two.products.users)

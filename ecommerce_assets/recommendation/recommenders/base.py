@@ -230,14 +230,12 @@ class Recommender(Protocol):
 def best_of_pairs(
     owners: Integers, positions: Integers, scores: Floats | npt.NDArray[np.float64], users: int, k: int
 ) -> Candidates:
-    """The k best products of each user, from pairs in any order that occur once; ties by position."""
-    best = Candidates.empty(users, k)
-    order = np.lexsort((positions, -scores, owners))
-    owners = owners[order]
-    ranks = np.arange(len(owners)) - np.searchsorted(owners, owners)
-    kept = ranks < k
-    best.positions[owners[kept], ranks[kept]] = positions[order][kept]
-    best.scores[owners[kept], ranks[kept]] = scores[order][kept]
+    """The k best products of each user, from pairs in the order of the users that occur once; ties by position."""
+    from ecommerce_assets.recommendation.neighbour_kernels import best_of_rows
+
+    best, ranked = Candidates.empty(users, k), np.empty((users, k), scores.dtype)
+    best_of_rows(np.searchsorted(owners, np.arange(users + 1)), positions, scores, best.positions, ranked)
+    best.scores[best.filled] = ranked[best.filled]
     return best
 
 

@@ -1,0 +1,32 @@
+"""Users in parts."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyspark.sql import SparkSession
+
+from ecommerce_assets.recommendation.parts import by_threads, parts_of
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5, 100])
+def test_every_row_is_in_one_part(monkeypatch: pytest.MonkeyPatch, spark: SparkSession, rows: int) -> None:
+    monkeypatch.setattr("ecommerce_assets.recommendation.parts.USERS_AT_ONCE", 7)
+    sizes = []
+
+    def make(parts):  # type: ignore[no-untyped-def]
+        for part in parts:
+            sizes.append(part.num_rows)
+            yield part
+
+    table = by_threads(spark.range(rows), make)
+    assert sorted(table.column("id").to_pylist()) == list(range(rows))
+    assert max(sizes) <= 7
+
+    [batch] = pa.table({"id": np.arange(rows)}).combine_chunks().to_batches() or [None]
+    if batch is not None:
+        assert pa.Table.from_batches(parts_of(batch)).column("id").to_pylist() == list(range(rows))
+
+
+def test_nothing_made_has_the_schema_that_is_given(spark: SparkSession) -> None:
+    schema = pa.schema({"kind": pa.string()})
+    assert by_threads(spark.range(3), lambda _: iter(()), schema) == schema.empty_table()
