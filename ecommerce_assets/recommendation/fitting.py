@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ecommerce_assets.recommendation.exclude import Exclude
+from ecommerce_assets.recommendation.item_neighbours import collect_for_neighbours
 from ecommerce_assets.recommendation.lists import ragged, vectors_of
 from ecommerce_assets.recommendation.products import Products, ids_of
 from ecommerce_assets.recommendation.recommenders.base import Floats, ProductStats, Ragged, Users
@@ -28,6 +29,9 @@ RECENT_SHARE = 0.1
 """Of the time between the first and the last interaction: what counts as recent."""
 
 SECONDS_PER_DAY = 86_400
+
+HISTORY = ("product_idx", "rating", "events", "purchased", "last")
+"""What a history has of each pair, in this order."""
 
 
 def stats_by_spark(
@@ -169,7 +173,7 @@ def histories(interactions: DataFrame) -> DataFrame:
 
 
 def history_entry(prefix: str = "") -> SparkColumn:
-    """An entry of a history, from the columns of interaction_data, whose names may have a prefix."""
+    """The fields of `HISTORY`, from the columns of interaction_data, whose names may have a prefix."""
     return F.struct(
         F.col("product_idx").cast("int").alias("product_idx"),
         F.col(f"{prefix}rating").cast("float").alias("rating"),
@@ -177,6 +181,45 @@ def history_entry(prefix: str = "") -> SparkColumn:
         (F.col(f"{prefix}purchases") > 0).alias("purchased"),
         F.unix_micros(f"{prefix}last_interaction_at").alias("last"),
     )
+
+
+def collect_histories(interactions: DataFrame, *more: str | SparkColumn) -> pa.Table:
+    """The pairs with all that a history has of them, and `more` columns; see `collect_for_neighbours`."""
+    entry = history_entry()
+    fields = [entry.getField(name).alias(name) for name in ("events", "purchased")]
+    return collect_for_neighbours(interactions, *fields, *more)
+
+
+def histories_in_process(pairs: pa.Table, users: pa.Array, rating: str = "rating") -> pa.ListArray:
+    """The column `history` of these users, by user_idx, from pairs of `collect_histories`.
+
+    Parameters
+    ----------
+    rating
+        The column that has the ratings.
+    """
+    pairs = pairs.combine_chunks()
+    columns = {name: pairs.column(name if name != "rating" else rating) for name in HISTORY}
+    entries = pa.StructArray.from_arrays([column.combine_chunks() for column in columns.values()], list(columns))
+    return lists_of(pairs.column("user_idx"), entries, users)
+
+
+def lists_of(keys: pa.ChunkedArray, values: pa.Array, ids: pa.Array) -> pa.ListArray:
+    """For each of the ids, the values whose key it is."""
+    place = pc.index_in(keys, value_set=ids).combine_chunks()
+    known = place.is_valid()
+    place, values = place.filter(known).to_numpy(), values.filter(known)
+    begins = np.concatenate([[0], np.cumsum(np.bincount(place, minlength=len(ids)))])
+    in_order = values.take(pa.array(np.argsort(place, kind="stable")))
+    return pa.ListArray.from_arrays(pa.array(begins, pa.int32()), in_order)
+
+
+def factors_of(users: pa.Array, known: pa.Array, vectors: Floats) -> pa.Array:
+    """The column `features` of these users, by user_idx; null for those that are not known."""
+    if not len(known):
+        return pa.nulls(len(users), pa.list_(pa.float32()))
+    features = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+    return features.take(pc.index_in(users, value_set=known))
 
 
 def users_of(batch: pa.RecordBatch, products: Products, rank: int, reference: int, exclude: Exclude) -> Users:
@@ -191,10 +234,7 @@ def users_of(batch: pa.RecordBatch, products: Products, rank: int, reference: in
     """
     begins, entries = ragged(batch.column("history"))
     owners = np.repeat(np.arange(batch.num_rows), np.diff(begins))
-    column = {
-        name: entries.field(number).to_numpy(zero_copy_only=False)
-        for number, name in enumerate(("product_idx", "rating", "events", "purchased", "last"))
-    }
+    column = {name: entries.field(number).to_numpy(zero_copy_only=False) for number, name in enumerate(HISTORY)}
     positions = products.positions(column["product_idx"])
     order = np.lexsort((positions, -column["last"], owners))
     order = order[positions[order] >= 0]

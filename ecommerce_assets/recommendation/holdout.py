@@ -37,18 +37,28 @@ class Holdout:
         Users with an interaction after the cutoff: `user_idx`, `history` (as `users_of` reads it), `segment`,
         `total_events` (both by the past alone, null without one), and `relevant`: `product_idx` of the products that
         the user interacted with after the cutoff, whether or not they are excluded.
+    pairs
+        interaction_data as it was at the cutoff, and `relevant`: whether the user interacted with the product after it;
+        without a rating where the user did not before it.
     interactions
-        interaction_data as it was at the cutoff.
+        Those of before the cutoff.
+    size
+        Number of them.
     segments
-        `user_idx`, `segment`, by the past alone.
+        `user_idx`, `segment`, `total_events`, by the past alone.
     products
         `product_id`, `product_idx` of the products with an event before the cutoff.
     """
 
     users: DataFrame
-    interactions: DataFrame
+    pairs: DataFrame
+    size: int
     segments: DataFrame
     products: DataFrame
+
+    @property
+    def interactions(self) -> DataFrame:
+        return self.pairs.where("rating is not null").drop("relevant")
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,7 @@ def prepare(
         holdouts: dict[str, Holdout] = {}
         model, known_segments = None, None
         for name, at in cutoffs.items():
-            interactions, is_holdout = _interactions(pairs, name), F.col(f"{name}_relevant")
+            is_holdout = F.col(f"{name}_relevant")
             if not (found[f"{name} past"] and found[f"{name} relevant"]):
                 break
             past = events.where(F.col("event_time") < timestamp(at))
@@ -140,7 +150,7 @@ def prepare(
                 .join(segments, "user_idx", "left")
             )
             known = products.where(F.col(f"{name}_events") > 0).select("product_id", "product_idx")
-            holdouts[name] = Holdout(kept(per_user), interactions, segments, known)
+            holdouts[name] = Holdout(kept(per_user), _pairs_of(pairs, name), found[f"{name} past"], segments, known)
         rated = pairs.where("rating is not null").select("user_idx", "product_idx", "rating", "train")
         yield Prepared(rated, holdouts.get("outer"), holdouts.get("inner"))
 
@@ -174,11 +184,11 @@ def events_by_pair(events: DataFrame, cutoffs: dict[str, datetime]) -> DataFrame
     return by_user.groupBy("user_id", "product_id").agg(*aggregates)
 
 
-def _interactions(pairs: DataFrame, name: str) -> DataFrame:
-    """interaction_data as it was at the cutoff of this name."""
-    columns = ("rating", "interaction_count", "purchases", "last_interaction_at")
+def _pairs_of(pairs: DataFrame, name: str) -> DataFrame:
+    """The pairs of the holdout at the cutoff of this name."""
+    columns = ("rating", "interaction_count", "purchases", "last_interaction_at", "relevant")
     of_cutoff = [F.col(f"{name}_{column}").alias(column) for column in columns]
-    return pairs.where(F.col(f"{name}_rating").isNotNull()).select("user_idx", "product_idx", *of_cutoff)
+    return pairs.select("user_idx", "product_idx", *of_cutoff).where("rating is not null or relevant")
 
 
 @contextmanager

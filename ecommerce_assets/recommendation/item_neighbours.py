@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -93,9 +94,9 @@ def item_neighbours(interactions: DataFrame, product_index: DataFrame, engine: E
     return made_from(made, {"product_id": listed, "neighbour_id": [*listed, *pairs], **origins})
 
 
-def collect_for_neighbours(interactions: DataFrame) -> pa.Table:
-    """The pairs as `neighbours_in_process` reads them."""
-    return collect_pairs(interactions, F.unix_micros("last_interaction_at").alias("last"))
+def collect_for_neighbours(interactions: DataFrame, *more: str | SparkColumn) -> pa.Table:
+    """The pairs as `neighbours_in_process` reads them, and `more` columns."""
+    return collect_pairs(interactions, F.unix_micros("last_interaction_at").alias("last"), *more)
 
 
 def latest_of_pairs(pairs: pa.Table) -> int:

@@ -194,7 +194,7 @@ def complete(made: Lists, rows: Integers, order: Order, excluded: Excluded) -> N
 def vectors_of(features: pa.ListArray | pa.ChunkedArray) -> npt.NDArray[np.float32]:
     """An Arrow column of lists of equal length, without nulls, as a matrix: no Python object per number."""
     flat = pc.list_flatten(features).to_numpy(zero_copy_only=False)
-    return np.asarray(flat, np.float32).reshape(len(features), -1)
+    return np.asarray(flat, np.float32).reshape(len(features), len(flat) // max(len(features), 1))
 
 
 def ragged(lists: pa.ListArray) -> tuple[Integers, pa.Array]:

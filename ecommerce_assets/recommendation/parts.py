@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
 
 from ecommerce_assets.recommendation.local_als import cores
 
@@ -15,7 +14,7 @@ USERS_AT_ONCE = 2_000
 """Users whose candidates are in memory at once: some 500,000 candidates with their features, 60 MB."""
 
 PAIRS_IN_PROCESS = 5_000_000
-"""With more pairs Spark's workers, which share no interpreter lock, are worth the four seconds of their start."""
+"""With more pairs users go to Spark's workers, which share no interpreter lock but take four seconds to start."""
 
 
 def parts_of(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -25,7 +24,7 @@ def parts_of(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def by_threads(
-    users: DataFrame,
+    users: pa.Table,
     make: Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]],
     schema: pa.Schema | None = None,
 ) -> pa.Table:
@@ -38,9 +37,9 @@ def by_threads(
     """
     from threadpoolctl import threadpool_limits
 
-    threads, table = cores(), users.toArrow().combine_chunks()
-    empty = pa.RecordBatch.from_pylist([], table.schema)
-    parts = table.to_batches(max_chunksize=max(1, min(USERS_AT_ONCE, -(-table.num_rows // threads)))) or [empty]
+    threads, empty = cores(), pa.RecordBatch.from_pylist([], users.schema)
+    size = max(1, min(USERS_AT_ONCE, -(-users.num_rows // threads)))
+    parts = users.combine_chunks().to_batches(max_chunksize=size) or [empty]
     # A thread for each core is enough: those that a product of matrices would start wait for each other.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
         made = list(pool.map(lambda first: list(make(parts[first::threads])), range(threads)))

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, DoubleType, IntegerType, StringType, StructField, StructType
 
@@ -20,15 +20,18 @@ from ecommerce_assets.recommendation.blend import Blend
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.fitting import (
     categories_of,
+    collect_histories,
+    factors_of,
     histories,
+    histories_in_process,
     item_factors,
     neighbours_of,
     stats_by_spark,
     stats_in_process,
     users_of,
 )
-from ecommerce_assets.recommendation.item_neighbours import collect_for_neighbours, latest_of_pairs
-from ecommerce_assets.recommendation.lists import SOURCES, ListMaker
+from ecommerce_assets.recommendation.item_neighbours import latest_of_pairs
+from ecommerce_assets.recommendation.lists import SOURCES, ListMaker, vectors_of
 from ecommerce_assets.recommendation.parts import PAIRS_IN_PROCESS, by_threads, parts_of
 from ecommerce_assets.recommendation.products import Products, products_of
 from ecommerce_assets.recommendation.recommenders.base import Training
@@ -112,11 +115,13 @@ def recommend(
     numbered = users.join(user_index.select("user_id", "user_idx"), "user_id", "left")
     with_segment = numbered.where("user_idx is not null and segment is not null").select("user_idx", "segment")
     known = categories_of(product_features)
-    in_process, reference = False, 0
+    in_process = None
     if choose_engine(interactions, AlsParameters()).engine == Engine.local:
-        pairs = collect_for_neighbours(interactions)
+        pairs = collect_histories(interactions)
         stats = stats_in_process(pairs, with_segment, products, known)
-        reference, in_process = latest_of_pairs(pairs), pairs.num_rows <= PAIRS_IN_PROCESS
+        reference = latest_of_pairs(pairs)
+        if pairs.num_rows <= PAIRS_IN_PROCESS:
+            in_process = _users_in_process(numbered.select("user_id", "user_idx", "segment").toArrow(), pairs, model)
         del pairs
     else:
         stats = stats_by_spark(interactions, with_segment, products, known)
@@ -128,7 +133,8 @@ def recommend(
         .select("user_id", "segment", "features", "history")
     )
     task = _Task(products, ListMaker.fit(training), blend, reference, Exclude(exclude), k)
-    lists = task.run(columns, product_index.schema["product_id"].dataType, in_process)
+    types = (users.schema["user_id"].dataType, product_index.schema["product_id"].dataType)
+    lists = task.run(columns if in_process is None else in_process, users.sparkSession, _schema(*types))
     scored_by: list[tuple[DataFrame, str]] = [(columns, name) for name in ("features", "segment", "history")]
     scored_by += [(interactions, "user_idx"), (interactions, "product_idx")]  # popularity
     scored_by += [(model.itemFactors, "id"), (model.itemFactors, "features")]
@@ -157,10 +163,9 @@ class _Task:
             users = users_of(part, self.products, rank, self.reference, self.exclude)
             yield self.maker.lists(users, self.k, self.blend).as_rows(part.column("user_id"), self.products.ids)
 
-    def run(self, users: DataFrame, product_type: DataType, in_process: bool) -> DataFrame:
-        """The rows of all users, made by threads of this process or by Spark's workers."""
-        spark, schema = users.sparkSession, _schema(users.schema["user_id"].dataType, product_type)
-        if in_process:
+    def run(self, users: DataFrame | pa.Table, spark: SparkSession, schema: StructType) -> DataFrame:
+        """The rows of all users: made by threads of this process, or by Spark's workers where Spark has the users."""
+        if isinstance(users, pa.Table):
             return spark.createDataFrame(by_threads(users, self.rows), schema)
         shared = spark.sparkContext.broadcast(self)
 
@@ -168,6 +173,15 @@ class _Task:
             return shared.value.rows(chain.from_iterable(map(parts_of, incoming)))
 
         return users.mapInArrow(batches, schema)
+
+
+def _users_in_process(users: pa.Table, pairs: pa.Table, model: ALSModel) -> pa.Table:
+    """The users with `features` and `history`."""
+    numbers, factors = users.column("user_idx").combine_chunks(), model.userFactors.toArrow()
+    known, vectors = factors.column("id").combine_chunks(), vectors_of(factors.column("features"))
+    return users.append_column("features", factors_of(numbers, known, vectors)).append_column(
+        "history", histories_in_process(pairs, numbers)
+    )
 
 
 def _schema(user_type: DataType, product_type: DataType) -> StructType:

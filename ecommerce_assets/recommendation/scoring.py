@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -43,7 +42,11 @@ from ecommerce_assets.recommendation.blend import (
 )
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.fitting import (
+    collect_histories,
+    factors_of,
+    histories_in_process,
     item_factors,
+    lists_of,
     neighbours_of,
     stats_by_spark,
     stats_in_process,
@@ -57,6 +60,7 @@ from ecommerce_assets.recommendation.item_neighbours import (
     neighbours_in_process,
 )
 from ecommerce_assets.recommendation.lists import DEPTH, ListMaker, Lists, ragged
+from ecommerce_assets.recommendation.local_als import Factors
 from ecommerce_assets.recommendation.metrics import among
 from ecommerce_assets.recommendation.parts import PAIRS_IN_PROCESS, by_threads, parts_of
 from ecommerce_assets.recommendation.products import Products, products_of
@@ -103,15 +107,15 @@ class Systems:
         `user_idx`, `features` of the ALS model.
     reference
         The latest interaction, in microseconds since 1970.
-    in_process
-        Whether lists are made and scored in this process, without Spark's workers.
+    users
+        The users of the holdout in this process, for threads instead of Spark's workers; None: they are too many.
     """
 
     products: Products
     maker: ListMaker
     user_factors: DataFrame
     reference: int
-    in_process: bool = False
+    users: pa.Table | None = None
 
 
 def fit_systems(
@@ -132,10 +136,13 @@ def fit_systems(
     after_iteration
         Called after each iteration of the local engine.
     """
-    interactions, products = holdout.interactions, products_of(holdout.products)
-    chosen = choose_engine(interactions, als, engine).engine
-    if chosen == Engine.local:
-        pairs = collect_for_neighbours(weigh_by_recency(interactions, als.halfLife))
+    interactions, products, users = holdout.interactions, products_of(holdout.products), None
+    if choose_engine(interactions, als, engine).engine == Engine.local:
+        whole = _collect(holdout, als) if holdout.size <= PAIRS_IN_PROCESS else None
+        if whole is None:
+            pairs = collect_for_neighbours(weigh_by_recency(interactions, als.halfLife))
+        else:
+            pairs = whole.filter(whole.column("rating").is_valid())
         stats = stats_in_process(pairs, holdout.segments, products, categories)
         neighbours = neighbours_in_process(pairs, products).as_ragged()
         reference = latest_of_pairs(pairs)
@@ -144,6 +151,8 @@ def fit_systems(
         factors = np.zeros((len(products.ids), als.rank), np.float32)
         factors[products.positions(of_products.numbers)] = of_products.vectors
         user_factors = factor_frame(interactions.sparkSession, of_users)
+        if whole is not None:
+            users = _users_in_process(whole, holdout.segments, of_users)
     else:
         stats = stats_by_spark(interactions, holdout.segments, products, categories)
         neighbours = neighbours_of(neighbours_by_spark(interactions, holdout.products), products)
@@ -151,37 +160,58 @@ def fit_systems(
         model = fit_als(interactions, als, engine)
         factors, user_factors = item_factors(model, products), model.userFactors
     maker = ListMaker.fit(Training(stats, neighbours, factors))
-    in_process = scored_in_process(interactions, chosen)
-    return Systems(products, maker, user_factors.withColumnRenamed("id", "user_idx"), reference, in_process)
+    return Systems(products, maker, user_factors.withColumnRenamed("id", "user_idx"), reference, users)
 
 
-def scored_in_process(interactions: DataFrame, engine: Engine) -> bool:
-    """Whether the users and their histories fit into this process."""
-    return engine == Engine.local and interactions.count() <= PAIRS_IN_PROCESS
+ASKED = ("user_idx", "history", "segment", "total_events", "features", "relevant")
+"""Columns of the users of a holdout, as the functions below read them in parts."""
 
 
-def _activity() -> SparkColumn:
-    events = F.col("total_events")
-    return F.when(events.isNull(), "none").when(events < FEW, "few").when(events < SOME, "some").otherwise("many")
+def _collect(holdout: Holdout, als: AlsParameters) -> pa.Table:
+    """The pairs of the holdout; `rating` falls with their age, `own_rating` does not."""
+    pairs = holdout.pairs.withColumn("own_rating", F.col("rating").cast("float"))
+    return collect_histories(weigh_by_recency(pairs, als.halfLife), "own_rating", "relevant")
 
 
-def _draw() -> SparkColumn:
-    """A number from 0 to 1 for each user, the same in each run."""
-    return F.pmod(F.xxhash64("user_idx", F.lit(DRAW_SEED)), F.lit(DRAWS)) / DRAWS
-
-
-def _asked(users: DataFrame, systems: Systems) -> DataFrame:
-    """The users of a holdout as the functions below read them in batches."""
-    return users.join(systems.user_factors, "user_idx", "left").select(
-        "user_idx",
-        "history",
-        "segment",
-        "features",
-        "relevant",
-        _activity().alias("events"),
-        F.pmod(F.xxhash64("user_idx"), F.lit(BUCKETS)).cast("int").alias("bucket"),
-        _draw().alias("draw"),
+def _users_in_process(pairs: pa.Table, segments: DataFrame, factors: Factors) -> pa.Table:
+    """`ASKED` of the users for whom something is relevant, from the pairs of `_collect`."""
+    relevant, known = pairs.filter(pairs.column("relevant")), segments.toArrow()
+    users = pa.array(np.unique(relevant.column("user_idx").to_numpy()))
+    at = pc.index_in(users, value_set=known.column("user_idx").combine_chunks())
+    return pa.table(
+        {
+            "user_idx": users,
+            "history": histories_in_process(pairs.filter(pairs.column("rating").is_valid()), users, "own_rating"),
+            "segment": known.column("segment").take(at),
+            "total_events": known.column("total_events").take(at),
+            "features": factors_of(users, pa.array(factors.numbers), factors.vectors),
+            "relevant": lists_of(relevant.column("user_idx"), relevant.column("product_idx").combine_chunks(), users),
+        }
     )
+
+
+PRIMES = np.array([0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5], np.uint64)
+"""Of xxHash64: the first three and the fifth."""
+
+
+def _hashed(numbers: npt.NDArray[Any], *more: int) -> Integers:
+    """xxHash64 of 32-bit numbers, each followed by `more`, as Spark's `xxhash64`: the same in each run."""
+    first, second, third, fifth = PRIMES
+    made = np.full(len(numbers), 42, np.uint64)
+    for value in (numbers.astype(np.uint32), *more):
+        made = (made + fifth + np.uint64(4)) ^ (np.full(len(numbers), value, np.uint64) * first)
+        made = ((made << np.uint64(23)) | (made >> np.uint64(41))) * second + third
+        made = (made ^ (made >> np.uint64(33))) * second
+        made = (made ^ (made >> np.uint64(29))) * third
+        made = made ^ (made >> np.uint64(32))
+    return made.astype(np.int64)
+
+
+def _activity(total_events: pa.Array) -> npt.NDArray[np.object_]:
+    """How much each user did before the cutoff."""
+    events = pc.fill_null(total_events, 0).to_numpy(zero_copy_only=False)
+    names = np.array(["none", "few", "some", "many"], object)
+    return np.asarray(names[np.searchsorted([1, FEW, SOME], events, side="right")])
 
 
 @dataclass(frozen=True)
@@ -210,8 +240,8 @@ class _Batch:
         place = np.zeros(len(users), np.int64)
         place[rows] = np.arange(len(rows))
         known = positions >= 0
-        numbers, buckets, draws = (batch.column(name).to_numpy()[rows] for name in ("user_idx", "bucket", "draw"))
-        events = np.asarray(batch.column("events").to_pylist(), dtype=object)[rows]
+        numbers, events = batch.column("user_idx").to_numpy()[rows], _activity(batch.column("total_events"))[rows]
+        buckets, draws = _hashed(numbers) % BUCKETS, _hashed(numbers, DRAW_SEED) % DRAWS / DRAWS
         relevant = Relevant(place[owners[known]], positions[known], counts[rows])
         return cls(numbers, users.take(rows), relevant, events, buckets, draws)
 
@@ -243,7 +273,7 @@ class _Fitted(NamedTuple):
 
 
 def _by_parts(
-    users: DataFrame,
+    holdout: Holdout,
     systems: Systems,
     make: Callable[[_Fitted, Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]],
 ) -> pa.Table:
@@ -252,8 +282,9 @@ def _by_parts(
     A table of the columns of `PACKED`.
     """
     fitted = _Fitted(systems.products, systems.maker, systems.reference)
-    if systems.in_process:
-        return by_threads(users, partial(make, fitted), PACKED)
+    if systems.users is not None:
+        return by_threads(systems.users, partial(make, fitted), PACKED)
+    users = holdout.users.join(systems.user_factors, "user_idx", "left").select(*ASKED)
     shared = users.sparkSession.sparkContext.broadcast(fitted)
     columns = ", ".join(f"{field.name} {field.type}" for field in PACKED)
     table = users.mapInArrow(
@@ -302,7 +333,7 @@ def score(
     published
         The exclusion whose candidates are also returned, as examples for the blend of the published lists.
     """
-    share = SAMPLED_USERS / _users_with_history(holdout) if published else 0.0
+    share = SAMPLED_USERS / _users_with_history(holdout, systems) if published else 0.0
 
     def make(fitted: _Fitted, parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         totals = {exclude: Scores(tuple(TITLES)) for exclude in blends}
@@ -317,7 +348,7 @@ def score(
                     yield _examples(fitted.maker, batch, candidates, exclude, share)
         yield _packed("scores", _compressed(totals))
 
-    table = _by_parts(_asked(holdout.users, systems), systems, make)
+    table = _by_parts(holdout, systems, make)
     parts: list[dict[Exclude, Scores]] = list(map(_decompressed, _values(table, "scores", "data")))
     scores = {exclude: reduce(add, (part[exclude] for part in parts), Scores(tuple(TITLES))) for exclude in blends}
     return scores, _unpacked(table, published) if published else None
@@ -368,7 +399,7 @@ def score_als(holdout: Holdout, systems: Systems, exclude: Exclude, k: int) -> S
             total += score_lists(lists, ALS_LIST, POPULARITY, batch.relevant, category, {}, batch.buckets)
         yield _packed("scores", _compressed(total))
 
-    table = _by_parts(_asked(holdout.users, systems), systems, make)
+    table = _by_parts(holdout, systems, make)
     return reduce(add, map(_decompressed, _values(table, "scores", "data")), Scores((ALS_LIST, POPULARITY)))
 
 
@@ -390,7 +421,7 @@ def training_examples(holdout: Holdout, systems: Systems, excludes: Sequence[Exc
 
     The users are drawn by a hash, so they are the same in each run; for all exclusions but the first, from 1,000.
     """
-    count = _users_with_history(holdout)
+    count = _users_with_history(holdout, systems)
     shares = {
         exclude: (OTHER_SAMPLED_USERS if number else SAMPLED_USERS) / count for number, exclude in enumerate(excludes)
     }
@@ -403,11 +434,13 @@ def training_examples(holdout: Holdout, systems: Systems, excludes: Sequence[Exc
                 if len(batch.users):
                     yield _examples(fitted.maker, batch, fitted.maker.candidates(batch.users), exclude, share)
 
-    table = _by_parts(_asked(holdout.users.where(_draw() < max(shares.values())), systems), systems, make)
+    table = _by_parts(holdout, systems, make)
     return {exclude: _unpacked(table, exclude) for exclude in excludes}
 
 
-def _users_with_history(holdout: Holdout) -> int:
+def _users_with_history(holdout: Holdout, systems: Systems) -> int:
+    if systems.users is not None:
+        return max(pc.sum(pc.greater(pc.list_value_length(systems.users.column("history")), 0)).as_py() or 0, 1)
     return max(holdout.users.where(F.size("history") > 0).count(), 1)
 
 

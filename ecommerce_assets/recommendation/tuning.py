@@ -44,7 +44,7 @@ from ecommerce_assets.recommendation.recommenders.als import Als
 from ecommerce_assets.recommendation.recommenders.base import ProductStats, Ragged, Recommender, Training
 from ecommerce_assets.recommendation.recommenders.popularity import Popularity
 from ecommerce_assets.recommendation.scores import Scores
-from ecommerce_assets.recommendation.scoring import Systems, score_als, scored_in_process
+from ecommerce_assets.recommendation.scoring import Systems, score_als
 from ecommerce_assets.recommendation.systems import ALS_LIST
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 
@@ -192,8 +192,6 @@ class Validation:
         Fits a model to these interactions.
     engine_reason
         Why the engine was chosen, in a sentence.
-    in_process
-        As of `Systems`.
     """
 
     holdout: Holdout
@@ -204,7 +202,6 @@ class Validation:
     reference: int
     fit: Callable[[AlsParameters], ALSModel]
     engine_reason: str
-    in_process: bool
 
     @classmethod
     def of(cls, holdout: Holdout) -> Validation:
@@ -223,7 +220,6 @@ class Validation:
             latest_interaction(holdout.interactions),
             _fitter(holdout.interactions, choice.engine),
             choice.reason,
-            scored_in_process(holdout.interactions, choice.engine),
         )
 
     def score(self, parameters: AlsParameters, exclude: Exclude, k: int) -> Scores:
@@ -233,9 +229,7 @@ class Validation:
         recommenders: dict[str, Recommender] = {Als.name: Als.fit(training), Popularity.name: self.popularity}
         maker = ListMaker(training, recommenders, self.fallback)
         user_factors = model.userFactors.withColumnRenamed("id", "user_idx")
-        scores = score_als(
-            self.holdout, Systems(self.products, maker, user_factors, self.reference, self.in_process), exclude, k
-        )
+        scores = score_als(self.holdout, Systems(self.products, maker, user_factors, self.reference), exclude, k)
         if not scores.users:
             raise ValueError(f"No user can be scored: {NOTHING_RELEVANT}.")
         return scores

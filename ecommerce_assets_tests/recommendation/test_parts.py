@@ -3,13 +3,12 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from pyspark.sql import SparkSession
 
 from ecommerce_assets.recommendation.parts import by_threads, parts_of
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5, 100])
-def test_every_row_is_in_one_part(monkeypatch: pytest.MonkeyPatch, spark: SparkSession, rows: int) -> None:
+def test_every_row_is_in_one_part(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     monkeypatch.setattr("ecommerce_assets.recommendation.parts.USERS_AT_ONCE", 7)
     sizes = []
 
@@ -18,7 +17,7 @@ def test_every_row_is_in_one_part(monkeypatch: pytest.MonkeyPatch, spark: SparkS
             sizes.append(part.num_rows)
             yield part
 
-    table = by_threads(spark.range(rows), make)
+    table = by_threads(pa.table({"id": np.arange(rows)}), make)
     assert sorted(table.column("id").to_pylist()) == list(range(rows))
     assert max(sizes) <= 7
 
@@ -27,6 +26,6 @@ def test_every_row_is_in_one_part(monkeypatch: pytest.MonkeyPatch, spark: SparkS
         assert pa.Table.from_batches(parts_of(batch)).column("id").to_pylist() == list(range(rows))
 
 
-def test_nothing_made_has_the_schema_that_is_given(spark: SparkSession) -> None:
+def test_nothing_made_has_the_schema_that_is_given() -> None:
     schema = pa.schema({"kind": pa.string()})
-    assert by_threads(spark.range(3), lambda _: iter(()), schema) == schema.empty_table()
+    assert by_threads(pa.table({"id": [1]}), lambda _: iter(()), schema) == schema.empty_table()

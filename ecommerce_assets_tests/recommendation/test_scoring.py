@@ -45,9 +45,7 @@ def batch_of(exclude: Exclude, rows: list[dict[str, Any]], products: Products) -
             ("segment", pa.string()),
             ("features", pa.list_(pa.float32())),
             ("relevant", pa.list_(pa.int32())),
-            ("events", pa.string()),
-            ("bucket", pa.int32()),
-            ("draw", pa.float64()),
+            ("total_events", pa.int64()),
         ]
     )
     return scoring._Batch.of(pa.RecordBatch.from_pylist(rows, schema), products, 2, 0, exclude)
@@ -60,17 +58,15 @@ class TestBatch:
         {"product_idx": 1, "rating": 1.0, "events": 1, "purchased": False, "last": 0},
     )
     ROWS = (
-        {"user_idx": 7, "history": HISTORY, "relevant": [0], "events": "few", "bucket": 3, "draw": 0.1},
+        {"user_idx": 7, "history": HISTORY, "relevant": [0], "total_events": 4},
         {
             "user_idx": 8,
             "history": HISTORY,
             "relevant": [0, 1, 2, 55],
             "segment": "A",
-            "events": "some",
-            "bucket": 4,
-            "draw": 0.2,
+            "total_events": 5,
         },
-        {"user_idx": 9, "history": [], "relevant": [55, 0], "events": "none", "bucket": 5, "draw": 0.3},
+        {"user_idx": 9, "history": [], "relevant": [55, 0], "total_events": None},
     )
 
     @pytest.mark.parametrize(
@@ -91,7 +87,13 @@ class TestBatch:
         assert batch.relevant.counts.tolist() == counts  # 55, which nobody could recommend, counts
         assert batch.events.tolist() == ["few", "some", "none"][-len(numbers) :]
         assert batch.users.segments.tolist() == [None, "A", None][-len(numbers) :]
-        assert batch.buckets.tolist() == [3, 4, 5][-len(numbers) :]
+
+
+def test_users_are_hashed_as_spark_hashes_them(spark: SparkSession) -> None:
+    rows = spark.range(-3, 2000, 7).selectExpr("int(id) id", "xxhash64(int(id)) one", "xxhash64(int(id), 42) two")
+    numbers, one, two = (column.to_numpy() for column in rows.toArrow().columns)
+    np.testing.assert_array_equal(scoring._hashed(numbers), one)
+    np.testing.assert_array_equal(scoring._hashed(numbers, 42), two)
 
 
 @pytest.mark.parametrize("users", [FEWEST_TRAINING_USERS - 1, FEWEST_TRAINING_USERS])
@@ -189,7 +191,7 @@ def test_examples_are_the_candidates_of_users_with_a_relevant_one(
 def test_examples_and_scores_are_the_same_in_another_order_and_by_sparks_workers(
     holdout: Holdout, systems: Systems, examples: dict[Exclude, Examples], scores: dict[Exclude, Scores]
 ) -> None:
-    other, systems = replace(holdout, users=holdout.users.repartition(3, "segment")), replace(systems, in_process=False)
+    other, systems = replace(holdout, users=holdout.users.repartition(3, "segment")), replace(systems, users=None)
     for exclude, again in training_examples(other, systems, [Exclude.purchased, Exclude.seen]).items():
         assert again.users == examples[exclude].users
         np.testing.assert_array_equal(again.features, examples[exclude].features)
@@ -223,7 +225,7 @@ def test_als_alone_is_scored_as_with_all_systems(
     holdout: Holdout, systems: Systems, scores: dict[Exclude, Scores]
 ) -> None:
     for exclude, whole in scores.items():
-        result = score_als(holdout, replace(systems, in_process=exclude == Exclude.seen), exclude, 5)
+        result = score_als(holdout, systems if exclude == Exclude.seen else replace(systems, users=None), exclude, 5)
         assert result.users == whole.users
         for system in (ALS_LIST, POPULARITY):
             for metric in USER_METRICS:
@@ -234,7 +236,8 @@ def test_both_engines_fit_the_same_recommenders(holdout: Holdout, systems: Syste
     other = fitted(holdout, Engine.mllib)
     one, two = systems.maker.training, other.maker.training
     assert other.reference == systems.reference
-    assert (systems.in_process, other.in_process) == (True, False)
+    assert systems.users is not None
+    assert other.users is None
     for name in ("begins", "items", "values"):
         np.testing.assert_array_equal(getattr(one.neighbours, name), getattr(two.neighbours, name))
     np.testing.assert_array_equal(one.products.users, two.products.users)
