@@ -92,7 +92,12 @@ CATALOG: dict[str, StoredAsset] = {
         notes=ALS_EVALUATION_NOTES,
     ),
     "item_neighbours": StoredAsset(ITEM_NEIGHBOURS, recommendation.ITEM_NEIGHBOURS_CHECKS),
-    "blend_model": StoredAsset(None, recommendation.BLEND_MODEL_CHECKS, notes=BLEND_MODEL_NOTES),
+    "blend_model": StoredAsset(
+        None,
+        recommendation.BLEND_MODEL_CHECKS,
+        notes=BLEND_MODEL_NOTES,
+        choose=recommendation_assets.published_blend,
+    ),
     "recommendations": StoredAsset(
         RECOMMENDATIONS,
         recommendation.RECOMMENDATIONS_CHECKS,
@@ -197,6 +202,9 @@ def build_resources(settings: Settings, own_days_only: bool = False) -> dict[str
         ),
         "newest_versions": dg.ResourceDefinition.hardcoded_resource(
             NewestVersions(data_dir), "Finds versions that a step reads without being handed them."
+        ),
+        "max_quality_loss": dg.ResourceDefinition.hardcoded_resource(
+            settings.max_quality_loss, "A clear fall of the NDCG by a larger share blocks als_evaluation."
         ),
         "min_holdout_users": dg.ResourceDefinition.hardcoded_resource(
             settings.min_holdout_users, "With fewer users in the holdout, als_evaluation blocks nothing."

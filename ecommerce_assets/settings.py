@@ -85,6 +85,13 @@ class Settings(BaseSettings):
     min_holdout_users: int = Field(
         100, ge=0, description="with fewer users in the holdout, `als_evaluation` warns and holds nothing back"
     )
+    max_quality_loss: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="`als_evaluation` is blocked if the NDCG of the published lists clearly falls by a larger share; 0 "
+        "to 1",
+    )
     spark_master: str = Field("local[*]", description="Spark master")
     driver_memory: str = Field("8g", pattern=r"^\d+[kmgt]$", description="memory of Spark's driver")
     executor_memory: str = Field("8g", pattern=r"^\d+[kmgt]$", description="memory of a Spark executor")

@@ -14,6 +14,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.definitions import build_defs
 from ecommerce_assets.settings import load_settings
+from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.promoted import promote, read_promoted
 from ecommerce_assets.storage.reading import read as read_asset
 from ecommerce_assets_tests.stored import put_folder as put_folder
 from ecommerce_assets_tests.stored import put_table as put_table
@@ -37,13 +39,8 @@ EVENTS_DDL = (
     "event_time timestamp, event_type string, product_id bigint, category_id bigint, category_code string, "
     "brand string, price double, user_id bigint, user_session string"
 )
-SMALL_MODELS = {
-    "ops": {
-        "als_model": {"config": {"rank": 4, "maxIter": 2}},
-        "segmentation_model": {"config": {"maxIter": 3}},
-    }
-}
-"""Enough to go through the motions."""
+SMALL_MODELS = {"als_model": {"rank": 4, "maxIter": 2}, "segmentation_model": {"maxIter": 3}}
+"""Promoted parameters that are enough to go through the motions."""
 
 
 def event(
@@ -97,12 +94,18 @@ def run_graph(
     instance: dg.DagsterInstance | None = None,
     **settings: Any,
 ) -> dg.ExecuteInProcessResult:
-    """Materialise the graph, or `select`, over the days from `first` to `last` in one run, as the command does."""
+    """Materialise the graph, or `select`, over the days from `first` to `last` in one run, as the command does.
+
+    Small models are promoted first, where nothing is.
+    """
+    lake = Lake(str(data_dir))
+    if not read_promoted(lake).assets:
+        promote(lake, SMALL_MODELS, "tests")
     window = {"first_day": dt.date(2019, 10, 1), "last_day": dt.date(2019, 12, 29), **settings}
     defs = build_defs(load_settings(data_dir=str(data_dir), **window))
     job = defs.resolve_implicit_global_asset_job_def()
     return job.execute_in_process(
-        run_config=run_config if run_config is not None else SMALL_MODELS,
+        run_config=run_config,
         tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first},
         asset_selection=[dg.AssetKey(name) for name in select] if select else None,
         raise_on_error=raise_on_error,

@@ -77,7 +77,6 @@ def test_every_parameter_shows_in_the_launchpad() -> None:
         "als_evaluation": ["exclude", "k", "ranker"],
         "als_model": ["alpha", "engine", "halfLife", "maxIter", "nonnegative", "params", "rank", "regParam", "seed"],
         "item_neighbours": ["engine"],
-        "recommendations": ["exclude", "k", "ranker"],
         "segmentation_model": ["k", "maxIter", "seed"],
         "similar_products": ["k"],
     }

@@ -63,7 +63,6 @@ def test_every_parameter_is_in_the_table_as_it_is() -> None:
         "als_model": AlsConfig,
         "item_neighbours": NeighboursConfig,
         "als_evaluation": ListConfig,
-        "recommendations": ListConfig,
         "similar_products": SimilarConfig,
         "als_tuning": TuningConfig,
         "backtest": BacktestConfig,

@@ -53,4 +53,5 @@ class AlsParameters:
     def of(cls, values: Mapping[str, Any]) -> AlsParameters:
         """From values such as a version's parameters; other names are ignored, missing ones get their default."""
         names = [field.name for field in fields(cls)]
-        return cls(**{name: values[name] for name in names if name in values})
+        known = {name: values[name] for name in names if values.get(name) is not None}
+        return cls(**{**known, "halfLife": known.get("halfLife") or None})

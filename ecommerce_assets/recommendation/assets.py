@@ -29,11 +29,16 @@ from ecommerce_assets.recommendation.interactions import build_interactions
 from ecommerce_assets.recommendation.item_neighbours import NEIGHBOURS
 from ecommerce_assets.recommendation.item_neighbours import item_neighbours as find_item_neighbours
 from ecommerce_assets.recommendation.lists import Ranker
+from ecommerce_assets.recommendation.parameters import ListParameters, Parameters, in_words
 from ecommerce_assets.recommendation.recommend import recommend
 from ecommerce_assets.recommendation.similar import similar_products as find_similar_products
+from ecommerce_assets.recommendation.systems import PUBLISHED
 from ecommerce_assets.recommendation.tuning_assets import tuned
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
-from ecommerce_assets.storage.io_managers import AS_READ_BY
+from ecommerce_assets.storage.inputs import NewestVersions, given, promoted_field
+from ecommerce_assets.storage.io_managers import AS_READ_BY, EXPERIMENT
+from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.promoted import read_promoted
 from ecommerce_assets.storage.stored_asset import Artifact
 from ecommerce_assets.storage.version import Version
 
@@ -49,7 +54,11 @@ COMMON: dict[str, Any] = {
 # What customers see is made with the model that was evaluated, with the indices that number it, and with the weights
 # that this evaluation found: a newer model that als_evaluation blocked, or has not evaluated yet, is not read.
 AS_EVALUATED = dg.AssetIn(metadata={AS_READ_BY: "blend_model"})
-EVALUATED = ("als_evaluation", "als_model", "interaction_data", "user_index", "product_index")
+EVALUATED = ("als_evaluation", "als_model", "interaction_data", "user_index", "product_index", "segmented_users")
+
+
+PLOTTED = ("ndcg", "recall", "hit_rate", "coverage")
+"""Metrics of the published lists that the UI plots over time."""
 
 
 class AlsConfig(dg.Config):
@@ -60,17 +69,21 @@ class AlsConfig(dg.Config):
         description="configured: as set here; tuned: rank, regParam, alpha, nonnegative and halfLife of the best trial "
         "of the newest als_tuning.",
     )
-    rank: int = Field(50, ge=1, description="Number of factors of each user and each product.")
-    maxIter: int = Field(15, ge=1, description="Number of iterations.")
-    regParam: float = Field(0.1, ge=0, description="Regularisation, scaled by each row's number of ratings.")
-    alpha: float = Field(1.0, ge=0, description="How much a rating raises the confidence in a preference.")
-    nonnegative: bool = Field(True, description="Constrain all factors to be nonnegative.")
-    seed: int = Field(42, description="Seed of the initial factors.")
-    halfLife: float | None = Field(
-        None,
-        gt=0,
-        description="Days in which a rating loses half of its weight, counted back from the latest interaction; unset: "
-        "old ratings count as much as new ones.",
+    rank: int | None = promoted_field(AlsParameters.rank, "Number of factors of each user and each product.", ge=1)
+    maxIter: int | None = promoted_field(AlsParameters.maxIter, "Number of iterations.", ge=1)
+    regParam: float | None = promoted_field(
+        AlsParameters.regParam, "Regularisation, scaled by each row's number of ratings.", ge=0
+    )
+    alpha: float | None = promoted_field(
+        AlsParameters.alpha, "How much a rating raises the confidence in a preference.", ge=0
+    )
+    nonnegative: bool | None = promoted_field(AlsParameters.nonnegative, "Constrain all factors to be nonnegative.")
+    seed: int | None = promoted_field(AlsParameters.seed, "Seed of the initial factors.")
+    halfLife: float | None = promoted_field(
+        0,
+        "Days in which a rating loses half of its weight, counted back from the latest interaction; 0: old ratings "
+        "count as much as new ones.",
+        ge=0,
     )
     engine: Engine = Field(
         Engine.auto,
@@ -80,18 +93,20 @@ class AlsConfig(dg.Config):
 
 
 class ListConfig(dg.Config):
-    """What the lists are made with; als_evaluation and recommendations need the same."""
+    """The lists that are evaluated; recommendations are made with the promoted ones of these parameters."""
 
-    k: int = Field(10, ge=1, le=LONGEST_LIST, description=f"Length of each list, at most {LONGEST_LIST}.")
-    exclude: Exclude = Field(
-        Exclude.purchased,
-        description="Products that are not recommended; purchased: what the user bought; seen: every product of the "
-        "user's history; none: nothing.",
+    k: int | None = promoted_field(
+        ListParameters.k, f"Length of each list, at most {LONGEST_LIST}.", ge=1, le=LONGEST_LIST
     )
-    ranker: Ranker = Field(
-        Ranker.blend,
-        description="blend: the candidates of all recommenders, ranked by a regression that was trained on what users "
-        "did next; als: ALS, completed with what is popular.",
+    exclude: Exclude | None = promoted_field(
+        ListParameters.exclude,
+        "Products that are not recommended; purchased: what the user bought; seen: every product of the user's "
+        "history; none: nothing.",
+    )
+    ranker: Ranker | None = promoted_field(
+        ListParameters.ranker,
+        "blend: the candidates of all recommenders, ranked by a regression that was trained on what users did next; "
+        "als: ALS, completed with what is popular.",
     )
 
 
@@ -137,7 +152,8 @@ def interaction_data(cleaned_events: DataFrame, user_index: DataFrame, product_i
 )
 def als_model(context: dg.AssetExecutionContext, config: AlsConfig, interaction_data: DataFrame) -> Artifact:
     """The recommender: implicit-feedback ALS, trained on all interactions; ALSModel.load reads its folder `model`."""
-    parameters = AlsParameters.of(config.model_dump())
+    promoted = context.resources.newest_versions.promoted(context).of("als_model")
+    parameters = AlsParameters.of({**promoted, **given(config)})
     tuned_by: dict[str, Any] = {}
     if config.params == ParamsFrom.tuned:
         parameters, tuned_by = tuned(context, parameters)
@@ -154,6 +170,7 @@ def als_model(context: dg.AssetExecutionContext, config: AlsConfig, interaction_
     results = {**describe_factors(model), "engine_reason": choice.reason}
     if objectives:
         results["objective"] = objectives
+        context.add_output_metadata({"last objective": float(objectives[-1])})
     columns = ["user_idx", "product_idx", "rating"]
     if parameters.halfLife is not None:
         columns.append("last_interaction_at")
@@ -179,7 +196,11 @@ def item_neighbours(
     )
 
 
-@dg.asset(kinds={"spark", "parquet"}, required_resource_keys={"min_holdout_users"}, **{**COMMON, "code_version": "3"})
+@dg.asset(
+    kinds={"spark", "parquet"},
+    required_resource_keys={"max_quality_loss", "min_holdout_users", "newest_versions"},
+    **{**COMMON, "code_version": "4"},
+)
 def als_evaluation(
     context: dg.AssetExecutionContext,
     config: ListConfig,
@@ -189,42 +210,71 @@ def als_evaluation(
     segmented_users: Version,
 ) -> Artifact:
     """The published lists, ALS and every simple system, scored on what users did after a cutoff; and the rmse."""
-    als, segmentation = AlsParameters.of(als_model.parameters), SegmentationParameters(**segmented_users.parameters)
+    promoted = context.resources.newest_versions.promoted(context)
+    decided = Parameters.of(promoted.values)
+    parameters = Parameters(
+        SegmentationParameters.of(segmented_users.parameters),
+        AlsParameters.of(als_model.parameters),
+        ListParameters.of({**promoted.of("recommendations"), **given(config)}),
+    )
     engine = Engine(als_model.parameters.get("engine", Engine.auto))  # the one that made the model
+    changes = parameters.changes(decided)
+    if changes:
+        context.log.info(f"An experiment: {in_words(changes)}. It is compared with the promoted parameters.")
     evaluation = evaluate(
-        cleaned_events,
-        product_features,
-        als,
-        segmentation,
-        config.exclude,
-        config.k,
-        config.ranker,
-        engine,
-        context.log.info,
+        cleaned_events, product_features, parameters, engine, context.log.info, decided if changes else None
     )
     if "holdout" in evaluation.results:
         context.log.warning(f"No ranking metrics: {evaluation.results['holdout']}.")
-    parameters = {
-        **config.model_dump(mode="json"),
-        "als": {**als.as_dict(), "engine": engine.value},
-        "segmentation": segmentation.as_dict(),
+    used = {
+        **parameters.recommendations.as_dict(),
+        "als": {**parameters.als_model.as_dict(), "engine": engine.value},
+        "segmentation": parameters.segmentation_model.as_dict(),
         "min_holdout_users": context.resources.min_holdout_users,
+        "max_quality_loss": context.resources.max_quality_loss,
+        EXPERIMENT: bool(changes),
     }
-    return Artifact(evaluation.frame(cleaned_events), parameters, evaluation.results)
+    metrics = evaluation.results.get("metrics", {})
+    # Numbers, which the UI plots over time.
+    context.add_output_metadata(
+        {name: float(metrics[name][PUBLISHED][0]) for name in PLOTTED if metrics.get(name, {}).get(PUBLISHED)}
+    )
+    return Artifact(evaluation.frame(cleaned_events), used, evaluation.results)
 
 
 @dg.asset(kinds={"json"}, io_manager_key="json_io_manager", **COMMON)
 def blend_model(als_evaluation: Version) -> Artifact:
     """The weights that rank the candidates of all recommenders, trained on what users did after the cutoff."""
-    parameters = {name: als_evaluation.parameters.get(name) for name in ("exclude", "ranker")}
+    parameters = Parameters.of_evaluation(als_evaluation.parameters).as_dict()
     document = als_evaluation.stats.results.get("blend") or {**Blend().document(), "training_users": 0}
     return Artifact(dict(document), parameters, {"training_users": document["training_users"]})
 
 
-@dg.asset(kinds={"spark", "parquet"}, ins=dict.fromkeys(EVALUATED, AS_EVALUATED), **{**COMMON, "code_version": "2"})
+def published_blend(lake: Lake, run_id: str) -> Version:
+    """The version of blend_model that the lists are made with, and with it the models and indices behind it.
+
+    The newest that was made with the promoted parameters; without one, that of the published lists; for the first
+    lists, the newest.
+    """
+    decided = Parameters.of(read_promoted(lake).values)
+    whole = list(lake.whole("blend_model", run_id))
+    lists = lake.latest_or_none("recommendations")
+    published = lists.input_version("blend_model") if lists else None
+    candidates = (
+        *(version for version in whole if Parameters.of(version.parameters) == decided),
+        *(version for version in whole if version.version == published),
+    )
+    return candidates[0] if candidates else lake.latest("blend_model", run_id)
+
+
+@dg.asset(
+    kinds={"spark", "parquet"},
+    ins=dict.fromkeys(EVALUATED, AS_EVALUATED),
+    required_resource_keys={"newest_versions"},
+    **{**COMMON, "code_version": "3"},
+)
 def recommendations(
     context: dg.AssetExecutionContext,
-    config: ListConfig,
     als_model: Any,
     als_evaluation: Version,
     blend_model: dict[str, Any],
@@ -236,13 +286,15 @@ def recommendations(
     product_features: DataFrame,
 ) -> Artifact:
     """The top 10 of every user: the candidates of all recommenders, ranked, or what is popular."""
-    for name in ("exclude", "ranker"):
-        evaluated, configured = als_evaluation.parameters.get(name), getattr(config, name)
-        if evaluated != configured:
-            context.log.warning(
-                f"als_evaluation scored lists with {name}={evaluated}, these are made with {name}={configured}: set it "
-                "for both."
-            )
+    newest: NewestVersions = context.resources.newest_versions
+    parameters = Parameters.of_evaluation(als_evaluation.parameters)
+    evaluated = Parameters.of(newest.parameters(context, "blend_model"))
+    if changes := evaluated.changes(parameters):
+        context.log.warning(
+            f"The newest evaluation is an experiment ({in_words(changes)}), which these lists are not made with. To "
+            "publish it: ecommerce-assets promote als_evaluation"
+        )
+    lists = parameters.recommendations
     top = recommend(
         segmented_users.select("user_id", "segment"),
         user_index,
@@ -251,11 +303,11 @@ def recommendations(
         als_model,
         item_neighbours,
         product_features,
-        Blend.of(blend_model) if config.ranker == Ranker.blend else None,
-        config.exclude,
-        config.k,
+        Blend.of(blend_model) if lists.ranker == Ranker.blend else None,
+        lists.exclude,
+        lists.k,
     )
-    return Artifact(top, config.model_dump(mode="json"))
+    return Artifact(top, lists.as_dict())
 
 
 @dg.asset(kinds={"spark", "parquet"}, **{**COMMON, "code_version": "2"})

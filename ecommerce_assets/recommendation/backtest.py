@@ -19,14 +19,15 @@ from pyspark.sql import functions as F
 from ecommerce_assets.features.expressions import timestamp
 from ecommerce_assets.plotting import BLUE, GREEN, GREY, ORANGE, grid, panels, title
 from ecommerce_assets.progress import Say
-from ecommerce_assets.recommendation.als import AfterIteration, AlsParameters, Engine, log_iterations
+from ecommerce_assets.recommendation.als import AfterIteration, Engine, log_iterations
 from ecommerce_assets.recommendation.evaluation import Evaluated, evaluate_holdout
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.fitting import categories_of
 from ecommerce_assets.recommendation.holdout import HOLDOUT_SHARE, holdout_cutoff, prepare
 from ecommerce_assets.recommendation.lists import Ranker
-from ecommerce_assets.recommendation.metrics import Floats, bootstrap, mean_and_interval
-from ecommerce_assets.recommendation.scores import Scores
+from ecommerce_assets.recommendation.metrics import Floats
+from ecommerce_assets.recommendation.parameters import Parameters
+from ecommerce_assets.recommendation.scores import Interval, Scores, bootstrap_means, interval
 from ecommerce_assets.recommendation.systems import (
     ALS_LIST,
     BASELINES,
@@ -36,7 +37,6 @@ from ecommerce_assets.recommendation.systems import (
     TITLES,
     difference,
 )
-from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.storage.checks import Check, CheckContext, Outcome
 from ecommerce_assets.storage.display import Note, Plot
 from ecommerce_assets.storage.markdown import short_table
@@ -52,9 +52,6 @@ WINDOWS_SHARE = 0.4
 METRICS = ("ndcg", "hit_rate")
 
 TO_BASELINE, TO_ALS = difference(PUBLISHED, BEST_BASELINE), difference(PUBLISHED, ALS_LIST)
-
-Interval = list[float]
-"""Value, lower and upper end."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +97,8 @@ def rolling_windows(events: DataFrame, count: int) -> list[Window]:
 def backtest(
     events: DataFrame,
     product_features: DataFrame,
-    als: AlsParameters,
-    segmentation: SegmentationParameters,
-    exclude: Exclude,
-    k: int,
+    parameters: Parameters,
     cutoffs: int,
-    ranker: Ranker = Ranker.blend,
     engine: Engine = Engine.auto,
     say: Say = print,
 ) -> dict[str, Any]:
@@ -115,11 +108,13 @@ def backtest(
     ----------
     cutoffs
         Number of windows.
-    events, product_features, als, segmentation, exclude, k, ranker, engine
+    events, product_features, parameters, engine
         As in `evaluate`.
     say
         Called with the progress of each fit and the result of each cutoff.
     """
+    als, segmentation, lists = parameters.als_model, parameters.segmentation_model, parameters.recommendations
+    exclude, k, ranker = lists.exclude, lists.k, lists.ranker
     windows, categories = rolling_windows(events, cutoffs), categories_of(product_features)
     scored: list[tuple[Window, Evaluated | None]] = []
     for number, window in enumerate(windows, 1):
@@ -144,7 +139,7 @@ def backtest(
                 f"published lists {scores.mean(PUBLISHED, 'ndcg'):.4f}, {TITLES[best]} {scores.mean(best, 'ndcg'):.4f}."
             )
         scored.append((window, evaluated))
-    return {**describe_backtest(scored, exclude), "k": k, "exclude": str(exclude), "ranker": str(ranker)}
+    return {**describe_backtest(scored, exclude), **lists.as_dict()}
 
 
 def describe_backtest(scored: Sequence[tuple[Window, Evaluated | None]], exclude: Exclude) -> dict[str, Any]:
@@ -178,21 +173,6 @@ def _means(scores: Scores, best: str, metric: str) -> dict[str, Floats]:
     """Of each system and difference, the mean over the users and over those of each bootstrap round."""
     means = {system: bootstrap_means(scores, system, metric) for system in SYSTEMS}
     return {**means, TO_BASELINE: means[PUBLISHED] - means[best], TO_ALS: means[PUBLISHED] - means[ALS_LIST]}
-
-
-def bootstrap_means(scores: Scores, system: str, metric: str) -> Floats:
-    """(1 + rounds,) mean of a metric over all users, then over those of each bootstrap round.
-
-    The rounds are the same for all systems and models that are scored on the same users, so differences are paired.
-    """
-    sums = bootstrap(scores.sums["all"][:, [0, scores.column(system, metric)]])
-    with np.errstate(invalid="ignore"):
-        return np.asarray(sums[:, 1] / sums[:, 0])
-
-
-def interval(means: Floats) -> Interval:
-    """[value, lower, upper] of such means or their differences."""
-    return list(mean_and_interval(np.ones(len(means)), means))
 
 
 def with_interval(values: Interval, sign: str = "") -> str:

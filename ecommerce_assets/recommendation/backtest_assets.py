@@ -5,15 +5,11 @@ from pydantic import Field
 from pyspark.sql import DataFrame
 
 from ecommerce_assets.owners import OWNERS
-from ecommerce_assets.recommendation.als_parameters import AlsParameters, Engine
+from ecommerce_assets.recommendation.als_parameters import Engine
 from ecommerce_assets.recommendation.backtest import FEWEST_CUTOFFS, MOST_CUTOFFS, backtest
-from ecommerce_assets.recommendation.exclude import Exclude
-from ecommerce_assets.recommendation.lists import Ranker
-from ecommerce_assets.segmentation.pipeline import SegmentationParameters
+from ecommerce_assets.recommendation.parameters import Parameters
 from ecommerce_assets.storage.inputs import NewestVersions
 from ecommerce_assets.storage.stored_asset import Artifact
-
-DEFAULT_K = 10
 
 
 class BacktestConfig(dg.Config):
@@ -38,8 +34,8 @@ class BacktestConfig(dg.Config):
             kinds={"spark", "als", "json"},
             code_version="1",
             io_manager_key="json_io_manager",
-            description="The evaluation of als_evaluation at several cutoffs, with the parameters of the newest "
-            "als_model: whether the published lists are better than the baselines again and again.",
+            description="The evaluation of als_evaluation at several cutoffs, with the promoted parameters: "
+            "whether the published lists are better than the baselines again and again.",
         )
     },
 )
@@ -49,36 +45,16 @@ def backtest_asset(
     cleaned_events: DataFrame,
     product_features: DataFrame,
 ) -> Artifact:
-    """Score all systems at several cutoffs, with the settings of the newest als_model and als_evaluation."""
+    """Score all systems at several cutoffs, with the promoted parameters."""
     newest: NewestVersions = context.resources.newest_versions
-    # Settings and not data: recorded among the parameters. As inputs they would keep old versions from being removed.
-    trained, evaluated, segmented = (
-        newest.parameters(context, name) for name in ("als_model", "als_evaluation", "segmented_users")
-    )
-    als, segmentation = AlsParameters.of(trained), SegmentationParameters(**segmented)
-    engine = Engine(trained.get("engine", Engine.auto))
-    exclude = Exclude(evaluated.get("exclude", Exclude.purchased))
-    ranker, k = Ranker(evaluated.get("ranker", Ranker.blend)), evaluated.get("k", DEFAULT_K)
-    document = backtest(
-        cleaned_events,
-        product_features,
-        als,
-        segmentation,
-        exclude,
-        k,
-        config.cutoffs,
-        ranker,
-        engine,
-        context.log.info,
-    )
-    parameters = {
+    parameters = Parameters.of(newest.promoted(context).values)
+    engine = Engine(newest.parameters(context, "als_model").get("engine", Engine.auto))
+    document = backtest(cleaned_events, product_features, parameters, config.cutoffs, engine, context.log.info)
+    used = {
         **config.model_dump(),
-        "k": k,
-        "exclude": str(exclude),
-        "ranker": str(ranker),
-        "als": {**als.as_dict(), "engine": engine.value},
-        "segmentation": segmentation.as_dict(),
+        **parameters.recommendations.as_dict(),
+        "als": {**parameters.als_model.as_dict(), "engine": engine.value},
+        "segmentation": parameters.segmentation_model.as_dict(),
         "min_holdout_users": context.resources.min_holdout_users,
     }
-    results = {name: document[name] for name in ("mean", "best_baseline")}
-    return Artifact(document, parameters, results)
+    return Artifact(document, used, {name: document[name] for name in ("mean", "best_baseline")})

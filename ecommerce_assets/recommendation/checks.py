@@ -159,7 +159,7 @@ def _weights_finite(context: CheckContext) -> str | None:
 
 
 def _enough_training_users(context: CheckContext) -> str | None:
-    users, ranker = context.document["training_users"], context.parameters["ranker"]
+    users, ranker = context.document["training_users"], context.parameters["recommendations"]["ranker"]
     if ranker == Ranker.als or users >= FEWEST_TRAINING_USERS:
         return None
     return (

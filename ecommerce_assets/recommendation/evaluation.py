@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -36,8 +37,9 @@ from ecommerce_assets.recommendation.holdout import HOLDOUT_SHARE, Prepared, hol
 from ecommerce_assets.recommendation.lists import Ranker
 from ecommerce_assets.recommendation.local_als import predictions
 from ecommerce_assets.recommendation.metrics import Floats, bootstrap, mean_and_interval, novelty
+from ecommerce_assets.recommendation.parameters import Parameters
 from ecommerce_assets.recommendation.recommenders.base import ProductStats
-from ecommerce_assets.recommendation.scores import USER_METRICS, Scores
+from ecommerce_assets.recommendation.scores import USER_METRICS, Scores, bootstrap_means, interval
 from ecommerce_assets.recommendation.scoring import fit_systems, score, training_examples
 from ecommerce_assets.recommendation.systems import (
     ALS_ALONE,
@@ -50,7 +52,6 @@ from ecommerce_assets.recommendation.systems import (
     SYSTEMS,
     difference,
 )
-from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 
@@ -129,13 +130,10 @@ class Evaluation:
 def evaluate(
     events: DataFrame,
     product_features: DataFrame,
-    als: AlsParameters,
-    segmentation: SegmentationParameters,
-    exclude: Exclude,
-    k: int,
-    ranker: Ranker = Ranker.blend,
+    parameters: Parameters,
     engine: Engine = Engine.auto,
     say: Say | None = None,
+    promoted: Parameters | None = None,
 ) -> Evaluation:
     """rmse on a random split, and the metrics of all systems on a temporal holdout.
 
@@ -145,15 +143,18 @@ def evaluate(
         cleaned_events.
     product_features
         `product_id`, `category_id`, `category`.
-    als, segmentation
-        Parameters of the published models; both are fitted again on the past alone.
-    exclude, k, ranker
-        As in the published recommendations; `purchased` and `seen` are evaluated in any case.
+    parameters
+        Of the models, which are fitted again on the past alone, and of the lists; the exclusions `purchased` and `seen`
+        are evaluated in any case.
     engine
-        What fitted the published model.
+        What fitted the model.
     say
         Called with the progress of each fit.
+    promoted
+        Parameters to compare with, for the same users; None: those above are the promoted ones.
     """
+    als, segmentation, lists = parameters.als_model, parameters.segmentation_model, parameters.recommendations
+    exclude, k, ranker = lists.exclude, lists.k, lists.ranker
 
     def log(split: str) -> AfterIteration | None:
         return log_iterations(say, f"als_evaluation, {split}", als) if say else None
@@ -172,11 +173,40 @@ def evaluate(
         if prepared.outer is None:
             return Evaluation(rows, {**results, "holdout": NOTHING_RELEVANT})
         evaluated = evaluate_holdout(prepared, known, als, exclude, k, ranker, engine, log)
+        compared = {}
+        if promoted is not None and evaluated.scores[exclude].users:
+            others = replace(promoted, recommendations=replace(lists, ranker=promoted.recommendations.ranker))
+            with ExitStack() as stack:
+                if others.segmentation_model != segmentation:
+                    again = prepare(events, cutoff, inner_cutoff, others.segmentation_model)
+                    prepared = stack.enter_context(again)
+                other = evaluate_holdout(
+                    prepared, known, others.als_model, exclude, k, others.recommendations.ranker, engine, log
+                )
+            compared = {"compared": compare_with_promoted(evaluated, other, exclude, parameters.changes(promoted))}
     if not evaluated.scores[exclude].users:
         return Evaluation(rows, {**results, "holdout": NOTHING_RELEVANT})
     for each, scores in evaluated.scores.items():
         rows += metric_rows(evaluated, each, k) if scores.users else []
-    return Evaluation(rows, {**results, **summarise(evaluated, exclude, rows)})
+    return Evaluation(rows, {**results, **summarise(evaluated, exclude, rows), **compared})
+
+
+def compare_with_promoted(
+    evaluated: Evaluated, promoted: Evaluated, exclude: Exclude, changes: Mapping[str, tuple[Any, Any]]
+) -> dict[str, Any]:
+    """The published lists of two parameter sets, for the same users.
+
+    Returns
+    -------
+    dict
+        `changes`: the promoted and the tried value by parameter; `ndcg` and `hit_rate`: `promoted` and `difference`,
+        each [value, lower, upper] with the paired bootstrap 95 % interval.
+    """
+    document: dict[str, Any] = {"changes": {name: list(values) for name, values in changes.items()}}
+    for metric in ("ndcg", "hit_rate"):
+        ours, theirs = (bootstrap_means(each.scores[exclude], PUBLISHED, metric) for each in (evaluated, promoted))
+        document[metric] = {"promoted": interval(theirs), "difference": interval(ours - theirs)}
+    return document
 
 
 @dataclass(frozen=True)
@@ -356,6 +386,7 @@ def summarise(evaluated: Evaluated, exclude: Exclude, rows: list[tuple[Any, ...]
         "best_baselines": {
             str(each): evaluated.best_baseline(each) for each, scores in evaluated.scores.items() if scores.users
         },
+        "ndcg_by_bucket": scores.sums["all"][:, [0, scores.column(PUBLISHED, "ndcg")]].round(6).tolist(),
         "users_per_source": dict(scores.users_per_source),
         "shown_by_popularity": _shown_by_popularity(scores, evaluated.products),
         "blend": None if blend is None else {**blend.document(), "training_users": evaluated.training_users},

@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ecommerce_assets.recommendation.scores import paired_difference
 from ecommerce_assets.recommendation.systems import BEST_BASELINE, PUBLISHED, TITLES, difference
 from ecommerce_assets.storage.checks import NOTHING_TO_COMPARE, Check, CheckContext, Outcome
-from ecommerce_assets.storage.version import Input
 
 METRIC = "ndcg"
 DIFFERENCE = difference(PUBLISHED, BEST_BASELINE)
+MAX_QUALITY_LOSS = 0.05
 BETTER, WORSE, UNCLEAR = "better", "worse", "no clear difference"
 
 Interval = Sequence[float | None]
@@ -90,10 +91,7 @@ class Comparison:
         """`BETTER` or `WORSE` if the interval of the difference does not contain zero; None: too few users."""
         if not self.enough_users:
             return None
-        _, lower, upper = self.difference
-        if lower is None or upper is None or lower <= 0 <= upper:
-            return UNCLEAR
-        return BETTER if lower > 0 else WORSE
+        return outcome_of(self.difference)
 
     def sentence(self) -> str:
         """The comparison in one sentence without its full stop."""
@@ -145,31 +143,61 @@ def _clearly_beats_baselines(context: CheckContext) -> Outcome:
     return Outcome("" if better else compare(context.results, context.parameters), _values(context))
 
 
-def _as_good_as_before(context: CheckContext) -> Outcome:
-    if not context.previous:
-        return NOTHING_TO_COMPARE
-    previous, current = context.previous[-1], _comparison(context)
-    earlier = Comparison.of(previous.stats.results, previous.parameters)
-    same = _holdout(context.inputs, context.results, context.parameters) == _holdout(
-        previous.inputs, previous.stats.results, previous.parameters
-    )
-    if current is None or earlier is None or not current.enough_users or not same:
-        return Outcome(values={"compared with": f"nothing: not comparable with version {previous.name}"})
-    values = {**_values(context), f"published lists of version {previous.name}": with_interval(earlier.published)}
-    if (current.published[2] or 0) >= (earlier.published[1] or 0):
-        return Outcome(values=values)
+def outcome_of(difference: Interval) -> str:
+    """`BETTER` or `WORSE` if the interval of a difference does not contain zero."""
+    _, lower, upper = difference
+    if lower is None or upper is None or lower <= 0 <= upper:
+        return UNCLEAR
+    return BETTER if lower > 0 else WORSE
+
+
+def _as_good_as_promoted(context: CheckContext) -> Outcome:
+    compared = context.results.get("compared")
+    if not compared:
+        why = "no holdout" if context.parameters.get("experiment") else "these are the promoted parameters"
+        return Outcome(values={"compared with": f"nothing: {why}"})
+    values = {
+        **{name: f"{now} instead of {before}" for name, (before, now) in compared["changes"].items()},
+        "NDCG with the promoted parameters": with_interval(compared["ndcg"]["promoted"]),
+        "difference": with_interval(compared["ndcg"]["difference"]),
+    }
+    outcome = outcome_of(compared["ndcg"]["difference"])
+    if outcome != WORSE:
+        return Outcome(values={**values, "outcome": outcome})
     return Outcome(
-        f"NDCG at {current.k} and 95 % interval of the published lists, for the same {current.users:,} holdout users: "
-        f"{with_interval(current.published)}, and in version {previous.name} {with_interval(earlier.published)}",
+        f"NDCG of the published lists, less that with the promoted parameters for the same "
+        f"{context.results['holdout_users']:,} users: {with_interval(compared['ndcg']['difference'])}",
         values,
     )
 
 
-def _holdout(inputs: Sequence[Input], results: Mapping[str, Any], parameters: Mapping[str, Any]) -> list[Any]:
-    """What two evaluations must share to be comparable: the events, the cutoff, the users, and how lists are made."""
-    events = sorted((read.fingerprint, read.partitions) for read in inputs if read.asset == "cleaned_events")
-    settings = [parameters.get(name) for name in ("k", "exclude", "ranker")]
-    return [events, results.get("cutoff"), results.get("holdout_users"), *settings]
+def _as_good_as_before(context: CheckContext) -> Outcome:
+    if context.parameters.get("experiment"):
+        return Outcome(values={"compared with": "nothing: an experiment is compared with the promoted parameters"})
+    if not context.previous:
+        return NOTHING_TO_COMPARE
+    previous, current = context.previous[-1], _comparison(context)
+    earlier = Comparison.of(previous.stats.results, previous.parameters)
+    difference = paired_difference(context.results, previous.stats.results)
+    same_lists = all(context.parameters.get(name) == previous.parameters.get(name) for name in ("k", "exclude"))
+    if current is None or earlier is None or difference is None or not same_lists:
+        return Outcome(values={"compared with": f"nothing: not comparable with version {previous.name}"})
+    if not (current.enough_users and earlier.enough_users):
+        return Outcome(values={"compared with": f"nothing: too few holdout users here or in version {previous.name}"})
+    values = {
+        **_values(context),
+        f"published lists of version {previous.name}": with_interval(earlier.published),
+        "difference to it": with_interval(difference),
+    }
+    loss = context.parameters.get("max_quality_loss", MAX_QUALITY_LOSS)
+    if difference[2] >= -loss * (earlier.published[0] or 0):
+        return Outcome(values=values)
+    return Outcome(
+        f"NDCG at {current.k} of the published lists: {with_interval(current.published)}, in version {previous.name} "
+        f"{with_interval(earlier.published)}; the difference, {with_interval(difference)}, is a loss of more than "
+        f"{percent(loss)} (ECOMMERCE_MAX_QUALITY_LOSS)",
+        values,
+    )
 
 
 EVALUATION_CHECKS = (
@@ -180,11 +208,16 @@ EVALUATION_CHECKS = (
     ),
     Check(
         "as_good_as_before",
-        # Two marginal intervals that do not overlap differ for sure. The test is a cautious one: the users are the
-        # same, and their difference would have a smaller interval.
-        "On the same holdout, the interval of the published lists' NDCG is not wholly below that of the previous "
-        "version.",
+        "The NDCG of the published lists did not clearly fall by more than 5 % since the previous version that was no "
+        "experiment: the paired interval of the difference is not wholly below the limit.",
         _as_good_as_before,
+    ),
+    Check(
+        "as_good_as_promoted",
+        "An experiment is not clearly worse than the promoted parameters: the paired interval of the difference of the "
+        "NDCG is not wholly below zero.",
+        _as_good_as_promoted,
+        blocking=False,
     ),
     Check(
         "clearly_beats_baselines",

@@ -20,6 +20,7 @@ from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, build_u
 from ecommerce_assets.recommendation.fitting import history_entry
 from ecommerce_assets.recommendation.indices import build_index
 from ecommerce_assets.recommendation.interactions import WEIGHTS, rating_of
+from ecommerce_assets.recommendation.scores import BUCKETS
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters, assign_segments, fit_segmentation
 
 HOLDOUT_SHARE = 0.2
@@ -34,14 +35,14 @@ class Holdout:
     Attributes
     ----------
     users
-        Users with an interaction after the cutoff: `user_idx`, `history` (as `users_of` reads it), `segment`,
-        `total_events` (both by the past alone, null without one), and `relevant`: `product_idx` of the products that
-        the user interacted with after the cutoff, whether or not they are excluded.
+        Users with an interaction after the cutoff: `user_idx`, `bucket` (see `BUCKETS`), `history` (as `users_of` reads
+        it), `segment`, `total_events` (both by the past alone, null without one), and `relevant`: `product_idx` of the
+        products that the user interacted with after the cutoff, whether or not they are excluded.
     pairs
-        interaction_data as it was at the cutoff, and `relevant`: whether the user interacted with the product after it;
-        without a rating where the user did not before it.
+        interaction_data as it was at the cutoff, the user's `bucket`, and `relevant`: whether the user interacted with
+        the product after it; without a rating where the user did not before it.
     interactions
-        Those of before the cutoff.
+        interaction_data as it was at the cutoff.
     size
         Number of them.
     segments
@@ -58,7 +59,7 @@ class Holdout:
 
     @property
     def interactions(self) -> DataFrame:
-        return self.pairs.where("rating is not null").drop("relevant")
+        return self.pairs.where("rating is not null").drop("relevant", "bucket")
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ def prepare(
             .join(users.select("user_id", "user_idx"), "user_id")
             .join(F.broadcast(products.select("product_id", "product_idx")), "product_id")
             .withColumn("train", draw < RMSE_TRAIN_PERCENT)
+            .withColumn("bucket", F.pmod(F.xxhash64("user_id"), F.lit(BUCKETS)).cast("int"))
             .drop("user_id", "product_id")
         )
         found = pairs.agg(
@@ -139,7 +141,7 @@ def prepare(
                 .drop("user_id")
             )
             per_user = (
-                pairs.groupBy("user_idx")
+                pairs.groupBy("user_idx", "bucket")
                 .agg(
                     F.collect_list(F.when(is_holdout, F.col("product_idx"))).alias("relevant"),
                     F.collect_list(F.when(F.col(f"{name}_rating").isNotNull(), history_entry(f"{name}_"))).alias(
@@ -188,7 +190,7 @@ def _pairs_of(pairs: DataFrame, name: str) -> DataFrame:
     """The pairs of the holdout at the cutoff of this name."""
     columns = ("rating", "interaction_count", "purchases", "last_interaction_at", "relevant")
     of_cutoff = [F.col(f"{name}_{column}").alias(column) for column in columns]
-    return pairs.select("user_idx", "product_idx", *of_cutoff).where("rating is not null or relevant")
+    return pairs.select("user_idx", "product_idx", "bucket", *of_cutoff).where("rating is not null or relevant")
 
 
 @contextmanager

@@ -107,7 +107,9 @@ def describe_blend(training_users: int, features: Mapping[str, Any] | None, rank
 
 def _blend(context: CheckContext) -> str:
     document = context.document
-    return describe_blend(document["training_users"], document["features"], context.parameters.get("ranker"))
+    return describe_blend(
+        document["training_users"], document["features"], context.parameters["recommendations"]["ranker"]
+    )
 
 
 def _weights(context: CheckContext) -> str | None:

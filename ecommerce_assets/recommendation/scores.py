@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,20 +19,25 @@ from ecommerce_assets.recommendation.metrics import (
     Flags,
     Floats,
     Integers,
+    bootstrap,
     category_diversity,
     hits_of,
+    mean_and_interval,
     ranking_metrics,
     serendipity,
 )
 
 BUCKETS = 200
-"""Of users, at random. Intervals come from resampled buckets: the error of an interval's width is 1 / sqrt(2 · 200), a
-twentieth."""
+"""Of users, by a hash of their id. Intervals come from resampled buckets: the error of an interval's width is
+1 / sqrt(2 · 200), a twentieth."""
 
 USER_METRICS = (*RANKING_METRICS, "serendipity", "served")
 """Metrics that are means over users, with an interval."""
 
 Slice = str
+
+Interval = list[float]
+"""Value, lower and upper end of the 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,46 @@ class Scores:
         """Mean of a metric over the users of a slice."""
         total = self.sums[part].sum(axis=0)
         return float(total[self.column(system, metric)] / total[0])
+
+
+def bootstrap_means(scores: Scores, system: str, metric: str) -> Floats:
+    """(1 + rounds,) mean of a metric over all users, then over those of each bootstrap round.
+
+    The rounds are the same for all systems and models that are scored on the same users, so differences are paired.
+    """
+    sums = bootstrap(scores.sums["all"][:, [0, scores.column(system, metric)]])
+    with np.errstate(invalid="ignore"):
+        return np.asarray(sums[:, 1] / sums[:, 0])
+
+
+def interval(means: Floats) -> Interval:
+    """[value, lower, upper] of such means or their differences."""
+    return list(mean_and_interval(np.ones(len(means)), means))
+
+
+def paired_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> Interval | None:
+    """Mean NDCG of `one` less that of `other`, with the bootstrap 95 % interval.
+
+    Users are in the same bucket in each evaluation, so buckets pair them: users that both evaluations have cancel out.
+
+    Parameters
+    ----------
+    one, other
+        Results of two evaluations.
+
+    Returns
+    -------
+    list or None
+        [value, lower, upper]; None where one of them has no holdout or no NDCG by bucket.
+    """
+    sums = [np.array(results.get("ndcg_by_bucket") or (), float).reshape(-1, 2) for results in (one, other)]
+    if any(not len(each) or not each[:, 0].sum() for each in sums):
+        return None
+    # One draw of buckets for both: columns are users and NDCG of each.
+    drawn = bootstrap(np.hstack(sums))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = drawn[:, 1] / drawn[:, 0] - drawn[:, 3] / drawn[:, 2]
+    return list(mean_and_interval(np.ones(len(means)), means))
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ from ecommerce_assets.recommendation.metrics import among
 from ecommerce_assets.recommendation.parts import PAIRS_IN_PROCESS, by_threads, parts_of
 from ecommerce_assets.recommendation.products import Products, products_of
 from ecommerce_assets.recommendation.recommenders.base import Candidates, Floats, Integers, Training, Users
-from ecommerce_assets.recommendation.scores import BUCKETS, Relevant, Scores, score_lists
+from ecommerce_assets.recommendation.scores import Relevant, Scores, score_lists
 from ecommerce_assets.recommendation.systems import ALS_ALONE, ALS_LIST, BASELINES, POPULARITY, PUBLISHED, TITLES
 from ecommerce_assets.segmentation.naming import SEGMENT_NAMES
 
@@ -163,24 +163,26 @@ def fit_systems(
     return Systems(products, maker, user_factors.withColumnRenamed("id", "user_idx"), reference, users)
 
 
-ASKED = ("user_idx", "history", "segment", "total_events", "features", "relevant")
+ASKED = ("user_idx", "bucket", "history", "segment", "total_events", "features", "relevant")
 """Columns of the users of a holdout, as the functions below read them in parts."""
 
 
 def _collect(holdout: Holdout, als: AlsParameters) -> pa.Table:
     """The pairs of the holdout; `rating` falls with their age, `own_rating` does not."""
     pairs = holdout.pairs.withColumn("own_rating", F.col("rating").cast("float"))
-    return collect_histories(weigh_by_recency(pairs, als.halfLife), "own_rating", "relevant")
+    return collect_histories(weigh_by_recency(pairs, als.halfLife), "own_rating", "relevant", "bucket")
 
 
 def _users_in_process(pairs: pa.Table, segments: DataFrame, factors: Factors) -> pa.Table:
     """`ASKED` of the users for whom something is relevant, from the pairs of `_collect`."""
     relevant, known = pairs.filter(pairs.column("relevant")), segments.toArrow()
-    users = pa.array(np.unique(relevant.column("user_idx").to_numpy()))
+    numbers, first = np.unique(relevant.column("user_idx").to_numpy(), return_index=True)
+    users = pa.array(numbers)
     at = pc.index_in(users, value_set=known.column("user_idx").combine_chunks())
     return pa.table(
         {
             "user_idx": users,
+            "bucket": relevant.column("bucket").take(pa.array(first)),
             "history": histories_in_process(pairs.filter(pairs.column("rating").is_valid()), users, "own_rating"),
             "segment": known.column("segment").take(at),
             "total_events": known.column("total_events").take(at),
@@ -241,7 +243,8 @@ class _Batch:
         place[rows] = np.arange(len(rows))
         known = positions >= 0
         numbers, events = batch.column("user_idx").to_numpy()[rows], _activity(batch.column("total_events"))[rows]
-        buckets, draws = _hashed(numbers) % BUCKETS, _hashed(numbers, DRAW_SEED) % DRAWS / DRAWS
+        buckets = batch.column("bucket").to_numpy()[rows]
+        draws = _hashed(numbers, DRAW_SEED) % DRAWS / DRAWS
         relevant = Relevant(place[owners[known]], positions[known], counts[rows])
         return cls(numbers, users.take(rows), relevant, events, buckets, draws)
 

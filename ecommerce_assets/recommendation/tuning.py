@@ -67,8 +67,6 @@ DEFAULTS = AlsParameters()
 FIRST_TRIALS = (DEFAULTS, replace(DEFAULTS, nonnegative=False), replace(DEFAULTS, halfLife=30.0))
 """The defaults, and what each of the two choices changes in them."""
 
-NO_CATEGORIES = pa.table({"product_id": pa.array([], pa.int64()), "category_id": [], "category": []})
-
 
 @dataclass(frozen=True)
 class Trial:
@@ -207,8 +205,7 @@ class Validation:
     def of(cls, holdout: Holdout) -> Validation:
         """With the engine that has the memory for the highest rank of the search."""
         products = products_of(holdout.products)
-        # Categories matter to other recommenders only.
-        stats = stats_by_spark(holdout.interactions, holdout.segments, products, NO_CATEGORIES)
+        stats = stats_by_spark(holdout.interactions, holdout.segments, products, no_categories())
         popularity = Popularity.fit(_training(stats, np.zeros((len(stats), 1), np.float32)))
         choice = choose_engine(holdout.interactions, AlsParameters(rank=RANKS[1]))
         return cls(
@@ -233,6 +230,11 @@ class Validation:
         if not scores.users:
             raise ValueError(f"No user can be scored: {NOTHING_RELEVANT}.")
         return scores
+
+
+def no_categories() -> pa.Table:
+    """Categories of no products: they matter to other recommenders only."""
+    return pa.schema({"product_id": pa.int64(), "category_id": pa.int64(), "category": pa.string()}).empty_table()
 
 
 def _training(stats: ProductStats, factors: Any) -> Training:

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.backtest import MOST_CUTOFFS
-from ecommerce_assets.recommendation.exclude import Exclude
+from ecommerce_assets.recommendation.parameters import ListParameters
 from ecommerce_assets.recommendation.tuning import in_words, tune
 from ecommerce_assets.recommendation.tuning_document import describe_tuning, trials_table
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
@@ -18,7 +18,6 @@ from ecommerce_assets.storage.lake import VersionNotFoundError
 from ecommerce_assets.storage.stored_asset import Artifact
 
 COMMAND = "dagster job execute -m ecommerce_assets.definitions -j als_tuning"
-DEFAULT_K = 10
 
 
 class TuningConfig(dg.Config):
@@ -56,11 +55,10 @@ class TuningConfig(dg.Config):
 def als_tuning(context: dg.AssetExecutionContext, config: TuningConfig, cleaned_events: DataFrame) -> Artifact:
     """Search parameters as `tune` does, with the lists and segments that als_evaluation scores."""
     newest: NewestVersions = context.resources.newest_versions
-    # Settings and not data: they are recorded among the parameters. As inputs they would keep the previous model, and
-    # through it the previous tuning, from ever being removed.
-    evaluated, segmented = (newest.parameters(context, name) for name in ("als_evaluation", "segmented_users"))
-    segmentation = SegmentationParameters(**segmented)
-    exclude, k = Exclude(evaluated.get("exclude", Exclude.purchased)), evaluated.get("k", DEFAULT_K)
+    promoted = newest.promoted(context)
+    segmentation = SegmentationParameters.of(promoted.of("segmentation_model"))
+    lists = ListParameters.of(promoted.of("recommendations"))
+    exclude, k = lists.exclude, lists.k
     tuning = tune(cleaned_events, segmentation, exclude, k, **config.model_dump(), say=context.log.info)
     document = describe_tuning(tuning)
     if document["params"]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecommerce_assets.plotting import BLUE, FAINT, INK, ORANGE, grid, panels, title
-from ecommerce_assets.recommendation.backtest import Interval, bootstrap_means, interval, with_interval
+from ecommerce_assets.recommendation.backtest import with_interval
 from ecommerce_assets.recommendation.metrics import Floats
+from ecommerce_assets.recommendation.scores import Interval, bootstrap_means, interval
 from ecommerce_assets.recommendation.systems import ALS_LIST, POPULARITY
 from ecommerce_assets.recommendation.tuning import METRIC, SEARCHED, Trial, Tuning, best_of
 from ecommerce_assets.storage.checks import Check, CheckContext, Outcome

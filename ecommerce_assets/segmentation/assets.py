@@ -6,7 +6,6 @@ Models come as Any: Dagster looks at the types of inputs when it loads this, and
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
 from pyspark.sql import DataFrame
 
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES
@@ -22,6 +21,7 @@ from ecommerce_assets.segmentation.pipeline import (
 )
 from ecommerce_assets.segmentation.profile import profile
 from ecommerce_assets.spark.column_lineage import made_from
+from ecommerce_assets.storage.inputs import given, promoted_field
 from ecommerce_assets.storage.stored_asset import Artifact
 from ecommerce_assets.storage.version import Version
 
@@ -31,9 +31,9 @@ GROUP = "segmentation"
 class SegmentationConfig(dg.Config):
     """How the users are clustered; Spark's parameter names."""
 
-    k: int = Field(5, ge=2, description="Number of clusters.")
-    seed: int = Field(42, description="Seed of the initial centres.")
-    maxIter: int = Field(20, ge=1, description="Maximum number of K-Means iterations.")
+    k: int | None = promoted_field(SegmentationParameters.k, "Number of clusters.", ge=2)
+    seed: int | None = promoted_field(SegmentationParameters.seed, "Seed of the initial centres.")
+    maxIter: int | None = promoted_field(SegmentationParameters.maxIter, "Maximum number of K-Means iterations.", ge=1)
 
 
 @dg.asset(
@@ -43,12 +43,14 @@ class SegmentationConfig(dg.Config):
     code_version="1",
     backfill_policy=dg.BackfillPolicy.single_run(),
     io_manager_key="model_io_manager",
+    required_resource_keys={"newest_versions"},
 )
 def segmentation_model(
     context: dg.AssetExecutionContext, config: SegmentationConfig, user_features: DataFrame
 ) -> Artifact:
     """Fitted Spark ML pipeline (assemble, standardise, K-Means); PipelineModel.load reads its folder `model`."""
-    parameters = SegmentationParameters(config.k, config.seed, config.maxIter)
+    promoted = context.resources.newest_versions.promoted(context).of("segmentation_model")
+    parameters = SegmentationParameters.of({**promoted, **given(config)})
     model = fit_segmentation(user_features, parameters)
     quality = silhouette(model, user_features)
     if quality is None:

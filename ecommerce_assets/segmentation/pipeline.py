@@ -6,7 +6,7 @@ What a segment is called is naming.py's business, what sets it apart profile.py'
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -55,6 +55,11 @@ class SegmentationParameters:
     def as_dict(self) -> dict[str, Any]:
         """By Spark's names."""
         return asdict(self)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> SegmentationParameters:
+        """From values such as a version's parameters; other names are ignored, missing ones get their default."""
+        return cls(**{name: values[name] for name in asdict(cls()) if values.get(name) is not None})
 
     @classmethod
     def of_model(cls, model: PipelineModel) -> SegmentationParameters:

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from ecommerce_assets.storage.lake import Day, Lake, VersionNotFoundError
+from ecommerce_assets.storage.promoted import Promoted, read_promoted
+from ecommerce_assets.storage.stored_asset import Choice
 from ecommerce_assets.storage.version import Input, Version
 
 
@@ -30,13 +33,18 @@ class StepInputs:
         """What was read, in the order in which it was asked for."""
         return [read for inputs in self.by_asset.values() for read in inputs]
 
-    def latest(self, lake: Lake, asset: str, run_id: str) -> Version:
+    def latest(self, lake: Lake, asset: str, run_id: str, choose: Choice | None = None) -> Version:
         """The version of an asset for this step: chosen once, so that a later commit does not split its inputs.
 
         Without this, an index could be found through one model and the model itself be read a moment later, as another.
+
+        Parameters
+        ----------
+        choose
+            Chooses it, where that is not simply the newest.
         """
         if asset not in self.chosen:
-            self.chosen[asset] = lake.latest(asset, run_id)
+            self.chosen[asset] = choose(lake, run_id) if choose else lake.latest(asset, run_id)
         return self.chosen[asset]
 
     def add_version(self, version: Version) -> None:
@@ -82,6 +90,20 @@ def step_inputs(run_id: str, step_key: str) -> StepInputs:
     return _STEPS.setdefault((run_id, step_key), StepInputs())
 
 
+def promoted_field(default: Any, description: str, **limits: Any) -> Any:
+    """A field of a config that is unset by default: `given` leaves it out, and the promoted value counts."""
+    return Field(None, description=f"{description} Unset: the promoted value, {_text(default)} by default.", **limits)
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def given(config: dg.Config) -> dict[str, Any]:
+    """The fields of a config that are set."""
+    return {name: value for name, value in config.model_dump(mode="json").items() if value is not None}
+
+
 @dataclass(frozen=True)
 class NewestVersions:
     """The newest versions of assets that a step reads without being handed them: it works without, or reads them only
@@ -95,6 +117,10 @@ class NewestVersions:
             return Lake(self.data_dir, context.log.warning).latest(asset, context.run.run_id).parameters
         except VersionNotFoundError:
             return {}
+
+    def promoted(self, context: dg.AssetExecutionContext) -> Promoted:
+        """The promoted parameters. They do not count as an input: a version's metadata has the values it used."""
+        return read_promoted(Lake(self.data_dir, context.log.warning))
 
     def document(self, context: dg.AssetExecutionContext, asset: str) -> tuple[Version, Any]:
         """The newest JSON document of an asset, from here on an input of the step.

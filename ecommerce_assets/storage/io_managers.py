@@ -42,6 +42,9 @@ from ecommerce_assets.storage.version import PARTITION_COLUMN, CheckResult, Stat
 AS_READ_BY = "as_read_by"
 """Input metadata key: read the version that the named other input was made from, not the latest."""
 
+EXPERIMENT = "experiment"
+"""Parameter of a version that was made with other parameters than the promoted ones."""
+
 PREVIOUS_DAYS = 7
 """Days that a day is compared with: a week, so that every day of the week is among them."""
 
@@ -214,7 +217,9 @@ class LakeIOManager(dg.ConfigurableIOManager):
             inputs.add_days(days)
             return read_days(self.spark.spark_session, lake, days)
         reader = (context.definition_metadata or {}).get(AS_READ_BY)
-        version = inputs.latest(lake, reader or asset, step.run_id)
+        chosen = reader or asset
+        choose = self.catalog[chosen].choose if chosen in self.catalog else None
+        version = inputs.latest(lake, chosen, step.run_id, choose)
         if reader is not None:
             version = lake.ancestor(version, asset)
         inputs.add_version(version)
@@ -225,7 +230,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
         inputs = step_inputs(context.run_id, context.step_key)
         if artifact.inputs is not None:
             inputs = inputs.instead(artifact.inputs)
-        now = None if artifact.days else lake.latest_or_none(asset)
+        now = None if artifact.days else _compared_with(lake, asset)
         previous = [Previous(now.version, now.stats, now.columns, now.parameters, now.inputs)] if now else []
         return _Step(context, lake, asset, lake.new_folder(), artifact, self.catalog[asset], inputs, previous)
 
@@ -334,6 +339,14 @@ class JsonIOManager(LakeIOManager):
         return _Written(
             stats=stats, checks=checks, files=files, texts={"card": card, "document": f"```json\n{document}\n```"}
         )
+
+
+def _compared_with(lake: Lake, asset: str) -> Version | None:
+    """The newest version that is not an experiment."""
+    newest = lake.latest_or_none(asset)
+    if newest is None or not newest.parameters.get(EXPERIMENT):
+        return newest
+    return next((version for version in lake.whole(asset) if not version.parameters.get(EXPERIMENT)), None)
 
 
 def _of_days(version: Version, days: set[str]) -> Version:

@@ -245,6 +245,10 @@ class Lake:
             )
         raise VersionNotFoundError(self._nothing_to_read(asset, as_of))
 
+    def whole(self, asset: str, run_id: str | None = None) -> Iterator[Version]:
+        """The versions whose files are all there: this run's own first, then the newest first."""
+        return (version for version in self._readable(asset, run_id) if not self.damage(version))
+
     def latest_or_none(self, asset: str) -> Version | None:
         """As `latest`; None where nothing was published."""
         try:

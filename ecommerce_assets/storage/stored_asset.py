@@ -12,7 +12,11 @@ from ecommerce_assets.spark.column_lineage import Origins
 from ecommerce_assets.storage.checks import Check, Summary
 from ecommerce_assets.storage.columns import TableSpec
 from ecommerce_assets.storage.display import Note, Plot
-from ecommerce_assets.storage.version import Input
+from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.version import Input, Version
+
+Choice = Callable[[Lake, str], Version]
+"""Chooses a version for a run, by its id, of which the newest version that it wrote itself comes first."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class StoredAsset:
         Documents only: what the log says at the end, of the document and the folder that holds the assets.
     plots, notes
         What the UI shows of a version.
+    choose
+        Which version readers get; None: the newest.
     """
 
     table: TableSpec | None = None
@@ -48,6 +54,7 @@ class StoredAsset:
     closing: Callable[[Mapping[str, Any], str], str] | None = None
     plots: Sequence[Plot] = ()
     notes: Sequence[Note] = ()
+    choose: Choice | None = None
 
     @property
     def column_names(self) -> list[str]:

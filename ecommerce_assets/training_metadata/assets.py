@@ -19,7 +19,9 @@ from ecommerce_assets.training_metadata.document import describe_training
     code_version="3",
     backfill_policy=dg.BackfillPolicy.single_run(),
     io_manager_key="json_io_manager",
-    ins=dict.fromkeys(EVALUATED, AS_EVALUATED),  # as recommendations reads them: a card is about one model
+    ins=dict.fromkeys(
+        (*EVALUATED, "segmentation_model"), AS_EVALUATED
+    ),  # as recommendations reads them: a card is about one model
 )
 def training_metadata(
     user_features: Version,

@@ -30,6 +30,7 @@ from ecommerce_assets.recommendation.evaluation import evaluate_holdout, metric_
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.holdout import prepare
 from ecommerce_assets.recommendation.lists import Ranker
+from ecommerce_assets.recommendation.parameters import ListParameters, Parameters
 from ecommerce_assets.recommendation.systems import BASELINES, SYSTEMS
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.settings import load_settings
@@ -83,9 +84,8 @@ def lines() -> list[str]:
 @pytest.fixture(scope="module")
 def document(events: DataFrame, categories: DataFrame, lines: list[str]) -> dict[str, Any]:
     """Two windows."""
-    return backtest(
-        events, categories, ALS, SEGMENTATION, Exclude.none, 5, cutoffs=2, ranker=Ranker.als, say=lines.append
-    )
+    parameters = Parameters(SEGMENTATION, ALS, ListParameters(5, Exclude.none, Ranker.als))
+    return backtest(events, categories, parameters, cutoffs=2, say=lines.append)
 
 
 class TestWindows:
@@ -178,12 +178,11 @@ class TestJob:
         config = {"ops": {"run_backtest": {"config": {"cutoffs": 5}}}}
         result = job.execute_in_process(run_config=config)
         lake = Lake(str(tmp_path / "shop"))
-        [(events, categories, als, segmentation, exclude, k, cutoffs, ranker, engine, _)] = calls
+        [(events, categories, parameters, cutoffs, engine, _)] = calls
         evaluated = lake.latest("als_evaluation").parameters
-        assert als == AlsParameters.of(lake.latest("als_model").parameters)
-        assert segmentation.as_dict() == evaluated["segmentation"]
-        assert (exclude, k, cutoffs, ranker) == (evaluated["exclude"], evaluated["k"], 5, evaluated["ranker"])
-        assert engine == evaluated["als"]["engine"]
+        assert parameters == Parameters.of_evaluation(evaluated)
+        assert parameters.als_model.rank == 4
+        assert (cutoffs, engine) == (5, evaluated["als"]["engine"])
         assert events.select("event_date").distinct().count() == 8
         assert {"product_id", "category_id", "category"} <= set(categories.columns)
         version = lake.latest("backtest")

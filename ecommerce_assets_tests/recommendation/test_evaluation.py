@@ -17,6 +17,7 @@ from ecommerce_assets.recommendation.evaluation import ALS_EVALUATION, Evaluatio
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.holdout import prepare
 from ecommerce_assets.recommendation.lists import Ranker
+from ecommerce_assets.recommendation.parameters import ListParameters, Parameters
 from ecommerce_assets.recommendation.scores import USER_METRICS
 from ecommerce_assets.recommendation.systems import (
     ALS_LIST,
@@ -58,8 +59,16 @@ def categories(spark: SparkSession) -> DataFrame:
     )
 
 
-def evaluated(spark: SparkSession, events: list[dict[str, Any]], *args: Any, **more: Any) -> Evaluation:
-    return evaluate(events_frame(spark, events), categories(spark), ALS, SEGMENTATION, *args, **more)
+def evaluated(
+    spark: SparkSession,
+    events: list[dict[str, Any]],
+    exclude: Exclude,
+    k: int,
+    ranker: Ranker = Ranker.blend,
+    promoted: Parameters | None = None,
+) -> Evaluation:
+    parameters = Parameters(SEGMENTATION, ALS, ListParameters(k, exclude, ranker))
+    return evaluate(events_frame(spark, events), categories(spark), parameters, promoted=promoted)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ecommerce_assets.recommendation.evaluation_checks import (
@@ -16,6 +17,7 @@ from ecommerce_assets.recommendation.evaluation_checks import (
     percent,
     with_interval,
 )
+from ecommerce_assets.recommendation.scores import BUCKETS
 from ecommerce_assets.recommendation.systems import PUBLISHED, TITLES
 from ecommerce_assets.storage.checks import CheckContext, Previous, run_checks
 from ecommerce_assets.storage.version import CheckResult, Input, Stats
@@ -80,46 +82,86 @@ def test_messages_have_the_values_and_the_title_of_the_best_baseline() -> None:
     assert "nobody came back" in nobody["clearly_beats_baselines"]
 
 
-BEFORE = results(ABOVE, published=[0.5, 0.4, 0.6])
+def by_bucket(mean: float, noise: float = 0.01, users: int = 5) -> list[list[float]]:
+    """Users and the sum of their NDCG in each bucket; buckets differ alike in each call."""
+    means = mean + noise * np.random.default_rng(0).standard_normal(BUCKETS)
+    return [[users, users * value] for value in means.tolist()]
 
 
-def previous(changed: dict[str, Any] | None = None, **fields: Any) -> Previous:
-    about = {"parameters": PARAMETERS, "inputs": INPUTS, **fields}
-    return Previous("7", Stats(results={**BEFORE, **(changed or {})}), **about)
+def evaluated(mean: float, **more: Any) -> dict[str, Any]:
+    return {**results(ABOVE, published=[mean, mean - 0.1, mean + 0.1]), "ndcg_by_bucket": by_bucket(mean), **more}
 
 
-def test_an_interval_below_that_of_the_previous_version_blocks() -> None:
-    message = failed(results(ABOVE, published=[0.3, 0.25, 0.39]), previous())["as_good_as_before!"]
-    for part in ("0.3000 (0.2500 to 0.3900)", "version 7", "0.5000 (0.4000 to 0.6000)"):
+def previous(mean: float, changed: dict[str, Any] | None = None, **fields: Any) -> Previous:
+    return Previous("7", Stats(results={**evaluated(mean), **(changed or {})}), **{"parameters": PARAMETERS, **fields})
+
+
+def test_a_clear_loss_since_the_previous_version_blocks() -> None:
+    # The intervals of both overlap by far, but users are paired by their buckets.
+    message = failed(evaluated(0.4), previous(0.5))["as_good_as_before!"]
+    for part in ("0.4000 (0.3000 to 0.5000)", "version 7", "0.5000 (0.4000 to 0.6000)", "-0.1000", "5.0 %"):
         assert part in message
-    assert failed(results(ABOVE, published=[0.35, 0.3, 0.4]), previous()) == {}
+
+
+@pytest.mark.parametrize(("now", "blocks"), [(0.48, False), (0.46, True), (0.6, False)])
+def test_a_loss_up_to_the_limit_passes(now: float, blocks: bool) -> None:
+    assert ("as_good_as_before!" in failed(evaluated(now), previous(0.5))) == blocks
+
+
+def test_the_limit_is_a_setting() -> None:
+    context = CheckContext(
+        Stats(rows=1, results=evaluated(0.4)), {**PARAMETERS, "max_quality_loss": 0.5}, INPUTS, previous=[previous(0.5)]
+    )
+    assert all(result.passed for result in run_checks(EVALUATION_CHECKS, context))
+
+
+def test_a_loss_that_may_be_chance_passes() -> None:
+    rng = np.random.default_rng(1)
+    noisy = [[1.0, float(value)] for value in np.clip(0.4 + 2 * rng.standard_normal(BUCKETS), -9, 9)]
+    assert "as_good_as_before!" not in failed(evaluated(0.4, ndcg_by_bucket=noisy), previous(0.5))
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        previous({"cutoff": "2019-09-30T12:00:00"}),
-        previous({"holdout_users": 501}),
-        Previous("7", Stats(results={"holdout": "none"}), parameters=PARAMETERS, inputs=INPUTS),
-        previous({"best_baseline": None, "metrics": {"ndcg": {"published": [0.5, 0.4, 0.6]}}}),
-        previous(parameters={**PARAMETERS, "k": 20}),
-        previous(parameters={**PARAMETERS, "exclude": "none"}),
-        previous(parameters={**PARAMETERS, "ranker": "als"}),
-        previous(parameters={name: value for name, value in PARAMETERS.items() if name != "ranker"}),
-        previous(inputs=[INPUTS[0].model_copy(update={"fingerprint": "g"})]),
-        previous(inputs=[INPUTS[0].model_copy(update={"partitions": ("2019-10-02",)})]),
+        Previous("7", Stats(results={"holdout": "none"}), parameters=PARAMETERS),
+        previous(0.5, {"ndcg_by_bucket": None}),
+        previous(0.5, {"holdout_users": 99}),
+        previous(0.5, {"best_baseline": None, "metrics": {"ndcg": {"published": [0.5, 0.4, 0.6]}}}),
+        previous(0.5, parameters={**PARAMETERS, "k": 20}),
+        previous(0.5, parameters={**PARAMETERS, "exclude": "none"}),
     ],
-    ids=["cutoff", "users", "no metrics", "no baselines", "k", "exclude", "ranker", "no ranker", "content", "days"],
+    ids=["no metrics", "no buckets", "few users", "no baselines", "k", "exclude"],
 )
-def test_versions_with_another_holdout_are_not_compared(other: Previous) -> None:
-    outcomes = checked(results(ABOVE, published=[0.3, 0.25, 0.39]), other)
+def test_what_cannot_be_compared_says_so(other: Previous) -> None:
+    outcomes = checked(evaluated(0.3), other)
     assert [result.name for result in outcomes if not result.passed] == []
-    assert "compared with" in next(result.values for result in outcomes if result.name == "as_good_as_before")
+    [values] = [result.values for result in outcomes if result.name == "as_good_as_before"]
+    assert values["compared with"].startswith("nothing: ")
 
 
-def test_the_version_of_the_events_does_not_matter_if_their_content_is_the_same() -> None:
-    again = previous(inputs=[INPUTS[0].model_copy(update={"version": "9"})])
-    assert "as_good_as_before!" in failed(results(ABOVE, published=[0.3, 0.25, 0.39]), again)
+@pytest.mark.parametrize(("difference", "outcome"), [(ABOVE, BETTER), (BELOW, WORSE), ([0.0, -0.1, 0.1], UNCLEAR)])
+def test_an_experiment_is_compared_with_the_promoted_parameters(difference: list[float], outcome: str) -> None:
+    compared = {
+        "changes": {"als_model.rank": [50, 8]},
+        "ndcg": {"promoted": [0.3, 0.2, 0.4], "difference": difference},
+    }
+    context = CheckContext(
+        Stats(rows=1, results=evaluated(0.1, compared=compared)),
+        {**PARAMETERS, "experiment": True},
+        INPUTS,
+        previous=[previous(0.5)],
+    )
+    outcomes = {result.name: result for result in run_checks(EVALUATION_CHECKS, context)}
+    assert outcomes["as_good_as_before"].passed, "the gate is for what is published"
+    assert outcomes["as_good_as_promoted"].passed == (outcome != WORSE)
+    assert outcomes["as_good_as_promoted"].values["als_model.rank"] == "8 instead of 50"
+    assert not outcomes["as_good_as_promoted"].blocking
+
+
+def test_with_the_promoted_parameters_there_is_nothing_to_compare() -> None:
+    [values] = [r.values for r in checked(evaluated(0.3)) if r.name == "as_good_as_promoted"]
+    assert values == {"compared with": "nothing: these are the promoted parameters"}
 
 
 def test_intervals_have_one_format() -> None:

@@ -41,6 +41,7 @@ def batch_of(exclude: Exclude, rows: list[dict[str, Any]], products: Products) -
     schema = pa.schema(
         [
             ("user_idx", pa.int32()),
+            ("bucket", pa.int32()),
             ("history", pa.list_(entry)),
             ("segment", pa.string()),
             ("features", pa.list_(pa.float32())),
@@ -58,15 +59,16 @@ class TestBatch:
         {"product_idx": 1, "rating": 1.0, "events": 1, "purchased": False, "last": 0},
     )
     ROWS = (
-        {"user_idx": 7, "history": HISTORY, "relevant": [0], "total_events": 4},
+        {"user_idx": 7, "bucket": 3, "history": HISTORY, "relevant": [0], "total_events": 4},
         {
             "user_idx": 8,
+            "bucket": 4,
             "history": HISTORY,
             "relevant": [0, 1, 2, 55],
             "segment": "A",
             "total_events": 5,
         },
-        {"user_idx": 9, "history": [], "relevant": [55, 0], "total_events": None},
+        {"user_idx": 9, "bucket": 5, "history": [], "relevant": [55, 0], "total_events": None},
     )
 
     @pytest.mark.parametrize(
@@ -87,6 +89,7 @@ class TestBatch:
         assert batch.relevant.counts.tolist() == counts  # 55, which nobody could recommend, counts
         assert batch.events.tolist() == ["few", "some", "none"][-len(numbers) :]
         assert batch.users.segments.tolist() == [None, "A", None][-len(numbers) :]
+        assert batch.buckets.tolist() == [3, 4, 5][-len(numbers) :]
 
 
 def test_users_are_hashed_as_spark_hashes_them(spark: SparkSession) -> None:

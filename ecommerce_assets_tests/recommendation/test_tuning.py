@@ -26,7 +26,7 @@ from ecommerce_assets.recommendation.holdout import prepare
 from ecommerce_assets.recommendation.lists import Ranker
 from ecommerce_assets.recommendation.scores import BUCKETS, USER_METRICS, Scores
 from ecommerce_assets.recommendation.systems import ALS_LIST, POPULARITY
-from ecommerce_assets.recommendation.tuning import NO_CATEGORIES, Trial, Tuning, best_of, search, tune
+from ecommerce_assets.recommendation.tuning import Trial, Tuning, best_of, no_categories, search, tune
 from ecommerce_assets.recommendation.tuning_assets import COMMAND
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.settings import load_settings
@@ -155,7 +155,7 @@ class TestTune:
         before_test = events_frame(spark, generated()[:400])
         with prepare(before_test, at(319), None, SEGMENTATION) as prepared:
             evaluated = evaluate_holdout(
-                prepared, NO_CATEGORIES, AlsParameters(), Exclude.purchased, 5, Ranker.als, Engine.auto
+                prepared, no_categories(), AlsParameters(), Exclude.purchased, 5, Ranker.als, Engine.auto
             )
         expected, default = evaluated.scores[Exclude.purchased], tuning.trials[0].scores[1]
         assert [users for _, users in tuning.windows][1] == default.users == expected.users

@@ -1,0 +1,163 @@
+"""The command `ecommerce-assets`: promote parameters, compare evaluations. Starts no Spark."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+import click
+
+from ecommerce_assets.recommendation.compare import compare, find_evaluation
+from ecommerce_assets.recommendation.evaluation_checks import WORSE, outcome_of, percent, with_interval
+from ecommerce_assets.recommendation.parameters import Parameters
+from ecommerce_assets.settings import SettingsError, load_settings
+from ecommerce_assets.storage.lake import Lake, OldLayoutError, VersionNotFoundError
+from ecommerce_assets.storage.promoted import Promoted, promote, read_promoted, revert
+from ecommerce_assets.storage.reading import read_document
+
+TUNED = ("rank", "regParam", "alpha", "nonnegative", "halfLife")
+
+
+@click.group()
+def main() -> None:
+    """Segments and recommendations of a shop: what is promoted, and how evaluations compare."""
+
+
+Answer = tuple[Any, list[str]]
+"""What is printed as JSON, and the same as lines."""
+
+
+class RefusedError(Exception):
+    """Something was not done; the message says why, and what to do."""
+
+
+def _command(run: Callable[..., Answer]) -> None:
+    """Make a function a subcommand of the same name. Exit code 1: refused; 2: there is nothing to show."""
+
+    @main.command(run.__name__.removeprefix("_"))
+    @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+    @click.option("--data-dir", metavar="DIR", help="By default ECOMMERCE_DATA_DIR, else the shipped sample's.")
+    @wraps(run)
+    def command(data_dir: str | None, as_json: bool, **options: Any) -> None:
+        try:
+            lake = Lake(data_dir or load_settings().data_dir, lambda message: click.echo(message, err=True))
+            document, lines = run(lake, **options)
+        except RefusedError as error:
+            click.echo(error, err=True)
+            sys.exit(1)
+        except (VersionNotFoundError, OldLayoutError, SettingsError) as error:
+            click.echo(error, err=True)
+            sys.exit(2)
+        click.echo(json.dumps(document, indent=2, default=str) if as_json else "\n".join(lines))
+
+
+@_command
+def _parameters(lake: Lake) -> Answer:
+    """Show each parameter, where its value comes from and when it was promoted.
+
+    Example: ecommerce-assets parameters
+    """
+    return _shown(read_promoted(lake))
+
+
+@_command
+@click.argument("version")
+@click.option("--force", is_flag=True, help="Also where it is worse than what is promoted, or was not evaluated.")
+def _promote(lake: Lake, version: str, force: bool) -> Answer:
+    """Promote the parameters of VERSION: a version of als_evaluation, `newest`, or `tuning`.
+
+    `newest` is the newest version of als_evaluation, `tuning` the best trial of the newest als_tuning. All runs without
+    config use them from now on.
+
+    Examples: ecommerce-assets promote 3; ecommerce-assets promote tuning
+    """
+    if version == "tuning":
+        tuning = lake.latest("als_tuning")
+        best = read_document(lake, tuning)["params"]
+        if not best:
+            raise RefusedError(f"als_tuning {tuning.version} has no successful trial: run the job als_tuning again.")
+        values, source = {"als_model": {name: best[name] for name in TUNED}}, f"als_tuning {tuning.version}"
+    else:
+        chosen = find_evaluation(lake, lake.latest("als_evaluation").version if version == "newest" else version)
+        compared = chosen.stats.results.get("compared")
+        if compared and outcome_of(compared["ndcg"]["difference"]) == WORSE and not force:
+            raise RefusedError(
+                f"als_evaluation {chosen.version} is worse than the promoted parameters: the difference of the NDCG is "
+                f"{with_interval(compared['ndcg']['difference'])}. Promote it in spite of that with --force."
+            )
+        if not chosen.stats.results.get("metrics") and not force:
+            raise RefusedError(
+                f"als_evaluation {chosen.version} has no metrics "
+                f"({chosen.stats.results.get('holdout', 'no holdout')}). Promote it in spite of that with --force."
+            )
+        values, source = Parameters.of_evaluation(chosen.parameters).as_dict(), f"als_evaluation {chosen.version}"
+    before = Parameters.of(read_promoted(lake).values)
+    now = Parameters.of({**read_promoted(lake).values, **values})
+    changed = {
+        asset: {name: value for name, value in part.items() if f"{asset}.{name}" in now.changes(before)}
+        for asset, part in now.as_dict().items()
+    }
+    document, lines = _shown(promote(lake, {asset: part for asset, part in changed.items() if part}, source))
+    return document, [*lines, "The next run without config uses them."]
+
+
+@_command
+def _revert(lake: Lake) -> Answer:
+    """Promote again what was promoted before; the defaults, where that was nothing.
+
+    Example: ecommerce-assets revert
+    """
+    return _shown(revert(lake))
+
+
+@_command
+@click.argument("one")
+@click.argument("other")
+def _compare(lake: Lake, one: str, other: str) -> Answer:
+    """Compare two versions of als_evaluation; `published` is the one behind the newest recommendations.
+
+    Example: ecommerce-assets compare published 4
+    """
+    document = compare(lake, find_evaluation(lake, one), find_evaluation(lake, other))
+    first, second = document["versions"]
+    rows: list[Sequence[str]] = [("", f"als_evaluation {first}", f"als_evaluation {second}")]
+    for name, values in document["metrics"].items():
+        rows.append((name, *(with_interval(value) if value else "" for value in values)))
+    rows += [(name, *map(str, values)) for name, values in document["changes"].items()]
+    lines = _table(rows)
+    difference, lists = document["difference"], document["lists"]
+    if difference:
+        lines.append(f"NDCG of {second} less that of {first}: {with_interval(difference)}, {outcome_of(difference)}")
+    if lists:
+        lines.append(
+            f"{lists['changed']:,} of {lists['users']:,} lists changed; they have {percent(lists['in_common'])} of the "
+            "products in common"
+        )
+    else:
+        lines.append("No lists to compare: lists are made with the promoted parameters only.")
+    return document, lines
+
+
+def _shown(promoted: Promoted) -> Answer:
+    values, document = Parameters.of(promoted.values).as_dict(), []
+    for asset, part in values.items():
+        for name, value in part.items():
+            known = promoted.assets.get(asset, {}).get(name)
+            at = known.promoted_at.isoformat(timespec="seconds") if known else None
+            row = {"parameter": f"{asset}.{name}", "value": value}
+            document.append({**row, "source": known.source if known else "default", "promoted_at": at})
+    header = ("parameter", "value", "source", "promoted (UTC)")
+    rows = [(r["parameter"], str(r["value"]), r["source"], (r["promoted_at"] or "")[:19]) for r in document]
+    return document, _table([header, *rows])
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+if __name__ == "__main__":
+    main()

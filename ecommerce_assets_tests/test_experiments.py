@@ -1,0 +1,176 @@
+"""What is promoted counts in every run without config, and experiments are evaluated and not published."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from click.testing import CliRunner, Result
+from pyspark.sql import SparkSession
+
+from ecommerce_assets.cli import main
+from ecommerce_assets.recommendation.parameters import Parameters
+from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
+from ecommerce_assets.storage.promoted import promote, read_promoted, revert
+from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, read, run_graph
+
+CHAIN = ["als_model", "als_evaluation", "blend_model", "recommendations", "training_metadata"]
+EXPERIMENT = {"ops": {"als_model": {"config": {"rank": 6}}, "als_evaluation": {"config": {"k": 7}}}}
+
+
+class TestDocument:
+    @pytest.fixture
+    def lake(self, tmp_path: Path) -> Lake:
+        return Lake(str(tmp_path))
+
+    def test_nothing_promoted_gives_the_defaults(self, lake: Lake) -> None:
+        assert read_promoted(lake).values == {}
+        parameters = Parameters.of(read_promoted(lake).values)
+        assert parameters.as_dict()["als_model"] == {
+            "rank": 50,
+            "maxIter": 15,
+            "regParam": 0.1,
+            "alpha": 1.0,
+            "nonnegative": True,
+            "seed": 42,
+            "halfLife": None,
+        }
+        assert parameters.as_dict()["segmentation_model"] == {"k": 5, "seed": 42, "maxIter": 20}
+        assert parameters.as_dict()["recommendations"] == {"k": 10, "exclude": "purchased", "ranker": "blend"}
+
+    def test_later_values_replace_earlier_ones_and_others_stay(self, lake: Lake) -> None:
+        promote(lake, {"als_model": {"rank": 8, "alpha": 2.0}}, "one")
+        promote(lake, {"als_model": {"rank": 9}, "recommendations": {"k": 5}}, "two")
+        promoted = read_promoted(lake)
+        assert promoted.values == {"als_model": {"rank": 9, "alpha": 2.0}, "recommendations": {"k": 5}}
+        assert [value.source for value in promoted.assets["als_model"].values()] == ["two", "one"]
+
+    def test_revert_promotes_what_was_before(self, lake: Lake) -> None:
+        with pytest.raises(VersionNotFoundError):
+            revert(lake)
+        promote(lake, {"als_model": {"rank": 8}}, "one")
+        promote(lake, {"als_model": {"rank": 9}}, "two")
+        assert revert(lake).values == {"als_model": {"rank": 8}}
+        assert read_promoted(lake).values == {"als_model": {"rank": 8}}
+
+    def test_revert_of_the_first_gives_the_defaults(self, lake: Lake) -> None:
+        promote(lake, {"als_model": {"rank": 8}}, "one")
+        assert revert(lake).values == read_promoted(lake).values == {}
+
+    def test_half_life_zero_is_none(self) -> None:
+        assert Parameters.of({"als_model": {"halfLife": 0}}) == Parameters.of({})
+        assert Parameters.of({"als_model": {"halfLife": 30.0}}).als_model.halfLife == 30
+
+
+def command(data_dir: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main, [*arguments, "--data-dir", str(data_dir)])
+
+
+def as_json(data_dir: Path, *arguments: str) -> object:
+    result = command(data_dir, *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+class TestExperiment:
+    """An experiment in a shop that has lists."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def shop(
+        cls, spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult], tmp_path_factory: pytest.TempPathFactory
+    ) -> Path:
+        folder = tmp_path_factory.mktemp("experiment") / "shop"
+        shutil.copytree(ran[0], folder)
+        assert run_graph(folder, FIRST_DAY, LAST_DAY, select=CHAIN, run_config=EXPERIMENT).success
+        return folder
+
+    def test_the_lists_are_made_with_the_model_they_were_made_with(
+        self, spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult], shop: Path
+    ) -> None:
+        lake, before = Lake(str(shop)), Lake(str(ran[0]))
+        assert lake.latest("als_model").parameters["rank"] == 6
+        for asset in ("recommendations", "training_metadata"):
+            made = lake.latest(asset)
+            assert made.version != before.latest(asset).version
+            assert made.input_version("als_model") == before.latest("als_model").version
+            assert made.input_version("blend_model") == before.latest("blend_model").version
+        rows, earlier = (read(spark, folder, "recommendations").collect() for folder in (shop, ran[0]))
+        assert sorted(rows) == sorted(earlier)
+
+    def test_it_is_compared_with_the_promoted_parameters(self, shop: Path) -> None:
+        evaluated = Lake(str(shop)).latest("als_evaluation")
+        assert evaluated.parameters["experiment"] is True
+        assert (evaluated.parameters["als"]["rank"], evaluated.parameters["k"]) == (6, 7)
+        compared = evaluated.stats.results["compared"]
+        assert compared["changes"] == {"als_model.rank": [4, 6], "recommendations.k": [10, 7]}
+        value, lower, upper = compared["ndcg"]["difference"]
+        assert lower <= value <= upper
+        published = evaluated.stats.results["metrics"]["ndcg"]["published"][0]
+        assert published - compared["ndcg"]["promoted"][0] == pytest.approx(value)
+        [check] = [check for check in evaluated.checks if check.name == "as_good_as_promoted"]
+        assert check.values["als_model.rank"] == "6 instead of 4"
+        [check] = [check for check in evaluated.checks if check.name == "as_good_as_before"]
+        assert "an experiment" in check.values["compared with"]
+
+    def test_a_run_without_config_is_compared_with_the_last_one_that_was_no_experiment(
+        self, ran: tuple[Path, dg.ExecuteInProcessResult], shop: Path, tmp_path: Path
+    ) -> None:
+        shutil.copytree(shop, tmp_path / "shop")
+        assert run_graph(tmp_path / "shop", FIRST_DAY, LAST_DAY, select=CHAIN).success
+        evaluated = Lake(str(tmp_path / "shop")).latest("als_evaluation")
+        assert evaluated.parameters["experiment"] is False
+        [check] = [check for check in evaluated.checks if check.name == "as_good_as_before"]
+        earlier = Lake(str(ran[0])).latest("als_evaluation").version
+        assert f"published lists of version {earlier}" in check.values
+        assert check.values["difference to it"].startswith("0.0000"), "the same data and parameters"
+
+    def test_promoting_it_publishes_it(self, shop: Path, tmp_path: Path) -> None:
+        folder = tmp_path / "shop"
+        shutil.copytree(shop, folder)
+        lake = Lake(str(folder))
+        done = command(folder, "promote", "newest", "--force")
+        assert done.exit_code == 0, done.output
+        assert read_promoted(lake).values["als_model"] == {"rank": 6, "maxIter": 2}
+        assert run_graph(folder, FIRST_DAY, LAST_DAY, select=["recommendations"]).success
+        lists = lake.latest("recommendations")
+        assert lists.input_version("als_model") == lake.latest("als_model").version
+        assert (lists.parameters["k"], lists.stats.rows) == (7, 7 * lake.latest("segmented_users").stats.rows)
+        compared = as_json(folder, "compare", "0", "published")
+        assert isinstance(compared, dict)
+        assert compared["lists"]["changed"] == compared["lists"]["users"] > 0
+        assert command(folder, "revert").exit_code == 0
+        assert read_promoted(lake).values["als_model"] == {"rank": 4, "maxIter": 2}
+        assert run_graph(folder, FIRST_DAY, LAST_DAY, select=["recommendations"]).success
+        assert lake.latest("recommendations").parameters["k"] == 10
+
+    def test_the_commands_say_what_is_promoted_and_how_evaluations_differ(self, shop: Path) -> None:
+        rows = as_json(shop, "parameters")
+        assert isinstance(rows, list)
+        by_name = {row["parameter"]: (row["value"], row["source"]) for row in rows}
+        assert by_name["als_model.rank"] == (4, "tests")
+        assert by_name["als_model.alpha"] == (1.0, "default")
+        newest = Lake(str(shop)).latest("als_evaluation").version
+        compared = as_json(shop, "compare", "published", newest)
+        assert isinstance(compared, dict)
+        assert compared["changes"] == {"als_model.rank": [4, 6], "recommendations.k": [10, 7]}
+        assert compared["lists"] is None
+        text = command(shop, "compare", "published", newest).stdout
+        for part in ("als_model.rank", "ndcg", "NDCG of"):
+            assert part in text
+
+    def test_what_is_worse_is_promoted_with_force_only(self, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("ecommerce_assets.cli.outcome_of", lambda _: "worse")
+        refused = command(shop, "promote", "newest")
+        assert refused.exit_code == 1
+        assert "--force" in refused.stderr
+        assert read_promoted(Lake(str(shop))).values["als_model"]["rank"] == 4
+
+    @pytest.mark.parametrize("arguments", [["promote", "99"], ["promote", "tuning"], ["compare", "published", "99"]])
+    def test_what_is_not_there_ends_with_2(self, shop: Path, arguments: list[str]) -> None:
+        result = command(shop, *arguments)
+        assert result.exit_code == 2
+        assert len(result.stderr.strip().splitlines()) == 1
