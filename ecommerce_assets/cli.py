@@ -69,8 +69,8 @@ def _parameters(lake: Lake) -> Answer:
 def _promote(lake: Lake, version: str, force: bool) -> Answer:
     """Promote the parameters of VERSION: a version of als_evaluation, `newest`, or `tuning`.
 
-    `newest` is the newest version of als_evaluation, `tuning` the best trial of the newest als_tuning. All runs without
-    config use them from now on.
+    `newest` is the newest version of als_evaluation, `published` the one behind the newest recommendations, and
+    `tuning` the best trial of the newest als_tuning. All runs without config use them from now on.
 
     Examples: ecommerce-assets promote 3; ecommerce-assets promote tuning
     """
@@ -81,7 +81,7 @@ def _promote(lake: Lake, version: str, force: bool) -> Answer:
             raise RefusedError(f"als_tuning {tuning.version} has no successful trial: run the job als_tuning again.")
         values, source = {"als_model": {name: best[name] for name in TUNED}}, f"als_tuning {tuning.version}"
     else:
-        chosen = find_evaluation(lake, lake.latest("als_evaluation").version if version == "newest" else version)
+        chosen = find_evaluation(lake, version)
         compared = chosen.stats.results.get("compared")
         if compared and outcome_of(compared["ndcg"]["difference"]) == WORSE and not force:
             raise RefusedError(
@@ -117,7 +117,7 @@ def _revert(lake: Lake) -> Answer:
 @click.argument("one")
 @click.argument("other")
 def _compare(lake: Lake, one: str, other: str) -> Answer:
-    """Compare two versions of als_evaluation; `published` is the one behind the newest recommendations.
+    """Compare two versions of als_evaluation; `newest`, and `published`, the one behind the newest recommendations.
 
     Example: ecommerce-assets compare published 4
     """

@@ -26,7 +26,7 @@ CHANGED_LISTS = """
 
 
 def find_evaluation(lake: Lake, name: str) -> Version:
-    """A version of als_evaluation: by its version, or `published`, the one behind the newest recommendations.
+    """A version of als_evaluation: by its version, `newest`, or `published`, the one behind the newest recommendations.
 
     Its files may have been removed: the metrics are in the log.
 
@@ -35,6 +35,8 @@ def find_evaluation(lake: Lake, name: str) -> Version:
     VersionNotFoundError
         Where there is none.
     """
+    if name == "newest":
+        return lake.latest("als_evaluation")
     if name == "published":
         lists = lake.latest("recommendations")
         name = lists.input_version("als_evaluation") or ""
