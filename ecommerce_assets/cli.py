@@ -94,13 +94,12 @@ def _promote(lake: Lake, version: str, force: bool) -> Answer:
                 f"({chosen.stats.results.get('holdout', 'no holdout')}). Promote it in spite of that with --force."
             )
         values, source = Parameters.of_evaluation(chosen.parameters).as_dict(), f"als_evaluation {chosen.version}"
-    before = Parameters.of(read_promoted(lake).values)
-    now = Parameters.of({**read_promoted(lake).values, **values})
+    before = Parameters.of(read_promoted(lake).values).as_dict()
     changed = {
-        asset: {name: value for name, value in part.items() if f"{asset}.{name}" in now.changes(before)}
-        for asset, part in now.as_dict().items()
+        asset: {name: value for name, value in part.items() if value != before[asset][name]}
+        for asset, part in values.items()
     }
-    document, lines = _shown(promote(lake, {asset: part for asset, part in changed.items() if part}, source))
+    document, lines = _shown(promote(lake, changed, source))
     return document, [*lines, "The next run without config uses them."]
 
 

@@ -21,6 +21,7 @@ from ecommerce_assets.definitions import CATALOG, ON_DEMAND
 from ecommerce_assets.storage.filesystem import spark_path
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.metadata import NO_RAW_DATA
+from ecommerce_assets.storage.promoted import PROMOTED
 from ecommerce_assets.training_metadata.document import TrainingMetadata
 from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, event, read, run_graph, write_day
 
@@ -181,7 +182,7 @@ def test_a_single_absent_day_is_an_error_and_writes_nothing(spark: SparkSession,
     said = str(failure.step_failure_data.error)
     assert "There is no raw data for 2019-10-02" in said
     assert "event_date=2019-10-02 does not exist" in said
-    assert not (tmp_path / "lake").exists()
+    assert Lake(str(tmp_path)).assets() == [PROMOTED]
 
 
 def test_an_absent_day_inside_a_range_keeps_what_is_stored(spark: SparkSession, tmp_path: Path) -> None:

@@ -56,7 +56,6 @@ COMMON: dict[str, Any] = {
 AS_EVALUATED = dg.AssetIn(metadata={AS_READ_BY: "blend_model"})
 EVALUATED = ("als_evaluation", "als_model", "interaction_data", "user_index", "product_index", "segmented_users")
 
-
 PLOTTED = ("ndcg", "recall", "hit_rate", "coverage")
 """Metrics of the published lists that the UI plots over time."""
 
@@ -291,9 +290,11 @@ def recommendations(
     evaluated = Parameters.of(newest.parameters(context, "blend_model"))
     if changes := evaluated.changes(parameters):
         context.log.warning(
-            f"The newest evaluation is an experiment ({in_words(changes)}), which these lists are not made with. To "
-            "publish it: ecommerce-assets promote als_evaluation"
+            f"The newest evaluation has other parameters ({in_words(changes)}) than these lists, which are made "
+            "with an earlier one. To publish it, run: ecommerce-assets promote newest"
         )
+    elif als_evaluation.parameters.get(EXPERIMENT):
+        context.log.warning("No evaluation has the promoted parameters, so these lists are made with an experiment.")
     lists = parameters.recommendations
     top = recommend(
         segmented_users.select("user_id", "segment"),

@@ -225,6 +225,8 @@ def weights(weight: float) -> dict[str, Any]:
 def test_weights_are_finite_and_of_enough_users(
     document: dict[str, Any], users: int, ranker: str, broken: list[str]
 ) -> None:
-    context = CheckContext(Stats(), {"ranker": ranker}, document={**document, "training_users": users})
+    context = CheckContext(
+        Stats(), {"recommendations": {"ranker": ranker}}, document={**document, "training_users": users}
+    )
     assert list(failed(BLEND_MODEL_CHECKS, context)) == broken
     assert {check.name for check in BLEND_MODEL_CHECKS if check.blocking} == {"weights_finite"}

@@ -23,7 +23,7 @@ from ecommerce_assets.storage.display import Note, write_notes
 from ecommerce_assets.storage.markdown import INLINE
 from ecommerce_assets.storage.version import Stats
 
-PARAMETERS = {"k": 5, "min_holdout_users": 100, "ranker": "blend"}
+PARAMETERS = {"k": 5, "min_holdout_users": 100, "recommendations": {"ranker": "blend"}}
 
 
 def written(notes: tuple[Note, ...], stats: Stats, document: Any = None, **parameters: Any) -> dict[str, str]:
@@ -108,7 +108,9 @@ def test_weights_are_listed_by_their_size() -> None:
 
 def test_without_weights_one_sentence_says_what_ranks_instead() -> None:
     document = {**Blend().document(), "training_users": 42}
-    few, als = (written(BLEND_MODEL_NOTES, Stats(), document, ranker=ranker) for ranker in ("blend", "als"))
+    few, als = (
+        written(BLEND_MODEL_NOTES, Stats(), document, recommendations={"ranker": ranker}) for ranker in ("blend", "als")
+    )
     assert list(few) == list(als) == ["in short"]
     assert "42" in few["in short"]
     assert "42" not in als["in short"]

@@ -15,9 +15,11 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
+from ecommerce_assets.cli import main
 from ecommerce_assets.definitions import build_defs
 from ecommerce_assets.recommendation.als import AlsParameters, Engine, fit_als, weigh_by_recency
 from ecommerce_assets.recommendation.evaluation import evaluate_holdout
@@ -31,6 +33,7 @@ from ecommerce_assets.recommendation.tuning_assets import COMMAND
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.settings import load_settings
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
+from ecommerce_assets.storage.promoted import read_promoted
 from ecommerce_assets.storage.reading import read_document
 from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, event, events_frame, run_graph
 from ecommerce_assets_tests.recommendation.test_backtest import at, generated
@@ -240,6 +243,18 @@ class TestJob:
         assert model.input_version("als_tuning") == tuning.version
         # Its index is that of interaction_data, not one that the tuning leads to.
         assert lake.ancestor(model, "user_index").version == lake.latest("user_index").version
+
+    def test_its_best_trial_can_be_promoted(
+        self, shop_that_tuned: tuple[Path, dg.ExecuteInProcessResult], tmp_path: Path
+    ) -> None:
+        shutil.copytree(shop_that_tuned[0], tmp_path / "shop")
+        lake = Lake(str(tmp_path / "shop"))
+        done = CliRunner().invoke(main, ["promote", "tuning", "--data-dir", str(tmp_path / "shop")])
+        assert done.exit_code == 0, done.output
+        tuning, promoted = lake.latest("als_tuning"), read_promoted(lake)
+        decided = AlsParameters.of(promoted.of("als_model"))
+        assert decided == AlsParameters.of({**tuning.stats.results["params"], "maxIter": 2})
+        assert promoted.assets["als_model"]["rank"].source == f"als_tuning {tuning.version}"
 
     def test_without_a_tuning_the_error_names_the_command(
         self, spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult]

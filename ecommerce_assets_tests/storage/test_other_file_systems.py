@@ -29,6 +29,7 @@ from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.inspection import verify
 from ecommerce_assets.storage.io_managers import JsonIOManager
 from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.promoted import PROMOTED
 from ecommerce_assets.storage.stored_asset import StoredAsset
 from ecommerce_assets.storage.version import CheckResult, Input, Stats
 from ecommerce_assets_tests.buckets import s3_bucket
@@ -178,7 +179,7 @@ def test_the_graph_runs_on_another_hadoop_file_system(
     assert run_graph(data_dir, *days, select=assets, run_config=longer).success
     lake = Lake(data_dir)
     assert not Folder(data_dir).is_local
-    assert set(lake.assets()) == set(assets)
+    assert set(lake.assets()) == {*assets, PROMOTED}
     assert verify(lake).problems == []
     for asset in lake.assets():
         version = lake.latest(asset)
