@@ -1,14 +1,18 @@
 """What runs by itself once cleaned events have changed: every asset behind them, once per batch of days.
 
-Which raw days are cleaned is the sensor's business (events/sensor.py).
+events/sensor.py requests the cleaning of raw days. recovery.py requests again what failed runs left undone.
 """
 
 from __future__ import annotations
+
+from datetime import timedelta
 
 import dagster as dg
 
 from ecommerce_assets.events.sensor import TARGETS as DAILY
 from ecommerce_assets.settings import Settings
+
+RECOMMENDATIONS = dg.AssetKey("recommendations")
 
 _AC = dg.AutomationCondition
 
@@ -32,6 +36,14 @@ REFRESH = (
 def with_automation(spec: dg.AssetSpec) -> dg.AssetSpec:
     """The spec with the condition, where it applies: daily assets are the sensor's."""
     return spec if spec.partitions_def else spec.replace_attributes(automation_condition=REFRESH)
+
+
+def with_freshness(spec: dg.AssetSpec, settings: Settings) -> dg.AssetSpec:
+    """The spec; of `recommendations` with the age at which the UI shows them as overdue."""
+    if spec.key != RECOMMENDATIONS:
+        return spec
+    policy = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=settings.freshness_hours))
+    return spec.replace_attributes(freshness_policy=policy)
 
 
 def automation(settings: Settings) -> dg.AutomationConditionSensorDefinition:

@@ -8,7 +8,8 @@ from typing import Any
 
 import dagster as dg
 
-from ecommerce_assets.automation import automation, with_automation
+from ecommerce_assets.alerts import alerts
+from ecommerce_assets.automation import automation, with_automation, with_freshness
 from ecommerce_assets.events import checks as events
 from ecommerce_assets.events.assets import event_assets
 from ecommerce_assets.events.plots import CLEANED_EVENTS_PLOTS
@@ -41,6 +42,7 @@ from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, products_
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
 from ecommerce_assets.recommendation.tuning_assets import als_tuning
 from ecommerce_assets.recommendation.tuning_document import ALS_TUNING_PLOTS
+from ecommerce_assets.recovery import recovery
 from ecommerce_assets.segmentation import assets as segmentation_assets
 from ecommerce_assets.segmentation import checks as segmentation
 from ecommerce_assets.segmentation import plots as segmentation_plots
@@ -152,11 +154,13 @@ def build_defs(
     # A job's checks must be among all checks, the very same, or the code location does not load in the UI.
     of_jobs = {n: asset_checks(n, stored.checks, settings.data_dir, on_demand=True) for n, stored in ON_DEMAND.items()}
     resources = {**build_resources(settings, own_days_only), **(resource_overrides or {})}
-    graph = dg.map_asset_specs(lambda spec: with_automation(_with_columns_and_folder(spec, settings)), assets)
+    graph = dg.map_asset_specs(
+        lambda spec: with_freshness(with_automation(_with_columns_and_folder(spec, settings)), settings), assets
+    )
     return dg.Definitions(
         assets=[*graph, *[_with_columns_and_folder(as_external(asset), settings) for asset in ON_DEMAND_ASSETS]],
         asset_checks=[*checks, *of_jobs.values()],
-        sensors=[new_event_partitions(settings), automation(settings)],
+        sensors=[new_event_partitions(settings), automation(settings), recovery(settings), *alerts(settings)],
         jobs=_on_demand_jobs(graph, of_jobs, resources),
         resources=resources,
         # One JVM per run: the default executor would start a process, and with it a Spark, for every step.

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 import click
 from dotenv import dotenv_values
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ecommerce_assets.env_file import PROJECT_DIR, EnvFileError, env_files, read_env_files
@@ -82,6 +82,13 @@ class Settings(BaseSettings):
     max_rejected_share: float = Field(
         0.2, ge=0, le=1, description="a day of whose raw rows a larger share is rejected is blocked; 0 to 1"
     )
+    freshness_hours: float = Field(
+        25, gt=0, description="the UI shows `recommendations` as overdue once they are older than this many hours"
+    )
+    alert_url: str | None = Field(
+        None,
+        description="URL that receives a JSON POST when a run fails for good, and when a later run succeeds again",
+    )
     min_holdout_users: int = Field(
         100, ge=0, description="with fewer users in the holdout, `als_evaluation` warns and holds nothing back"
     )
@@ -112,6 +119,13 @@ class Settings(BaseSettings):
         if isinstance(values.get("data_dir"), str):
             values["data_dir"] = _absolute(values["data_dir"], Path.cwd())
         return values
+
+    @field_validator("alert_url")
+    @classmethod
+    def _web_address(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise ValueError("it must begin with http:// or https://")
+        return url
 
     @model_validator(mode="after")
     def _days_in_order(self) -> Settings:
@@ -198,6 +212,7 @@ _PROBLEMS = {
     "literal_error": "it must be {expected}",
     "greater_than_equal": "it must be {ge} or more",
     "less_than_equal": "it must be {le} or less",
+    "greater_than": "it must be more than {gt}",
     "string_pattern_mismatch": "it must be a whole number with k, m, g or t behind it, such as 8g",
 }
 """What is wrong, by pydantic's type of error; pydantic's own words where it is none of these."""

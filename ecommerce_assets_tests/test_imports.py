@@ -29,8 +29,12 @@ KNOWS_DAGSTER = {
     # the roof
     "definitions",
     "automation",
+    "recovery",
+    "alerts",
     "on_demand",
     "training",
+    # the records of runs
+    "runs",
     # what Dagster calls resources and IO managers, and what is told to its UI
     "spark.resource",
     "storage.asset_checks",

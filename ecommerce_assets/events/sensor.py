@@ -31,6 +31,7 @@ from ecommerce_assets.events.arrivals import (
 )
 from ecommerce_assets.events.checks import judge_raw_days
 from ecommerce_assets.events.partitions import daily_partitions
+from ecommerce_assets.runs import WITH_PROCESS, awaits_retry, dead_runs, describe
 from ecommerce_assets.settings import PREFIX, Settings
 from ecommerce_assets.storage.lake import Lake
 
@@ -77,6 +78,8 @@ def new_event_partitions(settings: Settings) -> dg.SensorDefinition:
         )
         requests = [request for block in found.ranges if (request := _request(context, block, found.cursor))]
         said = list(_sentences(found))
+        if found.under_way:
+            said += _runs_in_the_way(context.instance)
         for sentence in said:
             context.log.info(sentence)
         events = _events(partitions, found, reported)
@@ -113,7 +116,7 @@ def _runs(instance: dg.DagsterInstance, key: str) -> Sequence[dg.DagsterRun]:
 
 
 def _state(run: dg.DagsterRun) -> RunState:
-    if not run.is_finished:
+    if not run.is_finished or awaits_retry(run):
         return RunState.unfinished
     return RunState.canceled if run.status is dg.DagsterRunStatus.CANCELED else RunState.ended
 
@@ -186,10 +189,7 @@ def _sentences(found: Plan) -> Iterable[str]:
     if found.waiting:
         yield f"Still being written, it seems, or not quiet for long enough: {_listed(found.waiting)}."
     if found.under_way:
-        yield (
-            f"A run that has not ended is cleaning {_listed(found.under_way)}; where it is dead (after a power cut, "
-            "say), terminate it in the UI."
-        )
+        yield f"Being cleaned, or in the queue: {_listed(found.under_way)}."
     if found.outside:
         yield (
             f"Outside the days that Dagster knows: {_listed(found.outside)}; a day counts once it is over, earlier "
@@ -207,6 +207,20 @@ def _sentences(found: Plan) -> Iterable[str]:
             f"Given up, after at most {MAX_ATTEMPTS} runs that failed or one that was canceled: "
             f"{_listed(found.given_up)}; materialise them by hand, or land them again."
         )
+
+
+def _runs_in_the_way(instance: dg.DagsterInstance) -> Iterable[str]:
+    """The runs that hold the queue, by id: those whose process is gone, and those whose process works."""
+    gone = dead_runs(instance)
+    if gone:
+        yield (
+            f"The process of {describe(gone)} is gone; the sensor recovery ends such a run within a minute, or "
+            "terminate it in the UI."
+        )
+    ids = {run.run_id for run in gone}
+    running = [run for run in instance.get_runs(dg.RunsFilter(statuses=list(WITH_PROCESS))) if run.run_id not in ids]
+    if running:
+        yield f"In progress: {describe(running)}."
 
 
 def _listed(days: Sequence[str]) -> str:

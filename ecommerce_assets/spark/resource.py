@@ -20,6 +20,7 @@ from pydantic import Field, PrivateAttr
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
+from ecommerce_assets.runs import record_process
 from ecommerce_assets.spark.class_archive import ClassArchive
 from ecommerce_assets.spark.java import ensure_java
 from ecommerce_assets.spark.java_output import start_quietly
@@ -92,6 +93,8 @@ class SparkResource(LazyPySparkResource):
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         if context.run:
             self._holder = f"run {context.run.run_id}"
+            if context.instance:
+                record_process(context.instance, context.run.run_id)
         self._log = context.log or dg.get_dagster_logger()
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:

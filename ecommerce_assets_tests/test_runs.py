@@ -1,0 +1,116 @@
+"""Which runs have lost their process, with real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+
+from ecommerce_assets.runs import PROCESS_TAG, RunProcess, awaits_retry, dead_runs, is_retried, record_process
+from ecommerce_assets.spark.resource import SparkResource
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+def started_run(instance: dg.DagsterInstance, process: RunProcess | None = None, **fields: object) -> dg.DagsterRun:
+    run = dg.DagsterRun("refresh", **{"status": dg.DagsterRunStatus.STARTED, **fields})  # type: ignore[arg-type]
+    instance.add_run(run)
+    if process:
+        tag = process.model_copy(update={"run_id": run.run_id}).model_dump_json()
+        instance.add_run_tags(run.run_id, {PROCESS_TAG: tag})
+    return run
+
+
+def gone() -> RunProcess:
+    return RunProcess(run_id="", host=os.uname().nodename, pid=os.getpid(), started="another boot:1")
+
+
+def test_a_process_is_gone_once_it_is_killed_reaped_or_not() -> None:
+    code = (
+        "from ecommerce_assets.runs import RunProcess\n"
+        "print(RunProcess.current('r').model_dump_json(), flush=True)\n"
+        "input()"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdout
+    process = RunProcess.model_validate_json(child.stdout.readline())
+    assert process.pid == child.pid
+    assert not process.is_gone
+    child.send_signal(signal.SIGKILL)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert process.is_gone, "a zombie"
+    child.communicate()
+    assert process.is_gone
+
+
+def test_another_process_with_the_same_number_is_not_the_one_that_was_recorded() -> None:
+    assert not RunProcess.current("r").is_gone
+    assert gone().is_gone
+
+
+def test_without_proc_the_number_alone_decides() -> None:
+    assert not RunProcess.current("r").model_copy(update={"started": ""}).is_gone
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert gone().model_copy(update={"started": "", "pid": ended.pid}).is_gone
+
+
+def test_processes_of_other_machines_are_not_judged() -> None:
+    assert not gone().model_copy(update={"host": "another"}).is_gone
+
+
+def test_dead_are_runs_in_progress_whose_process_is_gone(instance: dg.DagsterInstance) -> None:
+    dead = started_run(instance, gone())
+    canceling = started_run(instance, gone(), status=dg.DagsterRunStatus.CANCELING)
+    alive = started_run(instance)
+    record_process(instance, alive.run_id)
+    started_run(instance)  # has recorded nothing so far
+    for status in (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE):
+        started_run(instance, gone(), status=status)
+    assert {run.run_id for run in dead_runs(instance)} == {dead.run_id, canceling.run_id}
+
+
+def test_a_retry_is_not_judged_by_the_process_of_the_run_before_it(instance: dg.DagsterInstance) -> None:
+    dead = started_run(instance, gone())
+    run = instance.get_run_by_id(dead.run_id)
+    assert run
+    instance.report_run_failed(run)
+    started_run(instance, tags=dict(run.tags))
+    assert dead_runs(instance) == []
+
+
+def test_the_spark_resource_records_the_process_of_its_run(instance: dg.DagsterInstance) -> None:
+    @dg.op(required_resource_keys={"spark"})
+    def look(context) -> None:  # type: ignore[no-untyped-def]
+        run = context.instance.get_run_by_id(context.run_id)
+        assert run
+        assert RunProcess.model_validate_json(run.tags[PROCESS_TAG]) == RunProcess.current(context.run_id)
+
+    @dg.job(resource_defs={"spark": SparkResource.configure_at_launch()}, executor_def=dg.in_process_executor)
+    def looking() -> None:
+        look()
+
+    assert looking.execute_in_process(instance=instance).success
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ({}, (False, False)),
+        ({"dagster/will_retry": "false"}, (False, False)),
+        ({"dagster/will_retry": "true"}, (True, True)),
+        ({"dagster/will_retry": "true", "dagster/auto_retry_run_id": "x"}, (True, False)),
+    ],
+)
+def test_dagster_says_which_failed_runs_it_retries(tags: dict[str, str], expected: tuple[bool, bool]) -> None:
+    run = dg.DagsterRun("refresh", status=dg.DagsterRunStatus.FAILURE, tags=tags)
+    assert (is_retried(run), awaits_retry(run)) == expected
