@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from ecommerce_assets.events.arrivals import MAX_ATTEMPTS
 from ecommerce_assets.events.sensor import TARGETS as DAILY
-from ecommerce_assets.runs import awaits_retry, dead_runs, describe, short_id
+from ecommerce_assets.runs import awaits_retry, dead_runs, describe, remind_of_retries, short_id
 from ecommerce_assets.settings import Settings
 
 SECONDS_BETWEEN_TICKS = 30
@@ -52,8 +52,8 @@ def recovery(settings: Settings) -> dg.SensorDefinition:
     )
     def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         assert context.repository_def is not None  # Dagster always passes it
-        ended = end_dead_runs(context.instance)
-        for sentence in ended:
+        repairs = [*end_dead_runs(context.instance), *_overdue(context.instance)]
+        for sentence in repairs:
             context.log.warning(sentence)
         step = next_step(
             context.instance, context.repository_def.asset_graph, _Cursor.read(context.cursor), time.time()
@@ -63,7 +63,7 @@ def recovery(settings: Settings) -> dg.SensorDefinition:
         return dg.SensorResult(
             run_requests=step.requests,
             cursor=step.cursor.model_dump_json(),
-            skip_reason=None if step.requests else " ".join([*ended, step.message]),
+            skip_reason=None if step.requests else " ".join([*repairs, step.message]),
         )
 
     return tick
@@ -80,6 +80,10 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
             instance.report_run_failed(run, "The process of this run ended without reporting a result.")
             sentences.append(f"The process of run {short_id(run)} is gone: the run is reported as failed.")
     return sentences
+
+
+def _overdue(instance: dg.DagsterInstance) -> list[str]:
+    return [f"The retry of run {short_id(run)} is overdue: Dagster is reminded." for run in remind_of_retries(instance)]
 
 
 class _Cursor(BaseModel):
@@ -126,7 +130,7 @@ def next_step(instance: dg.DagsterInstance, graph: AssetGraph, before: _Cursor, 
     existing = [run for run in runs if run is not None]
     canceled = [run for run in existing if run.status is dg.DagsterRunStatus.CANCELED]
     failed = [run for run in existing if run.status is dg.DagsterRunStatus.FAILURE and _is_automated(run)]
-    if any(awaits_retry(run) for run in failed):
+    if any(awaits_retry(instance, run) for run in failed):
         return _Step(_Cursor(), f"Dagster is about to retry {describe(failed)}.")
     if canceled:
         return _Step(_Cursor(), f"Not requested: {names}, because {describe(canceled)} was canceled.")

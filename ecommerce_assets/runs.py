@@ -1,13 +1,15 @@
 """Which process works on a run, and whether it still lives; whether Dagster retries a run that failed.
 
-The Spark resource calls `record_process` when a run begins; the sensors call `dead_runs` and `is_retried`.
+The Spark resource calls `record_process` when a run begins; the sensors call the other functions.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -16,6 +18,17 @@ from pydantic import BaseModel, ValidationError
 
 PROCESS_TAG = "ecommerce_assets/process"
 """Tag of a run: the process that works on it, as JSON."""
+
+REMINDER_TAG = "ecommerce_assets/reminder"
+"""Tag of a run that was reported as failed once more, because its retry was overdue: its id."""
+
+OVERDUE_SECONDS = 20.0
+"""A retry usually starts within five seconds."""
+
+RETRY_SECONDS = 120.0
+"""So long after a failure the retry is waited for."""
+
+REMINDED_WITHIN = timedelta(days=1)
 
 WITH_PROCESS = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 """Statuses of runs that a process works on."""
@@ -92,9 +105,36 @@ def is_retried(run: dg.DagsterRun) -> bool:
     return run.status is dg.DagsterRunStatus.FAILURE and run.tags.get(WILL_RETRY_TAG) == "true"
 
 
-def awaits_retry(run: dg.DagsterRun) -> bool:
-    """Whether the run failed and Dagster is about to start the run that takes its place."""
-    return is_retried(run) and AUTO_RETRY_RUN_ID_TAG not in run.tags
+def awaits_retry(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether the run failed a moment ago and Dagster is about to start the run that takes its place."""
+    if not is_retried(run) or AUTO_RETRY_RUN_ID_TAG in run.tags:
+        return False
+    record = instance.get_run_record_by_id(run.run_id)
+    return record is not None and time.time() - (record.end_time or 0.0) < RETRY_SECONDS
+
+
+def remind_of_retries(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """Report runs as failed once more whose retry is overdue; returns them.
+
+    Dagster's daemon misses a failure that it sees in the moment between the event and the new status of the run.
+    """
+    now = time.time()
+    filters = dg.RunsFilter(
+        statuses=[dg.DagsterRunStatus.FAILURE],
+        tags={WILL_RETRY_TAG: "true"},
+        updated_after=datetime.fromtimestamp(now, UTC) - REMINDED_WITHIN,
+    )
+    overdue = [
+        record.dagster_run
+        for record in instance.get_run_records(filters)
+        if AUTO_RETRY_RUN_ID_TAG not in record.dagster_run.tags
+        and record.dagster_run.tags.get(REMINDER_TAG) != record.dagster_run.run_id
+        and now - (record.end_time or now) >= OVERDUE_SECONDS
+    ]
+    for run in overdue:
+        instance.add_run_tags(run.run_id, {REMINDER_TAG: run.run_id})
+        instance.report_run_failed(run, "The retry of this run is overdue.")
+    return overdue
 
 
 def short_id(run: dg.DagsterRun) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
@@ -47,3 +49,20 @@ def ran(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     data_dir = tmp_path_factory.mktemp("shop-[1]")
     generate(data_dir, events=4_000, days=8, first_day=date(2019, 10, 1))
     return data_dir, run_graph(data_dir, FIRST_DAY, LAST_DAY)
+
+
+@pytest.fixture(scope="session")
+def days_of_events(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """One CSV file for each of six days of a generated shop."""
+    folder = tmp_path_factory.mktemp("files")
+    generate(folder / "shop", events=3_000, days=6, first_day=date(2019, 11, 5))
+    files = []
+    for day in sorted((folder / "shop" / "raw" / "events").glob("event_date=*")):
+        rows = pq.read_table(day, partitioning=None).to_pylist()
+        path = folder / f"{day.name.removeprefix('event_date=')}.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
+        files.append(path)
+    return files

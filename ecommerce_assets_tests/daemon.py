@@ -52,6 +52,11 @@ class Dev:
             return True
         return False
 
+    def kill(self) -> None:
+        """End it with SIGKILL, and with it all its children: the daemon, the code server and the run."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
     def runs(self) -> list[dg.DagsterRun]:
         """All runs, oldest first."""
         return list(self.instance.get_runs())[::-1]
@@ -62,20 +67,23 @@ class Dev:
 
 @contextmanager
 def dagster_dev(folder: Path, settings: Mapping[str, str]) -> Iterator[Dev]:
-    """`dagster dev` in the project's folder, with an instance below `folder`; ended with all its children."""
+    """`dagster dev` in the project's folder, with an instance below `folder`; ended with all its children.
+
+    Another one in the same folder goes on with the same instance.
+    """
     home = folder / "dagster_home"
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     shutil.copy(PROJECT / ".dagster" / "dagster.yaml", home)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     # A temporary folder of its own: the machine's lock lets one Spark run at a time, and the tests have one already.
     temporary = folder / "tmp"
-    temporary.mkdir()
+    temporary.mkdir(exist_ok=True)
     log = folder / "dagster_dev.log"
     environment = {**os.environ, **settings, "DAGSTER_HOME": str(home), "TMPDIR": str(temporary)}
     command = [sys.executable, "-m", "dagster", "dev", "--host", "127.0.0.1", "--port", str(port)]
-    with log.open("wb") as output, dg.DagsterInstance.from_config(str(home)) as instance:
+    with log.open("ab") as output, dg.DagsterInstance.from_config(str(home)) as instance:
         process = subprocess.Popen(
             command, cwd=PROJECT, env=environment, stdout=output, stderr=output, start_new_session=True
         )
@@ -86,9 +94,8 @@ def dagster_dev(folder: Path, settings: Mapping[str, str]) -> Iterator[Dev]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    group = os.getpgid(process.pid)
     process.send_signal(signal.SIGINT)
     with suppress(subprocess.TimeoutExpired):
         process.wait(30)
     with suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 
 import dagster as dg
-import pyarrow.parquet as pq
 import pytest
 from dagster._core.events import StepMaterializationData
 from pyspark.sql import SparkSession
 
 from ecommerce_assets.definitions import build_defs
 from ecommerce_assets.events.landing import land
-from ecommerce_assets.events.sample import generate
 from ecommerce_assets.settings import load_settings
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets_tests.daemon import Dev, dagster_dev
@@ -38,23 +35,6 @@ REFRESHED = {
     "similar_products",
     "training_metadata",
 }
-
-
-@pytest.fixture(scope="module")
-def days_of_events(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """One CSV file for each of six days of a generated shop."""
-    folder = tmp_path_factory.mktemp("files")
-    generate(folder / "shop", events=3_000, days=6, first_day=date(2019, 11, 5))
-    files = []
-    for day in sorted((folder / "shop" / "raw" / "events").glob("event_date=*")):
-        rows = pq.read_table(day, partitioning=None).to_pylist()
-        path = folder / f"{day.name.removeprefix('event_date=')}.csv"
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0].keys())
-            writer.writeheader()
-            writer.writerows(rows)
-        files.append(path)
-    return files
 
 
 def assets_of(dev: Dev, run: dg.DagsterRun) -> set[str]:

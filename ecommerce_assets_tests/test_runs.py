@@ -6,12 +6,21 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import dagster as dg
 import pytest
 
-from ecommerce_assets.runs import PROCESS_TAG, RunProcess, awaits_retry, dead_runs, is_retried, record_process
+from ecommerce_assets.runs import (
+    PROCESS_TAG,
+    RunProcess,
+    awaits_retry,
+    dead_runs,
+    is_retried,
+    record_process,
+    remind_of_retries,
+)
 from ecommerce_assets.spark.resource import SparkResource
 
 
@@ -102,15 +111,45 @@ def test_the_spark_resource_records_the_process_of_its_run(instance: dg.DagsterI
     assert looking.execute_in_process(instance=instance).success
 
 
+RETRIED = {"dagster/will_retry": "true"}
+
+
+def failed_run(instance: dg.DagsterInstance, **tags: str) -> dg.DagsterRun:
+    run = started_run(instance, tags=tags)
+    instance.report_run_failed(run)
+    failed = instance.get_run_by_id(run.run_id)
+    assert failed
+    return failed
+
+
 @pytest.mark.parametrize(
     ("tags", "expected"),
     [
         ({}, (False, False)),
         ({"dagster/will_retry": "false"}, (False, False)),
-        ({"dagster/will_retry": "true"}, (True, True)),
-        ({"dagster/will_retry": "true", "dagster/auto_retry_run_id": "x"}, (True, False)),
+        (RETRIED, (True, True)),
+        ({**RETRIED, "dagster/auto_retry_run_id": "x"}, (True, False)),
     ],
 )
-def test_dagster_says_which_failed_runs_it_retries(tags: dict[str, str], expected: tuple[bool, bool]) -> None:
-    run = dg.DagsterRun("refresh", status=dg.DagsterRunStatus.FAILURE, tags=tags)
-    assert (is_retried(run), awaits_retry(run)) == expected
+def test_dagster_says_which_failed_runs_it_retries(
+    instance: dg.DagsterInstance, tags: dict[str, str], expected: tuple[bool, bool]
+) -> None:
+    run = failed_run(instance, **tags)
+    assert (is_retried(run), awaits_retry(instance, run)) == expected
+
+
+def test_a_retry_is_waited_for_two_minutes_and_reminded_of_once(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = failed_run(instance, **RETRIED)
+    failed_run(instance)
+    failed_run(instance, **RETRIED, **{"dagster/auto_retry_run_id": "x"})
+    assert remind_of_retries(instance) == []
+    now = time.time()
+    monkeypatch.setattr("ecommerce_assets.runs.time.time", lambda: now + 21)
+    assert [one.run_id for one in remind_of_retries(instance)] == [run.run_id]
+    failures = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+    assert len(failures) == 2
+    monkeypatch.setattr("ecommerce_assets.runs.time.time", lambda: now + 200)
+    assert remind_of_retries(instance) == []
+    assert not awaits_retry(instance, run)

@@ -108,15 +108,15 @@ def _window(settings: Settings) -> tuple[str, str]:
 
 
 def _run_states(instance: dg.DagsterInstance, keys: Iterable[str]) -> dict[str, RunState]:
-    return {key: _state(runs[0]) for key in keys if (runs := _runs(instance, key))}
+    return {key: _state(instance, runs[0]) for key in keys if (runs := _runs(instance, key))}
 
 
 def _runs(instance: dg.DagsterInstance, key: str) -> Sequence[dg.DagsterRun]:
     return instance.get_runs(filters=dg.RunsFilter(tags={RUN_KEY_TAG: key}), limit=1)
 
 
-def _state(run: dg.DagsterRun) -> RunState:
-    if not run.is_finished or awaits_retry(run):
+def _state(instance: dg.DagsterInstance, run: dg.DagsterRun) -> RunState:
+    if not run.is_finished or awaits_retry(instance, run):
         return RunState.unfinished
     return RunState.canceled if run.status is dg.DagsterRunStatus.CANCELED else RunState.ended
 
@@ -131,7 +131,7 @@ def _request(
     first, last = block[0].day, block[-1].day
     attempt = max(cursor.days[partition.day].attempts for partition in block)
     while runs := _runs(context.instance, key := f"{first}...{last}:{range_digest(block)}:{attempt}"):
-        if _state(runs[0]) is RunState.unfinished:
+        if _state(context.instance, runs[0]) is RunState.unfinished:
             break
         attempt += 1
     for partition in block:
