@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -61,6 +62,14 @@ def test_every_asset_is_described() -> None:
             columns = node.metadata["dagster/column_schema"].columns
             assert [c.name for c in columns] == table.names
             assert all(c.description for c in columns)
+
+
+def test_recommendations_are_overdue_after_the_hours_of_the_setting() -> None:
+    for settings, hours in (({}, 25), ({"freshness_hours": 49}, 49)):
+        graph = build_defs(load_settings(**settings)).resolve_asset_graph()
+        policies = {key.to_user_string(): graph.get(key).freshness_policy for key in graph.get_all_asset_keys()}
+        expected = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=hours))
+        assert {name: policy for name, policy in policies.items() if policy} == {"recommendations": expected}
 
 
 def test_every_parameter_shows_in_the_launchpad() -> None:

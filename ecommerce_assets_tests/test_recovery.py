@@ -228,7 +228,7 @@ def retry_of(dev: Dev, run: dg.DagsterRun) -> dg.DagsterRun | None:
 @pytest.mark.trial
 def test_a_killed_worker_and_a_killed_daemon_need_no_one(tmp_path: Path, days_of_events: list[Path]) -> None:
     shop = tmp_path / "shop"
-    *first, late, _ = days_of_events
+    *first, late = days_of_events[:4]
     land([str(path) for path in first], shop)
     lake = Lake(str(shop))
     with Endpoint() as endpoint:
@@ -237,6 +237,9 @@ def test_a_killed_worker_and_a_killed_daemon_need_no_one(tmp_path: Path, days_of
             "ECOMMERCE_FIRST_DAY": "2019-10-01",
             "ECOMMERCE_LAST_DAY": "2019-12-29",
             "ECOMMERCE_DRIVER_MEMORY": "2g",
+            # Many tiny jobs: compiling code for them takes longer than it saves.
+            "ECOMMERCE_SPARK_CONFIG": '{"spark.sql.shuffle.partitions": 2, "spark.sql.codegen.wholeStage": false, '
+            '"spark.sql.codegen.factoryMode": "NO_CODEGEN"}',
             "ECOMMERCE_ALERT_URL": endpoint.url,
         }
         with dagster_dev(tmp_path, settings) as dev:
@@ -245,23 +248,22 @@ def test_a_killed_worker_and_a_killed_daemon_need_no_one(tmp_path: Path, days_of
             print(f"\nfrom landing to als_model: {time.monotonic() - started:.0f} s")
             started = time.monotonic()
             os.kill(RunProcess.model_validate_json(killed.tags[PROCESS_TAG]).pid, signal.SIGKILL)
-            land([str(late)], shop)
             retry = dev.wait_for("a successful retry", lambda: retry_of(dev, killed), 150)
             print(f"from the death of the worker to new lists: {time.monotonic() - started:.0f} s")
             assert assets_of(dev, killed) == BEFORE_ALS
             assert assets_of(dev, retry) == REFRESHED - BEFORE_ALS
             lists = lake.latest("recommendations").version
+
+            land([str(late)], shop)
             interrupted = run_in_step(dev, "als_model", after=4)
-            known = len(dev.runs())
             dev.kill()
         started = time.monotonic()
         with dagster_dev(tmp_path, settings) as dev:
             retry = dev.wait_for("a successful retry", lambda: retry_of(dev, interrupted), 150)
+            dev.wait_for("new lists", lambda: lake.latest("recommendations").version != lists, 150)
             print(f"from the new start to new lists: {time.monotonic() - started:.0f} s")
-            assert len(dev.runs()) == known + 1
-            assert assets_of(dev, interrupted) == BEFORE_ALS
-            assert assets_of(dev, retry) == REFRESHED - BEFORE_ALS
-            assert lake.latest("recommendations").version != lists
+            assert "als_model" not in assets_of(dev, interrupted)
+            assert "als_model" in assets_of(dev, retry)
             assert late.stem in [day.day for day in lake.days("cleaned_events")]
         assert endpoint.posted == [], "what Dagster retried is no alert"
         endpoint.shutdown()

@@ -67,6 +67,8 @@ def test_settings_of_spark_reach_spark_as_written(monkeypatch: pytest.MonkeyPatc
         ("MAX_REJECTED_SHARE", "20%", "it is no number"),
         ("MAX_REJECTED_SHARE", "20", "it must be 1 or less"),
         ("MAX_REJECTED_SHARE", "nan", "it must be 1 or less"),
+        ("FRESHNESS_HOURS", "0", "it must be more than 0"),
+        ("ALERT_URL", "hooks.example.com", "it must begin with http:// or https://"),
         ("AUTOMATION", "never", "it is neither true nor false"),
         ("DRIVER_MEMORY", "lots", "such as 8g"),
         ("ID_TYPE", "uuid", "it must be 'bigint' or 'string'"),

@@ -17,6 +17,7 @@ from pyspark.sql import SparkSession
 from ecommerce_assets.definitions import build_defs
 from ecommerce_assets.events.landing import land
 from ecommerce_assets.events.landing.target import landed_name
+from ecommerce_assets.runs import PROCESS_TAG, RunProcess
 from ecommerce_assets.settings import load_settings
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.lake import Lake
@@ -45,8 +46,30 @@ class TestWhatFires:
         wanted = ["2019-10-01...2019-10-10", "2019-10-12...2019-11-19", "2019-11-22...2019-12-29"]
         assert shop.tick() == wanted
         assert shop.tick() == [], "they are under way"
-        assert shop.said.startswith("A run that has not ended is cleaning 2019-10-01, 2019-10-02, ")
-        assert shop.said.endswith("; where it is dead (after a power cut, say), terminate it in the UI.")
+        assert shop.said.startswith("Being cleaned, or in the queue: 2019-10-01, 2019-10-02, ")
+        in_progress = ", ".join(run.run_id.split("-")[0] for run in shop.runs())
+        assert shop.said.endswith(f" In progress: runs {in_progress}.")
+
+    def test_the_run_whose_process_is_gone_is_named_and_not_the_one_that_waits(self, shop: Shop) -> None:
+        shop.raw("2019-10-01")
+        shop.tick()
+        [waiting] = shop.runs()
+        shop.instance.delete_run(waiting.run_id)
+        shop.instance.add_run(waiting.with_status(dg.DagsterRunStatus.NOT_STARTED))
+        dead = dg.DagsterRun("refresh", status=dg.DagsterRunStatus.STARTED)
+        gone = RunProcess(run_id=dead.run_id, host=os.uname().nodename, pid=os.getpid(), started="another boot:1")
+        shop.instance.add_run(dead.with_tags({PROCESS_TAG: gone.model_dump_json()}))
+        assert shop.tick() == []
+        assert f"The process of run {dead.run_id.split('-')[0]} is gone" in shop.said
+        assert waiting.run_id.split("-")[0] not in shop.said
+
+    def test_a_run_that_dagster_is_about_to_retry_is_waited_for(self, shop: Shop) -> None:
+        shop.raw("2019-10-01")
+        assert shop.tick() == ["2019-10-01...2019-10-01"]
+        [run] = shop.runs()
+        shop.end(dg.DagsterRunStatus.FAILURE)
+        shop.instance.add_run_tags(run.run_id, {"dagster/will_retry": "true"})
+        assert shop.tick() == []
 
     def test_it_asks_for_the_two_daily_tables_alone(self, shop: Shop) -> None:
         [target] = shop.sensor.targets
@@ -369,4 +392,5 @@ class TestAtScaleAndElsewhere:
         assert {s.name: s.default_status for s in defs.sensors or ()} == {
             "new_event_partitions": wanted,
             "refresh": wanted,
+            "recovery": wanted,
         }
