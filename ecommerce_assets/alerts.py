@@ -24,8 +24,8 @@ MESSAGE_CHARACTERS = 500
 ALERT_TAG = "ecommerce_assets/alert"
 """Tag of a failed run that was reported: its id, or `recovered` once its assets are made."""
 
-RECENT_ALERTS = 50
-"""Number of reported failures among which a successful run looks for its own."""
+RECENT_RUNS = 50
+"""Number of failed runs among which a successful run looks for those that it makes up for."""
 
 
 class Alert(BaseModel):
@@ -83,7 +83,11 @@ def alerts(settings: Settings) -> list[dg.SensorDefinition]:
         for run in recovered:
             context.instance.add_run_tags(run.run_id, {ALERT_TAG: "recovered"})
         if recovered:
-            post(url, recovery_of(recovered, context.dagster_run, settings.data_dir), context.log.warning)
+            post(
+                url,
+                recovery_of(context.instance, recovered, context.dagster_run, settings.data_dir),
+                context.log.warning,
+            )
 
     return [alert_failed, alert_recovered]
 
@@ -108,7 +112,9 @@ def failure(context: dg.RunFailureSensorContext, run: dg.DagsterRun, data_dir: s
     )
 
 
-def recovery_of(failed: Sequence[dg.DagsterRun], run: dg.DagsterRun, data_dir: str) -> Alert:
+def recovery_of(
+    instance: dg.DagsterInstance, failed: Sequence[dg.DagsterRun], run: dg.DagsterRun, data_dir: str
+) -> Alert:
     """The alert about a run that succeeded after others had failed."""
     names = ", ".join(one.run_id for one in failed)
     return Alert(
@@ -116,7 +122,7 @@ def recovery_of(failed: Sequence[dg.DagsterRun], run: dg.DagsterRun, data_dir: s
         run_id=run.run_id,
         job=run.job_name,
         failed_step=None,
-        assets=sorted(key.to_user_string() for key in run.asset_selection or ()),
+        assets=sorted(made_assets(instance, run)),
         message=f"The run succeeded after failed runs: {names}.",
         time=_now(),
         data_dir=data_dir,
@@ -124,18 +130,36 @@ def recovery_of(failed: Sequence[dg.DagsterRun], run: dg.DagsterRun, data_dir: s
 
 
 def recovered_runs(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[dg.DagsterRun]:
-    """Reported failures of the run's job, all of whose missing assets the run has made."""
-    filters = dg.RunsFilter(job_name=run.job_name, statuses=[dg.DagsterRunStatus.FAILURE])
-    failed = [one for one in instance.get_runs(filters, limit=RECENT_ALERTS) if one.tags.get(ALERT_TAG) == one.run_id]
-    made = {key.to_user_string() for key in run.asset_selection or ()}
-    return [one for one in failed if not run.asset_selection or made.issuperset(unmade_assets(instance, one))]
+    """Reported failures all of whose missing assets the run has made, whatever job made them.
+
+    A failed run that lacks no assets needs a successful run of its own job.
+    """
+    filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE])
+    failed = [one for one in instance.get_runs(filters, limit=RECENT_RUNS) if one.tags.get(ALERT_TAG) == one.run_id]
+    made = made_assets(instance, run) if failed else set()
+    found = []
+    for one in failed:
+        missing = unmade_assets(instance, one)
+        if made.issuperset(missing) if missing else one.job_name == run.job_name:
+            found.append(one)
+    return found
 
 
 def unmade_assets(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
-    """The selected assets of a run that it did not materialize, in alphabetical order."""
-    records = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
-    made = {record.dagster_event.asset_key for record in records if record.dagster_event}
-    return sorted(key.to_user_string() for key in set(run.asset_selection or ()) - made)
+    """The assets that a run was to make and did not, in alphabetical order."""
+    planned = _assets(instance, run, dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
+    selected = {key.to_user_string() for key in run.asset_selection or ()}
+    return sorted((planned or selected) - made_assets(instance, run))
+
+
+def made_assets(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:
+    """The assets that a run materialized."""
+    return _assets(instance, run, dg.DagsterEventType.ASSET_MATERIALIZATION)
+
+
+def _assets(instance: dg.DagsterInstance, run: dg.DagsterRun, kind: dg.DagsterEventType) -> set[str]:
+    events = (record.dagster_event for record in instance.all_logs(run.run_id, of_type=kind))
+    return {event.asset_key.to_user_string() for event in events if event and event.asset_key}
 
 
 def post(url: str, alert: Alert, warn: Callable[[str], object]) -> None:

@@ -82,14 +82,14 @@ class Shop:
         self.instance = instance
         self.sensors: dict[str, Any] = {sensor.name: sensor for sensor in alerts(settings)}
 
-    def run(self, *assets: Any, works: bool, **tags: str) -> dg.DagsterRun:
+    def run(self, *assets: Any, works: bool, job_name: str = "refresh", **tags: str) -> dg.DagsterRun:
         """Run assets, and then the sensor of how that ended."""
         global broken
         broken = not works
         selection = [asset.key for asset in assets]
-        job = dg.define_asset_job("refresh", selection=selection)
+        job = dg.define_asset_job(job_name, selection=selection)
         defs = dg.Definitions([first, second, other], jobs=[job])
-        result = defs.resolve_job_def("refresh").execute_in_process(
+        result = defs.resolve_job_def(job_name).execute_in_process(
             instance=self.instance, raise_on_error=False, asset_selection=selection, tags=tags
         )
         self.sense(result)
@@ -148,7 +148,7 @@ def test_a_run_that_makes_other_assets_is_no_recovery(shop: Shop, endpoint: Endp
     shop.run(other, works=True)
     shop.run(first, works=True)
     assert [alert["status"] for alert in endpoint.posted] == ["failed"]
-    shop.run(first, second, other, works=True)
+    shop.run(first, second, other, works=True, job_name="recovery")  # another job that makes all of it
     assert [alert["status"] for alert in endpoint.posted] == ["failed", "recovered"]
 
 
