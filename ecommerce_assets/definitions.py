@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
+from ecommerce_assets import mlflow_log
 from ecommerce_assets.alerts import alerts
 from ecommerce_assets.automation import automation, with_automation, with_freshness
 from ecommerce_assets.events import checks as events
@@ -50,10 +51,12 @@ from ecommerce_assets.segmentation.pipeline import SEGMENTATION_MODEL_PARTS, SEG
 from ecommerce_assets.settings import Settings, load_settings
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage.asset_checks import asset_checks
+from ecommerce_assets.storage.columns import TableSpec
 from ecommerce_assets.storage.inputs import NewestVersions
 from ecommerce_assets.storage.io_managers import JsonIOManager, ParquetIOManager, SparkModelIOManager
 from ecommerce_assets.storage.metadata import column_schema
 from ecommerce_assets.storage.stored_asset import StoredAsset
+from ecommerce_assets.storage.version import Version
 from ecommerce_assets.training_metadata.assets import training_metadata
 from ecommerce_assets.training_metadata.card import model_card
 from ecommerce_assets.training_metadata.checks import TRAINING_METADATA_CHECKS
@@ -187,7 +190,7 @@ def build_resources(settings: Settings, own_days_only: bool = False) -> dict[str
         "own_days_only": own_days_only,
         "spark": spark,
         "catalog": {**CATALOG, **ON_DEMAND},
-        "on_version": openlineage.emit,
+        "on_version": _report,
     }
 
     @dg.io_manager(required_resource_keys={"spark"}, description="Finds the raw files of the days asked for.")
@@ -214,6 +217,14 @@ def build_resources(settings: Settings, own_days_only: bool = False) -> dict[str
             settings.min_holdout_users, "With fewer users in the holdout, als_evaluation blocks nothing."
         ),
     }
+
+
+def _report(
+    version: Version, data_dir: str, table: TableSpec | None, warn: Callable[[str], object], description: str | None
+) -> None:
+    """A `Listener`: sends what is recorded of a version where the user asked for it."""
+    openlineage.emit(version, data_dir, table, warn, description)
+    mlflow_log.log_version(version, data_dir, warn)
 
 
 def spark_options(settings: Settings) -> dict[str, Any]:
