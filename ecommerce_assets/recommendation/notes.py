@@ -11,10 +11,12 @@ from ecommerce_assets.recommendation.evaluation_checks import (
     Interval,
     compare,
     number,
+    outcome_of,
     percent,
     with_interval,
 )
 from ecommerce_assets.recommendation.lists import Ranker
+from ecommerce_assets.recommendation.parameters import in_words
 from ecommerce_assets.recommendation.systems import ALS_LIST, POPULARITY, PUBLISHED, SYSTEMS, TITLES
 from ecommerce_assets.storage.checks import CheckContext
 from ecommerce_assets.storage.display import Note
@@ -66,7 +68,15 @@ def source_rows(entries: Mapping[str, int]) -> list[tuple[str, str, str]]:
 
 
 def _evaluation(context: CheckContext) -> str:
-    return f"{compare(context.results, context.parameters)}."
+    sentence = f"{compare(context.results, context.parameters)}."
+    compared = context.results.get("compared")
+    if not compared:
+        return sentence
+    difference = compared["ndcg"]["difference"]
+    return (
+        f"{sentence} This is an experiment: {in_words(compared['changes'])}. NDCG less that with the promoted "
+        f"parameters: {with_interval(difference)}, {outcome_of(difference)}. What customers see stays until it is promoted."
+    )
 
 
 def _metrics(context: CheckContext) -> str | None:

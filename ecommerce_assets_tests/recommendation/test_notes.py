@@ -54,6 +54,14 @@ def test_an_evaluation_is_compared_with_the_best_baseline() -> None:
         assert part in notes["in short"]
 
 
+def test_an_experiment_says_what_changed_and_whether_it_is_better() -> None:
+    difference = {"promoted": [0.5, 0.4, 0.6], "difference": [-0.01, -0.02, -0.005]}
+    compared = {"changes": {"als_model.rank": [50, 8]}, "ndcg": difference}
+    note = written(ALS_EVALUATION_NOTES, Stats(results=evaluation(compared=compared)))["in short"]
+    for part in ("als_model.rank 8 instead of 50", "-0.0100 (-0.0200 to -0.0050), worse"):
+        assert part in note
+
+
 def test_few_users_are_no_comparison() -> None:
     note = written(ALS_EVALUATION_NOTES, Stats(results=evaluation(holdout_users=2)))["in short"]
     assert note.startswith("2 ")
