@@ -75,7 +75,8 @@ def _evaluation(context: CheckContext) -> str:
     difference = compared["ndcg"]["difference"]
     return (
         f"{sentence} This is an experiment: {in_words(compared['changes'])}. NDCG less that with the promoted "
-        f"parameters: {with_interval(difference)}, {outcome_of(difference)}. What customers see stays until it is promoted."
+        f"parameters: {with_interval(difference)}, {outcome_of(difference)}. What customers see stays until it "
+        "is promoted."
     )
 
 
