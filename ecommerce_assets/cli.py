@@ -1,11 +1,8 @@
-"""The command `ecommerce-assets`: promote parameters, compare evaluations. Starts no Spark."""
+"""The command `ecommerce-assets`: promoted parameters, evaluations, stored versions. Starts no Spark."""
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -13,8 +10,9 @@ import click
 from ecommerce_assets.recommendation.compare import compare, find_evaluation
 from ecommerce_assets.recommendation.evaluation_checks import WORSE, outcome_of, percent, with_interval
 from ecommerce_assets.recommendation.parameters import Parameters
-from ecommerce_assets.settings import SettingsError, load_settings
-from ecommerce_assets.storage.lake import Lake, OldLayoutError, VersionNotFoundError
+from ecommerce_assets.storage.__main__ import Answer, command
+from ecommerce_assets.storage.__main__ import main as storage
+from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.promoted import Promoted, promote, read_promoted, revert
 from ecommerce_assets.storage.reading import read_document
 
@@ -23,47 +21,19 @@ TUNED = ("rank", "regParam", "alpha", "nonnegative", "halfLife")
 
 @click.group()
 def main() -> None:
-    """Segments and recommendations of a shop: what is promoted, and how evaluations compare."""
+    """Promote parameters, compare evaluations; list, trace, verify and remove stored versions."""
 
 
-Answer = tuple[Any, list[str]]
-"""What is printed as JSON, and the same as lines."""
-
-
-class RefusedError(Exception):
-    """Something was not done; the message says why, and what to do."""
-
-
-def _command(run: Callable[..., Answer]) -> None:
-    """Make a function a subcommand of the same name. Exit code 1: refused; 2: there is nothing to show."""
-
-    @main.command(run.__name__.removeprefix("_"))
-    @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-    @click.option("--data-dir", metavar="DIR", help="By default ECOMMERCE_DATA_DIR, else the shipped sample's.")
-    @wraps(run)
-    def command(data_dir: str | None, as_json: bool, **options: Any) -> None:
-        try:
-            lake = Lake(data_dir or load_settings().data_dir, lambda message: click.echo(message, err=True))
-            document, lines = run(lake, **options)
-        except RefusedError as error:
-            click.echo(error, err=True)
-            sys.exit(1)
-        except (VersionNotFoundError, OldLayoutError, SettingsError) as error:
-            click.echo(error, err=True)
-            sys.exit(2)
-        click.echo(json.dumps(document, indent=2, default=str) if as_json else "\n".join(lines))
-
-
-@_command
+@command
 def _parameters(lake: Lake) -> Answer:
     """Show each parameter, where its value comes from and when it was promoted.
 
     Example: ecommerce-assets parameters
     """
-    return _shown(read_promoted(lake))
+    return (*_shown(read_promoted(lake)), 0)
 
 
-@_command
+@command
 @click.argument("version")
 @click.option("--force", is_flag=True, help="Also where it is worse than what is promoted, or was not evaluated.")
 def _promote(lake: Lake, version: str, force: bool) -> Answer:
@@ -78,18 +48,20 @@ def _promote(lake: Lake, version: str, force: bool) -> Answer:
         tuning = lake.latest("als_tuning")
         best = read_document(lake, tuning)["params"]
         if not best:
-            raise RefusedError(f"als_tuning {tuning.version} has no successful trial: run the job als_tuning again.")
+            raise click.ClickException(
+                f"als_tuning {tuning.version} has no successful trial: run the job als_tuning again."
+            )
         values, source = {"als_model": {name: best[name] for name in TUNED}}, f"als_tuning {tuning.version}"
     else:
         chosen = find_evaluation(lake, version)
         compared = chosen.stats.results.get("compared")
         if compared and outcome_of(compared["ndcg"]["difference"]) == WORSE and not force:
-            raise RefusedError(
+            raise click.ClickException(
                 f"als_evaluation {chosen.version} is worse than the promoted parameters: the difference of the NDCG is "
                 f"{with_interval(compared['ndcg']['difference'])}. Promote it in spite of that with --force."
             )
         if not chosen.stats.results.get("metrics") and not force:
-            raise RefusedError(
+            raise click.ClickException(
                 f"als_evaluation {chosen.version} has no metrics "
                 f"({chosen.stats.results.get('holdout', 'no holdout')}). Promote it in spite of that with --force."
             )
@@ -100,19 +72,19 @@ def _promote(lake: Lake, version: str, force: bool) -> Answer:
         for asset, part in values.items()
     }
     document, lines = _shown(promote(lake, changed, source))
-    return document, [*lines, "The next run without config uses them."]
+    return document, [*lines, "The next run without config uses them."], 0
 
 
-@_command
+@command
 def _revert(lake: Lake) -> Answer:
     """Promote again what was promoted before; the defaults, where that was nothing.
 
     Example: ecommerce-assets revert
     """
-    return _shown(revert(lake))
+    return (*_shown(revert(lake)), 0)
 
 
-@_command
+@command
 @click.argument("one")
 @click.argument("other")
 def _compare(lake: Lake, one: str, other: str) -> Answer:
@@ -137,10 +109,10 @@ def _compare(lake: Lake, one: str, other: str) -> Answer:
         )
     else:
         lines.append("No lists to compare: lists are made with the promoted parameters only.")
-    return document, lines
+    return document, lines, 0
 
 
-def _shown(promoted: Promoted) -> Answer:
+def _shown(promoted: Promoted) -> tuple[list[dict[str, Any]], list[str]]:
     values, document = Parameters.of(promoted.values).as_dict(), []
     for asset, part in values.items():
         for name, value in part.items():
@@ -156,6 +128,10 @@ def _shown(promoted: Promoted) -> Answer:
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+for each in (_parameters, _promote, _revert, _compare, *storage.commands.values()):
+    main.add_command(each)
 
 
 if __name__ == "__main__":

@@ -32,14 +32,14 @@ Answer = tuple[Any, list[str], int]
 """What is printed as JSON, the same as lines, and the exit code."""
 
 
-def _command(run: Callable[..., Answer]) -> None:
-    """Make a function a subcommand of the same name."""
+def command(run: Callable[..., Answer]) -> click.Command:
+    """Make a function of a lake, a command of the same name; what it raises for people ends with 2."""
 
-    @main.command(run.__name__.removeprefix("_"))
+    @click.command(run.__name__.removeprefix("_"))
     @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
     @click.option("--data-dir", metavar="DIR", help="By default ECOMMERCE_DATA_DIR, else the shipped sample's.")
     @wraps(run)
-    def command(data_dir: str | None, as_json: bool, **options: Any) -> None:
+    def answer(data_dir: str | None, as_json: bool, **options: Any) -> None:
         try:
             lake = Lake(data_dir or load_settings().data_dir, lambda message: click.echo(message, err=True))
             for asset in filter(None, [options.get("asset"), *options.get("assets", ())]):
@@ -56,8 +56,10 @@ def _command(run: Callable[..., Answer]) -> None:
         click.echo(json.dumps(document, indent=2, default=_as_text) if as_json else "\n".join(lines))
         sys.exit(code)
 
+    return answer
 
-@_command
+
+@command
 @click.argument("asset")
 @click.option("--all", "every", is_flag=True, help=f"By default the newest {SHOWN_VERSIONS}.")
 def _versions(lake: Lake, asset: str, every: bool) -> Answer:
@@ -77,7 +79,7 @@ def _versions(lake: Lake, asset: str, every: bool) -> Answer:
     return [asdict(state) for state in states], [*map(str.rstrip, lines), *more], 0
 
 
-@_command
+@command
 @click.argument("asset")
 @click.option("--version", help="By default the newest.")
 def _lineage(lake: Lake, asset: str, version: str | None) -> Answer:
@@ -97,7 +99,7 @@ def _lineage(lake: Lake, asset: str, version: str | None) -> Answer:
     return document, list(lineage_tree(traced_versions)), 0
 
 
-@_command
+@command
 @click.argument("assets", nargs=-1)
 def _verify(lake: Lake, assets: tuple[str, ...]) -> Answer:
     """Read every file of every version that is kept, by default of all assets, and check its checksums."""
@@ -108,7 +110,7 @@ def _verify(lake: Lake, assets: tuple[str, ...]) -> Answer:
     return {**asdict(result), "damaged": bool(result.problems)}, lines, 1 if result.problems else 0
 
 
-@_command
+@command
 @click.argument("asset", required=False)
 @click.option("--keep", type=int, metavar="N", help=f"Superseded versions to keep (setting, else {KEEP}).")
 @click.option(
@@ -131,6 +133,10 @@ def _prune(lake: Lake, asset: str | None, keep: int | None, grace_hours: int, dr
 
 def _as_text(value: Any) -> str:
     return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else str(value)
+
+
+for each in (_versions, _lineage, _verify, _prune):
+    main.add_command(each)
 
 
 if __name__ == "__main__":
