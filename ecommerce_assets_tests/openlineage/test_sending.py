@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
+from ecommerce_assets import mlflow_log
 from ecommerce_assets.definitions import build_resources
 from ecommerce_assets.openlineage import sending
 from ecommerce_assets.settings import load_settings
@@ -72,9 +74,14 @@ def test_the_io_manager_sends_what_it_published(serve: Serve, tmp_path: Path) ->
     assert end["outputs"][0]["name"] == f"{tmp_path}/lake/report"
 
 
-def test_the_code_location_sends_what_all_its_io_managers_publish() -> None:
-    resources = build_resources(load_settings())
-    assert all(resources[f"{kind}io_manager"].on_version is sending.emit for kind in ("", "model_", "json_"))
+def test_the_code_location_sends_what_all_its_io_managers_publish(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[str, Any]] = []
+    monkeypatch.setattr(sending, "emit", lambda *about: sent.append(("OpenLineage", about[0])))
+    monkeypatch.setattr(mlflow_log, "log_version", lambda *about: sent.append(("MLflow", about[0])))
+    resources, version = build_resources(load_settings()), made()
+    for kind in ("", "model_", "json_"):
+        resources[f"{kind}io_manager"].on_version(version, SHOP, None, print, None)
+    assert sent == [("OpenLineage", version), ("MLflow", version)] * 3
 
 
 def test_without_configuration_nothing_is_sent_printed_or_imported(tmp_path: Path) -> None:
