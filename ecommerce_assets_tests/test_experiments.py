@@ -128,7 +128,7 @@ class TestExperiment:
         assert f"published lists of version {earlier}" in check.values
         assert check.values["difference to it"].startswith("0.0000"), "the same data and parameters"
 
-    def test_promoting_it_publishes_it(self, shop: Path, tmp_path: Path) -> None:
+    def test_promoting_it_publishes_it(self, shop: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         folder = tmp_path / "shop"
         shutil.copytree(shop, folder)
         lake = Lake(str(folder))
@@ -136,6 +136,7 @@ class TestExperiment:
         assert done.exit_code == 0, done.output
         assert read_promoted(lake).values["als_model"] == {"rank": 6, "maxIter": 2}
         assert run_graph(folder, FIRST_DAY, LAST_DAY, select=["recommendations"]).success
+        assert "No evaluation has the promoted parameters" not in capfd.readouterr().err
         lists = lake.latest("recommendations")
         assert lists.input_version("als_model") == lake.latest("als_model").version
         assert (lists.parameters["k"], lists.stats.rows) == (7, 7 * lake.latest("segmented_users").stats.rows)

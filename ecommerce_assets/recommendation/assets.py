@@ -293,8 +293,10 @@ def recommendations(
             f"The newest evaluation has other parameters ({in_words(changes)}) than these lists, which are made "
             "with an earlier one. To publish it, run: ecommerce-assets promote newest"
         )
-    elif als_evaluation.parameters.get(EXPERIMENT):
-        context.log.warning("No evaluation has the promoted parameters, so these lists are made with an experiment.")
+    elif changes := parameters.changes(Parameters.of(newest.promoted(context).values)):
+        context.log.warning(
+            f"No evaluation has the promoted parameters yet; these lists are made with others: {in_words(changes)}."
+        )
     lists = parameters.recommendations
     top = recommend(
         segmented_users.select("user_id", "segment"),
