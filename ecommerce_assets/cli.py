@@ -10,13 +10,11 @@ import click
 from ecommerce_assets.recommendation.compare import compare, find_evaluation
 from ecommerce_assets.recommendation.evaluation_checks import WORSE, outcome_of, percent, with_interval
 from ecommerce_assets.recommendation.parameters import Parameters
-from ecommerce_assets.storage.__main__ import Answer, command
+from ecommerce_assets.storage.__main__ import Answer, aligned, command
 from ecommerce_assets.storage.__main__ import main as storage
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.promoted import Promoted, promote, read_promoted, revert
 from ecommerce_assets.storage.reading import read_document
-
-TUNED = ("rank", "regParam", "alpha", "nonnegative", "halfLife")
 
 
 @click.group()
@@ -51,7 +49,7 @@ def _promote(lake: Lake, version: str, force: bool) -> Answer:
             raise click.ClickException(
                 f"als_tuning {tuning.version} has no successful trial: run the job als_tuning again."
             )
-        values, source = {"als_model": {name: best[name] for name in TUNED}}, f"als_tuning {tuning.version}"
+        values, source = {"als_model": best}, f"als_tuning {tuning.version}"
     else:
         chosen = find_evaluation(lake, version)
         compared = chosen.stats.results.get("compared")
@@ -98,7 +96,7 @@ def _compare(lake: Lake, one: str, other: str) -> Answer:
     for name, values in document["metrics"].items():
         rows.append((name, *(with_interval(value) if value else "" for value in values)))
     rows += [(name, *map(str, values)) for name, values in document["changes"].items()]
-    lines = _table(rows)
+    lines = aligned(rows)
     difference, lists = document["difference"], document["lists"]
     if difference:
         lines.append(f"NDCG of {second} less that of {first}: {with_interval(difference)}, {outcome_of(difference)}")
@@ -122,12 +120,7 @@ def _shown(promoted: Promoted) -> tuple[list[dict[str, Any]], list[str]]:
             document.append({**row, "source": known.source if known else "default", "promoted_at": at})
     header = ("parameter", "value", "source", "promoted (UTC)")
     rows = [(r["parameter"], str(r["value"]), r["source"], (r["promoted_at"] or "")[:19]) for r in document]
-    return document, _table([header, *rows])
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return document, aligned([header, *rows])
 
 
 for each in (_parameters, _promote, _revert, _compare, *storage.commands.values()):

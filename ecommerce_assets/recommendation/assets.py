@@ -36,11 +36,11 @@ from ecommerce_assets.recommendation.systems import PUBLISHED
 from ecommerce_assets.recommendation.tuning_assets import tuned
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.storage.inputs import NewestVersions, given, promoted_field
-from ecommerce_assets.storage.io_managers import AS_READ_BY, EXPERIMENT
+from ecommerce_assets.storage.io_managers import AS_READ_BY
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.promoted import read_promoted
 from ecommerce_assets.storage.stored_asset import Artifact
-from ecommerce_assets.storage.version import Version
+from ecommerce_assets.storage.version import EXPERIMENT, Version
 
 GROUP = "recommendation"
 LONGEST_LIST = 248

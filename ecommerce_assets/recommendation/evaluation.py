@@ -175,13 +175,13 @@ def evaluate(
         evaluated = evaluate_holdout(prepared, known, als, exclude, k, ranker, engine, log)
         compared = {}
         if promoted is not None and evaluated.scores[exclude].users:
-            others = replace(promoted, recommendations=replace(lists, ranker=promoted.recommendations.ranker))
             with ExitStack() as stack:
-                if others.segmentation_model != segmentation:
-                    again = prepare(events, cutoff, inner_cutoff, others.segmentation_model)
+                if promoted.segmentation_model != segmentation:
+                    again = prepare(events, cutoff, inner_cutoff, promoted.segmentation_model)
                     prepared = stack.enter_context(again)
+                # Lists of the same length and exclusion, so that the metrics mean the same.
                 other = evaluate_holdout(
-                    prepared, known, others.als_model, exclude, k, others.recommendations.ranker, engine, log
+                    prepared, known, promoted.als_model, exclude, k, promoted.recommendations.ranker, engine, log
                 )
             compared = {"compared": compare_with_promoted(evaluated, other, exclude, parameters.changes(promoted))}
     if not evaluated.scores[exclude].users:

@@ -12,6 +12,7 @@ from typing import Any
 from ecommerce_assets.recommendation.scores import paired_difference
 from ecommerce_assets.recommendation.systems import BEST_BASELINE, PUBLISHED, TITLES, difference
 from ecommerce_assets.storage.checks import NOTHING_TO_COMPARE, Check, CheckContext, Outcome
+from ecommerce_assets.storage.version import EXPERIMENT
 
 METRIC = "ndcg"
 DIFFERENCE = difference(PUBLISHED, BEST_BASELINE)
@@ -154,7 +155,7 @@ def outcome_of(difference: Interval) -> str:
 def _as_good_as_promoted(context: CheckContext) -> Outcome:
     compared = context.results.get("compared")
     if not compared:
-        why = "no holdout" if context.parameters.get("experiment") else "these are the promoted parameters"
+        why = "no holdout" if context.parameters.get(EXPERIMENT) else "these are the promoted parameters"
         return Outcome(values={"compared with": f"nothing: {why}"})
     values = {
         **{name: f"{now} instead of {before}" for name, (before, now) in compared["changes"].items()},
@@ -172,7 +173,7 @@ def _as_good_as_promoted(context: CheckContext) -> Outcome:
 
 
 def _as_good_as_before(context: CheckContext) -> Outcome:
-    if context.parameters.get("experiment"):
+    if context.parameters.get(EXPERIMENT):
         return Outcome(values={"compared with": "nothing: an experiment is compared with the promoted parameters"})
     if not context.previous:
         return NOTHING_TO_COMPARE

@@ -133,8 +133,7 @@ def paired_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> Inter
     # One draw of buckets for both: columns are users and NDCG of each.
     drawn = bootstrap(np.hstack(sums))
     with np.errstate(invalid="ignore", divide="ignore"):
-        means = drawn[:, 1] / drawn[:, 0] - drawn[:, 3] / drawn[:, 2]
-    return list(mean_and_interval(np.ones(len(means)), means))
+        return interval(drawn[:, 1] / drawn[:, 0] - drawn[:, 3] / drawn[:, 2])
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import wraps
@@ -69,14 +69,9 @@ def _versions(lake: Lake, asset: str, every: bool) -> Answer:
     for s in states:
         numbers = ["" if n is None else f"{n:,}" for n in (s.rows, s.bytes)]
         rows.append((s.version, f"{s.committed_at:%Y-%m-%d %H:%M:%S}", *numbers, s.run_id[:8], s.state))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(v.rjust(w) if i in (2, 3) else v.ljust(w) for i, (v, w) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    ]
     older = 0 if every else max(len(lake.published(asset)) - SHOWN_VERSIONS, 0)
     more = [f"{older:,} older ones: add --all"] if older else []
-    return [asdict(state) for state in states], [*map(str.rstrip, lines), *more], 0
+    return [asdict(state) for state in states], [*aligned(rows, numbers=(2, 3)), *more], 0
 
 
 @command
@@ -129,6 +124,17 @@ def _prune(lake: Lake, asset: str | None, keep: int | None, grace_hours: int, dr
     lines = [f"{verb} {removal}" for removal in removed]
     document = {"dry_run": dry_run, "removed": [asdict(removal) for removal in removed]}
     return document, [*lines, f"{verb} {len(removed):,} versions"], 0
+
+
+def aligned(rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> list[str]:
+    """Rows as lines with columns of equal width; `numbers` are the columns that are aligned at the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(
+            v.rjust(w) if i in numbers else v.ljust(w) for i, (v, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def _as_text(value: Any) -> str:

@@ -37,13 +37,10 @@ from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.reading import MODEL_FOLDER, read_days, read_parquet, read_version
 from ecommerce_assets.storage.retention import GRACE, KEEP, prune
 from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
-from ecommerce_assets.storage.version import PARTITION_COLUMN, CheckResult, Stats, StoredFile, Version
+from ecommerce_assets.storage.version import EXPERIMENT, PARTITION_COLUMN, CheckResult, Stats, StoredFile, Version
 
 AS_READ_BY = "as_read_by"
 """Input metadata key: read the version that the named other input was made from, not the latest."""
-
-EXPERIMENT = "experiment"
-"""Parameter of a version that was made with other parameters than the promoted ones."""
 
 PREVIOUS_DAYS = 7
 """Days that a day is compared with: a week, so that every day of the week is among them."""

@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 PARTITION_COLUMN = "event_date"
 """Partition column of the daily tables, raw ones too: their Hive folders are called `event_date=YYYY-MM-DD`."""
 
+EXPERIMENT = "experiment"
+"""Parameter of a version that was made with other parameters than the promoted ones."""
+
 Number = int | float | None
 
 
