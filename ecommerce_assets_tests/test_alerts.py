@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +14,24 @@ import pytest
 from ecommerce_assets.alerts import alerts
 from ecommerce_assets.definitions import build_defs
 from ecommerce_assets.settings import Settings, SettingsError, load_settings
+from ecommerce_assets_tests.openlineage.server import Server
 
 
-class Endpoint(ThreadingHTTPServer):
-    """Collects what is posted, and answers with `status`."""
-
-    daemon_threads = True
+class Endpoint(Server):
+    """Collects alerts; `status` is what it answers."""
 
     def __init__(self) -> None:
-        self.posted: list[dict[str, Any]] = []
         self.status = 200
-        server = self
+        super().__init__(self._answer, "/hook")
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                assert self.headers["Content-Type"] == "application/json"
-                server.posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(server.status)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+    def _answer(self, handler: BaseHTTPRequestHandler) -> None:
+        assert handler.headers["Content-Type"] == "application/json"
+        handler.send_response(self.status)
+        handler.end_headers()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/hook"
+        return f"{super().url}/hook"
 
 
 @pytest.fixture

@@ -49,18 +49,18 @@ def made(**changes: Any) -> Version:
 
 
 class Server(ThreadingHTTPServer):
-    """Collects what is posted; `answer` says how it answers."""
+    """Collects what is posted to the path; `answer` says how it answers."""
 
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, answer: Callable[[BaseHTTPRequestHandler], None]) -> None:
+    def __init__(self, answer: Callable[[BaseHTTPRequestHandler], None], path: str = "/api/v1/lineage") -> None:
         self.posted: list[dict[str, Any]] = []
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                assert self.path == "/api/v1/lineage"
+                assert self.path == path
                 server.posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
                 answer(self)
 
