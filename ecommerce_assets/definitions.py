@@ -44,6 +44,7 @@ from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
 from ecommerce_assets.recommendation.tuning_assets import als_tuning
 from ecommerce_assets.recommendation.tuning_document import ALS_TUNING_PLOTS
 from ecommerce_assets.recovery import recovery
+from ecommerce_assets.secret import HIDDEN, is_secret
 from ecommerce_assets.segmentation import assets as segmentation_assets
 from ecommerce_assets.segmentation import checks as segmentation
 from ecommerce_assets.segmentation import plots as segmentation_plots
@@ -235,7 +236,10 @@ def spark_options(settings: Settings) -> dict[str, Any]:
         "executor_memory": settings.executor_memory,
         "checkpoint_dir": f"{settings.data_dir}/.checkpoints",
         "event_log_dir": settings.spark_event_log,
-        "spark_config": settings.spark_config,
+        # The UI shows the fields of a resource; SparkResource reads what is hidden here from the settings.
+        "spark_config": {
+            name: HIDDEN if is_secret(name, value) else value for name, value in settings.spark_config.items()
+        },
     }
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from dotenv import dotenv_values, load_dotenv
 
+from ecommerce_assets.secret import HIDDEN, is_secret
+
 PROJECT_DIR = Path(__file__).resolve().parents[1]
 
 
@@ -50,17 +52,23 @@ def read_env_files(is_ours: Callable[[str], bool]) -> dict[str, Given]:
     return given
 
 
+def _shown(name: str, text: str) -> str:
+    return HIDDEN if is_secret(name, text) else text
+
+
 def _fallback(file: Path, name: str, text: str) -> str:
     start = f"${{{name}:-"
     if found := re.fullmatch(re.escape(start) + r"([^}]*)\}", text):
         return found[1]
     if text.startswith(start):
         raise EnvFileError(
-            f"{file}: {name}={text} cannot be read: the value ends at the first }} and can hold neither }} nor ${{…}}"
+            f"{file}: {name}={_shown(name, text)} cannot be read: the value ends at the first }} and can hold neither "
+            f"}} nor ${{…}}"
         )
     value = dotenv_values(file)[name] or ""
     if value.startswith("{") and value.endswith("}"):
         value = value[1:-1].strip()
     raise EnvFileError(
-        f"{file}: {name}={text} would win over the environment in Dagster's commands; write {name}={start}{value}}}"
+        f"{file}: {name}={_shown(name, text)} would win over the environment in Dagster's commands; "
+        f"write {name}={start}{_shown(name, value)}}}"
     )

@@ -23,6 +23,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ecommerce_assets.env_file import PROJECT_DIR, EnvFileError, env_files, read_env_files
+from ecommerce_assets.secret import has_credentials, shown
 
 PREFIX = "ECOMMERCE_"
 SAMPLE_DATA_DIR = str(PROJECT_DIR / "data")
@@ -30,6 +31,17 @@ FIRST_DAY = dt.date(2019, 10, 1)
 EARLIEST_DAY = dt.date(1990, 1, 1)
 """What lies before is no event but the zero of a program: 1970-01-01, 0001-01-01."""
 SAMPLE_LAST_DAY = dt.date(2019, 12, 29)
+
+FIXED_SPARK_SETTINGS = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.caseSensitive": "false",
+    "spark.sql.files.ignoreCorruptFiles": "false",
+    "spark.sql.files.ignoreMissingFiles": "false",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
+}
+"""Settings that change what the tables hold: with any other value, days would begin elsewhere or rows be missing."""
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +138,21 @@ class Settings(BaseSettings):
         if url is not None and not url.startswith(("http://", "https://")):
             raise ValueError("it must begin with http:// or https://")
         return url
+
+    @field_validator("data_dir")
+    @classmethod
+    def _without_password(cls, uri: str) -> str:
+        if has_credentials(uri):
+            raise ValueError("give credentials by the environment of the storage, not in the address")
+        return uri
+
+    @field_validator("spark_config")
+    @classmethod
+    def _keeps_results(cls, config: dict[str, Any]) -> dict[str, Any]:
+        for name, value in FIXED_SPARK_SETTINGS.items():
+            if str(config.get(name, value)).lower() != value.lower():
+                raise ValueError(f"{name} must be {value}, got {config[name]!r}: it would change the tables")
+        return config
 
     @model_validator(mode="after")
     def _days_in_order(self) -> Settings:
@@ -229,4 +256,4 @@ def _sentence(problem: Any, files: Mapping[str, Path]) -> str:
         words = _PROBLEMS[problem["type"]].format(**allowed)
     meaning = f" ({Settings.model_fields[field].description})" if field in Settings.model_fields else ""
     origin = f" in {files[name]}" if name in files else ""
-    return f"{name}={problem['input']!r}{origin} cannot be used: {words}{meaning}"
+    return f"{name}={shown(name, problem['input'])}{origin} cannot be used: {words}{meaning}"

@@ -75,6 +75,8 @@ def test_settings_of_spark_reach_spark_as_written(monkeypatch: pytest.MonkeyPatc
         ("SPARK_CONFIG", "{spark.ui.enabled: true}", "it is not JSON"),
         ("SPARK_CONFIG", '{"spark.ui.enabled": [true]}', "it is no JSON object of names"),
         ("SPARK_CONFIG", "[]", "it is not JSON"),
+        ("SPARK_CONFIG", '{"spark.sql.session.timeZone": "Asia/Tokyo"}', "spark.sql.session.timeZone must be UTC"),
+        ("SPARK_CONFIG", '{"spark.sql.ansi.enabled": false}', "spark.sql.ansi.enabled must be true, got False"),
     ],
 )
 def test_bad_values_are_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
@@ -83,10 +85,34 @@ def test_bad_values_are_named(monkeypatch: pytest.MonkeyPatch, name: str, value:
         load_settings()
     meaning = Settings.model_fields[name.lower()].description
     start, rest = str(error.value).split(" cannot be used: ")
-    assert start == f"ECOMMERCE_{name}='{value}'"
+    assert start == f"ECOMMERCE_{name}=" + ("(hidden)" if name == "ALERT_URL" else f"'{value}'")
     assert said in rest
     assert rest.endswith(f" ({meaning})")
     assert rest.count("cannot be used") == 0, "one sentence for one variable"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALERT_URL", "ftp://me:hunter2@hooks.example.com"),
+        ("DATA_DIR", "s3a://me:hunter2@shop/data"),
+        ("SPARK_CONFIG", '{"spark.hadoop.fs.s3a.secret.key": "hunter2"'),
+        ("SPARK_CONFIG", '{"spark.hadoop.fs.s3a.secret.key": "hunter2", "spark.sql.session.timeZone": "CET"}'),
+    ],
+)
+def test_secrets_are_in_no_error(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"ECOMMERCE_{name}", value)
+    with pytest.raises(SettingsError, match=rf"ECOMMERCE_{name}=\(hidden\)") as error:
+        load_settings()
+    assert "hunter2" not in str(error.value)
+
+
+def test_secrets_reach_spark_but_not_the_config_that_the_ui_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECOMMERCE_SPARK_CONFIG", '{"spark.hadoop.fs.s3a.secret.key": "hunter2", "a.b": "c"}')
+    options = spark_options(load_settings())
+    assert options["spark_config"] == {"spark.hadoop.fs.s3a.secret.key": "(hidden)", "a.b": "c"}
+    settings = SparkResource(**options).settings()
+    assert settings["spark.hadoop.fs.s3a.secret.key"] == "hunter2"
 
 
 def test_days_must_be_in_order() -> None:

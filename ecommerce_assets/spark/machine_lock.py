@@ -1,4 +1,4 @@
-"""One Spark at a time on a machine: a file lock for runs that bypass Dagster's run queue.
+"""One Spark at a time on a machine: a file lock for runs that bypass Dagster's run queue. Use `MachineLock`.
 
 `max_concurrent_runs: 1` keeps the daemon's runs apart; `dagster asset materialize` in a shell does not ask the queue.
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,41 +23,41 @@ REMIND_SECONDS = 60.0
 class MachineLock:
     """Held while a local Spark lives. The operating system frees it when the process dies, even by SIGKILL.
 
+    All runs of one user on a machine share the lock.
+
     Parameters
     ----------
     holder
-        What those who wait are told, such as `run 1234`.
-    folder
-        Where the lock file lies; by default the user's part of the machine's temporary folder.
+        Who holds it, such as `run 1234`, for the log of those that wait.
     """
 
-    def __init__(self, holder: str, folder: Path | None = None) -> None:
-        folder = folder or Path(tempfile.gettempdir())
-        path = folder / f"ecommerce_assets-{os.getuid()}.spark.lock"
-        self._lock = FileLock(path)
-        self._note = path.with_suffix(".json")
+    def __init__(self, holder: str) -> None:
         self._holder = holder
+        folder = private_folder()
+        self._lock = FileLock(folder / "spark.lock", mode=0o600)
+        self._note = folder / "spark.json"
 
-    def acquire(self, say: Callable[[str], object], remind_seconds: float = REMIND_SECONDS) -> None:
-        """Wait until no other run on this machine has a Spark; `say` is told for what, then once a minute."""
+    def acquire(self, log: Callable[[str], object], remind_seconds: float = REMIND_SECONDS) -> None:
+        """Wait until no other run on this machine has a Spark, and log for which one, every `remind_seconds`."""
         started = time.monotonic()
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            while not self._lock.is_locked:
-                waited = time.monotonic() - started
-                say(f"Waiting for {self._current_holder()} to end: one Spark at a time ({waited:.0f} s so far).")
-                try:
-                    self._lock.acquire(timeout=remind_seconds, poll_interval=0.2)
-                except Timeout:
-                    continue
+        timeout = 0.0
+        while not self._lock.is_locked:
+            try:
+                self._lock.acquire(timeout=timeout, poll_interval=0.2)
+            except Timeout:
+                waited, timeout = time.monotonic() - started, remind_seconds
+                log(f"Waiting for {self._current_holder()} to end: one Spark at a time ({waited:.0f} s so far).")
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        self._note.write_text(json.dumps({"holder": self._holder, "pid": os.getpid(), "since": since}))
+        with suppress(OSError):  # the note is for people; the lock does not depend on it
+            file = os.open(self._note, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            with open(file, "w") as note:
+                json.dump({"holder": self._holder, "pid": os.getpid(), "since": since}, note)
 
     def release(self) -> None:
-        """Let the next one in; does nothing where the lock is not held."""
+        """Let the next run start Spark; does nothing where the lock is not held."""
         if self._lock.is_locked:
-            self._note.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._note.unlink()
             self._lock.release()
 
     def _current_holder(self) -> str:
@@ -64,3 +66,19 @@ class MachineLock:
             return f"{note['holder']} (process {note['pid']}, since {note['since']})"
         except (OSError, ValueError, KeyError):  # it is just starting or just ending
             return "another Spark on this machine"
+
+
+def private_folder() -> Path:
+    """The user's own folder below the temporary folder, which nobody else can write to.
+
+    Raises PermissionError where another user made it, or where it is a link or open to others.
+    """
+    folder = Path(tempfile.gettempdir()) / f"ecommerce_assets-{os.getuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    state = folder.lstat()
+    if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & 0o077:
+        raise PermissionError(
+            f"{folder} must be a folder that only you can use: remove it, or set TMPDIR to a folder of your own."
+        )
+    return folder

@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ecommerce_assets.settings import load_settings
-from ecommerce_assets.spark.java import ensure_java
+from ecommerce_assets.settings import FIXED_SPARK_SETTINGS, load_settings
 from ecommerce_assets.storage import delta
 from ecommerce_assets.storage.filesystem import Folder, spark_path
 from ecommerce_assets.storage.lake import Day, Lake, VersionNotFoundError
@@ -150,21 +149,10 @@ def read_document(lake: Lake, version: Version) -> Any:
 
 def _session() -> SparkSession:
     """The session that runs in this process, or a new one, with the Java that our runs take."""
-    from pyspark import SparkContext
-    from pyspark.sql import SparkSession
+    from ecommerce_assets.spark.session import active_session, start
 
-    from ecommerce_assets.spark.java_output import start_quietly
-
-    if SparkSession.getActiveSession() is None and SparkContext._active_spark_context is None:
-        ensure_java(logging.getLogger(__name__).info)
-        start_quietly(
-            {
-                "spark.sql.session.timeZone": "UTC",
-                "spark.log.level": "ERROR",
-                "spark.ui.showConsoleProgress": "false",
-            }
-        )
-    return SparkSession.builder.getOrCreate()
+    settings = {**FIXED_SPARK_SETTINGS, "spark.master": "local[*]", "spark.ui.showConsoleProgress": "false"}
+    return active_session() or start(settings, logging.getLogger(__name__).info)
 
 
 def _utc(moment: datetime | str) -> datetime:

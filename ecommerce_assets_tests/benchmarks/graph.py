@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 
 from ecommerce_assets.settings import Settings, variable
-from ecommerce_assets.spark.class_archive import ClassArchive
-from ecommerce_assets.spark.java import ensure_java
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets_tests.benchmarks import process
 from ecommerce_assets_tests.benchmarks.events import FIRST_DAY, LAST_DAY
@@ -32,16 +30,6 @@ def compile_kernels() -> float:
     for _ in LocalAls(pair, pair, np.ones(1, np.float32)).run(1):
         pass
     return time.perf_counter() - started
-
-
-def wait_for_class_archive() -> bool:
-    """Whether this machine has the archive of Spark's classes, that the first run leaves behind it; waits for it."""
-    archive = ClassArchive.of(ensure_java(str))
-    if archive is None:
-        return True
-    while archive.in_work.exists():
-        time.sleep(1)
-    return archive.file.exists() or archive.refused.exists()
 
 
 def command(*chosen: str) -> list[str]:
@@ -107,10 +95,6 @@ def measure(place: Place) -> dict[str, Any]:
             raise RuntimeError(f"the graph ended with {finished.exit_code}; see {work}/{name}.err")
         return finished
 
-    if not wait_for_class_archive():  # nor for this
-        run("first_on_this_machine", EVERYTHING)
-        wait_for_class_archive()
-        shutil.rmtree(place.shop / "lake")
     started = datetime.now(UTC)
     finished = run("dagster", EVERYTHING)
     stages = seconds_by_asset(place.shop, started, datetime.now(UTC))

@@ -9,15 +9,15 @@ import pytest
 from pyspark.sql import SparkSession
 
 from ecommerce_assets.spark.at_once import at_once
-from ecommerce_assets.spark.progress import DESCRIPTION, JobWatcher
+from ecommerce_assets.spark.progress import JobProgress
 
 
 @pytest.fixture
 def step(spark: SparkSession) -> Iterator[str]:
-    watcher = JobWatcher(spark.sparkContext, print)
-    watcher.working_on("user_features")
+    progress = JobProgress(spark.sparkContext, print)
+    progress.working_on("user_features")
     yield "user_features"
-    watcher.stop()
+    progress.stop()
 
 
 def test_answers_come_in_the_order_of_the_questions(spark: SparkSession) -> None:
@@ -33,7 +33,7 @@ def test_they_are_asked_at_the_same_time(spark: SparkSession) -> None:
 
 def test_their_jobs_are_those_of_the_step(spark: SparkSession, step: str) -> None:
     def name() -> str | None:
-        return spark.sparkContext.getLocalProperty(DESCRIPTION)
+        return spark.sparkContext.getLocalProperty("spark.job.description")
 
     assert at_once(spark, [name, name]) == [step, step]
 

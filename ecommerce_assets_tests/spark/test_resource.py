@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
+import pytest
 from pyspark.sql import SparkSession
 
-from ecommerce_assets.spark.java_output import CHATTER
-from ecommerce_assets.spark.resource import SparkResource, local_cores
+from ecommerce_assets.spark.resource import SparkResource, _check_writable, _remove_leftovers, local_cores
 
 
 def test_a_session_handed_to_it_is_left_running_and_unaltered(spark: SparkSession) -> None:
@@ -57,16 +60,14 @@ def test_cores_of_a_local_master() -> None:
 
 
 RUN = """
-import sys, tempfile
+import sys
 from pathlib import Path
-tempfile.tempdir = sys.argv[1]
 import dagster as dg
 from ecommerce_assets.spark.resource import SparkResource
 
 @dg.op
 def work(spark: SparkResource):
     spark.spark_session.range(3).count()
-    spark.spark_context._jvm.java.lang.System.err.println("said by Java")
     checkpoints.append(list(Path(sys.argv[1], "checkpoints").iterdir()))
     raise RuntimeError("on purpose")
 
@@ -77,10 +78,10 @@ def job():
 
 checkpoints = []
 result = job.execute_in_process(raise_on_error=False)
-from pyspark import SparkContext
+from ecommerce_assets.spark.session import active_session
 from ecommerce_assets.spark.machine_lock import MachineLock
 assert not result.success
-assert SparkContext._active_spark_context is None, "the session outlived the failed run"
+assert active_session() is None, "the session outlived the failed run"
 assert len(checkpoints[0]) == 1 and not list(Path(sys.argv[1], "checkpoints").iterdir()), "checkpoints were left"
 lock = MachineLock("next")
 lock.acquire(lambda message: sys.exit("the lock was left: " + message))
@@ -89,8 +90,37 @@ print("stopped")
 
 
 def test_the_session_is_stopped_after_a_failed_run(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", RUN, str(tmp_path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, str(tmp_path)],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.stdout.strip().endswith("stopped"), done.stderr[-2000:]
-    from_java = [line for line in done.stderr.splitlines() if " - dagster - " not in line]
-    assert "said by Java" in from_java
-    assert not [line for line in from_java if any(known in line for known in CHATTER)]
+
+
+def test_checkpoints_of_a_killed_process_are_removed_by_the_next_run(spark: SparkSession, tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for name in (f"{socket.gethostname()}-{ended.pid}", f"{socket.gethostname()}-{os.getppid()}", "elsewhere-1"):
+        (tmp_path / name / "rdd-1").mkdir(parents=True)
+    _remove_leftovers(str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [f"{socket.gethostname()}-{os.getppid()}", "elsewhere-1"]
+    )
+
+
+def test_a_data_dir_that_cannot_be_written_to_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(dg.Failure) as error:
+        _check_writable(f"{tmp_path}/file/.checkpoints")
+    assert error.value.description == (
+        f"The data dir cannot be written to (Not a directory: {tmp_path}/file/.checkpoints): set ECOMMERCE_DATA_DIR to "
+        "another folder."
+    )
+
+
+def test_a_setting_that_changes_the_tables_is_refused() -> None:
+    with pytest.raises(dg.Failure, match=r"spark\.sql\.session\.timeZone must be UTC, got 'Asia/Tokyo'"):
+        SparkResource(session_time_zone="Asia/Tokyo").settings()  # type: ignore[attr-defined]

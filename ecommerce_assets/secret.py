@@ -1,0 +1,34 @@
+"""Which settings are secret, so that their values never appear in the UI, a log, an error or the process list."""
+
+from __future__ import annotations
+
+import re
+
+HIDDEN = "(hidden)"
+"""Shown instead of the value of a secret setting."""
+
+# Whoever knows the URL of a webhook can post to it.
+_NAME = re.compile(r"key|secret|token|passw|credential|_url$", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"://[^/\s]*@")
+
+
+def is_secret(name: str, value: object = "") -> bool:
+    """Whether a setting holds a secret, by its name or by a password in its value.
+
+    Many Spark settings in one text are a secret if the name of one of them is.
+
+    >>> is_secret("spark.hadoop.fs.s3a.secret.key"), is_secret("endpoint", "https://me:abc@host/"), is_secret("k", "v")
+    (True, True, False)
+    """
+    names = f"{name} {value}" if name.lower().endswith("spark_config") else name
+    return _NAME.search(names) is not None or has_credentials(value)
+
+
+def has_credentials(value: object) -> bool:
+    """Whether a text contains a URL with a user or a password."""
+    return _CREDENTIALS.search(str(value)) is not None
+
+
+def shown(name: str, value: object) -> str:
+    """The value as it may be shown."""
+    return HIDDEN if is_secret(name, value) else repr(value)
