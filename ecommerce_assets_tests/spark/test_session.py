@@ -50,7 +50,10 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], s
     """What a process with a Spark of its own says, and what Java printed; in a shell without a locale."""
     folder = tmp_path_factory.mktemp("start")
     environment = {**os.environ, "LC_ALL": "C", "TMPDIR": str(folder)}
-    done = subprocess.run([sys.executable, "-c", START, str(folder)], env=environment, capture_output=True, check=False)
+    script = folder / "start.py"
+    script.write_text(START)  # a file, because a command line would be in the process list
+    command = [sys.executable, str(script), str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     return json.loads(done.stdout), done.stderr.decode()
 
