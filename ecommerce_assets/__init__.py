@@ -1,6 +1,11 @@
 """Customer segments and product recommendations from a shop's event log, as Dagster assets on Spark."""
 
+import sys
 import warnings
+
+from ecommerce_assets.console import set_up
 
 # Backfill policies are marked beta in Dagster; a warning per asset at every start helps nobody.
 warnings.filterwarnings("ignore", message="Parameter `backfill_policy` of .* is currently in beta")
+
+set_up(sys.argv)

@@ -28,6 +28,7 @@ if __name__ == "__main__":
 import dagster as dg
 from pyspark.sql import DataFrame, SparkSession
 
+from ecommerce_assets.console import short_log_lines
 from ecommerce_assets.definitions import build_defs, spark_options
 from ecommerce_assets.events.drops import find_drops
 from ecommerce_assets.events.readers import DropsReader
@@ -198,7 +199,7 @@ class EcommerceModelTrainer:
             "dagster/asset_partition_range_start": days[0],
             "dagster/asset_partition_range_end": days[-1],
         }
-        with dg.DagsterInstance.ephemeral(settings=_QUIET) as instance:
+        with dg.DagsterInstance.ephemeral(settings=_QUIET) as instance, short_log_lines():
             job.execute_in_process(tags=tags, instance=instance, raise_on_error=True)
 
     def _results(self) -> dict[str, Any]:

@@ -4,10 +4,15 @@ The loops themselves stand in als_grouping.py and als_kernels.py. Importing this
 a second and 100 MB that only a fit needs: so those are imported late.
 """
 
+import functools
+import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
+
+log = logging.getLogger(__name__)
 
 OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
 """`fastmath` lets sums be taken in another order, which vector units need; the order is fixed at compile time."""
@@ -20,6 +25,15 @@ def compiled(function: Callable[..., Any]) -> Any:
     is compiled anew in each process, which takes 4 s.
     """
     try:
-        return numba.njit(cache=True, **OPTIONS)(function)
+        dispatcher = numba.njit(cache=True, **OPTIONS)(function)
+        if not any(Path(dispatcher.stats.cache_path).glob(f"*{function.__name__}-*.nbi")):
+            _log_compilation("once on this machine")
     except RuntimeError:
-        return numba.njit(**OPTIONS)(function)
+        dispatcher = numba.njit(**OPTIONS)(function)
+        _log_compilation("in every process, because no folder for the result can be written to")
+    return dispatcher
+
+
+@functools.cache
+def _log_compilation(how_often: str) -> None:
+    log.info("Compiling the numeric loops, %s.", how_often)

@@ -11,6 +11,7 @@ import socket
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -198,7 +199,7 @@ class SparkResource(LazyPySparkResource):
             lock.acquire(self._logger.info)
             self._at_stop.callback(lock.release)
         self._spark_session = start(settings, self._logger.info)
-        self._at_stop.callback(self._spark_session.stop)
+        self._at_stop.callback(_stop, self._spark_session)
         if not self.is_local:
             _ship_package(self._spark_session, Path(self._at_stop.enter_context(tempfile.TemporaryDirectory())))
 
@@ -249,6 +250,14 @@ def _session_beside(existing: SparkSession, settings: Mapping[str, str]) -> Spar
     for name in OF_THE_SESSION:
         session.conf.set(name, settings[name])
     return session
+
+
+def _stop(session: SparkSession) -> None:
+    try:
+        session.stop()
+    except Exception:  # an interrupted call leaves the thread's connection to Java unusable: another thread has its own
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(session.stop).result()
 
 
 def _check_writable(folder: str) -> None:

@@ -90,6 +90,22 @@ def step_inputs(run_id: str, step_key: str) -> StepInputs:
     return _STEPS.setdefault((run_id, step_key), StepInputs())
 
 
+_PUBLISHED: dict[str, set[str]] = {}
+
+
+def add_published(context: dg.OutputContext, asset: str) -> str:
+    """Record that the run published the asset; returns which of the run's assets it was, such as `3 of 14`.
+
+    Only what this run makes counts: a selection of assets, or the steps that a retry goes on with.
+    """
+    plan = context.step_context.execution_plan
+    outputs = [output for key in plan.step_keys_to_execute for output in plan.get_step_by_key(key).step_outputs]
+    planned = {output.properties.asset_key for output in outputs} - {None}
+    published = _PUBLISHED.setdefault(context.run_id, set())
+    published.add(asset)
+    return f"{len(published)} of {len(planned)}"
+
+
 def promoted_field(default: Any, description: str, **limits: Any) -> Any:
     """A field of a config that is unset by default: `given` leaves it out, and the promoted value counts."""
     return Field(None, description=f"{description} Unset: the promoted value, {_text(default)} by default.", **limits)

@@ -32,7 +32,7 @@ from ecommerce_assets.storage.checks import (
 )
 from ecommerce_assets.storage.columns import TableSpec
 from ecommerce_assets.storage.filesystem import Folder
-from ecommerce_assets.storage.inputs import StepInputs, step_inputs
+from ecommerce_assets.storage.inputs import StepInputs, add_published, step_inputs
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.reading import MODEL_FOLDER, read_days, read_parquet, read_version
 from ecommerce_assets.storage.retention import GRACE, KEEP, prune
@@ -169,7 +169,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
         texts = {"plots": display.draw_plots(stored.plots, shown, warn), **written.texts}
         uri = step.lake.asset(step.asset).uri if stored.table else step.folder.uri
         metadata.report(context, version, uri, stored.table, notes, texts, emit_days=step_fails)
-        context.log.info(metadata.summary(version))
+        context.log.info(metadata.summary(version, add_published(context, step.asset)))
         if stored.closing:
             context.log.info(stored.closing(step.artifact.value, step.lake.root.uri))
 

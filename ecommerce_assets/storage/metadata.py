@@ -140,11 +140,11 @@ def _entries(
     return entries
 
 
-def summary(version: Version) -> str:
-    """One line for the log."""
+def summary(version: Version, position: str) -> str:
+    """One line for the log; `position` is which of the run's assets it is, such as `3 of 14`."""
     rows = "" if version.stats.rows is None else f"{version.stats.rows:,} rows, "
     days = f"{len(version.days):,} day{'s' * (len(version.days) > 1)}, " if version.days else ""
-    return f"{version.asset}: {days}{rows}{version.seconds:.1f} s, published as version {version.version}"
+    return f"{version.asset} ({position}): {days}{rows}{version.seconds:.1f} s, published as version {version.version}"
 
 
 def _inputs_table(inputs: Sequence[Input]) -> str:
