@@ -139,9 +139,9 @@ class Settings(BaseSettings):
             raise ValueError("it must begin with http:// or https://")
         return url
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "spark_event_log")
     @classmethod
-    def _without_password(cls, uri: str) -> str:
+    def _without_credentials(cls, uri: str | None) -> str | None:
         if has_credentials(uri):
             raise ValueError("give credentials by the environment of the storage, not in the address")
         return uri

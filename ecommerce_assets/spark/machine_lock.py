@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import tempfile
@@ -35,7 +34,7 @@ class MachineLock:
         self._holder = holder
         folder = private_folder()
         self._lock = FileLock(folder / "spark.lock", mode=0o600)
-        self._note = folder / "spark.json"
+        self._note = folder / "spark.holder"
 
     def acquire(self, log: Callable[[str], object], remind_seconds: float = REMIND_SECONDS) -> None:
         """Wait until no other run on this machine has a Spark, and log for which one, every `remind_seconds`."""
@@ -51,7 +50,7 @@ class MachineLock:
         with suppress(OSError):  # the note is for people; the lock does not depend on it
             file = os.open(self._note, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             with open(file, "w") as note:
-                json.dump({"holder": self._holder, "pid": os.getpid(), "since": since}, note)
+                note.write(f"{self._holder} (process {os.getpid()}, since {since})")
 
     def release(self) -> None:
         """Let the next run start Spark; does nothing where the lock is not held."""
@@ -61,11 +60,10 @@ class MachineLock:
             self._lock.release()
 
     def _current_holder(self) -> str:
-        try:
-            note = json.loads(self._note.read_text())
-            return f"{note['holder']} (process {note['pid']}, since {note['since']})"
-        except (OSError, ValueError, KeyError):  # it is just starting or just ending
-            return "another Spark on this machine"
+        with suppress(OSError, ValueError):
+            if note := self._note.read_text():
+                return note
+        return "another Spark on this machine"  # it is just starting or just ending
 
 
 def private_folder() -> Path:

@@ -91,7 +91,7 @@ def test_a_folder_that_somebody_else_can_use_is_refused(temporary_folder: Path, 
 def test_a_planted_link_is_not_followed_and_a_note_that_cannot_be_written_is_no_error(temporary_folder: Path) -> None:
     target = temporary_folder / "target"
     target.write_text("precious")
-    (private_folder() / "spark.json").symlink_to(target)
+    (private_folder() / "spark.holder").symlink_to(target)
     lock = MachineLock("run 1")
     lock.acquire(print)
     assert target.read_text() == "precious"
