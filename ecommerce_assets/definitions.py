@@ -29,7 +29,7 @@ from ecommerce_assets.on_demand import as_external, on_demand_job
 from ecommerce_assets.openlineage import sending as openlineage
 from ecommerce_assets.recommendation import assets as recommendation_assets
 from ecommerce_assets.recommendation import checks as recommendation
-from ecommerce_assets.recommendation.als import ALS_MODEL_PARTS
+from ecommerce_assets.recommendation.als_model import ALS_MODEL_PARTS
 from ecommerce_assets.recommendation.als_plots import ALS_MODEL_PLOTS
 from ecommerce_assets.recommendation.backtest import BACKTEST_NOTES, BACKTEST_PLOTS
 from ecommerce_assets.recommendation.backtest_assets import backtest_asset

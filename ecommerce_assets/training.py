@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from datetime import date
@@ -36,6 +37,7 @@ from ecommerce_assets.features.precomputed import PrecomputedFeatures
 from ecommerce_assets.features.product_features import build_product_features
 from ecommerce_assets.features.user_features import build_user_features, reference_time
 from ecommerce_assets.recommendation.als import AlsParameters, choose_engine, fit_als, log_iterations
+from ecommerce_assets.recommendation.als_model import as_spark_model
 from ecommerce_assets.recommendation.indices import build_index
 from ecommerce_assets.recommendation.interactions import build_interactions
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters, assign_segments, fit_segmentation
@@ -96,6 +98,7 @@ class EcommerceModelTrainer:
     def __init__(self, models_output_path: str = MODELS_OUTPUT) -> None:
         self._settings = load_settings(data_dir=models_output_path, automation=False)
         self._resource = SparkResource(**spark_options(self._settings))
+        self._saved: list[tempfile.TemporaryDirectory[str]] = []
 
     def __enter__(self) -> EcommerceModelTrainer:
         return self
@@ -110,8 +113,10 @@ class EcommerceModelTrainer:
         return session
 
     def stop(self) -> None:
-        """Stop the session if it was started here."""
+        """Stop the session if it was started here, and remove the models of `train_als_model`."""
         self._resource.stop()
+        while self._saved:
+            self._saved.pop().cleanup()
 
     def train_all_models(self, cleaned_data_path: str, processed_data_path: str = PROCESSED_DATA) -> dict[str, Any]:
         """Run the whole graph over the union of the drops.
@@ -177,11 +182,16 @@ class EcommerceModelTrainer:
         return model, users
 
     def train_als_model(self, interaction_data: DataFrame) -> ALSModel:
-        """The ALS model with the default parameters, on the engine that fits the data and this Spark."""
+        """The ALS model with the default parameters, on the engine that fits the data and this Spark.
+
+        It can be used until `stop`; save it with `model.save(path)`.
+        """
         parameters = AlsParameters()
         choice = choose_engine(interaction_data, parameters)
         log.info(choice.reason)
-        return fit_als(interaction_data, parameters, choice.engine, log_iterations(log.info, "als_model", parameters))
+        fitted = fit_als(interaction_data, parameters, choice.engine, log_iterations(log.info, "als_model", parameters))
+        self._saved.append(tempfile.TemporaryDirectory())
+        return as_spark_model(fitted, f"{self._saved[-1].name}/als_model")
 
     def _run(self, reader: DropsReader, days: Sequence[str], processed_data_path: str) -> None:
         settings = self._settings.model_copy(

@@ -1,22 +1,22 @@
-"""Implicit-feedback ALS: which engine fits it, and its fit. Who is recommended what is recommend.py's business.
+"""Implicit-feedback ALS: `choose_engine` chooses an engine, `fit_als` fits the model.
 
-Two engines give the same kind of model: `local` (local_als.py, one machine) and `mllib` (Spark, any cluster).
+Two engines fit the same kind of model (als_model.py): `local` (local_als.py, one machine) and `mllib` (Spark, any
+cluster).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 from pyspark.sql import Column as SparkColumn
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, FloatType, IntegerType, StructField, StructType
 
 from ecommerce_assets.progress import Progress, Say
+from ecommerce_assets.recommendation.als_model import COLUMNS, FittedModel, LocalModel, MllibModel
 from ecommerce_assets.recommendation.als_parameters import AlsParameters as AlsParameters
 from ecommerce_assets.recommendation.als_parameters import Engine as Engine
 from ecommerce_assets.recommendation.als_parameters import ParamsFrom as ParamsFrom
@@ -24,7 +24,7 @@ from ecommerce_assets.recommendation.free_memory import free_memory
 from ecommerce_assets.recommendation.local_als import Factors, LocalAls
 
 if TYPE_CHECKING:  # Spark ML takes a second to import, which only a run needs
-    from pyspark.ml.recommendation import ALS, ALSModel
+    from pyspark.ml.recommendation import ALS
 
 NOTHING = "There is nothing to learn from: interaction_data has no rows (no view, cart or purchase)."
 
@@ -42,23 +42,6 @@ PAIRS_AT_ONCE = 20_000_000
 """Collected in one job: 240 MB, well below Spark's limit for results, which is 1 GB."""
 
 MICROSECONDS_PER_DAY = 86_400 * 1_000_000
-
-ROWS_PER_BATCH = 10_000
-"""Of factors on their way to Spark: 2 MB at rank 50."""
-
-FACTORS = StructType(
-    [StructField("id", IntegerType(), False), StructField("features", ArrayType(FloatType(), False), True)]
-)
-"""Of the frames in an ALSModel, as MLlib makes them."""
-
-ALS_MODEL_PARTS = {
-    "userFactors.id": "int",
-    "userFactors.features": "array<float>",
-    "itemFactors.id": "int",
-    "itemFactors.features": "array<float>",
-}
-"""What of the fitted model other tables are computed from: folders of the saved model, and their columns."""
-
 
 AfterIteration = Callable[[int, float], None]
 """Is told how many iterations are done, and the objective that they reached."""
@@ -102,7 +85,7 @@ def fit_als(
     parameters: AlsParameters,
     engine: Engine = Engine.auto,
     after_iteration: AfterIteration | None = None,
-) -> ALSModel:
+) -> FittedModel:
     """Factors for every user and product of the interactions.
 
     Hu, Koren and Volinsky, "Collaborative Filtering for Implicit Feedback Datasets" (ICDM 2008): preference 1 for every
@@ -126,9 +109,8 @@ def fit_als(
     """
     weighed = weigh_by_recency(interactions, parameters.halfLife)
     if choose_engine(interactions, parameters, engine).engine == Engine.mllib:
-        return _fit_mllib(weighed, parameters)
-    factors = fit_local(collect_pairs(weighed), parameters, after_iteration)
-    return model_of(interactions.sparkSession, factors, parameters)
+        return fit_mllib(weighed, parameters)
+    return LocalModel(*fit_local(collect_pairs(weighed), parameters, after_iteration))
 
 
 def weigh_by_recency(interactions: DataFrame, half_life: float | None) -> DataFrame:
@@ -153,48 +135,6 @@ def latest_interaction(interactions: DataFrame) -> int:
     """The time of the latest interaction, in microseconds since 1970; 0 without any."""
     [row] = interactions.agg(F.max(F.unix_micros("last_interaction_at")).alias("latest")).collect()
     return int(row["latest"] or 0)
-
-
-def model_of(spark: SparkSession, factors: tuple[Factors, Factors], parameters: AlsParameters) -> ALSModel:
-    """Factors of the users and of the products as one of Spark's models."""
-    from pyspark.ml.recommendation import ALSModel
-
-    users, products = factors
-    user_frame, product_frame = factor_frame(spark, users), factor_frame(spark, products)
-    estimator = _estimator(parameters)
-    jvm: Any = spark._jvm
-    model = jvm.org.apache.spark.ml.recommendation.ALSModel(
-        estimator.uid, parameters.rank, user_frame._jdf, product_frame._jdf
-    )
-    # What ALS.fit does with the model that it gets from the JVM: the columns' names and the cold start go with it.
-    copied: ALSModel = estimator._copyValues(ALSModel(model))
-    # recommendForAllUsers asks the JVM's own copy of the parameters.
-    copied._transfer_params_to_java()
-    return copied
-
-
-def describe_factors(model: ALSModel) -> dict[str, int]:
-    """`users` and `products` that have factors, and how many vectors are `vectors_not_finite`, `vectors_negative`."""
-    both = [
-        frame.select(
-            F.lit(of_user).alias("of_user"), F.array_min("features").alias("low"), F.array_max("features").alias("high")
-        )
-        for frame, of_user in ((model.userFactors, True), (model.itemFactors, False))
-    ]
-    infinite = float("inf")
-    [row] = (
-        both[0]
-        .unionAll(both[1])
-        .agg(
-            F.count_if("of_user").alias("users"),
-            F.count_if(~F.col("of_user")).alias("products"),
-            # NaN is the largest of all numbers to Spark.
-            F.count_if((F.col("low") == -infinite) | (F.col("high") >= infinite)).alias("vectors_not_finite"),
-            F.count_if(F.col("low") < 0).alias("vectors_negative"),
-        )
-        .collect()
-    )
-    return dict(row.asDict())
 
 
 def collect_pairs(interactions: DataFrame, *more: str | SparkColumn) -> pa.Table:
@@ -237,22 +177,11 @@ def log_iterations(say: Say, what: str, parameters: AlsParameters) -> AfterItera
     return lambda done, objective: progress.step(done, f"objective {objective:,.0f}")
 
 
-def factor_frame(spark: SparkSession, factors: Factors) -> DataFrame:
-    """`id`, `features`, as in MLlib's models; handed over as Arrow."""
-    features = pa.list_(pa.field("element", pa.float32(), nullable=False))
-    schema = pa.schema([pa.field("id", pa.int32(), nullable=False), pa.field("features", features)])
-    rank = factors.vectors.shape[1]
-    batches = []
-    for start in range(0, len(factors.numbers), ROWS_PER_BATCH):
-        vectors = factors.vectors[start : start + ROWS_PER_BATCH]
-        begins = pa.array(np.arange(0, vectors.size + 1, rank, dtype=np.int32))
-        lists = pa.ListArray.from_arrays(begins, pa.array(vectors.ravel()), type=features)
-        numbers = pa.array(factors.numbers[start : start + ROWS_PER_BATCH])
-        batches.append(pa.RecordBatch.from_arrays([numbers, lists], schema=schema))
-    return spark.createDataFrame(pa.Table.from_batches(batches, schema), FACTORS)
+def fit_mllib(interactions: DataFrame, parameters: AlsParameters) -> MllibModel:
+    """The model of Spark's ALS; the ratings count as they are.
 
-
-def _fit_mllib(interactions: DataFrame, parameters: AlsParameters) -> ALSModel:
+    Raises ValueError if there are no interactions.
+    """
     if interactions.isEmpty():
         raise ValueError(NOTHING)
     blocks = max(2, interactions.sparkSession.sparkContext.defaultParallelism)
@@ -262,17 +191,15 @@ def _fit_mllib(interactions: DataFrame, parameters: AlsParameters) -> ALSModel:
         .repartition(blocks, "user_idx")
         .sortWithinPartitions("user_idx", "product_idx")
     )
-    return _estimator(parameters).setNumBlocks(blocks).fit(fixed)
+    return MllibModel(_estimator(parameters).setNumBlocks(blocks).fit(fixed))
 
 
 def _estimator(parameters: AlsParameters) -> ALS:
     from pyspark.ml.recommendation import ALS
 
     return ALS(
-        userCol="user_idx",
-        itemCol="product_idx",
         ratingCol="rating",
         implicitPrefs=True,
-        coldStartStrategy="drop",
+        **COLUMNS,
         **parameters.spark_params(),
     )

@@ -1,7 +1,5 @@
 """The assets of the recommendation group. Each is computed in a file of its own: indices.py, interactions.py, als.py,
 item_neighbours.py, evaluation.py, blend.py, recommend.py, similar.py.
-
-Models come as Any: Dagster looks at the types of inputs when it loads this, and Spark ML takes a second to import.
 """
 
 from typing import Any
@@ -12,15 +10,14 @@ from pyspark.sql import DataFrame
 
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.recommendation.als import (
-    ALS_MODEL_PARTS,
     AlsParameters,
     Engine,
     ParamsFrom,
     choose_engine,
-    describe_factors,
     fit_als,
     log_iterations,
 )
+from ecommerce_assets.recommendation.als_model import ALS_MODEL_PARTS, SavedModel
 from ecommerce_assets.recommendation.blend import Blend
 from ecommerce_assets.recommendation.evaluation import evaluate
 from ecommerce_assets.recommendation.exclude import Exclude
@@ -35,6 +32,7 @@ from ecommerce_assets.recommendation.similar import similar_products as find_sim
 from ecommerce_assets.recommendation.systems import PUBLISHED
 from ecommerce_assets.recommendation.tuning_assets import tuned
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
+from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.inputs import NewestVersions, given, promoted_field
 from ecommerce_assets.storage.io_managers import AS_READ_BY
 from ecommerce_assets.storage.lake import Lake
@@ -166,7 +164,7 @@ def als_model(context: dg.AssetExecutionContext, config: AlsConfig, interaction_
         log(done, objective)
 
     model = fit_als(interaction_data, parameters, choice.engine, after_iteration)
-    results = {**describe_factors(model), "engine_reason": choice.reason}
+    results = {**model.describe(), "engine_reason": choice.reason}
     if objectives:
         results["objective"] = objectives
         context.add_output_metadata({"last objective": float(objectives[-1])})
@@ -274,7 +272,7 @@ def published_blend(lake: Lake, run_id: str) -> Version:
 )
 def recommendations(
     context: dg.AssetExecutionContext,
-    als_model: Any,
+    als_model: Folder,
     als_evaluation: Version,
     blend_model: dict[str, Any],
     item_neighbours: DataFrame,
@@ -303,7 +301,7 @@ def recommendations(
         user_index,
         product_index,
         interaction_data,
-        als_model,
+        SavedModel(als_model),
         item_neighbours,
         product_features,
         Blend.of(blend_model) if lists.ranker == Ranker.blend else None,

@@ -26,8 +26,8 @@ from ecommerce_assets.recommendation.als import (
     Engine,
     choose_engine,
     collect_pairs,
-    fit_als,
     fit_local,
+    fit_mllib,
     log_iterations,
 )
 from ecommerce_assets.recommendation.blend import Blend, import_in_background
@@ -280,7 +280,7 @@ def rmse(
     if chosen == Engine.local:
         known, left_out, known_users, error = _rmse_local(pairs, parameters, after_iteration)
     else:
-        known, left_out, known_users, error = _rmse_by_spark(pairs, parameters, chosen)
+        known, left_out, known_users, error = _rmse_by_spark(pairs, parameters)
     results = {"rmse": error, "rmse_pairs": known, "rmse_pairs_left_out": left_out}
     return [
         ("rmse", None, "als", "all", str(Exclude.none), error, None, None, known_users)
@@ -305,14 +305,14 @@ def _rmse_local(
     return int(known.sum()), int((~known).sum()), len(np.unique(user_idx[known])), error
 
 
-def _rmse_by_spark(split: DataFrame, parameters: AlsParameters, engine: Engine) -> tuple[int, int, int, float | None]:
-    """The same of any engine, from the predictions of its model."""
+def _rmse_by_spark(split: DataFrame, parameters: AlsParameters) -> tuple[int, int, int, float | None]:
+    """The same of MLlib, from the predictions of its model."""
     train, test = split.where("train"), split.where("not train")
     held_out = test.count()
     if not held_out or train.isEmpty():
         return 0, held_out, 0, None
     squared = F.pow(F.col("rating") - F.col("prediction"), 2)
-    predicted = fit_als(train, parameters, engine).transform(test)
+    predicted = fit_mllib(train, parameters).model.transform(test)
     known, users, mean = predicted.agg(F.count("*"), F.count_distinct("user_idx"), F.avg(squared)).collect()[0]
     return known, held_out - known, users, math.sqrt(mean) if known else None
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,10 @@ from pyspark.sql import functions as F
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.item_neighbours import collect_for_neighbours
 from ecommerce_assets.recommendation.lists import ragged, vectors_of
+from ecommerce_assets.recommendation.local_als import Factors
 from ecommerce_assets.recommendation.products import Products, ids_of
 from ecommerce_assets.recommendation.recommenders.base import Floats, ProductStats, Ragged, Users
 from ecommerce_assets.spark.at_once import at_once
-
-if TYPE_CHECKING:
-    from pyspark.ml.recommendation import ALSModel
 
 RECENT_SHARE = 0.1
 """Of the time between the first and the last interaction: what counts as recent."""
@@ -147,24 +145,22 @@ def neighbours_of(item_neighbours: DataFrame, products: Products) -> Ragged:
     return Ragged.of(one, other, similarity, len(products.ids))
 
 
-def item_factors(model: ALSModel, products: Products) -> Floats:
+def item_factors(factors: Factors, products: Products) -> Floats:
     """(p, rank) factors of the products by position, zeros where the model does not know a product.
 
     Raises ValueError where the model was not trained with this index.
     """
-    table: Any = model.itemFactors.select("id", "features").toArrow()
-    if not table.num_rows:
+    if not len(factors.numbers):
         return np.zeros((len(products.ids), 1), np.float32)
-    positions = products.positions(table.column("id").to_numpy())
+    positions = products.positions(factors.numbers)
     if (positions < 0).any():
         raise ValueError(
             "als_model and product_index do not belong together: the model knows a product_idx that the index "
             "lacks. Materialise product_index, interaction_data and als_model in one run."
         )
-    vectors = vectors_of(table.column("features"))
-    factors = np.zeros((len(products.ids), vectors.shape[1]), np.float32)
-    factors[positions] = vectors
-    return factors
+    by_position = np.zeros((len(products.ids), factors.vectors.shape[1]), np.float32)
+    by_position[positions] = factors.vectors
+    return by_position
 
 
 def histories(interactions: DataFrame) -> DataFrame:

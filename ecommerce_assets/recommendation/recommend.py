@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -16,6 +15,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, DoubleType, IntegerType, StringType, StructField, StructType
 
 from ecommerce_assets.recommendation.als import AlsParameters, Engine, choose_engine, latest_interaction
+from ecommerce_assets.recommendation.als_model import AlsModel
 from ecommerce_assets.recommendation.blend import Blend
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.fitting import (
@@ -31,7 +31,7 @@ from ecommerce_assets.recommendation.fitting import (
     users_of,
 )
 from ecommerce_assets.recommendation.item_neighbours import latest_of_pairs
-from ecommerce_assets.recommendation.lists import SOURCES, ListMaker, vectors_of
+from ecommerce_assets.recommendation.lists import SOURCES, ListMaker
 from ecommerce_assets.recommendation.parts import PAIRS_IN_PROCESS, by_threads, parts_of
 from ecommerce_assets.recommendation.products import Products, products_of
 from ecommerce_assets.recommendation.recommenders.base import Training
@@ -39,8 +39,8 @@ from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.storage.checks import CheckContext, Read
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 
-if TYPE_CHECKING:
-    from pyspark.ml.recommendation import ALSModel
+SCORED_BY_MODEL = ("als_model.userFactors.features", "als_model.itemFactors.id", "als_model.itemFactors.features")
+"""What the lists have of the model, which Spark does not read where they are made in this process."""
 
 RECOMMENDATIONS = TableSpec.of(
     ColumnSpec("user_id", "id", "The user.", key=True),
@@ -74,7 +74,7 @@ def recommend(
     user_index: DataFrame,
     product_index: DataFrame,
     interactions: DataFrame,
-    model: ALSModel,
+    model: AlsModel,
     item_neighbours: DataFrame,
     product_features: DataFrame,
     blend: Blend | None = None,
@@ -126,22 +126,22 @@ def recommend(
     else:
         stats = stats_by_spark(interactions, with_segment, products, known)
         reference = latest_interaction(interactions)
-    training = Training(stats, neighbours_of(item_neighbours, products), item_factors(model, products))
-    columns = (
-        numbered.join(histories(interactions), "user_idx", "left")
-        .join(model.userFactors.withColumnRenamed("id", "user_idx"), "user_idx", "left")
-        .select("user_id", "segment", "features", "history")
-    )
+    training = Training(stats, neighbours_of(item_neighbours, products), item_factors(model.products, products))
+    columns = numbered.join(histories(interactions), "user_idx", "left")
     task = _Task(products, ListMaker.fit(training), blend, reference, Exclude(exclude), k)
     types = (users.schema["user_id"].dataType, product_index.schema["product_id"].dataType)
-    lists = task.run(columns if in_process is None else in_process, users.sparkSession, _schema(*types))
-    scored_by: list[tuple[DataFrame, str]] = [(columns, name) for name in ("features", "segment", "history")]
+    if in_process is not None:
+        lists = task.run(in_process, users.sparkSession, _schema(*types))
+    else:
+        factors = model.user_frame(users.sparkSession).withColumnRenamed("id", "user_idx")
+        asked = columns.join(factors, "user_idx", "left").select("user_id", "segment", "features", "history")
+        lists = task.run(asked, users.sparkSession, _schema(*types))
+    scored_by: list[tuple[DataFrame, str] | str] = [(columns, "segment"), (columns, "history"), *SCORED_BY_MODEL]
     scored_by += [(interactions, "user_idx"), (interactions, "product_idx")]  # popularity
-    scored_by += [(model.itemFactors, "id"), (model.itemFactors, "features")]
     scored_by += [(item_neighbours, name) for name in ("product_id", "neighbour_id", "similarity")]
     scored_by += [(product_features, name) for name in ("product_id", "category_id", "category")]
     origins = dict.fromkeys(("rank", "score", "source"), scored_by)
-    listed = [(product_index, "product_id"), *scored_by]
+    listed: list[tuple[DataFrame, str] | str] = [(product_index, "product_id"), *scored_by]
     return made_from(lists, {"user_id": [(columns, "user_id")], "product_id": listed, **origins})
 
 
@@ -175,13 +175,11 @@ class _Task:
         return users.mapInArrow(batches, schema)
 
 
-def _users_in_process(users: pa.Table, pairs: pa.Table, model: ALSModel) -> pa.Table:
+def _users_in_process(users: pa.Table, pairs: pa.Table, model: AlsModel) -> pa.Table:
     """The users with `features` and `history`."""
-    numbers, factors = users.column("user_idx").combine_chunks(), model.userFactors.toArrow()
-    known, vectors = factors.column("id").combine_chunks(), vectors_of(factors.column("features"))
-    return users.append_column("features", factors_of(numbers, known, vectors)).append_column(
-        "history", histories_in_process(pairs, numbers)
-    )
+    numbers, factors = users.column("user_idx").combine_chunks(), model.users
+    features = factors_of(numbers, pa.array(factors.numbers), factors.vectors)
+    return users.append_column("features", features).append_column("history", histories_in_process(pairs, numbers))
 
 
 def _schema(user_type: DataType, product_type: DataType) -> StructType:

@@ -26,12 +26,12 @@ from ecommerce_assets.recommendation.als import (
     AlsParameters,
     Engine,
     choose_engine,
-    factor_frame,
     fit_als,
     fit_local,
     latest_interaction,
     weigh_by_recency,
 )
+from ecommerce_assets.recommendation.als_model import factor_frame
 from ecommerce_assets.recommendation.blend import (
     FEATURES,
     FEWEST_TRAINING_USERS,
@@ -158,7 +158,7 @@ def fit_systems(
         neighbours = neighbours_of(neighbours_by_spark(interactions, holdout.products), products)
         reference = latest_interaction(interactions)
         model = fit_als(interactions, als, engine)
-        factors, user_factors = item_factors(model, products), model.userFactors
+        factors, user_factors = item_factors(model.products, products), model.user_frame(interactions.sparkSession)
     maker = ListMaker.fit(Training(stats, neighbours, factors))
     return Systems(products, maker, user_factors.withColumnRenamed("id", "user_idx"), reference, users)
 

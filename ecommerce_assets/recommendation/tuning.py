@@ -29,9 +29,9 @@ from ecommerce_assets.recommendation.als import (
     fit_als,
     fit_local,
     latest_interaction,
-    model_of,
     weigh_by_recency,
 )
+from ecommerce_assets.recommendation.als_model import AlsModel, LocalModel
 from ecommerce_assets.recommendation.backtest import Window, rolling_windows
 from ecommerce_assets.recommendation.evaluation import NO_HOLDOUT, NOTHING_RELEVANT
 from ecommerce_assets.recommendation.exclude import Exclude
@@ -50,7 +50,6 @@ from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 
 if TYPE_CHECKING:
     import optuna
-    from pyspark.ml.recommendation import ALSModel
 
 METRIC = "ndcg"
 """Its mean over the users, for the lists of the ranker `als`, is maximised."""
@@ -198,7 +197,7 @@ class Validation:
     fallback: Fallback
     popularity: Popularity
     reference: int
-    fit: Callable[[AlsParameters], ALSModel]
+    fit: Callable[[AlsParameters], AlsModel]
     engine_reason: str
 
     @classmethod
@@ -222,10 +221,10 @@ class Validation:
     def score(self, parameters: AlsParameters, exclude: Exclude, k: int) -> Scores:
         """The scores of the lists of one model, and of popularity."""
         model = self.fit(parameters)
-        training = _training(self.stats, item_factors(model, self.products))
+        training = _training(self.stats, item_factors(model.products, self.products))
         recommenders: dict[str, Recommender] = {Als.name: Als.fit(training), Popularity.name: self.popularity}
         maker = ListMaker(training, recommenders, self.fallback)
-        user_factors = model.userFactors.withColumnRenamed("id", "user_idx")
+        user_factors = model.user_frame(self.holdout.pairs.sparkSession).withColumnRenamed("id", "user_idx")
         scores = score_als(self.holdout, Systems(self.products, maker, user_factors, self.reference), exclude, k)
         if not scores.users:
             raise ValueError(f"No user can be scored: {NOTHING_RELEVANT}.")
@@ -243,7 +242,7 @@ def _training(stats: ProductStats, factors: Any) -> Training:
     return Training(stats, none, factors)
 
 
-def _fitter(interactions: DataFrame, engine: Engine) -> Callable[[AlsParameters], ALSModel]:
+def _fitter(interactions: DataFrame, engine: Engine) -> Callable[[AlsParameters], AlsModel]:
     """Fits the trials; for the local engine the pairs are collected when the half-life changes."""
     if engine != Engine.local:
         return lambda parameters: fit_als(interactions, parameters, engine)
@@ -252,9 +251,7 @@ def _fitter(interactions: DataFrame, engine: Engine) -> Callable[[AlsParameters]
     def pairs(half_life: float | None) -> pa.Table:
         return collect_pairs(weigh_by_recency(interactions, half_life))
 
-    return lambda parameters: model_of(
-        interactions.sparkSession, fit_local(pairs(parameters.halfLife), parameters), parameters
-    )
+    return lambda parameters: LocalModel(*fit_local(pairs(parameters.halfLife), parameters))
 
 
 @contextmanager

@@ -93,7 +93,10 @@ class _Written:
 
 
 class LakeIOManager(dg.ConfigurableIOManager):
-    """Writes, checks and publishes; reads exactly one published version. Subclasses write one kind of value."""
+    """Writes, checks and publishes; reads exactly one published version. Subclasses write one kind of value.
+
+    An input of type `Version` gets the version, of type `Folder` the folder of the saved model, of another the value.
+    """
 
     kind: ClassVar[Literal["table", "model", "document"]]
 
@@ -208,7 +211,8 @@ class LakeIOManager(dg.ConfigurableIOManager):
         self.spark.working_on(step.step.key)
         inputs = step_inputs(step.run_id, step.step.key)
         lake = Lake(self.data_dir, context.log.warning, self._cache)
-        wants_version = context.dagster_type.typing_type is Version
+        wanted = context.dagster_type.typing_type
+        wants_version = wanted is Version
         if context.has_asset_partitions and not wants_version:
             days = lake.days(asset, step.run_id, self.lookback_days, own_days_only=self.own_days_only)
             inputs.add_days(days)
@@ -220,6 +224,8 @@ class LakeIOManager(dg.ConfigurableIOManager):
         if reader is not None:
             version = lake.ancestor(version, asset)
         inputs.add_version(version)
+        if wanted is Folder:
+            return lake.folder(version) / MODEL_FOLDER
         return version if wants_version else read_version(self.spark.spark_session, lake, version)
 
     def _step(self, context: dg.OutputContext, artifact: Artifact) -> _Step:
@@ -306,12 +312,12 @@ class ParquetIOManager(LakeIOManager):
 
 
 class SparkModelIOManager(LakeIOManager):
-    """Fitted Spark ML models, saved so that plain PySpark loads them from `<version>/model`."""
+    """Fitted models that save themselves in Spark ML's layout: plain PySpark loads them from `<version>/model`."""
 
     kind = "model"
 
     def write(self, step: _Step) -> _Written:
-        step.artifact.value.write().save((step.folder / MODEL_FOLDER).uri)
+        step.artifact.value.save((step.folder / MODEL_FOLDER).uri)
         files, stats = _folder_stats(step)
         checks = run_checks(step.stored.checks, step.check_context(stats))
         lineage = trace_origins(step.artifact.made_from, step.lake.asset_of)

@@ -69,7 +69,7 @@ class Artifact:
     Attributes
     ----------
     value
-        A DataFrame, a Spark ML model, or a dictionary of JSON values.
+        A DataFrame, a model (Spark ML's, or any that saves itself in that layout), or a dictionary of JSON values.
     parameters
         What it was made with.
     results

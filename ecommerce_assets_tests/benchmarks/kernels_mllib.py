@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyspark.ml.recommendation import ALSModel
+import pyarrow.parquet as pq
 
-from ecommerce_assets.recommendation.als_parameters import AlsParameters
+from ecommerce_assets.recommendation.als_model import LocalModel, as_factors, as_spark_model
 from ecommerce_assets_tests.benchmarks.mllib import als, session
 from ecommerce_assets_tests.benchmarks.part import TOP, Place, Stopwatch, run_part
 
@@ -26,12 +26,9 @@ def measure(place: Place) -> dict[str, Any]:
     for name, factors in (("users", model.userFactors), ("products", model.itemFactors)):
         factors.write.parquet(str(work / "als" / name))
     pairs.unpersist()
-    users, products = (spark.read.parquet(str(work / f"{name}.parquet")).cache() for name in ("users", "products"))
-    users.count(), products.count()
-    jvm: Any = spark._jvm
-    of_ours = jvm.org.apache.spark.ml.recommendation.ALSModel("ours", AlsParameters().rank, users._jdf, products._jdf)
-    searched: ALSModel = als()._copyValues(ALSModel(of_ours))
-    searched._transfer_params_to_java()  # the search asks the JVM's object what its columns are called
+    users, products = (as_factors(pq.read_table(work / f"{name}.parquet")) for name in ("users", "products"))
+    searched = as_spark_model(LocalModel(users, products), str(work / "als_model"))
+    searched.userFactors.cache().count(), searched.itemFactors.cache().count()
     with watch("top 10: MLlib"):
         searched.recommendForAllUsers(TOP).write.parquet(str(work / "top"))
     spark.stop()

@@ -1,5 +1,6 @@
 """The fit of ALS: its factors, that it repeats itself, that plain PySpark reads it, and the choice of the engine."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,17 +8,26 @@ import numpy.typing as npt
 import pytest
 from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from ecommerce_assets.recommendation import als
 from ecommerce_assets.recommendation.als import AlsParameters, Engine, choose_engine, fit_als, log_iterations
+from ecommerce_assets.recommendation.als_model import FittedModel, SavedModel, as_factors, as_spark_model
 from ecommerce_assets.recommendation.local_als import Factors, objective
+from ecommerce_assets.storage.filesystem import Folder, spark_path
 
 SMALL = AlsParameters(rank=3, maxIter=2)
 
 
-def factors(frame: DataFrame) -> dict[int, npt.NDArray[np.float64]]:
-    return {row["id"]: np.array(row["features"]) for row in frame.collect()}
+def by_number(factors: Factors) -> dict[int, npt.NDArray[np.float32]]:
+    return dict(zip(factors.numbers.tolist(), factors.vectors, strict=True))
+
+
+def of_spark(frame: DataFrame) -> Factors:
+    return as_factors(frame.toArrow())
+
+
+def same(one: Factors, two: Factors) -> bool:
+    return one.numbers.tolist() == two.numbers.tolist() and one.vectors.tolist() == two.vectors.tolist()
 
 
 def pairs() -> list[tuple[int, int, float]]:
@@ -38,7 +48,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 
 @pytest.fixture(scope="module")
-def model(interactions: DataFrame, engine: Engine) -> ALSModel:
+def model(interactions: DataFrame, engine: Engine) -> FittedModel:
     return fit_als(interactions, SMALL, engine)
 
 
@@ -53,8 +63,8 @@ def test_default_parameters_are_those_of_the_specification() -> None:
     }
 
 
-def test_every_user_and_product_has_nonnegative_factors(model: ALSModel) -> None:
-    users, items = factors(model.userFactors), factors(model.itemFactors)
+def test_every_user_and_product_has_nonnegative_factors(model: FittedModel) -> None:
+    users, items = by_number(model.users), by_number(model.products)
     assert sorted(users) == list(range(12))
     assert sorted(items) == list(range(10))
     for vector in (*users.values(), *items.values()):
@@ -63,41 +73,65 @@ def test_every_user_and_product_has_nonnegative_factors(model: ALSModel) -> None
     assert any(vector.any() for vector in items.values())
 
 
-def test_products_with_the_same_users_have_equal_factors(model: ALSModel) -> None:
+def test_products_with_the_same_users_have_equal_factors(model: FittedModel) -> None:
     # Such ties are real, and recommend breaks them by product_id.
-    items = factors(model.itemFactors)
+    items = by_number(model.products)
     assert items[8].tolist() == items[9].tolist()
 
 
 def test_shuffled_input_gives_the_same_factors(
-    spark: SparkSession, model: ALSModel, interactions: DataFrame, engine: Engine
+    spark: SparkSession, model: FittedModel, interactions: DataFrame, engine: Engine
 ) -> None:
     shuffled = spark.createDataFrame(list(reversed(pairs())), interactions.schema).repartition(5)
     other = fit_als(shuffled, SMALL, engine)
-    for one, two in ((model.userFactors, other.userFactors), (model.itemFactors, other.itemFactors)):
-        expected, found = factors(one), factors(two)
-        assert sorted(found) == sorted(expected)
-        for number, vector in expected.items():
-            np.testing.assert_allclose(found[number], vector, rtol=0, atol=1e-5)
+    for expected, found in ((model.users, other.users), (model.products, other.products)):
+        assert found.numbers.tolist() == expected.numbers.tolist()
+        np.testing.assert_allclose(found.vectors, expected.vectors, rtol=0, atol=1e-5)
 
 
-def test_saved_model_loads_in_plain_pyspark(tmp_path: Path, model: ALSModel) -> None:
-    model.write().save(str(tmp_path / "model"))
-    loaded = ALSModel.load(str(tmp_path / "model"))
+def test_saved_model_loads_in_plain_pyspark(spark: SparkSession, tmp_path: Path, model: FittedModel) -> None:
+    path = str(tmp_path / "model-[1]")
+    model.save(path)
+    loaded = ALSModel.load(spark_path(path))
     assert loaded.rank == 3
     assert (loaded.getUserCol(), loaded.getItemCol()) == ("user_idx", "product_idx")
     assert (loaded.getPredictionCol(), loaded.getColdStartStrategy()) == ("prediction", "drop")
-    asked = loaded.userFactors.select(F.col("id").alias("user_idx")).withColumn("product_idx", F.lit(0))
-    assert loaded.transform(asked).count() == 12
-    for recommender in (model, loaded):
-        assert recommender.recommendForAllUsers(2).count() == loaded.userFactors.count()
-    for one, two in ((model.userFactors, loaded.userFactors), (model.itemFactors, loaded.itemFactors)):
-        assert {n: v.tolist() for n, v in factors(two).items()} == {n: v.tolist() for n, v in factors(one).items()}
+    assert same(of_spark(loaded.userFactors), model.users)
+    assert same(of_spark(loaded.itemFactors), model.products)
 
 
-def test_unknown_pairs_are_dropped_from_predictions(spark: SparkSession, model: ALSModel) -> None:
+def test_plain_pyspark_predicts_and_recommends_what_the_factors_say(
+    spark: SparkSession, tmp_path: Path, model: FittedModel
+) -> None:
+    loaded = as_spark_model(model, str(tmp_path / "model"))
+    asked = spark.createDataFrame([(u, p) for u in range(12) for p in range(10)], "user_idx int, product_idx int")
+    predicted = np.zeros((12, 10))
+    for row in loaded.transform(asked).collect():
+        predicted[row["user_idx"], row["product_idx"]] = row["prediction"]
+    expected = model.users.vectors @ model.products.vectors.T
+    np.testing.assert_allclose(predicted, expected, rtol=0, atol=1e-5)
+    lists = {row["user_idx"]: row["recommendations"] for row in loaded.recommendForAllUsers(2).collect()}
+    assert sorted(lists) == list(range(12))
+    for user, best in lists.items():
+        np.testing.assert_allclose([r["rating"] for r in best], np.sort(expected[user])[:-3:-1], rtol=0, atol=1e-5)
+
+
+def test_saved_model_is_read_without_spark(spark: SparkSession, tmp_path: Path, model: FittedModel) -> None:
+    model.save(str(tmp_path / "model-[1]"))
+    saved = SavedModel(Folder(str(tmp_path / "model-[1]")))
+    assert same(saved.users, model.users)
+    assert same(saved.products, model.products)
+    assert same(of_spark(saved.user_frame(spark)), model.users)
+
+
+def test_both_engines_describe_their_factors_alike(model: FittedModel) -> None:
+    assert model.describe() == {"users": 12, "products": 10, "vectors_not_finite": 0, "vectors_negative": 0}
+
+
+def test_unknown_pairs_are_dropped_from_predictions(spark: SparkSession, tmp_path: Path, model: FittedModel) -> None:
     asked = spark.createDataFrame([(0, 0), (0, 99), (99, 0)], "user_idx int, product_idx int")
-    assert [(row["user_idx"], row["product_idx"]) for row in model.transform(asked).collect()] == [(0, 0)]
+    found = as_spark_model(model, str(tmp_path / "model")).transform(asked).collect()
+    assert [(row["user_idx"], row["product_idx"]) for row in found] == [(0, 0)]
 
 
 def test_no_interactions_are_an_error_that_names_the_table(interactions: DataFrame, engine: Engine) -> None:
@@ -107,23 +141,26 @@ def test_no_interactions_are_an_error_that_names_the_table(interactions: DataFra
 
 def test_one_interaction_is_enough(spark: SparkSession, engine: Engine) -> None:
     one = spark.createDataFrame([(0, 0, 1.0)], "user_idx int, product_idx int, rating double")
-    assert list(factors(fit_als(one, SMALL, engine).itemFactors)) == [0]
+    assert fit_als(one, SMALL, engine).products.numbers.tolist() == [0]
 
 
-def test_both_engines_make_the_same_kind_of_model(spark: SparkSession, interactions: DataFrame) -> None:
-    local, mllib = (fit_als(interactions, SMALL, engine) for engine in (Engine.local, Engine.mllib))
+def test_both_engines_save_the_same_layout(tmp_path: Path, interactions: DataFrame) -> None:
+    for engine in (Engine.local, Engine.mllib):
+        fit_als(interactions, SMALL, engine).save(str(tmp_path / engine))
+    local, mllib = (ALSModel.load(str(tmp_path / engine)) for engine in (Engine.local, Engine.mllib))
 
     def described(model: ALSModel) -> dict[str, object]:
         return {param.name: value for param, value in model.extractParamMap().items()}
 
+    def document(engine: Engine) -> dict[str, object]:
+        [file] = (tmp_path / engine / "metadata").glob("part-*")
+        ignored = {"timestamp", "uid", "paramMap"}
+        return {name: value for name, value in json.loads(file.read_text()).items() if name not in ignored}
+
     assert described(local) == described(mllib)
+    assert document(Engine.local) == document(Engine.mllib)
     for one, two in ((local.userFactors, mllib.userFactors), (local.itemFactors, mllib.itemFactors)):
         assert one.schema == two.schema
-
-
-def as_factors(frame: DataFrame) -> Factors:
-    found = sorted(factors(frame).items())
-    return Factors(np.array([n for n, _ in found], np.int32), np.array([v for _, v in found], np.float32))
 
 
 @pytest.mark.parametrize("nonnegative", [True, False])
@@ -136,7 +173,7 @@ def test_local_ends_no_higher_than_mllib(spark: SparkSession, nonnegative: bool)
     ends = {}
     for engine in (Engine.local, Engine.mllib):
         model = fit_als(frame, parameters, engine)
-        sides = as_factors(model.userFactors), as_factors(model.itemFactors)
+        sides = model.users, model.products
         ends[engine] = objective(arrays, *sides, parameters.regParam, parameters.alpha)  # type: ignore[arg-type]
     assert ends[Engine.local] <= 1.005 * ends[Engine.mllib]
 

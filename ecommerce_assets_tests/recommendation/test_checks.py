@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from ecommerce_assets.recommendation.als import describe_factors
 from ecommerce_assets.recommendation.blend import FEATURES, FEWEST_TRAINING_USERS, Blend
 from ecommerce_assets.recommendation.checks import (
     ALS_EVALUATION_CHECKS,
@@ -53,10 +52,8 @@ def failed(checks: Sequence[Check], context: CheckContext, *names: str) -> dict[
         ([-INFINITY, 0.0], True, "of 2 factors 1 with a number that is not finite and 1 with a negative number"),
     ],
 )
-def test_factors_are_finite_and_where_asked_nonnegative(
-    spark: SparkSession, item: list[float], nonnegative: bool, message: str
-) -> None:
-    results = describe_factors(als_model(spark, {0: [0.5, 0.5]}, {0: item}))
+def test_factors_are_finite_and_where_asked_nonnegative(item: list[float], nonnegative: bool, message: str) -> None:
+    results = als_model({0: [0.5, 0.5]}, {0: item}).describe()
     assert (results["users"], results["products"]) == (1, 1)
     context = CheckContext(Stats(results=results), {"nonnegative": nonnegative})
     assert failed(ALS_MODEL_CHECKS, context) == ({"factors_sound": message} if message else {})

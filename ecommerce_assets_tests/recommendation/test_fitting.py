@@ -117,11 +117,11 @@ def test_neighbours_of_this_process() -> None:
 
 def test_factors_by_position(spark: SparkSession) -> None:
     index = index_frame(spark, "product", {101: 3, 102: 0, 103: 2})
-    model = als_model(spark, {0: [1.0, 0.0]}, {0: [1.0, 2.0], 2: [3.0, 4.0]})
+    model = als_model({0: [1.0, 0.0]}, {0: [1.0, 2.0], 2: [3.0, 4.0]})
     products = products_of(index)
-    assert item_factors(model, products).tolist() == [[0, 0], [1, 2], [3, 4]]
+    assert item_factors(model.products, products).tolist() == [[0, 0], [1, 2], [3, 4]]
     with pytest.raises(ValueError, match="als_model and product_index do not belong together"):
-        item_factors(als_model(spark, {}, {1: [1.0, 1.0]}), products)
+        item_factors(als_model({}, {1: [1.0, 1.0]}).products, products)
 
 
 class TestUsers:

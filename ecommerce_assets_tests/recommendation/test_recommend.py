@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from ecommerce_assets.recommendation.als_model import LocalModel
 from ecommerce_assets.recommendation.blend import Blend
 from ecommerce_assets.recommendation.exclude import Exclude
+from ecommerce_assets.recommendation.local_als import Factors
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, products_shown, recommend
 from ecommerce_assets.storage.checks import CheckContext
 from ecommerce_assets.storage.version import Stats
@@ -45,17 +46,17 @@ THIRD, TWO_THIRDS = pytest.approx(1 / 3), pytest.approx(2 / 3)
 Lists = dict[Any, list[tuple[Any, float, str]]]
 
 
-def als_model(
-    spark: SparkSession, user_factors: Mapping[int, Sequence[float]], item_factors: Mapping[int, Sequence[float]]
-) -> ALSModel:
+def als_model(user_factors: Mapping[int, Sequence[float]], item_factors: Mapping[int, Sequence[float]]) -> LocalModel:
     """An ALS model with these factors by user_idx and product_idx."""
     rank = len(next(iter(item_factors.values())))
-    users, items = (
-        spark.createDataFrame([(n, list(v)) for n, v in factors.items()], "id int, features array<float>")
+    users, products = (
+        Factors(
+            np.array(sorted(factors), np.int32),
+            np.array([factors[number] for number in sorted(factors)], np.float32).reshape(-1, rank),
+        )
         for factors in (user_factors, item_factors)
     )
-    jvm: Any = spark._jvm
-    return ALSModel(jvm.org.apache.spark.ml.recommendation.ALSModel("als_by_hand", rank, users._jdf, items._jdf))
+    return LocalModel(users, products)
 
 
 def index_frame(spark: SparkSession, name: str, numbers: Mapping[Any, int], kind: str = "bigint") -> DataFrame:
@@ -91,7 +92,7 @@ class Shop:
         self.user_index = index_frame(spark, "user", USER_IDX)
         self.product_index = index_frame(spark, "product", PRODUCT_IDX)
         self.interactions = interactions_frame(spark, INTERACTIONS)
-        self.model = als_model(spark, USER_FACTORS, ITEM_FACTORS)
+        self.model = als_model(USER_FACTORS, ITEM_FACTORS)
         columns = "product_id bigint, rank int, neighbour_id bigint, similarity double"
         self.neighbours = spark.createDataFrame(NEIGHBOURS, columns)
 
@@ -234,7 +235,7 @@ def test_the_blend_gives_users_without_a_history_what_is_popular(blended: Lists,
 
 def test_with_a_model_that_knows_nobody_popularity_alone(spark: SparkSession) -> None:
     shop = Shop(spark)
-    shop.model = als_model(spark, {}, ITEM_FACTORS)
+    shop.model = als_model({}, ITEM_FACTORS)
     found = shop.recommend(Exclude.none, 2)
     assert found[SERVED] == [(101, 0.5, "segment_popular"), (103, 0.5, "segment_popular")]
     assert found[NO_SEGMENT] == [(101, TWO_THIRDS, "popular"), (106, TWO_THIRDS, "popular")]
@@ -287,7 +288,7 @@ def test_a_model_of_other_products_is_an_error(spark: SparkSession, unknown: int
     shop = Shop(spark)
     # 6 and 1000 lie beyond the index, 3 is missing from its middle.
     shop.product_index = shop.product_index.where(F.col("product_idx") != 3)
-    shop.model = als_model(spark, USER_FACTORS, {1: [1.0, 0.0], unknown: [1.0, 1.0]})
+    shop.model = als_model(USER_FACTORS, {1: [1.0, 0.0], unknown: [1.0, 1.0]})
     with pytest.raises(ValueError, match="als_model and product_index"):
         shop.recommend()
 
@@ -309,7 +310,6 @@ def test_every_list_is_full_sorted_unique_and_eligible(spark: SparkSession, excl
     shop.interactions = interactions_frame(spark, pairs)
     # Whole numbers for factors make many ties; every third user has none, and two products are unknown to the model.
     shop.model = als_model(
-        spark,
         {user: rng.integers(0, 3, 2).astype(float).tolist() for user in range(n_users - 5) if user % 3},
         {product: rng.integers(1, 3, 2).astype(float).tolist() for product in range(n_products - 2)},
     )

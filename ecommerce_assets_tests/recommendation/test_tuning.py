@@ -22,6 +22,7 @@ from pyspark.sql import SparkSession
 from ecommerce_assets.cli import main
 from ecommerce_assets.definitions import build_defs
 from ecommerce_assets.recommendation.als import AlsParameters, Engine, fit_als, weigh_by_recency
+from ecommerce_assets.recommendation.als_model import FittedModel
 from ecommerce_assets.recommendation.evaluation import evaluate_holdout
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.holdout import prepare
@@ -80,8 +81,8 @@ class TestRecency:
         aged = AlsParameters(rank=2, maxIter=3, alpha=5.0, halfLife=2.0)
         by_hand = fit_als(weigh_by_recency(interactions, 2.0), plain, engine)
 
-        def vectors(model: Any) -> list[Any]:
-            return [np.round(row["features"], 5).tolist() for row in model.userFactors.orderBy("id").collect()]
+        def vectors(model: FittedModel) -> list[Any]:
+            return np.round(model.users.vectors, 5).tolist()
 
         assert vectors(fit_als(interactions, aged, engine)) == vectors(by_hand)
         assert vectors(fit_als(interactions, plain, engine)) != vectors(by_hand)

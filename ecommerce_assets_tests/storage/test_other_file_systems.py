@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
@@ -22,6 +23,8 @@ from pyspark.sql import SparkSession
 
 from ecommerce_assets.definitions import CATALOG
 from ecommerce_assets.events.raw import find_raw_events
+from ecommerce_assets.recommendation.als_model import LocalModel, SavedModel
+from ecommerce_assets.recommendation.local_als import Factors
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage import delta, reading
 from ecommerce_assets.storage.__main__ import main
@@ -107,6 +110,18 @@ def test_a_document_is_written_by_its_io_manager(lake: Lake) -> None:
         assert list(manager.handle_output(context, {"number": number})) == []
     assert len(lake.published("document")) == 2
     assert json.loads(lake.folder(lake.latest("document")).read_bytes("document.json")) == {"number": 1}
+
+
+def test_a_model_of_the_local_engine_is_saved_and_read(lake: Lake) -> None:
+    rng = np.random.default_rng(0)
+    users, products = (Factors(np.arange(n, dtype=np.int32), rng.random((n, 3), np.float32)) for n in (5, 4))
+    folder = lake.root / "model"
+    LocalModel(users, products).save(folder.uri)
+    assert {file.path.partition("/")[0] for file in folder.data_files()} == {"metadata", "userFactors", "itemFactors"}
+    saved = SavedModel(folder)
+    for found, expected in ((saved.users, users), (saved.products, products)):
+        assert found.numbers.tolist() == expected.numbers.tolist()
+        assert found.vectors.tolist() == expected.vectors.tolist()
 
 
 def test_the_commands_work_and_inputs_of_kept_versions_stay(lake: Lake) -> None:

@@ -1,0 +1,266 @@
+"""A fitted ALS model: its factors as NumPy arrays, saved in the layout of MLlib's `ALSModel`.
+
+`LocalModel` is what the local engine fits, `MllibModel` what Spark fits; both save a folder that `ALSModel.load` of
+plain PySpark reads, and `SavedModel` reads that folder with Arrow.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pyspark
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, FloatType, IntegerType, StructField, StructType
+
+from ecommerce_assets.recommendation.local_als import Factors
+from ecommerce_assets.storage.filesystem import Folder, spark_path
+
+if TYPE_CHECKING:  # Spark ML takes a second to import, which only a run needs
+    from pyspark.ml.recommendation import ALSModel
+
+USER_FACTORS, ITEM_FACTORS = "userFactors", "itemFactors"
+"""Folders of a saved model."""
+
+ALS_MODEL_PARTS = {
+    f"{USER_FACTORS}.id": "int",
+    f"{USER_FACTORS}.features": "array<float>",
+    f"{ITEM_FACTORS}.id": "int",
+    f"{ITEM_FACTORS}.features": "array<float>",
+}
+"""The parts of the model that other tables are computed from: folders of the saved model, and their columns."""
+
+COLUMNS: dict[str, Any] = {"userCol": "user_idx", "itemCol": "product_idx", "coldStartStrategy": "drop"}
+"""Parameters of MLlib's model that are not its defaults."""
+
+DEFAULTS = {
+    "blockSize": 4096,
+    "coldStartStrategy": "nan",
+    "itemCol": "item",
+    "predictionCol": "prediction",
+    "userCol": "user",
+}
+"""Defaults of MLlib's `ALSModel`, which its saved form lists."""
+
+SPARK_SCHEMA = StructType(
+    [StructField("id", IntegerType(), False), StructField("features", ArrayType(FloatType(), False), True)]
+)
+"""Of the factors, as MLlib writes them."""
+
+_FEATURES = pa.list_(pa.field("element", pa.float32(), nullable=False))
+ARROW_SCHEMA = pa.schema([pa.field("id", pa.int32(), nullable=False), pa.field("features", _FEATURES)])
+"""The same for Arrow."""
+
+ROWS_PER_BATCH = 10_000
+"""2 MB at rank 50."""
+
+
+class AlsModel(ABC):
+    """Factors of users and products, by `user_idx` and `product_idx`."""
+
+    @property
+    @abstractmethod
+    def users(self) -> Factors:
+        """Factors of the users, in this process."""
+
+    @property
+    @abstractmethod
+    def products(self) -> Factors:
+        """Factors of the products, in this process."""
+
+    @abstractmethod
+    def user_frame(self, spark: SparkSession) -> DataFrame:
+        """`id`, `features` of the users, for Spark."""
+
+
+class FittedModel(AlsModel):
+    """A model that is not saved yet."""
+
+    @abstractmethod
+    def save(self, path: str) -> None:
+        """Write the folder `path`, a URI, in the layout of MLlib's `ALSModel`."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, int]:
+        """`users` and `products` that have factors, and how many vectors are `vectors_not_finite`, `vectors_negative`.
+
+        A vector is negative if one of its numbers is.
+        """
+
+
+@dataclass(frozen=True)
+class LocalModel(FittedModel):
+    """A model of the local engine; Spark takes no part in saving or describing it."""
+
+    of_users: Factors
+    of_products: Factors
+
+    @property
+    def users(self) -> Factors:
+        return self.of_users
+
+    @property
+    def products(self) -> Factors:
+        return self.of_products
+
+    def user_frame(self, spark: SparkSession) -> DataFrame:
+        return factor_frame(spark, self.of_users)
+
+    def save(self, path: str) -> None:
+        folder = Folder(path)
+        for name, factors in ((USER_FACTORS, self.of_users), (ITEM_FACTORS, self.of_products)):
+            part = folder / name
+            part.fs.makedirs(part.path, exist_ok=True)
+            with part.open("part-00000.zstd.parquet", "wb") as file:
+                pq.write_table(
+                    factor_table(factors),
+                    file,
+                    compression="zstd",
+                    write_page_checksum=True,
+                    use_dictionary=False,
+                    row_group_size=10 * ROWS_PER_BATCH,
+                )
+        document = {
+            "class": "org.apache.spark.ml.recommendation.ALSModel",
+            "timestamp": int(time.time() * 1000),
+            "sparkVersion": pyspark.__version__,
+            "uid": f"ALS_{secrets.token_hex(6)}",
+            "paramMap": COLUMNS,
+            "defaultParamMap": DEFAULTS,
+            "rank": self.of_products.vectors.shape[1],
+        }
+        (folder / "metadata").write_whole("part-00000.txt", (json.dumps(document) + "\n").encode())
+
+    def describe(self) -> dict[str, int]:
+        both = (self.of_users.vectors, self.of_products.vectors)
+        return {
+            "users": len(both[0]),
+            "products": len(both[1]),
+            "vectors_not_finite": sum(int((~np.isfinite(vectors)).any(axis=1).sum()) for vectors in both),
+            "vectors_negative": sum(int((vectors < 0).any(axis=1).sum()) for vectors in both),
+        }
+
+
+@dataclass(frozen=True)
+class MllibModel(FittedModel):
+    """A model that Spark has."""
+
+    model: ALSModel
+
+    @cached_property
+    def users(self) -> Factors:
+        return as_factors(self.model.userFactors.toArrow())
+
+    @cached_property
+    def products(self) -> Factors:
+        return as_factors(self.model.itemFactors.toArrow())
+
+    def user_frame(self, spark: SparkSession) -> DataFrame:
+        return self.model.userFactors
+
+    def save(self, path: str) -> None:
+        self.model.write().save(path)
+
+    def describe(self) -> dict[str, int]:
+        both = [
+            frame.select(
+                F.lit(of_user).alias("of_user"),
+                F.array_min("features").alias("low"),
+                F.array_max("features").alias("high"),
+            )
+            for frame, of_user in ((self.model.userFactors, True), (self.model.itemFactors, False))
+        ]
+        infinite = float("inf")
+        [row] = (
+            both[0]
+            .unionAll(both[1])
+            .agg(
+                F.count_if("of_user").alias("users"),
+                F.count_if(~F.col("of_user")).alias("products"),
+                # NaN is the largest of all numbers to Spark.
+                F.count_if((F.col("low") == -infinite) | (F.col("high") >= infinite)).alias("vectors_not_finite"),
+                F.count_if(F.col("low") < 0).alias("vectors_negative"),
+            )
+            .collect()
+        )
+        return dict(row.asDict())
+
+
+@dataclass(frozen=True)
+class SavedModel(AlsModel):
+    """A model in its folder, whichever engine fitted it.
+
+    Raises
+    ------
+    OSError
+        If a file is missing or its checksum is wrong.
+    """
+
+    folder: Folder
+
+    @cached_property
+    def users(self) -> Factors:
+        return self._read(USER_FACTORS)
+
+    @cached_property
+    def products(self) -> Factors:
+        return self._read(ITEM_FACTORS)
+
+    def user_frame(self, spark: SparkSession) -> DataFrame:
+        return spark.read.schema(SPARK_SCHEMA).parquet(spark_path((self.folder / USER_FACTORS).uri))
+
+    def _read(self, name: str) -> Factors:
+        part = self.folder / name
+        files = [f"{part.path}/{file.path}" for file in part.data_files()]
+        options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+        layout = ds.ParquetFileFormat(default_fragment_scan_options=options)
+        return as_factors(ds.dataset(files, schema=ARROW_SCHEMA, format=layout, filesystem=part.fs).to_table())
+
+
+def as_spark_model(model: FittedModel, folder: str) -> ALSModel:
+    """The model as MLlib's; a model that Spark does not have yet is saved in `folder`, which Spark then reads."""
+    from pyspark.ml.recommendation import ALSModel
+
+    if isinstance(model, MllibModel):
+        return model.model
+    model.save(folder)
+    return ALSModel.load(spark_path(folder))
+
+
+def factor_frame(spark: SparkSession, factors: Factors) -> DataFrame:
+    """`id`, `features`, as in MLlib's models; handed over as Arrow."""
+    return spark.createDataFrame(factor_table(factors), SPARK_SCHEMA)
+
+
+def factor_table(factors: Factors) -> pa.Table:
+    """`id`, `features`, without a Python object per number."""
+    rank = factors.vectors.shape[1]
+    batches = []
+    for start in range(0, len(factors.numbers), ROWS_PER_BATCH):
+        vectors = factors.vectors[start : start + ROWS_PER_BATCH]
+        begins = pa.array(np.arange(0, vectors.size + 1, rank, dtype=np.int32))
+        lists = pa.ListArray.from_arrays(begins, pa.array(vectors.ravel()), type=_FEATURES)
+        numbers = pa.array(factors.numbers[start : start + ROWS_PER_BATCH])
+        batches.append(pa.RecordBatch.from_arrays([numbers, lists], schema=ARROW_SCHEMA))
+    return pa.Table.from_batches(batches, ARROW_SCHEMA)
+
+
+def as_factors(table: Any) -> Factors:
+    """From a table of `id`, `features` in any order."""
+    numbers = table.column("id").to_numpy().astype(np.int32)
+    flat = table.column("features").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    vectors = np.asarray(flat, np.float32).reshape(len(numbers), len(flat) // max(len(numbers), 1))
+    order = np.argsort(numbers)
+    if (order[1:] > order[:-1]).all():
+        return Factors(numbers, vectors)
+    return Factors(numbers[order], vectors[order])
