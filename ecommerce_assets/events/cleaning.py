@@ -11,6 +11,8 @@ from functools import partial, reduce
 from itertools import accumulate
 from operator import or_
 
+import numpy as np
+import numpy.typing as npt
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
@@ -86,7 +88,7 @@ def classify(
         # days. Sorted before they are counted, equal rows stand side by side, and no hash table of all rows is needed.
         # `first`, for Spark leaves out a sort before what does not ask for an order. Sorted again where Spark chose a
         # hash table all the same; else there is nothing left to sort, and Spark sees that.
-        .repartitionById(tasks, "task")
+        .repartition(tasks, "task")
         .sortWithinPartitions(*keys)
         .groupBy(*keys)
         .agg(F.first("price").alias("price"), F.count("*").alias("copies"))
@@ -96,7 +98,7 @@ def classify(
 
 
 def _tasks(tasks_of_day: Mapping[str, int]) -> tuple[int, Column]:
-    """The number of tasks, and the one that a row goes to."""
+    """The number of tasks, and a number whose hash sends a row to its task."""
     if not tasks_of_day:
         return 1, F.lit(0)
     origin, end = date.fromisoformat(min(tasks_of_day)), date.fromisoformat(max(tasks_of_day))
@@ -104,7 +106,38 @@ def _tasks(tasks_of_day: Mapping[str, int]) -> tuple[int, Column]:
     # Looked up by the number of the day since the first: as quick for a thousand days as for one.
     place = F.datediff(PARTITION_COLUMN, F.lit(origin))
     first, own = (F.get(F.array(*map(F.lit, numbers)), place) for numbers in (accumulate(shares, initial=0), shares))
-    return sum(shares), first + F.pmod(F.hash("event_time", "user_id"), own)
+    tasks = sum(shares)
+    task = first + F.pmod(F.hash("event_time", "user_id"), own)
+    return tasks, F.get(F.array(*map(F.lit, _numbers_by_task(tasks))), task)
+
+
+def _numbers_by_task(tasks: int) -> list[int]:
+    """For each task a number that `DataFrame.repartition` sends to it, and to no other.
+
+    Spark 4.1 has `repartitionById` for that, Spark 4.0 has not.
+    """
+    numbers: dict[int, int] = {}
+    start = 0
+    while len(numbers) < tasks:
+        found = np.arange(start, start + 16 * tasks)
+        start += len(found)
+        for task, number in zip((_hashed(found) % tasks).tolist(), found.tolist(), strict=True):
+            numbers.setdefault(task, number)
+    return [numbers[task] for task in range(tasks)]
+
+
+def _hashed(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Spark's hash of ints: Murmur3 (x86, 32 bits) with the seed 42."""
+    mixed = _turned(numbers.astype(np.uint32) * np.uint32(0xCC9E2D51), 15) * np.uint32(0x1B873593)
+    hashed = _turned(mixed ^ np.uint32(42), 13) * np.uint32(5) + np.uint32(0xE6546B64)
+    hashed ^= np.uint32(4)  # bytes
+    hashed = (hashed ^ (hashed >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+    hashed = (hashed ^ (hashed >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+    return (hashed ^ (hashed >> np.uint32(16))).astype(np.int32).astype(np.int64)
+
+
+def _turned(bits: npt.NDArray[np.uint32], places: int) -> npt.NDArray[np.uint32]:
+    return (bits << np.uint32(places)) | (bits >> np.uint32(32 - places))
 
 
 def day_of(name: str, kind: DataType) -> Column:

@@ -22,6 +22,7 @@ from ecommerce_assets.recommendation.als_parameters import Engine as Engine
 from ecommerce_assets.recommendation.als_parameters import ParamsFrom as ParamsFrom
 from ecommerce_assets.recommendation.free_memory import free_memory
 from ecommerce_assets.recommendation.local_als import Factors, LocalAls
+from ecommerce_assets.spark.connect import master_of, parallelism
 
 if TYPE_CHECKING:  # Spark ML takes a second to import, which only a run needs
     from pyspark.ml.recommendation import ALS
@@ -64,7 +65,7 @@ def choose_engine(interactions: DataFrame, parameters: AlsParameters, engine: En
     """
     if engine != Engine.auto:
         return EngineChoice(Engine(engine), f"Engine {engine}, as the configuration asks.")
-    master = str(interactions.sparkSession.sparkContext.master)
+    master = master_of(interactions.sparkSession)
     if not master.startswith("local"):
         return EngineChoice(Engine.mllib, f"Engine mllib, because Spark runs on a cluster ({master}).")
     pairs, last_user, last_product = interactions.agg(F.count("*"), F.max("user_idx"), F.max("product_idx")).collect()[
@@ -184,7 +185,7 @@ def fit_mllib(interactions: DataFrame, parameters: AlsParameters) -> MllibModel:
     """
     if interactions.isEmpty():
         raise ValueError(NOTHING)
-    blocks = max(2, interactions.sparkSession.sparkContext.defaultParallelism)
+    blocks = max(2, parallelism(interactions.sparkSession))
     # The order of the ratings in a block is the order in which they are summed: fixed, so that two fits agree.
     fixed = (
         interactions.select("user_idx", "product_idx", "rating")

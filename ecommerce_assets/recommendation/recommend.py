@@ -36,6 +36,7 @@ from ecommerce_assets.recommendation.parts import PAIRS_IN_PROCESS, by_threads, 
 from ecommerce_assets.recommendation.products import Products, products_of
 from ecommerce_assets.recommendation.recommenders.base import Training
 from ecommerce_assets.spark.column_lineage import made_from
+from ecommerce_assets.spark.connect import send_to_workers
 from ecommerce_assets.storage.checks import CheckContext, Read
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 
@@ -167,7 +168,7 @@ class _Task:
         """The rows of all users: made by threads of this process, or by Spark's workers where Spark has the users."""
         if isinstance(users, pa.Table):
             return spark.createDataFrame(by_threads(users, self.rows), schema)
-        shared = spark.sparkContext.broadcast(self)
+        shared = send_to_workers(spark, self)
 
         def batches(incoming: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             return shared.value.rows(chain.from_iterable(map(parts_of, incoming)))

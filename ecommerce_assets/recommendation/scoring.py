@@ -68,6 +68,7 @@ from ecommerce_assets.recommendation.recommenders.base import Candidates, Floats
 from ecommerce_assets.recommendation.scores import Relevant, Scores, score_lists
 from ecommerce_assets.recommendation.systems import ALS_ALONE, ALS_LIST, BASELINES, POPULARITY, PUBLISHED, TITLES
 from ecommerce_assets.segmentation.naming import SEGMENT_NAMES
+from ecommerce_assets.spark.connect import send_to_workers
 
 FEW, SOME = 5, 20
 SERVED, SERVED_BY_FALLBACK = "served by: recommenders", "served by: fallback"
@@ -288,7 +289,7 @@ def _by_parts(
     if systems.users is not None:
         return by_threads(systems.users, partial(make, fitted), PACKED)
     users = holdout.users.join(systems.user_factors, "user_idx", "left").select(*ASKED)
-    shared = users.sparkSession.sparkContext.broadcast(fitted)
+    shared = send_to_workers(users.sparkSession, fitted)
     columns = ", ".join(f"{field.name} {field.type}" for field in PACKED)
     table = users.mapInArrow(
         lambda batches: make(shared.value, chain.from_iterable(map(parts_of, batches))), columns

@@ -3,6 +3,9 @@
 The plan is what Spark ran, so the lineage cannot drift from the code. Where Python stands in between (mapInArrow,
 collected rows, fitted models) the plan ends; there the code that makes the frame says with `made_from` which columns of
 which frames went in, and their plans are followed instead. The entry points are `trace` and `made_from`.
+
+This is the only module that uses a private attribute of PySpark: `DataFrame._jdf`, the frame in Java. PySpark has no
+public way to the analysed plan but its text. Spark Connect has no such frame, so lineage is unavailable there.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, is_remote
 from pyspark.sql import functions as F
 
 Lineage = dict[str, tuple[str, ...]]
@@ -23,6 +26,9 @@ Origins = Mapping[str, Iterable[tuple[DataFrame, str] | str]]
 _SOURCES = "ecommerce_assets.sources"
 _FILE_METADATA = "_metadata"
 _SEPARATOR = "\n"  # between the path and the column of a source; in neither of them
+
+
+UNAVAILABLE = "Not recorded: Spark Connect does not give the analysed plan that column lineage is read from."
 
 
 class LineageError(ValueError):
@@ -41,14 +47,18 @@ def made_from(frame: DataFrame, origins: Origins) -> DataFrame:
     LineageError
         Where a frame lacks the column that is named.
     """
+    if is_remote():
+        return frame
     marks = {name: {_SOURCES: sorted(found)} for name, found in _found(origins).items()}
     return frame.select(
         *[F.col(name).alias(name, metadata=marks[name]) if name in marks else F.col(name) for name in frame.columns]
     )
 
 
-def trace(frame: DataFrame, asset_of: Callable[[str], tuple[str, str] | None]) -> Lineage:
+def trace(frame: DataFrame, asset_of: Callable[[str], tuple[str, str] | None]) -> Lineage | None:
     """The sources of every column of the frame; none for a literal or what Python made and did not mark.
+
+    None over Spark Connect: see `UNAVAILABLE`.
 
     A column made by a function has the sources of its arguments, conditions included (a window function also those of
     its window); `count(*)` has the grouping keys. Filters and joins are no sources: they choose rows, not values.
@@ -59,12 +69,16 @@ def trace(frame: DataFrame, asset_of: Callable[[str], tuple[str, str] | None]) -
         For the path of a file that is read: the asset's name and a prefix for its columns' names (such as
         `itemFactors.` in a model), or None where it belongs to none.
     """
+    if is_remote():
+        return None
     plan = _Plan.of(frame)
     return {name: _named(plan.sources_of(key), asset_of) for name, key in plan.output}
 
 
-def trace_origins(origins: Origins, asset_of: Callable[[str], tuple[str, str] | None]) -> Lineage:
+def trace_origins(origins: Origins, asset_of: Callable[[str], tuple[str, str] | None]) -> Lineage | None:
     """The same for what is no frame, such as the parts of a model: by the columns that it was made from."""
+    if is_remote():
+        return None
     return {name: _named(found, asset_of) for name, found in _found(origins).items()}
 
 

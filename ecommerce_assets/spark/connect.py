@@ -9,17 +9,17 @@ import pickle
 import tempfile
 import uuid
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
-from pyspark import SparkFiles
+from pyspark import Broadcast, SparkFiles
 from pyspark.sql import SparkSession, is_remote
 from pyspark.sql import functions as F
 
-Value_co = TypeVar("Value_co", covariant=True)
+Value = TypeVar("Value")
 
 SCHEME = "sc://"
 """Of a server's URL."""
@@ -36,10 +36,13 @@ def is_connect_url(master: str) -> bool:
     return master.startswith(SCHEME)
 
 
-def open_session(url: str, settings: Mapping[str, str], names: Iterable[str]) -> SparkSession:
-    """A session on a Spark Connect server, with the settings of these names that a session can change.
+def active_session() -> SparkSession | None:
+    """The Spark Connect session that this process has already, such as a notebook's."""
+    return SparkSession.getActiveSession() if is_remote() else None
 
-    All other settings are the server's.
+
+def open_session(url: str) -> SparkSession:
+    """A session on a Spark Connect server.
 
     Raises
     ------
@@ -52,11 +55,15 @@ def open_session(url: str, settings: Mapping[str, str], names: Iterable[str]) ->
             f"ECOMMERCE_SPARK_MASTER={url} needs Python packages that are missing ({', '.join(missing)}). "
             "Install them: uv sync --extra connect"
         )
-    session = SparkSession.builder.remote(url).getOrCreate()
-    for name in names:
+    return SparkSession.builder.remote(url).getOrCreate()
+
+
+def configure(session: SparkSession, settings: Mapping[str, str]) -> list[str]:
+    """Change the settings that a session can change; returns the names of the others, which are the server's."""
+    for name, value in settings.items():
         if session.conf.isModifiable(name):
-            session.conf.set(name, settings[name])
-    return session
+            session.conf.set(name, value)
+    return [name for name in settings if not session.conf.isModifiable(name)]
 
 
 def _is_installed(module: str) -> bool:
@@ -75,8 +82,7 @@ def parallelism(spark: SparkSession) -> int:
     """Number of tasks that Spark runs at the same time by default. Spark Connect answers it with a small query."""
     if not is_remote():
         return spark.sparkContext.defaultParallelism
-    [row] = spark.range(ROWS_TO_SPREAD).agg(F.max(F.spark_partition_id()).alias("last")).collect()
-    return int(row["last"]) + 1
+    return spark.range(ROWS_TO_SPREAD).select(F.spark_partition_id()).distinct().count()
 
 
 def ship_package(spark: SparkSession, folder: Path) -> None:
@@ -92,21 +98,11 @@ def ship_package(spark: SparkSession, folder: Path) -> None:
     spark.addArtifacts(str(archive), pyfile=True)
 
 
-class Shared(Protocol[Value_co]):
-    """A value that Spark's Python workers can read."""
+def send_to_workers(spark: SparkSession, value: Value) -> Broadcast[Value] | SharedFile[Value]:
+    """A value for Spark's Python workers, each of which fetches it once: a broadcast, over Spark Connect a file.
 
-    @property
-    def value(self) -> Value_co:
-        """The value; each worker fetches it once."""
-
-    def destroy(self) -> None:
-        """Free what it takes. No job may read it any more."""
-
-
-def share(spark: SparkSession, value: Value_co) -> Shared[Value_co]:
-    """Hand a value to Spark's Python workers: by a broadcast, over Spark Connect by a file of the session.
-
-    A function that holds the value itself would be sent with each plan, whose size a server limits to 128 MB.
+    Functions read `.value`; `.destroy()` frees what it takes, when no job reads it any more. A function that holds the
+    value itself would be sent with each plan, and a server accepts plans of up to 128 MB.
     """
     if not is_remote():
         return spark.sparkContext.broadcast(value)
@@ -116,22 +112,23 @@ def share(spark: SparkSession, value: Value_co) -> Shared[Value_co]:
         with file.open("wb") as stream:
             pickle.dump(value, stream, protocol=pickle.HIGHEST_PROTOCOL)
         spark.addArtifacts(str(file), file=True)
-    return _SharedFile(name)
+    return SharedFile(name)
 
 
-class _SharedFile(Generic[Value_co]):
-    """A value in a file that Spark Connect hands to the workers; it is there until the session ends."""
+class SharedFile(Generic[Value]):
+    """A value in a file of a Spark Connect session; the server removes it when the session ends."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     @property
-    def value(self) -> Value_co:
-        found: Value_co = _read_shared(self._name)
+    def value(self) -> Value:
+        """The value, read once in each process."""
+        found: Value = _read_shared(self._name)
         return found
 
     def destroy(self) -> None:
-        """Nothing to do: the server removes the file with the session."""
+        """Does nothing: the file stays until the session ends."""
 
 
 @lru_cache(maxsize=1)

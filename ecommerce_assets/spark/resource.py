@@ -9,7 +9,6 @@ import os
 import re
 import socket
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -20,11 +19,12 @@ import dagster as dg
 import fsspec
 from dagster_pyspark import LazyPySparkResource
 from pydantic import Field, PrivateAttr
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession, is_remote
 
 from ecommerce_assets.runs import RunProcess, record_process
 from ecommerce_assets.secret import HIDDEN
 from ecommerce_assets.settings import FIXED_SPARK_SETTINGS, load_settings
+from ecommerce_assets.spark import connect
 from ecommerce_assets.spark.machine_lock import MachineLock
 from ecommerce_assets.spark.progress import JobProgress
 from ecommerce_assets.spark.session import JAVA_OPTIONS, LOCAL_JAVA_OPTIONS, active_session, start, submitted
@@ -54,7 +54,7 @@ class SparkResource(LazyPySparkResource):
     """
 
     app_name: str = Field(default="E-commerce Model Training", description="Name of the Spark application.")
-    master: str = Field(default="local[*]", description="Spark master URL.")
+    master: str = Field(default="local[*]", description="Spark master URL, or sc://host:port for Spark Connect.")
     driver_memory: str = Field(default="8g", description="Heap of the driver, such as 8g.")
     executor_memory: str = Field(default="8g", description="Heap of an executor, such as 8g.")
     adaptive: bool = Field(default=True, description="Adaptive query execution.")
@@ -168,6 +168,10 @@ class SparkResource(LazyPySparkResource):
     def _name_jobs(self) -> None:
         if self._asset is None:
             return
+        if is_remote() and self._spark_session is not None:
+            self._spark_session.clearTags()
+            self._spark_session.addTag(f"ecommerce_assets:{self._asset}")
+            return
         if self._progress is None:
             self._progress = JobProgress(self.spark_context, self._logger.info)
             self._at_stop.callback(self._progress.stop)
@@ -178,6 +182,8 @@ class SparkResource(LazyPySparkResource):
         return self._log or dg.get_dagster_logger()
 
     def _set_checkpoint_dir(self) -> None:
+        if is_remote():  # the server's setting: spark.checkpoint.dir
+            return
         context = self.spark_context
         if not self.checkpoint_dir or context.getCheckpointDir() is not None:
             return
@@ -187,6 +193,9 @@ class SparkResource(LazyPySparkResource):
         self._at_stop.callback(_remove, own)
 
     def _start_or_join(self) -> None:
+        if connect.is_connect_url(self.master) or is_remote():
+            self._connect()
+            return
         existing = active_session()
         if existing is not None:
             self._spark_session = _session_beside(existing, self.settings())
@@ -201,12 +210,23 @@ class SparkResource(LazyPySparkResource):
         self._spark_session = start(settings, self._logger.info)
         self._at_stop.callback(_stop, self._spark_session)
         if not self.is_local:
-            _ship_package(self._spark_session, Path(self._at_stop.enter_context(tempfile.TemporaryDirectory())))
+            connect.ship_package(self._spark_session, Path(self._at_stop.enter_context(tempfile.TemporaryDirectory())))
+
+    def _connect(self) -> None:
+        settings, existing = self.settings(), connect.active_session()
+        self._spark_session = existing or connect.open_session(self.master)
+        if existing is None:
+            self._at_stop.callback(_stop, self._spark_session)
+        wanted = {name: settings[name] for name in (*OF_THE_SESSION, *self.spark_config)}
+        if kept := connect.configure(self._spark_session, wanted):
+            self._logger.warning(f"The Spark Connect server decides these settings, a run cannot: {', '.join(kept)}.")
+        with tempfile.TemporaryDirectory() as folder:  # the server has it once it is sent
+            connect.ship_package(self._spark_session, Path(folder))
 
     @property
     def application_id(self) -> str | None:
         """Spark's id of the running application; None where no session was needed so far."""
-        return self._spark_session.sparkContext.applicationId if self._spark_session is not None else None
+        return self._spark_session.conf.get("spark.app.id", None) if self._spark_session is not None else None
 
     def persist(self, frame: DataFrame) -> DataFrame:
         """Keep a frame in memory until the end of the run, however the run ends."""
@@ -230,19 +250,6 @@ def local_cores(master: str) -> int:
     if inside.isdigit():
         return int(inside)
     return (os.cpu_count() or 1) if inside == "*" else 1
-
-
-def _ship_package(session: SparkSession, folder: Path) -> None:
-    """Send this package to the executors, whose Python need not have it; numpy, pandas and pyarrow it must have.
-
-    They fetch it from the archive in `folder` whenever one of them starts, so that stays as long as the session.
-    """
-    package = Path(__file__).parents[1]
-    archive = folder / f"{package.name}.zip"
-    with zipfile.ZipFile(archive, "w") as packed:
-        for file in sorted(package.rglob("*.py")):
-            packed.write(file, file.relative_to(package.parent))
-    session.sparkContext.addPyFile(str(archive))
 
 
 def _session_beside(existing: SparkSession, settings: Mapping[str, str]) -> SparkSession:

@@ -83,7 +83,8 @@ class _Written:
     """What is in a version's folder before it is published."""
 
     columns: dict[str, str] | None = None
-    lineage: Lineage = field(default_factory=dict)
+    lineage: Lineage | None = field(default_factory=dict)
+    """None: unavailable."""
     stats: Stats = field(default_factory=Stats)
     days: Mapping[str, Stats] = field(default_factory=dict)
     checks: Sequence[CheckResult] = ()
@@ -120,7 +121,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
         self.spark.working_on(step.asset)
         try:
             written = self.write(step)
-            check_sources(written.lineage, self._columns_of)
+            check_sources(written.lineage or {}, self._columns_of)
         except BaseException:
             step.folder.remove()
             raise
@@ -251,7 +252,7 @@ class ParquetIOManager(LakeIOManager):
         assert table is not None, "a table needs its columns in the catalog"
         frame = table.conform(step.artifact.value, extra=[PARTITION_COLUMN] if days else [])
         lineage = trace(frame, step.lake.asset_of)
-        lineage.pop(PARTITION_COLUMN, None)
+        (lineage or {}).pop(PARTITION_COLUMN, None)
         writer = frame.write.option("compression", "zstd")
         (writer.partitionBy(PARTITION_COLUMN) if days else writer).parquet(step.folder.uri)
         columns = {f.name: f.dataType.simpleString() for f in frame.schema.fields if f.name != PARTITION_COLUMN}

@@ -15,6 +15,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ecommerce_assets.spark.column_lineage import UNAVAILABLE
 from ecommerce_assets.storage.columns import TableSpec
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.markdown import behind_a_link, markdown_table
@@ -120,6 +121,8 @@ def _entries(
         # For people: the open-source UI has no view of dagster/column_lineage.
         rows = [(column, ", ".join(sources) or "no column") for column, sources in lineage.items()]
         entries["column lineage"] = dg.MetadataValue.md(markdown_table(("column", "computed from"), rows))
+    elif version.column_lineage is None:
+        entries["column lineage"] = UNAVAILABLE
     entries |= {
         "inputs": dg.MetadataValue.md(_inputs_table(inputs)),
         "version": version.version,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
+from contextlib import redirect_stdout
 from itertools import product
 from typing import Any
 
@@ -12,7 +14,13 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from ecommerce_assets.events.cleaning import accepted_events, classify, count_by_day, rejected_events
+from ecommerce_assets.events.cleaning import (
+    _numbers_by_task,
+    accepted_events,
+    classify,
+    count_by_day,
+    rejected_events,
+)
 from ecommerce_assets.events.schema import EVENTS, REJECTED_EVENTS
 from ecommerce_assets_tests.helpers import EVENTS_DDL, event
 
@@ -202,6 +210,14 @@ def test_days_do_not_share_a_task_and_a_day_can_be_shared_by_several(spark: Spar
     assert classified.count() == 3 * 40
 
 
+def test_each_task_has_a_number_of_its_own(spark: SparkSession) -> None:
+    for tasks in (1, 2, 7, 90):
+        numbers = _numbers_by_task(tasks)
+        frame = spark.createDataFrame([(number,) for number in numbers], "task int").repartition(tasks, "task")
+        found = {row["task"]: row["at"] for row in frame.withColumn("at", F.spark_partition_id()).collect()}
+        assert [found[number] for number in numbers] == list(range(tasks))
+
+
 @pytest.mark.parametrize("by_sorting", [True, False])
 def test_rows_come_in_a_fixed_order_by_time(spark: SparkSession, by_sorting: bool) -> None:
     times = [f"2019-10-01 {n % 24:02d}:{n * 7 % 60:02d}:{n % 5:02d}" for n in range(500)]
@@ -217,7 +233,9 @@ def test_rows_come_in_a_fixed_order_by_time(spark: SparkSession, by_sorting: boo
             classified = classify([text_frame(spark, *given).repartition(5)], tasks_of_day={DAY: 1})
             found.append([tuple(row) for row in accepted_events(classified).collect()])
             if by_sorting:
-                plan = classified._jdf.queryExecution().executedPlan().toString()
+                with redirect_stdout(io.StringIO()) as printed:
+                    classified.explain()
+                plan = printed.getvalue().partition("== Initial Plan ==")[0]
                 assert "SortAggregate" in plan
                 assert plan.count("Sort [") == 1
     finally:

@@ -58,7 +58,8 @@ def connect_server(folder: Path, master: str = "local[2]", memory: str = "2g", *
     try:
         deadline = time.monotonic() + STARTS_WITHIN
         while not _listens(port):
-            assert process.poll() is None and time.monotonic() < deadline, f"no server:\n{log.read_text()[-3000:]}"
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"The server did not start:\n{log.read_text()[-3000:]}")
             time.sleep(0.5)
         yield f"sc://{LOOPBACK}:{port}"
     finally:
