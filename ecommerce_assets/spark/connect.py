@@ -24,7 +24,7 @@ Value = TypeVar("Value")
 SCHEME = "sc://"
 """Of a server's URL."""
 
-NEEDED = ("grpc", "grpc_status", "google.rpc", "zstandard")
+NEEDED = ("grpc", "grpc_status", "google.rpc")
 """Modules of the optional dependencies `connect`."""
 
 ROWS_TO_SPREAD = 1_000_000

@@ -1,0 +1,55 @@
+"""PySpark is used by its public API: private attributes and Py4J only where the one exception explains why."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import ecommerce_assets
+
+PACKAGE = Path(ecommerce_assets.__file__).parent
+EXCEPTION = "spark/column_lineage.py"
+PRIVATE_MODULES = ("py4j", "pyspark.java_gateway")
+
+
+def trees() -> dict[str, ast.Module]:
+    return {str(file.relative_to(PACKAGE)): ast.parse(file.read_text()) for file in PACKAGE.rglob("*.py")}
+
+
+def names_of_ours(tree: ast.Module) -> Iterator[str]:
+    """Private names that a module of this package gives to functions, fields and attributes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.AnnAssign | ast.Assign):
+            for target in [node.target] if isinstance(node, ast.AnnAssign) else node.targets:
+                for part in ast.walk(target):
+                    if isinstance(part, ast.Name):
+                        yield part.id
+                    elif (
+                        isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name) and part.value.id == "self"
+                    ):
+                        yield part.attr
+
+
+def private_uses(tree: ast.Module, ours: set[str]) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__"):
+            if node.attr not in ours:
+                yield node.attr
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith(PRIVATE_MODULES))
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [alias.name for alias in node.names]
+            if node.module.startswith(PRIVATE_MODULES) or (
+                node.module.startswith("pyspark") and any(name.startswith("_") for name in names)
+            ):
+                yield f"{node.module}: {', '.join(names)}"
+
+
+def test_no_module_but_one_uses_what_is_private_to_pyspark() -> None:
+    parsed = trees()
+    ours = {name for tree in parsed.values() for name in names_of_ours(tree) if name.startswith("_")}
+    used = {file: sorted(set(private_uses(tree, ours))) for file, tree in parsed.items()}
+    assert {file: names for file, names in used.items() if names} == {EXCEPTION: ["_1", "_2", "_jdf"]}
