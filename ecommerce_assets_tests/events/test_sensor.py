@@ -373,7 +373,7 @@ class TestAtScaleAndElsewhere:
     def test_no_tick_starts_spark(self, shop: Shop) -> None:
         shop.raw("2019-10-01")
         code = (
-            "import sys, datetime, dagster as dg; from pyspark import SparkContext\n"
+            "import sys, datetime, dagster as dg; from pyspark.sql import SparkSession\n"
             "from ecommerce_assets.events.sensor import new_event_partitions\n"
             "from ecommerce_assets.settings import load_settings\n"
             "days = {'first_day': datetime.date(2019, 10, 1), 'last_day': datetime.date(2019, 12, 29)}\n"
@@ -381,7 +381,7 @@ class TestAtScaleAndElsewhere:
             "with dg.DagsterInstance.ephemeral() as instance:\n"
             "    tick = sensor.evaluate_tick(dg.build_sensor_context(instance=instance))\n"
             "assert len(tick.run_requests) == 1\n"
-            "assert SparkContext._active_spark_context is None and SparkContext._gateway is None\n"
+            "assert SparkSession.getActiveSession() is None\n"
         )
         subprocess.run([sys.executable, "-c", code, str(shop.data_dir)], check=True, capture_output=True)
 
