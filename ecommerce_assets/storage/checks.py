@@ -16,7 +16,7 @@ from ecommerce_assets.storage.columns import TableSpec
 from ecommerce_assets.storage.version import PARTITION_COLUMN, CheckResult, Input, Stats, Version
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import Column, DataFrame, Row
 
 SAMPLED_ROWS = 20_000
 """Rows for the quantiles of a distribution. Their standard error is then a third of a hundredth."""
@@ -210,7 +210,7 @@ def measure(
     # Every frame has one row, and Spark computes them side by side.
     whole = reduce(lambda left, right: left.crossJoin(right), summaries, measured)
     stats: dict[str | None, Stats] = {}
-    for row in whole.collect():
+    for row in _collect_in_one_job(whole):
         values = row.asDict(recursive=True)
         day = str(values.pop(PARTITION_COLUMN)) if daily else None
         content = _content(values["rows"], values.pop("content_xor") or 0, values.pop("content_sum") or 0)
@@ -220,6 +220,23 @@ def measure(
         numbers |= known.pop("numbers", {})
         stats[day] = Stats.model_validate({**known, "content": content, "numbers": numbers, "summaries": structs})
     return stats
+
+
+IN_ONE_JOB = {"spark.sql.adaptive.enabled": "false", "spark.sql.autoBroadcastJoinThreshold": "-1"}
+"""Without adaptive execution and broadcasts a query is one job: with them, each shuffle and each broadcast is one."""
+
+
+def _collect_in_one_job(frame: DataFrame) -> list[Row]:
+    """The rows of a small result of aggregates, which gain nothing from what is turned off."""
+    conf = frame.sparkSession.conf
+    before = {name: conf.get(name) for name in IN_ONE_JOB}
+    try:
+        for name, value in IN_ONE_JOB.items():
+            conf.set(name, value)
+        return frame.collect()
+    finally:
+        for name, set_before in before.items():
+            conf.set(name, str(set_before))
 
 
 def needs_query(checks: Sequence[Check]) -> bool:

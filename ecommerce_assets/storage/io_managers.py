@@ -34,7 +34,14 @@ from ecommerce_assets.storage.columns import TableSpec
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.inputs import StepInputs, add_published, step_inputs
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
-from ecommerce_assets.storage.reading import MODEL_FOLDER, read_days, read_parquet, read_version
+from ecommerce_assets.storage.reading import (
+    MODEL_FOLDER,
+    StoredTable,
+    read_days,
+    read_parquet,
+    read_table,
+    read_version,
+)
 from ecommerce_assets.storage.retention import GRACE, KEEP, prune
 from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
 from ecommerce_assets.storage.version import EXPERIMENT, PARTITION_COLUMN, CheckResult, Stats, StoredFile, Version
@@ -96,7 +103,8 @@ class _Written:
 class LakeIOManager(dg.ConfigurableIOManager):
     """Writes, checks and publishes; reads exactly one published version. Subclasses write one kind of value.
 
-    An input of type `Version` gets the version, of type `Folder` the folder of the saved model, of another the value.
+    An input of type `Version` gets the version, of type `Folder` the folder of the saved model, of type `StoredTable`
+    the table to be read with or without Spark, of another the value.
     """
 
     kind: ClassVar[Literal["table", "model", "document"]]
@@ -113,6 +121,8 @@ class LakeIOManager(dg.ConfigurableIOManager):
     """A `Listener` to call with each version that is published or blocked; None: nobody listens."""
 
     _cache: dict[Any, Any] = PrivateAttr(default_factory=dict)
+    _fitted: dict[str, Any] = PrivateAttr(default_factory=dict)
+    """Models that this run published, by version: they need not be read back."""
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> Iterator[dg.DagsterEvent]:  # type: ignore[override]
         started, created_at = time.monotonic(), datetime.now(UTC)
@@ -165,6 +175,8 @@ class LakeIOManager(dg.ConfigurableIOManager):
         context, stored, warn = step.context, step.stored, step.context.log.warning
         lake = step.lake
         version = lake.publish_table(stored.table, version) if stored.table else lake.publish_folder(version)
+        if self.kind == "model":
+            self._fitted[version.version] = step.artifact.value
         self._tell(step, version)
         shown = step.check_context(version.stats, columns=version.columns, document=step.artifact.value)
         if version.days and stored.plots:
@@ -225,9 +237,15 @@ class LakeIOManager(dg.ConfigurableIOManager):
         if reader is not None:
             version = lake.ancestor(version, asset)
         inputs.add_version(version)
+        if wants_version:
+            return version
         if wanted is Folder:
             return lake.folder(version) / MODEL_FOLDER
-        return version if wants_version else read_version(self.spark.spark_session, lake, version)
+        if wanted is StoredTable:
+            return read_table(self.spark.spark_session, lake, version)
+        if version.version in self._fitted:
+            return self._fitted[version.version]
+        return read_version(self.spark.spark_session, lake, version)
 
     def _step(self, context: dg.OutputContext, artifact: Artifact) -> _Step:
         asset, lake = context.asset_key.to_user_string(), Lake(self.data_dir, context.log.warning, self._cache)
