@@ -45,7 +45,7 @@ from ecommerce_assets.settings import load_settings
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets.storage.reading import MODEL_FOLDER, read
+from ecommerce_assets.storage.reading import MODEL_FOLDER, StoredTable, read
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -186,10 +186,10 @@ class EcommerceModelTrainer:
 
         It can be used until `stop`; save it with `model.save(path)`.
         """
-        parameters = AlsParameters()
-        choice = choose_engine(interaction_data, parameters)
+        parameters, interactions = AlsParameters(), StoredTable(interaction_data)
+        choice = choose_engine(interactions, parameters)
         log.info(choice.reason)
-        fitted = fit_als(interaction_data, parameters, choice.engine, log_iterations(log.info, "als_model", parameters))
+        fitted = fit_als(interactions, parameters, choice.engine, log_iterations(log.info, "als_model", parameters))
         self._saved.append(tempfile.TemporaryDirectory())
         return as_spark_model(fitted, f"{self._saved[-1].name}/als_model")
 

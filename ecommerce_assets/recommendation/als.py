@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from pyspark.sql import Column as SparkColumn
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.progress import Progress, Say
 from ecommerce_assets.recommendation.als_model import COLUMNS, FittedModel, LocalModel, MllibModel
@@ -21,8 +19,10 @@ from ecommerce_assets.recommendation.als_parameters import AlsParameters as AlsP
 from ecommerce_assets.recommendation.als_parameters import Engine as Engine
 from ecommerce_assets.recommendation.als_parameters import ParamsFrom as ParamsFrom
 from ecommerce_assets.recommendation.free_memory import free_memory
+from ecommerce_assets.recommendation.interactions import collect_pairs, weigh_by_recency
 from ecommerce_assets.recommendation.local_als import Factors, LocalAls
 from ecommerce_assets.spark.connect import master_of, parallelism
+from ecommerce_assets.storage.reading import StoredTable
 
 if TYPE_CHECKING:  # Spark ML takes a second to import, which only a run needs
     from pyspark.ml.recommendation import ALS
@@ -39,11 +39,6 @@ and Spark's, for which the vector is twice there."""
 MEMORY_SHARE = 0.5
 """Of the memory that is free, what the local engine may plan with; the rest is Spark's and the estimate's error."""
 
-PAIRS_AT_ONCE = 20_000_000
-"""Collected in one job: 240 MB, well below Spark's limit for results, which is 1 GB."""
-
-MICROSECONDS_PER_DAY = 86_400 * 1_000_000
-
 AfterIteration = Callable[[int, float], None]
 """Is told how many iterations are done, and the objective that they reached."""
 
@@ -56,7 +51,7 @@ class EngineChoice:
     reason: str
 
 
-def choose_engine(interactions: DataFrame, parameters: AlsParameters, engine: Engine = Engine.auto) -> EngineChoice:
+def choose_engine(interactions: StoredTable, parameters: AlsParameters, engine: Engine = Engine.auto) -> EngineChoice:
     """The engine that is asked for; `auto`: local where Spark runs on this machine and the pairs fit in its memory.
 
     The local engine is more than ten times as fast as MLlib on the same cores and reaches the same objective or less.
@@ -65,13 +60,11 @@ def choose_engine(interactions: DataFrame, parameters: AlsParameters, engine: En
     """
     if engine != Engine.auto:
         return EngineChoice(Engine(engine), f"Engine {engine}, as the configuration asks.")
-    master = master_of(interactions.sparkSession)
-    if not master.startswith("local"):
-        return EngineChoice(Engine.mllib, f"Engine mllib, because Spark runs on a cluster ({master}).")
-    pairs, last_user, last_product = interactions.agg(F.count("*"), F.max("user_idx"), F.max("product_idx")).collect()[
-        0
-    ]
-    rows = (last_user or 0) + (last_product or 0) + 2
+    spark = interactions.frame.sparkSession
+    if not is_local(spark):
+        return EngineChoice(Engine.mllib, f"Engine mllib, because Spark runs on a cluster ({master_of(spark)}).")
+    pairs = interactions.rows
+    rows = sum((interactions.maximum(name) or 0) + 1 for name in ("user_idx", "product_idx"))
     needed = pairs * BYTES_PER_PAIR + rows * parameters.rank * 4 * VECTORS_PER_ROW
     free = free_memory()
     fits = needed <= MEMORY_SHARE * free
@@ -81,8 +74,13 @@ def choose_engine(interactions: DataFrame, parameters: AlsParameters, engine: En
     return EngineChoice(Engine.mllib, f"Engine mllib, because {estimate}, of which half may be used.")
 
 
+def is_local(spark: SparkSession) -> bool:
+    """Whether Spark runs in a process of this machine."""
+    return master_of(spark).startswith("local")
+
+
 def fit_als(
-    interactions: DataFrame,
+    interactions: StoredTable,
     parameters: AlsParameters,
     engine: Engine = Engine.auto,
     after_iteration: AfterIteration | None = None,
@@ -108,50 +106,11 @@ def fit_als(
     ValueError
         Where there are no interactions.
     """
-    weighed = weigh_by_recency(interactions, parameters.halfLife)
     if choose_engine(interactions, parameters, engine).engine == Engine.mllib:
-        return fit_mllib(weighed, parameters)
-    return LocalModel(*fit_local(collect_pairs(weighed), parameters, after_iteration))
-
-
-def weigh_by_recency(interactions: DataFrame, half_life: float | None) -> DataFrame:
-    """The interactions with each `rating` multiplied by 0.5 ** (age / half-life).
-
-    The age of a pair is the time from its last interaction to the latest one of all.
-
-    Parameters
-    ----------
-    interactions
-        `rating`, `last_interaction_at` and any other columns.
-    half_life
-        In days; None: the ratings stay as they are.
-    """
-    if half_life is None:
-        return interactions
-    age = (F.lit(latest_interaction(interactions)) - F.unix_micros("last_interaction_at")) / MICROSECONDS_PER_DAY
-    return interactions.withColumn("rating", F.col("rating") * F.pow(F.lit(0.5), age / half_life))
-
-
-def latest_interaction(interactions: DataFrame) -> int:
-    """The time of the latest interaction, in microseconds since 1970; 0 without any."""
-    [row] = interactions.agg(F.max(F.unix_micros("last_interaction_at")).alias("latest")).collect()
-    return int(row["latest"] or 0)
-
-
-def collect_pairs(interactions: DataFrame, *more: str | SparkColumn) -> pa.Table:
-    """`user_idx`, `product_idx` (int32) and `rating` (float32) in the driver, as Arrow: no Python object per row.
-    `more` columns come as they are.
-
-    Collected a number of users at a time where there are many pairs, for Spark limits the size of a job's result.
-    """
-    pairs = interactions.select(
-        F.col("user_idx").cast("int"), F.col("product_idx").cast("int"), F.col("rating").cast("float"), *more
+        return fit_mllib(weigh_by_recency(interactions.frame, parameters.halfLife), parameters)
+    return LocalModel(
+        *fit_local(collect_pairs(interactions, half_life=parameters.halfLife), parameters, after_iteration)
     )
-    slices = -(-interactions.count() // PAIRS_AT_ONCE)
-    if slices <= 1:
-        return pairs.toArrow()
-    of_slice = F.pmod("user_idx", F.lit(slices))
-    return pa.concat_tables([pairs.where(of_slice == number).toArrow() for number in range(slices)])
 
 
 def fit_local(
@@ -159,7 +118,7 @@ def fit_local(
 ) -> tuple[Factors, Factors]:
     """Factors of the users and of the products of `collect_pairs`, without Spark.
 
-    The ratings count as they are: `weigh_by_recency` comes before the pairs are collected.
+    The ratings count as they are: `collect_pairs` weighs them.
     """
     if not pairs.num_rows:
         raise ValueError(NOTHING)

@@ -37,6 +37,7 @@ from ecommerce_assets.storage.inputs import NewestVersions, given, promoted_fiel
 from ecommerce_assets.storage.io_managers import AS_READ_BY
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.promoted import read_promoted
+from ecommerce_assets.storage.reading import StoredTable
 from ecommerce_assets.storage.stored_asset import Artifact
 from ecommerce_assets.storage.version import EXPERIMENT, Version
 
@@ -147,7 +148,7 @@ def interaction_data(cleaned_events: DataFrame, user_index: DataFrame, product_i
     required_resource_keys={"newest_versions"},
     **COMMON,
 )
-def als_model(context: dg.AssetExecutionContext, config: AlsConfig, interaction_data: DataFrame) -> Artifact:
+def als_model(context: dg.AssetExecutionContext, config: AlsConfig, interaction_data: StoredTable) -> Artifact:
     """The recommender: implicit-feedback ALS, trained on all interactions; ALSModel.load reads its folder `model`."""
     promoted = context.resources.newest_versions.promoted(context).of("als_model")
     parameters = AlsParameters.of({**promoted, **given(config)})
@@ -171,7 +172,7 @@ def als_model(context: dg.AssetExecutionContext, config: AlsConfig, interaction_
     columns = ["user_idx", "product_idx", "rating"]
     if parameters.halfLife is not None:
         columns.append("last_interaction_at")
-    pairs = [(interaction_data, name) for name in columns]
+    pairs = [(interaction_data.frame, name) for name in columns]
     origins = {"userFactors.id": pairs[:1], "itemFactors.id": pairs[1:2]}
     made_from = {name: origins.get(name, pairs) for name in ALS_MODEL_PARTS}
     used = {**parameters.as_dict(), "engine": choice.engine.value, **tuned_by}
@@ -182,8 +183,8 @@ def als_model(context: dg.AssetExecutionContext, config: AlsConfig, interaction_
 def item_neighbours(
     context: dg.AssetExecutionContext,
     config: NeighboursConfig,
-    interaction_data: DataFrame,
-    product_index: DataFrame,
+    interaction_data: StoredTable,
+    product_index: StoredTable,
 ) -> Artifact:
     """For each product the 100 products that most of the same users interacted with, by Jaccard similarity."""
     choice = choose_engine(interaction_data, AlsParameters(), config.engine)
@@ -202,7 +203,7 @@ def als_evaluation(
     context: dg.AssetExecutionContext,
     config: ListConfig,
     cleaned_events: DataFrame,
-    product_features: DataFrame,
+    product_features: StoredTable,
     als_model: Version,
     segmented_users: Version,
 ) -> Artifact:
@@ -275,12 +276,12 @@ def recommendations(
     als_model: Folder,
     als_evaluation: Version,
     blend_model: dict[str, Any],
-    item_neighbours: DataFrame,
-    interaction_data: DataFrame,
-    user_index: DataFrame,
-    product_index: DataFrame,
-    segmented_users: DataFrame,
-    product_features: DataFrame,
+    item_neighbours: StoredTable,
+    interaction_data: StoredTable,
+    user_index: StoredTable,
+    product_index: StoredTable,
+    segmented_users: StoredTable,
+    product_features: StoredTable,
 ) -> Artifact:
     """The top 10 of every user: the candidates of all recommenders, ranked, or what is popular."""
     newest: NewestVersions = context.resources.newest_versions
@@ -297,7 +298,7 @@ def recommendations(
         )
     lists = parameters.recommendations
     top = recommend(
-        segmented_users.select("user_id", "segment"),
+        segmented_users,
         user_index,
         product_index,
         interaction_data,

@@ -23,7 +23,7 @@ from ecommerce_assets.recommendation.als import AfterIteration, Engine, log_iter
 from ecommerce_assets.recommendation.evaluation import Evaluated, evaluate_holdout
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.fitting import categories_of
-from ecommerce_assets.recommendation.holdout import HOLDOUT_SHARE, holdout_cutoff, prepare
+from ecommerce_assets.recommendation.holdout import HOLDOUT_SHARE, fits_in_process, holdout_cutoff, prepare
 from ecommerce_assets.recommendation.lists import Ranker
 from ecommerce_assets.recommendation.metrics import Floats
 from ecommerce_assets.recommendation.parameters import Parameters
@@ -40,6 +40,7 @@ from ecommerce_assets.recommendation.systems import (
 from ecommerce_assets.storage.checks import Check, CheckContext, Outcome
 from ecommerce_assets.storage.display import Note, Plot
 from ecommerce_assets.storage.markdown import short_table
+from ecommerce_assets.storage.reading import StoredTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,7 +97,7 @@ def rolling_windows(events: DataFrame, count: int) -> list[Window]:
 
 def backtest(
     events: DataFrame,
-    product_features: DataFrame,
+    product_features: StoredTable,
     parameters: Parameters,
     cutoffs: int,
     engine: Engine = Engine.auto,
@@ -116,6 +117,7 @@ def backtest(
     als, segmentation, lists = parameters.als_model, parameters.segmentation_model, parameters.recommendations
     exclude, k, ranker = lists.exclude, lists.k, lists.ranker
     windows, categories = rolling_windows(events, cutoffs), categories_of(product_features)
+    in_process = fits_in_process(events.sparkSession, events.count(), engine)
     scored: list[tuple[Window, Evaluated | None]] = []
     for number, window in enumerate(windows, 1):
         of_all = f"cutoff {number} of {len(windows)}"
@@ -123,9 +125,9 @@ def backtest(
         def log(split: str, of_all: str = of_all) -> AfterIteration:
             return log_iterations(say, f"backtest, {of_all}, {split}", als)
 
-        past = window.past(events)
-        inner_cutoff = holdout_cutoff(past) if ranker == Ranker.blend else None
-        with prepare(window.until_end(events), window.cutoff, inner_cutoff, segmentation) as prepared:
+        inner_cutoff = holdout_cutoff(window.past(events)) if ranker == Ranker.blend else None
+        until_end = window.until_end(events)
+        with prepare(until_end, window.cutoff, inner_cutoff, segmentation, in_process) as prepared:
             evaluated = None
             if prepared.outer is not None:
                 evaluated = evaluate_holdout(prepared, categories, als, exclude, k, ranker, engine, log)

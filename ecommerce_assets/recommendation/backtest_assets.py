@@ -9,6 +9,7 @@ from ecommerce_assets.recommendation.als_parameters import Engine
 from ecommerce_assets.recommendation.backtest import FEWEST_CUTOFFS, MOST_CUTOFFS, backtest
 from ecommerce_assets.recommendation.parameters import Parameters
 from ecommerce_assets.storage.inputs import NewestVersions
+from ecommerce_assets.storage.reading import StoredTable
 from ecommerce_assets.storage.stored_asset import Artifact
 
 
@@ -43,7 +44,7 @@ def backtest_asset(
     context: dg.AssetExecutionContext,
     config: BacktestConfig,
     cleaned_events: DataFrame,
-    product_features: DataFrame,
+    product_features: StoredTable,
 ) -> Artifact:
     """Score all systems at several cutoffs, with the promoted parameters."""
     newest: NewestVersions = context.resources.newest_versions

@@ -18,14 +18,12 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ecommerce_assets.features.expressions import timestamp
 from ecommerce_assets.progress import Say
 from ecommerce_assets.recommendation.als import (
     AfterIteration,
     AlsParameters,
     Engine,
     choose_engine,
-    collect_pairs,
     fit_local,
     fit_mllib,
     log_iterations,
@@ -33,7 +31,7 @@ from ecommerce_assets.recommendation.als import (
 from ecommerce_assets.recommendation.blend import Blend, import_in_background
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.fitting import categories_of
-from ecommerce_assets.recommendation.holdout import HOLDOUT_SHARE, Prepared, holdout_cutoff, prepare
+from ecommerce_assets.recommendation.holdout import HOLDOUT_SHARE, Prepared, fits_in_process, nested_cutoffs, prepare
 from ecommerce_assets.recommendation.lists import Ranker
 from ecommerce_assets.recommendation.local_als import predictions
 from ecommerce_assets.recommendation.metrics import Floats, bootstrap, mean_and_interval, novelty
@@ -54,6 +52,7 @@ from ecommerce_assets.recommendation.systems import (
 )
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
+from ecommerce_assets.storage.reading import StoredTable
 
 ALS_EVALUATION = TableSpec.of(
     ColumnSpec(
@@ -129,7 +128,7 @@ class Evaluation:
 
 def evaluate(
     events: DataFrame,
-    product_features: DataFrame,
+    product_features: StoredTable,
     parameters: Parameters,
     engine: Engine = Engine.auto,
     say: Say | None = None,
@@ -161,11 +160,11 @@ def evaluate(
 
     if ranker == Ranker.blend:
         import_in_background()
-    cutoff = holdout_cutoff(events)
-    past = events.where(F.col("event_time") < timestamp(cutoff)) if cutoff else None
-    inner_cutoff = holdout_cutoff(past) if past is not None and ranker == Ranker.blend else None
+    cutoffs = nested_cutoffs(events)
+    cutoff, inner_cutoff = cutoffs.outer, cutoffs.inner if ranker == Ranker.blend else None
+    in_process = fits_in_process(events.sparkSession, cutoffs.events, engine)
     known = categories_of(product_features)
-    with prepare(events, cutoff, inner_cutoff, segmentation) as prepared:
+    with prepare(events, cutoff, inner_cutoff, segmentation, in_process) as prepared:
         rows, results = rmse(prepared.pairs, als, engine, log("random split"))
         if cutoff is None:
             return Evaluation(rows, {**results, "holdout": NO_HOLDOUT})
@@ -177,7 +176,7 @@ def evaluate(
         if promoted is not None and evaluated.scores[exclude].users:
             with ExitStack() as stack:
                 if promoted.segmentation_model != segmentation:
-                    again = prepare(events, cutoff, inner_cutoff, promoted.segmentation_model)
+                    again = prepare(events, cutoff, inner_cutoff, promoted.segmentation_model, in_process)
                     prepared = stack.enter_context(again)
                 # Lists of the same length and exclusion, so that the metrics mean the same.
                 other = evaluate_holdout(
@@ -255,17 +254,17 @@ def evaluate_holdout(
     blends: dict[Exclude, Blend | None] = dict.fromkeys(excludes, Blend() if ranker == Ranker.blend else None)
     if ranker == Ranker.blend and prepared.inner is not None:
         inner = fit_systems(prepared.inner, categories, als, engine, log("inner split"))
-        blends = {each: examples.fit() for each, examples in training_examples(prepared.inner, inner, excludes).items()}
+        blends = {each: examples.fit() for each, examples in training_examples(inner, excludes).items()}
     assert prepared.outer is not None
     systems = fit_systems(prepared.outer, categories, als, engine, log("temporal holdout"))
     published = exclude if ranker == Ranker.blend else None
-    scores, examples = score(prepared.outer, systems, blends, k, published)
+    scores, examples = score(systems, blends, k, published)
     stats = systems.maker.training.products
     return Evaluated(scores, stats, examples.fit(), examples.users) if examples else Evaluated(scores, stats)
 
 
 def rmse(
-    pairs: DataFrame,
+    pairs: DataFrame | pa.Table,
     parameters: AlsParameters,
     engine: Engine = Engine.auto,
     after_iteration: AfterIteration | None = None,
@@ -276,9 +275,10 @@ def rmse(
     to 10. Pairs whose user or product the training part lacks are left out and counted; a half-life is ignored.
     """
     parameters = replace(parameters, halfLife=None)
-    chosen = choose_engine(pairs, parameters, engine).engine
-    if chosen == Engine.local:
+    if isinstance(pairs, pa.Table):
         known, left_out, known_users, error = _rmse_local(pairs, parameters, after_iteration)
+    elif choose_engine(StoredTable(pairs), parameters, engine).engine == Engine.local:
+        known, left_out, known_users, error = _rmse_local(pairs.toArrow(), parameters, after_iteration)
     else:
         known, left_out, known_users, error = _rmse_by_spark(pairs, parameters)
     results = {"rmse": error, "rmse_pairs": known, "rmse_pairs_left_out": left_out}
@@ -288,16 +288,15 @@ def rmse(
 
 
 def _rmse_local(
-    split: DataFrame, parameters: AlsParameters, after_iteration: AfterIteration | None
+    table: pa.Table, parameters: AlsParameters, after_iteration: AfterIteration | None
 ) -> tuple[int, int, int, float | None]:
     """Known pairs, those left out, users of the known ones, and the error: in this process, from collected pairs."""
-    table = collect_pairs(split, "train")
     train, test = table.filter(table.column("train")), table.filter(pc.invert(table.column("train")))
     del table  # not beside the fit
     if not train.num_rows or not test.num_rows:
         return 0, test.num_rows, 0, None
     users, products = fit_local(train, parameters, after_iteration)
-    user_idx, product_idx, rating = (test.column(i).to_numpy() for i in range(3))
+    user_idx, product_idx, rating = (test.column(name).to_numpy() for name in ("user_idx", "product_idx", "rating"))
     known, predicted = predictions(users, products, user_idx, product_idx)
     if not known.any():
         return 0, len(known), 0, None

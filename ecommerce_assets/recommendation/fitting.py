@@ -16,19 +16,19 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ecommerce_assets.recommendation.exclude import Exclude
-from ecommerce_assets.recommendation.item_neighbours import collect_for_neighbours
+from ecommerce_assets.recommendation.interactions import EVENTS, LAST, PURCHASED
 from ecommerce_assets.recommendation.lists import ragged, vectors_of
 from ecommerce_assets.recommendation.local_als import Factors
 from ecommerce_assets.recommendation.products import Products, ids_of
 from ecommerce_assets.recommendation.recommenders.base import Floats, ProductStats, Ragged, Users
-from ecommerce_assets.spark.at_once import at_once
+from ecommerce_assets.storage.reading import StoredTable
 
 RECENT_SHARE = 0.1
 """Of the time between the first and the last interaction: what counts as recent."""
 
 SECONDS_PER_DAY = 86_400
 
-HISTORY = ("product_idx", "rating", "events", "purchased", "last")
+HISTORY = ("product_idx", "rating", EVENTS, PURCHASED, LAST)
 """What a history has of each pair, in this order."""
 
 
@@ -51,7 +51,7 @@ def stats_by_spark(
         F.min(at).alias("first"), F.max(at).alias("last"), F.count_distinct("user_idx").alias("users")
     )
     sizes = segments.groupBy("segment").agg(F.count("*").alias("users"))
-    [[row], sized] = at_once(interactions.sparkSession, [span.collect, sizes.toArrow])
+    [row], sized = span.collect(), sizes.toArrow()
     recent = at >= F.lit(recent_from(row["first"] or 0, row["last"] or 0))
     counted = (
         interactions.join(segments, "user_idx", "left")
@@ -62,12 +62,12 @@ def stats_by_spark(
     return _stats(counted, sized, row["users"], products, categories)
 
 
-def stats_in_process(pairs: pa.Table, segments: DataFrame, products: Products, categories: pa.Table) -> ProductStats:
-    """The same from pairs of `collect_for_neighbours`."""
+def stats_in_process(pairs: pa.Table, segments: pa.Table, products: Products, categories: pa.Table) -> ProductStats:
+    """The same from pairs of `collect_pairs` with `LAST`."""
     last, users = pairs.column("last"), pairs.column("user_idx").to_numpy()
     ends = pc.min_max(last)
     recent = pc.greater_equal(last, recent_from(ends["min"].as_py() or 0, ends["max"].as_py() or 0))
-    known = segments.select("user_idx", "segment").toArrow()
+    known = segments.select(["user_idx", "segment"])
     counted = (
         pairs.select(["user_idx", "product_idx"])
         .append_column("recent", pc.cast(recent, pa.int64()))
@@ -107,9 +107,9 @@ def _stats(counted: Any, sized: Any, total_users: int, products: Products, categ
     )
 
 
-def categories_of(product_features: DataFrame) -> pa.Table:
+def categories_of(product_features: StoredTable) -> pa.Table:
     """`product_id`, `category_id`, `category`, as `category_numbers` reads them."""
-    return product_features.select("product_id", "category_id", "category").toArrow()
+    return product_features.to_arrow("product_id", "category_id", "category")
 
 
 def category_numbers(named: pa.Table, products: Products) -> npt.NDArray[np.int64]:
@@ -128,9 +128,9 @@ def category_numbers(named: pa.Table, products: Products) -> npt.NDArray[np.int6
     return category
 
 
-def neighbours_of(item_neighbours: DataFrame, products: Products) -> Ragged:
+def neighbours_of(item_neighbours: StoredTable, products: Products) -> Ragged:
     """The table item_neighbours by position; rows of products that `products` lacks are left out."""
-    rows = item_neighbours.select("product_id", "neighbour_id", "similarity", "rank").toArrow()
+    rows = item_neighbours.to_arrow("product_id", "neighbour_id", "similarity", "rank")
     if not rows.num_rows or not len(products.ids):
         return Ragged(np.zeros(len(products.ids) + 1, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
     places, known = [], np.ones(rows.num_rows, np.bool_)
@@ -179,24 +179,9 @@ def history_entry(prefix: str = "") -> SparkColumn:
     )
 
 
-def collect_histories(interactions: DataFrame, *more: str | SparkColumn) -> pa.Table:
-    """The pairs with all that a history has of them, and `more` columns; see `collect_for_neighbours`."""
-    entry = history_entry()
-    fields = [entry.getField(name).alias(name) for name in ("events", "purchased")]
-    return collect_for_neighbours(interactions, *fields, *more)
-
-
-def histories_in_process(pairs: pa.Table, users: pa.Array, rating: str = "rating") -> pa.ListArray:
-    """The column `history` of these users, by user_idx, from pairs of `collect_histories`.
-
-    Parameters
-    ----------
-    rating
-        The column that has the ratings.
-    """
-    pairs = pairs.combine_chunks()
-    columns = {name: pairs.column(name if name != "rating" else rating) for name in HISTORY}
-    entries = pa.StructArray.from_arrays([column.combine_chunks() for column in columns.values()], list(columns))
+def histories_in_process(pairs: pa.Table, users: pa.Array) -> pa.ListArray:
+    """The column `history` of these users, by user_idx, from pairs of `collect_pairs` with all columns."""
+    entries = pa.StructArray.from_arrays([pairs.column(name).combine_chunks() for name in HISTORY], list(HISTORY))
     return lists_of(pairs.column("user_idx"), entries, users)
 
 

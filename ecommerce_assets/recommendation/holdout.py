@@ -6,26 +6,38 @@ the `inner` one before it, which trains the blend.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column as SparkColumn
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ecommerce_assets.features.expressions import timestamp, utc
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, build_user_features
+from ecommerce_assets.recommendation.als import MEMORY_SHARE, Engine, is_local
 from ecommerce_assets.recommendation.fitting import history_entry
+from ecommerce_assets.recommendation.free_memory import free_memory
 from ecommerce_assets.recommendation.indices import build_index
 from ecommerce_assets.recommendation.interactions import WEIGHTS, rating_of
+from ecommerce_assets.recommendation.local_holdout import LocalHoldout, local_holdouts
 from ecommerce_assets.recommendation.scores import BUCKETS
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters, assign_segments, fit_segmentation
 
 HOLDOUT_SHARE = 0.2
 RMSE_TRAIN_PERCENT = 80
 RMSE_SEED = 42
+SECONDS_PER_HOUR = 3600
+
+EVENTS_IN_PROCESS = 8_000_000
+"""With more events the users go to Spark's workers, which share no interpreter lock but take seconds to start."""
+
+BYTES_PER_EVENT = 200
+"""Memory of the pairs, their histories and the users, by events, which are more than the pairs."""
 
 
 @dataclass(frozen=True)
@@ -64,21 +76,28 @@ class Holdout:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The holdouts, and the pairs for the rmse.
+    """The holdouts, and the pairs for the rmse: all in this process, or all as Spark frames.
 
     Attributes
     ----------
     pairs
-        `user_idx`, `product_idx`, `rating`, and `train`: whether the rmse is trained with the pair. Persisted.
+        `user_idx`, `product_idx`, `rating`, and `train`: whether the rmse is trained with the pair.
     outer
         None where there is no cutoff, or nothing on one of its sides.
     inner
         None where there is none, or it was not asked for.
     """
 
-    pairs: DataFrame
-    outer: Holdout | None
-    inner: Holdout | None
+    pairs: DataFrame | pa.Table
+    outer: Holdout | LocalHoldout | None
+    inner: Holdout | LocalHoldout | None
+
+
+def fits_in_process(spark: SparkSession, events: int, engine: Engine) -> bool:
+    """Whether the holdouts of so many events can be prepared without Spark frames; see `choose_engine`."""
+    if engine == Engine.mllib or not is_local(spark):
+        return False
+    return events <= EVENTS_IN_PROCESS and events * BYTES_PER_EVENT <= MEMORY_SHARE * free_memory()
 
 
 @contextmanager
@@ -87,6 +106,7 @@ def prepare(
     cutoff: datetime | None,
     inner_cutoff: datetime | None,
     segmentation: SegmentationParameters,
+    in_process: bool = False,
 ) -> Iterator[Prepared]:
     """The holdouts of these events; the inner one is between the two cutoffs.
 
@@ -96,8 +116,13 @@ def prepare(
         cleaned_events.
     segmentation
         Parameters of the segments, which are fitted on what is before the outer cutoff.
+    in_process
+        Collect the pairs and the users, see `fits_in_process`; else they stay in Spark, persisted.
     """
     cutoffs = {name: at for name, at in (("outer", cutoff), ("inner", inner_cutoff)) if at is not None}
+    if in_process:
+        yield _prepare_in_process(events, cutoffs, segmentation)
+        return
     with ExitStack() as stack:
 
         def kept(frame: DataFrame) -> DataFrame:
@@ -109,13 +134,11 @@ def prepare(
             kept(build_index(counted, f"{what}_id", f"{what}_idx", count=F.sum("events"), **sums))
             for what in ("user", "product")
         )
-        draw = F.pmod(F.xxhash64("user_id", "product_id", F.lit(RMSE_SEED)), F.lit(100))
         pairs = kept(
             counted.drop("events", *sums)
             .join(users.select("user_id", "user_idx"), "user_id")
             .join(F.broadcast(products.select("product_id", "product_idx")), "product_id")
-            .withColumn("train", draw < RMSE_TRAIN_PERCENT)
-            .withColumn("bucket", F.pmod(F.xxhash64("user_id"), F.lit(BUCKETS)).cast("int"))
+            .withColumns(_draws())
             .drop("user_id", "product_id")
         )
         found = pairs.agg(
@@ -155,6 +178,40 @@ def prepare(
             holdouts[name] = Holdout(kept(per_user), _pairs_of(pairs, name), found[f"{name} past"], segments, known)
         rated = pairs.where("rating is not null").select("user_idx", "product_idx", "rating", "train")
         yield Prepared(rated, holdouts.get("outer"), holdouts.get("inner"))
+
+
+def _draws() -> dict[str, SparkColumn]:
+    """By hashes of the ids: `train`, whether the rmse is trained with the pair, and the user's `bucket`."""
+    draw = F.pmod(F.xxhash64("user_id", "product_id", F.lit(RMSE_SEED)), F.lit(100))
+    return {
+        "train": draw < RMSE_TRAIN_PERCENT,
+        "bucket": F.pmod(F.xxhash64("user_id"), F.lit(BUCKETS)).cast("int"),
+    }
+
+
+def _prepare_in_process(
+    events: DataFrame, cutoffs: dict[str, datetime], segmentation: SegmentationParameters
+) -> Prepared:
+    """One query for the pairs, and one for the users of each holdout."""
+    by_pair = events_by_pair(events, cutoffs).withColumns(_draws())
+    columns = ["user_id", "product_id", "events", "rating", "train", "bucket"]
+    columns += [f"{name}_{column}" for name in cutoffs for column in ("rating", "relevant", "events")]
+    cast = [F.col(f"{name}_interaction_count").cast("int").alias(f"{name}_interactions") for name in cutoffs]
+    cast += [(F.col(f"{name}_purchases") > 0).alias(f"{name}_purchased") for name in cutoffs]
+    cast += [F.unix_micros(f"{name}_last_interaction_at").alias(f"{name}_last") for name in cutoffs]
+
+    def features_before(name: str) -> pa.Table:
+        past = events.where(F.col("event_time") < timestamp(cutoffs[name]))
+        features = build_user_features(past, cutoffs[name]).select("user_id", "total_events", *CLUSTERING_FEATURES)
+        table = features.toArrow()
+        # Recency counts from the latest event before the cutoff.
+        recency = pc.subtract(table.column("recency"), pc.min(table.column("recency")))
+        return table.set_column(table.schema.get_field_index("recency"), "recency", recency)
+
+    pairs, holdouts = local_holdouts(
+        by_pair.select(*columns, *cast).toArrow(), list(cutoffs), features_before, segmentation
+    )
+    return Prepared(pairs, holdouts.get("outer"), holdouts.get("inner"))
 
 
 def events_by_pair(events: DataFrame, cutoffs: dict[str, datetime]) -> DataFrame:
@@ -203,26 +260,80 @@ def persisted(frame: DataFrame) -> Iterator[DataFrame]:
         kept.unpersist()
 
 
+@dataclass(frozen=True)
+class Cutoffs:
+    """The cutoffs of the two holdouts, each None where there is none, and the number of events."""
+
+    outer: datetime | None
+    inner: datetime | None
+    events: int
+
+
+def nested_cutoffs(events: DataFrame) -> Cutoffs:
+    """The cutoff of the events, and that of the events before it; see `holdout_cutoff`."""
+    hours = _counts(events, SECONDS_PER_HOUR)
+    outer_hour, _ = _crowded(hours, HOLDOUT_SHARE)
+    total = sum(hours.values())
+    if outer_hour is None:
+        return Cutoffs(None, None, total)
+    # The outer cutoff is in its hour, or right after it: the inner one is in one of a few hours.
+    before = {hour: count for hour, count in hours.items() if hour < outer_hour}
+    ends = (before, before | {outer_hour: hours[outer_hour]})
+    first, last = (_crowded(each, HOLDOUT_SHARE)[0] for each in ends)
+    wanted = {hour for hour in hours if (first or 0) <= hour <= (last if last is not None else outer_hour)}
+    seconds = _counts(events, 1, wanted | {outer_hour})
+    outer = _cutoff(hours, seconds, HOLDOUT_SHARE)
+    if outer is None:
+        return Cutoffs(None, None, total)
+    of_past = {second: count for second, count in seconds.items() if second < outer}
+    before[outer_hour] = sum(count for second, count in of_past.items() if second >= outer_hour)
+    inner = _cutoff(before, of_past, HOLDOUT_SHARE)
+    return Cutoffs(_time(outer), _time(inner), total)
+
+
 def holdout_cutoff(events: DataFrame, share: float = HOLDOUT_SHARE) -> datetime | None:
     """The earliest second from which on at most `share` of the events lie; None where that would leave none.
 
-    Found exactly by two small counts (by day, then by second of one day) instead of a sort of all events.
+    Found exactly by two small counts (by hour, then by second of one hour) instead of a sort of all events.
     """
-    by_day = events.groupBy(F.to_date("event_time").alias("at")).count().collect()
-    total = sum(row["count"] for row in by_day)
-    later = 0
-    for row in sorted(by_day, key=lambda r: r["at"], reverse=True):
-        if later + row["count"] > share * total:
-            crowded = row["at"]
-            break
-        later += row["count"]
-    else:
-        return None
+    hours = _counts(events, SECONDS_PER_HOUR)
+    hour, _ = _crowded(hours, share)
+    return None if hour is None else _time(_cutoff(hours, _counts(events, 1, {hour}), share))
+
+
+def _counts(events: DataFrame, seconds: int, hours: Iterable[int] | None = None) -> dict[int, int]:
+    """Number of events by the first second of each span of so many seconds, in these hours or in all."""
     second = F.unix_seconds("event_time")
-    in_day = events.where(F.to_date("event_time") == F.lit(crowded)).groupBy(second.alias("at")).count().collect()
-    # The first second that no longer fits lies in the training part; the holdout begins with the next one.
-    for row in sorted(in_day, key=lambda r: r["at"], reverse=True):
-        if later + row["count"] > share * total:
-            return utc(row["at"] * 1_000_000) + timedelta(seconds=1) if later else None
-        later += row["count"]
+    hour = second - F.pmod(second, F.lit(SECONDS_PER_HOUR))
+    chosen = events if hours is None else events.where(hour.isin(*hours))
+    counted = chosen.groupBy((second - F.pmod(second, F.lit(seconds))).alias("at")).count().toArrow()
+    return dict(zip(counted.column("at").to_pylist(), counted.column("count").to_pylist(), strict=True))
+
+
+def _crowded(counts: Mapping[int, int], share: float) -> tuple[int | None, int]:
+    """Counted back from the end, the first span that no longer fits into the share, and the events after it."""
+    total, later = sum(counts.values()), 0
+    for at in sorted(counts, reverse=True):
+        if later + counts[at] > share * total:
+            return at, later
+        later += counts[at]
+    return None, later
+
+
+def _cutoff(hours: Mapping[int, int], seconds: Mapping[int, int], share: float) -> int | None:
+    """The second after the last one that no longer fits; `seconds` must have those of the hour that is crowded."""
+    hour, later = _crowded(hours, share)
+    if hour is None:
+        return None
+    in_hour = {second: count for second, count in seconds.items() if hour <= second < hour + SECONDS_PER_HOUR}
+    total = sum(hours.values())
+    for second in sorted(in_hour, reverse=True):
+        # The first second that no longer fits is in the training part; the holdout begins with the next one.
+        if later + in_hour[second] > share * total:
+            return second + 1 if later else None
+        later += in_hour[second]
     return None
+
+
+def _time(second: int | None) -> datetime | None:
+    return None if second is None else utc(second * 1_000_000)

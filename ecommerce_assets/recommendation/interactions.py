@@ -1,15 +1,20 @@
-"""interaction_data: how strongly each user is drawn to each product, as ALS reads it.
-
-The numbers of users and products come from indices.py, the fit is als.py's business.
+"""interaction_data: the rating of each user for each product. `build_interactions` computes it with Spark,
+`collect_pairs` brings it into this process.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
+from ecommerce_assets.storage.reading import StoredTable
 
 WEIGHTS = {"view": 1.0, "cart": 3.0, "purchase": 5.0}
 """What one event of a type adds to the rating; other types are no interaction."""
@@ -61,3 +66,79 @@ def build_interactions(events: DataFrame, user_index: DataFrame, product_index: 
         .join(F.broadcast(product_index.select("product_id", "product_idx")), "product_id")
         .select(*INTERACTION_DATA.names)
     )
+
+
+MICROSECONDS_PER_DAY = 86_400 * 1_000_000
+
+EVENTS, PURCHASED, LAST = "events", "purchased", "last"
+"""Columns that `collect_pairs` has on demand."""
+
+_SOURCES = {EVENTS: "interaction_count", PURCHASED: "purchases", LAST: "last_interaction_at"}
+
+
+def collect_pairs(interactions: StoredTable, *more: str, half_life: float | None = None) -> pa.Table:
+    """The pairs in this process.
+
+    Parameters
+    ----------
+    more
+        Some of `EVENTS`, `PURCHASED` and `LAST`.
+    half_life
+        Days; see `weigh_by_recency`. None: the ratings stay as they are.
+
+    Returns
+    -------
+    pa.Table
+        `user_idx`, `product_idx` (int32), `rating` (float32); and on demand `events` (int32, number of views, carts
+        and purchases), `purchased` (bool), `last` (int64, microseconds since 1970).
+    """
+    wanted = {*more} if half_life is None else {*more, LAST}
+    rows = interactions.to_arrow("user_idx", "product_idx", "rating", *(_SOURCES[name] for name in sorted(wanted)))
+    columns: dict[str, Any] = {name: rows.column(name).cast(pa.int32()) for name in ("user_idx", "product_idx")}
+    if EVENTS in wanted:
+        columns[EVENTS] = rows.column(_SOURCES[EVENTS]).cast(pa.int32())
+    if PURCHASED in wanted:
+        columns[PURCHASED] = pc.greater(rows.column(_SOURCES[PURCHASED]), 0)
+    if LAST in wanted:
+        columns[LAST] = rows.column(_SOURCES[LAST]).cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    rating = rows.column("rating")
+    if half_life is not None:
+        rating = weighed_by_recency(rating, columns[LAST], half_life)
+    columns["rating"] = rating.cast(pa.float32())
+    return pa.table({name: columns[name] for name in ("user_idx", "product_idx", "rating", *more)})
+
+
+def weighed_by_recency(rating: pa.ChunkedArray, last: pa.ChunkedArray, half_life: float) -> pa.Array:
+    """`weigh_by_recency` in this process; `last` in microseconds."""
+    moments = last.to_numpy()
+    age = (moments.max(initial=0) - moments) / MICROSECONDS_PER_DAY
+    return pa.array(rating.to_numpy().astype(np.float64) * 0.5 ** (age / half_life))
+
+
+def weigh_by_recency(interactions: DataFrame, half_life: float | None) -> DataFrame:
+    """The interactions with each `rating` multiplied by 0.5 ** (age / half-life).
+
+    The age of a pair is the time from its last interaction to the latest one of all.
+
+    Parameters
+    ----------
+    interactions
+        `rating`, `last_interaction_at` and any other columns.
+    half_life
+        In days; None: the ratings stay as they are.
+    """
+    if half_life is None:
+        return interactions
+    age = (F.lit(latest_interaction(interactions)) - F.unix_micros("last_interaction_at")) / MICROSECONDS_PER_DAY
+    return interactions.withColumn("rating", F.col("rating") * F.pow(F.lit(0.5), age / half_life))
+
+
+def latest_interaction(interactions: DataFrame) -> int:
+    """The time of the latest interaction, in microseconds since 1970; 0 without any."""
+    [row] = interactions.agg(F.max(F.unix_micros("last_interaction_at")).alias("latest")).collect()
+    return int(row["latest"] or 0)
+
+
+def latest_of_pairs(pairs: pa.Table) -> int:
+    """The same of `collect_pairs` with `LAST`."""
+    return int(pc.max(pairs.column(LAST)).as_py() or 0)

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from ecommerce_assets.recommendation.als import Engine, collect_pairs
-from ecommerce_assets.recommendation.products import Products, batch_type, products_of
+from ecommerce_assets.recommendation.als_parameters import Engine
+from ecommerce_assets.recommendation.interactions import LAST, collect_pairs
+from ecommerce_assets.recommendation.products import INDEXED, Products, batch_type, products_of
 from ecommerce_assets.recommendation.recommenders.base import Ragged
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
+from ecommerce_assets.storage.reading import StoredTable
 
 NEIGHBOURS = 100
 LONGEST_HISTORY = 300
@@ -51,7 +51,7 @@ ITEM_NEIGHBOURS = TableSpec.of(
 Integers = npt.NDArray[np.int64]
 
 
-def item_neighbours(interactions: DataFrame, product_index: DataFrame, engine: Engine) -> DataFrame:
+def item_neighbours(interactions: StoredTable, product_index: StoredTable, engine: Engine) -> DataFrame:
     """The 100 best neighbours of each product by Jaccard similarity, ties by product_id.
 
     Long histories are capped: of each user the latest 300 products count, ties by product_id. So the work is bounded by
@@ -72,9 +72,9 @@ def item_neighbours(interactions: DataFrame, product_index: DataFrame, engine: E
         The columns of `ITEM_NEIGHBOURS`; products without a neighbour have no rows.
     """
     if engine == Engine.mllib:
-        return neighbours_by_spark(interactions, product_index)
-    products = products_of(product_index)
-    result = neighbours_in_process(collect_for_neighbours(interactions), products)
+        return neighbours_by_spark(interactions.frame, product_index.frame)
+    products = products_of(product_index.to_arrow(*INDEXED))
+    result = neighbours_in_process(collect_pairs(interactions, LAST), products)
     rows, ranks = result.places
     ids = products.ids
     kind = batch_type(ids)
@@ -87,21 +87,11 @@ def item_neighbours(interactions: DataFrame, product_index: DataFrame, engine: E
             "common_users": pa.array(result.common_users[rows, ranks].astype(np.int64)),
         }
     )
-    made = interactions.sparkSession.createDataFrame(table)
-    listed: list[tuple[DataFrame, str]] = [(product_index, "product_id")]
-    pairs = [(interactions, name) for name in ("user_idx", "product_idx", "last_interaction_at")]
+    made = interactions.frame.sparkSession.createDataFrame(table)
+    listed: list[tuple[DataFrame, str]] = [(product_index.frame, "product_id")]
+    pairs = [(interactions.frame, name) for name in ("user_idx", "product_idx", "last_interaction_at")]
     origins = dict.fromkeys(("rank", "similarity", "common_users"), pairs)
     return made_from(made, {"product_id": listed, "neighbour_id": [*listed, *pairs], **origins})
-
-
-def collect_for_neighbours(interactions: DataFrame, *more: str | SparkColumn) -> pa.Table:
-    """The pairs as `neighbours_in_process` reads them, and `more` columns."""
-    return collect_pairs(interactions, F.unix_micros("last_interaction_at").alias("last"), *more)
-
-
-def latest_of_pairs(pairs: pa.Table) -> int:
-    """The time of the latest interaction of `collect_for_neighbours`, in microseconds since 1970; 0 without any."""
-    return int(pc.max(pairs.column("last")).as_py() or 0)
 
 
 @dataclass(frozen=True)
@@ -136,7 +126,7 @@ class NeighbourRows:
 
 
 def neighbours_in_process(pairs: pa.Table, products: Products, best: int = NEIGHBOURS) -> NeighbourRows:
-    """The neighbours from pairs of `collect_for_neighbours`, on all cores."""
+    """The neighbours from pairs of `collect_pairs` with `LAST`, on all cores."""
     from ecommerce_assets.recommendation.local_als import cores
     from ecommerce_assets.recommendation.neighbour_kernels import best_neighbours
 

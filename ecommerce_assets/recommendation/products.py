@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
 
 Integers = npt.NDArray[np.int64]
 
@@ -46,10 +43,13 @@ class Products:
         return positions
 
 
-def products_of(product_index: DataFrame) -> Products:
-    """From product_index; the ids of all products are held in memory, those of the users never."""
-    rows = product_index.select("product_id", "product_idx").toArrow()
-    return Products.of(*(ids_of(rows.column(name)) for name in ("product_id", "product_idx")))
+INDEXED = ("product_id", "product_idx")
+"""Columns of product_index that `products_of` reads."""
+
+
+def products_of(product_index: pa.Table) -> Products:
+    """From `INDEXED` of product_index."""
+    return Products.of(*(ids_of(product_index.column(name)) for name in INDEXED))
 
 
 def ids_of(column: pa.ChunkedArray) -> npt.NDArray[Any]:

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from itertools import chain
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, DoubleType, IntegerType, StringType, StructField, StructType
 
-from ecommerce_assets.recommendation.als import AlsParameters, Engine, choose_engine, latest_interaction
+from ecommerce_assets.recommendation.als import AlsParameters, Engine, choose_engine
 from ecommerce_assets.recommendation.als_model import AlsModel
 from ecommerce_assets.recommendation.blend import Blend
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.fitting import (
     categories_of,
-    collect_histories,
     factors_of,
     histories,
     histories_in_process,
@@ -30,15 +30,23 @@ from ecommerce_assets.recommendation.fitting import (
     stats_in_process,
     users_of,
 )
-from ecommerce_assets.recommendation.item_neighbours import latest_of_pairs
+from ecommerce_assets.recommendation.interactions import (
+    EVENTS,
+    LAST,
+    PURCHASED,
+    collect_pairs,
+    latest_interaction,
+    latest_of_pairs,
+)
 from ecommerce_assets.recommendation.lists import SOURCES, ListMaker
 from ecommerce_assets.recommendation.parts import PAIRS_IN_PROCESS, by_threads, parts_of
-from ecommerce_assets.recommendation.products import Products, products_of
+from ecommerce_assets.recommendation.products import INDEXED, Products, products_of
 from ecommerce_assets.recommendation.recommenders.base import Training
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.spark.connect import send_to_workers
 from ecommerce_assets.storage.checks import CheckContext, Read
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
+from ecommerce_assets.storage.reading import StoredTable
 
 SCORED_BY_MODEL = ("als_model.userFactors.features", "als_model.itemFactors.id", "als_model.itemFactors.features")
 """What the lists have of the model, which Spark does not read where they are made in this process."""
@@ -71,13 +79,13 @@ def products_shown(recommendations: DataFrame, _: CheckContext, __: Read) -> Dat
 
 
 def recommend(
-    users: DataFrame,
-    user_index: DataFrame,
-    product_index: DataFrame,
-    interactions: DataFrame,
+    users: StoredTable,
+    user_index: StoredTable,
+    product_index: StoredTable,
+    interactions: StoredTable,
     model: AlsModel,
-    item_neighbours: DataFrame,
-    product_features: DataFrame,
+    item_neighbours: StoredTable,
+    product_features: StoredTable,
     blend: Blend | None = None,
     exclude: Exclude = Exclude.purchased,
     k: int = 10,
@@ -112,37 +120,36 @@ def recommend(
     ValueError
         Where the model was not trained with this index of products.
     """
-    products = products_of(product_index)
-    numbered = users.join(user_index.select("user_id", "user_idx"), "user_id", "left")
-    with_segment = numbered.where("user_idx is not null and segment is not null").select("user_idx", "segment")
+    spark, products = users.frame.sparkSession, products_of(product_index.to_arrow(*INDEXED))
     known = categories_of(product_features)
-    in_process = None
-    if choose_engine(interactions, AlsParameters()).engine == Engine.local:
-        pairs = collect_histories(interactions)
-        stats = stats_in_process(pairs, with_segment, products, known)
+    columns = (
+        users.frame.select("user_id", "segment")
+        .join(user_index.frame.select("user_id", "user_idx"), "user_id", "left")
+        .join(histories(interactions.frame), "user_idx", "left")
+    )
+    asked: DataFrame | pa.Table
+    if choose_engine(interactions, AlsParameters()).engine == Engine.local and interactions.rows <= PAIRS_IN_PROCESS:
+        pairs, asked = collect_pairs(interactions, EVENTS, PURCHASED, LAST), _numbered(users, user_index)
+        has_segment = pc.field("user_idx").is_valid() & pc.field("segment").is_valid()
+        stats = stats_in_process(pairs, asked.filter(has_segment), products, known)
         reference = latest_of_pairs(pairs)
-        if pairs.num_rows <= PAIRS_IN_PROCESS:
-            in_process = _users_in_process(numbered.select("user_id", "user_idx", "segment").toArrow(), pairs, model)
-        del pairs
+        asked = _with_past(asked, pairs, model)
     else:
-        stats = stats_by_spark(interactions, with_segment, products, known)
-        reference = latest_interaction(interactions)
-    training = Training(stats, neighbours_of(item_neighbours, products), item_factors(model.products, products))
-    columns = numbered.join(histories(interactions), "user_idx", "left")
-    task = _Task(products, ListMaker.fit(training), blend, reference, Exclude(exclude), k)
-    types = (users.schema["user_id"].dataType, product_index.schema["product_id"].dataType)
-    if in_process is not None:
-        lists = task.run(in_process, users.sparkSession, _schema(*types))
-    else:
-        factors = model.user_frame(users.sparkSession).withColumnRenamed("id", "user_idx")
+        with_segment = columns.where("user_idx is not null and segment is not null").select("user_idx", "segment")
+        stats = stats_by_spark(interactions.frame, with_segment, products, known)
+        reference = latest_interaction(interactions.frame)
+        factors = model.user_frame(spark).withColumnRenamed("id", "user_idx")
         asked = columns.join(factors, "user_idx", "left").select("user_id", "segment", "features", "history")
-        lists = task.run(asked, users.sparkSession, _schema(*types))
+    training = Training(stats, neighbours_of(item_neighbours, products), item_factors(model.products, products))
+    task = _Task(products, ListMaker.fit(training), blend, reference, Exclude(exclude), k)
+    types = (users.frame.schema["user_id"].dataType, product_index.frame.schema["product_id"].dataType)
+    lists = task.run(asked, spark, _schema(*types))
     scored_by: list[tuple[DataFrame, str] | str] = [(columns, "segment"), (columns, "history"), *SCORED_BY_MODEL]
-    scored_by += [(interactions, "user_idx"), (interactions, "product_idx")]  # popularity
-    scored_by += [(item_neighbours, name) for name in ("product_id", "neighbour_id", "similarity")]
-    scored_by += [(product_features, name) for name in ("product_id", "category_id", "category")]
+    scored_by += [(interactions.frame, "user_idx"), (interactions.frame, "product_idx")]  # popularity
+    scored_by += [(item_neighbours.frame, name) for name in ("product_id", "neighbour_id", "similarity")]
+    scored_by += [(product_features.frame, name) for name in ("product_id", "category_id", "category")]
     origins = dict.fromkeys(("rank", "score", "source"), scored_by)
-    listed: list[tuple[DataFrame, str] | str] = [(product_index, "product_id"), *scored_by]
+    listed: list[tuple[DataFrame, str] | str] = [(product_index.frame, "product_id"), *scored_by]
     return made_from(lists, {"user_id": [(columns, "user_id")], "product_id": listed, **origins})
 
 
@@ -176,7 +183,14 @@ class _Task:
         return users.mapInArrow(batches, schema)
 
 
-def _users_in_process(users: pa.Table, pairs: pa.Table, model: AlsModel) -> pa.Table:
+def _numbered(users: StoredTable, user_index: StoredTable) -> pa.Table:
+    """`user_id`, `segment`, `user_idx` (null: not in the index)."""
+    asked, index = users.to_arrow("user_id", "segment"), user_index.to_arrow("user_id", "user_idx").combine_chunks()
+    place = pc.index_in(asked.column("user_id"), value_set=index.column("user_id").combine_chunks())
+    return asked.append_column("user_idx", index.column("user_idx").take(place))
+
+
+def _with_past(users: pa.Table, pairs: pa.Table, model: AlsModel) -> pa.Table:
     """The users with `features` and `history`."""
     numbers, factors = users.column("user_idx").combine_chunks(), model.users
     features = factors_of(numbers, pa.array(factors.numbers), factors.vectors)

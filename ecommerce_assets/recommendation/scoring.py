@@ -28,8 +28,6 @@ from ecommerce_assets.recommendation.als import (
     choose_engine,
     fit_als,
     fit_local,
-    latest_interaction,
-    weigh_by_recency,
 )
 from ecommerce_assets.recommendation.als_model import factor_frame
 from ecommerce_assets.recommendation.blend import (
@@ -42,7 +40,6 @@ from ecommerce_assets.recommendation.blend import (
 )
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.fitting import (
-    collect_histories,
     factors_of,
     histories_in_process,
     item_factors,
@@ -53,22 +50,26 @@ from ecommerce_assets.recommendation.fitting import (
     users_of,
 )
 from ecommerce_assets.recommendation.holdout import Holdout
-from ecommerce_assets.recommendation.item_neighbours import (
-    collect_for_neighbours,
+from ecommerce_assets.recommendation.interactions import (
+    LAST,
+    collect_pairs,
+    latest_interaction,
     latest_of_pairs,
-    neighbours_by_spark,
-    neighbours_in_process,
+    weighed_by_recency,
 )
+from ecommerce_assets.recommendation.item_neighbours import neighbours_by_spark, neighbours_in_process
 from ecommerce_assets.recommendation.lists import DEPTH, ListMaker, Lists, ragged
 from ecommerce_assets.recommendation.local_als import Factors
+from ecommerce_assets.recommendation.local_holdout import LocalHoldout
 from ecommerce_assets.recommendation.metrics import among
-from ecommerce_assets.recommendation.parts import PAIRS_IN_PROCESS, by_threads, parts_of
-from ecommerce_assets.recommendation.products import Products, products_of
+from ecommerce_assets.recommendation.parts import by_threads, parts_of
+from ecommerce_assets.recommendation.products import INDEXED, Products, products_of
 from ecommerce_assets.recommendation.recommenders.base import Candidates, Floats, Integers, Training, Users
 from ecommerce_assets.recommendation.scores import Relevant, Scores, score_lists
 from ecommerce_assets.recommendation.systems import ALS_ALONE, ALS_LIST, BASELINES, POPULARITY, PUBLISHED, TITLES
 from ecommerce_assets.segmentation.naming import SEGMENT_NAMES
 from ecommerce_assets.spark.connect import send_to_workers
+from ecommerce_assets.storage.reading import StoredTable
 
 FEW, SOME = 5, 20
 SERVED, SERVED_BY_FALLBACK = "served by: recommenders", "served by: fallback"
@@ -104,23 +105,25 @@ class Systems:
         Products known at the cutoff.
     maker
         The fitted recommenders.
-    user_factors
-        `user_idx`, `features` of the ALS model.
     reference
         The latest interaction, in microseconds since 1970.
     users
-        The users of the holdout in this process, for threads instead of Spark's workers; None: they are too many.
+        `ASKED` of the users of the holdout, for whom something is relevant: for threads of this process, or for
+        Spark's workers.
     """
 
     products: Products
     maker: ListMaker
-    user_factors: DataFrame
     reference: int
-    users: pa.Table | None = None
+    users: pa.Table | DataFrame
+
+
+ASKED = ("user_idx", "bucket", "history", "segment", "total_events", "features", "relevant")
+"""Columns of the users of a holdout, as the functions below read them in parts."""
 
 
 def fit_systems(
-    holdout: Holdout,
+    holdout: Holdout | LocalHoldout,
     categories: pa.Table,
     als: AlsParameters,
     engine: Engine,
@@ -137,46 +140,57 @@ def fit_systems(
     after_iteration
         Called after each iteration of the local engine.
     """
-    interactions, products, users = holdout.interactions, products_of(holdout.products), None
+    if isinstance(holdout, LocalHoldout):
+        return _fit_in_process(holdout, categories, als, after_iteration)
+    spark, products = holdout.pairs.sparkSession, products_of(holdout.products.select(*INDEXED).toArrow())
+    interactions = StoredTable(holdout.interactions)
     if choose_engine(interactions, als, engine).engine == Engine.local:
-        whole = _collect(holdout, als) if holdout.size <= PAIRS_IN_PROCESS else None
-        if whole is None:
-            pairs = collect_for_neighbours(weigh_by_recency(interactions, als.halfLife))
-        else:
-            pairs = whole.filter(whole.column("rating").is_valid())
-        stats = stats_in_process(pairs, holdout.segments, products, categories)
+        pairs = collect_pairs(interactions, LAST)
+        stats = stats_in_process(pairs, holdout.segments.toArrow(), products, categories)
         neighbours = neighbours_in_process(pairs, products).as_ragged()
         reference = latest_of_pairs(pairs)
-        of_users, of_products = fit_local(pairs, als, after_iteration)
+        of_users, of_products = fit_local(_weighed(pairs, als), als, after_iteration)
         del pairs
-        factors = np.zeros((len(products.ids), als.rank), np.float32)
-        factors[products.positions(of_products.numbers)] = of_products.vectors
-        user_factors = factor_frame(interactions.sparkSession, of_users)
-        if whole is not None:
-            users = _users_in_process(whole, holdout.segments, of_users)
+        factors, user_factors = item_factors(of_products, products), factor_frame(spark, of_users)
     else:
-        stats = stats_by_spark(interactions, holdout.segments, products, categories)
-        neighbours = neighbours_of(neighbours_by_spark(interactions, holdout.products), products)
-        reference = latest_interaction(interactions)
+        stats = stats_by_spark(interactions.frame, holdout.segments, products, categories)
+        by_spark = neighbours_by_spark(interactions.frame, holdout.products)
+        neighbours = neighbours_of(StoredTable(by_spark), products)
+        reference = latest_interaction(interactions.frame)
         model = fit_als(interactions, als, engine)
-        factors, user_factors = item_factors(model.products, products), model.user_frame(interactions.sparkSession)
+        factors, user_factors = item_factors(model.products, products), model.user_frame(spark)
     maker = ListMaker.fit(Training(stats, neighbours, factors))
-    return Systems(products, maker, user_factors.withColumnRenamed("id", "user_idx"), reference, users)
+    return Systems(products, maker, reference, with_factors(holdout, user_factors))
 
 
-ASKED = ("user_idx", "bucket", "history", "segment", "total_events", "features", "relevant")
-"""Columns of the users of a holdout, as the functions below read them in parts."""
+def with_factors(holdout: Holdout, user_factors: DataFrame) -> DataFrame:
+    """`ASKED` of the users of the holdout, with `id`, `features` of the ALS model."""
+    features = user_factors.withColumnRenamed("id", "user_idx")
+    return holdout.users.join(features, "user_idx", "left").select(*ASKED)
 
 
-def _collect(holdout: Holdout, als: AlsParameters) -> pa.Table:
-    """The pairs of the holdout; `rating` falls with their age, `own_rating` does not."""
-    pairs = holdout.pairs.withColumn("own_rating", F.col("rating").cast("float"))
-    return collect_histories(weigh_by_recency(pairs, als.halfLife), "own_rating", "relevant", "bucket")
+def _fit_in_process(
+    holdout: LocalHoldout, categories: pa.Table, als: AlsParameters, after_iteration: AfterIteration | None
+) -> Systems:
+    products, pairs = holdout.products, holdout.interactions
+    stats = stats_in_process(pairs, holdout.segments, products, categories)
+    neighbours = neighbours_in_process(pairs, products).as_ragged()
+    of_users, of_products = fit_local(_weighed(pairs, als), als, after_iteration)
+    maker = ListMaker.fit(Training(stats, neighbours, item_factors(of_products, products)))
+    return Systems(products, maker, latest_of_pairs(pairs), users_in_process(holdout, of_users))
 
 
-def _users_in_process(pairs: pa.Table, segments: DataFrame, factors: Factors) -> pa.Table:
-    """`ASKED` of the users for whom something is relevant, from the pairs of `_collect`."""
-    relevant, known = pairs.filter(pairs.column("relevant")), segments.toArrow()
+def _weighed(pairs: pa.Table, als: AlsParameters) -> pa.Table:
+    """Pairs of `collect_pairs` with `LAST`, as ALS is fitted on them."""
+    if als.halfLife is None:
+        return pairs
+    rating = weighed_by_recency(pairs.column("rating"), pairs.column(LAST), als.halfLife)
+    return pairs.set_column(pairs.schema.get_field_index("rating"), "rating", rating.cast(pa.float32()))
+
+
+def users_in_process(holdout: LocalHoldout, factors: Factors) -> pa.Table:
+    """`ASKED` of the users of the holdout."""
+    relevant, known = holdout.pairs.filter(holdout.pairs.column("relevant")), holdout.segments
     numbers, first = np.unique(relevant.column("user_idx").to_numpy(), return_index=True)
     users = pa.array(numbers)
     at = pc.index_in(users, value_set=known.column("user_idx").combine_chunks())
@@ -184,7 +198,7 @@ def _users_in_process(pairs: pa.Table, segments: DataFrame, factors: Factors) ->
         {
             "user_idx": users,
             "bucket": relevant.column("bucket").take(pa.array(first)),
-            "history": histories_in_process(pairs.filter(pairs.column("rating").is_valid()), users, "own_rating"),
+            "history": histories_in_process(holdout.interactions, users),
             "segment": known.column("segment").take(at),
             "total_events": known.column("total_events").take(at),
             "features": factors_of(users, pa.array(factors.numbers), factors.vectors),
@@ -277,7 +291,6 @@ class _Fitted(NamedTuple):
 
 
 def _by_parts(
-    holdout: Holdout,
     systems: Systems,
     make: Callable[[_Fitted, Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]],
 ) -> pa.Table:
@@ -286,9 +299,9 @@ def _by_parts(
     A table of the columns of `PACKED`.
     """
     fitted = _Fitted(systems.products, systems.maker, systems.reference)
-    if systems.users is not None:
-        return by_threads(systems.users, partial(make, fitted), PACKED)
-    users = holdout.users.join(systems.user_factors, "user_idx", "left").select(*ASKED)
+    users = systems.users
+    if isinstance(users, pa.Table):
+        return by_threads(users, partial(make, fitted), PACKED)
     shared = send_to_workers(users.sparkSession, fitted)
     columns = ", ".join(f"{field.name} {field.type}" for field in PACKED)
     table = users.mapInArrow(
@@ -322,7 +335,6 @@ class Examples:
 
 
 def score(
-    holdout: Holdout,
     systems: Systems,
     blends: Mapping[Exclude, Blend | None],
     k: int,
@@ -337,7 +349,7 @@ def score(
     published
         The exclusion whose candidates are also returned, as examples for the blend of the published lists.
     """
-    share = SAMPLED_USERS / _users_with_history(holdout, systems) if published else 0.0
+    share = SAMPLED_USERS / _users_with_history(systems) if published else 0.0
 
     def make(fitted: _Fitted, parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         totals = {exclude: Scores(tuple(TITLES)) for exclude in blends}
@@ -352,7 +364,7 @@ def score(
                     yield _examples(fitted.maker, batch, candidates, exclude, share)
         yield _packed("scores", _compressed(totals))
 
-    table = _by_parts(holdout, systems, make)
+    table = _by_parts(systems, make)
     parts: list[dict[Exclude, Scores]] = list(map(_decompressed, _values(table, "scores", "data")))
     scores = {exclude: reduce(add, (part[exclude] for part in parts), Scores(tuple(TITLES))) for exclude in blends}
     return scores, _unpacked(table, published) if published else None
@@ -382,7 +394,7 @@ def score_batch(
     return score_lists(lists, PUBLISHED, POPULARITY, batch.relevant, category, slices, batch.buckets)
 
 
-def score_als(holdout: Holdout, systems: Systems, exclude: Exclude, k: int) -> Scores:
+def score_als(systems: Systems, exclude: Exclude, k: int) -> Scores:
     """The scores of the ranker `als` and of popularity alone, over all users for whom something is relevant.
 
     Parameters
@@ -403,7 +415,7 @@ def score_als(holdout: Holdout, systems: Systems, exclude: Exclude, k: int) -> S
             total += score_lists(lists, ALS_LIST, POPULARITY, batch.relevant, category, {}, batch.buckets)
         yield _packed("scores", _compressed(total))
 
-    table = _by_parts(holdout, systems, make)
+    table = _by_parts(systems, make)
     return reduce(add, map(_decompressed, _values(table, "scores", "data")), Scores((ALS_LIST, POPULARITY)))
 
 
@@ -420,12 +432,12 @@ def _slices(name: str, values: npt.NDArray[np.object_]) -> dict[str, npt.NDArray
     return {f"{name}: {value}": np.asarray(values == value) for value in set(values.tolist()) if value is not None}
 
 
-def training_examples(holdout: Holdout, systems: Systems, excludes: Sequence[Exclude]) -> dict[Exclude, Examples]:
+def training_examples(systems: Systems, excludes: Sequence[Exclude]) -> dict[Exclude, Examples]:
     """Examples for the blend, by exclusion: all candidates of up to 2,000 users with a relevant one.
 
     The users are drawn by a hash, so they are the same in each run; for all exclusions but the first, from 1,000.
     """
-    count = _users_with_history(holdout, systems)
+    count = _users_with_history(systems)
     shares = {
         exclude: (OTHER_SAMPLED_USERS if number else SAMPLED_USERS) / count for number, exclude in enumerate(excludes)
     }
@@ -438,14 +450,15 @@ def training_examples(holdout: Holdout, systems: Systems, excludes: Sequence[Exc
                 if len(batch.users):
                     yield _examples(fitted.maker, batch, fitted.maker.candidates(batch.users), exclude, share)
 
-    table = _by_parts(holdout, systems, make)
+    table = _by_parts(systems, make)
     return {exclude: _unpacked(table, exclude) for exclude in excludes}
 
 
-def _users_with_history(holdout: Holdout, systems: Systems) -> int:
-    if systems.users is not None:
-        return max(pc.sum(pc.greater(pc.list_value_length(systems.users.column("history")), 0)).as_py() or 0, 1)
-    return max(holdout.users.where(F.size("history") > 0).count(), 1)
+def _users_with_history(systems: Systems) -> int:
+    users = systems.users
+    if isinstance(users, pa.Table):
+        return max(pc.sum(pc.greater(pc.list_value_length(users.column("history")), 0)).as_py() or 0, 1)
+    return max(users.where(F.size("history") > 0).count(), 1)
 
 
 PACKED = pa.schema({"kind": pa.string(), **dict.fromkeys(("data", "users", "features", "relevant"), pa.binary())})

@@ -25,11 +25,8 @@ from ecommerce_assets.recommendation.als import (
     AlsParameters,
     Engine,
     choose_engine,
-    collect_pairs,
     fit_als,
     fit_local,
-    latest_interaction,
-    weigh_by_recency,
 )
 from ecommerce_assets.recommendation.als_model import AlsModel, LocalModel
 from ecommerce_assets.recommendation.backtest import Window, rolling_windows
@@ -38,15 +35,17 @@ from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.fallback import Fallback
 from ecommerce_assets.recommendation.fitting import item_factors, stats_by_spark
 from ecommerce_assets.recommendation.holdout import Holdout, holdout_cutoff, prepare
+from ecommerce_assets.recommendation.interactions import collect_pairs, latest_interaction
 from ecommerce_assets.recommendation.lists import ListMaker
-from ecommerce_assets.recommendation.products import Products, products_of
+from ecommerce_assets.recommendation.products import INDEXED, Products, products_of
 from ecommerce_assets.recommendation.recommenders.als import Als
 from ecommerce_assets.recommendation.recommenders.base import ProductStats, Ragged, Recommender, Training
 from ecommerce_assets.recommendation.recommenders.popularity import Popularity
 from ecommerce_assets.recommendation.scores import Scores
-from ecommerce_assets.recommendation.scoring import Systems, score_als
+from ecommerce_assets.recommendation.scoring import Systems, score_als, with_factors
 from ecommerce_assets.recommendation.systems import ALS_LIST
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
+from ecommerce_assets.storage.reading import StoredTable
 
 if TYPE_CHECKING:
     import optuna
@@ -203,10 +202,10 @@ class Validation:
     @classmethod
     def of(cls, holdout: Holdout) -> Validation:
         """With the engine that has the memory for the highest rank of the search."""
-        products = products_of(holdout.products)
+        products = products_of(holdout.products.select(*INDEXED).toArrow())
         stats = stats_by_spark(holdout.interactions, holdout.segments, products, no_categories())
         popularity = Popularity.fit(_training(stats, np.zeros((len(stats), 1), np.float32)))
-        choice = choose_engine(holdout.interactions, AlsParameters(rank=RANKS[1]))
+        choice = choose_engine(StoredTable(holdout.interactions), AlsParameters(rank=RANKS[1]))
         return cls(
             holdout,
             products,
@@ -214,7 +213,7 @@ class Validation:
             Fallback.of(stats),
             popularity,
             latest_interaction(holdout.interactions),
-            _fitter(holdout.interactions, choice.engine),
+            _fitter(StoredTable(holdout.interactions), choice.engine),
             choice.reason,
         )
 
@@ -224,8 +223,8 @@ class Validation:
         training = _training(self.stats, item_factors(model.products, self.products))
         recommenders: dict[str, Recommender] = {Als.name: Als.fit(training), Popularity.name: self.popularity}
         maker = ListMaker(training, recommenders, self.fallback)
-        user_factors = model.user_frame(self.holdout.pairs.sparkSession).withColumnRenamed("id", "user_idx")
-        scores = score_als(self.holdout, Systems(self.products, maker, user_factors, self.reference), exclude, k)
+        users = with_factors(self.holdout, model.user_frame(self.holdout.pairs.sparkSession))
+        scores = score_als(Systems(self.products, maker, self.reference, users), exclude, k)
         if not scores.users:
             raise ValueError(f"No user can be scored: {NOTHING_RELEVANT}.")
         return scores
@@ -242,14 +241,14 @@ def _training(stats: ProductStats, factors: Any) -> Training:
     return Training(stats, none, factors)
 
 
-def _fitter(interactions: DataFrame, engine: Engine) -> Callable[[AlsParameters], AlsModel]:
+def _fitter(interactions: StoredTable, engine: Engine) -> Callable[[AlsParameters], AlsModel]:
     """Fits the trials; for the local engine the pairs are collected when the half-life changes."""
     if engine != Engine.local:
         return lambda parameters: fit_als(interactions, parameters, engine)
 
     @lru_cache(maxsize=1)
     def pairs(half_life: float | None) -> pa.Table:
-        return collect_pairs(weigh_by_recency(interactions, half_life))
+        return collect_pairs(interactions, half_life=half_life)
 
     return lambda parameters: LocalModel(*fit_local(pairs(parameters.halfLife), parameters))
 
@@ -260,7 +259,7 @@ def validation(
 ) -> Iterator[Validation | None]:
     """The holdout of a window; None where nothing is before it or in it."""
     with prepare(window.until_end(before_test), window.cutoff, None, segmentation) as prepared:
-        yield Validation.of(prepared.outer) if prepared.outer else None
+        yield Validation.of(prepared.outer) if isinstance(prepared.outer, Holdout) else None
 
 
 def search(

@@ -22,6 +22,7 @@ from ecommerce_assets.segmentation.pipeline import (
 from ecommerce_assets.segmentation.profile import profile
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.storage.inputs import given, promoted_field
+from ecommerce_assets.storage.reading import StoredTable
 from ecommerce_assets.storage.stored_asset import Artifact
 from ecommerce_assets.storage.version import Version
 
@@ -46,17 +47,17 @@ class SegmentationConfig(dg.Config):
     required_resource_keys={"newest_versions"},
 )
 def segmentation_model(
-    context: dg.AssetExecutionContext, config: SegmentationConfig, user_features: DataFrame
+    context: dg.AssetExecutionContext, config: SegmentationConfig, user_features: StoredTable
 ) -> Artifact:
     """Fitted Spark ML pipeline (assemble, standardise, K-Means); PipelineModel.load reads its folder `model`."""
     promoted = context.resources.newest_versions.promoted(context).of("segmentation_model")
     parameters = SegmentationParameters.of({**promoted, **given(config)})
-    model = fit_segmentation(user_features, parameters)
-    quality = silhouette(model, user_features)
+    model = fit_segmentation(user_features.frame, parameters, user_features.rows)
+    quality = silhouette(model, user_features.frame)
     if quality is None:
         context.log.warning("No silhouette: there are too few users or clusters for one.")
     results = {"silhouette": quality, "clusters": cluster_count(model)}
-    seen = [(user_features, name) for name in CLUSTERING_FEATURES]
+    seen = [(user_features.frame, name) for name in CLUSTERING_FEATURES]
     return Artifact(model, parameters.as_dict(), results, made_from=dict.fromkeys(SEGMENTATION_MODEL_PARTS, seen))
 
 

@@ -74,29 +74,39 @@ def as_seen(user_features: DataFrame) -> DataFrame:
     return user_features.withColumns(seen)
 
 
-def fit_segmentation(user_features: DataFrame, parameters: SegmentationParameters) -> PipelineModel:
+def fit_segmentation(
+    user_features: DataFrame, parameters: SegmentationParameters, count: int | None = None
+) -> PipelineModel:
     """VectorAssembler → StandardScaler (mean 0, standard deviation 1) → KMeans, fitted on all users.
 
     The rows are laid out by a hash of user_id and sorted, in a number of partitions that depends on the number of users
     alone: k-means|| draws by partition, so a shuffled input would otherwise find other clusters. Two partial sums are
     the same in either order, more are not: from 4 million users on, two fits may differ in the last digit.
 
-    Raises ValueError where there are no users.
+    Parameters
+    ----------
+    count
+        Number of users, where it is known.
+
+    Raises
+    ------
+    ValueError
+        If there are no users.
     """
     from pyspark.ml import Pipeline
 
-    with laid_out(user_features) as users:
+    with laid_out(user_features, count) as users:
         return Pipeline(stages=[*scaling(), clustering(parameters)]).fit(users)
 
 
 @contextmanager
-def laid_out(user_features: DataFrame) -> Iterator[DataFrame]:
+def laid_out(user_features: DataFrame, count: int | None = None) -> Iterator[DataFrame]:
     """The users as the model is fitted on them, kept until the end of the block.
 
     Raises ValueError where there are none.
     """
     users = as_seen(user_features).select("user_id", *CLUSTERING_FEATURES)
-    count = users.count()
+    count = users.count() if count is None else count
     if not count:
         raise ValueError("There are no users to segment: user_features has no rows, so no event was accepted.")
     partitions = max(2, math.ceil(count / ROWS_PER_PARTITION))
@@ -145,8 +155,8 @@ def silhouette_of(clustered: DataFrame) -> float | None:
 
     clustered = clustered.select("features", "segment_id").persist()
     try:
-        clusters, users = clustered.agg(F.count_distinct("segment_id"), F.count("*")).collect()[0]
-        if clusters < 2 or users <= clusters:
+        sizes = [row["count"] for row in clustered.groupBy("segment_id").count().collect()]
+        if len(sizes) < 2 or sum(sizes) <= len(sizes):
             return None
         evaluator = ClusteringEvaluator(featuresCol="features", predictionCol="segment_id", metricName="silhouette")
         return float(evaluator.evaluate(clustered))
@@ -178,7 +188,7 @@ def _segments(clustered: DataFrame) -> list[Segment]:
     variances = [F.var_pop(name).alias(f"variance of {name}") for name in CLUSTERING_FEATURES]
     known = [F.count("*").alias("users"), F.sum("monetary").alias("revenue"), *means, *variances]
     segments = []
-    for row in clustered.groupBy("segment_id").agg(*known).orderBy("segment_id").collect():
+    for row in sorted(clustered.groupBy("segment_id").agg(*known).collect(), key=lambda row: row["segment_id"]):
         found = {name: float(row[name]) for name in CLUSTERING_FEATURES}
         spread = {name: float(row[f"variance of {name}"]) for name in CLUSTERING_FEATURES}
         segments.append(
