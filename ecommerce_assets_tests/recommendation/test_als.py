@@ -14,6 +14,7 @@ from ecommerce_assets.recommendation.als import AlsParameters, Engine, choose_en
 from ecommerce_assets.recommendation.als_model import FittedModel, SavedModel, as_factors, as_spark_model
 from ecommerce_assets.recommendation.local_als import Factors, objective
 from ecommerce_assets.storage.filesystem import Folder, spark_path
+from ecommerce_assets.storage.reading import StoredTable
 
 SMALL = AlsParameters(rank=3, maxIter=2)
 
@@ -38,8 +39,8 @@ def pairs() -> list[tuple[int, int, float]]:
 
 
 @pytest.fixture(scope="module")
-def interactions(spark: SparkSession) -> DataFrame:
-    return spark.createDataFrame(pairs(), "user_idx int, product_idx int, rating double")
+def interactions(spark: SparkSession) -> StoredTable:
+    return StoredTable(spark.createDataFrame(pairs(), "user_idx int, product_idx int, rating double"))
 
 
 @pytest.fixture(scope="module", params=[Engine.local, Engine.mllib])
@@ -48,7 +49,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 
 @pytest.fixture(scope="module")
-def model(interactions: DataFrame, engine: Engine) -> FittedModel:
+def model(interactions: StoredTable, engine: Engine) -> FittedModel:
     return fit_als(interactions, SMALL, engine)
 
 
@@ -80,9 +81,9 @@ def test_products_with_the_same_users_have_equal_factors(model: FittedModel) -> 
 
 
 def test_shuffled_input_gives_the_same_factors(
-    spark: SparkSession, model: FittedModel, interactions: DataFrame, engine: Engine
+    spark: SparkSession, model: FittedModel, interactions: StoredTable, engine: Engine
 ) -> None:
-    shuffled = spark.createDataFrame(list(reversed(pairs())), interactions.schema).repartition(5)
+    shuffled = StoredTable(spark.createDataFrame(list(reversed(pairs())), interactions.frame.schema).repartition(5))
     other = fit_als(shuffled, SMALL, engine)
     for expected, found in ((model.users, other.users), (model.products, other.products)):
         assert found.numbers.tolist() == expected.numbers.tolist()
@@ -134,17 +135,17 @@ def test_unknown_pairs_are_dropped_from_predictions(spark: SparkSession, tmp_pat
     assert [(row["user_idx"], row["product_idx"]) for row in found] == [(0, 0)]
 
 
-def test_no_interactions_are_an_error_that_names_the_table(interactions: DataFrame, engine: Engine) -> None:
+def test_no_interactions_are_an_error_that_names_the_table(interactions: StoredTable, engine: Engine) -> None:
     with pytest.raises(ValueError, match="interaction_data has no rows"):
-        fit_als(interactions.limit(0), SMALL, engine)
+        fit_als(StoredTable(interactions.frame.limit(0)), SMALL, engine)
 
 
 def test_one_interaction_is_enough(spark: SparkSession, engine: Engine) -> None:
-    one = spark.createDataFrame([(0, 0, 1.0)], "user_idx int, product_idx int, rating double")
+    one = StoredTable(spark.createDataFrame([(0, 0, 1.0)], "user_idx int, product_idx int, rating double"))
     assert fit_als(one, SMALL, engine).products.numbers.tolist() == [0]
 
 
-def test_both_engines_save_the_same_layout(tmp_path: Path, interactions: DataFrame) -> None:
+def test_both_engines_save_the_same_layout(tmp_path: Path, interactions: StoredTable) -> None:
     for engine in (Engine.local, Engine.mllib):
         fit_als(interactions, SMALL, engine).save(str(tmp_path / engine))
     local, mllib = (ALSModel.load(str(tmp_path / engine)) for engine in (Engine.local, Engine.mllib))
@@ -167,18 +168,18 @@ def test_both_engines_save_the_same_layout(tmp_path: Path, interactions: DataFra
 def test_local_ends_no_higher_than_mllib(spark: SparkSession, nonnegative: bool) -> None:
     rng = np.random.default_rng(3)
     drawn = [(u, p, float(rng.integers(1, 11))) for u in range(150) for p in range(80) if rng.random() < 0.1]
-    frame = spark.createDataFrame(drawn, "user_idx int, product_idx int, rating double")
+    table = StoredTable(spark.createDataFrame(drawn, "user_idx int, product_idx int, rating double"))
     arrays = tuple(np.array(part) for part in zip(*drawn, strict=True))
     parameters = AlsParameters(rank=8, maxIter=10, nonnegative=nonnegative)
     ends = {}
     for engine in (Engine.local, Engine.mllib):
-        model = fit_als(frame, parameters, engine)
+        model = fit_als(table, parameters, engine)
         sides = model.users, model.products
         ends[engine] = objective(arrays, *sides, parameters.regParam, parameters.alpha)  # type: ignore[arg-type]
     assert ends[Engine.local] <= 1.005 * ends[Engine.mllib]
 
 
-def test_the_local_engine_reports_each_iteration(interactions: DataFrame) -> None:
+def test_the_local_engine_reports_each_iteration(interactions: StoredTable) -> None:
     reported: list[tuple[int, float]] = []
     lines: list[str] = []
     fit_als(interactions, SMALL, Engine.local, lambda done, objective: reported.append((done, objective)))
@@ -189,14 +190,16 @@ def test_the_local_engine_reports_each_iteration(interactions: DataFrame) -> Non
     assert f"{reported[1][1]:,.0f}" in lines[-1]
 
 
-def test_the_configured_engine_is_chosen(interactions: DataFrame) -> None:
+def test_the_configured_engine_is_chosen(interactions: StoredTable) -> None:
     for engine in (Engine.local, Engine.mllib):
         choice = choose_engine(interactions, SMALL, engine)
         assert choice.engine == engine
         assert f"{engine}" in choice.reason
 
 
-def test_auto_is_local_where_the_pairs_fit_in_memory(interactions: DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_local_where_the_pairs_fit_in_memory(
+    interactions: StoredTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     count, rows = len(pairs()), 12 + 10
     needed = 64 * count + rows * 3 * 4 * 6
     for free, engine in ((2 * needed, Engine.local), (2 * needed - 2, Engine.mllib)):
@@ -205,13 +208,3 @@ def test_auto_is_local_where_the_pairs_fit_in_memory(interactions: DataFrame, mo
         assert choice.engine == engine
         assert f"{engine}" in choice.reason
         assert f"{count} pairs" in choice.reason
-
-
-def test_many_pairs_are_collected_in_slices(interactions: DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = als.collect_pairs(interactions)
-    monkeypatch.setattr(als, "PAIRS_AT_ONCE", 10)
-    sliced = als.collect_pairs(interactions)
-    assert sorted(sliced.to_pylist(), key=str) == sorted(whole.to_pylist(), key=str)
-    assert sliced.schema == whole.schema
-    with_more = als.collect_pairs(interactions.selectExpr("*", "user_idx % 2 = 0 as train"), "train").to_pydict()
-    assert with_more["train"] == [user % 2 == 0 for user in with_more["user_idx"]]

@@ -37,6 +37,7 @@ from ecommerce_assets.settings import load_settings
 from ecommerce_assets.storage.checks import CheckContext, run_checks
 from ecommerce_assets.storage.display import png
 from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.reading import StoredTable
 from ecommerce_assets.storage.version import Stats
 from ecommerce_assets_tests.helpers import event, events_frame
 
@@ -85,7 +86,7 @@ def lines() -> list[str]:
 def document(events: DataFrame, categories: DataFrame, lines: list[str]) -> dict[str, Any]:
     """Two windows."""
     parameters = Parameters(SEGMENTATION, ALS, ListParameters(5, Exclude.none, Ranker.als))
-    return backtest(events, categories, parameters, cutoffs=2, say=lines.append)
+    return backtest(events, StoredTable(categories), parameters, cutoffs=2, say=lines.append)
 
 
 class TestWindows:
@@ -120,7 +121,7 @@ class TestBacktest:
         self, events: DataFrame, categories: DataFrame, document: dict[str, Any]
     ) -> None:
         until_end = events.where(events.event_time < timestamp(at(399)))
-        with prepare(until_end, at(299), None, SEGMENTATION) as prepared:
+        with prepare(until_end, at(299), None, SEGMENTATION, in_process=True) as prepared:
             evaluated = evaluate_holdout(prepared, categories.toArrow(), ALS, Exclude.none, 5, Ranker.als, Engine.auto)
         row = document["cutoffs"][0]
         assert row["best_baseline"] == evaluated.best_baseline(Exclude.none)
@@ -184,7 +185,7 @@ class TestJob:
         assert parameters.als_model.rank == 4
         assert (cutoffs, engine) == (5, evaluated["als"]["engine"])
         assert events.select("event_date").distinct().count() == 8
-        assert {"product_id", "category_id", "category"} <= set(categories.columns)
+        assert {"product_id", "category_id", "category"} <= set(categories.frame.columns)
         version = lake.latest("backtest")
         assert {step.asset for step in version.inputs} == {"cleaned_events", "product_features"}
         assert version.stats.results["mean"] == document["mean"]

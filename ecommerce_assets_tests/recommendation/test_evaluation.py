@@ -30,6 +30,7 @@ from ecommerce_assets.recommendation.systems import (
     difference,
 )
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters, assign_segments, fit_segmentation
+from ecommerce_assets.storage.reading import StoredTable
 from ecommerce_assets_tests.helpers import event, events_frame
 from ecommerce_assets_tests.recommendation.test_holdout import random_log
 
@@ -68,7 +69,7 @@ def evaluated(
     promoted: Parameters | None = None,
 ) -> Evaluation:
     parameters = Parameters(SEGMENTATION, ALS, ListParameters(k, exclude, ranker))
-    return evaluate(events_frame(spark, events), categories(spark), parameters, promoted=promoted)
+    return evaluate(events_frame(spark, events), StoredTable(categories(spark)), parameters, promoted=promoted)
 
 
 @pytest.fixture(scope="module")
@@ -292,22 +293,23 @@ def test_with_the_ranker_als_the_published_lists_are_those_of_als_with_fallback(
     assert one == other
 
 
+@pytest.mark.parametrize("in_process", [True, False])
 class TestRmse:
-    def test_unknown_pairs_are_left_out_and_counted(self, spark: SparkSession) -> None:
+    def test_unknown_pairs_are_left_out_and_counted(self, spark: SparkSession, in_process: bool) -> None:
         # By xxhash64(user_id, product_id, 42) modulo 100 these pairs of the grid are held out: (1, 3), (1, 5), (2, 2),
         # (2, 6), (4, 3), (4, 6); and of the others (7, 5) and (3, 12), whose user or product has no other pair.
         grid = [(user, product) for user in (1, 2, 3, 4) for product in range(1, 7)]
         events = [event("2020-01-01 10:00:00", "view", p, u) for u, p in [*grid, (7, 5), (3, 12)]]
-        with prepare(events_frame(spark, events), None, None, SEGMENTATION) as prepared:
+        with prepare(events_frame(spark, events), None, None, SEGMENTATION, in_process) as prepared:
             rows, results = rmse(prepared.pairs, ALS)
         assert (results["rmse_pairs"], results["rmse_pairs_left_out"]) == (6, 2)
         assert rows == [("rmse", None, "als", "all", "none", results["rmse"], None, None, 3)]  # users 1, 2, 4
         # All ratings are 1, and what is predicted lies between 0 and a little above 1.
         assert 0.0 < results["rmse"] < 1.0
 
-    def test_no_known_pair(self, spark: SparkSession) -> None:
+    def test_no_known_pair(self, spark: SparkSession, in_process: bool) -> None:
         events = [event("2020-01-01 10:00:00", "view", p, u) for u, p in [(7, 5), (1, 1)]]
-        with prepare(events_frame(spark, events), None, None, SEGMENTATION) as prepared:
+        with prepare(events_frame(spark, events), None, None, SEGMENTATION, in_process) as prepared:
             rows, results = rmse(prepared.pairs, ALS)
         assert rows == []
         assert results == {"rmse": None, "rmse_pairs": 0, "rmse_pairs_left_out": 1}

@@ -20,9 +20,11 @@ from ecommerce_assets.recommendation.fitting import (
     stats_in_process,
     users_of,
 )
-from ecommerce_assets.recommendation.item_neighbours import collect_for_neighbours, neighbours_in_process
+from ecommerce_assets.recommendation.interactions import LAST, collect_pairs
+from ecommerce_assets.recommendation.item_neighbours import neighbours_in_process
 from ecommerce_assets.recommendation.products import Products, products_of
 from ecommerce_assets.recommendation.recommenders.base import ProductStats, Ragged
+from ecommerce_assets.storage.reading import StoredTable
 from ecommerce_assets_tests.recommendation.test_recommend import als_model, index_frame
 
 PRODUCTS = Products.of(np.array([101, 102, 103, 104, 105]), np.array([3, 0, 2, 1, 4]))
@@ -57,7 +59,7 @@ class TestStats:
         known = pa.table(dict(zip(names, zip(*categories, strict=True), strict=True)))
         of_users = spark.createDataFrame(segments, "user_idx int, segment string")
         if in_process:
-            return stats_in_process(collect_for_neighbours(interactions), of_users, products, known)
+            return stats_in_process(collect_pairs(StoredTable(interactions), LAST), of_users.toArrow(), products, known)
         return stats_by_spark(interactions, of_users, products, known)
 
     def test_users_in_all_and_of_late(self, stats: ProductStats) -> None:
@@ -105,8 +107,8 @@ def rows(found: Ragged) -> list[list[tuple[int, float]]]:
 def test_neighbours_go_by_rank_without_products_that_are_not_known(spark: SparkSession) -> None:
     table = [(103, 2, 104, 0.25), (101, 1, 105, 0.5), (103, 1, 101, 0.5), (103, 3, 999, 0.2), (999, 1, 101, 0.2)]
     frame = spark.createDataFrame(table, "product_id bigint, rank int, neighbour_id bigint, similarity double")
-    assert rows(neighbours_of(frame, PRODUCTS)) == [[(4, 0.5)], [], [(0, 0.5), (3, 0.25)], [], []]
-    assert rows(neighbours_of(frame.limit(0), PRODUCTS)) == [[], [], [], [], []]
+    assert rows(neighbours_of(StoredTable(frame), PRODUCTS)) == [[(4, 0.5)], [], [(0, 0.5), (3, 0.25)], [], []]
+    assert rows(neighbours_of(StoredTable(frame.limit(0)), PRODUCTS)) == [[], [], [], [], []]
 
 
 def test_neighbours_of_this_process() -> None:
@@ -118,7 +120,7 @@ def test_neighbours_of_this_process() -> None:
 def test_factors_by_position(spark: SparkSession) -> None:
     index = index_frame(spark, "product", {101: 3, 102: 0, 103: 2})
     model = als_model({0: [1.0, 0.0]}, {0: [1.0, 2.0], 2: [3.0, 4.0]})
-    products = products_of(index)
+    products = products_of(index.toArrow())
     assert item_factors(model.products, products).tolist() == [[0, 0], [1, 2], [3, 4]]
     with pytest.raises(ValueError, match="als_model and product_index do not belong together"):
         item_factors(als_model({}, {1: [1.0, 1.0]}).products, products)

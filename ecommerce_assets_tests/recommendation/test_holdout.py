@@ -8,14 +8,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
+from ecommerce_assets.features.expressions import timestamp
+from ecommerce_assets.recommendation import interactions
 from ecommerce_assets.recommendation.als import AlsParameters, Engine
-from ecommerce_assets.recommendation.fitting import stats_by_spark
-from ecommerce_assets.recommendation.holdout import Holdout, holdout_cutoff, prepare
+from ecommerce_assets.recommendation.fitting import stats_in_process
+from ecommerce_assets.recommendation.holdout import Holdout, holdout_cutoff, nested_cutoffs, prepare
 from ecommerce_assets.recommendation.indices import build_index
-from ecommerce_assets.recommendation.products import products_of
-from ecommerce_assets.recommendation.scoring import fit_systems
+from ecommerce_assets.recommendation.local_als import Factors
+from ecommerce_assets.recommendation.local_holdout import LocalHoldout
+from ecommerce_assets.recommendation.products import Products, products_of
+from ecommerce_assets.recommendation.scoring import fit_systems, users_in_process
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
+from ecommerce_assets.storage.reading import StoredTable
 from ecommerce_assets_tests.helpers import event, events_frame
 
 
@@ -108,31 +114,60 @@ def random_log(seed: int, users: int = 40, products: int = 15) -> list[dict[str,
     return events
 
 
-def by_id(holdout: Holdout, events: DataFrame) -> dict[str, Table]:
+def by_id(holdout: Holdout | LocalHoldout, events: DataFrame) -> dict[str, Table]:
     """The holdout with ids in place of numbers."""
     ids = {
         what: {row[1]: row[0] for row in build_index(events, f"{what}_id", f"{what}_idx").collect()}
         for what in ("user", "product")
     }
     user, product = ids["user"].get, ids["product"].get
-    users, pairs, segments = (f.collect() for f in (holdout.users, holdout.interactions, holdout.segments))
+    users, pairs, segments = (table.to_pylist() for table in tables(holdout))
     return {
-        "relevant": {user(u.user_idx): sorted(map(product, u.relevant)) for u in users},
-        "history": {user(u.user_idx): {product(h[0]): tuple(h[1:4]) for h in u.history} for u in users},
-        "last": {(user(u.user_idx), product(h[0])): h[4] for u in users for h in u.history},
-        "of_users": {user(u.user_idx): (u.segment, u.total_events) for u in users},
-        "pairs": {(user(p.user_idx), product(p.product_idx)): tuple(p)[2:] for p in pairs},
-        "segments": {user(s.user_idx): s.segment for s in segments},
-        "products": dict.fromkeys(sorted(row.product_id for row in holdout.products.collect())),
+        "relevant": {user(u["user_idx"]): sorted(map(product, u["relevant"])) for u in users},
+        "history": {
+            user(u["user_idx"]): {
+                product(h["product_idx"]): (h["rating"], h["events"], h["purchased"]) for h in u["history"]
+            }
+            for u in users
+        },
+        "last": {(user(u["user_idx"]), product(h["product_idx"])): h["last"] for u in users for h in u["history"]},
+        "of_users": {user(u["user_idx"]): (u["segment"], u["total_events"]) for u in users},
+        "pairs": {
+            (user(p["user_idx"]), product(p["product_idx"])): (p["rating"], p["events"], p["purchased"], p["last"])
+            for p in pairs
+        },
+        "segments": {user(s["user_idx"]): s["segment"] for s in segments},
+        "buckets": {user(u["user_idx"]): u["bucket"] for u in users},
+        "products": dict.fromkeys(products_known(holdout).ids.tolist()),
     }
 
 
+def tables(holdout: Holdout | LocalHoldout) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Users, interactions and segments."""
+    if isinstance(holdout, LocalHoldout):
+        nobody = Factors(np.array([], np.int32), np.zeros((0, 2), np.float32))
+        return users_in_process(holdout, nobody), holdout.interactions, holdout.segments
+    pairs = interactions.collect_pairs(StoredTable(holdout.interactions), "events", "purchased", "last")
+    return holdout.users.toArrow(), pairs, holdout.segments.toArrow()
+
+
+def products_known(holdout: Holdout | LocalHoldout) -> Products:
+    if isinstance(holdout, LocalHoldout):
+        return holdout.products
+    return products_of(holdout.products.toArrow())
+
+
 class TestPrepare:
+    @pytest.fixture(scope="class", params=[True, False], ids=["in process", "by Spark"])
+    @classmethod
+    def in_process(cls, request: pytest.FixtureRequest) -> bool:
+        return bool(request.param)
+
     @pytest.fixture(scope="class")
     @classmethod
-    def holdouts(cls, spark: SparkSession) -> dict[str, dict[str, Table]]:
+    def holdouts(cls, spark: SparkSession, in_process: bool) -> dict[str, dict[str, Table]]:
         events = events_frame(spark, EVENTS)
-        with prepare(events, OUTER, INNER, SEGMENTATION) as prepared:
+        with prepare(events, OUTER, INNER, SEGMENTATION, in_process) as prepared:
             return {name: by_id(getattr(prepared, name), events) for name in ("inner", "outer")}
 
     def test_relevant_is_what_users_touched_in_the_window(self, holdouts: dict[str, Any]) -> None:
@@ -152,8 +187,8 @@ class TestPrepare:
 
     def test_interactions_are_those_of_all_users_before_the_cutoff(self, holdouts: dict[str, Any]) -> None:
         pairs = {name: {pair: row[:3] for pair, row in found["pairs"].items()} for name, found in holdouts.items()}
-        assert pairs["inner"] == {(1, 10): (6.0, 2, 1), (2, 20): (1.0, 1, 0)}
-        later = {(1, 20): (1.0, 1, 0), (2, 10): (4.0, 2, 0), (3, 10): (1.0, 1, 0)}
+        assert pairs["inner"] == {(1, 10): (6.0, 2, True), (2, 20): (1.0, 1, False)}
+        later = {(1, 20): (1.0, 1, False), (2, 10): (4.0, 2, False), (3, 10): (1.0, 1, False)}
         assert pairs["outer"] == pairs["inner"] | later
 
     def test_segments_and_activity_are_by_the_past_alone(self, holdouts: dict[str, Any]) -> None:
@@ -169,11 +204,12 @@ class TestPrepare:
         assert list(holdouts["inner"]["products"]) == [10, 20, 30]
         assert list(holdouts["outer"]["products"]) == [10, 20, 30, 40]
 
-    def test_pairs_of_the_rmse_have_the_rating_of_all_events(self, spark: SparkSession) -> None:
-        with prepare(events_frame(spark, EVENTS), None, None, SEGMENTATION) as prepared:
+    def test_pairs_of_the_rmse_have_the_rating_of_all_events(self, spark: SparkSession, in_process: bool) -> None:
+        with prepare(events_frame(spark, EVENTS), None, None, SEGMENTATION, in_process) as prepared:
             assert prepared.outer is prepared.inner is None
+            pairs = prepared.pairs if isinstance(prepared.pairs, pa.Table) else prepared.pairs.toArrow()
             # user_idx and product_idx in the order of the number of events
-            found = {(row.user_idx, row.product_idx): row.rating for row in prepared.pairs.collect()}
+            found = {(row["user_idx"], row["product_idx"]): row["rating"] for row in pairs.to_pylist()}
         one, two, three, four = range(4)
         ten, twenty, forty, _, fifty = range(5)
         assert found == {
@@ -196,11 +232,45 @@ class TestPrepare:
         ],
     )
     def test_no_holdout_where_a_side_is_empty(
-        self, spark: SparkSession, cutoff: dt.datetime, inner: dt.datetime | None, outer_is_there: bool
+        self,
+        spark: SparkSession,
+        in_process: bool,
+        cutoff: dt.datetime,
+        inner: dt.datetime | None,
+        outer_is_there: bool,
     ) -> None:
-        with prepare(events_frame(spark, EVENTS), cutoff, inner, SEGMENTATION) as prepared:
+        with prepare(events_frame(spark, EVENTS), cutoff, inner, SEGMENTATION, in_process) as prepared:
             assert (prepared.outer is not None) == outer_is_there
             assert prepared.inner is None
+
+
+@pytest.mark.parametrize("kind", ["bigint", "string"])
+def test_in_process_as_by_spark(spark: SparkSession, kind: str) -> None:
+    log = random_log(2)
+    events = (
+        events_frame(spark, log)
+        .withColumns({name: F.col(name).cast(kind) for name in ("user_id", "product_id")})
+        .persist()
+    )
+    cutoffs = nested_cutoffs(events)
+    assert cutoffs.events == len(log)
+    assert cutoffs.outer == holdout_cutoff(events)
+    assert cutoffs.inner == holdout_cutoff(events.where(events.event_time < timestamp(cutoffs.outer)))
+    found: dict[bool, Any] = {}
+    for in_process in (True, False):
+        with prepare(events, cutoffs.outer, cutoffs.inner, SEGMENTATION, in_process) as prepared:
+            pairs = prepared.pairs if in_process else prepared.pairs.toArrow()
+            found[in_process] = {name: by_id(getattr(prepared, name), events) for name in ("inner", "outer")}
+            found[in_process]["rmse"] = sorted(tuple(row.values()) for row in pairs.to_pylist())
+    events.unpersist()
+    for each in (found[True]["inner"], found[True]["outer"]):
+        assert len(each["pairs"]) > 100
+    for name in ("inner", "outer"):
+        for each in found.values():
+            # Two implementations of K-Means find other clusters.
+            each[name]["segments"] = sorted(each[name]["segments"])
+            each[name]["of_users"] = {user: events for user, (_, events) in each[name]["of_users"].items()}
+    assert found[True] == found[False]
 
 
 class TestNothingLeaks:
@@ -209,24 +279,26 @@ class TestNothingLeaks:
     OUTER, INNER = dt.datetime(2020, 1, 7, tzinfo=dt.UTC), dt.datetime(2020, 1, 5, tzinfo=dt.UTC)
 
     @classmethod
-    def inputs(cls, spark: SparkSession, log: list[dict[str, Any]], fit: bool) -> dict[str, Any]:
+    def inputs(cls, spark: SparkSession, in_process: bool, log: list[dict[str, Any]], fit: bool) -> dict[str, Any]:
         events = events_frame(spark, log).persist()
         ids = range(100, 115)
         categories = pa.table({"product_id": ids, "category_id": [n % 4 for n in ids], "category": pa.nulls(15)})
         found: dict[str, Any] = {}
-        with prepare(events, cls.OUTER, cls.INNER, SEGMENTATION) as prepared:
+        with prepare(events, cls.OUTER, cls.INNER, SEGMENTATION, in_process) as prepared:
             for name in ("inner", "outer"):
-                holdout: Holdout = getattr(prepared, name)
+                holdout = getattr(prepared, name)
                 ids = by_id(holdout, events)
                 found[name] = {what: ids[what] for what in ("pairs", "segments", "products")}
                 if name == "inner":
                     found[name] |= {what: ids[what] for what in ("relevant", "history", "last", "of_users")}
-                products = products_of(holdout.products)
-                found[name]["stats"] = stats_by_spark(holdout.interactions, holdout.segments, products, categories)
+                _, pairs, segments = tables(holdout)
+                found[name]["stats"] = stats_in_process(pairs, segments, products_known(holdout), categories)
                 if fit:
                     systems = fit_systems(holdout, categories, AlsParameters(rank=2, maxIter=2), Engine.local)
                     found[name]["factors"] = systems.maker.training.item_factors
-                    found[name]["user_factors"] = sorted(map(tuple, systems.user_factors.collect()))
+                    users = systems.users if in_process else systems.users.toArrow()
+                    features = users.select(["user_idx", "features"]).to_pylist()
+                    found[name]["user_factors"] = sorted(map(str, features)) if name == "inner" else None
                     found[name]["neighbours"] = systems.maker.training.neighbours
         events.unpersist()
         return found
@@ -236,14 +308,24 @@ class TestNothingLeaks:
     def log(cls) -> list[dict[str, Any]]:
         return sorted(random_log(1), key=lambda event: event["event_time"])
 
+    @pytest.fixture(scope="class", params=[True, False], ids=["in process", "by Spark"])
+    @classmethod
+    def in_process(cls, request: pytest.FixtureRequest) -> bool:
+        return bool(request.param)
+
     @pytest.fixture(scope="class")
     @classmethod
-    def whole(cls, spark: SparkSession, log: list[dict[str, Any]]) -> dict[str, Any]:
-        return cls.inputs(spark, log, fit=True)
+    def whole(cls, spark: SparkSession, in_process: bool, log: list[dict[str, Any]]) -> dict[str, Any]:
+        return cls.inputs(spark, in_process, log, fit=True)
 
     @pytest.mark.parametrize("same_users", [True, False])
     def test_of_the_future(
-        self, spark: SparkSession, log: list[dict[str, Any]], whole: dict[str, Any], same_users: bool
+        self,
+        spark: SparkSession,
+        in_process: bool,
+        log: list[dict[str, Any]],
+        whole: dict[str, Any],
+        same_users: bool,
     ) -> None:
         past, later = ([e for e in log if (e["event_time"] < self.OUTER) == is_past] for is_past in (True, False))
         assert len(later) > 20
@@ -252,7 +334,7 @@ class TestNothingLeaks:
             # As many events of each user and product number them alike, which is where ALS starts from.
             turned = [e["product_id"] for e in later[7:] + later[:7]]
             other = [{**e, "product_id": product} for e, product in zip(later, turned, strict=True)]
-        found = self.inputs(spark, [*past, *other], fit=same_users)
+        found = self.inputs(spark, in_process, [*past, *other], fit=same_users)
         for name in ("inner", "outer"):
             assert found[name].keys() == whole[name].keys() or not same_users
             for what, value in found[name].items():

@@ -17,6 +17,7 @@ from ecommerce_assets.recommendation.als import Engine
 from ecommerce_assets.recommendation.item_neighbours import ITEM_NEIGHBOURS, item_neighbours, neighbours_in_process
 from ecommerce_assets.recommendation.neighbour_kernels import best_sums
 from ecommerce_assets.recommendation.products import Products
+from ecommerce_assets.storage.reading import StoredTable
 from ecommerce_assets_tests.recommendation.test_recommend import index_frame
 
 Pair = tuple[int, int, int]
@@ -109,7 +110,7 @@ def test_in_process_as_in_spark(
     monkeypatch.setattr(module.neighbours_in_process, "__defaults__", (best,))
     # Text ids, whose order is neither that of the numbers nor that of product_idx.
     kind, ids = ("string", {f"p{n}": (7 * n) % 25 for n in range(25)}) if seed == 1 else ("bigint", BACKWARDS)
-    frame, index = interactions(spark, random_pairs(seed)), index_frame(spark, "product", ids, kind)
+    frame, index = map(StoredTable, (interactions(spark, random_pairs(seed)), index_frame(spark, "product", ids, kind)))
     local, by_spark = (item_neighbours(frame, index, engine) for engine in (Engine.local, Engine.mllib))
     found = rows_of(local)
     assert found == rows_of(by_spark)

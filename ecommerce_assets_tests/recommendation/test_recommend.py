@@ -15,6 +15,7 @@ from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.local_als import Factors
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, products_shown, recommend
 from ecommerce_assets.storage.checks import CheckContext
+from ecommerce_assets.storage.reading import StoredTable
 from ecommerce_assets.storage.version import Stats
 
 # Six products; their numbers are in another order than their ids. 105 and 106 are unknown to the model.
@@ -104,13 +105,10 @@ class Shop:
             "product_id", "product_idx % 2 as category_id", "cast(null as string) as category"
         )
         return recommend(
-            self.users,
-            self.user_index,
-            self.product_index,
-            self.interactions,
+            *map(StoredTable, (self.users, self.user_index, self.product_index, self.interactions)),
             self.model,
-            self.neighbours,
-            categories,
+            StoredTable(self.neighbours),
+            StoredTable(categories),
             blend,
             exclude,
             k,

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.recommendation import scoring
 from ecommerce_assets.recommendation.als import AlsParameters, Engine
 from ecommerce_assets.recommendation.blend import FEATURES, FEWEST_TRAINING_USERS, Blend
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.holdout import Holdout, holdout_cutoff, prepare
+from ecommerce_assets.recommendation.local_holdout import LocalHoldout
 from ecommerce_assets.recommendation.products import Products
 from ecommerce_assets.recommendation.recommenders import RECOMMENDERS
 from ecommerce_assets.recommendation.scores import USER_METRICS, Scores
@@ -122,37 +124,50 @@ def test_examples_are_in_the_order_of_the_users_and_not_of_the_tasks() -> None:
     np.testing.assert_array_equal(result.features, features[[2, 3, 0, 1]])
 
 
-@pytest.fixture(scope="module")
-def holdout(spark: SparkSession) -> Iterator[Holdout]:
+@contextmanager
+def holdout_of(spark: SparkSession, in_process: bool) -> Iterator[Any]:
     new = [event("2020-01-10 20:00:00", "view", 100 + user % 2, user) for user in (90, 91)]
     events = events_frame(spark, [*random_log(3, users=60), *new]).persist()
-    with prepare(events, holdout_cutoff(events), None, SegmentationParameters(k=2)) as prepared:
+    with prepare(events, holdout_cutoff(events), None, SegmentationParameters(k=2), in_process) as prepared:
         assert prepared.outer is not None
         yield prepared.outer
     events.unpersist()
 
 
-def fitted(holdout: Holdout, engine: Engine) -> Systems:
-    categories = holdout.products.selectExpr("product_id", "product_id % 3 as category_id", "'a' as category")
-    return fit_systems(holdout, categories.toArrow(), ALS, engine)
+@pytest.fixture(scope="module")
+def holdout(spark: SparkSession) -> Iterator[Holdout]:
+    with holdout_of(spark, in_process=False) as holdout:
+        yield holdout
+
+
+def fitted(holdout: Holdout | LocalHoldout, engine: Engine) -> Systems:
+    ids = [*range(100, 115)]
+    categories = pa.table({"product_id": ids, "category_id": [n % 3 for n in ids], "category": ["a"] * len(ids)})
+    return fit_systems(holdout, categories, ALS, engine)
+
+
+def by_spark(spark: SparkSession, systems: Systems) -> Systems:
+    """The same with the users in Spark, in another order."""
+    return replace(systems, users=spark.createDataFrame(systems.users).repartition(3, "segment"))
 
 
 @pytest.fixture(scope="module")
-def systems(holdout: Holdout) -> Systems:
-    return fitted(holdout, Engine.local)
+def systems(spark: SparkSession) -> Systems:
+    with holdout_of(spark, in_process=True) as holdout:
+        return fitted(holdout, Engine.local)
 
 
 @pytest.fixture(scope="module")
-def examples(holdout: Holdout, systems: Systems) -> dict[Exclude, Examples]:
-    return training_examples(holdout, systems, [Exclude.purchased, Exclude.seen])
+def examples(systems: Systems) -> dict[Exclude, Examples]:
+    return training_examples(systems, [Exclude.purchased, Exclude.seen])
 
 
 BLENDS = {Exclude.purchased: Blend(), Exclude.seen: None}
 
 
 @pytest.fixture(scope="module")
-def scored(holdout: Holdout, systems: Systems) -> tuple[dict[Exclude, Scores], Examples | None]:
-    return score(holdout, systems, BLENDS, 5, Exclude.purchased)
+def scored(systems: Systems) -> tuple[dict[Exclude, Scores], Examples | None]:
+    return score(systems, BLENDS, 5, Exclude.purchased)
 
 
 @pytest.fixture(scope="module")
@@ -192,14 +207,14 @@ def test_examples_are_the_candidates_of_users_with_a_relevant_one(
 
 
 def test_examples_and_scores_are_the_same_in_another_order_and_by_sparks_workers(
-    holdout: Holdout, systems: Systems, examples: dict[Exclude, Examples], scores: dict[Exclude, Scores]
+    spark: SparkSession, systems: Systems, examples: dict[Exclude, Examples], scores: dict[Exclude, Scores]
 ) -> None:
-    other, systems = replace(holdout, users=holdout.users.repartition(3, "segment")), replace(systems, users=None)
-    for exclude, again in training_examples(other, systems, [Exclude.purchased, Exclude.seen]).items():
+    other = by_spark(spark, systems)
+    for exclude, again in training_examples(other, [Exclude.purchased, Exclude.seen]).items():
         assert again.users == examples[exclude].users
         np.testing.assert_array_equal(again.features, examples[exclude].features)
         np.testing.assert_array_equal(again.relevant, examples[exclude].relevant)
-    for exclude, result in score(other, systems, BLENDS, 5)[0].items():
+    for exclude, result in score(other, BLENDS, 5)[0].items():
         assert result.users == scores[exclude].users
         for part, sums in scores[exclude].sums.items():
             np.testing.assert_allclose(result.sums[part], sums)
@@ -207,10 +222,10 @@ def test_examples_and_scores_are_the_same_in_another_order_and_by_sparks_workers
 
 
 def test_no_more_training_users_than_the_limit(
-    monkeypatch: pytest.MonkeyPatch, holdout: Holdout, systems: Systems, examples: dict[Exclude, Examples]
+    monkeypatch: pytest.MonkeyPatch, systems: Systems, examples: dict[Exclude, Examples]
 ) -> None:
     monkeypatch.setattr(scoring, "MOST_TRAINING_USERS", 4)
-    [result] = training_examples(holdout, systems, [Exclude.purchased]).values()
+    [result] = training_examples(systems, [Exclude.purchased]).values()
     assert result.users == 4
     assert 4 <= result.relevant.sum() < examples[Exclude.purchased].relevant.sum()
 
@@ -225,10 +240,10 @@ def test_the_published_lists_are_those_of_als_where_no_blend_is(scores: dict[Exc
 
 
 def test_als_alone_is_scored_as_with_all_systems(
-    holdout: Holdout, systems: Systems, scores: dict[Exclude, Scores]
+    spark: SparkSession, systems: Systems, scores: dict[Exclude, Scores]
 ) -> None:
     for exclude, whole in scores.items():
-        result = score_als(holdout, systems if exclude == Exclude.seen else replace(systems, users=None), exclude, 5)
+        result = score_als(systems if exclude == Exclude.seen else by_spark(spark, systems), exclude, 5)
         assert result.users == whole.users
         for system in (ALS_LIST, POPULARITY):
             for metric in USER_METRICS:
@@ -239,8 +254,8 @@ def test_both_engines_fit_the_same_recommenders(holdout: Holdout, systems: Syste
     other = fitted(holdout, Engine.mllib)
     one, two = systems.maker.training, other.maker.training
     assert other.reference == systems.reference
-    assert systems.users is not None
-    assert other.users is None
+    assert isinstance(systems.users, pa.Table)
+    assert isinstance(other.users, DataFrame)
     for name in ("begins", "items", "values"):
         np.testing.assert_array_equal(getattr(one.neighbours, name), getattr(two.neighbours, name))
     np.testing.assert_array_equal(one.products.users, two.products.users)

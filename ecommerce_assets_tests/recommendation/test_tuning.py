@@ -21,11 +21,12 @@ from pyspark.sql import SparkSession
 
 from ecommerce_assets.cli import main
 from ecommerce_assets.definitions import build_defs
-from ecommerce_assets.recommendation.als import AlsParameters, Engine, fit_als, weigh_by_recency
+from ecommerce_assets.recommendation.als import AlsParameters, Engine, fit_als
 from ecommerce_assets.recommendation.als_model import FittedModel
 from ecommerce_assets.recommendation.evaluation import evaluate_holdout
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.holdout import prepare
+from ecommerce_assets.recommendation.interactions import weigh_by_recency
 from ecommerce_assets.recommendation.lists import Ranker
 from ecommerce_assets.recommendation.scores import BUCKETS, USER_METRICS, Scores
 from ecommerce_assets.recommendation.systems import ALS_LIST, POPULARITY
@@ -35,7 +36,7 @@ from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.settings import load_settings
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.promoted import read_promoted
-from ecommerce_assets.storage.reading import read_document
+from ecommerce_assets.storage.reading import StoredTable, read_document
 from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, event, events_frame, run_graph
 from ecommerce_assets_tests.recommendation.test_backtest import at, generated
 
@@ -79,13 +80,13 @@ class TestRecency:
         interactions = spark.createDataFrame(rows, self.PAIRS)
         plain = AlsParameters(rank=2, maxIter=3, alpha=5.0)
         aged = AlsParameters(rank=2, maxIter=3, alpha=5.0, halfLife=2.0)
-        by_hand = fit_als(weigh_by_recency(interactions, 2.0), plain, engine)
+        by_hand = fit_als(StoredTable(weigh_by_recency(interactions, 2.0)), plain, engine)
 
         def vectors(model: FittedModel) -> list[Any]:
             return np.round(model.users.vectors, 5).tolist()
 
-        assert vectors(fit_als(interactions, aged, engine)) == vectors(by_hand)
-        assert vectors(fit_als(interactions, plain, engine)) != vectors(by_hand)
+        assert vectors(fit_als(StoredTable(interactions), aged, engine)) == vectors(by_hand)
+        assert vectors(fit_als(StoredTable(interactions), plain, engine)) != vectors(by_hand)
 
 
 class TestSearch:

@@ -22,9 +22,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from ecommerce_assets.events.sample import generate
-from ecommerce_assets.recommendation.als import collect_pairs
+from ecommerce_assets.recommendation.interactions import collect_pairs
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets.storage.reading import read
+from ecommerce_assets.storage.reading import StoredTable, read
 from ecommerce_assets_tests.benchmarks.objective import objective
 from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, run_graph
 from ecommerce_assets_tests.spark.cluster import Cluster, standalone_cluster
@@ -141,7 +141,7 @@ def assert_same_results(there: Path, here: Path, spark: SparkSession) -> None:
 
 def loss_of(data_dir: Path, spark: SparkSession) -> float:
     model = read("als_model", data_dir=str(data_dir), spark=spark)
-    pairs = collect_pairs(read("interaction_data", data_dir=str(data_dir), spark=spark))
+    pairs = collect_pairs(StoredTable(read("interaction_data", data_dir=str(data_dir), spark=spark)))
     columns = [pairs.column(name).to_numpy() for name in ("user_idx", "product_idx", "rating")]
     users, products = (dense(frame) for frame in (model.userFactors, model.itemFactors))
     return objective((columns[0], columns[1], columns[2]), users, products)

@@ -1,0 +1,47 @@
+"""How many Spark queries and jobs the whole graph takes on the shipped sample, checks included."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ecommerce_assets.settings import SAMPLE_DATA_DIR, Settings, variable
+from ecommerce_assets_tests.benchmarks.graph import command
+
+PROJECT = Path(__file__).parents[1]
+MOST_QUERIES, MOST_JOBS = 50, 110
+
+
+@pytest.mark.trial
+def test_the_sample_takes_few_queries_and_jobs(tmp_path: Path) -> None:
+    shop, home, log = (tmp_path / name for name in ("shop", "home", "log"))
+    home.mkdir()
+    log.mkdir()
+    shutil.copytree(f"{SAMPLE_DATA_DIR}/raw", shop / "raw")
+    shutil.copy(PROJECT / ".dagster" / "dagster.yaml", home)
+    settings = {
+        "data_dir": str(shop),
+        "last_day": "2019-12-29",
+        "driver_memory": "2g",
+        "spark_event_log": log.as_uri(),
+        "spark_config": '{"spark.eventLog.compress": false}',
+    }
+    environment = {
+        **os.environ,
+        **dict.fromkeys(map(variable, Settings.model_fields), ""),
+        **{variable(name): value for name, value in settings.items()},
+        "DAGSTER_HOME": str(home),
+    }
+    everything = command("--select", "*", "--partition-range", "2019-10-01...2019-12-29")
+    ran = subprocess.run(everything, env=environment, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    files = [file for file in log.rglob("*") if file.is_file() and file.name.startswith("events_")]
+    events = Counter(json.loads(line)["Event"] for file in files for line in file.read_text().splitlines())
+    assert 0 < events["org.apache.spark.sql.execution.ui.SparkListenerSQLExecutionStart"] <= MOST_QUERIES
+    assert 0 < events["SparkListenerJobStart"] <= MOST_JOBS
