@@ -47,7 +47,7 @@ def message_of(meta: dict[str, Any]) -> str:
     error = getattr(data, "error", None)
     if explained is not None and explained.description:
         text = explained.description
-    elif error is not None:
+    elif error is not None and "Steps failed" not in text:  # a line of the step says why
         text = INTERRUPTED if _is_interrupt(error) else f"{text}\n{error.to_string()}"
     text = re.sub(r'^Execution of run for "\w+" failed\.', "The run failed.", text)
     return text if step is None or _NAMES_ASSET.match(text) else f"{step}: {text}"

@@ -6,8 +6,10 @@ import json
 
 import click
 import pytest
+from dagster._core.remote_representation.external_data import RepositorySnap
+from dagster._serdes import serialize_value
 
-from ecommerce_assets.definitions import spark_options
+from ecommerce_assets.definitions import build_defs, spark_options
 from ecommerce_assets.env_file import PROJECT_DIR
 from ecommerce_assets.settings import (
     SAMPLE_DATA_DIR,
@@ -113,6 +115,9 @@ def test_secrets_reach_spark_but_not_the_config_that_the_ui_shows(monkeypatch: p
     assert options["spark_config"] == {"spark.hadoop.fs.s3a.secret.key": "(hidden)", "a.b": "c"}
     settings = SparkResource(**options).settings()
     assert settings["spark.hadoop.fs.s3a.secret.key"] == "hunter2"
+    snapshot = serialize_value(RepositorySnap.from_def(build_defs(load_settings()).get_repository_def()))
+    assert "fs.s3a.secret.key" in snapshot
+    assert "hunter2" not in snapshot
 
 
 def test_days_must_be_in_order() -> None:
