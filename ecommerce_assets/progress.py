@@ -66,26 +66,6 @@ class Progress:
         self._say(f"{self._what}: {line}")
 
 
-def pace(done: int, total: int, seconds: float, at_least: bool = False) -> str:
-    """The share that is done, the seconds so far and, from the mean so far, those left.
-
-    Parameters
-    ----------
-    at_least
-        Whether the total may grow.
-
-    Examples
-    --------
-    >>> pace(63, 200, 41.0)
-    '31 %, 41 s so far, about 89 s left'
-    >>> pace(0, 8, 12.0)
-    '0 %, 12 s so far'
-    """
-    most, about = ("at most ", "at least") if at_least and done else ("", "about")
-    left = f", {about} {duration(seconds / done * (total - done))} left" if done else ""
-    return f"{most}{100 * done // total} %, {duration(seconds)} so far{left}"
-
-
 def duration(seconds: float) -> str:
     """Seconds for people.
 

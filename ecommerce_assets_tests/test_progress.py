@@ -6,9 +6,8 @@ import doctest
 
 import pytest
 
-from ecommerce_assets import progress
+from ecommerce_assets import progress, secret
 from ecommerce_assets.progress import Progress
-from ecommerce_assets.spark import progress as spark_progress
 
 
 def told(seconds: list[float]) -> list[str]:
@@ -38,7 +37,7 @@ def test_one_line_per_second_where_steps_are_short_and_always_the_last() -> None
     assert told([0.1, 0.2]) == ["als_model: 2 of 2 iterations, 100 %, 0.2 s"]
 
 
-@pytest.mark.parametrize("module", [progress, spark_progress])
+@pytest.mark.parametrize("module", [progress, secret])
 def test_examples(module: object) -> None:
     found = doctest.testmod(module)  # type: ignore[arg-type]
     assert found.attempted

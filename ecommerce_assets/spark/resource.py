@@ -171,7 +171,7 @@ class SparkResource(LazyPySparkResource):
         if is_remote() and self._spark_session is not None:
             self._spark_session.clearTags()
             self._spark_session.addTag(f"ecommerce_assets:{self._asset}")
-            return
+            return  # its client cannot see jobs
         if self._progress is None:
             self._progress = JobProgress(self.spark_context, self._logger.info)
             self._at_stop.callback(self._progress.stop)
