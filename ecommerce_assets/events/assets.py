@@ -1,6 +1,5 @@
 """The assets raw_events, cleaned_events and rejected_events. cleaning.py has the rules, raw.py reads the files."""
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,9 +14,6 @@ from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage.stored_asset import Artifact
 
 GROUP = "events"
-ROWS_PER_TASK = 5_000_000
-"""Raw rows of a day that one task cleans, about 1 GB: larger days are shared by several, and have as many files."""
-
 
 TABLES = {
     # rejected_events first: once the cleaned events of a day are published, so are the rows they leave out.
@@ -61,8 +57,8 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
     ) -> Iterator[dg.Output[Artifact]]:
         spark.working_on("clean_events")
         session = spark.spark_session
-        tasks_of_day = {day: max(1, math.ceil(raw_events.rows(day) / ROWS_PER_TASK)) for day in raw_events.days}
-        classified = spark.persist(classify(raw_events.frames(session), settings.id_type, tasks_of_day))
+        rows_of_day = {day: raw_events.rows(day) for day in raw_events.days}
+        classified = spark.persist(classify(raw_events.frames(session), settings.id_type, rows_of_day))
         results = _day_results(raw_events, count_by_day(classified))
         parameters = {"id_type": settings.id_type, "max_rejected_share": settings.max_rejected_share}
         for name, table in (("rejected_events", rejected_events), ("cleaned_events", accepted_events)):

@@ -5,11 +5,11 @@ Pure functions on DataFrames. Which files are read is raw.py's business.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from functools import partial, reduce
-from itertools import accumulate
-from operator import or_
+from operator import add, or_
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,15 @@ from pyspark.sql.types import (
 from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS, PARTITION_COLUMN
 from ecommerce_assets.settings import EARLIEST_DAY
 
+ROWS_PER_TASK = 5_000_000
+"""Raw rows of a day that one task cleans, about 1 GB: larger days are shared by several, and have as many files."""
+
+ROWS_OF_SMALL_DAYS = 100_000
+"""Days share a task while they have no more rows together: a task for a few hundred rows costs more than the rows."""
+
+DAYS_PER_TASK = 8
+"""As many as the files that Spark's writer keeps open (`spark.sql.maxConcurrentOutputFileWriters`)."""
+
 MAX_PRICE = 1e12
 """A larger price is no amount of money but a misread number: it counts as unreadable."""
 
@@ -47,7 +56,7 @@ _EXACT_IN_DOUBLE = 2.0**53
 
 
 def classify(
-    raw: Sequence[DataFrame], id_type: str = "bigint", tasks_of_day: Mapping[str, int] | None = None
+    raw: Sequence[DataFrame], id_type: str = "bigint", rows_of_day: Mapping[str, int] | None = None
 ) -> DataFrame:
     """Every raw row, cleaned, with the first rule that it breaks.
 
@@ -58,8 +67,9 @@ def classify(
         types the files have.
     id_type
         `bigint` or `string`, the type of product_id and user_id.
-    tasks_of_day
-        For each day (`YYYY-MM-DD`) how many tasks share its rows; None: one task for all.
+    rows_of_day
+        For each day (`YYYY-MM-DD`) its number of rows: large days are shared by several tasks, small days share one;
+        None: one task for all.
 
     Returns
     -------
@@ -70,7 +80,7 @@ def classify(
         that what is written depends neither on the order of the raw rows nor on which other days are cleaned.
     """
     cleaned = reduce(DataFrame.unionByName, [_clean(frame, id_type) for frame in raw])
-    tasks, task = _tasks(tasks_of_day or {})
+    tasks, task = _tasks(rows_of_day or {})
     marks = {
         # A repeat is looked for among accepted rows only; a number of its own keeps each rejected row apart.
         "rejected_row": F.when(F.col("reject_reason").isNotNull(), F.monotonically_increasing_id()),
@@ -84,10 +94,10 @@ def classify(
     keys = [*values, "price_hash", PARTITION_COLUMN, "reject_reason", "original", "source_file", "rejected_row", "task"]
     return (
         cleaned.withColumns(marks)
-        # One shuffle serves the search for repeats and the layout: a day to a task, or to a few, and no task to two
-        # days. Sorted before they are counted, equal rows stand side by side, and no hash table of all rows is needed.
-        # `first`, for Spark leaves out a sort before what does not ask for an order. Sorted again where Spark chose a
-        # hash table all the same; else there is nothing left to sort, and Spark sees that.
+        # One shuffle serves the search for repeats and the layout. Sorted before they are counted, equal rows are next
+        # to each other, and no hash table of all rows is needed. `first`, for Spark leaves out a sort before what does
+        # not ask for an order. Sorted again where Spark chose a hash table all the same; else there is nothing left to
+        # sort, and Spark sees that.
         .repartition(tasks, "task")
         .sortWithinPartitions(*keys)
         .groupBy(*keys)
@@ -97,18 +107,34 @@ def classify(
     )
 
 
-def _tasks(tasks_of_day: Mapping[str, int]) -> tuple[int, Column]:
+def _tasks(rows_of_day: Mapping[str, int]) -> tuple[int, Column]:
     """The number of tasks, and a number whose hash sends a row to its task."""
-    if not tasks_of_day:
+    if not rows_of_day:
         return 1, F.lit(0)
-    origin, end = date.fromisoformat(min(tasks_of_day)), date.fromisoformat(max(tasks_of_day))
-    shares = [tasks_of_day.get(str(origin + timedelta(days=n)), 0) for n in range((end - origin).days + 1)]
+    origin, end = date.fromisoformat(min(rows_of_day)), date.fromisoformat(max(rows_of_day))
+    rows = [rows_of_day.get(str(origin + timedelta(days=n)), 0) for n in range((end - origin).days + 1)]
+    firsts, counts = _tasks_of_days(rows)
     # Looked up by the number of the day since the first: as quick for a thousand days as for one.
     place = F.datediff(PARTITION_COLUMN, F.lit(origin))
-    first, own = (F.get(F.array(*map(F.lit, numbers)), place) for numbers in (accumulate(shares, initial=0), shares))
-    tasks = sum(shares)
-    task = first + F.pmod(F.hash("event_time", "user_id"), own)
+    first, count = (F.get(F.array(*map(F.lit, numbers)), place) for numbers in (firsts, counts))
+    tasks = max(map(add, firsts, counts))
+    task = first + F.pmod(F.hash("event_time", "user_id"), count)
     return tasks, F.get(F.array(*map(F.lit, _numbers_by_task(tasks))), task)
+
+
+def _tasks_of_days(rows: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The number of each day's first task, and how many tasks the day has; days in a row share a task if small."""
+    firsts: list[int] = []
+    counts: list[int] = []
+    tasks, days, in_task = 0, DAYS_PER_TASK, 0
+    for of_day in rows:
+        count = max(1, math.ceil(of_day / ROWS_PER_TASK))
+        is_shared = days < DAYS_PER_TASK and in_task + of_day <= ROWS_OF_SMALL_DAYS
+        days, in_task = (days + 1, in_task + of_day) if is_shared else (1, of_day)
+        firsts.append(tasks - 1 if is_shared else tasks)
+        counts.append(count)
+        tasks += 0 if is_shared else count
+    return firsts, counts
 
 
 def _numbers_by_task(tasks: int) -> list[int]:

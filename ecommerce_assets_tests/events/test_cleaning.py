@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 
 from ecommerce_assets.events.cleaning import (
     _numbers_by_task,
+    _tasks_of_days,
     accepted_events,
     classify,
     count_by_day,
@@ -190,7 +191,7 @@ def test_equal_rows_of_two_days_are_no_repeats(spark: SparkSession) -> None:
     assert accepted_events(classify([first, second])).count() == 2
 
 
-def test_days_do_not_share_a_task_and_a_day_can_be_shared_by_several(spark: SparkSession) -> None:
+def test_a_large_day_has_several_tasks_and_shares_none(spark: SparkSession) -> None:
     days = ["2019-10-01", "2019-10-08", "2019-10-15"]
     frames = [
         text_frame(
@@ -201,13 +202,27 @@ def test_days_do_not_share_a_task_and_a_day_can_be_shared_by_several(spark: Spar
         for day in days
     ]
     tasks_of_day = dict(zip(days, (2, 1, 3), strict=True))
-    classified = classify(frames, tasks_of_day=tasks_of_day).withColumn("task", F.spark_partition_id()).persist()
+    rows_of_day = {day: tasks * 5_000_000 for day, tasks in tasks_of_day.items()}
+    classified = classify(frames, rows_of_day=rows_of_day).withColumn("task", F.spark_partition_id()).persist()
     tasks = {str(row[0]): row[1] for row in classified.groupBy("event_date").agg(F.collect_set("task")).collect()}
     assert {day: len(own) for day, own in tasks.items()} == tasks_of_day
     assert len({task for own in tasks.values() for task in own}) == 6
     # Repeats meet all the same.
     assert {tuple(row) for row in classified.select("copies").distinct().collect()} == {(2,)}
     assert classified.count() == 3 * 40
+
+
+@pytest.mark.parametrize(
+    ("rows", "firsts", "counts"),
+    [
+        ([40_000, 40_000, 40_000, 10], [0, 0, 1, 1], [1, 1, 1, 1]),
+        ([10] * 18, [0] * 8 + [1] * 8 + [2] * 2, [1] * 18),
+        ([10, 12_000_000, 10, 10], [0, 1, 4, 4], [1, 3, 1, 1]),
+        ([100_001, 0, 5_000_000], [0, 1, 2], [1, 1, 1]),
+    ],
+)
+def test_small_days_share_a_task(rows: list[int], firsts: list[int], counts: list[int]) -> None:
+    assert _tasks_of_days(rows) == (firsts, counts)
 
 
 def test_each_task_has_a_number_of_its_own(spark: SparkSession) -> None:
@@ -230,7 +245,7 @@ def test_rows_come_in_a_fixed_order_by_time(spark: SparkSession, by_sorting: boo
     try:
         found = []
         for given in (rows, rows[::-1]):
-            classified = classify([text_frame(spark, *given).repartition(5)], tasks_of_day={DAY: 1})
+            classified = classify([text_frame(spark, *given).repartition(5)], rows_of_day={DAY: 1})
             found.append([tuple(row) for row in accepted_events(classified).collect()])
             if by_sorting:
                 with redirect_stdout(io.StringIO()) as printed:
