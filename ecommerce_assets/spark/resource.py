@@ -154,8 +154,10 @@ class SparkResource(LazyPySparkResource):
         try:
             self._start_or_join()
             self._set_checkpoint_dir()
-        except BaseException:
+        except BaseException as error:
             self.stop()
+            if isinstance(error, PermissionError | RuntimeError):  # about the lock's folder, or about Java
+                raise dg.Failure(f"Spark could not be started: {error}") from error
             raise
         self._name_jobs()
 

@@ -124,3 +124,24 @@ def test_a_data_dir_that_cannot_be_written_to_is_one_sentence(tmp_path: Path) ->
 def test_a_setting_that_changes_the_tables_is_refused() -> None:
     with pytest.raises(dg.Failure, match=r"spark\.sql\.session\.timeZone must be UTC, got 'Asia/Tokyo'"):
         SparkResource(session_time_zone="Asia/Tokyo").settings()  # type: ignore[attr-defined]
+
+
+DYING_JAVA = """
+from ecommerce_assets.spark.resource import SparkResource
+try:
+    SparkResource(master="local[1]", driver_memory="9999999g").spark_session
+except Exception as error:
+    print(type(error).__name__, error.description)
+"""
+
+
+def test_a_java_that_dies_is_one_sentence_and_says_itself_why(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", DYING_JAVA], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == (
+        "Failure Spark could not be started: [JAVA_GATEWAY_EXITED] Java gateway process exited before sending its port "
+        "number."
+    )
+    assert "heap" in done.stdout + done.stderr
