@@ -43,8 +43,8 @@ def start(settings: Mapping[str, str], log: Callable[[str], object]) -> SparkSes
     if settings["spark.master"].startswith("local"):
         # Python workers must be this Python, which has this package, not the first one on the PATH.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    if GATEWAY in os.environ:
-        return _session(settings)
+    if GATEWAY in os.environ:  # Java runs already, with a log configuration of its own
+        return _session({"spark.log.level": "ERROR", **settings})
     ensure_java(log)
     secrets = {name: value for name, value in settings.items() if is_secret(name, value)}
     with tempfile.NamedTemporaryFile("w", suffix=".properties", encoding="utf-8") as file:

@@ -96,9 +96,13 @@ _PUBLISHED: dict[str, set[str]] = {}
 def add_published(context: dg.OutputContext, asset: str) -> str:
     """Record that the run published the asset; returns which of the run's assets it was, such as `3 of 14`.
 
-    Only what this run makes counts: a selection of assets, or the steps that a retry goes on with.
+    Only what this run makes counts: a selection of assets, or the steps that a retry goes on with. Outside a run, of
+    a context that was built by hand, it is empty.
     """
-    plan = context.step_context.execution_plan
+    try:
+        plan = context.step_context.execution_plan
+    except dg.DagsterInvariantViolationError:
+        return ""
     outputs = [output for key in plan.step_keys_to_execute for output in plan.get_step_by_key(key).step_outputs]
     planned = {output.properties.asset_key for output in outputs} - {None}
     published = _PUBLISHED.setdefault(context.run_id, set())

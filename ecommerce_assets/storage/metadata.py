@@ -145,9 +145,10 @@ def _entries(
 
 def summary(version: Version, position: str) -> str:
     """One line for the log; `position` is which of the run's assets it is, such as `3 of 14`."""
+    name = f"{version.asset} ({position})" if position else version.asset
     rows = "" if version.stats.rows is None else f"{version.stats.rows:,} rows, "
     days = f"{len(version.days):,} day{'s' * (len(version.days) > 1)}, " if version.days else ""
-    return f"{version.asset} ({position}): {days}{rows}{version.seconds:.1f} s, published as version {version.version}"
+    return f"{name}: {days}{rows}{version.seconds:.1f} s, published as version {version.version}"
 
 
 def _inputs_table(inputs: Sequence[Input]) -> str:
