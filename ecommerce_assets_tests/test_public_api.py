@@ -1,8 +1,10 @@
-"""PySpark is used by its public API: private attributes and Py4J only where the one exception explains why."""
+"""PySpark is used by its public API, apart from one module; executors need few packages."""
 
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,3 +55,13 @@ def test_no_module_but_one_uses_what_is_private_to_pyspark() -> None:
     ours = {name for tree in parsed.values() for name in names_of_ours(tree) if name.startswith("_")}
     used = {file: sorted(set(private_uses(tree, ours))) for file, tree in parsed.items()}
     assert {file: names for file, names in used.items() if names} == {EXCEPTION: ["_1", "_2", "_jdf"]}
+
+
+def test_what_executors_import_needs_numpy_pandas_and_pyarrow_only() -> None:
+    code = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(('dagster', 'deltalake', 'fsspec', 'numba', 'pydantic', 'sklearn')))\n"
+        "import ecommerce_assets.recommendation.recommend, ecommerce_assets.recommendation.scoring\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -24,10 +24,11 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, FloatType, IntegerType, StructField, StructType
 
 from ecommerce_assets.recommendation.local_als import Factors
-from ecommerce_assets.storage.filesystem import Folder, spark_path
 
-if TYPE_CHECKING:  # Spark ML takes a second to import, which only a run needs
+if TYPE_CHECKING:  # Spark ML takes a second to import; executors, which import this module, need not have fsspec
     from pyspark.ml.recommendation import ALSModel
+
+    from ecommerce_assets.storage.filesystem import Folder
 
 USER_FACTORS, ITEM_FACTORS = "userFactors", "itemFactors"
 """Folders of a saved model."""
@@ -117,6 +118,8 @@ class LocalModel(FittedModel):
         return factor_frame(spark, self.of_users)
 
     def save(self, path: str) -> None:
+        from ecommerce_assets.storage.filesystem import Folder
+
         folder = Folder(path)
         for name, factors in ((USER_FACTORS, self.of_users), (ITEM_FACTORS, self.of_products)):
             part = folder / name
@@ -217,6 +220,8 @@ class SavedModel(AlsModel):
         return self._read(ITEM_FACTORS)
 
     def user_frame(self, spark: SparkSession) -> DataFrame:
+        from ecommerce_assets.storage.filesystem import spark_path
+
         return spark.read.schema(SPARK_SCHEMA).parquet(spark_path((self.folder / USER_FACTORS).uri))
 
     def _read(self, name: str) -> Factors:
@@ -230,6 +235,8 @@ class SavedModel(AlsModel):
 def as_spark_model(model: FittedModel, folder: str) -> ALSModel:
     """The model as MLlib's; a model that Spark does not have yet is saved in `folder`, which Spark then reads."""
     from pyspark.ml.recommendation import ALSModel
+
+    from ecommerce_assets.storage.filesystem import spark_path
 
     if isinstance(model, MllibModel):
         return model.model

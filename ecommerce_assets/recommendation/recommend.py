@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -44,9 +45,11 @@ from ecommerce_assets.recommendation.products import INDEXED, Products, products
 from ecommerce_assets.recommendation.recommenders.base import Training
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.spark.connect import send_to_workers
-from ecommerce_assets.storage.checks import CheckContext, Read
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.reading import StoredTable
+
+if TYPE_CHECKING:  # executors import this module and need not have what storage needs
+    from ecommerce_assets.storage.checks import CheckContext, Read
 
 SCORED_BY_MODEL = ("als_model.userFactors.features", "als_model.itemFactors.id", "als_model.itemFactors.features")
 """What the lists have of the model, which Spark does not read where they are made in this process."""

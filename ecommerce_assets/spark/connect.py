@@ -8,6 +8,7 @@ from __future__ import annotations
 import pickle
 import tempfile
 import uuid
+import warnings
 import zipfile
 from collections.abc import Mapping
 from functools import lru_cache
@@ -55,6 +56,8 @@ def open_session(url: str) -> SparkSession:
             f"ECOMMERCE_SPARK_MASTER={url} needs Python packages that are missing ({', '.join(missing)}). "
             "Install them: uv sync --extra connect"
         )
+    # It warns of windows over small tables, as Java does in its own log.
+    warnings.filterwarnings("ignore", "WARN WindowExpression: No Partition Defined")
     return SparkSession.builder.remote(url).getOrCreate()
 
 

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ecommerce_assets.storage.version import PARTITION_COLUMN
-
 if TYPE_CHECKING:
     import deltalake
     from pyspark.sql import DataFrame
+
+PARTITION_COLUMN = "event_date"
+"""Partition column of the daily tables, raw ones too: their Hive folders are called `event_date=YYYY-MM-DD`."""
 
 _DELTA_TYPES = {"bigint": "long", "int": "integer"}
 """Spark SQL's names of types where Delta has others."""

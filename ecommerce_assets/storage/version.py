@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-PARTITION_COLUMN = "event_date"
-"""Partition column of the daily tables, raw ones too: their Hive folders are called `event_date=YYYY-MM-DD`."""
+from ecommerce_assets.storage.columns import PARTITION_COLUMN as PARTITION_COLUMN
 
 EXPERIMENT = "experiment"
 """Parameter of a version that was made with other parameters than the promoted ones."""

@@ -45,7 +45,11 @@ def connect_server(folder: Path, master: str = "local[2]", memory: str = "2g", *
     for name, value in given.items():
         command += ["--conf", f"{name}={value}"]
     log = folder / "connect-server.log"
-    environment = {**os.environ, "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": LOOPBACK}
+    environment = {
+        **os.environ,
+        "PYSPARK_PYTHON": os.environ.get("CONNECT_TEST_PYTHON", sys.executable),
+        "SPARK_LOCAL_IP": LOOPBACK,
+    }
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "spark-internal"],

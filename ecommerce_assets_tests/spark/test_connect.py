@@ -39,6 +39,15 @@ def test_missing_packages_are_named_with_the_command_that_installs_them(monkeypa
         connect.open_session("sc://127.0.0.1:1")
 
 
+@pytest.mark.trial
+def test_workers_engines_and_settings_over_connect(tmp_path: Path) -> None:
+    with connect_server(tmp_path, memory="1g") as url:
+        command = [sys.executable, "-m", "ecommerce_assets_tests.spark.connect_client", url, str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ENDS_WITHIN, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "The Spark Connect server decides these settings, a run cannot: spark.driver.memory." in done.stderr
+
+
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shop")
@@ -92,8 +101,13 @@ def run(shop: Path, folder: Path, master: str) -> tuple[Path, str]:
 
 
 def rows_of(data_dir: Path, asset: str) -> list[Any]:
+    """The rows, sorted; of a source file the path below the data dir."""
     table = DeltaTable(Lake(str(data_dir)).asset(asset).uri).to_pyarrow_table()
-    return sorted((tuple(row.values()) for row in table.to_pylist()), key=repr)
+    rows = table.to_pylist()
+    for row in rows:
+        if "source_file" in row:
+            row["source_file"] = row["source_file"].rpartition(f"{data_dir}/")[2]
+    return sorted((tuple(row.values()) for row in rows), key=repr)
 
 
 @pytest.mark.trial
