@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pyspark import Broadcast, SparkFiles
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession, is_remote
 from pyspark.sql import functions as F
 
@@ -63,10 +64,13 @@ def open_session(url: str) -> SparkSession:
 
 def configure(session: SparkSession, settings: Mapping[str, str]) -> list[str]:
     """Change the settings that a session can change; returns the names of the others, which are the server's."""
+    kept = []
     for name, value in settings.items():
-        if session.conf.isModifiable(name):
+        try:
             session.conf.set(name, value)
-    return [name for name in settings if not session.conf.isModifiable(name)]
+        except PySparkException:
+            kept.append(name)
+    return kept
 
 
 def _is_installed(module: str) -> bool:
