@@ -27,14 +27,19 @@ from ecommerce_assets.settings import FIXED_SPARK_SETTINGS, load_settings
 from ecommerce_assets.spark import connect
 from ecommerce_assets.spark.machine_lock import MachineLock
 from ecommerce_assets.spark.progress import JobProgress
-from ecommerce_assets.spark.session import JAVA_OPTIONS, LOCAL_JAVA_OPTIONS, active_session, start, submitted
+from ecommerce_assets.spark.session import (
+    JAVA_OPTIONS,
+    LOCAL_JAVA_OPTIONS,
+    ON_LOOPBACK,
+    active_session,
+    start,
+    submitted,
+)
 
 SHUFFLE_PARTITIONS_PER_CORE = 4
 FEW_CORES = 4
 OPEN_FILES = 8
 """Files that a task may write at a time, each with its buffers; beyond that it sorts its rows by file."""
-
-LOOPBACK = "127.0.0.1"
 
 OF_THE_SESSION = (
     "spark.sql.adaptive.enabled",
@@ -87,14 +92,16 @@ class SparkResource(LazyPySparkResource):
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         self.stop()
 
-    def settings(self) -> dict[str, str]:
-        """Every Spark setting that this resource asks for; `spark_config` wins over the fields.
+    def settings(self, submitted: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Every Spark setting that this resource asks for; `spark_config` wins over the fields, `submitted` over both.
 
         Raises `dg.Failure` for a setting that would change what the tables hold.
         """
+        submitted = submitted or {}
+        master = submitted.get("spark.master", self.master)
         ours: dict[str, Any] = {
             "spark.app.name": self.app_name,
-            "spark.master": self.master,
+            "spark.master": master,
             "spark.driver.memory": self.driver_memory,
             "spark.executor.memory": self.executor_memory,
             "spark.sql.adaptive.enabled": self.adaptive,
@@ -114,12 +121,10 @@ class SparkResource(LazyPySparkResource):
         else:
             # Each query is described for those who look at it later; the long form takes a tenth of its planning.
             ours["spark.sql.ui.explainMode"] = "simple"
-        if self.is_local:
-            cores = local_cores(self.master)
+        if master.startswith("local"):
+            cores = local_cores(master)
             ours |= {
-                # Nothing outside this machine needs to reach Spark.
-                "spark.driver.host": LOOPBACK,
-                "spark.driver.bindAddress": LOOPBACK,
+                **ON_LOOPBACK,
                 # 200 shuffle partitions are for clusters; on one machine a few per core are faster.
                 "spark.sql.shuffle.partitions": SHUFFLE_PARTITIONS_PER_CORE * cores,
                 # Merged by size, eight small partitions become three, of which two cores get two and one.
@@ -130,7 +135,7 @@ class SparkResource(LazyPySparkResource):
                 "spark.sql.inMemoryColumnarStorage.compressed": False,
                 JAVA_OPTIONS: LOCAL_JAVA_OPTIONS,
             }
-        asked = {**FIXED_SPARK_SETTINGS, **ours, **self._given_settings()}
+        asked = {**FIXED_SPARK_SETTINGS, **ours, **self._given_settings(), **submitted}
         settings = {name: _as_text(value) for name, value in asked.items()}
         for name, value in FIXED_SPARK_SETTINGS.items():
             if settings[name] != value:
@@ -142,11 +147,6 @@ class SparkResource(LazyPySparkResource):
         hidden = [name for name, value in self.spark_config.items() if value == HIDDEN]
         secrets: Mapping[str, Any] = load_settings().spark_config if hidden else {}
         return {**self.spark_config, **{name: secrets[name] for name in hidden}}
-
-    @property
-    def is_local(self) -> bool:
-        """Whether Spark runs in this machine's memory only."""
-        return self.master.startswith("local")
 
     def _init_session(self) -> None:
         if self._spark_session is not None:
@@ -202,8 +202,9 @@ class SparkResource(LazyPySparkResource):
         if existing is not None:
             self._spark_session = _session_beside(existing, self.settings())
             return
-        settings = {**self.settings(), **submitted()}
-        if self.is_local:
+        settings = self.settings(submitted())
+        is_local = settings["spark.master"].startswith("local")
+        if is_local:
             if self.checkpoint_dir:
                 _check_writable(self.checkpoint_dir)
             lock = MachineLock(self._holder)
@@ -211,7 +212,7 @@ class SparkResource(LazyPySparkResource):
             self._at_stop.callback(lock.release)
         self._spark_session = start(settings, self._logger.info)
         self._at_stop.callback(_stop, self._spark_session)
-        if not self.is_local:
+        if not is_local:
             connect.ship_package(self._spark_session, Path(self._at_stop.enter_context(tempfile.TemporaryDirectory())))
 
     def _connect(self) -> None:

@@ -32,6 +32,9 @@ LOCAL_JAVA_OPTIONS = (
     "-XX:InlineSmallCode=1500 -XX:MaxInlineLevel=9 -XX:LiveNodeCountInliningCutoff=12000 "
     "-XX:+IgnoreUnrecognizedVMOptions"
 )
+ON_LOOPBACK = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+"""Nothing outside this machine needs to reach a local Spark."""
+
 LOG_OPTION = f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties').as_uri()}"
 
 
@@ -95,7 +98,8 @@ def submitted() -> dict[str, str]:
     """What spark-submit was told, which wins over what we would ask for; empty where it did not start this process."""
     if GATEWAY not in os.environ:
         return {}
-    given = dict(SparkConf().getAll())
-    if given.get("spark.app.name") == Path(sys.argv[0]).name:
-        del given["spark.app.name"]  # nobody named it: spark-submit then takes the file's name
-    return given
+    # Only after a first session does SparkConf know it.
+    quiet = {"spark.ui.enabled": "false", "spark.log.level": "ERROR"}
+    _session({"spark.master": "local[1]", **ON_LOOPBACK, **quiet}).stop()
+    defaults = {"spark.app.name": Path(sys.argv[0]).name, "spark.master": "local[*]"}
+    return {name: value for name, value in SparkConf().getAll() if defaults.get(name) != value}

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
+from ecommerce_assets.env_file import PROJECT_DIR
+
 START = """
 import json, os, pathlib, subprocess, sys
 from ecommerce_assets.spark.session import start
@@ -79,6 +81,34 @@ def test_java_prints_errors_and_no_chatter(started: tuple[dict[str, Any], str]) 
     assert "ERROR Spark" in lines[0]
     assert any("on purpose" in line for line in lines)
     assert not [line for line in lines if " WARN " in line or "log level" in line]
+
+
+SUBMITTED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from ecommerce_assets.spark.resource import SparkResource
+resource = SparkResource()
+conf = resource.spark_session.sparkContext.getConf()
+print([conf.get(name) for name in sys.argv[2:]])
+resource.stop()
+"""
+
+
+def test_what_spark_submit_was_told_wins_over_our_settings(tmp_path: Path) -> None:
+    script = tmp_path / "submitted.py"
+    script.write_text(SUBMITTED)
+    command = [str(Path(sys.executable).with_name("spark-submit")), "--master", "local[1]", "--name", "Nightly"]
+    command += ["--driver-memory", "600m", "--conf", "spark.sql.shuffle.partitions=3", str(script), str(PROJECT_DIR)]
+    names = [
+        "spark.master",
+        "spark.app.name",
+        "spark.driver.memory",
+        "spark.sql.shuffle.partitions",
+        "spark.ui.enabled",
+    ]
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYSPARK_PYTHON": sys.executable}
+    done = subprocess.run([*command, *names], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "['local[1]', 'Nightly', '600m', '3', 'false']", done.stderr[-2000:]
 
 
 def test_a_local_spark_listens_on_loopback_only(spark: SparkSession) -> None:
