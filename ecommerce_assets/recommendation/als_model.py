@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pyspark
 from pyspark.sql import DataFrame, SparkSession
@@ -225,6 +224,8 @@ class SavedModel(AlsModel):
         return spark.read.schema(SPARK_SCHEMA).parquet(spark_path((self.folder / USER_FACTORS).uri))
 
     def _read(self, name: str) -> Factors:
+        import pyarrow.dataset as ds  # imports pandas
+
         part = self.folder / name
         files = [f"{part.path}/{file.path}" for file in part.data_files()]
         options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
