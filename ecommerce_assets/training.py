@@ -45,7 +45,8 @@ from ecommerce_assets.settings import load_settings
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets.storage.reading import MODEL_FOLDER, StoredTable, read
+from ecommerce_assets.storage.reading import MODEL_FOLDER, read
+from ecommerce_assets.storage.stored_table import StoredTable
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel

@@ -181,5 +181,5 @@ def test_without_a_url_there_are_no_alerts(tmp_path: Path) -> None:
     ours = {"alert_failed", "alert_recovered"}
     assert names() & ours == set()
     assert names(alert_url="https://example.com/hook") & ours == ours
-    with pytest.raises(SettingsError, match=r"ALERT_URL='example.com' cannot be used: it must begin with"):
+    with pytest.raises(SettingsError, match=r"ALERT_URL=\(hidden\) cannot be used: it must begin with"):
         load_settings(alert_url="example.com")

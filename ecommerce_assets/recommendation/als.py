@@ -22,7 +22,7 @@ from ecommerce_assets.recommendation.free_memory import free_memory
 from ecommerce_assets.recommendation.interactions import collect_pairs, weigh_by_recency
 from ecommerce_assets.recommendation.local_als import Factors, LocalAls
 from ecommerce_assets.spark.connect import master_of, parallelism
-from ecommerce_assets.storage.reading import StoredTable
+from ecommerce_assets.storage.stored_table import StoredTable
 
 if TYPE_CHECKING:  # Spark ML takes a second to import, which only a run needs
     from pyspark.ml.recommendation import ALS

@@ -37,8 +37,8 @@ from ecommerce_assets.storage.inputs import NewestVersions, given, promoted_fiel
 from ecommerce_assets.storage.io_managers import AS_READ_BY
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.promoted import read_promoted
-from ecommerce_assets.storage.reading import StoredTable
 from ecommerce_assets.storage.stored_asset import Artifact
+from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets.storage.version import EXPERIMENT, Version
 
 GROUP = "recommendation"

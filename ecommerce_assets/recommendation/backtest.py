@@ -40,7 +40,7 @@ from ecommerce_assets.recommendation.systems import (
 from ecommerce_assets.storage.checks import Check, CheckContext, Outcome
 from ecommerce_assets.storage.display import Note, Plot
 from ecommerce_assets.storage.markdown import short_table
-from ecommerce_assets.storage.reading import StoredTable
+from ecommerce_assets.storage.stored_table import StoredTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,8 +9,8 @@ from ecommerce_assets.recommendation.als_parameters import Engine
 from ecommerce_assets.recommendation.backtest import FEWEST_CUTOFFS, MOST_CUTOFFS, backtest
 from ecommerce_assets.recommendation.parameters import Parameters
 from ecommerce_assets.storage.inputs import NewestVersions
-from ecommerce_assets.storage.reading import StoredTable
 from ecommerce_assets.storage.stored_asset import Artifact
+from ecommerce_assets.storage.stored_table import StoredTable
 
 
 class BacktestConfig(dg.Config):

@@ -52,7 +52,7 @@ from ecommerce_assets.recommendation.systems import (
 )
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
-from ecommerce_assets.storage.reading import StoredTable
+from ecommerce_assets.storage.stored_table import StoredTable
 
 ALS_EVALUATION = TableSpec.of(
     ColumnSpec(

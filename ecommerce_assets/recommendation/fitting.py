@@ -21,7 +21,7 @@ from ecommerce_assets.recommendation.lists import ragged, vectors_of
 from ecommerce_assets.recommendation.local_als import Factors
 from ecommerce_assets.recommendation.products import Products, ids_of
 from ecommerce_assets.recommendation.recommenders.base import Floats, ProductStats, Ragged, Users
-from ecommerce_assets.storage.reading import StoredTable
+from ecommerce_assets.storage.stored_table import StoredTable
 
 RECENT_SHARE = 0.1
 """Of the time between the first and the last interaction: what counts as recent."""

@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
-from ecommerce_assets.storage.reading import StoredTable
+from ecommerce_assets.storage.stored_table import StoredTable
 
 WEIGHTS = {"view": 1.0, "cart": 3.0, "purchase": 5.0}
 """What one event of a type adds to the rating; other types are no interaction."""

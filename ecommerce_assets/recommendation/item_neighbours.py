@@ -22,7 +22,7 @@ from ecommerce_assets.recommendation.products import INDEXED, Products, batch_ty
 from ecommerce_assets.recommendation.recommenders.base import Ragged
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
-from ecommerce_assets.storage.reading import StoredTable
+from ecommerce_assets.storage.stored_table import StoredTable
 
 NEIGHBOURS = 100
 LONGEST_HISTORY = 300

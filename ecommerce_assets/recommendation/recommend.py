@@ -46,7 +46,7 @@ from ecommerce_assets.recommendation.recommenders.base import Training
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.spark.connect import send_to_workers
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
-from ecommerce_assets.storage.reading import StoredTable
+from ecommerce_assets.storage.stored_table import StoredTable
 
 if TYPE_CHECKING:  # executors import this module and need not have what storage needs
     from ecommerce_assets.storage.checks import CheckContext, Read

@@ -69,7 +69,7 @@ from ecommerce_assets.recommendation.scores import Relevant, Scores, score_lists
 from ecommerce_assets.recommendation.systems import ALS_ALONE, ALS_LIST, BASELINES, POPULARITY, PUBLISHED, TITLES
 from ecommerce_assets.segmentation.naming import SEGMENT_NAMES
 from ecommerce_assets.spark.connect import send_to_workers
-from ecommerce_assets.storage.reading import StoredTable
+from ecommerce_assets.storage.stored_table import StoredTable
 
 FEW, SOME = 5, 20
 SERVED, SERVED_BY_FALLBACK = "served by: recommenders", "served by: fallback"

@@ -45,7 +45,7 @@ from ecommerce_assets.recommendation.scores import Scores
 from ecommerce_assets.recommendation.scoring import Systems, score_als, with_factors
 from ecommerce_assets.recommendation.systems import ALS_LIST
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
-from ecommerce_assets.storage.reading import StoredTable
+from ecommerce_assets.storage.stored_table import StoredTable
 
 if TYPE_CHECKING:
     import optuna

@@ -22,8 +22,8 @@ from ecommerce_assets.segmentation.pipeline import (
 from ecommerce_assets.segmentation.profile import profile
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.storage.inputs import given, promoted_field
-from ecommerce_assets.storage.reading import StoredTable
 from ecommerce_assets.storage.stored_asset import Artifact
+from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets.storage.version import Version
 
 GROUP = "segmentation"

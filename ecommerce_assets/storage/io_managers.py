@@ -36,7 +36,6 @@ from ecommerce_assets.storage.inputs import StepInputs, add_published, step_inpu
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.reading import (
     MODEL_FOLDER,
-    StoredTable,
     read_days,
     read_parquet,
     read_table,
@@ -44,6 +43,7 @@ from ecommerce_assets.storage.reading import (
 )
 from ecommerce_assets.storage.retention import GRACE, KEEP, prune
 from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
+from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets.storage.version import EXPERIMENT, PARTITION_COLUMN, CheckResult, Stats, StoredFile, Version
 
 AS_READ_BY = "as_read_by"

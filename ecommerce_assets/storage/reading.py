@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +16,10 @@ from ecommerce_assets.settings import FIXED_SPARK_SETTINGS, load_settings
 from ecommerce_assets.storage import delta
 from ecommerce_assets.storage.filesystem import Folder, spark_path
 from ecommerce_assets.storage.lake import Day, Lake, VersionNotFoundError
+from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets.storage.version import PARTITION_COLUMN, Version
 
 if TYPE_CHECKING:  # each takes a second to import
-    import pyarrow as pa
     import pyarrow.dataset as ds
     from pyspark.sql import DataFrame, SparkSession
 
@@ -28,41 +27,6 @@ MODEL_FOLDER = "model"
 
 VERIFY_PAGES = "parquet.page.verify-checksum.enabled"
 """Option of Spark's Parquet reader: a page whose checksum is wrong is an error and not a wrong value."""
-
-
-@dataclass(frozen=True)
-class StoredTable:
-    """A version of a table that is not daily, for steps that read it with Spark or, where it is small, without.
-
-    Attributes
-    ----------
-    frame
-        The table as a frame.
-    dataset
-        Its files; None: there are none, and Spark is asked for the rows.
-    """
-
-    frame: DataFrame
-    dataset: ds.Dataset | None = None
-
-    @property
-    def rows(self) -> int:
-        """Number of rows; without a Spark query where there are files."""
-        return int(self.dataset.count_rows()) if self.dataset is not None else self.frame.count()
-
-    def maximum(self, column: str) -> int | None:
-        """The largest value of a column of integers, from the footers of the files; None without a row."""
-        if self.dataset is None:
-            [row] = self.frame.selectExpr(f"max({column}) as highest").collect()
-            return None if row["highest"] is None else int(row["highest"])
-        groups = [group for file in self.dataset.get_fragments() for group in file.row_groups if group.num_rows]
-        return max((group.statistics[column]["max"] for group in groups), default=None)
-
-    def to_arrow(self, *columns: str) -> pa.Table:
-        """These columns, in the memory of this process."""
-        if self.dataset is None:
-            return self.frame.select(*columns).toArrow()
-        return self.dataset.to_table(columns=list(columns))
 
 
 def read(

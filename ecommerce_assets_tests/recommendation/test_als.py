@@ -14,7 +14,7 @@ from ecommerce_assets.recommendation.als import AlsParameters, Engine, choose_en
 from ecommerce_assets.recommendation.als_model import FittedModel, SavedModel, as_factors, as_spark_model
 from ecommerce_assets.recommendation.local_als import Factors, objective
 from ecommerce_assets.storage.filesystem import Folder, spark_path
-from ecommerce_assets.storage.reading import StoredTable
+from ecommerce_assets.storage.stored_table import StoredTable
 
 SMALL = AlsParameters(rank=3, maxIter=2)
 

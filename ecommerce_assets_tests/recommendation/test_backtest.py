@@ -37,7 +37,7 @@ from ecommerce_assets.settings import load_settings
 from ecommerce_assets.storage.checks import CheckContext, run_checks
 from ecommerce_assets.storage.display import png
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets.storage.reading import StoredTable
+from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets.storage.version import Stats
 from ecommerce_assets_tests.helpers import event, events_frame
 

@@ -30,7 +30,7 @@ from ecommerce_assets.recommendation.systems import (
     difference,
 )
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters, assign_segments, fit_segmentation
-from ecommerce_assets.storage.reading import StoredTable
+from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets_tests.helpers import event, events_frame
 from ecommerce_assets_tests.recommendation.test_holdout import random_log
 

@@ -24,7 +24,7 @@ from ecommerce_assets.recommendation.interactions import LAST, collect_pairs
 from ecommerce_assets.recommendation.item_neighbours import neighbours_in_process
 from ecommerce_assets.recommendation.products import Products, products_of
 from ecommerce_assets.recommendation.recommenders.base import ProductStats, Ragged
-from ecommerce_assets.storage.reading import StoredTable
+from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets_tests.recommendation.test_recommend import als_model, index_frame
 
 PRODUCTS = Products.of(np.array([101, 102, 103, 104, 105]), np.array([3, 0, 2, 1, 4]))

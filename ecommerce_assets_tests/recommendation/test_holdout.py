@@ -21,7 +21,7 @@ from ecommerce_assets.recommendation.local_holdout import LocalHoldout
 from ecommerce_assets.recommendation.products import Products, products_of
 from ecommerce_assets.recommendation.scoring import fit_systems, users_in_process
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
-from ecommerce_assets.storage.reading import StoredTable
+from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets_tests.helpers import event, events_frame
 
 

@@ -17,7 +17,7 @@ from ecommerce_assets.recommendation.als import Engine
 from ecommerce_assets.recommendation.item_neighbours import ITEM_NEIGHBOURS, item_neighbours, neighbours_in_process
 from ecommerce_assets.recommendation.neighbour_kernels import best_sums
 from ecommerce_assets.recommendation.products import Products
-from ecommerce_assets.storage.reading import StoredTable
+from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets_tests.recommendation.test_recommend import index_frame
 
 Pair = tuple[int, int, int]

@@ -15,7 +15,7 @@ from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.local_als import Factors
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, products_shown, recommend
 from ecommerce_assets.storage.checks import CheckContext
-from ecommerce_assets.storage.reading import StoredTable
+from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets.storage.version import Stats
 
 # Six products; their numbers are in another order than their ids. 105 and 106 are unknown to the model.

@@ -36,7 +36,8 @@ from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.settings import load_settings
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.promoted import read_promoted
-from ecommerce_assets.storage.reading import StoredTable, read_document
+from ecommerce_assets.storage.reading import read_document
+from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, event, events_frame, run_graph
 from ecommerce_assets_tests.recommendation.test_backtest import at, generated
 

@@ -24,7 +24,8 @@ from pyspark.sql import SparkSession
 from ecommerce_assets.events.sample import generate
 from ecommerce_assets.recommendation.interactions import collect_pairs
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets.storage.reading import StoredTable, read
+from ecommerce_assets.storage.reading import read
+from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets_tests.benchmarks.objective import objective
 from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, run_graph
 from ecommerce_assets_tests.spark.cluster import Cluster, standalone_cluster
