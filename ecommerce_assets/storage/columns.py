@@ -81,9 +81,10 @@ class TableSpec:
         missing = [name for name in self.names if name not in frame.columns]
         if missing:
             raise ValueError(f"the frame lacks the columns {', '.join(missing)}; it has {', '.join(frame.columns)}")
-        selected = [frame[c.name] if c.type == "id" else frame[c.name].cast(c.type) for c in self.columns]
-        # Without the metadata that column_lineage marks them with: it would end up in the footers of the files.
-        named = [column.alias(c.name, metadata={}) for column, c in zip(selected, self.columns, strict=True)]
+        kinds = {c.name: frame.schema[c.name].dataType if c.type == "id" else c.type for c in self.columns}
+        # A cast, also to the same type, drops the metadata that column_lineage marks columns with: it would end up in the
+        # footers of the files. (Spark 4.0 takes an alias with empty metadata for one without.)
+        named = [frame[name].cast(kind).alias(name) for name, kind in kinds.items()]
         return frame.select(*named, *[frame[name] for name in extra])
 
     def delta_schema(self, types: dict[str, str], daily: bool) -> deltalake.Schema:
