@@ -82,8 +82,8 @@ class TableSpec:
         if missing:
             raise ValueError(f"the frame lacks the columns {', '.join(missing)}; it has {', '.join(frame.columns)}")
         kinds = {c.name: frame.schema[c.name].dataType if c.type == "id" else c.type for c in self.columns}
-        # A cast, also to the same type, drops the metadata that column_lineage marks columns with: it would end up in the
-        # footers of the files. (Spark 4.0 takes an alias with empty metadata for one without.)
+        # A cast, also to the same type, drops the metadata that column_lineage marks columns with, which would end up
+        # in the footers of the files. (Spark 4.0 takes an alias with empty metadata for one without.)
         named = [frame[name].cast(kind).alias(name) for name, kind in kinds.items()]
         return frame.select(*named, *[frame[name] for name in extra])
 
