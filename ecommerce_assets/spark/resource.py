@@ -111,6 +111,8 @@ class SparkResource(LazyPySparkResource):
             "spark.ui.showConsoleProgress": False,
             "spark.redaction.regex": "(?i)key|secret|token|passw|credential",
             "spark.sql.execution.arrow.pyspark.enabled": True,
+            # What is collected was measured against the free memory before; the default would end a run at 1 GB.
+            "spark.driver.maxResultSize": 0,
             # Rows that come sorted by their keys are aggregated as they come, without a hash table.
             "spark.sql.execution.replaceHashWithSortAgg": True,
             # A task that writes a day or a few keeps their files open instead of sorting its rows by day once more.
