@@ -18,6 +18,7 @@ from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.spark import connect
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage.filesystem import Folder
+from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets_tests.recommendation.test_als import same
 from ecommerce_assets_tests.recommendation.test_recommend import Shop
 
@@ -38,7 +39,7 @@ def main(url: str, folder: Path) -> None:
 
     # Both engines fit, describe and save models that MLlib and Arrow read.
     pairs = [(u, p, float(u * p % 5 + 1)) for u in range(12) for p in range(8) if (u + p) % 2]
-    interactions = spark.createDataFrame(pairs, "user_idx int, product_idx int, rating double")
+    interactions = StoredTable(spark.createDataFrame(pairs, "user_idx int, product_idx int, rating double"))
     for engine in (Engine.local, Engine.mllib):
         path = str(folder / engine)
         model = fit_als(interactions, AlsParameters(rank=3, maxIter=2), engine)
