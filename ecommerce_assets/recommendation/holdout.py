@@ -55,8 +55,6 @@ class Holdout:
         the product after it; without a rating where the user did not before it.
     interactions
         interaction_data as it was at the cutoff.
-    size
-        Number of them.
     segments
         `user_idx`, `segment`, `total_events`, by the past alone.
     products
@@ -65,7 +63,6 @@ class Holdout:
 
     users: DataFrame
     pairs: DataFrame
-    size: int
     segments: DataFrame
     products: DataFrame
 
@@ -175,7 +172,7 @@ def prepare(
                 .join(segments, "user_idx", "left")
             )
             known = products.where(F.col(f"{name}_events") > 0).select("product_id", "product_idx")
-            holdouts[name] = Holdout(kept(per_user), _pairs_of(pairs, name), found[f"{name} past"], segments, known)
+            holdouts[name] = Holdout(kept(per_user), _pairs_of(pairs, name), segments, known)
         rated = pairs.where("rating is not null").select("user_idx", "product_idx", "rating", "train")
         yield Prepared(rated, holdouts.get("outer"), holdouts.get("inner"))
 

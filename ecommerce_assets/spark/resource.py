@@ -74,7 +74,6 @@ class SparkResource(LazyPySparkResource):
         description=f"More Spark settings, by their full names; {HIDDEN}: as in ECOMMERCE_SPARK_CONFIG.",
     )
 
-    _lock: MachineLock | None = PrivateAttr(default=None)
     _persisted: list[DataFrame] = PrivateAttr(default_factory=list)
     _at_stop: ExitStack = PrivateAttr(default_factory=ExitStack)
     _log: Any = PrivateAttr(default=None)
