@@ -28,9 +28,11 @@ REFRESH = (
     # Eager also takes the first look at an asset for handled, and would forget what came before the daemon did.
     .replace("handled", _AC.newly_requested() | _AC.newly_updated())
     & _AC.any_deps_match(_HERE_OR_COMING)
-    & _AC.all_deps_match(_SOUND_OR_COMING)
+    # A blocked day is not published, and does not hold back what the other days bring.
+    & _AC.all_deps_match(_SOUND_OR_COMING).ignore(dg.AssetSelection.assets(*DAILY))
 ).with_label("refresh_when_inputs_changed")
-"""An asset is made again when one of its inputs is new, none is being made, and no blocking check of one failed."""
+"""An asset is made again when one of its inputs is new, none is being made, and no blocking check of one failed; days
+that a check blocked are not waited for."""
 
 
 def with_automation(spec: dg.AssetSpec) -> dg.AssetSpec:

@@ -30,7 +30,8 @@ class RunRecord(logging.LogRecord):
 
     def getMessage(self) -> str:  # noqa: N802
         meta = getattr(self, "dagster_meta", None)
-        return super().getMessage() if meta is None else message_of(meta)
+        # Sensors log with metadata of their own, which names no step.
+        return message_of(meta) if meta is not None and "step_key" in meta else super().getMessage()
 
 
 def message_of(meta: dict[str, Any]) -> str:

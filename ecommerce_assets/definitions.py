@@ -12,7 +12,9 @@ from ecommerce_assets import mlflow_log
 from ecommerce_assets.alerts import alerts
 from ecommerce_assets.automation import automation, with_automation, with_freshness
 from ecommerce_assets.events import checks as events
+from ecommerce_assets.events.assets import TABLES as DAILY_TABLES
 from ecommerce_assets.events.assets import event_assets
+from ecommerce_assets.events.partitions import daily_partitions
 from ecommerce_assets.events.plots import CLEANED_EVENTS_PLOTS
 from ecommerce_assets.events.readers import RawEventsReader
 from ecommerce_assets.events.schema import EVENTS, REJECTED_EVENTS
@@ -153,7 +155,12 @@ def build_defs(
         *recommendation_assets.ASSETS,
         training_metadata,
     ]
-    checks = [asset_checks(name, stored.checks, settings.data_dir) for name, stored in CATALOG.items() if stored.checks]
+    days = daily_partitions(settings)
+    checks = [
+        asset_checks(name, stored.checks, settings.data_dir, days=days if name in DAILY_TABLES else None)
+        for name, stored in CATALOG.items()
+        if stored.checks
+    ]
     checks.append(events.raw_events_checks(settings.data_dir))
     # A job's checks must be among all checks, the very same, or the code location does not load in the UI.
     of_jobs = {n: asset_checks(n, stored.checks, settings.data_dir, on_demand=True) for n, stored in ON_DEMAND.items()}
@@ -196,7 +203,7 @@ def build_resources(settings: Settings, own_days_only: bool = False) -> dict[str
 
     @dg.io_manager(required_resource_keys={"spark"}, description="Finds the raw files of the days asked for.")
     def raw_events_reader(_: Any) -> RawEventsReader:
-        return RawEventsReader(data_dir)
+        return RawEventsReader(data_dir, settings.id_type)
 
     return {
         "spark": spark,

@@ -1,6 +1,6 @@
-"""Training in one go, from timestamped drops to models and lists: for spark-submit, notebooks and plain Python.
+"""Training in one go, from timestamped exports to models and lists: for spark-submit, notebooks and plain Python.
 
-It is the asset graph, run in this process over all days of the drops; nothing is computed here that an asset does not
+It is the asset graph, run in this process over all days of the exports; nothing is computed here that an asset does not
 compute. What differs is where the events come from, and that the outputs get a data dir of their own.
 """
 
@@ -31,8 +31,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.console import short_log_lines
 from ecommerce_assets.definitions import build_defs, spark_options
-from ecommerce_assets.events.drops import find_drops
-from ecommerce_assets.events.readers import DropsReader
+from ecommerce_assets.events.exports import find_exports
+from ecommerce_assets.events.readers import ExportsReader
 from ecommerce_assets.features.precomputed import PrecomputedFeatures
 from ecommerce_assets.features.product_features import build_product_features
 from ecommerce_assets.features.user_features import build_user_features, reference_time
@@ -82,7 +82,7 @@ class Indices(NamedTuple):
 
 
 class EcommerceModelTrainer:
-    """Trains all models from drops; also step by step.
+    """Trains all models from exports; also step by step.
 
     Parameters
     ----------
@@ -120,12 +120,12 @@ class EcommerceModelTrainer:
             self._saved.pop().cleanup()
 
     def train_all_models(self, cleaned_data_path: str, processed_data_path: str = PROCESSED_DATA) -> dict[str, Any]:
-        """Run the whole graph over the union of the drops.
+        """Run the whole graph over the union of the exports.
 
         Parameters
         ----------
         cleaned_data_path
-            A Parquet file, a folder of Parquet files, or a glob of either. Rows that several drops have count once.
+            A Parquet file, a folder of Parquet files, or a glob of either. Rows that several exports have count once.
         processed_data_path
             Where the newest `user_behavior_*` and `product_data_*` are looked for; where there is none that is
             readable, features are computed.
@@ -140,7 +140,7 @@ class EcommerceModelTrainer:
         Raises
         ------
         RawDataError
-            Where there are no drops, or they cannot be read.
+            Where there are no exports, or they cannot be read.
         BlockedError
             Where a blocking check failed; its description says which, where and why.
         Exception
@@ -149,12 +149,16 @@ class EcommerceModelTrainer:
         started = time.monotonic()
         log.info("Training from %s into %s.", cleaned_data_path, self._settings.data_dir)
         try:
-            drops = find_drops(self.spark, cleaned_data_path)
-            rows = sum(drops.rows_by_day.values())
+            exports = find_exports(cleaned_data_path, self._resource.scratch("exports"), self._settings.id_type)
+            rows = sum(exports.rows_by_day.values())
             log.info(
-                "%s rows in %s files, %s to %s.", f"{rows:,}", f"{len(drops.files):,}", drops.days[0], drops.days[-1]
+                "%s rows in %s files, %s to %s.",
+                f"{rows:,}",
+                f"{len(exports.files):,}",
+                exports.days[0],
+                exports.days[-1],
             )
-            self._run(DropsReader(drops), drops.days, processed_data_path)
+            self._run(ExportsReader(exports), exports.days, processed_data_path)
             self._copy_metadata()
             found = self._results()
         except Exception:
@@ -194,7 +198,7 @@ class EcommerceModelTrainer:
         self._saved.append(tempfile.TemporaryDirectory())
         return as_spark_model(fitted, f"{self._saved[-1].name}/als_model")
 
-    def _run(self, reader: DropsReader, days: Sequence[str], processed_data_path: str) -> None:
+    def _run(self, reader: ExportsReader, days: Sequence[str], processed_data_path: str) -> None:
         settings = self._settings.model_copy(
             update={"first_day": date.fromisoformat(days[0]), "last_day": date.fromisoformat(days[-1])}
         )
@@ -234,7 +238,7 @@ class EcommerceModelTrainer:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0 where all went well, 1 with the reason on stderr where it did not; Spark is stopped in both cases."""
-    parser = argparse.ArgumentParser(prog="training.py", description="Train segments and recommendations from drops.")
+    parser = argparse.ArgumentParser(prog="training.py", description="Train segments and recommendations from exports.")
     parser.add_argument(
         "--cleaned-data", default=CLEANED_DATA, metavar="PATH", help="Parquet, a glob of it: %(default)s"
     )

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from dagster._cli.asset import asset_materialize_command
 
-from ecommerce_assets.console import sentence_of, short_log_lines
+from ecommerce_assets.console import RunRecord, sentence_of, short_log_lines
 from ecommerce_assets.settings import SAMPLE_DATA_DIR
 
 
@@ -40,6 +40,12 @@ def test_a_line_names_the_step_once_and_neither_the_job_nor_the_run(capfd: pytes
         "dagster - INFO - user_features (3 of 14): 3,930 rows",
         "dagster - WARNING - user_features: Two days have no events.",
     ]
+
+
+def test_lines_of_sensors_are_left_as_they_are() -> None:
+    record = RunRecord("dagster", logging.INFO, "", 0, "Nothing new: %d days.", (3,), None)
+    record.dagster_meta = {"sensor_name": "new_event_partitions"}
+    assert record.getMessage() == "Nothing new: 3 days."
 
 
 def test_a_failure_with_a_description_is_that_sentence(capfd: pytest.CaptureFixture[str]) -> None:

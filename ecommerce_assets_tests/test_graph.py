@@ -18,6 +18,8 @@ from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.definitions import CATALOG, ON_DEMAND
+from ecommerce_assets.events.assets import TABLES as DAILY_TABLES
+from ecommerce_assets.events.landing import land
 from ecommerce_assets.storage.filesystem import spark_path
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.metadata import NO_RAW_DATA
@@ -55,9 +57,13 @@ def test_every_asset_is_materialised_and_every_blocking_check_passes(
     for asset in set(CATALOG) - {"raw_events"}:
         assert lake.published(asset), asset
     evaluations = result.get_asset_check_evaluations()
-    checks = [check for stored in (*CATALOG.values(), *ON_DEMAND.values()) for check in stored.checks]
     of_raw_files = [e for e in evaluations if e.asset_key == dg.AssetKey("raw_events")]
-    assert len(evaluations) - len(of_raw_files) == len(checks)
+    days = {day.day for day in lake.days("cleaned_events")}
+    for asset, stored in {**CATALOG, **ON_DEMAND}.items():
+        parts = days if asset in DAILY_TABLES else {None}
+        reported = [(e.check_name, e.partition) for e in evaluations if e.asset_key == dg.AssetKey(asset)]
+        if asset != "raw_events":
+            assert sorted(reported, key=str) == sorted(((c.name, p) for c in stored.checks for p in parts), key=str)
     assert [(e.check_name, e.passed) for e in of_raw_files] == [("files_there", True), ("no_day_missing", True)]
     assert [e.check_name for e in evaluations if e.blocking and not e.passed] == []
 
@@ -245,11 +251,14 @@ def test_a_blocked_day_fails_the_step_and_the_others_are_published(spark: SparkS
     assert by_partition(result, "cleaned_events") == [days[0], days[2]]
     assert by_partition(result, "rejected_events") == days
     assert by_partition(result, "user_features") == []
-    checks = {e.check_name: e for e in result.get_asset_check_evaluations() if e.asset_key.path[-1] == "cleaned_events"}
-    assert set(checks) == {check.name for check in CATALOG["cleaned_events"].checks}
-    assert [name for name, e in checks.items() if not e.passed and e.blocking] == ["few_rejected"]
-    assert checks["few_rejected"].severity == dg.AssetCheckSeverity.ERROR
-    assert checks["few_rejected"].metadata["failed"].value == why
+    evaluations = [e for e in result.get_asset_check_evaluations() if e.asset_key.path[-1] == "cleaned_events"]
+    assert {(e.check_name, e.partition) for e in evaluations} == {
+        (check.name, day) for check in CATALOG["cleaned_events"].checks for day in days
+    }
+    [failed] = [e for e in evaluations if not e.passed and e.blocking]
+    assert (failed.check_name, failed.partition) == ("few_rejected", bad)
+    assert failed.severity == dg.AssetCheckSeverity.ERROR
+    assert failed.metadata["failed"].value == why
 
     after = lake.days("cleaned_events")
     assert [(day.day, day.version.version, day.stats.rows) for day in after] == [
@@ -359,18 +368,56 @@ def test_a_model_that_a_baseline_beats_reaches_nobody(
     assert lake.latest("training_metadata").input_version("als_model") == versions["als_model"]
 
 
-def test_rows_without_a_time_do_not_block_the_day_they_were_put_into(spark: SparkSession, tmp_path: Path) -> None:
-    nameless = [{**event("2019-10-01 10:00:00"), "event_time": None}, event("1970-01-01 00:00:00")] * 2
-    write_day(tmp_path, "2019-10-01", [event("2019-10-01 10:00:00"), *nameless])
-    write_day(tmp_path, "2019-10-02", nameless)
+def test_events_without_a_time_count_for_the_share_that_blocks_a_day(spark: SparkSession, tmp_path: Path) -> None:
+    nameless = [{**event("2019-10-01 10:00:00"), "event_time": None}, event("1970-01-01 00:00:00")]
+    for day, good in (("2019-10-01", 8), ("2019-10-02", 7)):
+        write_day(tmp_path, day, [*[event(f"{day} 10:{n:02d}:00") for n in range(good)], *nameless])
     result = run_graph(
         tmp_path, "2019-10-01", "2019-10-02", select=["cleaned_events", "rejected_events"], raise_on_error=False
     )
-    assert [day.day for day in Lake(str(tmp_path)).days("cleaned_events")] == ["2019-10-01"], "the other has no others"
-    assert {e.check_name for e in result.get_asset_check_evaluations() if not e.passed} == {
-        "few_rejected",
-        "few_undated",
-    }
+    assert [day.day for day in Lake(str(tmp_path)).days("cleaned_events")] == ["2019-10-01"]
+    failed = [(e.check_name, e.partition) for e in result.get_asset_check_evaluations() if not e.passed]
+    assert failed == [("few_rejected", "2019-10-02")]
+
+
+@pytest.mark.parametrize("is_landed", [True, False])
+def test_a_damaged_page_fails_its_day_and_no_other(spark: SparkSession, tmp_path: Path, is_landed: bool) -> None:
+    for day in ("2019-10-01", "2019-10-02"):
+        rows = [event(f"{day} 10:{n % 60:02d}:00", product_id=n * 7919, user_id=n) for n in range(3000)]
+        path = write_day(tmp_path / "made", day, rows)
+        if is_landed:
+            land([str(path)], tmp_path)
+        else:
+            write_day(tmp_path, day, rows)
+    [path] = (tmp_path / "raw/events/event_date=2019-10-02").glob("*.parquet")
+    content = path.read_bytes()
+    quarter = len(content) // 4
+    path.write_bytes(content[:quarter] + b"\xff" * quarter + content[2 * quarter :])
+    result = run_graph(
+        tmp_path, "2019-10-01", "2019-10-02", select=["cleaned_events", "rejected_events"], raise_on_error=False
+    )
+    assert {day.day: day.stats.rows for day in Lake(str(tmp_path)).days("cleaned_events")} == {"2019-10-01": 3000}
+    assert by_partition(result, "cleaned_events") == ["2019-10-01"]
+    [failure] = [e.step_failure_data.user_failure_data for e in result.all_events if e.is_step_failure]
+    assert failure is not None
+    assert str(failure.description).startswith(f"{path} cannot be read (")
+    assert str(failure.description).endswith(": remove it or land it again. The other days were cleaned.")
+
+
+def test_a_range_emits_events_for_days_with_data_only(spark: SparkSession, tmp_path: Path) -> None:
+    days = ["2019-10-02", "2019-10-05"]
+    for day in days:
+        write_day(tmp_path, day, [event(f"{day} 10:00:00")])
+    result = run_graph(tmp_path, "2019-10-01", "2019-10-31", select=["cleaned_events", "rejected_events"])
+    assert result.success
+    for asset in ("cleaned_events", "rejected_events"):
+        assert by_partition(result, asset) == days
+    evaluations = result.get_asset_check_evaluations()
+    assert {e.partition for e in evaluations} == set(days)
+    assert all(e.passed for e in evaluations)
+    shutil.rmtree(tmp_path / "raw" / "events" / "event_date=2019-10-05")
+    again = run_graph(tmp_path, "2019-10-01", "2019-10-31", select=["cleaned_events", "rejected_events"])
+    assert by_partition(again, "cleaned_events") == days, "what was stored stays, and its event says so"
 
 
 @pytest.mark.trial

@@ -16,11 +16,11 @@ from functools import cached_property
 from pydantic import BaseModel
 
 from ecommerce_assets.events.landing.target import SUCCESS, landed_rows
-from ecommerce_assets.events.raw import fingerprint, is_raw_file
+from ecommerce_assets.events.raw import fingerprint
 from ecommerce_assets.events.schema import PARTITION_COLUMN
 from ecommerce_assets.storage.filesystem import FileInfo, Folder, is_hidden
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets.storage.version import FileEntry, Version
+from ecommerce_assets.storage.version import Version
 
 MAX_ATTEMPTS = 3
 """So often a day is asked for before it is left to a person."""
@@ -45,7 +45,7 @@ class RawPartition:
     """
 
     day: str
-    files: tuple[FileEntry, ...]
+    files: tuple[FileInfo, ...]
     changed: float | None
     marked: bool
 
@@ -67,16 +67,9 @@ class RawPartition:
         return sum(file.bytes for file in self.files)
 
     @property
-    def names_tell(self) -> bool:
-        """Landing wrote all the files, and put a hash of the content into their names."""
-        return self.rows is not None
-
-    @property
     def state(self) -> str:
-        """What changes when the day changes. The time counts only where no name tells the content: a file of the same
-        name and size may then be another."""
-        short = self.fingerprint[:DIGITS]
-        return short if self.names_tell else f"{short}@{self.changed or 0:.3f}"
+        """What changes when the day changes."""
+        return self.fingerprint[:DIGITS]
 
     def is_whole(self, now: float, quiet_seconds: float) -> bool:
         """Nobody is writing any more: it is marked so, or has been quiet for a while."""
@@ -113,8 +106,8 @@ def _partition(day: str, files: Sequence[FileInfo]) -> RawPartition:
     changed = max((file.modified for file in others if file.modified is not None), default=None)
     # Older than what it stands for, it is left from before more came.
     marked = marker is not None and (changed is None or marker.modified is None or marker.modified >= changed)
-    data = (f for f, name in inside.items() if is_raw_file(name) and not is_hidden(name))
-    return RawPartition(day, tuple(FileEntry(path=f.path, bytes=f.bytes) for f in data), changed, marked)
+    data = tuple(file for file, name in inside.items() if not is_hidden(name))
+    return RawPartition(day, data, changed, marked)
 
 
 class RunState(Enum):
@@ -151,57 +144,39 @@ class Cursor(BaseModel):
 
 
 @dataclass(frozen=True)
-class Served:
-    """The raw files behind a stored day: their fingerprint, and when reading them began (seconds since 1970)."""
-
-    fingerprint: str
-    read_at: float
-
-
-@dataclass(frozen=True)
 class Stored:
-    """What cleaned_events has, by day, and what a check blocked, by day."""
+    """The fingerprints of the raw files behind each day of cleaned_events, and behind each day that a check blocked."""
 
-    served: Mapping[str, Served]
-    blocked: Mapping[str, Sequence[Served]] = field(default_factory=dict)
+    served: Mapping[str, str]
+    blocked: Mapping[str, Set[str]] = field(default_factory=dict)
 
-    def is_done(self, partition: RawPartition, now: float) -> bool:
+    def is_done(self, partition: RawPartition) -> bool:
         """The day is served from just these files."""
-        served = self.served.get(partition.day)
-        return served is not None and _is_of(served, partition, now)
+        return self.served.get(partition.day) == partition.fingerprint
 
-    def is_blocked(self, partition: RawPartition, now: float) -> bool:
+    def is_blocked(self, partition: RawPartition) -> bool:
         """A check blocked the day, made from exactly these files."""
-        return any(_is_of(one, partition, now) for one in self.blocked.get(partition.day, ()))
-
-
-def _is_of(read: Served, partition: RawPartition, now: float) -> bool:
-    """Whether these were the files that were read. Where names do not tell, a file that was written afterwards counts
-    as another; a time in the future tells nothing."""
-    if read.fingerprint != partition.fingerprint:
-        return False
-    return partition.names_tell or not read.read_at < (partition.changed or 0) <= now
+        return partition.fingerprint in self.blocked.get(partition.day, ())
 
 
 def stored_days(lake: Lake) -> Stored:
     """What cleaned_events records of the raw files behind it."""
     asset = "cleaned_events"
-    served: dict[str, Served] = {}
-    blocked: dict[str, list[Served]] = {}
+    served: dict[str, str] = {}
+    blocked: dict[str, set[str]] = {}
     for version in reversed(lake.published(asset)):
-        served |= {day: read for day, read in _raw_files_of(version) if day in version.days}
+        served |= {day: files for day, files in _raw_files_of(version) if day in version.days}
     for version in lake.blocked(asset):
-        for day, read in _raw_files_of(version):
+        for day, files in _raw_files_of(version):
             if day in version.days:
-                blocked.setdefault(day, []).append(read)
+                blocked.setdefault(day, set()).add(files)
     return Stored(served, blocked)
 
 
-def _raw_files_of(version: Version) -> Iterator[tuple[str, Served]]:
-    read_at = version.committed_at.timestamp() - version.seconds
+def _raw_files_of(version: Version) -> Iterator[tuple[str, str]]:
     for entry in version.inputs:
         for day in entry.partitions if entry.asset == "raw_events" else ():
-            yield day, Served(entry.fingerprint, read_at)
+            yield day, entry.fingerprint
 
 
 @dataclass
@@ -231,6 +206,7 @@ def plan(
     known_days: Set[str],
     now: float,
     quiet_seconds: float,
+    being_cleaned: Sequence[tuple[str, str]] = (),
 ) -> Plan:
     """What is to be done about the days that lie in the raw folder.
 
@@ -246,6 +222,8 @@ def plan(
         Days that were seen in the raw folder before.
     now
         Seconds since 1970.
+    being_cleaned
+        First and last day of each run of others, such as one that a person started in the UI.
     """
     found = Plan()
     wanted: list[RawPartition] = []
@@ -253,14 +231,18 @@ def plan(
         known = before.days.get(day)
         if not window[0] <= day <= window[1]:
             found.outside.append(day)
-        elif stored.is_done(partition, now):
+        elif stored.is_done(partition):
             pass
         elif not partition.is_whole(now, quiet_seconds):
             found.waiting.append(day)
             if known:
                 found.cursor.days[day] = known
+        elif any(first <= day <= last for first, last in being_cleaned):
+            found.under_way.append(day)
+            if known:
+                found.cursor.days[day] = known
         else:
-            is_blocked = stored.is_blocked(partition, now)
+            is_blocked = stored.is_blocked(partition)
             found.cursor.days[day] = after = _next(partition.state, known, runs, is_blocked)
             if after.run == WANTED:
                 wanted.append(partition)

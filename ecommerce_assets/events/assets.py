@@ -1,16 +1,21 @@
-"""The assets raw_events, cleaned_events and rejected_events. cleaning.py has the rules, raw.py reads the files."""
+"""The assets raw_events, cleaned_events and rejected_events.
+
+raw.py reads the files, parsing.py parses them, cleaning.py has the rules about days and repeats.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
+from pyspark.sql import DataFrame
 
 from ecommerce_assets.events.cleaning import accepted_events, classify, count_by_day, rejected_events
 from ecommerce_assets.events.partitions import daily_partitions
-from ecommerce_assets.events.raw import RAW_COLUMNS, RawDataError, RawEvents
+from ecommerce_assets.events.raw import LAND_COMMAND, RAW_COLUMNS, ParsedEvents, RawEvents
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.settings import Settings
 from ecommerce_assets.spark.resource import SparkResource
+from ecommerce_assets.storage.metadata import NO_AUTOMATIC_EVENTS
 from ecommerce_assets.storage.stored_asset import Artifact
 
 GROUP = "events"
@@ -26,7 +31,7 @@ TABLE: dict[str, Any] = {
     "is_required": False,
     "owners": OWNERS,
     "kinds": {"spark", "parquet"},
-    "code_version": "2",
+    "code_version": "3",
 }
 
 
@@ -40,7 +45,7 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
         kinds={"parquet"},
         partitions_def=days,
         description="The shop's event log as it came, one folder of Parquet files per day. It comes from outside: "
-        "`python -m ecommerce_assets.events.landing` puts files into these folders.",
+        f"`{LAND_COMMAND}` puts files into these folders.",
     )
 
     @dg.multi_asset(
@@ -57,20 +62,39 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
     ) -> Iterator[dg.Output[Artifact]]:
         spark.working_on("clean_events")
         session = spark.spark_session
-        rows_of_day = {day: raw_events.rows(day) for day in raw_events.days}
-        classified = spark.persist(classify(raw_events.frames(session), settings.id_type, rows_of_day))
-        results = _day_results(raw_events, count_by_day(classified))
+        events = raw_events.parsed(spark.scratch("raw_events"), settings.id_type)
+        try:
+            classified, counts = _classified(spark, events.frame(session), events)
+        except Exception:
+            damaged = events.raw.damaged_days()  # Spark names neither the file nor the reason in a sentence
+            if not damaged:
+                raise
+            events = events.without(damaged)
+            classified, counts = _classified(spark, events.frame(session), events)
+        raw = events.raw
+        results = _day_results(raw, counts)
         parameters = {"id_type": settings.id_type, "max_rejected_share": settings.max_rejected_share}
         for name, table in (("rejected_events", rejected_events), ("cleaned_events", accepted_events)):
             if name in context.op_execution_context.selected_output_names:
-                artifact = Artifact(table(classified), parameters, days=raw_events.days, day_results=results)
-                yield dg.Output(artifact, output_name=name)
+                artifact = Artifact(
+                    table(classified), parameters, days=raw.days, day_results=results, absent_days=raw.absent
+                )
+                is_partial = bool(raw.absent or raw.unreadable)
+                yield dg.Output(artifact, output_name=name, metadata=NO_AUTOMATIC_EVENTS if is_partial else {})
         classified.unpersist()
-        if raw_events.unreadable:
+        if raw.unreadable:
             # At the end: by now the days that are good have been published.
-            raise RawDataError(f"{' '.join(raw_events.unreadable.values())} The other days were cleaned.")
+            raise dg.Failure(f"{' '.join(raw.unreadable.values())} The other days were cleaned.", allow_retries=False)
 
     return [raw_events, clean_events]
+
+
+def _classified(
+    spark: SparkResource, frame: DataFrame, events: ParsedEvents
+) -> tuple[DataFrame, dict[str, dict[str, int]]]:
+    rows_of_day = {day: events.raw.rows(day) for day in events.raw.days}
+    classified = spark.persist(classify(frame, rows_of_day, events.has_event_ids))
+    return classified, count_by_day(classified)
 
 
 def _day_results(raw: RawEvents, counts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

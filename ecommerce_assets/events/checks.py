@@ -37,10 +37,7 @@ def _conserved(context: CheckContext) -> str | None:
 def _few_rejected(context: CheckContext) -> str | None:
     raw, rejected = int(context.results.get("raw_rows", 0)), int(context.results.get("rejected", 0))
     allowed = context.parameters["max_rejected_share"]
-    undated = _undated(context)
-    # Rows without a time are put into one day for all of their file: they say little of that day, unless it has no
-    # others.
-    if rejected - undated <= allowed * (raw - undated) and (context.rows or not raw):
+    if rejected <= allowed * raw and (context.rows or not raw):
         return None
     reasons = {n.removeprefix("rejected: "): c for n, c in context.results.items() if n.startswith("rejected: ")}
     first = max(reasons, key=lambda reason: reasons[reason])
@@ -48,17 +45,6 @@ def _few_rejected(context: CheckContext) -> str | None:
         f"{rejected:,} of {raw:,} raw rows were rejected, most for: {first} ({reasons[first]:,}); "
         f"{allowed:.0%} are allowed"
     )
-
-
-def _undated(context: CheckContext) -> int:
-    return sum(int(context.results.get(f"rejected: {why} event_time", 0)) for why in ("missing", "unreadable"))
-
-
-def _few_undated(context: CheckContext) -> str | None:
-    raw, undated, allowed = context.results.get("raw_rows", 0), _undated(context), context.parameters
-    if undated <= allowed["max_rejected_share"] * raw:
-        return None
-    return f"{undated:,} of {raw:,} raw rows have no readable event_time; they may belong to any day of their file"
 
 
 def _raw_columns_unchanged(context: CheckContext) -> str | None:
@@ -94,14 +80,8 @@ CLEANED_EVENTS_CHECKS = (
     Check(
         name="few_rejected",
         # More than a few bad rows is a broken delivery.
-        description="Of a day's raw rows that have a time at most the share ECOMMERCE_MAX_REJECTED_SHARE is rejected.",
+        description="Of a day's raw rows at most the share ECOMMERCE_MAX_REJECTED_SHARE is rejected.",
         test=_few_rejected,
-    ),
-    Check(
-        name="few_undated",
-        description="Of a day's raw rows at most that share has no readable event_time.",
-        test=_few_undated,
-        blocking=False,
     ),
     Check(
         name="raw_columns_unchanged",

@@ -1,38 +1,22 @@
-"""The rules that a raw row must meet, and the three places where it can end: accepted, rejected, dropped as a repeat.
+"""Splits parsed raw events into accepted events, rejected events and exact repeats.
 
-Pure functions on DataFrames. Which files are read is raw.py's business.
+Pure functions on DataFrames. Values are parsed and judged one by one in parsing.py; here are the rules that need the
+partition's day or other events of it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
-from functools import partial, reduce
-from operator import add, or_
+from operator import add
 
 import numpy as np
 import numpy.typing as npt
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import (
-    BinaryType,
-    ByteType,
-    DataType,
-    DateType,
-    DecimalType,
-    DoubleType,
-    FloatType,
-    IntegerType,
-    LongType,
-    ShortType,
-    StringType,
-    TimestampNTZType,
-    TimestampType,
-)
 
-from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS, PARTITION_COLUMN
-from ecommerce_assets.settings import EARLIEST_DAY
+from ecommerce_assets.events.schema import EVENTS, PARTITION_COLUMN
 
 ROWS_PER_TASK = 5_000_000
 """Raw rows of a day that one task cleans, about 1 GB: larger days are shared by several, and have as many files."""
@@ -43,43 +27,32 @@ ROWS_OF_SMALL_DAYS = 100_000
 DAYS_PER_TASK = 8
 """As many as the files that Spark's writer keeps open (`spark.sql.maxConcurrentOutputFileWriters`)."""
 
-MAX_PRICE = 1e12
-"""A larger price is no amount of money but a misread number: it counts as unreadable."""
 
-_WHITESPACE = " \t\r\n"
-_TEXTS = tuple(column.name for column in EVENTS.columns if column.type == "string")
-_WHOLE_NUMBER = r"^[+-]?\d+(\.0*)?$"
-_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-_STARTS_LIKE_A_DATE = r"^\d{4}-\d{2}-\d{2}"
-_INTEGERS = (ByteType, ShortType, IntegerType, LongType)
-_EXACT_IN_DOUBLE = 2.0**53
-
-
-def classify(
-    raw: Sequence[DataFrame], id_type: str = "bigint", rows_of_day: Mapping[str, int] | None = None
-) -> DataFrame:
-    """Every raw row, cleaned, with the first rule that it breaks.
+def classify(parsed: DataFrame, rows_of_day: Mapping[str, int] | None = None, has_event_ids: bool = False) -> DataFrame:
+    """Every raw event with the first rule that it breaks, equal ones together.
 
     Parameters
     ----------
-    raw
-        Frames with `event_date` (the partition's day, as date or text), `source_file` and the event columns in whatever
-        types the files have.
-    id_type
-        `bigint` or `string`, the type of product_id and user_id.
+    parsed
+        `event_date` (date), the event columns, `reject_reason`, `original` and `source_file`, as ParsedEvents gives
+        them.
     rows_of_day
         For each day (`YYYY-MM-DD`) its number of rows: large days are shared by several tasks, small days share one;
         None: one task for all.
+    has_event_ids
+        Events of a day with the same `event_id` are one, of which the first by time is kept.
 
     Returns
     -------
     DataFrame
-        `event_date` (date), the event columns in their own types, `reject_reason` (null: accepted), `original` (struct
-        of texts; null where accepted), `source_file` (null where accepted), and `copies`: how many equal accepted rows
-        of the day this row stands for. By time inside its partitions, and in a fixed order among events of one time, so
-        that what is written depends neither on the order of the raw rows nor on which other days are cleaned.
+        `event_date` (date), the event columns, `reject_reason` (null: accepted), `original` (struct of strings; null
+        if accepted), `source_file` (null if accepted), and `copies`: the number of equal accepted rows of the day that
+        this row stands for. By time inside its partitions, and in a fixed order among events of one time, so that what
+        is written depends neither on the order of the raw rows nor on which other days are cleaned.
     """
-    cleaned = reduce(DataFrame.unionByName, [_clean(frame, id_type) for frame in raw])
+    judged = _judge(parsed).withColumn("copies", F.lit(1).cast("bigint"))
+    if has_event_ids:
+        judged = _one_per_event_id(judged)
     tasks, task = _tasks(rows_of_day or {})
     marks = {
         # A repeat is looked for among accepted rows only; a number of its own keeps each rejected row apart.
@@ -93,7 +66,7 @@ def classify(
     values = [name for name in EVENTS.names if name != "price"]
     keys = [*values, "price_hash", PARTITION_COLUMN, "reject_reason", "original", "source_file", "rejected_row", "task"]
     return (
-        cleaned.withColumns(marks)
+        judged.withColumns(marks)
         # One shuffle serves the search for repeats and the layout. Sorted before they are counted, equal rows are next
         # to each other, and no hash table of all rows is needed. `first`, for Spark leaves out a sort before what does
         # not ask for an order. Sorted again where Spark chose a hash table all the same; else there is nothing left to
@@ -101,10 +74,40 @@ def classify(
         .repartition(tasks, "task")
         .sortWithinPartitions(*keys)
         .groupBy(*keys)
-        .agg(F.first("price").alias("price"), F.count("*").alias("copies"))
+        .agg(F.first("price").alias("price"), F.sum("copies").alias("copies"))
         .sortWithinPartitions(*keys)
         .select(PARTITION_COLUMN, *EVENTS.names, "reject_reason", "original", "source_file", "copies")
     )
+
+
+def _judge(parsed: DataFrame) -> DataFrame:
+    """Reject events outside their partition's day; keep the original values and the file of rejected events only."""
+    misplaced = F.to_date("event_time") != F.col(PARTITION_COLUMN)
+    reason = F.when(misplaced, "event outside its day").otherwise(F.col("reject_reason"))
+    values = F.struct(*[F.col(name).cast("string").alias(name) for name in EVENTS.names])
+    rejected = F.col("reject_reason").isNotNull()
+    return parsed.withColumn("reject_reason", reason).withColumns(
+        {
+            "original": F.when(rejected, F.coalesce("original", values)),
+            "source_file": F.when(rejected, F.col("source_file")),
+        }
+    )
+
+
+def _one_per_event_id(judged: DataFrame) -> DataFrame:
+    """Accepted events of a day with the same `event_id` as one: the first by time, then by its other values."""
+    has_id = F.col("reject_reason").isNull() & F.col("event_id").isNotNull()
+    columns = judged.columns
+    order = F.struct(*EVENTS.names)
+    firsts = (
+        judged.where(has_id)
+        .groupBy(PARTITION_COLUMN, "event_id")
+        .agg(F.min_by(F.struct(*columns), order).alias("first"), F.count("*").alias("events"))
+        .select("first.*", "events")
+        .withColumn("copies", F.col("events"))
+        .select(*columns)
+    )
+    return judged.where(~has_id).unionByName(firsts)
 
 
 def _tasks(rows_of_day: Mapping[str, int]) -> tuple[int, Column]:
@@ -166,11 +169,6 @@ def _turned(bits: npt.NDArray[np.uint32], places: int) -> npt.NDArray[np.uint32]
     return (bits << np.uint32(places)) | (bits >> np.uint32(32 - places))
 
 
-def day_of(name: str, kind: DataType) -> Column:
-    """The day, UTC, of a raw time column of the given type; null where the time is missing or unreadable."""
-    return F.to_date(_timestamp(F.col(name), _trimmed(name), kind))
-
-
 def accepted_events(classified: DataFrame) -> DataFrame:
     """The rows that are kept: the event columns and `event_date`."""
     return classified.where("reject_reason is null").select(*EVENTS.names, PARTITION_COLUMN)
@@ -197,112 +195,3 @@ def count_by_day(classified: DataFrame) -> dict[str, dict[str, int]]:
             day["rejected"] += row["rows"]
             day[f"rejected: {row['reject_reason']}"] = row["rows"]
     return days
-
-
-def _clean(frame: DataFrame, id_type: str) -> DataFrame:
-    types = {field.name: field.dataType for field in frame.schema.fields}
-    # A step of its own, or Spark would trim a text anew wherever it is used.
-    frame = frame.withColumns({f"text_{name}": _trimmed(name) for name in EVENTS.names})
-
-    def read(name: str, reader: Callable[[Column, Column, DataType], Column]) -> Column:
-        return reader(F.col(name), F.col(f"text_{name}"), types[name])
-
-    read_id = partial(_id, id_type=id_type)
-    clean = {
-        "event_time": read("event_time", _timestamp),
-        "event_type": F.col("text_event_type"),
-        "product_id": read("product_id", read_id),
-        "category_id": read("category_id", _whole_number),
-        "category_code": F.col("text_category_code"),
-        "brand": F.col("text_brand"),
-        "price": read("price", _price) + F.lit(0.0),  # minus zero is zero
-        "user_id": read("user_id", read_id),
-        "user_session": F.col("text_user_session"),
-    }
-    # Names with a prefix of their own, so that the rules can look at the raw and the clean value of a column at once.
-    both = frame.select(
-        F.col(PARTITION_COLUMN).cast("date").alias(PARTITION_COLUMN),
-        *[name for name in frame.columns if name != PARTITION_COLUMN],
-        *[column.alias(f"clean_{name}") for name, column in clean.items()],
-    )
-    judged = both.withColumn("reject_reason", _reject_reason(types))
-    rejected = F.col("reject_reason").isNotNull()
-    original = F.struct(*[F.col(name).cast("string").alias(name) for name in EVENTS.names])
-    return judged.select(
-        PARTITION_COLUMN,
-        *[F.col(f"clean_{name}").alias(name) for name in EVENTS.names],
-        "reject_reason",
-        F.when(rejected, original).alias("original"),
-        F.when(rejected, F.col("source_file")).alias("source_file"),
-    )
-
-
-def _reject_reason(types: Mapping[str, DataType]) -> Column:
-    event_time, price = F.col("clean_event_time"), F.col("clean_price")
-
-    def missing(name: str) -> Column:
-        # Only text (or bytes) can be there and say nothing; to write a number or a time as text takes long.
-        return F.col(f"text_{name}" if isinstance(types[name], StringType | BinaryType) else name).isNull()
-
-    reason = F.when(missing("event_time"), "missing event_time").when(event_time.isNull(), "unreadable event_time")
-    # The zero time of a program says no more than none, and does not speak against the day it was put into.
-    is_zero = event_time < F.lit(EARLIEST_DAY).cast("timestamp")
-    misplaced = F.when(is_zero, "unreadable event_time").otherwise("event outside its day")
-    reason = reason.when(F.to_date(event_time) != F.col(PARTITION_COLUMN), misplaced)
-    known = F.col("clean_event_type").isin(*EVENT_TYPES)
-    reason = reason.when(missing("event_type") | ~known, "unknown event_type")
-    for name in ("user_id", "product_id"):
-        reason = reason.when(missing(name), f"missing {name}")
-        reason = reason.when(F.col(f"clean_{name}").isNull(), f"unreadable {name}")
-    reason = reason.when(missing("price"), "missing price").when(price.isNull(), "unreadable price")
-    reason = reason.when(F.isnan(price), "price is not a number")
-    reason = reason.when(F.abs(price) == float("inf"), "infinite price").when(price < 0, "negative price")
-    return reason.when(price > MAX_PRICE, "unreadable price")
-
-
-def _trimmed(name: str) -> Column:
-    """A raw value as text without blanks, tabs and line ends around it; null where nothing is left."""
-    raw = F.col(name).cast("string")
-    trimmed = F.btrim(raw, F.lit(_WHITESPACE))
-    if name in _TEXTS:
-        # Spark takes ten times as long to trim any other character than blanks, so it is asked to only where one may
-        # be: a million events are read and cleaned in 1.7 s instead of 2.3. Not for numbers and times that come as
-        # text too: the method for all of them would be too large for Java to compile, and take 12 s instead of 4.
-        blank = F.trim(raw)
-        padded = reduce(or_, [blank < "!", *(F.endswith(blank, F.lit(mark)) for mark in _WHITESPACE.strip(" "))])
-        trimmed = F.when(padded, trimmed).otherwise(blank)
-    return F.when(trimmed != "", trimmed)
-
-
-# What follows reads a raw value, or the same as trimmed text, whichever suits the type that the file has it in.
-
-
-def _timestamp(raw: Column, text: Column, kind: DataType) -> Column:
-    if isinstance(kind, TimestampType | TimestampNTZType | DateType):
-        return raw.cast("timestamp")  # the session's time zone is UTC
-    # Spark would take a bare year or a bare time of day for a timestamp; only what starts with a date is one.
-    return F.when(text.rlike(_STARTS_LIKE_A_DATE), text.try_cast("timestamp"))
-
-
-def _id(raw: Column, text: Column, kind: DataType, id_type: str) -> Column:
-    if id_type == "bigint":
-        return _whole_number(raw, text, kind)
-    # A shop whose string ids came through pandas as 17.0 means 17.
-    return _whole_number(raw, text, kind).cast("string") if isinstance(kind, DoubleType | FloatType) else text
-
-
-def _whole_number(raw: Column, text: Column, kind: DataType) -> Column:
-    if isinstance(kind, _INTEGERS):
-        return raw.cast("bigint")
-    if isinstance(kind, DoubleType | FloatType):
-        # pandas turns a column of ids with a gap into doubles; up to 2^53 they are still exact.
-        exact = (raw == F.floor(raw)) & (F.abs(raw) <= _EXACT_IN_DOUBLE)
-        return F.when(exact, raw.try_cast("bigint"))
-    return F.when(text.rlike(_WHOLE_NUMBER), F.regexp_replace(text, r"\.0*$", "").try_cast("bigint"))
-
-
-def _price(raw: Column, text: Column, kind: DataType) -> Column:
-    if isinstance(kind, (*_INTEGERS, DoubleType, FloatType, DecimalType)):
-        return raw.cast("double")
-    named = F.lower(text).isin("nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity")
-    return F.when(text.rlike(_NUMBER) | named, text.try_cast("double"))

@@ -1,30 +1,44 @@
-"""The raw event log on disk: which days have files, what is in them, and how Spark reads them as they came.
+"""The raw event log on disk: which days have files, what is in them, and how Spark reads them.
 
-No value is judged here; that is cleaning.py's business. How a run is handed the files is that of readers.py.
+Files that landing wrote hold parsed events and are read as they are. Files of other jobs are parsed first, by the same
+parser, into a folder that the run removes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from ecommerce_assets.events.parquet import MAGIC, check_pages, holds_bad_text, read_parquet_sql, texts_as_bytes
+from ecommerce_assets.events.parsing import ID_TYPES, IdType, literal, parse, parsed_schema
 from ecommerce_assets.events.schema import EVENTS, PARTITION_COLUMN, REQUIRED_COLUMNS
+from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.storage.filesystem import FileInfo, Folder, spark_path
 from ecommerce_assets.storage.version import FileEntry, Input
 
 RAW_COLUMNS = "raw_columns"
-"""Name of the fact that tells a day's raw columns."""
+"""Name of the result that holds a day's raw columns."""
 
 THREADS = 8
-_NO_ROWS = ", ".join([f"{PARTITION_COLUMN} date, source_file string", *(f"{name} string" for name in EVENTS.names)])
-LAND_COMMAND = "python -m ecommerce_assets.events.landing FILE… --data-dir DIR"
+MEMORY_LIMIT = "2GB"
+"""Of DuckDB, which parses beside Spark."""
+
+LAND_COMMAND = "uv run python -m ecommerce_assets.events.landing"
+
+_PARQUET_ENDINGS = (".parquet", ".parq", ".pq")
+_ORIGINAL = ", ".join(f"{name}: string" for name in EVENTS.names)
 
 
 class RawDataError(Exception):
@@ -33,16 +47,20 @@ class RawDataError(Exception):
 
 @dataclass(frozen=True)
 class RawFile:
-    """One raw file: its path below the raw folder, its size, its rows, and the type of each event column in it."""
+    """One raw file: its path below the raw folder, its size, when it changed (seconds since 1970), its rows, and the
+    type of each event column in it. `is_parsed`: it holds parsed events; `has_event_ids`: some have an `event_id`."""
 
     path: str
     bytes: int
+    modified: float | None
     rows: int
     types: tuple[tuple[str, str], ...]
+    is_parsed: bool = False
+    has_event_ids: bool = False
 
     @property
     def day(self) -> str:
-        """`YYYY-MM-DD`, the folder it lies in."""
+        """`YYYY-MM-DD`, of the folder that it is in."""
         return day_of_path(self.path)
 
 
@@ -51,7 +69,8 @@ class RawEvents:
     """The raw files of some days.
 
     `days` are those whose folder is there, `absent` those asked for and not there. `unreadable` are days of which a
-    file cannot be read, with what is wrong; they are not among `days`, so that they do not block the others.
+    file cannot be read, with the reason; they are not among `days`, so that they do not block the others. `other_files`
+    are not Parquet and are not read.
     """
 
     folder: Folder
@@ -59,6 +78,7 @@ class RawEvents:
     absent: tuple[str, ...]
     files: tuple[RawFile, ...]
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    other_files: tuple[str, ...] = ()
 
     def rows(self, day: str) -> int:
         """Rows in the files of a day, from the Parquet footers."""
@@ -76,46 +96,218 @@ class RawEvents:
         """What a table made from these files records of them: one entry per day."""
         found = []
         for day in self.days:
-            files = tuple(FileEntry(path=f.path, bytes=f.bytes) for f in self.files if f.day == day)
-            found.append(Input(asset="raw_events", partitions=(day,), files=files, fingerprint=fingerprint(files)))
+            of_day = [file for file in self.files if file.day == day]
+            files = tuple(FileEntry(path=f.path, bytes=f.bytes) for f in of_day)
+            found.append(Input(asset="raw_events", partitions=(day,), files=files, fingerprint=fingerprint(of_day)))
         return found
 
-    def frames(self, spark: SparkSession) -> list[DataFrame]:
-        """The rows as they came, with `event_date` (date) and `source_file`; one frame per set of column types.
+    def without(self, unreadable: Mapping[str, str]) -> RawEvents:
+        """The same without some days, for the reasons given."""
+        return replace(
+            self,
+            days=tuple(day for day in self.days if day not in unreadable),
+            files=tuple(file for file in self.files if file.day not in unreadable),
+            unreadable={**self.unreadable, **unreadable},
+        )
 
-        Files of one shop differ (a price that is text in one and a number in the next), and Spark reads one schema
-        at a time. Columns that a file lacks and may lack come as null strings.
+    def parsed(self, folder: str, id_type: IdType) -> ParsedEvents:
+        """The events of these files; what is not parsed yet is parsed into `folder`.
+
+        Raises RawDataError if no day can be read.
         """
-        # Not as Spark's own partition column: folders inside a day's folder are no columns.
-        after = F.substring_index("source_file", f"/{PARTITION_COLUMN}=", -1)
-        day = F.substring(after, 1, len("YYYY-MM-DD")).cast("date").alias(PARTITION_COLUMN)
-        frames = [frame.select(day, *frame.columns) for frame in self.read_files(spark)]
-        return frames or [spark.createDataFrame([], _NO_ROWS)]  # days that are there and hold no file
+        others = [file for file in self.files if not file.is_parsed]
+        unreadable, _ = parse_files(self.folder, others, Folder(folder), id_type)
+        readable = self.without({day_of_path(path): error for path, error in unreadable.items()})
+        if unreadable and not readable.days:
+            raise RawDataError(" ".join(unreadable.values()))
+        return ParsedEvents(readable, Folder(folder), id_type)
 
-    def read_files(self, spark: SparkSession) -> list[DataFrame]:
-        """`source_file` and the event columns as they came; one frame per set of column types."""
-        read_nanoseconds(spark)
-        by_types: dict[tuple[tuple[str, str], ...], list[str]] = {}
-        for file in self.files:
-            by_types.setdefault(file.types, []).append(spark_path(f"{self.folder.uri}/{file.path}"))
-        path = F.col("_metadata.file_path").alias("source_file")
-        return [
-            spark.read.parquet(*uris).select(path, *_event_columns(dict(types))) for types, uris in by_types.items()
-        ]
+    def damaged_days(self) -> dict[str, str]:
+        """Days with a file of which a page cannot be read, with a sentence each: reads everything."""
+        damaged: dict[str, str] = {}
+        with ThreadPoolExecutor(THREADS) as pool:
+            for file, error in zip(self.files, pool.map(self._read_whole, self.files), strict=True):
+                if error:
+                    damaged.setdefault(file.day, error)
+        return damaged
+
+    def _read_whole(self, file: RawFile) -> str | None:
+        try:
+            with self.folder.open(file.path) as source:
+                check_pages(source)
+        except (pa.ArrowException, OSError) as error:
+            return _unreadable(f"{self.folder.uri}/{file.path}", error)
+        return None
 
 
-def find_raw_events(data_dir: str, days: Sequence[str]) -> RawEvents:
+@dataclass(frozen=True)
+class ParsedEvents:
+    """Raw events after parsing: `raw` are the files behind them, `folder` holds what was parsed in this run."""
+
+    raw: RawEvents
+    folder: Folder
+    id_type: IdType
+
+    def without(self, unreadable: Mapping[str, str]) -> ParsedEvents:
+        """The same without some days, for the reasons given. Raises RawDataError if no day is left."""
+        raw = self.raw.without(unreadable)
+        if not raw.days:
+            raise RawDataError(" ".join(unreadable.values()))
+        return replace(self, raw=raw)
+
+    def frame(self, spark: SparkSession) -> DataFrame:
+        """Every raw row: `event_date` (date), the event columns in their types, `reject_reason`, `original` (struct of
+        strings, null unless a value was rejected or became null) and `source_file`."""
+        raw = self.raw
+        landed = [spark_path(f"{raw.folder.uri}/{file.path}") for file in raw.files if file.is_parsed]
+        others = spark_path(self.folder.uri) if any(not file.is_parsed for file in raw.files) else None
+        frames = []
+        columns = [*EVENTS.names, "reject_reason", "original"]
+        if landed:
+            frame = spark.read.schema(self._schema()).parquet(*landed)
+            path = F.col("_metadata.file_path")
+            # Not as Spark's own partition column: folders inside a day's folder are not columns.
+            day = F.substring(F.substring_index(path, f"/{PARTITION_COLUMN}=", -1), 1, len("YYYY-MM-DD"))
+            file = F.regexp_replace(path, "^file:/+", "/").alias("source_file")
+            frames.append(frame.select(day.cast("date").alias(PARTITION_COLUMN), *columns, file))
+        if others or not frames:
+            extra = f"{PARTITION_COLUMN} date, source_file string, "
+            frame = (
+                spark.read.schema(extra + self._schema()).parquet(others)
+                if others
+                else spark.createDataFrame([], extra + self._schema())
+            )
+            # Of exports, events without a day count for the first one.
+            day = F.coalesce(PARTITION_COLUMN, F.lit(raw.days[0] if raw.days else None).cast("date"))
+            frames.append(frame.select(day.alias(PARTITION_COLUMN), *columns, "source_file"))
+        union = frames[0].unionByName(frames[1]) if len(frames) > 1 else frames[0]
+        origins = {name: [f"raw_events.{name}"] for name in EVENTS.names}
+        origins["reject_reason"] = [f"raw_events.{name}" for name in REQUIRED_COLUMNS]
+        origins["original"] = [f"raw_events.{name}" for name in EVENTS.names]
+        return made_from(union, origins)
+
+    @property
+    def has_event_ids(self) -> bool:
+        """Whether any event has an `event_id`."""
+        return any(file.has_event_ids for file in self.raw.files)
+
+    def _schema(self) -> str:
+        kinds = {"id": self.id_type}
+        events = ", ".join(f"{column.name} {kinds.get(column.type, column.type)}" for column in EVENTS.columns)
+        return f"{events}, reject_reason string, original struct<{_ORIGINAL}>"
+
+
+def parse_files(
+    raw: Folder, files: Sequence[RawFile], target: Folder, id_type: IdType, by_time: bool = False
+) -> tuple[dict[str, str], dict[str | None, int]]:
+    """Parse raw files of other jobs, each into one file of parsed events with its day and its name.
+
+    Parameters
+    ----------
+    target
+        Folder for the parsed files; what is in it is removed.
+    by_time
+        The day of an event is that of its time, null where it has none up to tomorrow; else that of the file's folder.
+
+    Returns
+    -------
+    tuple
+        Path and reason of each file that cannot be read, and the number of events of each day (`YYYY-MM-DD` or None).
+    """
+    target.remove()
+    unreadable: dict[str, str] = {}
+    counted: Counter[str | None] = Counter()
+    with tempfile.TemporaryDirectory() as local, duckdb.connect() as connection:
+        for setting in (
+            "TimeZone = 'UTC'",
+            f"memory_limit = '{MEMORY_LIMIT}'",
+            f"temp_directory = {literal(f'{local}/spill')}",
+            "preserve_insertion_order = false",
+        ):
+            connection.execute(f"SET {setting}")
+        parser = _FileParser(raw, target, Path(local), connection, id_type, by_time)
+        with ThreadPoolExecutor(THREADS) as pool:
+            for file, result in zip(files, pool.map(parser.parse, files), strict=True):
+                if isinstance(result, str):
+                    unreadable[file.path] = result
+                else:
+                    counted.update(result)
+    return unreadable, dict(counted)
+
+
+@dataclass(frozen=True)
+class _FileParser:
+    raw: Folder
+    target: Folder
+    local: Path
+    connection: duckdb.DuckDBPyConnection
+    id_type: IdType
+    by_time: bool
+
+    def parse(self, file: RawFile) -> Counter[str | None] | str:
+        """Parse one file; gives its events by day, or a sentence if it cannot be read."""
+        uri = f"{self.raw.uri}/{file.path}"
+        connection = self.connection.cursor()  # of this thread
+        name = hashlib.sha256(file.path.encode()).hexdigest()[:16]
+        path = Path(self.raw.path, file.path) if self.raw.is_local else self.local / f"{name}.raw"
+        # On this machine's disk at once, because a move to another disk would be a copy.
+        out = Path(self.target.path if self.target.is_local else self.local, f"{name}.parquet")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if not self.raw.is_local:
+                self.raw.fs.get_file(f"{self.raw.path}/{file.path}", str(path))
+            check_pages(path)
+            try:
+                self._parse(connection, read_parquet_sql([path]), file, uri, out)
+            except duckdb.InvalidInputException as error:
+                if not holds_bad_text(error):
+                    raise
+                connection.register("bytes", texts_as_bytes(path))
+                self._parse(connection, "bytes", file, uri, out)
+            days = connection.execute(
+                f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count(*) FROM {read_parquet_sql([out])} GROUP BY ALL"
+            ).fetchall()
+            if not self.target.is_local:
+                self.target.put(out)
+                out.unlink()
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            out.unlink(missing_ok=True)
+            if "no space left" in str(error).lower():
+                raise RawDataError(f"The disk of {out.parent} is full: free some space and run again.") from error
+            return _unreadable(uri, error)
+        finally:
+            connection.close()
+            if not self.raw.is_local:
+                path.unlink(missing_ok=True)
+        if sum(count for _, count in days) != file.rows:
+            raise AssertionError(f"{uri} has {file.rows:,} rows, of which DuckDB read {days}")
+        return Counter(dict(days))
+
+    def _parse(self, connection: duckdb.DuckDBPyConnection, from_sql: str, file: RawFile, uri: str, out: Path) -> None:
+        columns = ", ".join(f'"{name}"' for name, _ in file.types)
+        raw = f"SELECT {columns}, {literal(uri)} AS source_file FROM {from_sql}"
+        # A clock that is wrong by a century is no reason to have partitions for one.
+        tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+        day = f"CASE WHEN CAST(event_time AS DATE) <= DATE '{tomorrow}' THEN CAST(event_time AS DATE) END"
+        day = day if self.by_time else f"DATE '{file.day}'"
+        parsed = (
+            f"SELECT *, {day} AS {PARTITION_COLUMN} FROM ({parse(connection, raw, self.id_type, ('source_file',))})"
+        )
+        connection.execute(f"COPY ({parsed}) TO {literal(str(out))} (FORMAT parquet)")
+
+
+def find_raw_events(data_dir: str, days: Sequence[str], id_type: IdType = "bigint") -> RawEvents:
     """The raw files of the given days (`YYYY-MM-DD`).
 
-    Raises RawDataError: no day; no raw folder; none of the days in it; in each of them a file that is no Parquet or
-    lacks a needed column.
+    Raises RawDataError: no day; no raw folder; none of the days in it; in each of them a file that cannot be read or
+    lacks a required column.
     """
     if not days:
         raise RawDataError("No day was asked for: a range is its first day, three dots and its last, in this order.")
     folder = Folder(data_dir) / "raw" / "events"
     there = days_there(folder)
     if not there:
-        raise RawDataError(f"There are no raw events in {folder.uri}: land some with {LAND_COMMAND}.")
+        raise RawDataError(f"There are no raw events in {folder.uri}: land some with {LAND_COMMAND} FILE.")
     present, absent = [d for d in days if d in there], [d for d in days if d not in there]
     if not present:
         asked = days[0] if len(days) == 1 else f"any day from {days[0]} to {days[-1]}"
@@ -125,113 +317,110 @@ def find_raw_events(data_dir: str, days: Sequence[str]) -> RawEvents:
             f"(days there: {min(there)} to {max(there)}). Nothing was written."
         )
     with ThreadPoolExecutor(THREADS) as pool:
-        by_day = pool.map(lambda day: _files_of_day(folder, day), present)
-        listed = [(day, file) for day, files in zip(present, by_day, strict=True) for file in files]
-        found = list(pool.map(lambda one: _try_to_describe(folder, one[1]), listed))
-    unreadable = {day: str(file) for (day, _), file in zip(listed, found, strict=True) if isinstance(file, Exception)}
-    if len(unreadable) == len(present):
+        by_day = list(pool.map(lambda day: _files_of_day(folder, day), present))
+        listed = [file for files in by_day for file in files]
+        found = list(pool.map(lambda file: _try_to_describe(folder, file, id_type), listed))
+    unreadable: dict[str, str] = {}
+    others = []
+    for file, result in zip(listed, found, strict=True):
+        if isinstance(result, RawDataError):
+            unreadable.setdefault(day_of_path(file.path), str(result))
+        elif result is None:
+            others.append(file.path)
+    described = tuple(file for file in found if isinstance(file, RawFile))
+    with_events = {file.day for file in described}
+    for day, files in zip(present, by_day, strict=True):
+        if files and day not in with_events and day not in unreadable:
+            names = ", ".join(file.path.partition("/")[2] for file in files)
+            unreadable[day] = (
+                f"{folder.uri}/{PARTITION_COLUMN}={day} has no Parquet file, only {names}: land it with "
+                f"{LAND_COMMAND}, or remove it."
+            )
+    raw = RawEvents(folder, tuple(present), tuple(absent), described, {}, tuple(others)).without(unreadable)
+    if unreadable and not raw.days:
         raise RawDataError(" ".join(unreadable.values()))
-    readable = tuple(day for day in present if day not in unreadable)
-    described = tuple(file for file in found if isinstance(file, RawFile) and file.day in readable)
-    return RawEvents(folder, readable, tuple(absent), described, unreadable)
+    return raw
 
 
 def days_there(folder: Folder) -> list[str]:
-    """What the folders in the raw folder are called, a day each; nobody has looked whether it is one."""
+    """The names of the day folders in the raw folder; some may not be dates."""
     return [name.removeprefix(f"{PARTITION_COLUMN}=") for name in folder.folders() if name.startswith(PARTITION_COLUMN)]
 
 
 def day_of_path(path: str) -> str:
-    """Of a file, by its path below the raw folder."""
+    """The day of a file, by its path below the raw folder."""
     return path.partition("/")[0].removeprefix(f"{PARTITION_COLUMN}=")
 
 
-def _try_to_describe(folder: Folder, file: FileInfo) -> RawFile | RawDataError:
-    try:
-        return _describe(folder, file)
-    except RawDataError as error:
-        return error
+def fingerprint(files: Sequence[RawFile] | Sequence[FileInfo]) -> str:
+    """SHA-256 over names, sizes and times of a day's files; for landed files the name tells the content, not the time.
 
-
-def describe(folder: Folder, files: Sequence[FileInfo]) -> tuple[RawFile, ...]:
-    """Rows and column types of each file, from its footer.
-
-    Raises RawDataError where one is no Parquet or lacks a needed column.
+    A file that is replaced by another of the same size with an older time is another file too.
     """
-    with ThreadPoolExecutor(THREADS) as pool:
-        return tuple(pool.map(lambda file: _describe(folder, file), files))
+    listing = sorted(f"{f.path} {f.bytes} {'' if is_landed(f.path) else f.modified}" for f in files)
+    return hashlib.sha256("\n".join(listing).encode()).hexdigest()
 
 
-def fingerprint(files: Sequence[FileEntry]) -> str:
-    """SHA-256 over names and sizes of a day's files; landing puts a hash of the content into the names."""
-    listing = "\n".join(sorted(f"{file.path} {file.bytes}" for file in files))
-    return hashlib.sha256(listing.encode()).hexdigest()
-
-
-StoredType = tuple[str, str]
-"""Parquet's physical and logical type of a column."""
-
-
-def stored_types(parquet: pq.ParquetFile) -> dict[str, StoredType]:
-    """How Parquet itself stores each column; what Arrow makes of it depends on who wrote it."""
-    columns = [parquet.schema.column(number) for number in range(len(parquet.schema))]
-    return {column.path: (column.physical_type, str(column.logical_type)) for column in columns}
-
-
-def read_nanoseconds(spark: SparkSession) -> None:
-    """Let this session read the nanoseconds that pandas writes, which Spark otherwise refuses: as whole numbers."""
-    spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
-
-
-def from_nanoseconds(name: str) -> Column:
-    """The timestamp of a column that is read so, to the microsecond."""
-    # As integers: a double holds the nanoseconds of our time to 256 only, and an event would move by a microsecond.
-    return F.expr(f"timestamp_micros(`{name}` div 1000)")
-
-
-def is_raw_file(name: str) -> bool:
-    """Whether a file in a day's folder counts as raw events, by its name."""
-    return name.endswith((".parquet", ".parq"))
+def is_landed(path: str) -> bool:
+    """Whether landing wrote the file, by its name, which holds a hash of the content."""
+    return path.rpartition("/")[2].startswith("land-")
 
 
 def _files_of_day(folder: Folder, day: str) -> list[FileInfo]:
     name = f"{PARTITION_COLUMN}={day}"
-    files = (folder / name).data_files()
-    return [FileInfo(f"{name}/{f.path}", f.bytes) for f in files if is_raw_file(f.path)]
+    return [FileInfo(f"{name}/{f.path}", f.bytes, f.modified) for f in (folder / name).data_files()]
 
 
-def _describe(folder: Folder, file: FileInfo) -> RawFile:
+def _try_to_describe(folder: Folder, file: FileInfo, id_type: IdType) -> RawFile | RawDataError | None:
+    try:
+        return describe(folder, file, id_type)
+    except RawDataError as error:
+        return error
+
+
+def describe(folder: Folder, file: FileInfo, id_type: IdType = "bigint") -> RawFile | None:
+    """Rows and column types of a file, from its footer; None for a file that is not Parquet by content and by name.
+
+    Raises RawDataError if it cannot be read or lacks a required column.
+    """
     uri = f"{folder.uri}/{file.path}"
     try:
         with folder.open(file.path) as source:
+            if source.read(len(MAGIC)) != MAGIC and not file.path.lower().endswith(_PARQUET_ENDINGS):
+                return None
+            source.seek(0)
             parquet = pq.ParquetFile(source)
             schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
-            stored = stored_types(parquet)
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise RawDataError(f"{uri} is not a readable Parquet file ({reason}): remove it or land it again.") from None
-    # Spark's own way to write times, which it reads as such and pyarrow calls nanoseconds.
-    spark_times = {name: "timestamp[int96]" for name, (physical, _) in stored.items() if physical == "INT96"}
-    types = tuple(
-        (name, spark_times.get(name, str(schema.field(name).type))) for name in EVENTS.names if name in schema.names
-    )
+    except (pa.ArrowException, OSError) as error:
+        raise RawDataError(_unreadable(uri, error)) from None
     missing = [name for name in REQUIRED_COLUMNS if name not in schema.names]
     if missing:
         raise RawDataError(
             f"{uri} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
             f"it has {', '.join(schema.names)}."
         )
-    return RawFile(file.path, file.bytes, rows, types)
+    types = tuple((name, str(schema.field(name).type)) for name in EVENTS.names if name in schema.names)
+    kinds = [kind for kind in ID_TYPES if schema.remove_metadata().equals(parsed_schema(kind))]
+    if kinds and kinds != [id_type]:
+        raise RawDataError(
+            f"{uri} was landed with ECOMMERCE_ID_TYPE={kinds[0]}, and it is {id_type} now: set it to {kinds[0]}, or "
+            "land the file anew."
+        )
+    return RawFile(file.path, file.bytes, file.modified, rows, types, bool(kinds), _has_values(parquet, "event_id"))
 
 
-def _event_columns(types: Mapping[str, str]) -> list[Column]:
-    """The event columns of files with these columns; what they lack, and may lack, as null strings."""
-    columns = []
-    for name in EVENTS.names:
-        if name not in types:
-            columns.append(F.lit(None).cast("string").alias(name))
-        elif types[name].startswith("timestamp[ns"):
-            columns.append(from_nanoseconds(name).alias(name))
-        else:
-            columns.append(F.col(name))
-    return columns
+def _has_values(parquet: pq.ParquetFile, name: str) -> bool:
+    """Whether a column may have any value, by the footer."""
+    if name not in parquet.schema_arrow.names:
+        return False
+    index, groups = parquet.schema_arrow.names.index(name), range(parquet.metadata.num_row_groups)
+    chunks = [parquet.metadata.row_group(group).column(index) for group in groups]
+    return any(
+        c.statistics is None or not c.statistics.has_null_count or c.statistics.null_count < c.num_values
+        for c in chunks
+    )
+
+
+def _unreadable(uri: str, error: Exception) -> str:
+    reason = str(error).splitlines()[0].rstrip(".")
+    return f"{uri} cannot be read ({reason}): remove it or land it again."

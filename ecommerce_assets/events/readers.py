@@ -1,11 +1,12 @@
 """The input managers of the external asset `raw_events`: a run is handed files, not rows, and what it read is recorded.
 
-How the files are found and read stands in raw.py and drops.py, which know nothing of Dagster.
+How the files are found and read is in raw.py and exports.py, which know nothing of Dagster.
 """
 
 import dagster as dg
 
-from ecommerce_assets.events.drops import DroppedEvents
+from ecommerce_assets.events.exports import ExportedEvents
+from ecommerce_assets.events.parsing import IdType
 from ecommerce_assets.events.raw import LAND_COMMAND, RawEvents, find_raw_events
 from ecommerce_assets.storage.inputs import step_inputs
 
@@ -16,14 +17,14 @@ class RawEventsReader(dg.IOManager):
     Raises RawDataError where the raw folder, or every day asked for, is absent.
     """
 
-    def __init__(self, data_dir: str) -> None:
-        self._data_dir = data_dir
+    def __init__(self, data_dir: str, id_type: IdType) -> None:
+        self._data_dir, self._id_type = data_dir, id_type
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
         raise NotImplementedError("raw_events come from outside: land them with " + LAND_COMMAND)
 
     def load_input(self, context: dg.InputContext) -> RawEvents:
-        raw = find_raw_events(self._data_dir, sorted(context.asset_partition_keys))
+        raw = find_raw_events(self._data_dir, sorted(context.asset_partition_keys), self._id_type)
         # Spark starts, or waits for another run's to end, before the clock of this step does.
         _ = context.resources.spark.spark_session
         inputs = step_inputs(context.step_context.run_id, context.step_context.step.key)
@@ -32,22 +33,24 @@ class RawEventsReader(dg.IOManager):
                 f"No raw data for {len(raw.absent)} of {len(raw.absent) + len(raw.days)} days; what is stored for them "
                 f"stays: {', '.join(raw.absent)}."
             )
+        if raw.other_files:
+            context.log.warning(f"Not read, because they are not Parquet: {', '.join(raw.other_files)}.")
         for sentence in raw.unreadable.values():
             context.log.error(sentence)
         inputs.add_external(raw.inputs())
         return raw
 
 
-class DropsReader(dg.IOManager):
-    """In place of RawEventsReader: hands the drops to the run, whatever days it asks for."""
+class ExportsReader(dg.IOManager):
+    """In place of RawEventsReader: hands exports to the run, whatever days it asks for."""
 
-    def __init__(self, drops: DroppedEvents) -> None:
-        self._drops = drops
+    def __init__(self, exports: ExportedEvents) -> None:
+        self._exports = exports
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
-        raise NotImplementedError("drops come from outside")
+        raise NotImplementedError("exports come from outside")
 
-    def load_input(self, context: dg.InputContext) -> DroppedEvents:
+    def load_input(self, context: dg.InputContext) -> ExportedEvents:
         inputs = step_inputs(context.step_context.run_id, context.step_context.step.key)
-        inputs.add_external(self._drops.inputs())
-        return self._drops
+        inputs.add_external(self._exports.inputs())
+        return self._exports

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
@@ -18,8 +20,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ecommerce_assets.events.landing import land
 from ecommerce_assets.events.sample_shop import (
     BOT_SHARE,
     DAY,
@@ -41,7 +45,9 @@ FIRST_DAY = date(2019, 10, 1)
 FULL_SIZE = 60_000
 
 ARROW_TYPES = {"timestamp": pa.timestamp("us", tz="UTC"), "string": pa.string(), "double": pa.float64()}
-ARROW_SCHEMA = pa.schema([(c.name, ARROW_TYPES.get(c.type, pa.int64())) for c in EVENTS.columns])
+SAMPLE_SCHEMA = pa.schema(
+    [(c.name, ARROW_TYPES.get(c.type, pa.int64())) for c in EVENTS.columns if c.name != "event_id"]
+)
 
 # The share of events that bear an oddity: the column, and what becomes of its value.
 ODDITIES: tuple[tuple[float, str, Callable[[Any], Any]], ...] = (
@@ -112,7 +118,7 @@ def make_tables(events: int, days: int, seed: int, first_day: date) -> list[pa.T
     rows = np.concatenate([np.arange(len(day)), repeated])
     late = (day[rows] % 3 == 1) & (rng.random(len(rows)) < 0.05)  # every third file is not in order of time
     rows = rows[np.lexsort((seconds[rows] + late * rng.integers(0, 3600, len(rows)), day[rows]))]
-    table = pa.table({f.name: pa.array(log[f.name][rows].tolist(), f.type) for f in ARROW_SCHEMA}, ARROW_SCHEMA)
+    table = pa.table({f.name: pa.array(log[f.name][rows].tolist(), f.type) for f in SAMPLE_SCHEMA}, SAMPLE_SCHEMA)
     edges = np.searchsorted(day[rows], np.arange(days + 1))
     return [table.slice(low, high - low) for low, high in pairwise(edges)]
 
@@ -159,6 +165,37 @@ def generate(
     return sum(table.num_rows for table in tables)
 
 
+def next_day(shop: Path) -> tuple[date, pa.Table]:
+    """The day after the last raw day of a shop, and events for it.
+
+    They are those of a week before, seven days later, in new sessions, without a random tenth.
+    """
+    folder = shop / "raw" / "events"
+    last = max(date.fromisoformat(path.name.partition("=")[2]) for path in folder.glob(f"{PARTITION_COLUMN}=*"))
+    day = last + timedelta(days=1)
+    path = folder / f"{PARTITION_COLUMN}={day - timedelta(days=7)}"
+    table = pq.read_table(path, partitioning=None).select(SAMPLE_SCHEMA.names)
+    is_kept = pa.array(np.random.default_rng(day.toordinal()).random(table.num_rows) >= 0.1)
+    is_of_day = pc.equal(pc.cast(table["event_time"], pa.date32()), pa.scalar(day - timedelta(days=7)))
+    table = table.filter(pc.and_(is_kept, is_of_day))
+    later = {
+        "event_time": pc.add(table["event_time"], pa.scalar(timedelta(days=7))),
+        "user_session": pc.binary_join_element_wise(table["user_session"], str(day), "-"),
+    }
+    return day, pa.table({name: later.get(name, table[name]) for name in table.column_names})
+
+
+def add_day(shop: Path, source: Path) -> date:
+    """Land one more day into a copy of the sample shop, which is made first where there is none; returns the day."""
+    if not (shop / "raw" / "events").exists():
+        shutil.copytree(source / "raw", shop / "raw", ignore=shutil.ignore_patterns(MARKER))
+    with tempfile.TemporaryDirectory() as folder:
+        day, events = next_day(shop)
+        pq.write_table(events, f"{folder}/{day}.parquet")
+        land([f"{folder}/{day}.parquet"], shop)
+    return day
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m ecommerce_assets.events.sample", description=__doc__)
@@ -166,7 +203,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--events", type=int, default=FULL_SIZE)
     parser.add_argument("--days", type=int, default=FULL_LENGTH)
+    parser.add_argument(
+        "--add-day", type=Path, metavar="SHOP", help="land one more day into SHOP, a copy of the sample shop"
+    )
     args = parser.parse_args()
+    if args.add_day:
+        day = add_day(args.add_day, args.out)
+        print(f"Landed {day} into {args.add_day}; with `dagster dev` running on it, new lists follow by themselves.")
+        return
     try:
         rows = generate(args.out, args.events, args.days, args.seed)
     except (FileExistsError, ValueError) as error:

@@ -15,9 +15,10 @@ EVENTS = TableSpec.of(
     ColumnSpec("price", "double", "Price in the shop's currency; zero occurs, negative is rejected.", nullable=False),
     ColumnSpec("user_id", "id", "The visitor.", nullable=False),
     ColumnSpec("user_session", "string", "The visit; null occurs and is kept."),
+    ColumnSpec("event_id", "string", "Tells equal events apart: events with the same id are one. Null: not known."),
 )
 
-OPTIONAL_COLUMNS = ("user_session", "brand", "category_code", "category_id")
+OPTIONAL_COLUMNS = ("user_session", "brand", "category_code", "category_id", "event_id")
 """Columns that a shop's log may lack; they become null. Any other missing column is an error."""
 
 REQUIRED_COLUMNS = tuple(name for name in EVENTS.names if name not in OPTIONAL_COLUMNS)

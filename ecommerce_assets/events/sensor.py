@@ -6,6 +6,7 @@ is cleaned in ../automation.py. No Spark, and no file is opened.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
@@ -14,6 +15,7 @@ import dagster as dg
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
     RUN_KEY_TAG,
 )
 from pydantic import ValidationError
@@ -42,6 +44,9 @@ EVENTS_PER_TICK = 200
 """Dagster stores some 50 events a second in SQLite; the days that are left over are told in the ticks that follow."""
 
 RAW_EVENTS = dg.AssetKey("raw_events")
+CLEANED_EVENTS = dg.AssetKey("cleaned_events")
+
+log = logging.getLogger(__name__)
 
 Event = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation
 
@@ -75,9 +80,13 @@ def new_event_partitions(settings: Settings) -> dg.SensorDefinition:
             reported,
             time.time(),
             settings.quiet_seconds,
+            _being_cleaned(context.instance),
         )
         requests = [request for block in found.ranges if (request := _request(context, block, found.cursor))]
         said = list(_sentences(found))
+        if requests and not context.cursor:
+            said.insert(0, f"First look at {settings.data_dir}/raw/events: a run cleans what is there.")
+            log.info(said[0])
         if found.under_way:
             said += _runs_in_the_way(context.instance)
         for sentence in said:
@@ -121,6 +130,20 @@ def _state(instance: dg.DagsterInstance, run: dg.DagsterRun) -> RunState:
     return RunState.canceled if run.status is dg.DagsterRunStatus.CANCELED else RunState.ended
 
 
+def _being_cleaned(instance: dg.DagsterInstance) -> list[tuple[str, str]]:
+    """First and last day of each unfinished run that cleans events and was not asked for by this sensor."""
+    ended = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+    statuses = [status for status in dg.DagsterRunStatus if status not in ended]
+    found = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
+        selected = run.asset_selection
+        first = run.tags.get(ASSET_PARTITION_RANGE_START_TAG) or run.tags.get(PARTITION_NAME_TAG)
+        last = run.tags.get(ASSET_PARTITION_RANGE_END_TAG) or first
+        if first and last and RUN_KEY_TAG not in run.tags and (not selected or CLEANED_EVENTS in selected):
+            found.append((first, last))
+    return found
+
+
 def _request(
     context: dg.SensorEvaluationContext, block: Sequence[RawPartition], cursor: Cursor
 ) -> dg.RunRequest | None:
@@ -140,6 +163,7 @@ def _request(
         return None
     return dg.RunRequest(
         run_key=key,
+        asset_selection=[dg.AssetKey(name) for name in TARGETS],  # the Runs page shows it as the run's target
         tags={ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last},
     )
 

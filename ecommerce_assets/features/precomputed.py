@@ -8,16 +8,18 @@ product_features.py for our own tables.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ecommerce_assets.events.raw import StoredType, fingerprint, from_nanoseconds, read_nanoseconds, stored_types
+from ecommerce_assets.events.raw import fingerprint
 from ecommerce_assets.features.product_features import PRODUCT_FEATURES
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, USER_FEATURES
 from ecommerce_assets.progress import Say
@@ -34,7 +36,7 @@ _TIMESTAMP = re.compile(r"\d{8}_\d{6}")
 
 @dataclass(frozen=True)
 class FeatureExport:
-    """A kind of drop: how its names begin, which table it stands for, and which columns it must have."""
+    """A kind of export: how its names begin, which table it stands for, and which columns it must have."""
 
     prefix: str
     schema: TableSpec
@@ -45,13 +47,17 @@ USER_BEHAVIOR = FeatureExport("user_behavior", USER_FEATURES, ("user_id", *CLUST
 PRODUCT_DATA = FeatureExport("product_data", PRODUCT_FEATURES, ("product_id", "category", "enhanced_popularity_score"))
 
 
+StoredType = tuple[str, str]
+"""Parquet's physical and logical type of a column. What Arrow makes of it depends on who wrote it."""
+
+
 class _UnusableError(Exception):
-    """This drop cannot be used; the message says why."""
+    """This export cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
 class PrecomputedFeatures:
-    """Looks for drops in a folder.
+    """Looks for exports in a folder.
 
     Parameters
     ----------
@@ -68,10 +74,10 @@ class PrecomputedFeatures:
     id_type: str = "bigint"
 
     def newest(self, kind: FeatureExport, spark: SparkSession, info: Say, warn: Say) -> Artifact | None:
-        """The newest readable drop of a kind as the table that it stands for; None where there is none.
+        """The newest readable export of a kind as the table that it stands for; None where there is none.
 
         Columns that it lacks and may lack are null. One sentence to `info` says which way it went, one to `warn` for
-        each drop that cannot be used.
+        each export that cannot be used.
         """
         if not self.enabled:
             return None
@@ -84,8 +90,9 @@ class PrecomputedFeatures:
                 continue
             info(f"Taken from {folder.uri}/{name}, not computed from cleaned_events.")
             entries = tuple(FileEntry(path=file.path, bytes=file.bytes) for file in files)
-            made_of = Input(asset=name.partition(".")[0], fingerprint=fingerprint(entries), files=entries)
-            read_nanoseconds(spark)
+            made_of = Input(asset=name.partition(".")[0], fingerprint=fingerprint(files), files=entries)
+            # The nanoseconds that pandas writes are read as integers; without this Spark refuses the file.
+            spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
             frame = spark.read.parquet(*[spark_path(f"{folder.uri}/{file.path}") for file in files])
             return Artifact(
                 self._table(frame, kind, there), results={PRECOMPUTED: f"{folder.uri}/{name}"}, inputs=[made_of]
@@ -97,7 +104,9 @@ class PrecomputedFeatures:
         def value(name: str) -> Column:
             if name not in there:
                 return F.lit(None)
-            return from_nanoseconds(name) if "nanoseconds" in there[name][1] else F.col(name)
+            # As integers: a double holds the nanoseconds of our time to 256 only.
+            nanoseconds = F.expr(f"timestamp_micros(`{name}` div 1000)")
+            return nanoseconds if "nanoseconds" in there[name][1] else F.col(name)
 
         # try_cast: a value that does not fit becomes null, and the checks count it.
         columns = kind.schema.with_id_type(self.id_type).columns
@@ -119,7 +128,7 @@ def _newest_first(folder: Folder, prefix: str, warn: Say) -> Iterator[str]:
 
 
 def _inspect(folder: Folder, name: str, kind: FeatureExport) -> tuple[list[FileInfo], dict[str, StoredType]]:
-    """The Parquet files of a drop, and the columns that are read of it.
+    """The Parquet files of an export, and the columns that are read of it.
 
     All of them are decoded here, so that no run finds out later what is wrong with them.
     """
@@ -128,12 +137,12 @@ def _inspect(folder: Folder, name: str, kind: FeatureExport) -> tuple[list[FileI
     if not files:
         raise _UnusableError("it holds no Parquet file")
     common: dict[str, StoredType] = {}
-    rows = 0
+    rows, not_finite = 0, Counter[str]()
     for file in files:
         try:
             with folder.open(file.path) as source:
                 parquet = pq.ParquetFile(source, page_checksum_verification=True)
-                own = stored_types(parquet)
+                own = _stored_types(parquet)
                 missing = [column for column in kind.needed if column not in own]
                 if missing:
                     raise _UnusableError(f"{file.path} lacks the columns {', '.join(missing)}")
@@ -143,11 +152,28 @@ def _inspect(folder: Folder, name: str, kind: FeatureExport) -> tuple[list[FileI
                 mixed = [column for column, stored in common.items() if stored != own[column]]
                 if mixed:
                     raise _UnusableError(f"{file.path} has other types than {files[0].path} for {', '.join(mixed)}")
-                for _ in parquet.iter_batches(columns=list(common)):
-                    pass
+                for batch in parquet.iter_batches(columns=list(common)):
+                    for column in common:
+                        not_finite[column] += _count_not_finite(batch.column(column))
                 rows += parquet.metadata.num_rows
         except (pa.ArrowException, OSError) as error:
             raise _UnusableError(f"{file.path} is no readable Parquet ({str(error).splitlines()[0]})") from None
     if not rows:
         raise _UnusableError("it has no rows")
+    if bad := [f"{column} is NaN or infinite in {count:,} rows" for column, count in not_finite.items() if count]:
+        raise _UnusableError(", ".join(bad))
     return files, common
+
+
+def _count_not_finite(values: pa.Array) -> int:
+    if pa.types.is_floating(values.type):
+        return int(pc.sum(pc.invert(pc.is_finite(values))).as_py() or 0)
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        words = pc.match_substring_regex(values, r"(?i)^\s*[+-]?(nan|inf|infinity)\s*$")
+        return int(pc.sum(words).as_py() or 0)
+    return 0
+
+
+def _stored_types(parquet: pq.ParquetFile) -> dict[str, StoredType]:
+    columns = [parquet.schema.column(number) for number in range(len(parquet.schema))]
+    return {column.path: (column.physical_type, str(column.logical_type)) for column in columns}

@@ -176,11 +176,12 @@ class _Plan:
 
     def _add_alias(self, alias: Any, grouping: list[Any]) -> None:
         key, child = _id(alias), alias.child()
+        metadata = alias.metadata()
+        if metadata.contains(_SOURCES):  # which are all that there are
+            self.origins.setdefault(key, set()).update(metadata.getStringArray(_SOURCES))
+            return
         counts_rows = grouping and not child.references().size() and not child.foldable()
         self.definitions.setdefault(key, []).extend(grouping if counts_rows else [child])
-        metadata = alias.metadata()
-        if metadata.contains(_SOURCES):
-            self.origins.setdefault(key, set()).update(metadata.getStringArray(_SOURCES))
 
     def sources_of(self, attribute: int) -> set[str]:
         """Columns of stored tables that an attribute is computed from, whole or by a field."""

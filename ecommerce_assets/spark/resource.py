@@ -65,7 +65,7 @@ class SparkResource(LazyPySparkResource):
     adaptive: bool = Field(default=True, description="Adaptive query execution.")
     serializer: str = Field(default="org.apache.spark.serializer.KryoSerializer", description="Spark serializer class.")
     checkpoint_dir: str | None = Field(
-        default=None, description="Folder for ALS checkpoints; what a run leaves is removed."
+        default=None, description="Folder for ALS checkpoints and parsed raw files; what a run leaves is removed."
     )
     session_time_zone: str = Field(default="UTC", description="Time zone in which days begin; only UTC.")
     event_log_dir: str | None = Field(default=None, description="Folder for Spark's event logs; unset: none are kept.")
@@ -79,6 +79,7 @@ class SparkResource(LazyPySparkResource):
     _log: Any = PrivateAttr(default=None)
     _asset: str | None = PrivateAttr(default=None)
     _progress: JobProgress | None = PrivateAttr(default=None)
+    _scratch: str | None = PrivateAttr(default=None)
     _holder: str = PrivateAttr(default="a session outside a run")
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
@@ -190,10 +191,18 @@ class SparkResource(LazyPySparkResource):
         context = self.spark_context
         if not self.checkpoint_dir or context.getCheckpointDir() is not None:
             return
-        own = f"{self.checkpoint_dir}/{socket.gethostname()}-{os.getpid()}"
-        _remove_leftovers(self.checkpoint_dir)
-        context.setCheckpointDir(own)
-        self._at_stop.callback(_remove, own)
+        context.setCheckpointDir(self.scratch("als"))
+
+    def scratch(self, name: str) -> str:
+        """A folder for intermediate files, which Spark can read; it is removed at the end of the run."""
+        if self._scratch is None:
+            if self.checkpoint_dir is None:
+                self._scratch = self._at_stop.enter_context(tempfile.TemporaryDirectory())
+            else:
+                self._scratch = f"{self.checkpoint_dir}/{socket.gethostname()}-{os.getpid()}"
+                _remove_leftovers(self.checkpoint_dir)
+                self._at_stop.callback(_remove, self._scratch)
+        return f"{self._scratch}/{name}"
 
     def _start_or_join(self) -> None:
         if connect.is_connect_url(self.master) or is_remote():
@@ -244,7 +253,7 @@ class SparkResource(LazyPySparkResource):
                 with suppress(Exception):
                     self._persisted.pop().unpersist()
         finally:
-            self._spark_session, self._progress, self._asset = None, None, None
+            self._spark_session, self._progress, self._asset, self._scratch = None, None, None, None
             self._at_stop.close()
 
 
@@ -293,7 +302,7 @@ def _remove(folder: str) -> None:
 
 
 def _remove_leftovers(folder: str) -> None:
-    """Remove the checkpoints of processes of this machine that were killed."""
+    """Remove the scratch folders of processes of this machine that were killed."""
     with suppress(Exception):
         fs, path = _file_system(folder)
         for name in (entry.rstrip("/").rpartition("/")[2] for entry in fs.ls(path, detail=False)):

@@ -1,5 +1,6 @@
 """Dagster's asset checks: they report the results that the IO manager recorded, and compute nothing."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,33 +12,67 @@ from ecommerce_assets.storage.version import CheckResult, Version
 
 SHOWN_FAILURES = 20
 
+warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckSpec", dg.PreviewWarning)
 
-def check_specs(asset: str, checks: Sequence[Check]) -> list[dg.AssetCheckSpec]:
-    """The checks of an asset as Dagster knows them."""
-    return [dg.AssetCheckSpec(c.name, asset=asset, description=c.description, blocking=c.blocking) for c in checks]
+
+def check_specs(
+    asset: str, checks: Sequence[Check], days: dg.PartitionsDefinition | None = None
+) -> list[dg.AssetCheckSpec]:
+    """The checks of an asset as Dagster knows them; with `days`, each day has its own status."""
+    return [
+        dg.AssetCheckSpec(
+            check.name, asset=asset, description=check.description, blocking=check.blocking, partitions_def=days
+        )
+        for check in checks
+    ]
 
 
 def asset_checks(
-    asset: str, checks: Sequence[Check], data_dir: str, *, on_demand: bool = False
+    asset: str,
+    checks: Sequence[Check],
+    data_dir: str,
+    *,
+    days: dg.PartitionsDefinition | None = None,
+    on_demand: bool = False,
 ) -> dg.AssetChecksDefinition:
     """One op that reports every check of what the run wrote (or of the newest version).
 
-    A version that a check blocks never gets here: the IO manager reports its checks and fails the step. With
-    `on_demand` the checks pass while nothing was written.
-    """
+    A version that a check blocks never gets here: the IO manager reports its checks and fails the step.
 
-    @dg.multi_asset_check(specs=check_specs(asset, checks), name=f"{asset}_checks")
-    def report(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+    Parameters
+    ----------
+    days
+        Partitions of a daily asset.
+    on_demand
+        The checks pass while nothing was written.
+    """
+    specs = check_specs(asset, checks, days)
+
+    @dg.multi_asset_check(specs=specs, name=f"{asset}_checks")
+    def report(context: dg.AssetCheckExecutionContext) -> Iterator[Any]:
         published = Lake(data_dir, context.log.warning).published(asset)
         written = [version for version in published if version.run_id == context.run.run_id]
         version = next(iter([*written, *published]), None)
-        for check in checks:
+        for check, spec in zip(checks, specs, strict=True):
             result = outcome(asset, check, version, on_demand=on_demand)
             if not result["passed"] and version:
                 context.log.warning(f"{asset}, check {check.name}: {result['metadata']['failed']}")
-            yield dg.AssetCheckResult(**result)
+            if days is None or not version:
+                yield dg.AssetCheckResult(**result)
+                continue
+            yield from evaluations(asset, check, version)
+            yield dg.Output(None, output_name=spec.get_python_identifier())
 
     return report
+
+
+def evaluations(asset: str, check: Check, version: Version) -> Iterator[dg.AssetCheckEvaluation]:
+    """What a version recorded of a check, for each of its days; or for the version, if it has no days."""
+    days: list[str | None] = [*sorted(version.days)] or [None]
+    for day in days:
+        of_day = [result for result in version.checks if day is None or result.partition == day]
+        about = version.model_copy(update={"checks": tuple(of_day)})
+        yield dg.AssetCheckEvaluation(**outcome(asset, check, about), blocking=check.blocking, partition=day)
 
 
 def outcome(asset: str, check: Check, version: Version | None, *, on_demand: bool = False) -> dict[str, Any]:

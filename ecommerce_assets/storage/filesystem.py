@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -55,6 +57,9 @@ class Folder:
 
     def folders(self) -> list[str]:
         """Names of the folders directly inside, sorted; none where this one does not exist."""
+        if self.is_local:  # fsspec does not follow links
+            with suppress(FileNotFoundError, NotADirectoryError):
+                return sorted(entry.name for entry in os.scandir(self.path) if entry.is_dir())
         return sorted(_name(entry["name"]) for entry in self._entries() if entry["type"] == "directory")
 
     def file_names(self) -> list[str]:
@@ -75,7 +80,9 @@ class Folder:
         return [file for file in self.all_files() if not is_hidden(file.path)]
 
     def all_files(self) -> list[FileInfo]:
-        """All files below, hidden ones included, sorted by path."""
+        """All files below, hidden ones and those behind links included, sorted by path."""
+        if self.is_local:
+            return sorted(_local_files(self.path, self.path), key=lambda f: f.path)
         self.fs.invalidate_cache(self.path)
         entries = self.fs.find(self.path, detail=True)
         files = [
@@ -107,6 +114,17 @@ class Folder:
         self.fs.pipe_file(beside, content)
         self.fs.mv(beside, target)
 
+    def put(self, local: Path, name: str | None = None) -> None:
+        """Copy a file of this machine into the folder, where it is there whole or not at all."""
+        name = name or local.name
+        self.fs.makedirs(self.path, exist_ok=True)
+        if not OBJECT_STORES.isdisjoint(_protocols(self.fs)):
+            self.fs.put_file(str(local), f"{self.path}/{name}")
+            return
+        beside = f"{self.path}/.{name}.{uuid.uuid4().hex}"
+        self.fs.put_file(str(local), beside)
+        self.fs.mv(beside, f"{self.path}/{name}")
+
     def remove_file(self, name: str) -> None:
         """Remove one file; nothing happens where it does not exist."""
         with suppress(FileNotFoundError):
@@ -125,6 +143,22 @@ class Folder:
         with suppress(FileNotFoundError):
             if self.exists():
                 self.fs.rm(self.path, recursive=True)
+
+
+def _local_files(folder: str, root: str, above: tuple[str, ...] = ()) -> Iterator[FileInfo]:
+    here = os.path.realpath(folder)
+    if here in above or os.path.realpath(root).startswith(f"{here}/"):  # a link to a folder on the way
+        return
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for entry in os.scandir(folder):
+            if entry.is_dir():
+                yield from _local_files(entry.path, root, (*above, here))
+            elif entry.is_symlink() and not os.path.exists(entry.path):
+                yield FileInfo(os.path.relpath(entry.path, root), 0)  # who reads it says what is wrong
+            else:
+                with suppress(FileNotFoundError):  # it was removed meanwhile
+                    status = entry.stat()
+                    yield FileInfo(os.path.relpath(entry.path, root), status.st_size, status.st_mtime)
 
 
 def spark_path(uri: str) -> str:

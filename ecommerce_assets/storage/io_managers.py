@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame
 from ecommerce_assets.spark.column_lineage import Lineage, check_sources, trace, trace_origins
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage import delta, display, metadata
-from ecommerce_assets.storage.asset_checks import failures, outcome
+from ecommerce_assets.storage.asset_checks import evaluations, failures
 from ecommerce_assets.storage.checks import (
     EMPTY,
     CheckContext,
@@ -174,6 +174,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
     def _publish(self, step: _Step, version: Version, written: _Written, *, step_fails: bool) -> None:
         context, stored, warn = step.context, step.stored, step.context.log.warning
         lake = step.lake
+        stored_days = set(step.artifact.absent_days) & set(_stored_days(step) if step.artifact.absent_days else ())
         version = lake.publish_table(stored.table, version) if stored.table else lake.publish_folder(version)
         if self.kind == "model":
             self._fitted[version.version] = step.artifact.value
@@ -184,7 +185,8 @@ class LakeIOManager(dg.ConfigurableIOManager):
         notes = display.write_notes(stored.notes, shown, warn)
         texts = {"plots": display.draw_plots(stored.plots, shown, warn), **written.texts}
         uri = step.lake.asset(step.asset).uri if stored.table else step.folder.uri
-        metadata.report(context, version, uri, stored.table, notes, texts, emit_days=step_fails)
+        emits = step_fails or bool(version.days and set(context.asset_partition_keys) - set(version.days))
+        metadata.report(context, version, uri, stored.table, notes, texts, emit_days=emits, stored_days=stored_days)
         context.log.info(metadata.summary(version, add_published(context, step.asset)))
         if stored.closing:
             context.log.info(stored.closing(step.artifact.value, step.lake.root.uri))
@@ -195,8 +197,8 @@ class LakeIOManager(dg.ConfigurableIOManager):
         place = step.lake.block(bad)
         self._tell(step, bad)
         for check in step.stored.checks:
-            evaluation = dg.AssetCheckEvaluation(**outcome(step.asset, check, whole), blocking=check.blocking)
-            yield dg.DagsterEvent.asset_check_evaluation(context.step_context, evaluation)
+            for evaluation in evaluations(step.asset, check, whole):
+                yield dg.DagsterEvent.asset_check_evaluation(context.step_context, evaluation)
         names = ", ".join(dict.fromkeys(check.name for check in failed))
         others = "; the other days are published" if len(bad.days) < len(whole.days) else ""
         raise BlockedError(

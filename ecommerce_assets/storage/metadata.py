@@ -7,7 +7,7 @@ data next, what only machines read last.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -24,9 +24,13 @@ from ecommerce_assets.storage.version import Input, Stats, Version
 PREVIEW_ROWS = 10
 ROOM = 60
 """Characters of a table's line for which the UI's column of values has room."""
-NO_RAW_DATA = "none written: there is no raw data, or a file of it cannot be read (see the run's log)"
+NO_RAW_DATA = "none written: there is no raw data; what was stored stays"
 LARGE = 100_000
 """Numbers from here on are rounded to tenths, smaller ones to six digits."""
+CODE_VERSION_TAG = "dagster/code_version"
+NO_AUTOMATIC_EVENTS = {"__source_asset_observation__": True}
+"""Metadata of an output for which Dagster emits no event of its own. Otherwise it emits one for each day of the run's
+range, also for days without data. Dagster has no public option for it; a test sees when this changes."""
 FEW = 3
 """A list of more numbers than this is shown in a line."""
 
@@ -73,6 +77,7 @@ def report(
     texts: Mapping[str, str],
     *,
     emit_days: bool,
+    stored_days: Collection[str] = (),
 ) -> None:
     """Attach the metadata of a published version to its materialisation event, or to each day's event.
 
@@ -81,12 +86,16 @@ def report(
     notes, texts
         Markdown by name: a few words that come first, and what comes behind the numbers. Empty ones are left out.
     emit_days
-        The step is about to fail because of other days, so the days' events are emitted here.
+        Emit the days' events here, because Dagster would emit none (the step is about to fail because of other days)
+        or one for each day of the run, also for days without data.
+    stored_days
+        Days of the run without data that are stored; they get an event that says so.
     """
     if not version.days and not context.has_asset_partitions:
         context.add_output_metadata(_entries(version, version.stats, version.inputs, uri, table, notes, texts))
         return
     newest = max(version.days)
+    tags = {CODE_VERSION_TAG: version.code_version} if version.code_version else {}
     for day in context.asset_partition_keys:
         entries: dict[str, Any] = {"rows": NO_RAW_DATA}
         if day in version.days:
@@ -95,8 +104,9 @@ def report(
             entries = _entries(version, version.days[day], read, uri, table, *shown)
         if not emit_days:
             context.step_context.add_asset_metadata(entries, asset_key=context.asset_key, partition_key=day)
-        elif day in version.days:
-            context.log_event(dg.AssetMaterialization(context.asset_key, metadata=entries, partition=day))
+        elif day in version.days or day in stored_days:
+            event = dg.AssetMaterialization(context.asset_key, metadata=entries, partition=day, tags=tags)
+            context.log_event(event)
 
 
 def _entries(

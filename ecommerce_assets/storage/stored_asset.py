@@ -79,6 +79,8 @@ class Artifact:
         covered keep what is stored.
     day_results
         Daily assets only: results by day.
+    absent_days
+        Daily assets only: days that were asked for and have no data; the events of those that are stored say so.
     made_from
         Models only: for each part the columns that it was fitted on. (The lineage of a table comes from its plan.)
     inputs
@@ -90,6 +92,7 @@ class Artifact:
     results: Mapping[str, Any] = field(default_factory=dict)
     days: tuple[str, ...] = ()
     day_results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    absent_days: tuple[str, ...] = ()
     made_from: Origins = field(default_factory=dict)
     inputs: Sequence[Input] | None = None
 

@@ -1,159 +1,94 @@
-"""Each kind of bad input in the catalogue does what the catalogue says."""
+"""From a file with every kind of bad input to the cleaned days: each row is in exactly one place."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import date, timedelta
+from collections import Counter
+from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 import pytest
-from pyspark.sql import Row, SparkSession
+from pyspark.sql import SparkSession
 
-from ecommerce_assets.events.cleaning import classify, count_by_day
-from ecommerce_assets.events.landing import LandingError, SourceSummary
-from ecommerce_assets.events.raw import RawDataError, RawEvents, find_raw_events
-from ecommerce_assets_tests.events.bad_input import (
-    FILES,
-    FIRST_ODD_DAY,
-    LINES,
-    PARTITIONS,
-    UNREADABLE_PARTITIONS,
-    VALUES,
-    Kind,
-)
-from ecommerce_assets_tests.events.landing_files import HEADER, ROW, csv_file, days, events_table, land_one
+from ecommerce_assets.events.cleaning import classify, count_by_day, rejected_events
+from ecommerce_assets.events.raw import find_raw_events
+from ecommerce_assets_tests.events.landing_files import HEADER, NEXT_DAY, ROW, csv_file, land_one, parquet_file
 
-
-def named(kinds: list[Kind]) -> Any:
-    return pytest.mark.parametrize("kind", kinds, ids=[kind.name for kind in kinds])
-
-
-@named(FILES)
-def test_files_that_do_not_land(tmp_path: Path, kind: Kind) -> None:
-    path = kind.made(tmp_path)
-    with pytest.raises(LandingError) as error:
-        land_one(path, tmp_path / "shop")
-    assert str(error.value) == kind.sees.replace("FILE", str(path))
-    assert not list(tmp_path.glob("shop/raw/events/*"))
+VALUES = [
+    ("event_time", "", "missing event_time"),
+    ("event_time", "soon", "unreadable event_time"),
+    ("event_time", "2019-10-01 10:00:00 BST", "unreadable event_time"),
+    ("event_time", "1970-01-01 00:00:00", "unreadable event_time"),
+    ("event_type", "wishlist", "unknown event_type"),
+    ("user_id", "NA", "missing user_id"),
+    ("product_id", " ", "missing product_id"),
+    ("price", "abc", "unreadable price"),
+    ("price", "inf", "infinite price"),
+    ("price", "-0.01", "negative price"),
+    ("category_id", "x", None),
+    ("brand", r"\N", None),
+    ("event_time", "2019/10/01 10:00", None),
+    ("user_id", "17.0", None),
+]
+LINES = [f"{ROW},x", ROW.replace("acme", '"acme'), "cut off"]
 
 
-@named(LINES)
-def test_lines_that_are_no_rows(tmp_path: Path, kind: Kind) -> None:
-    path = csv_file(tmp_path, ROW)
-    path.write_bytes(path.read_bytes() + kind.made)
-    summary = land_one(path, tmp_path / "shop")
-    (source,) = summary.sources
-    assert kind.sees in str(summary)
-    is_row = kind.goes != "no row"
-    assert source.rows_read == 1 + is_row == source.rows_landed + source.unreadable_lines.count
-    assert source.unreadable_lines.count == (kind.goes == "listed as unreadable")
-    assert source.short_lines.count == (kind.goes == "landed with nulls")
-    if source.unreadable_file:
-        assert len(source.unreadable_file.read_text().splitlines()) == 2
-
-
-@dataclass(frozen=True)
-class Cleaned:
-    source: SourceSummary
-    rows: dict[str, list[Row]]
-    """By the kind's name."""
-    counts: dict[str, dict[str, int]]
-
-
-@pytest.fixture(scope="module")
-def cleaned_values(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Cleaned:
-    """Every kind of value in one file, each in the row whose session is its name; landed, and cleaned."""
-    folder = tmp_path_factory.mktemp("values")
+def test_what_landing_counts_is_what_cleaning_rejects(spark: SparkSession, tmp_path: Path, data_dir: Path) -> None:
     names = HEADER.split(",")
-    lines = []
-    for number, kind in enumerate(VALUES):
-        # A product of its own for each, so that none is a repeat of another one.
-        usual = {**dict(zip(names, ROW.split(","), strict=True)), "product_id": str(number + 1)}
-        line = ",".join({**usual, "user_session": kind.name, **kind.made}[name] for name in names)
-        lines += [line, line] if kind.goes == "accepted once" else [line]
-    summary = land_one(csv_file(folder, *lines), folder / "shop")
-    frames = find_raw_events(str(folder / "shop"), days(folder / "shop")).frames(spark)
-    classified = classify(frames).cache()
-    rows: dict[str, list[Row]] = {}
-    for row in classified.collect():
-        rows.setdefault((row["original"] or row)["user_session"], []).append(row)
-    return Cleaned(summary.sources[0], rows, count_by_day(classified))
+    rows = [
+        ",".join({**dict(zip(names, ROW.split(","), strict=True)), "user_session": str(n), column: value}.values())
+        for n, (column, value, _) in enumerate(VALUES)
+    ]
+    summary = land_one(csv_file(tmp_path, *rows, *LINES, ROW, ROW, NEXT_DAY), data_dir)
+    raw = find_raw_events(str(data_dir), ["2019-10-01", "2019-10-02"])
+    classified = classify(raw.parsed(str(tmp_path / "parsed"), "bigint").frame(spark)).cache()
+    by_day = count_by_day(classified)
+    total = sum((Counter(counts) for counts in by_day.values()), Counter())
+    assert total["accepted"] + total["rejected"] + total["repeats"] == summary.sources[0].rows_landed
+    assert total["accepted"] == sum(reason is None for *_, reason in VALUES) + 2
+    assert total["repeats"] == 1
+    expected = Counter(reason for *_, reason in VALUES if reason) + Counter({"unreadable line": len(LINES)})
+    assert {f"rejected: {reason}": count for reason, count in expected.items()}.items() <= total.items()
+    rejected = rejected_events(classified).collect()
+    assert len(rejected) == total["rejected"] == sum(expected.values())
+    kept = {row["user_session"]: row for row in rejected if row["user_session"]}
+    for number, (column, value, reason) in enumerate(VALUES):
+        if reason:
+            assert kept[str(number)][column] == (value or None)
 
 
-@named(VALUES)
-def test_values_that_cleaning_judges(cleaned_values: Cleaned, kind: Kind) -> None:
-    (row,) = cleaned_values.rows[kind.name]
-    if kind.goes == "rejected":
-        assert row["reject_reason"] == kind.sees
-        assert all(row["original"][name] == (value.strip('"') or None) for name, value in kind.made.items())
-        return
-    assert row["reject_reason"] is None
-    assert row["copies"] == (2 if kind.goes == "accepted once" else 1)
-    for name in kind.made:
-        assert f"{name} is {'null' if row[name] is None else row[name]}" == kind.sees
-
-
-def test_no_value_is_lost(cleaned_values: Cleaned) -> None:
-    source = cleaned_values.source
-    assert source.rows_read == source.rows_landed == len(VALUES) + 1
-    (counts,) = cleaned_values.counts.values()
-    assert counts["accepted"] + counts["rejected"] + counts["repeats"] == source.rows_landed
-    assert counts["repeats"] == 1
-    assert counts["rejected"] == sum(kind.goes == "rejected" for kind in VALUES)
+DAY = date(2020, 1, 1)
+NOON = datetime(2020, 1, 1, 12)
+PARTITIONS: dict[str, tuple[dict[str, pa.Array], str | None]] = {
+    "another day": ({"event_time": pa.array([NOON + timedelta(days=99)])}, "event outside its day"),
+    "nanoseconds": ({}, None),
+    "ids as doubles": ({"user_id": pa.array([17.0])}, None),
+    "ids as fractions": ({"user_id": pa.array([17.5])}, "unreadable user_id"),
+    "ids that are null": ({"user_id": pa.array([None], pa.int64())}, "missing user_id"),
+    "prices as text": ({"price": pa.array(["cheap"])}, "unreadable price"),
+    "prices NaN": ({"price": pa.array([float("nan")])}, "price is not a number"),
+    "times as text": ({"event_time": pa.array(["soon"])}, "unreadable event_time"),
+}
 
 
 @pytest.fixture(scope="module")
-def odd_partitions(
-    spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[RawEvents, dict[str, dict[str, int]]]:
-    """Each kind of partition as a day of its own, cleaned in one job, and one day that nobody made."""
+def counts_by_day(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, int]]:
+    """Each kind of partition as a day of its own, and a day without rows; all cleaned in one job."""
     data_dir = tmp_path_factory.mktemp("partitions")
-    for day, kind in _days_of(PARTITIONS):
-        folder = data_dir / f"raw/events/event_date={day}"
-        folder.mkdir(parents=True)
-        if (rows := kind.made(day)) is not None:
-            pq.write_table(rows, folder / "part.parquet")
-        (folder / "_temporary").mkdir()
-        pq.write_table(events_table(100), folder / "_temporary/part.parquet")
-    asked = [str(FIRST_ODD_DAY + timedelta(days=number)) for number in range(len(PARTITIONS) + 1)]
-    raw = find_raw_events(str(data_dir), asked)
-    return raw, count_by_day(classify(raw.frames(spark)))
+    days = [str(DAY + timedelta(days=number)) for number in range(len(PARTITIONS) + 1)]
+    for number, (day, (columns, _)) in enumerate(zip(days, PARTITIONS.values(), strict=False)):
+        time = pa.array([NOON + timedelta(days=number)], pa.timestamp("ns"))
+        parquet_file(data_dir / f"raw/events/event_date={day}/x", **{"event_time": time, **columns})
+    parquet_file(data_dir / f"raw/events/event_date={days[-1]}/x", 0)
+    raw = find_raw_events(str(data_dir), days)
+    return count_by_day(classify(raw.parsed(str(data_dir / "parsed"), "bigint").frame(spark)))
 
 
-def _days_of(kinds: list[Kind]) -> Iterator[tuple[date, Kind]]:
-    for number, kind in enumerate(kinds):
-        yield FIRST_ODD_DAY + timedelta(days=number), kind
+@pytest.mark.parametrize(("number", "name"), list(enumerate(PARTITIONS)))
+def test_partitions_that_other_jobs_wrote(counts_by_day: dict[str, dict[str, int]], number: int, name: str) -> None:
+    reason = PARTITIONS[name][1]
+    counts = counts_by_day[str(DAY + timedelta(days=number))]
+    assert (counts["accepted"], counts["rejected"]) == ((0, 1) if reason else (1, 0))
+    assert not reason or counts[f"rejected: {reason}"] == 1
 
 
-@pytest.mark.parametrize(("day", "kind"), list(_days_of(PARTITIONS)), ids=[kind.name for kind in PARTITIONS])
-def test_partitions_that_others_wrote(
-    odd_partitions: tuple[RawEvents, dict[str, dict[str, int]]], day: date, kind: Kind
-) -> None:
-    raw, by_day = odd_partitions
-    counts = by_day.get(str(day), {"accepted": 0, "repeats": 0, "rejected": 0})
-    assert raw.rows(str(day)) == counts["accepted"] + counts["rejected"] + counts["repeats"]
-    assert counts["accepted"] == (kind.goes == "accepted")
-    assert counts["rejected"] == (kind.goes == "rejected")
-    if kind.sees:
-        assert counts[f"rejected: {kind.sees}"] == 1
-
-
-def test_a_day_that_is_absent_from_a_range(odd_partitions: tuple[RawEvents, dict[str, dict[str, int]]]) -> None:
-    raw, by_day = odd_partitions
-    absent = str(FIRST_ODD_DAY + timedelta(days=len(PARTITIONS)))
-    assert raw.absent == (absent,)
-    assert absent not in by_day
-
-
-@named(UNREADABLE_PARTITIONS)
-def test_partitions_that_stop_a_run(tmp_path: Path, kind: Kind) -> None:
-    folder = tmp_path / "raw/events/event_date=2019-10-01"
-    folder.mkdir(parents=True)
-    path = kind.made(folder)
-    with pytest.raises(RawDataError) as error:
-        find_raw_events(str(tmp_path), ["2019-10-01"])
-    said = str(error.value).replace("file://", "").replace(str(path), "FILE").replace(str(folder), "DIR")
-    assert said.startswith(kind.sees.replace("file://", ""))
+def test_a_day_without_rows_has_no_counts(counts_by_day: dict[str, dict[str, int]]) -> None:
+    assert len(counts_by_day) == len(PARTITIONS)

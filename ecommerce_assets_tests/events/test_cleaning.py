@@ -1,13 +1,12 @@
-"""Every rule of cleaning on hand-made rows, and that no row is lost whatever comes."""
+"""The rules about days and repeats on hand-made rows, and that no row is lost."""
 
 from __future__ import annotations
 
-import datetime as dt
 import io
 from contextlib import redirect_stdout
-from itertools import product
-from typing import Any
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,8 +21,9 @@ from ecommerce_assets.events.cleaning import (
     count_by_day,
     rejected_events,
 )
+from ecommerce_assets.events.raw import find_raw_events
 from ecommerce_assets.events.schema import EVENTS, REJECTED_EVENTS
-from ecommerce_assets_tests.helpers import EVENTS_DDL, event
+from ecommerce_assets_tests.helpers import write_day
 
 DAY = "2019-10-01"
 GOOD: dict[str, str | None] = {
@@ -36,19 +36,20 @@ GOOD: dict[str, str | None] = {
     "price": "9.99",
     "user_id": "5",
     "user_session": "s1",
+    "event_id": None,
 }
+TEXTS = pa.schema([(name, pa.string()) for name in GOOD])
 
 
-def text_frame(spark: SparkSession, *rows: dict[str, str | None], day: str = DAY) -> DataFrame:
-    """Rows as they come from a CSV: all text."""
-    values = [(day, "f.parquet", *[{**GOOD, **row}[name] for name in EVENTS.names]) for row in rows]
-    names = ["event_date", "source_file", *EVENTS.names]
-    return spark.createDataFrame(values, ", ".join(f"{name} string" for name in names))
-
-
-def typed_frame(spark: SparkSession, events: list[dict[str, Any]], day: str = DAY, ddl: str = EVENTS_DDL) -> DataFrame:
-    frame = spark.createDataFrame([tuple(e.values()) for e in events], ddl)
-    return frame.withColumns({"event_date": F.lit(day), "source_file": F.lit("f.parquet")})
+def parsed(
+    spark: SparkSession, folder: Path, *rows: dict[str, str | None], **days: list[dict[str, str | None]]
+) -> DataFrame:
+    """The parsed rows of raw files of texts, as other jobs may write them: of one day, or by day."""
+    by_day = days or {DAY: list(rows)}
+    for day, of_day in by_day.items():
+        write_day(folder, day, pa.Table.from_pylist([{**GOOD, **row} for row in of_day], schema=TEXTS))
+    raw = find_raw_events(str(folder), sorted(by_day))
+    return raw.parsed(str(folder / "scratch"), "bigint").frame(spark)
 
 
 def only(frame: DataFrame) -> Row:
@@ -56,154 +57,82 @@ def only(frame: DataFrame) -> Row:
     return row
 
 
-BAD: list[tuple[dict[str, str | None], str]] = [
-    ({"event_time": None}, "missing event_time"),
-    ({"event_time": "  "}, "missing event_time"),
-    ({"event_time": "yesterday"}, "unreadable event_time"),
-    ({"event_time": "2019"}, "unreadable event_time"),
-    ({"event_time": "12:00:00"}, "unreadable event_time"),
-    ({"event_time": "2019-02-30 10:00:00"}, "unreadable event_time"),
-    ({"event_time": "1970-01-01 00:00:00 UTC"}, "unreadable event_time"),  # the zero time of a program
-    ({"event_time": "1990-01-01 00:00:00 UTC"}, "event outside its day"),
-    ({"event_time": "2019-10-02 00:00:00 UTC"}, "event outside its day"),
-    ({"event_time": "2019-09-30T23:59:59+00:00"}, "event outside its day"),
-    ({"event_type": "wishlist"}, "unknown event_type"),
-    ({"event_type": None}, "unknown event_type"),
-    ({"user_id": None}, "missing user_id"),
-    ({"user_id": "abc"}, "unreadable user_id"),
-    ({"user_id": "99999999999999999999"}, "unreadable user_id"),
-    ({"product_id": ""}, "missing product_id"),
-    ({"product_id": "1.5"}, "unreadable product_id"),
-    ({"price": None}, "missing price"),
-    ({"price": "abc"}, "unreadable price"),
-    ({"price": "12d"}, "unreadable price"),
-    ({"price": "1e300"}, "unreadable price"),
-    ({"price": "NaN"}, "price is not a number"),
-    ({"price": "inf"}, "infinite price"),
-    ({"price": "-Infinity"}, "infinite price"),
-    ({"price": "-0.01"}, "negative price"),
-    ({"event_time": "2019-10-01T01:30:00+05:30"}, "event outside its day"),  # 20:00 UTC of the day before
-]
-
-GOOD_VALUES: list[tuple[dict[str, str | None], str, Any]] = [
-    ({"event_time": "2019-10-01T11:57:06+00:00"}, "event_time", dt.datetime(2019, 10, 1, 11, 57, 6)),
-    ({"event_time": "2019-10-01 11:57:06"}, "event_time", dt.datetime(2019, 10, 1, 11, 57, 6)),
-    ({"event_time": "2019-10-01 11:57:06.25 UTC"}, "event_time", dt.datetime(2019, 10, 1, 11, 57, 6, 250_000)),
-    ({"user_id": "1515915625519388267"}, "user_id", 1515915625519388267),
-    ({"user_id": " 42 "}, "user_id", 42),
-    ({"user_id": "42.0"}, "user_id", 42),
-    ({"category_id": "unknown"}, "category_id", None),
-    ({"category_code": " "}, "category_code", None),
-    ({"brand": "\tacme "}, "brand", "acme"),
-    ({"brand": ""}, "brand", None),
-    ({"user_session": None}, "user_session", None),
-    ({"price": "0.00"}, "price", 0.0),
-    ({"price": " 1e3"}, "price", 1000.0),
-    ({"event_type": " purchase"}, "event_type", "purchase"),
-]
-
-
-@pytest.fixture(scope="module")
-def classified_cases(spark: SparkSession) -> tuple[dict[str, Row], dict[str, Row]]:
-    """All cases in one reading: accepted and rejected rows by the case's number, which stands in user_session."""
-    cases = [change for change, *_ in [*BAD, *GOOD_VALUES]]
-    numbered = [{"user_session": str(number), **change} for number, change in enumerate(cases)]
-    classified = classify([text_frame(spark, *numbered)]).persist()
-    at = F.col("event_time").cast("timestamp_ntz")  # as Python sees it: without the zone of this machine
-    accepted = accepted_events(classified).withColumn("event_time", at).collect()
-    rejected = rejected_events(classified).collect()
-    classified.unpersist()
-    return {str(r["user_session"]): r for r in accepted}, {str(r["user_session"]): r for r in rejected}
-
-
-@pytest.mark.parametrize("number", range(len(BAD)), ids=lambda n: f"{BAD[n][0]}")
-def test_bad_rows_are_rejected_with_their_reason_and_their_text(
-    classified_cases: tuple[dict[str, Row], dict[str, Row]], number: int
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"event_time": "2019-10-02 00:00:00 UTC"}, "event outside its day"),
+        ({"event_time": "2019-10-01T01:30:00+05:30"}, "event outside its day"),  # 20:00 UTC of the day before
+        ({"event_time": "1990-01-01 00:00:00 UTC", "price": "-1"}, "event outside its day"),
+        ({"event_time": "1970-01-01 00:00:00 UTC"}, "unreadable event_time"),  # the zero of a program
+        ({"event_time": "yesterday", "price": "x"}, "unreadable event_time"),
+        ({"event_type": "wishlist", "user_id": "x"}, "unknown event_type"),
+        ({"price": "-0.01"}, "negative price"),
+    ],
+)
+def test_rejected_events_keep_their_text_and_the_first_reason(
+    spark: SparkSession, tmp_path: Path, change: dict[str, str | None], reason: str
 ) -> None:
-    accepted, rejected = classified_cases
-    change, reason = BAD[number]
-    assert str(number) not in accepted
-    row = rejected[str(number)]
+    classified = classify(parsed(spark, tmp_path, change))
+    row = only(rejected_events(classified))
     assert row["reject_reason"] == reason
-    assert {name: row[name] for name in EVENTS.names} == {**GOOD, "user_session": str(number), **change}
-    assert row["source_file"] == "f.parquet"
+    if reason != "event outside its day":  # whose values were parsed
+        assert {name: row[name] for name in EVENTS.names} == {**GOOD, **change}
+    assert row["source_file"] == f"{tmp_path}/raw/events/event_date={DAY}/part-0.parquet"
+    assert accepted_events(classified).count() == 0
 
 
-@pytest.mark.parametrize("number", range(len(GOOD_VALUES)), ids=lambda n: f"{GOOD_VALUES[n][0]}")
-def test_readable_values_are_accepted_and_tidied(
-    classified_cases: tuple[dict[str, Row], dict[str, Row]], number: int
-) -> None:
-    change, column, value = GOOD_VALUES[number]
-    key = change.get("user_session", str(len(BAD) + number))
-    assert classified_cases[0][str(key)][column] == value
-
-
-def test_texts_are_trimmed_as_python_trims_them(spark: SparkSession) -> None:
-    """Of blanks, tabs and line ends, and of nothing else: all texts of up to four of these characters."""
-    texts = ["".join(marks) for n in range(5) for marks in product(" \t\r\n\x01\xa0ä!", repeat=n)]
-    frame = text_frame(spark, *[{"brand": text, "user_session": str(n)} for n, text in enumerate(texts)])
-    found = {int(r["user_session"]): r["brand"] for r in accepted_events(classify([frame])).collect()}
-    assert found == {n: text.strip(" \t\r\n") or None for n, text in enumerate(texts)}
-
-
-def test_types_other_than_ours_are_understood(spark: SparkSession) -> None:
-    ddl = (
-        "event_time timestamp_ntz, event_type string, product_id int, category_id double, category_code string, "
-        "brand string, price decimal(10,2), user_id double, user_session bigint"
-    )
-    row = event("2019-10-01 10:00:00", product_id=7, user_id=5.0, category_id=2.0, user_session=None)
-    row |= {"event_time": dt.datetime(2019, 10, 1, 10), "price": None, "user_session": 99}
-    frame = typed_frame(spark, [row], ddl=ddl).withColumn("price", F.lit("3.10").cast("decimal(10,2)"))
-    cleaned = only(accepted_events(classify([frame])))
-    assert (cleaned["product_id"], cleaned["user_id"], cleaned["category_id"]) == (7, 5, 2)
-    assert (cleaned["price"], cleaned["user_session"]) == (3.1, "99")
-    half = typed_frame(spark, [row | {"user_id": 5.5}], ddl=ddl).withColumn("price", F.lit("1").cast("decimal(10,2)"))
-    assert only(rejected_events(classify([half])))["reject_reason"] == "unreadable user_id"
-
-
-def test_ids_can_be_strings(spark: SparkSession) -> None:
-    classified = classify([text_frame(spark, {"user_id": " u-7 ", "product_id": "SKU 1"})], id_type="string")
-    row = only(accepted_events(classified))
-    assert (row["user_id"], row["product_id"]) == ("u-7", "SKU 1")
-
-
-def test_exact_repeats_of_an_accepted_row_count_once(spark: SparkSession) -> None:
-    same_after_cleaning = {"brand": " acme "}
-    other = {"user_session": "s2"}
-    bad = {"price": "-1"}
-    frame = text_frame(spark, {}, same_after_cleaning, {}, other, bad, bad)
-    classified = classify([frame])
+def test_exact_repeats_of_an_accepted_event_count_once(spark: SparkSession, tmp_path: Path) -> None:
+    same, other, bad = {"brand": " acme "}, {"user_session": "s2"}, {"price": "-1"}
+    classified = classify(parsed(spark, tmp_path, {}, same, {"price": "9.990"}, other, bad, bad))
     assert accepted_events(classified).count() == 2
     assert rejected_events(classified).count() == 2, "rejected rows are all kept"
     counts = count_by_day(classified)
     assert counts == {DAY: {"accepted": 2, "repeats": 2, "rejected": 2, "rejected: negative price": 2}}
 
 
-def test_zero_below_zero_is_zero(spark: SparkSession) -> None:
-    classified = classify([text_frame(spark, {"price": "-0.00"}, {"price": "0.00"}, {"price": "0"})])
+def test_event_ids_tell_equal_events_apart_and_repeats_together(spark: SparkSession, tmp_path: Path) -> None:
+    rows = [
+        {"event_id": "a"},
+        {"event_id": "b"},  # equal to the one before, and another purchase
+        {"event_id": "b", "event_time": "2019-10-01 12:00:01", "brand": "other"},  # sent again
+        {"event_id": "b", "price": "-1"},  # rejected, and no repeat
+        {},
+        {},
+    ]
+    classified = classify(parsed(spark, tmp_path, *rows), has_event_ids=True)
+    accepted = sorted((r["event_id"] or "", r["brand"]) for r in accepted_events(classified).collect())
+    assert accepted == [("", "acme"), ("a", "acme"), ("b", "acme")]
+    counts = count_by_day(classified)[DAY]
+    assert (counts["accepted"], counts["repeats"], counts["rejected"]) == (3, 2, 1)
+
+
+def test_event_ids_are_found_in_the_files(tmp_path: Path) -> None:
+    for event_id, expected in ((None, False), ("a", True)):
+        write_day(tmp_path, DAY, pa.Table.from_pylist([{**GOOD, "event_id": event_id}], schema=TEXTS))
+        raw = find_raw_events(str(tmp_path), [DAY])
+        assert raw.parsed(str(tmp_path / "scratch"), "bigint").has_event_ids is expected
+
+
+def test_zero_below_zero_is_zero(spark: SparkSession, tmp_path: Path) -> None:
+    classified = classify(parsed(spark, tmp_path, {"price": "-0.00"}, {"price": "0.00"}, {"price": "0"}))
     assert only(accepted_events(classified))["price"] == 0.0
     assert count_by_day(classified) == {DAY: {"accepted": 1, "repeats": 2, "rejected": 0}}
 
 
-def test_equal_rows_of_two_days_are_no_repeats(spark: SparkSession) -> None:
-    first = text_frame(spark, {})
-    second = text_frame(spark, {"event_time": "2019-10-02 12:00:00 UTC"}, day="2019-10-02")
-    assert accepted_events(classify([first, second])).count() == 2
+def test_equal_events_of_two_days_are_not_repeats(spark: SparkSession, tmp_path: Path) -> None:
+    days: dict[str, list[dict[str, str | None]]] = {DAY: [{}], "2019-10-02": [{"event_time": "2019-10-02 12:00:00"}]}
+    assert accepted_events(classify(parsed(spark, tmp_path, **days))).count() == 2
 
 
-def test_a_large_day_has_several_tasks_and_shares_none(spark: SparkSession) -> None:
-    days = ["2019-10-01", "2019-10-08", "2019-10-15"]
-    frames = [
-        text_frame(
-            spark,
-            *[{"event_time": f"{day} 12:00:{n:02d} UTC", "user_id": str(n)} for n in range(40)] * 2,
-            day=day,
-        )
-        for day in days
-    ]
-    tasks_of_day = dict(zip(days, (2, 1, 3), strict=True))
+def test_a_large_day_has_several_tasks_and_shares_none(spark: SparkSession, tmp_path: Path) -> None:
+    tasks_of_day = {"2019-10-01": 2, "2019-10-08": 1, "2019-10-15": 3}
+    days: dict[str, list[dict[str, str | None]]] = {
+        day: [{"event_time": f"{day} 12:00:{n:02d} UTC", "user_id": str(n)} for n in range(40)] * 2
+        for day in tasks_of_day
+    }
     rows_of_day = {day: tasks * 5_000_000 for day, tasks in tasks_of_day.items()}
-    classified = classify(frames, rows_of_day=rows_of_day).withColumn("task", F.spark_partition_id()).persist()
+    frame = parsed(spark, tmp_path, **days)
+    classified = classify(frame, rows_of_day).withColumn("task", F.spark_partition_id()).persist()
     tasks = {str(row[0]): row[1] for row in classified.groupBy("event_date").agg(F.collect_set("task")).collect()}
     assert {day: len(own) for day, own in tasks.items()} == tasks_of_day
     assert len({task for own in tasks.values() for task in own}) == 6
@@ -234,7 +163,7 @@ def test_each_task_has_a_number_of_its_own(spark: SparkSession) -> None:
 
 
 @pytest.mark.parametrize("by_sorting", [True, False])
-def test_rows_come_in_a_fixed_order_by_time(spark: SparkSession, by_sorting: bool) -> None:
+def test_events_come_in_a_fixed_order_by_time(spark: SparkSession, tmp_path: Path, by_sorting: bool) -> None:
     times = [f"2019-10-01 {n % 24:02d}:{n * 7 % 60:02d}:{n % 5:02d}" for n in range(500)]
     rows: list[dict[str, str | None]] = [
         {"event_time": time, "user_id": str(n % 3), "price": str(n % 4)} for n, time in enumerate(times)
@@ -244,8 +173,9 @@ def test_rows_come_in_a_fixed_order_by_time(spark: SparkSession, by_sorting: boo
     spark.conf.set(setting, by_sorting)
     try:
         found = []
-        for given in (rows, rows[::-1]):
-            classified = classify([text_frame(spark, *given).repartition(5)], rows_of_day={DAY: 1})
+        for number, given in enumerate((rows, rows[::-1])):
+            frame = parsed(spark, tmp_path / str(number), *given).repartition(5)
+            classified = classify(frame, rows_of_day={DAY: 1})
             found.append([tuple(row) for row in accepted_events(classified).collect()])
             if by_sorting:
                 with redirect_stdout(io.StringIO()) as printed:
@@ -260,8 +190,8 @@ def test_rows_come_in_a_fixed_order_by_time(spark: SparkSession, by_sorting: boo
     assert len(found[0]) == len({(row["event_time"], row["user_id"], row["price"]) for row in rows})
 
 
-def test_tables_have_their_columns(spark: SparkSession) -> None:
-    classified = classify([text_frame(spark, {}, {"price": "x"})])
+def test_tables_have_their_columns(spark: SparkSession, tmp_path: Path) -> None:
+    classified = classify(parsed(spark, tmp_path, {}, {"price": "x"}))
     assert accepted_events(classified).columns == [*EVENTS.names, "event_date"]
     assert rejected_events(classified).columns == [*REJECTED_EVENTS.names, "event_date"]
     kinds = dict(accepted_events(classified).dtypes)
@@ -274,7 +204,10 @@ odd_text = st.sampled_from([None, "", " ", "abc", "17", "-3", "1.0", "NaN", "201
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys(EVENTS.names, odd_text)), max_size=30))
-def test_no_row_is_lost(spark: SparkSession, rows: list[dict[str, str | None]]) -> None:
-    counts = count_by_day(classify([text_frame(spark, *rows)])).get(DAY, {"accepted": 0, "repeats": 0, "rejected": 0})
-    assert counts["accepted"] + counts["repeats"] + counts["rejected"] == len(rows)
-    assert sum(n for name, n in counts.items() if name.startswith("rejected: ")) == counts["rejected"]
+def test_no_row_is_lost(spark: SparkSession, tmp_path: Path, rows: list[dict[str, str | None]]) -> None:
+    frame = parsed(spark, tmp_path, *rows)
+    for has_event_ids in (False, True):
+        empty = {"accepted": 0, "repeats": 0, "rejected": 0}
+        counts = count_by_day(classify(frame, has_event_ids=has_event_ids)).get(DAY, empty)
+        assert counts["accepted"] + counts["repeats"] + counts["rejected"] == len(rows)
+        assert sum(n for name, n in counts.items() if name.startswith("rejected: ")) == counts["rejected"]

@@ -1,395 +1,334 @@
-"""Landing, seen from outside: files of every kind in, partitions out, and what the summary says."""
+"""Landing, seen from outside: files of every kind in, partitions out, each row once."""
 
 import gzip
 import subprocess
 import sys
-from datetime import UTC, date, datetime
+import uuid
+from collections.abc import Callable
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyspark.sql import SparkSession
 
-from ecommerce_assets.events.cleaning import classify, count_by_day
-from ecommerce_assets.events.landing import land
+from ecommerce_assets.events.landing import LandingError, LandingSummary, land
+from ecommerce_assets.events.landing import run as landing_run
 from ecommerce_assets.events.landing.__main__ import main
-from ecommerce_assets.events.raw import find_raw_events
-from ecommerce_assets.events.schema import EVENTS
+from ecommerce_assets.events.landing.summary import Window
+from ecommerce_assets.events.parsing import parsed_schema
+from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets_tests.events.landing_files import (
     HEADER,
     NEXT_DAY,
     ROW,
     csv_file,
-    days,
     events_table,
+    files,
     land_one,
     landed,
+    parquet_file,
 )
 
+FIRST = (datetime(2019, 10, 1), "view", 1, 2, "a.b", "acme", 1.5, 3, "s1", None)
+SECOND = (datetime(2019, 10, 2, 10), "purchase", 1, 2, "a.b", "acme", 1.5, 3, "s1", None)
+BOTH_DAYS = ((date(2019, 10, 1), 1), (date(2019, 10, 2), 1))
 
-class TestCsv:
-    def test_rows_are_split_by_day_as_text(self, tmp_path: Path, data_dir: Path) -> None:
-        summary = land_one(csv_file(tmp_path, NEXT_DAY, ROW), data_dir)
-        assert days(data_dir) == ["2019-10-01", "2019-10-02"]
-        assert landed(data_dir) == [tuple(ROW.split(",")), tuple(NEXT_DAY.split(","))]
-        assert summary.rows_by_day == ((date(2019, 10, 1), 1), (date(2019, 10, 2), 1))
-        (file,) = data_dir.glob("raw/events/event_date=2019-10-01/*.parquet")
-        schema = pq.read_schema(file)
-        assert schema.names == EVENTS.names
-        assert set(map(str, schema.types)) == {"string"}
-
-    def test_one_file_named_by_content_and_a_success_marker(self, tmp_path: Path, data_dir: Path) -> None:
-        summary = land_one(csv_file(tmp_path, ROW), data_dir)
-        names = sorted(path.name for path in (data_dir / "raw/events/event_date=2019-10-01").iterdir())
-        assert names == ["_SUCCESS", f"land-{summary.sources[0].content}-0-1rows.parquet"]
-        assert len(summary.sources[0].content) == 16
-
-    @pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".csv.zst", ".CSV.GZ"])
-    def test_compressed(self, tmp_path: Path, data_dir: Path, ending: str) -> None:
-        plain = csv_file(tmp_path, ROW, NEXT_DAY).read_bytes()
-        path = tmp_path / f"packed{ending}"
-        packed = {"gz": gzip.compress, "zst": lambda b: pa.compress(b, "zstd", asbytes=True)}
-        path.write_bytes(packed.get(ending.lower().rpartition(".")[2], bytes)(plain))
-        land_one(path, data_dir)
-        assert len(landed(data_dir)) == 2
-
-    def test_the_same_content_compressed_is_the_same_content(self, tmp_path: Path, data_dir: Path) -> None:
-        plain = csv_file(tmp_path, ROW)
-        packed = tmp_path / "other.csv.gz"
-        packed.write_bytes(gzip.compress(plain.read_bytes()))
-        land_one(plain, data_dir)
-        assert land_one(packed, data_dir).sources[0].rows_already_landed == 1
-        assert len(landed(data_dir)) == 1
-
-    def test_values_are_not_changed(self, tmp_path: Path, data_dir: Path) -> None:
-        line = '2019-10-01 00:00:00 UTC, VIEW ,007,NULL,N/A,"a, ""b"" \'c\'",abc,9007199254740993123,é日本'
-        land_one(csv_file(tmp_path, line), data_dir)
-        assert landed(data_dir) == [
-            (
-                "2019-10-01 00:00:00 UTC",
-                " VIEW ",
-                "007",
-                "NULL",
-                "N/A",
-                "a, \"b\" 'c'",
-                "abc",
-                "9007199254740993123",
-                "é日本",
-            )
-        ]
-
-    def test_empty_fields_are_null(self, tmp_path: Path, data_dir: Path) -> None:
-        land_one(csv_file(tmp_path, '2019-10-01 00:00:00 UTC,view,1,,"",,1,3,'), data_dir)
-        assert landed(data_dir, "category_id, category_code, brand, user_session") == [(None,) * 4]
-
-    def test_column_order_extra_and_absent_columns(self, tmp_path: Path, data_dir: Path) -> None:
-        path = csv_file(
-            tmp_path,
-            "0,3,1.5,1,view,1.1.1.1,2019-10-01 00:00:00",
-            header=",user_id,price,product_id,event_type,ip,event_time",
-        )
-        summary = land_one(path, data_dir)
-        assert landed(data_dir, "event_time, event_type, product_id, price, user_id") == [
-            ("2019-10-01 00:00:00", "view", "1", "1.5", "3")
-        ]
-        (source,) = summary.sources
-        assert source.dropped_columns == ("(no name)", "ip")
-        assert source.absent_columns == ("user_session", "brand", "category_code", "category_id")
-        assert "left out, being no event columns: (no name), ip" in str(summary)
-        assert "absent, will be null: user_session, brand, category_code, category_id" in str(summary)
-
-    def test_byte_order_mark_and_windows_line_ends(self, tmp_path: Path, data_dir: Path) -> None:
-        summary = land_one(csv_file(tmp_path, ROW, NEXT_DAY, header="\ufeff" + HEADER, end="\r\n"), data_dir)
-        assert landed(data_dir) == [tuple(ROW.split(",")), tuple(NEXT_DAY.split(","))]
-        assert summary.sources[0].unreadable_lines.count == 0
-
-    def test_mixed_line_ends_and_empty_lines(self, tmp_path: Path, data_dir: Path) -> None:
-        path = tmp_path / "events.csv"
-        path.write_bytes(f"{HEADER}\r\n{ROW}\n\n{NEXT_DAY}\r\n\r\n".encode())
-        summary = land_one(path, data_dir)
-        assert landed(data_dir) == [tuple(ROW.split(",")), tuple(NEXT_DAY.split(","))]
-        assert summary.sources[0].rows_read == 2
-
-    def test_a_field_of_two_lines(self, tmp_path: Path, data_dir: Path) -> None:
-        summary = land_one(csv_file(tmp_path, ROW.replace("acme", '"ac\nme"'), NEXT_DAY), data_dir)
-        assert landed(data_dir, "brand") == [("ac\nme",), ("acme",)]
-        assert summary.sources[0].unreadable_lines.count == 0
-
-    def test_a_name_that_looks_like_a_pattern(self, tmp_path: Path, data_dir: Path) -> None:
-        csv_file(tmp_path, NEXT_DAY, name="it's 1.csv")
-        land_one(csv_file(tmp_path, ROW, name="it's [1].csv"), data_dir)
-        assert days(data_dir) == ["2019-10-01"]
+PLAIN = f"{HEADER}\n{ROW}\n{NEXT_DAY}\n".encode()
+ODD_FILES: dict[str, bytes] = {
+    "plain.csv": PLAIN,
+    "UPPER.CSV.GZ": gzip.compress(PLAIN),
+    "two members.csv.gz": gzip.compress(PLAIN[:100]) + gzip.compress(PLAIN[100:]),
+    "zero padding.csv.gz": gzip.compress(PLAIN) + b"\0" * 512,
+    "zstd.csv.zst": pa.compress(PLAIN, "zstd", asbytes=True),
+    "tabs.tsv": PLAIN.replace(b",", b"\t"),
+    "semicolons.csv": PLAIN.replace(b",", b";"),
+    "bars.txt": PLAIN.replace(b",", b"|"),
+    "byte order mark.csv": b"\xef\xbb\xbf" + PLAIN,
+    "windows.csv": PLAIN.replace(b"\n", b"\r\n"),
+    "mixed line ends.csv": PLAIN.replace(b"\n", b"\r\n", 1) + b"\n\r\n\n",
+    "no last line end.csv": PLAIN[:-1],
+    "quotes.csv": b"\n".join(
+        b",".join(b'"' + value + b'"' for value in line.split(b",")) for line in PLAIN.splitlines()
+    ),
+    "spaces in header.csv": PLAIN.replace(b",", b" , ", 8),
+    "it's [1] * ?.csv": PLAIN,
+    "unnamed column.csv": b"\n".join(b"," + line for line in PLAIN.splitlines()),
+    "repeated column.csv": b"\n".join(b"x,X,x," + line for line in PLAIN.splitlines()),
+}
 
 
-class TestDays:
-    def test_day_in_utc_of_a_text(self, tmp_path: Path, data_dir: Path) -> None:
-        day_of = {
-            "2019-10-01 00:00:00 UTC": "2019-10-01",
-            "2020-09-24T11:57:06+00:00": "2020-09-24",
-            "2019-10-01T23:30:00-03:00": "2019-10-02",
-            "2019-10-01 00:10:00+0300": "2019-09-30",
-            "2019-10-01 00:10:00 +03:00": "2019-09-30",
-            "2019-10-01T23:59:59Z": "2019-10-01",
-            "2019-10-01 23:59:59 z": "2019-10-01",
-            "2019-10-01 23:59:59utc": "2019-10-01",
-            "2019-10-01 00:10:00+3": "2019-09-30",
-            "2019-10-01 00:10:00UTC+3:00": "2019-09-30",
-            "\t2019-10-01 23:59:59 -0:30": "2019-10-02",
-            "2019-10-01 23:59:59": "2019-10-01",
-            "2019-10-01 23:59:59.999999": "2019-10-01",
-            "2019-10-01T23:59:59.999 UTC": "2019-10-01",
-            "2019-10-01 01:00:00 Europe/Moscow": "2019-09-30",
-            "  2019-10-01  ": "2019-10-01",
-        }
-        land_one(csv_file(tmp_path, *[ROW.replace("2019-10-01 00:00:00 UTC", time) for time in day_of]), data_dir)
-        found = {time: day for day in days(data_dir) for (time,) in landed(data_dir, "event_time", day)}
-        assert found == day_of
+@pytest.mark.parametrize("name", ODD_FILES)
+def test_csv_files_of_every_kind(tmp_path: Path, data_dir: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(ODD_FILES[name])
+    summary = land_one(tmp_path / name, data_dir)
+    assert landed(data_dir) == [FIRST, SECOND]
+    assert summary.rows_by_day == BOTH_DAYS
+    assert summary.sources[0].unreadable == ()
 
-    def test_rows_without_a_readable_time_go_to_the_first_readable_day(self, tmp_path: Path, data_dir: Path) -> None:
-        times = ["", "soon", "infinity", "12345-01-01 00:00:00", "1569888000", "2019-13-01"]
-        bad = [ROW.replace("2019-10-01 00:00:00 UTC", time) for time in times]
-        summary = land_one(csv_file(tmp_path, *bad, NEXT_DAY, *bad, ROW), data_dir)
-        assert summary.sources[0].rows_without_time == 12
-        assert summary.rows_by_day == ((date(2019, 10, 1), 1), (date(2019, 10, 2), 13))
-        found = [time for (time,) in landed(data_dir, "event_time", "2019-10-02")]
-        assert all(found.count(time or None) == 2 for time in times)
 
-    @pytest.mark.parametrize("zero", ["0001-01-01", "1970-01-01", "1989-12-31"])
-    @pytest.mark.parametrize("typed", [False, True])
-    def test_zero_times_of_programs_are_no_days(self, tmp_path: Path, data_dir: Path, zero: str, typed: bool) -> None:
-        if typed:
-            times = pa.array([datetime.fromisoformat(zero), datetime(2019, 10, 2)], pa.timestamp("us"))
-            pq.write_table(events_table(2, event_time=times), tmp_path / "e.parquet")
-            summary = land_one(tmp_path / "e.parquet", data_dir)
-        else:
-            summary = land_one(csv_file(tmp_path, ROW.replace("2019-10-01", zero), NEXT_DAY), data_dir)
-        assert summary.sources[0].rows_without_time == 1
-        assert summary.rows_by_day == ((date(2019, 10, 2), 2),)
-        assert "FIRST_DAY" not in str(summary)
+def test_a_day_is_one_file_of_parsed_events_and_a_marker(tmp_path: Path, data_dir: Path) -> None:
+    (source,) = land_one(csv_file(tmp_path, ROW, ROW.replace("acme", "NA")), data_dir).sources
+    day = data_dir / "raw/events/event_date=2019-10-01"
+    assert sorted(path.name for path in day.iterdir()) == ["_SUCCESS", f"land-{source.content}-0-2rows.parquet"]
+    (file,) = day.glob("*.parquet")
+    assert pq.read_schema(file).remove_metadata() == parsed_schema("bigint")
+    assert landed(data_dir, "brand, original.brand, reject_reason") == [("acme", None, None), (None, "NA", None)]
 
-    def test_cleaning_rejects_zero_times(self, tmp_path: Path, data_dir: Path, spark: SparkSession) -> None:
-        zero = [ROW.replace("2019-10-01", day) for day in ("0001-01-01", "1970-01-01")]
-        land_one(csv_file(tmp_path, *zero, ROW, ROW.replace("2019-10-01", "1990-01-01")), data_dir)
-        assert days(data_dir) == ["1990-01-01", "2019-10-01"]
-        raw = find_raw_events(str(data_dir), ["2019-10-01"])
-        counts = count_by_day(classify(raw.frames(spark)))["2019-10-01"]
-        assert (counts["accepted"], counts["rejected: unreadable event_time"]) == (1, 2)
 
-    def test_parquet_times_of_all_kinds(self, tmp_path: Path, data_dir: Path) -> None:
-        late = datetime(2019, 10, 1, 23, 59, 59, 500000)
-        kinds = [pa.timestamp(unit, zone) for unit in ("ms", "us", "ns") for zone in (None, "Asia/Tokyo")]
-        for number, kind in enumerate([*kinds, pa.timestamp("us", "UTC")]):
-            moment = late.replace(microsecond=0, tzinfo=UTC) if kind.tz else late.replace(microsecond=0)
-            times = pa.array([moment, None], kind)
-            pq.write_table(events_table(2, event_time=times), tmp_path / f"{number}.parquet")
-        summary = land([str(tmp_path / "*.parquet")], data_dir)
-        assert days(data_dir) == ["2019-10-01"]
-        assert sum(source.rows_without_time for source in summary.sources) == len(summary.sources)
-        assert {str(row[0]) for row in landed(data_dir, "event_time")} == {
-            "2019-10-01 23:59:59",
-            "2019-10-01 23:59:59+00:00",
-            "None",
-        }
+def test_string_ids(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECOMMERCE_ID_TYPE", "string")
+    lines = ["2019-10-01,view,85123A,1,17.0", "2019-10-01,view,1,1,17", "2019-10-01,view,1,1,NA"]
+    summary = land_one(csv_file(tmp_path, *lines, header="event_time,event_type,product_id,price,user_id"), data_dir)
+    assert landed(data_dir, "product_id, user_id") == [("1", "17"), ("1", None), ("85123A", "17")]
+    assert "ECOMMERCE_ID_TYPE=string" in (summary.next_command or "")
+
+
+def test_column_order_extra_and_absent_columns(tmp_path: Path, data_dir: Path) -> None:
+    header = ",user_id,price,product_id,event_type,ip,event_time"
+    (source,) = land_one(csv_file(tmp_path, "0,3,1.5,1,view,1.1.1.1,2019-10-01", header=header), data_dir).sources
+    assert landed(data_dir) == [(datetime(2019, 10, 1), "view", 1, None, None, None, 1.5, 3, None, None)]
+    assert source.ignored_columns == ("(no name)", "ip")
+    assert source.absent_columns == ("user_session", "brand", "category_code", "category_id")
 
 
 class TestParquet:
-    def test_types_are_kept(self, tmp_path: Path, data_dir: Path) -> None:
-        price = pa.array([Decimal("1.10")], pa.decimal128(10, 2))
-        source = tmp_path / "drop.parquet"
-        pq.write_table(events_table(price=price, product_id=pa.array([7], pa.int32())), source)
-        land_one(source, data_dir)
-        (file,) = data_dir.glob("raw/events/*/*.parquet")
-        schema = pq.read_schema(file)
-        assert [str(schema.field(name).type) for name in ("event_time", "product_id", "price", "user_id")] == [
-            "timestamp[us]",
-            "int32",
-            "decimal128(10, 2)",
-            "int64",
-        ]
-        assert landed(data_dir, "user_id, price") == [(9007199254740993123, Decimal("1.10"))]
+    @pytest.mark.parametrize("name", ["a.parquet", "x.PARQUET", "data.pq", "data.parq", "000000_0", "events.csv"])
+    def test_any_name(self, tmp_path: Path, data_dir: Path, name: str) -> None:
+        path = parquet_file(tmp_path / "in" / name, 2)
+        land_one(path, data_dir)
+        (source,) = land_one(path.parent, data_dir).sources
+        assert source.rows_already_landed == len(landed(data_dir)) == 2
 
-    def test_nanoseconds_become_microseconds_because_spark_reads_no_others(
-        self, tmp_path: Path, data_dir: Path
-    ) -> None:
-        pq.write_table(
-            events_table(event_time=pa.array([1569888000123456789], pa.timestamp("ns"))), tmp_path / "n.parquet"
-        )
-        summary = land_one(tmp_path / "n.parquet", data_dir)
-        (file,) = data_dir.glob("raw/events/*/*.parquet")
-        assert str(pq.read_schema(file).field("event_time").type) == "timestamp[us]"
-        assert "event_time: nanoseconds are cut to microseconds" in str(summary)
+    def test_types_that_shops_use(self, tmp_path: Path, data_dir: Path) -> None:
+        columns = {
+            "event_time": pa.array([1569974399_999_999_999], pa.timestamp("ns")),
+            "event_type": pa.array(["view"]).dictionary_encode(),
+            "product_id": pa.array([7], pa.int32()),
+            "price": pa.array([Decimal("1.10")], pa.decimal128(10, 2)),
+            "brand": pa.array([None], pa.null()),
+            "category_id": pa.array([5.0]),
+        }
+        land_one(parquet_file(tmp_path / "a.parquet", **columns), data_dir)
+        (row,) = landed(data_dir)
+        assert row == (
+            datetime(2019, 10, 1, 23, 59, 59, 999_999), "view", 7, 5, None, None, 1.1, 9007199254740993123, None, None
+        )  # fmt: skip
 
-    def test_a_timestamped_drop_is_one_source(self, tmp_path: Path, data_dir: Path) -> None:
-        drop = tmp_path / "cleaned_data_20241201_120000.parquet"
-        drop.mkdir()
-        for part in range(3):
-            pq.write_table(events_table(part + 1), drop / f"part-{part}.snappy.parquet")
-        (drop / "_SUCCESS").touch()
-        (drop / ".part-0.crc").write_bytes(b"x")
-        summary = land_one(drop, data_dir)
-        assert [source.rows_landed for source in summary.sources] == [6]
-        assert len(list(data_dir.glob("raw/events/*/*.parquet"))) == 1
+    def test_nan_is_not_taken_for_a_number(self, tmp_path: Path, data_dir: Path) -> None:
+        nan = float("nan")
+        prices, users = pa.array([1.5, nan, -0.0]), pa.array([1.0, 2.0, nan])
+        (source,) = land_one(parquet_file(tmp_path / "a.parquet", 3, price=prices, user_id=users), data_dir).sources
+        reasons = landed(data_dir, "reject_reason")
+        assert reasons == [("missing user_id",), ("price is not a number",), (None,)]
+        assert source.rows_landed == 3
 
-    @pytest.mark.parametrize("pattern", ["**", "**/*.parquet", "**/*"])
-    def test_a_folder_and_what_is_in_it_land_once(self, tmp_path: Path, data_dir: Path, pattern: str) -> None:
-        folder = tmp_path / "in" / "drop.parquet" / "brand=x"
-        folder.mkdir(parents=True)
-        for part in range(2):
-            pq.write_table(events_table(part + 1), folder / f"part-{part}.parquet")
-        summary = land([f"{tmp_path}/in/{pattern}", str(folder / "part-0.parquet")], data_dir)
-        assert [source.rows_landed for source in summary.sources] == [3]
+    def test_bytes_that_are_not_utf8_cost_the_value_only(self, tmp_path: Path, data_dir: Path) -> None:
+        bad = tmp_path / "bad.parquet"
+        brands = pa.Array.from_buffers(pa.string(), 2, pa.array([b"acme", b"caf\xe9"]).buffers())
+        pq.write_table(events_table(2, brand=brands), bad)
+        (source,) = land_one(bad, data_dir).sources
+        assert landed(data_dir, "brand, original.brand") == [("acme", None), (None, r"caf\xE9")]
+        assert [(found.reason, found.count) for found in source.unreadable] == [("brand is not UTF-8", 1)]
 
-    def test_a_folder_may_grow(self, tmp_path: Path, data_dir: Path) -> None:
-        folder = tmp_path / "months"
-        folder.mkdir()
-        pq.write_table(events_table(2), folder / "2019-Oct.parquet")
-        land_one(folder, data_dir)
-        pq.write_table(events_table(3), folder / "2019-Nov.parquet")
-        grown = land_one(folder, data_dir)
-        assert [(source.rows_landed, source.rows_already_landed) for source in grown.sources] == [(3, 0), (0, 2)]
-        assert len(landed(data_dir, "user_id")) == 5
+    def test_files_of_different_types_keep_their_digits(self, tmp_path: Path, data_dir: Path) -> None:
+        export = tmp_path / "export.parquet"
+        parquet_file(export / "a.parquet")
+        parquet_file(export / "b.parquet", user_id=pa.array([17.0]))
+        parquet_file(export / "c.parquet", user_id=pa.array(["18"]), event_time=pa.array(["2019-10-01"]))
+        parquet_file(export / "d.parquet", 0, user_id=pa.array([], pa.bool_()))
+        assert len(land_one(export, data_dir).sources) == 1
+        assert landed(data_dir, "user_id") == [(17,), (18,), (9007199254740993123,)]
 
-    @pytest.mark.parametrize("names", [("part-0.parquet", "part-1.parquet"), ("data_0.parquet", "data_1.parquet")])
-    def test_what_one_job_wrote_is_one_source(self, tmp_path: Path, data_dir: Path, names: tuple[str, str]) -> None:
-        folder = tmp_path / "export"
-        folder.mkdir()
-        for rows, name in enumerate(names, 1):
-            pq.write_table(events_table(rows), folder / name)
-        assert [source.rows_landed for source in land_one(folder, data_dir).sources] == [3]
-
-    def test_parts_of_different_types_keep_their_digits(self, tmp_path: Path, data_dir: Path) -> None:
-        drop = tmp_path / "drop.parquet"
-        drop.mkdir()
-        pq.write_table(events_table(), drop / "a.parquet")
-        pq.write_table(events_table(user_id=pa.array([None], pa.float64())), drop / "b.parquet")
-        land_one(drop, data_dir)
-        assert landed(data_dir, "user_id") == [(9007199254740993123,), (None,)]
-        assert len(list(data_dir.glob("raw/events/event_date=2019-10-01/land-*-[01]-1rows.parquet"))) == 2
-
-    def test_folder_names_are_columns(self, tmp_path: Path, data_dir: Path) -> None:
-        part = tmp_path / "drop" / "event_type=cart"
-        part.mkdir(parents=True)
-        pq.write_table(events_table().drop_columns(["event_type"]), part / "a.parquet")
-        land_one(tmp_path / "drop", data_dir)
-        assert landed(data_dir, "event_type") == [("cart",)]
-
-    def test_folder_names_make_a_different_content(self, tmp_path: Path, data_dir: Path) -> None:
+    def test_folder_names_are_columns_of_text(self, tmp_path: Path, data_dir: Path) -> None:
         for kind in ("cart", "view"):
-            part = tmp_path / kind / f"event_type={kind}"
-            part.mkdir(parents=True)
-            pq.write_table(events_table().drop_columns(["event_type"]), part / "a.parquet")
-        land([str(tmp_path / "cart"), str(tmp_path / "view")], data_dir)
-        assert landed(data_dir, "event_type") == [("cart",), ("view",)]
-
-    def test_an_empty_part_of_other_types(self, tmp_path: Path, data_dir: Path) -> None:
-        drop = tmp_path / "drop"
-        drop.mkdir()
-        pq.write_table(events_table(0, user_id=pa.array([], pa.string())), drop / "a.parquet")
-        pq.write_table(events_table(2, event_time=pa.array(["2019-10-01", None])), drop / "b.parquet")
-        land_one(drop, data_dir)
-        assert len(landed(data_dir, "user_id")) == 2
-
-    def test_glob_and_folder_of_sources(self, tmp_path: Path, data_dir: Path) -> None:
-        drops = tmp_path / "in"
-        for number in range(2):
-            (drops / f"drop_{number}.parquet").mkdir(parents=True)
-            pq.write_table(events_table(number + 1), drops / f"drop_{number}.parquet" / "part.parquet")
-        csv_file(drops, ROW, name="one.csv")
-        by_glob = land([str(drops / "*")], data_dir)
-        assert sum(source.rows_landed for source in by_glob.sources) == 4
-        by_folder = land([str(drops), str(drops / "one.csv")], data_dir)
-        assert [source.rows_already_landed for source in by_folder.sources] == [1, 2, 1]
-        assert sum(source.rows_landed for source in by_folder.sources) == 0
+            file = tmp_path / kind / f"event_type={kind}" / "brand=007" / "a.parquet"
+            file.parent.mkdir(parents=True)
+            pq.write_table(events_table().drop_columns(["event_type"]), file)
+        land([str(tmp_path / "cart"), str(tmp_path / "view")], str(data_dir))
+        assert landed(data_dir, "event_type, brand") == [("cart", "007"), ("view", "007")]
 
 
 class TestFolders:
-    def test_csv_files_in_folders_with_a_value_are_sources(self, tmp_path: Path, data_dir: Path) -> None:
-        for day in ("2019-10-01", "2019-10-02"):
-            part = tmp_path / "export" / f"brand=x{day}" / "hour=0"
-            part.mkdir(parents=True)
-            csv_file(part, ROW.replace("2019-10-01", day))
-        land_one(tmp_path / "export", data_dir)
-        assert landed(data_dir, "brand, event_time") == [
-            ("acme", "2019-10-01 00:00:00 UTC"),
-            ("acme", "2019-10-02 00:00:00 UTC"),
-        ]
+    @pytest.mark.parametrize(
+        ("folder", "names", "sources"),
+        [
+            ("cleaned_data_20241201_120000.parquet", ["a.snappy.parquet", "b.snappy.parquet"], 1),
+            ("export", ["part-0.parquet", "part-1.parquet"], 1),
+            ("export", ["data_0.parquet", "data_1.parquet"], 1),
+            ("export", ["000000_0", "000001_0"], 1),
+            ("export", ["dt=1/a.parquet", "dt=2/x=y/b.parquet"], 1),
+            ("months", ["2019-Oct.parquet", "2019-Nov.parquet"], 2),
+        ],
+    )
+    def test_what_one_job_wrote_is_one_source(
+        self, tmp_path: Path, data_dir: Path, folder: str, names: list[str], sources: int
+    ) -> None:
+        for rows, name in enumerate(names, 1):
+            parquet_file(tmp_path / folder / name, rows)
+        (tmp_path / folder / ".a.crc").write_bytes(b"x")
+        (tmp_path / folder / "_temporary").mkdir()
+        parquet_file(tmp_path / folder / "_temporary" / "c.parquet")
+        summary = land_one(tmp_path / folder, data_dir)
+        assert len(summary.sources) == sources
+        assert len(landed(data_dir)) == 3
 
-    def test_csv_beside_parquet_in_folders_with_a_value(self, tmp_path: Path, data_dir: Path) -> None:
+    @pytest.mark.parametrize("pattern", ["**", "**/*.parquet", "**/*", "*"])
+    def test_a_folder_and_what_is_in_it_land_once(self, tmp_path: Path, data_dir: Path, pattern: str) -> None:
+        folder = tmp_path / "in" / "export.parquet" / "brand=x"
+        for part in range(2):
+            parquet_file(folder / f"part-{part}.parquet", part + 1)
+        land([f"{tmp_path}/in/{pattern}", str(folder / "part-0.parquet")], str(data_dir))
+        assert len(landed(data_dir)) == 3
+
+    def test_csv_beside_parquet_and_other_files(self, tmp_path: Path, data_dir: Path) -> None:
         part = tmp_path / "export" / "brand=x"
-        (part / "deeper").mkdir(parents=True)
         csv_file(part, NEXT_DAY)
         csv_file(tmp_path / "export", ROW)
-        pq.write_table(events_table(), part / "a.parquet")
-        pq.write_table(events_table(2), part / "deeper" / "b.parq")
+        parquet_file(part / "a.parquet")
+        for name in ("notes.json", "brand=x/b.csv.zip", "_SUCCESS", ".a.crc"):
+            (tmp_path / "export" / name).touch()
         summary = land_one(tmp_path / "export", data_dir)
-        assert [source.rows_landed for source in summary.sources] == [3, 1, 1]
-        assert sorted(landed(data_dir, "brand")) == [("acme",)] * 2 + [("x",)] * 3
+        assert landed(data_dir, "brand") == [("acme",), ("acme",), ("x",)]
+        assert summary.other_files == (tmp_path / "export/brand=x/b.csv.zip", tmp_path / "export/notes.json")
 
-    def test_parq_is_parquet(self, tmp_path: Path, data_dir: Path) -> None:
-        drop = tmp_path / "drop"
-        drop.mkdir()
-        pq.write_table(events_table(2), drop / "a.parq")
-        land_one(drop / "a.parq", data_dir)
-        assert land_one(drop, data_dir).sources[0].rows_already_landed == 2
+    def test_links(self, tmp_path: Path, data_dir: Path) -> None:
+        parquet_file(tmp_path / "elsewhere" / "part-0.parquet", 2)
+        file = csv_file(tmp_path / "other", ROW)
+        folder = tmp_path / "in"
+        folder.mkdir()
+        (folder / "folder").symlink_to(tmp_path / "elsewhere")
+        (folder / "again").symlink_to(tmp_path / "elsewhere")
+        (folder / "file.csv").symlink_to(file)
+        (folder / "loop").symlink_to(folder)
+        summary = land_one(folder, data_dir)
+        assert len(summary.sources) == 2
+        assert len(landed(data_dir)) == 3
 
-    def test_other_files_are_named(self, tmp_path: Path, data_dir: Path) -> None:
-        drop = tmp_path / "drop"
-        (drop / "dt=1").mkdir(parents=True)
-        csv_file(drop, ROW)
-        for name in ("a.json", "dt=1/b.csv.zip", "_SUCCESS", ".a.crc"):
-            (drop / name).touch()
-        summary = land_one(drop, data_dir)
-        assert summary.other_files == (drop / "a.json", drop / "dt=1/b.csv.zip")
-        assert f"neither CSV nor Parquet by name\n  {drop}/a.json\n  {drop}/dt=1/b.csv.zip\n" in str(summary)
+    def test_a_dangling_link_is_named(self, tmp_path: Path, data_dir: Path) -> None:
+        link = tmp_path / "x.csv"
+        link.symlink_to(tmp_path / "gone.csv")
+        with pytest.raises(LandingError, match=r"x.csv is a link to .*gone.csv, which does not exist"):
+            land_one(link, data_dir)
 
 
-class TestSummary:
-    def test_the_printed_text(
-        self, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_data_dir_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
+    data_dir = tmp_path / "it's [1] *"
+    csv_file(tmp_path / "it's 1 x", NEXT_DAY)
+    source = parquet_file(tmp_path / "in [1]" / "event?.parquet")
+    land_one(source, data_dir)
+    land_one(csv_file(tmp_path, ROW, ROW.replace("2019-10-01", "soon"), f"{ROW},x"), data_dir)
+    assert sum(path.suffix == ".parquet" for path in data_dir.rglob("*")) == 2
+
+
+class TestRepeats:
+    def test_landing_twice_changes_nothing(self, tmp_path: Path, data_dir: Path) -> None:
+        path = csv_file(tmp_path, ROW, NEXT_DAY, ROW + ",x")
+        land_one(path, data_dir)
+        before = files(data_dir / "raw/events")
+        summary = land_one(path, data_dir)
+        assert files(data_dir / "raw/events") == before
+        assert (summary.sources[0].rows_landed, summary.sources[0].rows_already_landed) == (0, 3)
+        assert "Nothing new" in str(summary)
+        assert "2019-10-01...2019-10-02" in (summary.next_command or "")
+
+    @pytest.mark.parametrize("write", [bytes, gzip.compress])
+    def test_one_content_under_two_names_lands_once(
+        self, tmp_path: Path, data_dir: Path, write: Callable[[bytes], bytes]
     ) -> None:
-        monkeypatch.setenv("ECOMMERCE_DATA_DIR", str(data_dir))
-        path = csv_file(tmp_path, *[ROW] * 1234, NEXT_DAY)
-        assert main([str(path)]) == 0
-        assert capsys.readouterr().out == (
-            f"{path}\n"
-            "  rows read             1,235\n"
-            "  rows landed           1,235\n"
-            "  days                      2   2019-10-01 to 2019-10-02\n"
-            "  no event_time             0\n"
-            "  short lines               0\n"
-            "  unreadable                0\n"
-            "\n"
-            "Rows per day\n"
-            "  2019-10-01          1,234\n"
-            "  2019-10-02              1\n"
-            "  total               1,235\n"
-            "\n"
-            "Next:\n"
-            f'  DAGSTER_HOME="$PWD/.dagster" ECOMMERCE_DATA_DIR={data_dir} '
-            "uv run dagster asset materialize -m ecommerce_assets.definitions "
-            "--select '*' --partition-range 2019-10-01...2019-10-02\n"
-        )
+        first = csv_file(tmp_path, ROW, ROW + ",x", name="a.csv")
+        second = tmp_path / ("b.csv" if write is bytes else "b.csv.gz")
+        second.write_bytes(write(first.read_bytes()))
+        summary = land([str(first), str(second)], str(data_dir))
+        assert [source.rows_landed for source in summary.sources] == [2, 0]
+        assert summary.rows_by_day == ((date(2019, 10, 1), 2),)
+        assert len(landed(data_dir)) == 2
 
-    def test_days_before_the_first_partition(self, tmp_path: Path) -> None:
-        summary = land_one(csv_file(tmp_path, ROW, ROW.replace("2019-10-01", "2019-09-24")), tmp_path / "my shop")
-        assert (summary.next_command or "").startswith(
-            'DAGSTER_HOME="$PWD/.dagster" ECOMMERCE_FIRST_DAY=2019-09-24 '
-            f"ECOMMERCE_DATA_DIR='{tmp_path}/my shop' uv run dagster"
-        )
-        assert (
-            "2019-09-24 (1 row) lies before the first partition, 2019-10-01: set ECOMMERCE_FIRST_DAY=2019-09-24"
-        ) in str(summary)
+    def test_two_files_with_equal_rows_both_land(self, tmp_path: Path, data_dir: Path) -> None:
+        land_one(csv_file(tmp_path, ROW, name="a.csv"), data_dir)
+        land_one(csv_file(tmp_path, ROW, ROW, name="b.csv"), data_dir)
+        assert len(landed(data_dir)) == 3
 
-    def test_more_than_forty_days(self, tmp_path: Path, data_dir: Path) -> None:
-        lines = [ROW.replace("2019-10-01", f"2019-{month}-{day:02}") for month in (10, 11) for day in range(1, 29)]
-        text = str(land_one(csv_file(tmp_path, *lines), data_dir))
-        assert "  2019-10-05              1\n  … 46 days more\n  2019-11-24              1\n" in text
+    def test_a_missing_day_is_landed_again(self, tmp_path: Path, data_dir: Path) -> None:
+        path = csv_file(tmp_path, ROW, NEXT_DAY)
+        land_one(path, data_dir)
+        (file,) = data_dir.glob("raw/events/event_date=2019-10-02/land-*.parquet")
+        file.unlink()
+        assert land_one(path, data_dir).sources[0].days_already_landed == {date(2019, 10, 1)}
+        assert len(landed(data_dir)) == 2
 
-    def test_neither_spark_nor_dagster_is_loaded(self) -> None:
-        code = (
-            "import sys, ecommerce_assets.events.landing.__main__ as _;"
-            "sys.exit(bool({'pyspark', 'dagster'} & set(sys.modules)))"
-        )
-        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+def test_many_parts_of_a_day_become_one_file(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stingy = "500MB'; SET partitioned_write_flush_threshold = 1; SET partitioned_write_max_open_files = '1"
+    monkeypatch.setattr(landing_run, "MEMORY_LIMIT", stingy)
+    lines = [ROW.replace("10-01", f"10-{number % 7 + 1:02}") for number in range(10_000)]
+    land_one(csv_file(tmp_path, *lines), data_dir)
+    assert len(list(data_dir.glob("raw/events/*/*.parquet"))) == 7
+    assert len(landed(data_dir)) == 10_000
+
+
+class TestBucket:
+    @pytest.fixture
+    def bucket(self) -> str:
+        return f"memory://{uuid.uuid4().hex}/shop"
+
+    def names(self, bucket: str) -> list[str]:
+        found = fsspec.filesystem("memory").find(bucket.removeprefix("memory:/"))
+        return sorted(name.rpartition("/shop/")[2] for name in found)
+
+    def test_days_land_and_land_once(self, tmp_path: Path, bucket: str) -> None:
+        path = csv_file(tmp_path, ROW, NEXT_DAY, ROW + ",x")
+        (source,) = land([str(path)], bucket).sources
+        expected = [
+            f"raw/events/event_date=2019-10-0{day}/{name}"
+            for day, rows in ((1, 1), (2, 2))
+            for name in ("_SUCCESS", f"land-{source.content}-0-{rows}rows.parquet")
+        ]
+        assert self.names(bucket) == [*expected, f"raw/unreadable/events.csv-{source.content}.csv"]
+        (again,) = land([str(path)], bucket).sources
+        assert (again.rows_read, again.rows_already_landed) == (3, 3)
+
+    def test_an_interrupted_day_has_no_marker_and_is_finished(
+        self, tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = csv_file(tmp_path, ROW)
+        with monkeypatch.context() as dying:
+            dying.setattr(Folder, "write_whole", _die)
+            assert main([str(path), "--data-dir", bucket]) == 130
+        assert [name.rpartition("/")[2][:5] for name in self.names(bucket)] == ["land-"]
+        assert main([str(path), "--data-dir", bucket]) == 0
+        assert [name.rpartition("/")[2][:5] for name in self.names(bucket)] == ["_SUCC", "land-"]
+
+
+def _die(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+class TestNextCommand:
+    WINDOW = Window(date(2026, 3, 2), date(2026, 3, 5), today=date(2026, 3, 10))
+
+    def test_days_that_are_not_partitions_are_named(self) -> None:
+        found = [(date(2026, month, day), 1000) for month, day in ((2, 27), (2, 28), (3, 2), (3, 6), (3, 10), (3, 11))]
+        before, after, today, future = self.WINDOW.remarks(found)
+        assert "2 days (2026-02-27 to 2026-02-28, 2,000 rows)" in before
+        assert "ECOMMERCE_FIRST_DAY=2026-02-27" in before
+        assert "ECOMMERCE_LAST_DAY=2026-03-06" in after
+        assert today.startswith("2026-03-10 is today")
+        assert future.startswith("2026-03-11 (1,000 rows) is in the future")
+
+    def test_it_changes_the_settings_that_must_change_and_leaves_today_out(self, tmp_path: Path) -> None:
+        path = csv_file(tmp_path, *(ROW.replace("2019-10-01", f"2026-03-{day}") for day in ("01", "09", "10")))
+        (source,) = land_one(path, tmp_path / "my shop").sources
+        command = LandingSummary(f"{tmp_path}/my shop", (source,), self.WINDOW).next_command or ""
+        assert "ECOMMERCE_FIRST_DAY=2026-03-01 ECOMMERCE_LAST_DAY=2026-03-09 ECOMMERCE_DATA_DIR='" in command
+        assert command.endswith("--partition-range 2026-03-01...2026-03-09")
+
+
+def test_neither_spark_nor_dagster_is_loaded() -> None:
+    code = (
+        "import sys, ecommerce_assets.events.landing.__main__ as _;"
+        "sys.exit(bool({'pyspark', 'dagster'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,7 +1,12 @@
-"""Landing, seen from outside: what is refused, in which words, and that nothing landed then."""
+"""What landing refuses: one sentence on stderr, exit code 2, and nothing lands."""
 
+import errno
 import gzip
-from collections.abc import Sequence
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,18 +17,25 @@ from filelock import FileLock
 from ecommerce_assets.events.landing.__main__ import main
 from ecommerce_assets_tests.events.landing_files import (
     HEADER,
+    NEXT_DAY,
     ROW,
     csv_file,
+    days,
     events_table,
     files,
     land_one,
+    landed,
+    parquet_file,
 )
 
+Fails = Callable[..., str]
 
-class TestErrors:
-    """Each is one sentence on stderr, exit code 2, and nothing is written."""
 
-    def fails(self, sources: Sequence[Path | str], data_dir: Path, capsys: pytest.CaptureFixture[str]) -> str:
+@pytest.fixture
+def fails(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> Fails:
+    """Lands what cannot land, and gives the one sentence that is printed."""
+
+    def land_and_fail(*sources: Path | str) -> str:
         before = files(data_dir)
         assert main([*map(str, sources), "--data-dir", str(data_dir)]) == 2
         assert files(data_dir) == before
@@ -32,153 +44,188 @@ class TestErrors:
         assert "Traceback" not in err
         return err.strip().splitlines()[-1]
 
-    def test_missing_columns(self, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        good = csv_file(tmp_path, ROW, name="good.csv")
-        path = csv_file(tmp_path, "a,b,c", header="event_time,event_type,cost")
-        assert self.fails([good, path], data_dir, capsys) == (
-            f"{path} lacks the columns product_id, price, user_id; it has event_time, event_type, cost: "
-            "add --map COLUMN=product_id --default price=0 --map COLUMN=user_id."
-        )
-        assert not data_dir.exists()
-        pq.write_table(events_table().drop_columns(["price"]), tmp_path / "x.parquet")
-        assert self.fails([tmp_path / "x.parquet"], data_dir, capsys) == (
-            f"{tmp_path}/x.parquet lacks the column price; it has event_time, event_type, product_id, user_id: "
-            "add --default price=0."
-        )
+    return land_and_fail
 
-    def test_missing_header(self, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        path = csv_file(tmp_path, ROW, header=ROW)
-        assert self.fails([path], data_dir, capsys) == (
-            f"{path} has no header: its first line is data; "
-            f"put a line with the column names before it, such as {HEADER}."
-        )
 
-    def test_repeated_column(self, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        path = csv_file(tmp_path, ROW, header=f"{HEADER},price")
-        assert self.fails([path], data_dir, capsys) == f"{path} has more than one column called price."
+GOOD = f"{HEADER}\n{ROW}\n"
+BUFFER = pa.BufferOutputStream()
+pq.write_table(events_table(1000), BUFFER)
+PARQUET = BUFFER.getvalue().to_pybytes()
 
-    @pytest.mark.parametrize("names", [("Price", "price"), ("price", "Price")])
-    def test_columns_that_differ_in_capital_letters(
-        self, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str], names: Sequence[str]
+REFUSED: list[tuple[str, bytes | str, str]] = [
+    ("no_header.csv", f"{ROW}\n{ROW}\n", "FILE has no header: its first line is data; name its 9 columns with --"),
+    ("empty.csv", "", "FILE is empty."),
+    ("empty.csv.gz", gzip.compress(b""), "FILE is empty."),
+    ("empty.parquet", "", "FILE is empty."),
+    ("header_only.csv", f"{HEADER}\n", "FILE is empty but for its header."),
+    (
+        "columns.csv",
+        "event_time,event_type,cost\na,b,c\n",
+        "FILE lacks the columns product_id, price, user_id; it has ",
+    ),
+    ("twice.csv", f"{HEADER},price\n{ROW},1\n", "FILE has the columns price and price: rename or remove one of them."),
+    ("case.csv", f"{HEADER},Price\n{ROW},1\n", "FILE has the columns price and Price: rename or remove one of them."),
+    ("time.csv", GOOD.replace("2019-10-01", "01/10/2019"), "FILE has no row with a readable event_time, "),
+    ("no_line.csv", f"{HEADER}\n{ROW},x\n", "FILE has no line that can be read as an event; line 2: "),
+    ("utf16.csv", GOOD.encode("utf-16"), "FILE is not in UTF-8: add --encoding latin-1"),
+    ("utf16_without_mark.csv", GOOD.encode("utf-16-le"), "FILE is not a CSV file in UTF-8: its first line "),
+    ("cut_off.csv.gz", gzip.compress(GOOD.encode())[:-9], "FILE cannot be decompressed: it is cut off"),
+    (
+        "cut_off.csv.zst",
+        pa.compress(os.urandom(9) + GOOD.encode(), "zstd", asbytes=True)[:-9],
+        "FILE cannot be decompressed",
+    ),
+    ("plain.csv.gz", GOOD, "FILE cannot be decompressed: "),
+    ("plain.csv.zst", GOOD, "FILE cannot be decompressed: "),
+    ("events.csv.zip", b"PK", "FILE is a zip archive: unzip it and land what is in it."),
+    ("events.json", "{}", "FILE is neither Parquet nor CSV by its name (.csv, .csv.gz, .csv.zst)."),
+    ("text.parquet", "hello", "FILE is not a Parquet file, or it is cut off."),
+    ("cut_off.parquet", PARQUET[:-20], "FILE is not a Parquet file, or it is cut off."),
+    ("damaged.parquet", PARQUET[:4] + b"\xff" * 200 + PARQUET[204:], "FILE is damaged: "),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "sentence"), REFUSED, ids=[name for name, *_ in REFUSED])
+def test_files_that_do_not_land(tmp_path: Path, fails: Fails, name: str, content: bytes | str, sentence: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    good = csv_file(tmp_path / "good", NEXT_DAY)
+    assert fails(good, path).startswith(sentence.replace("FILE", str(path)))
+
+
+def test_line_ends_of_old_macs(tmp_path: Path, fails: Fails) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(GOOD.replace("\n", "\r").encode())
+    assert fails(path).startswith(f"{path} is not a CSV file")
+
+
+def test_parquet_without_rows_and_folders_without_files(tmp_path: Path, fails: Fails) -> None:
+    path = parquet_file(tmp_path / "x.parquet", 0)
+    assert fails(path) == f"{path} is empty: it has columns but no rows."
+    (tmp_path / "folder").mkdir()
+    assert fails(tmp_path / "folder") == f"The folder {tmp_path}/folder holds no CSV and no Parquet files."
+
+
+def test_a_name_that_is_not_utf8(tmp_path: Path, fails: Fails) -> None:
+    path = csv_file(tmp_path, ROW, name=os.fsdecode(b"caf\xe9.csv"))
+    assert fails(path) == f"{tmp_path}/caf\\udce9.csv: the name is not in UTF-8; rename it."
+
+
+def test_names_that_stand_for_nothing(tmp_path: Path, fails: Fails) -> None:
+    assert fails(tmp_path / "none.csv") == f"No file or folder is called {tmp_path}/none.csv."
+    assert fails(tmp_path / "*.csv") == f"No file matches {tmp_path}/*.csv."
+    assert fails("s3://bucket/x.csv") == "s3://bucket/x.csv is a URL; landing reads local files only."
+
+
+@pytest.mark.parametrize("column", ["user_id", "product_id"])
+@pytest.mark.parametrize("id_", ["85123A", "17.5", "99999999999999999999"])
+def test_ids_that_are_not_integers_stop_everything(tmp_path: Path, fails: Fails, column: str, id_: str) -> None:
+    other = ({"user_id", "product_id"} - {column}).pop()
+    lines = [f"2019-10-{n:02},view,1,1,{n}" for n in range(1, 10)]
+    path = csv_file(
+        tmp_path, *lines, f"2019-10-01,view,1,1,{id_}", header=f"event_time,event_type,{other},price,{column}"
+    )
+    message = fails(csv_file(tmp_path / "good", ROW), path)
+    assert message.startswith(
+        f"{path}: 1 of 10 events have a {column} that is not an integer of 64 bits, such as '{id_}'"
+    )
+    assert "ECOMMERCE_ID_TYPE=string" in message
+
+
+def test_the_sample_is_not_mixed_with(tmp_path: Path, data_dir: Path, fails: Fails) -> None:
+    (data_dir / "raw/events").mkdir(parents=True)
+    (data_dir / "raw/events/_SAMPLE").touch()
+    message = fails(csv_file(tmp_path, ROW))
+    assert message.startswith(f"{data_dir} holds the shipped sample")
+    assert "--data-dir DIR" in message
+
+
+def test_landed_data_is_not_a_source(tmp_path: Path, data_dir: Path, fails: Fails) -> None:
+    land_one(csv_file(tmp_path, ROW), data_dir)
+    assert fails(data_dir / "raw/events").endswith(f"is landed data of {data_dir} itself.")
+
+
+def test_one_landing_at_a_time(tmp_path: Path, data_dir: Path, fails: Fails) -> None:
+    (data_dir / "raw").mkdir(parents=True)
+    with FileLock(data_dir / "raw/.landing.lock"):
+        message = fails(csv_file(tmp_path, ROW))
+    assert message == f"Another landing into {data_dir} is running; wait until it has ended."
+
+
+def test_a_file_in_place_of_the_data_dir(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = csv_file(tmp_path, ROW)
+    assert main([str(path), "--data-dir", str(path)]) == 2
+    assert capsys.readouterr().err.strip().endswith(": Not a directory.")
+
+
+def test_no_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("ECOMMERCE_DATA_DIR", "")
+    assert main([str(csv_file(tmp_path, ROW))]) == 2
+    assert "--data-dir DIR or the variable ECOMMERCE_DATA_DIR" in capsys.readouterr().err
+
+
+class TestFullDisk:
+    @pytest.fixture
+    def small_disk(self, tmp_path: Path) -> Iterator[Path]:
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
+        if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("mounting a tmpfs needs root")
+        yield disk
+        subprocess.run(["umount", str(disk)], check=True)
+
+    @pytest.mark.parametrize("flaw", [[], [f"{ROW},x", "soon"]])
+    def test_a_disk_that_fills_up(
+        self, tmp_path: Path, small_disk: Path, capsys: pytest.CaptureFixture[str], flaw: list[str]
     ) -> None:
-        path, table = tmp_path / "x.parquet", events_table()
-        prices = pa.table(dict.fromkeys(names, table["price"]))
-        for name in table.drop_columns(["price"]).column_names:
-            prices = prices.append_column(name, table[name])
-        pq.write_table(prices, path)
-        assert self.fails([path], data_dir, capsys) == (
-            f"{path} has the columns Price and price, which differ only in capital letters: "
-            "rename or remove one of them."
-        )
+        lines = [ROW.replace("s1", os.urandom(40).hex()) for _ in range(20_000)]
+        assert main([str(csv_file(tmp_path, *lines, *flaw)), "--data-dir", str(small_disk / "shop")]) == 2
+        message = capsys.readouterr().err.strip().splitlines()[-1]
+        assert message == f"The disk of {small_disk}/shop is full: free some space and land again."
+        assert not days(small_disk / "shop")
+        assert not list((small_disk / "shop/raw").glob(".landing-*"))
+        assert main([str(csv_file(tmp_path, ROW)), "--data-dir", str(small_disk / "shop")]) == 0
 
-    def test_empty(self, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        for name in ("x.csv", "x.parquet", "x.csv.gz"):
-            (tmp_path / name).write_bytes(gzip.compress(b"") if name.endswith("gz") else b"")
-            assert self.fails([tmp_path / name], data_dir, capsys) == f"{tmp_path / name} is empty."
-        header_only = csv_file(tmp_path)
-        assert self.fails([header_only], data_dir, capsys) == f"{header_only} is empty but for its header."
-        pq.write_table(events_table(0), tmp_path / "no_rows.parquet")
-        assert self.fails([tmp_path / "no_rows.parquet"], data_dir, capsys) == (
-            f"{tmp_path}/no_rows.parquet is empty: it has columns but no rows."
-        )
-        (tmp_path / "folder").mkdir()
-        assert self.fails([tmp_path / "folder"], data_dir, capsys) == (
-            f"The folder {tmp_path}/folder holds no CSV and no Parquet files."
-        )
-
-    @pytest.mark.parametrize("content", [b"hello", b"PAR1" + b"x" * 100, b"PAR1" + b"x" * 100 + b"\x08\0\0\0PAR1"])
-    def test_not_parquet(
-        self, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str], content: bytes
+    def test_while_files_are_moved(
+        self, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        path = tmp_path / "x.parquet"
-        path.write_bytes(content)
-        assert self.fails([path], data_dir, capsys) == f"{path} is not a Parquet file, or it is cut off."
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def test_damaged_inside(self, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        path = tmp_path / "x.parquet"
-        pq.write_table(events_table(1000), path)
-        path.write_bytes(path.read_bytes()[:4] + b"\xff" * 200 + path.read_bytes()[204:])
-        assert self.fails([path], data_dir, capsys).startswith(f"{path} could not be read: ")
+        path = csv_file(tmp_path, ROW)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "replace", full)
+            assert main([str(path), "--data-dir", str(data_dir)]) == 2
+        assert f"The disk of {data_dir} is full" in capsys.readouterr().err
+        land_one(path, data_dir)
+        assert len(landed(data_dir)) == 1
 
-    def test_no_such_file(self, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        path = tmp_path / "none.csv"
-        assert self.fails([path], data_dir, capsys) == f"No file or folder is called {path}."
-        assert self.fails([tmp_path / "*.csv"], data_dir, capsys) == f"No file matches {tmp_path}/*.csv."
 
-    def test_other_kinds_of_files(self, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        for name in ("x.json", "x.csv.zip"):
-            (tmp_path / name).write_bytes(b"x")
-        assert "is neither CSV (.csv, .csv.gz, .csv.zst) nor Parquet" in self.fails(
-            [tmp_path / "x.json"], data_dir, capsys
-        )
-        assert "is a zip archive: unzip it" in self.fails([tmp_path / "x.csv.zip"], data_dir, capsys)
-        assert "landing reads local files only" in self.fails(["s3://bucket/x.csv"], data_dir, capsys)
+class TestOutput:
+    COMMAND = (sys.executable, "-m", "ecommerce_assets.events.landing")
 
-    def test_not_text(self, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        path = tmp_path / "x.csv"
-        path.write_bytes(f"{HEADER}\n{ROW}\n".encode("utf-16"))
-        assert self.fails([path], data_dir, capsys) == (
-            f"{path} is not a CSV file in UTF-8: its first line cannot be read; save it again as UTF-8."
-        )
-        path.write_bytes(f"{HEADER}\r{ROW}\r".encode())
-        assert "its first line cannot be read" in self.fails([path], data_dir, capsys)
-
-    @pytest.mark.parametrize("ending", ["gz", "zst"])
-    def test_cut_off_archives(
-        self, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str], ending: str
-    ) -> None:
-        plain = "\n".join([HEADER, *(f"{ROW}{number * 7919}" for number in range(5000))]).encode()
-        packed = gzip.compress(plain) if ending == "gz" else pa.compress(plain, "zstd", asbytes=True)
-        path = tmp_path / f"x.csv.{ending}"
-        for content in (packed[:-100], b"no archive"):
-            path.write_bytes(content)
-            assert f"{path} cannot be decompressed: it is cut off or no" in self.fails([path], data_dir, capsys)
-
-    def test_no_readable_time_at_all(self, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        path = csv_file(tmp_path, ROW.replace("2019-10-01 00:00:00 UTC", "01/10/2019"))
-        assert self.fails([path], data_dir, capsys) == (
-            f"{path} has no row with a readable event_time; the first one is '01/10/2019', and times are dates from "
-            "1990 on, such as 2019-10-01 00:00:00 UTC, or numbers since 1970."
-        )
-
-    def test_no_line_that_is_a_row(self, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        path = csv_file(tmp_path, ROW + ",x")
-        assert self.fails([path], data_dir, capsys) == (
-            f"{path} has no line that can be read as an event; line 2: 10 values where the header has 9."
-        )
-
-    def test_the_sample_is_not_mixed_with(
+    def test_control_characters_of_a_file_are_written_out(
         self, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        (data_dir / "raw/events").mkdir(parents=True)
-        (data_dir / "raw/events/_SAMPLE").touch()
-        message = self.fails([csv_file(tmp_path, ROW)], data_dir, capsys)
-        assert message.startswith(f"{data_dir} holds the shipped sample (raw/events/_SAMPLE)")
-        assert "--data-dir DIR or ECOMMERCE_DATA_DIR=DIR" in message
+        red = "\x1b[31mred\x07"
+        path = csv_file(tmp_path, ROW.replace("1.50", red), header=HEADER)
+        assert main([str(path), "--data-dir", str(data_dir)]) == 0
+        bad = csv_file(tmp_path, ROW, header=HEADER.replace("price", red), name="bad\x1b.csv")
+        assert main([str(bad), "--data-dir", str(data_dir)]) == 2
+        out, err = capsys.readouterr()
+        assert r"\x1b[31mred" in out
+        assert r"\x1b[31mred" in err
+        assert "\x1b" not in out + err
 
-    def test_landed_data_is_no_source(self, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        land_one(csv_file(tmp_path, ROW), data_dir)
-        path = data_dir / "raw/events"
-        assert self.fails([path], data_dir, capsys) == f"{path} is landed data of {data_dir} itself."
-
-    def test_one_landing_at_a_time(self, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        (data_dir / "raw").mkdir(parents=True)
-        with FileLock(data_dir / "raw/.landing.lock"):
-            message = self.fails([csv_file(tmp_path, ROW)], data_dir, capsys)
-        assert message == f"Another landing into {data_dir} is running; wait until it has ended."
-
-    def test_a_file_where_the_data_dir_should_be(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        blocked = csv_file(tmp_path, ROW)
-        assert main([str(blocked), "--data-dir", str(blocked)]) == 2
-        assert capsys.readouterr().err.strip().endswith(": Not a directory.")
-
-    def test_no_data_dir(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    @pytest.mark.parametrize(("variable", "value"), [("LC_ALL", "C"), ("PYTHONIOENCODING", "ascii")])
+    def test_any_encoding_of_the_output_will_do(
+        self, tmp_path: Path, data_dir: Path, variable: str, value: str
     ) -> None:
-        monkeypatch.setenv("ECOMMERCE_DATA_DIR", "")
-        assert main([str(csv_file(tmp_path, ROW))]) == 2
-        assert capsys.readouterr().err == (
-            "No data dir: say where to land with --data-dir DIR or the variable ECOMMERCE_DATA_DIR.\n"
-        )
-        assert main([str(csv_file(tmp_path, ROW)), "--data-dir", "s3://bucket/shop"]) == 2
-        assert capsys.readouterr().err == "s3://bucket/shop is a URL; landing writes to local folders only.\n"
+        path = csv_file(tmp_path, ROW, ROW.replace("1.50", "日本€"), name="événements.csv")
+        environment = {"PATH": os.environ["PATH"], variable: value}
+        command = [*self.COMMAND, str(path), "--data-dir", str(data_dir)]
+        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+        assert b"unreadable price: 1, such as" in done.stdout
+        assert b"Traceback" not in done.stderr
+        assert b"\x1b" not in done.stdout + done.stderr

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ecommerce_assets.events.sample import ARROW_SCHEMA, MARKER, generate
+from ecommerce_assets.events.sample import MARKER, SAMPLE_SCHEMA, add_day, generate
 from ecommerce_assets.events.sample_shop import BOT_USER
 from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS
 
@@ -55,7 +55,7 @@ def clean(raw: pd.DataFrame) -> pd.DataFrame:
     code = frame.category_code.str.strip().replace("", None)
     good = frame.event_type.isin(EVENT_TYPES) & frame.user_id.notna() & frame.product_id.notna()
     good &= np.isfinite(frame.price) & (frame.price >= 0) & (frame.event_time.dt.normalize() == frame.day)
-    return frame.assign(category_code=code)[good].drop_duplicates([*EVENTS.names, "day"])
+    return frame.assign(category_code=code)[good].drop_duplicates([*SAMPLE_SCHEMA.names, "day"])
 
 
 def test_the_shipped_sample_is_what_the_command_makes(tmp_path: Path) -> None:
@@ -74,8 +74,8 @@ def test_size_days_and_types() -> None:
     files = sorted(SHIPPED.glob("event_date=*/*"))
     assert [f"event_date={day}/part-0.parquet" for day in DAYS] == [str(f.relative_to(SHIPPED)) for f in files]
     assert sum(f.stat().st_size for f in files) < 3_000_000
-    assert all(pq.ParquetFile(f).schema_arrow.equals(ARROW_SCHEMA) for f in files)
-    assert ARROW_SCHEMA.names == EVENTS.names
+    assert all(pq.ParquetFile(f).schema_arrow.equals(SAMPLE_SCHEMA) for f in files)
+    assert [*SAMPLE_SCHEMA.names, "event_id"] == EVENTS.names
     assert pq.ParquetFile(files[0]).metadata.row_group(0).column(0).compression == "ZSTD"
 
 
@@ -96,7 +96,7 @@ def test_shares_are_those_of_a_real_shop(raw: pd.DataFrame, clean: pd.DataFrame)
 
 
 def test_rejected_rows_and_repeats_are_few(raw: pd.DataFrame, clean: pd.DataFrame) -> None:
-    repeats = raw.duplicated([*EVENTS.names, "day"]).sum()
+    repeats = raw.duplicated([*SAMPLE_SCHEMA.names, "day"]).sum()
     assert 0.001 < repeats / len(raw) < 0.005
     assert 0.001 < (len(raw) - repeats - len(clean)) / len(raw) < 0.005
 
@@ -189,3 +189,14 @@ def test_the_command(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert refused.stderr.count("\n") == 1
     assert "nothing was written" in refused.stderr
+
+
+def test_days_are_added_to_a_copy(tmp_path: Path) -> None:
+    generate(tmp_path / "sample", events=2000, days=8)
+    shop = tmp_path / "shop"
+    assert [str(add_day(shop, tmp_path / "sample")) for _ in range(2)] == ["2019-10-09", "2019-10-10"]
+    assert not (shop / "raw/events" / MARKER).exists()
+    week_before = pq.read_table(shop / "raw/events/event_date=2019-10-02", partitioning=None).num_rows
+    [added] = (shop / "raw/events/event_date=2019-10-09").glob("*.parquet")
+    assert 0.5 * week_before < pq.read_metadata(added).num_rows < week_before
+    assert (shop / "raw/events/event_date=2019-10-09/_SUCCESS").exists()

@@ -71,6 +71,26 @@ class TestWhatFires:
         shop.instance.add_run_tags(run.run_id, {"dagster/will_retry": "true"})
         assert shop.tick() == []
 
+    def test_a_run_that_a_person_started_is_not_repeated(self, spark: SparkSession, shop: Shop) -> None:
+        days = days_from("2019-10-01", 3)
+        for day in days:
+            shop.raw(day)
+        tags = {"dagster/asset_partition_range_start": days[0], "dagster/asset_partition_range_end": days[1]}
+        everything = dg.DagsterRun("__ASSET_JOB", tags=tags, status=dg.DagsterRunStatus.STARTED)
+        shop.instance.add_run(everything)
+        assert shop.tick() == ["2019-10-03...2019-10-03"]
+        shop.clean(days[0], days[2])
+        shop.end(dg.DagsterRunStatus.FAILURE)
+        assert shop.tick() == []
+
+    def test_a_run_of_other_assets_is_not_waited_for(self, shop: Shop) -> None:
+        shop.raw("2019-10-01")
+        selection = frozenset({dg.AssetKey("user_features")})
+        tags = {"dagster/partition": "2019-10-01"}
+        status = dg.DagsterRunStatus.STARTED
+        shop.instance.add_run(dg.DagsterRun("other", tags=tags, status=status, asset_selection=selection))
+        assert shop.tick() == ["2019-10-01...2019-10-01"]
+
     def test_it_asks_for_the_two_daily_tables_alone(self, shop: Shop) -> None:
         [target] = shop.sensor.targets
         selected = target.job_def.selection.resolve(build_defs(shop.settings).resolve_asset_graph())
@@ -106,8 +126,10 @@ class TestWhatFires:
         assert shop.tick() == ["2019-10-01...2019-10-01"]
         shop.clean("2019-10-01", "2019-10-01")
         assert shop.tick() == []
-        age(path, -86_400 * 365)
-        assert shop.tick() == [], "a time in the future tells nothing, and must not fire for ever"
+        age(path, 86_400 * 365)
+        assert shop.tick() == ["2019-10-01...2019-10-01"], "replaced, it may be, by a file with an older time"
+        shop.clean("2019-10-01", "2019-10-01")
+        assert shop.tick() == []
 
     def test_landed_files_are_told_apart_by_their_names_whatever_their_times(
         self, spark: SparkSession, shop: Shop, tmp_path: Path
@@ -130,6 +152,12 @@ class TestWhatFires:
         assert "Outside the days that Dagster knows: 2019-09-30, 2019-12-30" in shop.said
         assert "ECOMMERCE_FIRST_DAY" in shop.said
         assert not shop.events
+
+    def test_the_first_run_is_announced(self, shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+        shop.raw("2019-10-01")
+        with caplog.at_level("INFO", "ecommerce_assets"):
+            shop.tick()
+        assert f"First look at {shop.data_dir}/raw/events: a run cleans what is there." in caplog.text
 
     def test_no_raw_folder_is_said(self, shop: Shop) -> None:
         assert shop.tick() == []
@@ -351,7 +379,7 @@ class TestAtScaleAndElsewhere:
         for number, day in enumerate(days_from("1990-01-01", 10_000)):
             folder = tmp_path / "raw" / "events" / f"event_date={day}"
             folder.mkdir(parents=True)
-            (folder / landed_name("0" * 16, 0, number)).touch()
+            (folder / landed_name("0" * 16, number)).touch()
             (folder / "_SUCCESS").touch()
         started = time.monotonic()
         assert shop.tick() == ["1990-01-01...2017-05-18"]

@@ -86,6 +86,8 @@ def test_nanoseconds_of_pandas_are_read_as_timestamps(spark: SparkSession, tmp_p
         ("user_behavior_20241202_120000.parquet", "corrupt optional column", "readable Parquet"),
         ("user_behavior_20241202_120000.parquet", "column", "avg_price"),
         ("user_behavior_20241202_120000.parquet", "no rows", "no rows"),
+        ("user_behavior_20241202_120000.parquet", "infinite", "monetary is NaN or infinite in 2 rows"),
+        ("user_behavior_20241202_120000.parquet", "infinite text", "avg_price is NaN or infinite in 1 rows"),
         ("user_behavior_20241202_120000", "mixed types", "b.parquet has other types"),
         ("user_behavior_20241202_120000", "empty folder", "no Parquet file"),
     ],
@@ -101,6 +103,10 @@ def test_an_unusable_export_is_skipped_with_a_warning(
         export(tmp_path, name, users(2).drop_columns(["avg_price"]))
     elif damage == "no rows":
         export(tmp_path, name, users())
+    elif damage == "infinite":
+        export(tmp_path, name, users(2, 3, 4, monetary=[float("inf"), float("nan"), 1.0]))
+    elif damage == "infinite text":
+        export(tmp_path, name, users(2, 3, avg_price=[" -Infinity", "1.5"]))
     elif damage == "mixed types":
         (tmp_path / "processed" / "parquet" / name).mkdir()
         export(tmp_path, f"{name}/a.parquet", users(2, views=[4]))

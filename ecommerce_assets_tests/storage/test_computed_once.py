@@ -50,8 +50,8 @@ def raw_rows(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> Accumulato
     """Counts every raw row that the events' assets read, as often as they read it."""
     counter: Accumulator[int] = spark.sparkContext.accumulator(0)
 
-    def counting(frames: list[DataFrame], *how: Any) -> DataFrame:
-        return classify([counted(frame, "price", counter) for frame in frames], *how)
+    def counting(frame: DataFrame, *how: Any) -> DataFrame:
+        return classify(counted(frame, "price", counter), *how)
 
     monkeypatch.setattr(event_assets, "classify", counting)
     return counter

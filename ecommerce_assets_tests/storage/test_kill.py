@@ -44,7 +44,7 @@ def test_killed_at_every_file_system_call(tmp_path: Path, step: int) -> None:
     command = [sys.executable, "-m", f"{MODULES}.forked_writers", str(tmp_path), str(step)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert int(done.stdout) >= 90 / step, "moments tried"
+    assert int(done.stdout) >= 60 / step, "moments tried"
 
 
 def test_killed_while_spark_writes(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

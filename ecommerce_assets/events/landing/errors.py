@@ -1,5 +1,5 @@
-"""The one error that landing shows to people. Anything else that is raised here is a bug."""
+"""The one error that landing shows to people. Any other exception is a bug."""
 
 
 class LandingError(Exception):
-    """Says in one sentence what is wrong and, where it can, what to do about it."""
+    """Says in one sentence what is wrong, where, and what to do."""

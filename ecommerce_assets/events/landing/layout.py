@@ -1,149 +1,217 @@
-"""A shop's own layout: what its columns and events are called, and what stands for columns that it does not have.
+"""The options that say what a file's columns are: `--compute`, `--where`, and the shorthand `--map`, `--map-event` and
+`--default`. They become one SQL expression for each event column."""
 
-The options `--map`, `--map-event` and `--default` as data, checked, and matched with a file's columns. How values are
-rewritten in a file is the business of relations.py.
-"""
+from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
 from ecommerce_assets.events.landing.errors import LandingError
+from ecommerce_assets.events.parsing import literal
 from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS, OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 
 CONTENT_DIGITS = 16
-"""Hexadecimal digits that name what was landed; no two files of a shop share them by chance."""
+"""Hexadecimal digits that name what was landed: of the file, then of the options."""
 
 FILE_DIGITS = 10
-"""Of these, the digits that a file has whatever the layout, so that the same file with another layout is found."""
 
 DEFAULT_COLUMNS = ("price", "event_type", *OPTIONAL_COLUMNS)
-"""The columns that `--default` fills. A time, a user or a product that stands for all of them says nothing."""
+"""The columns that `--default` fills. One time, user or product for all events would say nothing."""
 
 _OTHER_NAMES = {
-    "event_time": ("timestamp", "time", "datetime", "date", "ts", "created_at"),
-    "event_type": ("event", "event_name", "action", "behavior", "type"),
-    "product_id": ("item_id", "item", "product", "sku"),
-    "price": ("amount", "unit_price", "item_price"),
-    "user_id": ("visitor_id", "customer_id", "client_id", "visitor", "user", "uid"),
+    "event_time": ("timestamp", "time", "datetime", "date", "ts", "createdat", "invoicedate", "eventdate", "orderdate"),
+    "event_type": ("event", "eventname", "action", "behavior", "behaviortype", "type"),
+    "product_id": ("itemid", "item", "product", "sku", "stockcode", "productcode", "article", "asin"),
+    "price": ("amount", "unitprice", "itemprice"),
+    "user_id": ("visitorid", "customerid", "clientid", "visitor", "user", "uid", "customer"),
 }
-"""What other shops call the required columns; only to be suggested, never taken by itself."""
-
-_PRICE = r"\d{1,12}(\.\d*)?"
-_CATEGORY_ID = r"-?\d{1,19}"
+"""What other shops call the required columns, without capitals and marks; suggested, never assumed."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """A file's columns, matched. `sources`: the file's column for each event column. `defaults`: the value for each
-    column that the file does not have. `absent`: what is neither; `dropped`: the file's other columns."""
+    """The event columns of one file.
 
-    sources: Mapping[str, str]
-    defaults: Mapping[str, str]
+    Attributes
+    ----------
+    sql
+        The SQL expression over the file's columns for each event column that there is.
+    absent
+        Optional event columns that become null; not `event_id`, which few shops have.
+    ignored
+        The file's columns that no option names.
+    """
+
+    sql: Mapping[str, str]
     absent: tuple[str, ...]
-    dropped: tuple[str, ...]
+    ignored: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """`columns`: event column for each of the shop's; `events`: event type for each of the shop's names; `defaults`:
-    value for each event column that a file may lack. The empty layout is the one of the REES46 logs."""
+    """What a shop's files look like. The empty layout is that of the REES46 logs.
 
+    Attributes
+    ----------
+    compute
+        SQL over the file's columns for an event column.
+    where
+        SQL conditions; rows that do not meet all of them are left out.
+    columns, events
+        The event column for a column of the file; the event type for a name of the file.
+    defaults
+        Values of event columns that the file lacks.
+    header
+        Names of the columns of CSV files without a header line.
+    encoding
+        Of CSV files: `utf-8` or `latin-1`.
+    """
+
+    compute: Mapping[str, str] = field(default_factory=dict)
+    where: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     events: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
+    header: tuple[str, ...] = ()
+    encoding: str = "utf-8"
 
     @classmethod
-    def parse(cls, columns: Iterable[str] = (), events: Iterable[str] = (), defaults: Iterable[str] = ()) -> "Layout":
-        """From the texts `SOURCE=TARGET` and `COLUMN=VALUE` of the command line.
+    def parse(
+        cls,
+        compute: Iterable[str] = (),
+        where: Iterable[str] = (),
+        columns: Iterable[str] = (),
+        events: Iterable[str] = (),
+        defaults: Iterable[str] = (),
+        header: str | None = None,
+        encoding: str = "utf-8",
+    ) -> Layout:
+        """From the texts of the command line.
 
         Raises LandingError: names the option and what it takes.
         """
         layout = cls(
+            _pairs("--compute", "NAME=SQL", compute),
+            tuple(where),
             _pairs("--map", "SOURCE=TARGET", columns),
             _pairs("--map-event", "SOURCE=TARGET", events),
             _pairs("--default", "COLUMN=VALUE", defaults),
+            tuple(name.strip() for name in header.split(",")) if header else (),
+            encoding,
         )
-        targets = list(layout.columns.values())
+        for name, sql in layout.compute.items():
+            _require_one_of(_option("--compute", f"{name}={sql}"), name, EVENTS.names, "event column")
+        targets = [*layout.compute, *layout.columns.values()]
         for source, target in layout.columns.items():
-            _require_one_of(f"--map {source}={target}", target, EVENTS.names, "event column")
+            _require_one_of(_option("--map", f"{source}={target}"), target, EVENTS.names, "event column")
+        for target in EVENTS.names:
             if targets.count(target) > 1:
-                both = " and ".join(f"--map {name}={target}" for name, to in layout.columns.items() if to == target)
-                raise LandingError(f"{both} name the same column; a column is made from one column only.")
+                raise LandingError(f"{target} is made by two options; an event column takes one --map or --compute.")
         for source, target in layout.events.items():
-            _require_one_of(f"--map-event {source}={target}", target, EVENT_TYPES, "event type")
+            _require_one_of(_option("--map-event", f"{source}={target}"), target, EVENT_TYPES, "event type")
         for column, value in layout.defaults.items():
-            _require_default(column, value)
+            option = _option("--default", f"{column}={value}")
+            _require_one_of(option, column, DEFAULT_COLUMNS, "column that takes a default")
+            if column == "event_type":
+                _require_one_of(option, value, EVENT_TYPES, "event type")
+            if column == "price" and not re.fullmatch(r"\d{1,12}(\.\d*)?", value, re.ASCII):
+                raise LandingError(f"{option}: a price must be a number such as 0 or 9.99, got {value!r}.")
         return layout
 
     def match(self, path: Path, names: Sequence[str]) -> Columns:
-        """Find the event columns among a file's columns.
+        """SQL for the event columns of a file with these columns.
 
-        Raises LandingError: a mapped column that the file lacks, two columns for one, a required column missing.
+        Raises LandingError: a mapped column that the file lacks, a required column missing.
         """
         for source, target in self.columns.items():
             if source not in names:
-                raise LandingError(f"{path} has no column {source} for --map {source}={target}; it has {_list(names)}.")
-        found: dict[str, str] = {}
-        for name in names:
-            target = self.columns.get(name, name)
-            if target not in EVENTS.names:
-                continue
-            if target in found and found[target] == name:
-                raise LandingError(f"{path} has more than one column called {name}.")
-            if target in found:
-                source = next(name for name, to in self.columns.items() if to == target)
-                raise LandingError(f"{path} has a column {target} already, so that --map {source}={target} is refused.")
-            found[target] = name
-        defaults = {name: value for name, value in self.defaults.items() if name not in found}
-        self._require_columns(path, names, {*found, *defaults})
+                raise LandingError(
+                    f"{path} has no column {source}, which {_option('--map', f'{source}={target}')} names; it has "
+                    f"{', '.join(names)}."
+                )
+            if target in names and target != source:
+                raise LandingError(
+                    f"{path} has a column {target} already, so it cannot be made from {source}; to use {source} all "
+                    f"the same: {_option('--compute', f'{target}={_identifier(source)}')}."
+                )
+        # In the order of importance: a column of the file is used where no option makes the event column.
+        sql = {name: literal(value) for name, value in self.defaults.items()}
+        sql |= {name: _identifier(name) for name in EVENTS.names if name in names}
+        sql |= {target: _identifier(source) for source, target in self.columns.items()}
+        sql |= self.compute
+        for name in sql:
+            alike = [other for other in names if other.lower() == name]
+            if len(alike) > 1 and sql[name] == _identifier(name):
+                raise LandingError(f"{path} has the columns {' and '.join(alike)}: rename or remove one of them.")
+        self._require_columns(path, names, sql)
+        if self.events and "event_type" in sql:
+            text = f"CAST(({sql['event_type']}) AS VARCHAR)"
+            cases = " ".join(f"WHEN {literal(name)} THEN {literal(kind)}" for name, kind in self.events.items())
+            sql["event_type"] = f"CASE trim({text}, ' \t\r\n') {cases} ELSE {text} END"
+        named = " ".join([*self.compute.values(), *self.where]).lower()
         return Columns(
-            sources={name: found[name] for name in EVENTS.names if name in found},
-            defaults={name: defaults[name] for name in EVENTS.names if name in defaults},
-            absent=tuple(name for name in OPTIONAL_COLUMNS if name not in found and name not in defaults),
-            dropped=tuple(name or "(no name)" for name in names if name not in found.values()),
+            sql={name: sql[name] for name in EVENTS.names if name in sql},
+            absent=tuple(name for name in OPTIONAL_COLUMNS if name not in sql and name != "event_id"),
+            ignored=tuple(
+                name or "(no name)"
+                for name in names
+                if name not in EVENTS.names and name not in self.columns and (name.lower() or " ") not in named
+            ),
         )
 
-    def _require_columns(self, path: Path, names: Sequence[str], there: set[str]) -> None:
+    def _require_columns(self, path: Path, names: Sequence[str], there: Mapping[str, str]) -> None:
         missing = [name for name in REQUIRED_COLUMNS if name not in there]
         if not missing:
             return
         unused = [name for name in names if name not in self.columns and name not in EVENTS.names]
-        remedies = []
+        options, open_columns = [], []
         for name in missing:
             if other := _suggest(name, unused):
-                remedies.append(f"--map {other}={name}")
+                options.append(_option("--map", f"{other}={name}"))
             elif name == "price":
-                remedies.append("--default price=0")
-            elif unused:
-                remedies.append(f"--map COLUMN={name}")
-        remedy = f": add {' '.join(remedies)}" if remedies else ""
+                options.append("--default price=0")
+            elif name == "event_type":
+                options.append("--default event_type=purchase")
+            else:
+                open_columns.append(name)
+        remedy = f": add {' '.join(options)}" if options else ""
+        if open_columns:
+            remedy += f"{';' if options else ':'} say with --map or --compute what {' and '.join(open_columns)} is"
         word = "columns" if len(missing) > 1 else "column"
-        raise LandingError(f"{path} lacks the {word} {', '.join(missing)}; it has {_list(names)}{remedy}.")
+        raise LandingError(f"{path} lacks the {word} {', '.join(missing)}; it has {', '.join(names)}{remedy}.")
 
-    def content(self, sha256: str, defaults: Mapping[str, str]) -> str:
-        """The name of what lands from a file with this layout: digits for the file, then digits for file and layout.
-
-        `defaults` are those that the file has use for: others change nothing.
-        """
-        options = [sorted(pairs.items()) for pairs in (self.columns, self.events, defaults)]
-        if not any(options):
+    def content(self, sha256: str, id_type: str) -> str:
+        """The name of what lands from a file with this layout: digits of the file, then digits of file and options."""
+        options = [sorted(pairs.items()) for pairs in (self.compute, self.columns, self.events, self.defaults)]
+        told = [*options, self.where, self.header, self.encoding, id_type]
+        if self == Layout() and id_type == "bigint":
             return sha256[:CONTENT_DIGITS]
-        digest = hashlib.sha256(f"{sha256} {options}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{sha256} {told}".encode()).hexdigest()
         return sha256[:FILE_DIGITS] + digest[: CONTENT_DIGITS - FILE_DIGITS]
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _option(option: str, text: str) -> str:
+    """An option as it can be pasted into a shell."""
+    return f"{option} {shlex.quote(text)}"
 
 
 def _pairs(option: str, form: str, texts: Iterable[str]) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for text in texts:
-        # A shop's names may hold a "=", ours do not; a value may too.
-        left, equals, right = text.partition("=") if form.startswith("COLUMN") else text.rpartition("=")
+        # A shop's names may hold a "=", as values and SQL may; ours do not.
+        left, equals, right = text.rpartition("=") if form.startswith("SOURCE") else text.partition("=")
         left, right = left.strip(), right.strip()
         if not (left and equals and right):
-            raise LandingError(f"{option} {text} cannot be read: it takes {form}, both not empty.")
+            raise LandingError(f"{_option(option, text)} cannot be read: it takes {form}.")
         if pairs.setdefault(left, right) != right:
             raise LandingError(f"{option} {left} is given twice, as {pairs[left]} and as {right}.")
     return pairs
@@ -151,30 +219,11 @@ def _pairs(option: str, form: str, texts: Iterable[str]) -> dict[str, str]:
 
 def _require_one_of(option: str, word: str, allowed: Sequence[str], kind: str) -> None:
     if word not in allowed:
-        raise LandingError(f"{option}: {word} is no {kind}; there are {', '.join(allowed)}.")
-
-
-def _require_default(column: str, value: str) -> None:
-    option = f"--default {column}={value}"
-    if column not in EVENTS.names:
-        _require_one_of(option, column, DEFAULT_COLUMNS, "event column")
-    if column not in DEFAULT_COLUMNS:
-        raise LandingError(f"{option}: {column} takes no default; there may be one for {', '.join(DEFAULT_COLUMNS)}.")
-    if column == "event_type":
-        _require_one_of(option, value, EVENT_TYPES, "event type")
-    if column == "price" and not re.fullmatch(_PRICE, value, re.ASCII):
-        raise LandingError(f"{option}: {value} is no price; it takes a number such as 0 or 9.99.")
-    if column == "category_id" and not (re.fullmatch(_CATEGORY_ID, value, re.ASCII) and abs(int(value)) < 2**63):
-        raise LandingError(f"{option}: {value} is no category_id; it takes a whole number of 64 bits.")
+        raise LandingError(f"{option}: {word} is not a known {kind}; it can be {', '.join(allowed)}.")
 
 
 def _suggest(wanted: str, names: Sequence[str]) -> str | None:
     plain = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in names}
-    others = [wanted, *_OTHER_NAMES[wanted]]
-    known = [plain[word] for other in others if (word := other.replace("_", "")) in plain]
+    known = [plain[word] for word in (wanted.replace("_", ""), *_OTHER_NAMES[wanted]) if word in plain]
     close = [plain[word] for word in get_close_matches(wanted.replace("_", ""), plain, n=1, cutoff=0.8)]
     return next(iter([*known, *close]), None)
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names) or "none"

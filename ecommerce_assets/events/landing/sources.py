@@ -1,8 +1,10 @@
-"""What people name on the command line becomes a list of sources: one CSV file or one set of Parquet files each.
+"""Finds the files that the names on the command line stand for, and what DuckDB reads of each.
 
-Only names, headers and footers are looked at here, so that a wrong file is refused before anything is written.
-Reading rows does not belong here.
+A source is one CSV file, one Parquet file, or one folder of Parquet part files that a job wrote. Only names, headers
+and footers are read here, so that a wrong file is refused before anything is written.
 """
+
+from __future__ import annotations
 
 import csv
 import glob
@@ -16,63 +18,74 @@ import pyarrow.parquet as pq
 
 from ecommerce_assets.events.landing.errors import LandingError
 from ecommerce_assets.events.landing.layout import Columns, Layout
-from ecommerce_assets.events.landing.parquet_types import require_type
-from ecommerce_assets.events.landing.text import MAX_LINE_BYTES, open_text
+from ecommerce_assets.events.landing.lines import MAX_LINE_BYTES, compression, open_text
+from ecommerce_assets.events.parquet import is_parquet, read_parquet_sql
+from ecommerce_assets.events.parsing import literal
 from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS
 
 CSV_ENDINGS = (".csv", ".csv.gz", ".csv.zst")
-PARQUET_ENDINGS = (".parquet", ".parq")
+PARQUET_ENDINGS = (".parquet", ".parq", ".pq")
 DELIMITERS = ",;\t|"
-_PART_NAME = re.compile(r"(part|data)[-_.]?\d", re.IGNORECASE)
+MAX_REJECTS = 100_000
+"""DuckDB keeps unreadable lines in memory; a file with more of them than this is read line by line."""
+_PART_NAME = re.compile(r"(part|data)[-_.]?\d|\d{6}_\d", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class CsvSource:
-    """One CSV file; `header` are the names of its columns, in the file's order."""
+    """One CSV file; `names` are its columns."""
 
     path: Path
-    header: tuple[str, ...]
+    names: tuple[str, ...]
+    has_header: bool
+    delimiter: str
+    encoding: str
     columns: Columns
-    delimiter: str = ","
 
     @property
-    def time_index(self) -> int:
-        """Where the time of the event stands in a line."""
-        return self.header.index(self.columns.sources["event_time"])
+    def files(self) -> tuple[Path, ...]:
+        """The file."""
+        return (self.path,)
 
-    @property
-    def parts(self) -> tuple[Columns, ...]:
-        """The columns, one for each layout in it."""
-        return (self.columns,)
+    def from_sql(self, copy: Path | None = None) -> str:
+        """The FROM clause that reads the file, or its copy without unreadable lines, with all columns as text.
 
-
-@dataclass(frozen=True)
-class ParquetGroup:
-    """Files that agree in the types of the event columns. To read files of different types as one would cast values
-    (a 19-digit id to double, where one part holds nulls), so that each group is landed into files of its own."""
-
-    files: tuple[Path, ...]
-    columns: Columns
-    rows: int
+        Every option is given, because DuckDB's guesses would skip lines that look like a preamble.
+        """
+        path, is_copy = copy or self.path, copy is not None
+        header = str(self.has_header and not is_copy).lower()
+        columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in _distinct(self.names))
+        rejects = "" if is_copy else f", store_rejects = true, rejects_limit = {MAX_REJECTS}"
+        return (
+            f"read_csv({literal(glob.escape(str(path)))}, auto_detect = false, header = {header}, "
+            f"delim = {literal(self.delimiter)}, quote = '\"', escape = '\"', strict_mode = true, "
+            f"compression = '{'none' if is_copy else compression(path)}', max_line_size = {MAX_LINE_BYTES}, "
+            f"encoding = '{'utf-8' if is_copy else self.encoding}', columns = {{{columns}}}, "
+            f"hive_partitioning = false{rejects})"
+        )
 
 
 @dataclass(frozen=True)
 class ParquetSource:
-    """One Parquet file, or all the part files of one folder; `hive`: folder names such as `brand=x` are columns."""
+    """One Parquet file, or all part files of one folder.
+
+    `groups` are files with the same column types, each with its columns: read as one, values would be cast, such as a
+    19-digit id to double. `hive`: folder names such as `brand=x` are columns.
+    """
 
     path: Path
-    groups: tuple[ParquetGroup, ...]
+    groups: tuple[tuple[tuple[Path, ...], Columns], ...]
+    rows: int
     hive: bool
-
-    @property
-    def parts(self) -> tuple[Columns, ...]:
-        """The columns, one for each layout in it."""
-        return tuple(group.columns for group in self.groups)
 
     @property
     def files(self) -> tuple[Path, ...]:
         """All its files."""
-        return tuple(file for group in self.groups for file in group.files)
+        return tuple(file for files, _ in self.groups for file in files)
+
+    def from_sql(self, files: Sequence[Path]) -> str:
+        """The FROM clause that reads files of one group."""
+        return read_parquet_sql(files, self.hive)
 
 
 Source = CsvSource | ParquetSource
@@ -80,47 +93,25 @@ Source = CsvSource | ParquetSource
 
 @dataclass(frozen=True)
 class OtherFile:
-    """A file in a named folder that is neither CSV nor Parquet by its name. It is not landed, but told: it may be
-    events that someone forgot to unpack."""
+    """A file in a named folder that is neither CSV nor Parquet; it is reported, because it may be packed events."""
 
     path: Path
 
 
 def find_sources(names: Sequence[str], layout: Layout) -> tuple[list[Source], list[Path]]:
-    """Every source that the names stand for, each once, in the order in which they were named; and the other files in
-    the named folders."""
+    """Every source that the names stand for, once, in their order; and the other files in the named folders."""
     found = {item.path.resolve(): item for name in names for item in _expand(name, layout)}
     sources = [item for item in found.values() if not isinstance(item, OtherFile)]
     wholes = [item for item in sources if isinstance(item, ParquetSource) and item.path.is_dir()]
-    sources = [item for item in sources if not _lies_in(item, wholes)]
+    sources = [item for item in sources if not _is_part_of(item, wholes)]
     return sources, [item.path for item in found.values() if isinstance(item, OtherFile)]
 
 
-def _lies_in(source: Source, wholes: Sequence[ParquetSource]) -> bool:
-    """`drops/**` names a folder and what is in it: rows of a part that lands with its whole would be there twice."""
-    if not isinstance(source, ParquetSource):
-        return False
-    above = source.path.resolve().parents
-    return any(whole.path.resolve() in above and _files(source) <= _files(whole) for whole in wholes)
-
-
-def _files(source: ParquetSource) -> set[Path]:
-    return {file.resolve() for file in source.files}
-
-
-def dropped_columns(source: Source) -> tuple[str, ...]:
-    """Columns of the source that are no event columns, each once."""
-    return tuple(dict.fromkeys(name for part in source.parts for name in part.dropped))
-
-
-def absent_columns(source: Source) -> tuple[str, ...]:
-    """Optional columns that the source lacks, in a Parquet folder also those that only some of its files lack."""
-    return tuple(dict.fromkeys(name for part in source.parts for name in part.absent))
-
-
-def defaults_used(source: Source) -> dict[str, str]:
-    """Columns that were filled, with what."""
-    return {name: value for part in source.parts for name, value in part.defaults.items()}
+def _is_part_of(source: Source, wholes: Sequence[ParquetSource]) -> bool:
+    """`exports/**` names a folder and what is in it: a part that lands with its whole would be there twice."""
+    files = {file.resolve() for file in source.files}
+    others = [whole for whole in wholes if whole.path.resolve() in source.path.resolve().parents]
+    return any(files <= {file.resolve() for file in whole.files} for whole in others)
 
 
 def _expand(name: str, layout: Layout) -> Iterator[Source | OtherFile]:
@@ -130,16 +121,19 @@ def _expand(name: str, layout: Layout) -> Iterator[Source | OtherFile]:
     if path.exists():
         yield from _at(path, layout)
         return
-    matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(name) else []
+    if path.is_symlink():
+        raise LandingError(f"{name} is a link to {path.readlink()}, which does not exist.")
+    if not glob.has_magic(name):
+        raise LandingError(f"No file or folder is called {name}.")
+    matches = sorted(glob.glob(str(path), recursive=True))
     if not matches:
-        raise LandingError(
-            f"No file or folder is called {name}." if not glob.has_magic(name) else f"No file matches {name}."
-        )
+        raise LandingError(f"No file matches {name}.")
     for match in matches:
         yield from _at(Path(match), layout)
 
 
 def _at(path: Path, layout: Layout) -> Iterator[Source | OtherFile]:
+    _require_utf8(path)
     if not path.is_dir():
         yield _file(path, layout)
         return
@@ -151,49 +145,57 @@ def _at(path: Path, layout: Layout) -> Iterator[Source | OtherFile]:
 
 def _file(path: Path, layout: Layout) -> Source:
     name = path.name.lower()
-    if name.endswith(CSV_ENDINGS):
-        return _csv(path, layout)
-    if name.endswith(PARQUET_ENDINGS):
+    if _is_parquet(path):
         return _parquet(path, [path], layout)
+    if name.endswith(CSV_ENDINGS) or layout.header or name.endswith((".tsv", ".txt")):
+        return _csv(path, layout)
     if name.endswith(".zip"):
         raise LandingError(f"{path} is a zip archive: unzip it and land what is in it.")
-    raise LandingError(
-        f"{path} is neither CSV ({', '.join(CSV_ENDINGS)}) nor Parquet ({', '.join(PARQUET_ENDINGS)}) by its name."
-    )
+    raise LandingError(f"{path} is neither Parquet nor CSV by its name ({', '.join(CSV_ENDINGS)}).")
 
 
-def _in_folder(folder: Path, layout: Layout, is_part: bool = False) -> Iterator[Source | OtherFile]:
-    """Each file of a folder is a source, so that a folder may grow; what one job wrote is one; deeper folders likewise.
+def _is_parquet(path: Path) -> bool:
+    return path.name.lower().endswith(PARQUET_ENDINGS) or is_parquet(path)
 
-    `is_part`: the folder is called such as `brand=x` or lies in one that is, so that its Parquet files are part files
-    of a folder above. CSV files there are sources like any others, for which the folder's name is no column.
+
+def _in_folder(
+    folder: Path, layout: Layout, is_part: bool = False, above: tuple[Path, ...] = ()
+) -> Iterator[Source | OtherFile]:
+    """Each file of a folder is a source, what one job wrote is one source; deeper folders likewise.
+
+    `is_part`: the folder is called such as `brand=x`, or is in one, so that its Parquet files are part files of a
+    folder above. `above` are the folders on the way, so that a link to one of them ends the walk.
     """
+    if (here := folder.resolve()) in above:
+        return
     parts = [] if is_part else _part_files(folder)
     if parts and _is_one_job(folder, parts):
         yield _parquet(folder, parts, layout)
     else:
-        # An empty file beside others is nothing to complain of.
-        for file in [file for file in parts if _footer(file)[1]] or parts:
+        for file in [file for file in parts if _rows(file)] or parts:  # an empty file beside others is no problem
             yield _parquet(file, [file], layout)
     for entry in _visible(folder):
-        name = entry.name.lower()
         if entry.is_dir():
-            yield from _in_folder(entry, layout, is_part or "=" in name)
-        elif name.endswith(CSV_ENDINGS):
-            yield _file(entry, layout)
-        elif not name.endswith(PARQUET_ENDINGS):
+            yield from _in_folder(entry, layout, is_part or "=" in entry.name, (*above, here))
+        elif _is_parquet(entry):
+            continue  # see above
+        elif entry.name.lower().endswith(CSV_ENDINGS):
+            yield _csv(entry, layout)
+        else:
             yield OtherFile(entry)
 
 
-def _part_files(folder: Path, is_part: bool = False) -> list[Path]:
+def _part_files(folder: Path, is_part: bool = False, above: tuple[Path, ...] = ()) -> list[Path]:
+    if (here := folder.resolve()) in above:
+        return []
     entries = _visible(folder)
-    own = [entry for entry in entries if not entry.is_dir() and entry.name.lower().endswith(PARQUET_ENDINGS)]
+    files = [entry for entry in entries if not entry.is_dir() and _is_parquet(entry)]
     deeper = [entry for entry in entries if entry.is_dir() and (is_part or "=" in entry.name)]
-    return own + [part for entry in deeper for part in _part_files(entry, is_part=True)]
+    return files + [part for entry in deeper for part in _part_files(entry, True, (*above, here))]
 
 
 def _is_one_job(folder: Path, parts: Sequence[Path]) -> bool:
-    """Whether the files are parts of one whole, as Spark, Dask, DuckDB and others write it."""
+    """Whether the files are parts of one whole, as Spark, Hive, Dask, DuckDB and others write it."""
     return (
         folder.name.lower().endswith(PARQUET_ENDINGS)
         or (folder / "_SUCCESS").exists()
@@ -203,89 +205,104 @@ def _is_one_job(folder: Path, parts: Sequence[Path]) -> bool:
 
 
 def _visible(folder: Path) -> list[Path]:
-    # _SUCCESS, _temporary, .part-0.crc: what jobs leave beside their data is not data.
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith(("_", ".")))
+    # _SUCCESS, _temporary, .part-0.crc: what jobs leave beside their data.
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith(("_", ".")))
+    for entry in entries:
+        _require_utf8(entry)
+    return entries
+
+
+def _require_utf8(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise LandingError(f"{path}: the name is not in UTF-8; rename it.") from None
 
 
 def _csv(path: Path, layout: Layout) -> CsvSource:
-    """A CSV file by its first line, checked.
+    """A CSV file by its first line.
 
-    Raises LandingError where the file is empty, is no text, has no header or lacks a required column.
+    Raises LandingError: the file is empty, is not text, has no header or lacks a required column.
     """
     with open_text(path) as stream:
         line, more = stream.readline(MAX_LINE_BYTES), stream.read(1)
     if not line.strip() and not more:
         raise LandingError(f"{path} is empty.")
-    delimiter, names = _header(path, line)
+    delimiter, names = _header(path, line, layout.encoding)
+    if layout.header:
+        if len(names) != len(layout.header):
+            raise LandingError(
+                f"{path} has {len(names)} values in its first line, and --header names {len(layout.header)} columns."
+            )
+        return CsvSource(path, layout.header, False, delimiter, layout.encoding, layout.match(path, layout.header))
     if not {*EVENTS.names, *layout.columns} & set(names) and _looks_like_data(names):
         raise LandingError(
-            f"{path} has no header: its first line is data; put a line with the column names before it, "
-            f"such as {','.join(EVENTS.names)}."
+            f"{path} has no header: its first line is data; name its {len(names)} columns with --header, such as "
+            f"--header {','.join(EVENTS.names[: len(names)])}."
         )
     columns = layout.match(path, names)
     if not more:
         raise LandingError(f"{path} is empty but for its header.")
-    return CsvSource(path, names, columns, delimiter)
+    return CsvSource(path, names, True, delimiter, layout.encoding, columns)
 
 
-def _header(path: Path, line: bytes) -> tuple[str, tuple[str, ...]]:
-    """The delimiter is the one that makes most of the header: names of columns hold none of them."""
+def _header(path: Path, line: bytes, encoding: str) -> tuple[str, tuple[str, ...]]:
+    """The delimiter, which is the one that makes most columns, and the names of the columns."""
     try:
-        text = line.decode("utf-8-sig").rstrip("\r\n")
+        text = line.decode("utf-8-sig" if encoding == "utf-8" else encoding).rstrip("\r\n")
         readings = {mark: next(csv.reader([text], delimiter=mark), []) for mark in DELIMITERS}
     except UnicodeDecodeError:
         raise LandingError(
-            f"{path} is not a CSV file in UTF-8: its first line cannot be read; save it again as UTF-8."
+            f"{path} is not in UTF-8: add --encoding latin-1 if it comes from an older system, or save it as UTF-8."
         ) from None
     except csv.Error:
         raise LandingError(f"{path} is not a CSV file: its first line cannot be read.") from None
+    if "\0" in text:
+        raise LandingError(f"{path} is not a CSV file in UTF-8: its first line has zero bytes; save it as UTF-8.")
     delimiter = max(DELIMITERS, key=lambda mark: len(readings[mark]))
     return delimiter, tuple(name.strip() for name in readings[delimiter])
 
 
-def _looks_like_data(fields: Sequence[str]) -> bool:
-    return any(field in EVENT_TYPES or re.match(r"\d+$|\d{4}-\d\d?-\d\d?([ T]|$)", field) for field in fields)
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, and for one that DuckDB would take for an earlier one, another."""
+    seen: set[str] = set()
+    distinct = []
+    for number, name in enumerate(names):
+        if not name or name.lower() in seen:
+            name = f"{name}:{number}"
+        seen.add(name.lower())
+        distinct.append(name)
+    return distinct
+
+
+def _looks_like_data(values: Sequence[str]) -> bool:
+    return any(value in EVENT_TYPES or re.match(r"\d+$|\d{4}[-/]\d\d?[-/]\d\d?([ T]|$)", value) for value in values)
 
 
 def _parquet(path: Path, files: Sequence[Path], layout: Layout) -> ParquetSource:
-    grouped: dict[tuple[tuple[str, str, str], ...], list[tuple[Path, Columns, int]]] = {}
+    grouped: dict[str, list[tuple[Path, Columns]]] = {}
+    rows = 0
     for file in files:
-        schema, rows = _footer(file)
+        schema, count = _footer(file)
         folders = file.relative_to(path).parts[:-1] if path.is_dir() else ()
         hive = dict.fromkeys(folder.partition("=")[0] for folder in folders if "=" in folder)
         names = (*schema.names, *(name for name in hive if name not in schema.names))
-        columns = layout.match(file, names)
-        _require_distinct(file, names, columns)
-        types = {name: schema.field(name).type for name in columns.sources.values() if name in schema.names}
-        for name, source in columns.sources.items():
-            if source in types:
-                require_type(file, source, name, types[source])
-        key = tuple((name, source, str(types.get(source, "path"))) for name, source in columns.sources.items())
-        grouped.setdefault(key, []).append((file, columns, rows))
+        grouped.setdefault(f"{schema.remove_metadata()} {hive}", []).append((file, layout.match(file, names)))
+        rows += count
+    if not rows:
+        raise LandingError(f"{path} is empty: it has columns but no rows.")
     groups = tuple(
-        ParquetGroup(
-            files=tuple(file for file, _, _ in members),
-            columns=replace(
-                members[0][1], dropped=tuple(dict.fromkeys(name for _, c, _ in members for name in c.dropped))
-            ),
-            rows=sum(rows for _, _, rows in members),
+        (
+            tuple(file for file, _ in members),
+            replace(members[0][1], ignored=tuple(dict.fromkeys(n for _, c in members for n in c.ignored))),
         )
         for members in grouped.values()
     )
-    if not any(group.rows for group in groups):
-        raise LandingError(f"{path} is empty: it has columns but no rows.")
-    return ParquetSource(path, groups, hive=any(file.parent != path for file in files) and path.is_dir())
+    return ParquetSource(path, groups, rows, hive=any(file.parent != path for file in files) and path.is_dir())
 
 
-def _require_distinct(file: Path, names: Sequence[str], columns: Columns) -> None:
-    # DuckDB does not tell `Price` from `price`, and gives one of them another name.
-    for source in columns.sources.values():
-        other = next((name for name in names if name != source and name.lower() == source.lower()), None)
-        if other is not None:
-            raise LandingError(
-                f"{file} has the columns {other} and {source}, which differ only in capital letters: "
-                "rename or remove one of them."
-            )
+def _rows(file: Path) -> int:
+    return _footer(file)[1]
 
 
 def _footer(file: Path) -> tuple[pa.Schema, int]:
@@ -296,5 +313,5 @@ def _footer(file: Path) -> tuple[pa.Schema, int]:
         return footer.schema.to_arrow_schema(), footer.num_rows
     except (pa.ArrowInvalid, OSError) as error:
         if getattr(error, "errno", None):
-            raise  # such as no permission: not the content's fault
+            raise  # such as no permission, which is not about the content
         raise LandingError(f"{file} is not a Parquet file, or it is cut off.") from None

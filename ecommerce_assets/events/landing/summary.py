@@ -1,116 +1,192 @@
-"""What a landing did, as data and as the text that people read. Nothing is computed from files here."""
+"""What a landing did, as data and as the text that people read, with the command to run next."""
+
+from __future__ import annotations
 
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import ClassVar
 
-from ecommerce_assets.events.landing.window import Window
-from ecommerce_assets.settings import DATA_DIR
+from ecommerce_assets.events.parsing import UNREADABLE_LINE, IdType
+from ecommerce_assets.settings import DATA_DIR, PREFIX
 
-_UNKNOWN_EVENTS_SHOWN = 5
 _MAX_DAYS_SHOWN = 40
 _DAYS_AT_EACH_END = 5
 _OTHER_FILES_SHOWN = 20
 
 
 @dataclass(frozen=True)
-class LineReport:
-    """How many lines, and the first of them: line number in the file (the header is line 1) and what is wrong."""
+class Unreadable:
+    """Values or lines that could not be read: the reason, how many, and the most frequent ones with their number."""
 
-    SHOWN: ClassVar[int] = 5
+    reason: str
+    count: int
+    examples: tuple[tuple[str, int], ...]
 
-    count: int = 0
-    first: tuple[tuple[int, str], ...] = ()
+    def __str__(self) -> str:
+        shown = ", ".join(
+            text if text.startswith("line ") else f"{_short(text)!r}" + (f" ({n:,})" if n > 1 else "")
+            for text, n in self.examples
+        )
+        return f"{self.reason}: {self.count:,}, such as {shown}"
 
 
 @dataclass(frozen=True)
 class SourceSummary:
-    """One source. `rows_read` = `rows_landed` + `rows_already_landed` + unreadable lines."""
+    """One source. `rows_read` = `rows_left_out` + `rows_landed` + `rows_already_landed`.
+
+    Attributes
+    ----------
+    rows_left_out
+        Rows that `--where` leaves out.
+    rows_by_day
+        Events of each day, those landed before included.
+    rows_without_day
+        Events without a readable time, and unreadable lines; they are shared among the days.
+    null_markers
+        Column, marker and number of the texts that became null.
+    unreadable_file
+        All unreadable values and lines, with line numbers where they are known.
+    """
 
     source: Path
     content: str
     rows_read: int
-    rows_landed: int
-    rows_already_landed: int = 0
+    rows_left_out: int = 0
     rows_by_day: tuple[tuple[date, int], ...] = ()
-    days_already_landed: tuple[date, ...] = ()
-    rows_without_time: int = 0
-    short_lines: LineReport = LineReport()
-    unreadable_lines: LineReport = LineReport()
-    unreadable_file: Path | None = None
-    columns: tuple[tuple[str, str], ...] = ()
-    """The shop's name and ours."""
-    events: tuple[tuple[str, str, int], ...] = ()
-    """The shop's name, ours, and its rows."""
-    defaults: tuple[tuple[str, str], ...] = ()
-    unknown_events: tuple[tuple[str, int], ...] = ()
-    dropped_columns: tuple[str, ...] = ()
+    rows_without_day: int = 0
+    unreadable: tuple[Unreadable, ...] = ()
+    null_markers: tuple[tuple[str, str, int], ...] = ()
+    ignored_columns: tuple[str, ...] = ()
     absent_columns: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    delimiter: str = ","
+    days_already_landed: frozenset[date] = frozenset()
+    unreadable_file: str = ""
+
+    def published(self, already_landed: set[date], unreadable_file: str) -> SourceSummary:
+        """The same, with what was found when it was published."""
+        days = self.days_already_landed | already_landed
+        return replace(self, days_already_landed=days, unreadable_file=unreadable_file)
+
+    def as_copy(self, source: Path) -> SourceSummary:
+        """Another file with the same content, which lands nothing."""
+        days = frozenset(day for day, _ in self.rows_by_day)
+        return replace(self, source=source, days_already_landed=days)
+
+    @property
+    def rows_already_landed(self) -> int:
+        """Events that the same content had landed before."""
+        return sum(rows for day, rows in self.rows_by_day if day in self.days_already_landed)
+
+    @property
+    def rows_landed(self) -> int:
+        """Events that are new."""
+        return sum(rows for _, rows in self.rows_by_day) - self.rows_already_landed
 
     def __str__(self) -> str:
         return "\n".join([str(self.source), *(f"  {line}" for line in self._lines())])
 
     def _lines(self) -> Iterator[str]:
         yield _count("rows read", self.rows_read)
+        if self.rows_left_out:
+            yield _count("left out", self.rows_left_out, "by --where")
         yield _count("rows landed", self.rows_landed)
         if self.rows_already_landed:
             days = _days(len(self.days_already_landed))
             yield _count("landed before", self.rows_already_landed, f"same content, {days}: left as it is")
         if self.rows_by_day:
             yield _count("days", len(self.rows_by_day), f"{self.rows_by_day[0][0]} to {self.rows_by_day[-1][0]}")
-        yield _count(
-            "no event_time",
-            self.rows_without_time,
-            "missing, unreadable or before 1990; put into the day of the first readable row, where cleaning rejects "
-            "and counts them",
-        )
-        yield from _line_report("short lines", self.short_lines, "landed; the missing values are null")
-        yield from _line_report("unreadable", self.unreadable_lines, f"not landed; copied to {self.unreadable_file}")
-        yield from self._layout_lines()
-        yield from self._unknown_event_lines()
-
-    def _layout_lines(self) -> Iterator[str]:
-        if self.columns:
-            yield "columns mapped: " + ", ".join(f"{name} → {ours}" for name, ours in self.columns)
-        if self.events:
-            counted = (f"{name} → {ours} ({_rows(rows)})" for name, ours, rows in self.events)
-            yield "events mapped: " + ", ".join(counted)
-        if self.defaults:
-            yield "defaults: " + ", ".join(f"{name} = {value} in every row" for name, value in self.defaults)
-        if self.dropped_columns:
-            yield f"left out, being no event columns: {', '.join(self.dropped_columns)}"
+        if self.rows_without_day:
+            yield _count("without a day", self.rows_without_day, "shared among the days, where they are rejected")
+        if self.unreadable:
+            place = f"; all of them are in {self.unreadable_file}" if self.unreadable_file else ""
+            yield f"unreadable values become null; events that need them are rejected{place}"
+            yield from (f"  {found}" for found in self.unreadable)
+            yield from (f"  {hint}" for hint in self._hints())
+        if self.null_markers:
+            markers = (f"{marker} in {column} ({rows:,})" for column, marker, rows in self.null_markers)
+            yield "null markers: " + ", ".join(markers)
+        if self.ignored_columns:
+            yield f"ignored columns: {', '.join(self.ignored_columns)}"
         if self.absent_columns:
-            yield f"absent, will be null: {', '.join(self.absent_columns)}"
-        yield from self.notes
+            yield f"absent columns, null in every event: {', '.join(self.absent_columns)}"
+        if self.delimiter != ",":
+            name = "tabs" if self.delimiter == "\t" else repr(self.delimiter)
+            yield f"columns are separated by {name}"
 
-    def _unknown_event_lines(self) -> Iterator[str]:
-        if not self.unknown_events:
-            return
-        rows = sum(rows for _, rows in self.unknown_events)
-        yield _count("unknown events", rows, "cleaning will reject them; name them with --map-event NAME=TYPE:")
-        yield from (f"    {name}: {_rows(rows)}" for name, rows in self.unknown_events[:_UNKNOWN_EVENTS_SHOWN])
-        if len(self.unknown_events) > _UNKNOWN_EVENTS_SHOWN:
-            yield f"    and {len(self.unknown_events) - _UNKNOWN_EVENTS_SHOWN:,} more names"
+    def _hints(self) -> Iterator[str]:
+        reasons = {found.reason: found for found in self.unreadable}
+        if "unknown event_type" in reasons:
+            yield "name event types with --map-event NAME=TYPE, or leave them out with --where"
+        price = reasons.get("unreadable price")
+        if price and any("," in text for text, _ in price.examples):
+            yield "read prices with a comma by --compute \"price=replace(price, ',', '.')\""
+        if "unreadable event_time" in reasons:
+            yield (
+                "zones are UTC, GMT, Z and offsets such as +03:00; read other times by --compute, such as "
+                "--compute \"event_time=strptime(event_time, '%d/%m/%Y %H:%M')\""
+            )
+        lines = reasons.get(UNREADABLE_LINE)
+        if lines and any("UTF-8" in text for text, _ in lines.examples):
+            yield "if the file comes from an older system, land it with --encoding latin-1"
+
+
+@dataclass(frozen=True)
+class Window:
+    """The days that are partitions: from the first one to the last one, or, without a last one, to yesterday.
+
+    `today` is the day in UTC; it becomes a partition when it is over.
+    """
+
+    first: date
+    last: date | None
+    today: date
+
+    def settings_for(self, days: Sequence[date]) -> dict[str, date]:
+        """The environment variables to change so that all the days that are over are partitions."""
+        over = [day for day in days if day < self.today]
+        changes = {}
+        if over and min(over) < self.first:
+            changes[f"{PREFIX}FIRST_DAY"] = min(over)
+        if over and self.last and max(over) > self.last:
+            changes[f"{PREFIX}LAST_DAY"] = max(over)
+        return changes
+
+    def remarks(self, rows_by_day: Sequence[tuple[date, int]]) -> Iterator[str]:
+        """A sentence for each kind of day that is not a partition."""
+        changes = self.settings_for([day for day, _ in rows_by_day])
+        before = [(day, rows) for day, rows in rows_by_day if day < self.first and day < self.today]
+        after = [(day, rows) for day, rows in rows_by_day if self.last and self.last < day < self.today]
+        ahead = [(day, rows) for day, rows in rows_by_day if day > self.today]
+        for name, found, end in (
+            ("FIRST_DAY", before, f"before the first partition, {self.first}"),
+            ("LAST_DAY", after, f"after the last partition, {self.last}"),
+        ):
+            if found:
+                variable = f"{PREFIX}{name}"
+                yield f"{_counted(found)} {end}: set {variable}={changes[variable]}, for `dagster dev` too."
+        if any(day == self.today for day, _ in rows_by_day):
+            yield f"{self.today} is today (UTC): it becomes a partition when the day is over."
+        if ahead:
+            yield f"{_counted(ahead)} in the future: look at the times, or wait until then."
 
 
 @dataclass(frozen=True)
 class LandingSummary:
     """All sources of one landing; `str()` gives the text for people, with the command to run next."""
 
-    data_dir: Path
+    data_dir: str
     sources: tuple[SourceSummary, ...]
     window: Window
     other_files: tuple[Path, ...] = ()
-    """Files in the named folders that are neither CSV nor Parquet by their names; not landed."""
+    """Files in the named folders that are neither CSV nor Parquet; not landed."""
+    id_type: IdType = "bigint"
 
     @property
     def rows_by_day(self) -> tuple[tuple[date, int], ...]:
-        """Rows of each day over all sources, by day."""
+        """Events of each day over all sources, by day."""
         days: Counter[date] = Counter()
         for source in {source.content: source for source in self.sources}.values():  # the same content counts once
             days.update(dict(source.rows_by_day))
@@ -118,12 +194,14 @@ class LandingSummary:
 
     @property
     def next_command(self) -> str | None:
-        """The run over the landed days; None where none of them is over yet."""
+        """The run over the landed days; None if none of them is over yet."""
         days = [day for day, _ in self.rows_by_day if day < self.window.today]
         if not days:
             return None
-        changes = {name: str(day) for name, day in self.window.settings_for(days).items()}
-        variables = {**changes, DATA_DIR: shlex.quote(str(self.data_dir))}
+        variables = {name: str(day) for name, day in self.window.settings_for(days).items()}
+        if self.id_type != "bigint":
+            variables[f"{PREFIX}ID_TYPE"] = self.id_type
+        variables[DATA_DIR] = shlex.quote(self.data_dir)
         return (
             f'DAGSTER_HOME="$PWD/.dagster" {" ".join(f"{name}={value}" for name, value in variables.items())} '
             f"uv run dagster asset materialize -m ecommerce_assets.definitions "
@@ -146,11 +224,8 @@ def _count(label: str, count: int, remark: str = "") -> str:
     return f"{label:<14}{count:>13,}" + (f"   {remark}" if remark and count else "")
 
 
-def _line_report(label: str, report: LineReport, fate: str) -> Iterator[str]:
-    yield _count(label, report.count, fate)
-    yield from (f"    line {line:,}: {why}" for line, why in report.first)
-    if report.count > len(report.first):
-        yield f"    and {report.count - len(report.first):,} more"
+def _short(text: str, length: int = 60) -> str:
+    return text if len(text) <= length else text[:length] + "…"
 
 
 def _other_files(files: Sequence[Path]) -> Iterator[str]:
@@ -159,7 +234,7 @@ def _other_files(files: Sequence[Path]) -> Iterator[str]:
     lines = [f"  {file}" for file in files[:_OTHER_FILES_SHOWN]]
     if len(files) > _OTHER_FILES_SHOWN:
         lines.append(f"  and {len(files) - _OTHER_FILES_SHOWN:,} more")
-    yield "\n".join(["Not landed, being neither CSV nor Parquet by name", *lines])
+    yield "\n".join(["Not landed: neither CSV nor Parquet", *lines])
 
 
 def _day_table(rows_by_day: Sequence[tuple[date, int]]) -> str:
@@ -171,8 +246,12 @@ def _day_table(rows_by_day: Sequence[tuple[date, int]]) -> str:
     return "\n".join(["Rows per day", *lines, f"  {'total':<10}  {total:>13,}"])
 
 
-def _rows(count: int) -> str:
-    return f"{count:,} row{'s' if count != 1 else ''}"
+def _counted(days: Sequence[tuple[date, int]]) -> str:
+    rows = sum(rows for _, rows in days)
+    counted = f"{rows:,} row{'s' if rows != 1 else ''}"
+    if len(days) == 1:
+        return f"{days[0][0]} ({counted}) is"
+    return f"{len(days):,} days ({days[0][0]} to {days[-1][0]}, {counted}) are"
 
 
 def _days(count: int) -> str:

@@ -1,0 +1,130 @@
+"""The lines of a CSV file: hashed and counted, and, where DuckDB cannot read all of them, read one by one."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import hashlib
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import pyarrow as pa
+
+from ecommerce_assets.events.landing.errors import LandingError
+
+MAX_LINE_BYTES = 1_000_000
+"""An event has about 150 bytes; a longer line than this one is unreadable."""
+
+MAX_LISTED = 10_000
+"""Of an unreadable line this much is listed."""
+
+_BLOCK_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class UnreadableLine:
+    """A line that does not have the columns of the header; `number` counts from 1, which is the header."""
+
+    number: int
+    reason: str
+    text: str
+
+
+def compression(path: Path) -> str:
+    """The compression by the file's name, in DuckDB's words."""
+    return {".gz": "gzip", ".zst": "zstd"}.get(path.suffix.lower(), "none")
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of the file, decompressed.
+
+    Raises LandingError, also while reading: the file is not in the format that its name says, or it is cut off.
+    """
+    kind = compression(path)
+    try:
+        with path.open("rb") as stored:
+            if kind == "gzip":
+                with gzip.open(stored) as packed, io.BufferedReader(cast(io.RawIOBase, packed), _BLOCK_BYTES) as stream:
+                    yield stream
+            elif kind == "zstd":
+                with io.BufferedReader(pa.CompressedInputStream(stored, "zstd"), _BLOCK_BYTES) as stream:
+                    yield stream
+            else:
+                yield stored
+    except (gzip.BadGzipFile, zlib.error, EOFError, OSError) as error:
+        if kind == "none" or getattr(error, "errno", None):
+            raise
+        raise LandingError(f"{path} cannot be decompressed: it is cut off, or it is not a {kind} file.") from error
+
+
+def scan(path: Path) -> tuple[str, int]:
+    """SHA-256 of the decompressed bytes, and the number of lines; so x.csv and x.csv.gz are the same content."""
+    digest, lines, last = hashlib.sha256(), 0, b"\n"
+    with open_text(path) as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            digest.update(block)
+            lines += block.count(b"\n")
+            last = block[-1:]
+    return digest.hexdigest(), lines + (last != b"\n")
+
+
+def count_blank_lines(path: Path) -> int:
+    """Number of lines without any character."""
+    with open_text(path) as stream:
+        return sum(1 for line in stream if not line.rstrip(b"\r\n"))
+
+
+def read_one_by_one(
+    path: Path, width: int, delimiter: str, encoding: str, has_header: bool, copy: Path
+) -> Iterator[UnreadableLine]:
+    """Copy each line that is a row of `width` values into a plain CSV file in UTF-8, and yield the others.
+
+    A quoted value ends in its line here, so that a quote that is not closed costs one line.
+    """
+    with open_text(path) as stream, copy.open("w", encoding="utf-8", newline="") as rows:
+        writer = csv.writer(rows, quoting=csv.QUOTE_ALL, lineterminator="\n")
+        if has_header:
+            next(_numbered(stream))
+        for number, line in _numbered(stream, 2 if has_header else 1):
+            if not line.rstrip(b"\r\n"):
+                continue
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            values = _values(line, width, delimiter, encoding)
+            if isinstance(values, str):
+                text = line[:MAX_LISTED].decode(encoding, errors="backslashreplace").rstrip("\r\n")
+                yield UnreadableLine(number, values, text)
+            else:
+                writer.writerow(values)
+
+
+def _numbered(stream: BinaryIO, first: int = 1) -> Iterator[tuple[int, bytes]]:
+    number = first
+    while line := stream.readline(MAX_LINE_BYTES):
+        rest = line
+        while len(rest) == MAX_LINE_BYTES and not rest.endswith(b"\n"):
+            rest = stream.readline(MAX_LINE_BYTES)
+        yield number, line
+        number += 1
+
+
+def _values(line: bytes, width: int, delimiter: str, encoding: str) -> Sequence[str] | str:
+    """The values of a line, or why they cannot be read."""
+    if len(line) == MAX_LINE_BYTES:
+        return f"longer than {MAX_LINE_BYTES:,} bytes"
+    try:
+        values = next(csv.reader([line.decode(encoding).rstrip("\r\n")], delimiter=delimiter, strict=True))
+    except UnicodeDecodeError:
+        return "not UTF-8"
+    except csv.Error as error:
+        return "a quote that is not closed" if "unexpected end" in str(error) else f"not CSV: {error}"
+    if len(values) != width:
+        return f"{len(values)} value{'s' if len(values) != 1 else ''} instead of {width}"
+    return values

@@ -1,0 +1,340 @@
+"""Parses raw values into events, in DuckDB: event times, prices, ids, texts and null markers.
+
+The only parser of the project. Landing applies it to the files that people name, cleaning to raw partitions that other
+jobs wrote. Entry point: `parse`, which makes one SELECT from another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import duckdb
+import pyarrow as pa
+
+from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS
+from ecommerce_assets.settings import EARLIEST_DAY
+
+IdType = Literal["bigint", "string"]
+ID_TYPES: tuple[IdType, ...] = ("bigint", "string")
+
+NULL_MARKERS = ("null", "\\n", "na", "n/a", "nan", "none", "nil", "nat", "<na>", "#n/a", "(null)", "undefined")
+"""Texts that stand for a missing value, in any case. Empty text is missing too."""
+
+MAX_PRICE = 1e12
+"""A larger price is a misread number and counts as unreadable."""
+
+UNREADABLE_LINE = "unreadable line"
+"""Reject reason of a line of a CSV file that does not have the columns of its header."""
+
+_IDS = ("product_id", "user_id")
+_REQUIRED_IN_ORDER = ("event_time", "event_type", "user_id", "product_id", "price")
+_WHITESPACE = "' \t\r\n\f\v'"
+_EXACT_IN_DOUBLE = 2**53
+
+_UNITS = {1: 10**6, 10**3: 10**3, 10**6: 1}
+"""Units per second of a number since 1970, and the microseconds of one; of a nanosecond it is 0.001."""
+_FROM, _TO = 946_684_800, 4_102_444_800
+"""2000 to 2100 in seconds since 1970. The ranges of seconds, milliseconds, microseconds and nanoseconds do not
+overlap, and dates without hyphens (20191001, 20191001120000) are in none of them."""
+_NUMBER = "DECIMAL(28, 9)"
+
+_TIME = (
+    r"(?i)(\d{4})[-/](\d{1,2})[-/](\d{1,2})"
+    r"(?:(?:T|\s+)(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?)?"
+    r"\s*(?:UTC|GMT|Z)?(?:([+-])(\d{1,2})(?::?(\d{2}))?)?"
+)
+"""Year-first dates with `-` or `/`, an optional time, and an optional zone: UTC, GMT, Z or an offset."""
+_TIME_GROUPS = ("year", "month", "day", "hour", "minute", "second", "fraction", "sign", "hours", "minutes")
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """SQL of one raw value: as it came, as trimmed text (null where empty or a null marker), and its DuckDB type."""
+
+    name: str
+    type: str
+
+    @property
+    def value(self) -> str:
+        return f"raw_{self.name}"
+
+    @property
+    def is_text(self) -> bool:
+        return self.type in ("VARCHAR", "BLOB")
+
+    @property
+    def is_integer(self) -> bool:
+        return self.type.removeprefix("U") in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
+
+    @property
+    def is_number(self) -> bool:
+        return self.is_integer or self.is_float or self.type.startswith("DECIMAL")
+
+    @property
+    def is_float(self) -> bool:
+        return self.type in ("DOUBLE", "FLOAT")
+
+    @property
+    def as_text(self) -> str:
+        """The value as it came, as text."""
+        if self.type == "BLOB":
+            return f"coalesce(TRY(decode({self.value})), CAST({self.value} AS VARCHAR))"
+        return self.value if self.type == "VARCHAR" else f"CAST({self.value} AS VARCHAR)"
+
+    @property
+    def trimmed(self) -> str:
+        decoded = f"TRY(decode({self.value}))" if self.type == "BLOB" else self.as_text
+        return f"trim({decoded}, {_WHITESPACE})"
+
+    @property
+    def text(self) -> str:
+        """The trimmed text, made one level below; null for a missing value."""
+        return f"text_{self.name}"
+
+    @property
+    def is_missing(self) -> str:
+        if self.type == "BLOB":
+            return f"{self.text} IS NULL AND NOT ({self.is_undecodable})"
+        return f"{self.text if self.is_text else self.value} IS NULL"
+
+    @property
+    def is_undecodable(self) -> str:
+        return f"trimmed_{self.name} IS NULL AND {self.value} IS NOT NULL" if self.type == "BLOB" else "false"
+
+
+def parse(connection: duckdb.DuckDBPyConnection, raw: str, id_type: IdType, others: Sequence[str] = ()) -> str:
+    """The SELECT that parses a SELECT of raw event columns.
+
+    Parameters
+    ----------
+    raw
+        A SELECT with event columns of any type, and the columns `others`. Columns that it lacks become null.
+    others
+        Columns of `raw` to hand on as they are.
+
+    Returns
+    -------
+    str
+        A SELECT of `others`; the event columns (`event_time` as TIMESTAMPTZ, ids as `id_type` says); `reject_reason`
+        (VARCHAR, null where the event is accepted); and `original` (struct of VARCHAR): the values as they came, where
+        the event is rejected or a value became null. Rules about the day of an event are not among these.
+    """
+    described = connection.execute(f"DESCRIBE {raw}").fetchall()
+    types = {name: kind for name, kind, *_ in described}
+    columns = [_Raw(name, types[name]) for name in EVENTS.names if name in types]
+    by_name = {column.name: column for column in columns}
+    renamed = ", ".join(f"{_plain(column)} AS {column.value}" for column in columns)
+    columns = [_Raw(c.name, _plain_type(c.type)) for c in columns]
+    by_name = {column.name: column for column in columns}
+    time = by_name["event_time"]
+    texts = [c for c in columns if c.is_text]
+    # One SELECT inside the other: DuckDB would compute what is named twice in a CASE twice.
+    steps = [
+        [f"{c.trimmed} AS trimmed_{c.name}" for c in texts],
+        [f"{_without_marker(f'trimmed_{c.name}')} AS {c.text}" for c in texts],
+        [f"{_parts(time.text)} AS parts"] if time.is_text else [],
+        [f"{_moment(time)} AS moment"],
+        [f"{_value(c, id_type)} AS {c.name}" for c in columns],
+        [f"{_reject_reason(by_name)} AS reject_reason"],
+    ]
+    inner = f"SELECT {''.join(f'{name}, ' for name in others)}{renamed} FROM ({raw})"
+    for step in steps:
+        inner = f"SELECT {', '.join(['*', *step])} FROM ({inner})"
+    handed_on = "".join(f"{name}, " for name in others)
+    nulls = {name: f"CAST(NULL AS {kind}) AS {name}" for name, kind in sql_types(id_type).items()}
+    values = ", ".join(name if name in by_name else nulls[name] for name in EVENTS.names)
+    lost = " OR ".join(f"({c.value} IS NOT NULL AND {c.name} IS NULL AND {_said(c)})" for c in columns)
+    original = ", ".join(
+        f"{name} := {by_name[name].as_text if name in by_name else 'CAST(NULL AS VARCHAR)'}" for name in EVENTS.names
+    )
+    return (
+        f"SELECT {handed_on}{values}, reject_reason, "
+        f"CASE WHEN reject_reason IS NOT NULL OR {lost} THEN struct_pack({original}) END AS original FROM ({inner})"
+    )
+
+
+def sql_types(id_type: IdType) -> dict[str, str]:
+    """DuckDB's type of each parsed event column."""
+    names = {"timestamp": "TIMESTAMP WITH TIME ZONE", "string": "VARCHAR", "bigint": "BIGINT", "double": "DOUBLE"}
+    names["id"] = names[id_type]
+    return {column.name: names[column.type] for column in EVENTS.columns}
+
+
+def parsed_schema(id_type: IdType) -> pa.Schema:
+    """Arrow schema of parsed events in a Parquet file."""
+    kinds = {"timestamp": pa.timestamp("us", tz="UTC"), "string": pa.string(), "bigint": pa.int64()}
+    kinds |= {"double": pa.float64(), "id": kinds[id_type]}
+    events = [pa.field(column.name, kinds[column.type]) for column in EVENTS.columns]
+    original = pa.struct([(name, pa.string()) for name in EVENTS.names])
+    return pa.schema([*events, ("reject_reason", pa.string()), ("original", original)])
+
+
+def literal(value: object) -> str:
+    """A text as SQL."""
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def is_null_marker(sql: str) -> str:
+    """SQL: whether a text, blanks around it apart, is a null marker."""
+    markers = ", ".join(f"'{marker}'" for marker in NULL_MARKERS)
+    return f"lower(trim({sql}, {_WHITESPACE})) IN ({markers})"
+
+
+def _without_marker(text: str) -> str:
+    longest = max(map(len, NULL_MARKERS))
+    # The length first: it is known without reading the text.
+    is_null = f"{text} = '' OR {is_null_marker(text)}"
+    return f"CASE WHEN strlen({text}) > {longest} THEN {text} WHEN {is_null} THEN NULL ELSE {text} END"
+
+
+def _plain(column: _Raw) -> str:
+    kind = _plain_type(column.type)
+    if kind.startswith("TIMESTAMP") and "_NS" in column.type:
+        return f"make_timestamp(epoch_ns({column.name}) // 1000)"  # a cast would round, into the next day at times
+    if column.is_float and column.name != "price":
+        return f"CASE WHEN NOT isnan({column.name}) THEN {column.name} END"  # what pandas makes of a gap
+    return column.name if kind == column.type else f"CAST({column.name} AS {kind})"
+
+
+def _plain_type(kind: str) -> str:
+    """The type in which a raw column is parsed: dictionaries, UUIDs, booleans and columns of nulls are text."""
+    if kind.startswith(("TIMESTAMP", "DATE")):
+        has_zone = "TIME ZONE" in kind or kind.startswith("TIMESTAMPTZ")
+        return "TIMESTAMP WITH TIME ZONE" if has_zone and "_NS" not in kind else "TIMESTAMP"
+    known = _Raw("", kind)
+    return kind if known.is_text or known.is_number else "VARCHAR"
+
+
+def _said(column: _Raw) -> str:
+    return f"trimmed_{column.name} IS DISTINCT FROM ''" if column.is_text else "true"
+
+
+def _value(column: _Raw, id_type: IdType) -> str:
+    kind = {c.name: c.type for c in EVENTS.columns}[column.name]
+    if column.name == "event_id":
+        return _text_id(column)
+    if kind == "id":
+        return _integer(column) if id_type == "bigint" else _text_id(column)
+    readers = {"timestamp": _time, "bigint": _integer, "double": _price, "string": _text}
+    return readers[kind](column)
+
+
+def _text(column: _Raw) -> str:
+    return column.text if column.is_text else column.as_text
+
+
+def _integer(column: _Raw) -> str:
+    value = column.value
+    if column.is_float:
+        # pandas makes doubles of a column of ids with a gap; up to 2^53 they are exact.
+        is_exact = f"{value} = floor({value}) AND abs({value}) <= {_EXACT_IN_DOUBLE}"
+        return f"CASE WHEN {is_exact} THEN TRY_CAST({value} AS BIGINT) END"
+    if column.is_number:
+        return f"CASE WHEN {value} = floor({value}) THEN TRY_CAST({value} AS BIGINT) END"
+    if not column.is_text:
+        return "CAST(NULL AS BIGINT)"
+    text = column.text
+    # Nearly every id is in the form in which an integer is written; a regular expression takes longer than that check.
+    return (
+        f"CASE WHEN CAST(TRY_CAST({text} AS BIGINT) AS VARCHAR) = {text} THEN TRY_CAST({text} AS BIGINT) "
+        rf"WHEN regexp_full_match({text}, '[+-]?\d+(\.0*)?') THEN TRY_CAST(split_part({text}, '.', 1) AS BIGINT) END"
+    )
+
+
+def _text_id(column: _Raw) -> str:
+    if column.is_integer:
+        return column.as_text
+    if column.is_number:
+        return f"coalesce(CAST({_integer(column)} AS VARCHAR), {column.as_text})"
+    text = _text(column)
+    is_whole = rf"contains({text}, '.') AND regexp_full_match({text}, '[+-]?\d+\.0*')"
+    return f"CASE WHEN {is_whole} THEN split_part({text}, '.', 1) ELSE {text} END"
+
+
+def _price(column: _Raw) -> str:
+    if column.is_number:
+        return f"CAST({column.value} AS DOUBLE) + 0.0"  # minus zero is zero
+    text = column.text if column.is_text else column.as_text
+    number = rf"regexp_full_match({text}, '[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?')"
+    infinite = rf"regexp_full_match({text}, '(?i)[+-]?inf(inity)?')"
+    return f"CASE WHEN {number} OR {infinite} THEN TRY_CAST({text} AS DOUBLE) + 0.0 END"
+
+
+def _time(_: _Raw) -> str:
+    readable = f"isfinite(moment) AND moment >= TIMESTAMP '{EARLIEST_DAY}' AND moment < TIMESTAMP '10000-01-01'"
+    return f"CASE WHEN {readable} THEN moment AT TIME ZONE 'UTC' END"
+
+
+def _moment(column: _Raw) -> str:
+    """SQL of the time in UTC; null where it cannot be read."""
+    if column.type.startswith("TIMESTAMP"):
+        return f"CAST({column.value} AS TIMESTAMP)"
+    if column.is_number:
+        # Products of smaller types would overflow.
+        return _since_1970(f"TRY_CAST({column.value} AS {'DOUBLE' if column.is_float else _NUMBER})")
+    text = column.text
+    number = rf"CASE WHEN regexp_full_match({text}, '\d{{9,19}}(\.\d*)?') THEN TRY_CAST({text} AS {_NUMBER}) END"
+    return (
+        f"CASE WHEN {_is_usual(text)} THEN TRY_CAST(left({text}, 19) AS TIMESTAMP) "
+        f"WHEN parts.year <> '' THEN {_moment_of_parts()} ELSE {_since_1970(number)} END"
+    )
+
+
+def _is_usual(text: str) -> str:
+    """SQL: whether a time has one of the forms that most logs have, which DuckDB reads without a regular expression."""
+    return (
+        f"substr({text}, 17, 1) = ':' AND (strlen({text}) = 19 OR (strlen({text}) = 23 AND suffix({text}, ' UTC')) "
+        f"OR (strlen({text}) = 20 AND suffix({text}, 'Z')))"
+    )
+
+
+def _parts(text: str) -> str:
+    """SQL of the struct of the parts of an unusual time; its year is empty where the text is no date."""
+    groups = ", ".join(f"'{name}'" for name in _TIME_GROUPS)
+    return f"CASE WHEN NOT ({_is_usual(text)}) THEN regexp_extract({text}, '^{_TIME}$', [{groups}]) END"
+
+
+def _moment_of_parts() -> str:
+    def part(name: str, digits: int = 2) -> str:
+        return f"lpad(parts.{name}, {digits}, '0')"
+
+    day = f"parts.year || '-' || {part('month')} || '-' || {part('day')}"
+    clock = f"{part('hour')} || ':' || {part('minute')} || ':' || {part('second')}"
+    written = f"TRY_CAST({day} || ' ' || {clock} || '.' || left(rpad(parts.fraction, 6, '0'), 6) AS TIMESTAMP)"
+    hours, minutes = f"CAST({part('hours')} AS INTEGER)", f"CAST({part('minutes')} AS INTEGER)"
+    offset = f"to_seconds(CASE parts.sign WHEN '-' THEN -1 ELSE 1 END * ({hours} * 3600 + {minutes} * 60))"
+    return f"CASE WHEN {hours} <= 18 AND {minutes} < 60 THEN {written} - {offset} END"
+
+
+def _since_1970(number: str) -> str:
+    """SQL of the time of a number since 1970, whose unit its size tells, cut to microseconds."""
+    cases = [
+        f"WHEN {number} >= {_FROM * unit} AND {number} < {_TO * unit} "
+        f"THEN make_timestamp(CAST(floor({number} * {microseconds}) AS BIGINT))"
+        for unit, microseconds in _UNITS.items()
+    ]
+    cases.append(
+        f"WHEN {number} >= {_FROM * 10**9} AND {number} < {_TO * 10**9} "
+        f"THEN make_timestamp(CAST(floor({number} * 0.001) AS BIGINT))"
+    )
+    return f"CASE {' '.join(cases)} END"
+
+
+def _reject_reason(columns: Mapping[str, _Raw]) -> str:
+    cases = []
+    for name in _REQUIRED_IN_ORDER:
+        column = columns[name]
+        undecodable = column.is_undecodable
+        if name == "event_type":
+            known = ", ".join(f"'{kind}'" for kind in EVENT_TYPES)
+            cases.append(f"WHEN event_type IS NULL OR event_type NOT IN ({known}) THEN 'unknown event_type'")
+            continue
+        cases.append(f"WHEN {column.is_missing} THEN 'missing {name}'")
+        if undecodable != "false":
+            cases.append(f"WHEN {undecodable} THEN '{name} is not UTF-8'")
+        cases.append(f"WHEN {name} IS NULL THEN 'unreadable {name}'")
+    cases.append("WHEN isnan(price) THEN 'price is not a number' WHEN isinf(price) THEN 'infinite price'")
+    cases.append(f"WHEN price < 0 THEN 'negative price' WHEN price > {MAX_PRICE!r} THEN 'unreadable price'")
+    return f"CASE {' '.join(cases)} END"
