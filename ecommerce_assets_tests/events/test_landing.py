@@ -283,7 +283,7 @@ class TestBucket:
         (source,) = land([str(path)], bucket).sources
         expected = [
             f"raw/events/event_date=2019-10-0{day}/{name}"
-            for day, rows in ((1, 1), (2, 2))
+            for day, rows in ((1, 2), (2, 1))
             for name in ("_SUCCESS", f"land-{source.content}-0-{rows}rows.parquet")
         ]
         assert self.names(bucket) == [*expected, f"raw/unreadable/events.csv-{source.content}.csv"]
