@@ -16,8 +16,8 @@ import dagster as dg
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 from pydantic import BaseModel, ValidationError
 
-PROCESS_TAG = "ecommerce_assets/process"
-"""Tag of a run: the process that works on it, as JSON."""
+PROCESS_TAG = ".dagster/ecommerce_assets_process"
+"""Tag of a run: the process that works on it, as JSON. The UI hides tags that begin so."""
 
 REMINDER_TAG = "ecommerce_assets/reminder"
 """Tag of a run that was reported as failed once more, because its retry was overdue: its id."""

@@ -399,14 +399,16 @@ def describe(folder: Folder, file: FileInfo, id_type: IdType = "bigint") -> RawF
             f"{uri} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
             f"it has {', '.join(schema.names)}."
         )
-    types = tuple((name, str(schema.field(name).type)) for name in EVENTS.names if name in schema.names)
+    has_event_ids = _has_values(parquet, "event_id")
+    names = [name for name in EVENTS.names if name in schema.names and (has_event_ids or name != "event_id")]
+    types = tuple((name, str(schema.field(name).type)) for name in names)
     kinds = [kind for kind in ID_TYPES if schema.remove_metadata().equals(parsed_schema(kind))]
     if kinds and kinds != [id_type]:
         raise RawDataError(
             f"{uri} was landed with ECOMMERCE_ID_TYPE={kinds[0]}, and it is {id_type} now: set it to {kinds[0]}, or "
             "land the file anew."
         )
-    return RawFile(file.path, file.bytes, file.modified, rows, types, bool(kinds), _has_values(parquet, "event_id"))
+    return RawFile(file.path, file.bytes, file.modified, rows, types, bool(kinds), has_event_ids)
 
 
 def _has_values(parquet: pq.ParquetFile, name: str) -> bool:

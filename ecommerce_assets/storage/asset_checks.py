@@ -81,7 +81,7 @@ def outcome(asset: str, check: Check, version: Version | None, *, on_demand: boo
     failed = [result for result in results if not result.passed]
     blocks = any(result.blocking for result in failed) if failed else check.blocking
     about: dict[str, Any] = {"version": version.version if version else "none"}
-    if results and results[0].partition:
+    if len(results) > 1:
         about["days"] = len(results)
     elif results:
         about |= results[0].values
