@@ -85,8 +85,11 @@ class _Raw:
 
     @property
     def trimmed(self) -> str:
-        decoded = f"TRY(decode({self.value}))" if self.type == "BLOB" else self.as_text
-        return f"trim({decoded}, {_WHITESPACE})"
+        if self.type == "BLOB":
+            return f"trim(TRY(decode({self.value})), {_WHITESPACE})"
+        text = self.as_text
+        # Looking at the first and the last character takes a quarter of the time of a trim.
+        return f"CASE WHEN {text} >= '!' AND {text}[-1] > ' ' THEN {text} ELSE trim({text}, {_WHITESPACE}) END"
 
     @property
     def text(self) -> str:
@@ -123,10 +126,9 @@ def parse(connection: duckdb.DuckDBPyConnection, raw: str, id_type: IdType, othe
     """
     described = connection.execute(f"DESCRIBE {raw}").fetchall()
     types = {name: kind for name, kind, *_ in described}
-    columns = [_Raw(name, types[name]) for name in EVENTS.names if name in types]
-    by_name = {column.name: column for column in columns}
-    renamed = ", ".join(f"{_plain(column)} AS {column.value}" for column in columns)
-    columns = [_Raw(c.name, _plain_type(c.type)) for c in columns]
+    as_described = [_Raw(name, types[name]) for name in EVENTS.names if name in types]
+    renamed = ", ".join(f"{_plain(column)} AS {column.value}" for column in as_described)
+    columns = [_Raw(c.name, _plain_type(c.type)) for c in as_described]
     by_name = {column.name: column for column in columns}
     time = by_name["event_time"]
     texts = [c for c in columns if c.is_text]
@@ -178,15 +180,18 @@ def literal(value: object) -> str:
 
 def is_null_marker(sql: str) -> str:
     """SQL: whether a text, blanks around it apart, is a null marker."""
-    markers = ", ".join(f"'{marker}'" for marker in NULL_MARKERS)
-    return f"lower(trim({sql}, {_WHITESPACE})) IN ({markers})"
+    # One text that holds them all: of a list, also of IN, DuckDB makes a join with every row.
+    markers = "|".join(NULL_MARKERS)
+    text = f"trim({sql}, {_WHITESPACE})"
+    return f"(contains('|{markers}|', '|' || lower({text}) || '|') AND NOT contains({text}, '|'))"
 
 
 def _without_marker(text: str) -> str:
     longest = max(map(len, NULL_MARKERS))
-    # The length first: it is known without reading the text.
+    # What is long or begins with a digit, as ids, prices and times do, is not looked through.
+    is_other = f"strlen({text}) > {longest} OR ({text} >= '0' AND {text} < ':')"
     is_null = f"{text} = '' OR {is_null_marker(text)}"
-    return f"CASE WHEN strlen({text}) > {longest} THEN {text} WHEN {is_null} THEN NULL ELSE {text} END"
+    return f"CASE WHEN {is_other} THEN {text} WHEN {is_null} THEN NULL ELSE {text} END"
 
 
 def _plain(column: _Raw) -> str:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ecommerce_assets.events.landing import run, target
+from ecommerce_assets.events.landing import staging, target
 from ecommerce_assets.events.landing.__main__ import main
 from ecommerce_assets.events.landing.target import Target, landed_rows
 from ecommerce_assets_tests.events.landing_files import NEXT_DAY, ROW, csv_file, files, land_one, landed
@@ -163,7 +163,7 @@ class TestNothingIsLeftBehind:
         def interrupted(*_: object) -> None:
             raise RuntimeError("Query interrupted")
 
-        monkeypatch.setattr(run, "parse", interrupted)
+        monkeypatch.setattr(staging, "parse", interrupted)
         assert main([str(csv_file(tmp_path, ROW)), "--data-dir", str(data_dir)]) == 130
         assert "Run the same command again" in capsys.readouterr().err
         assert not files(data_dir)
@@ -193,7 +193,7 @@ class TestNothingIsLeftBehind:
     def test_rows_that_get_lost_on_the_way_stop_the_landing(
         self, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(run._Staging, "_spread", lambda *_: {})
+        monkeypatch.setattr(staging.Staging, "_spread", lambda *_: {})
         with pytest.raises(AssertionError):
             land_one(csv_file(tmp_path, ROW, ROW + ",x"), data_dir)
         assert not (data_dir / "raw/events").exists()

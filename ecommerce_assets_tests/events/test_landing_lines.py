@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecommerce_assets.events.landing import SourceSummary
-from ecommerce_assets.events.landing import run as landing_run
+from ecommerce_assets.events.landing import SourceSummary, staging
 from ecommerce_assets_tests.events.landing_files import (
     HEADER,
     NEXT_DAY,
@@ -131,7 +130,7 @@ def test_every_line_of_another_encoding_is_counted_and_the_option_named(tmp_path
 
 
 def test_flawless_files_are_not_read_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(landing_run, "read_one_by_one")
+    monkeypatch.delattr(staging, "read_one_by_one")
     for end in ("\n", "\r\n"):
         land_one(csv_file(tmp_path, ROW, "", ROW.replace("acme", '"a, b"'), end=end), tmp_path / f"shop{len(end)}")
 
