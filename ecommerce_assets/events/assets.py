@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 
 from ecommerce_assets.events.cleaning import accepted_events, classify, count_by_day, rejected_events
 from ecommerce_assets.events.partitions import daily_partitions
-from ecommerce_assets.events.raw import LAND_COMMAND, RAW_COLUMNS, ParsedEvents, RawEvents
+from ecommerce_assets.events.raw import LAND_COMMAND, RAW_COLUMNS, ParsedEvents, RawDataError, RawEvents
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.settings import Settings
 from ecommerce_assets.spark.resource import SparkResource
@@ -62,15 +62,18 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
     ) -> Iterator[dg.Output[Artifact]]:
         spark.working_on("clean_events")
         session = spark.spark_session
-        events = raw_events.parsed(spark.scratch("raw_events"), settings.id_type)
         try:
-            classified, counts = _classified(spark, events.frame(session), events)
-        except Exception:
-            damaged = events.raw.damaged_days()  # Spark names neither the file nor the reason in a sentence
-            if not damaged:
-                raise
-            events = events.without(damaged)
-            classified, counts = _classified(spark, events.frame(session), events)
+            events = raw_events.parsed(spark.scratch("raw_events"), settings.id_type)
+            try:
+                classified, counts = _classified(spark, events.frame(session), events)
+            except Exception:
+                damaged = events.raw.damaged_days()  # Spark names neither the file nor the reason in a sentence
+                if not damaged:
+                    raise
+                events = events.without(damaged)
+                classified, counts = _classified(spark, events.frame(session), events)
+        except RawDataError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
         raw = events.raw
         results = _day_results(raw, counts)
         parameters = {"id_type": settings.id_type, "max_rejected_share": settings.max_rejected_share}

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -179,7 +179,11 @@ class ParsedEvents:
             )
             # Of exports, events without a day count for the first one.
             day = F.coalesce(PARTITION_COLUMN, F.lit(raw.days[0] if raw.days else None).cast("date"))
-            frames.append(frame.select(day.alias(PARTITION_COLUMN), *columns, "source_file"))
+            # A day may have a file that was parsed beside one that cannot be read.
+            dated = frame.select(day.alias(PARTITION_COLUMN), *columns, "source_file")
+            if raw.unreadable:
+                dated = dated.where(~F.col(PARTITION_COLUMN).isin([date.fromisoformat(d) for d in raw.unreadable]))
+            frames.append(dated)
         union = frames[0].unionByName(frames[1]) if len(frames) > 1 else frames[0]
         origins = {name: [f"raw_events.{name}"] for name in EVENTS.names}
         origins["reject_reason"] = [f"raw_events.{name}" for name in REQUIRED_COLUMNS]

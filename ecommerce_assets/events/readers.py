@@ -7,14 +7,14 @@ import dagster as dg
 
 from ecommerce_assets.events.exports import ExportedEvents
 from ecommerce_assets.events.parsing import IdType
-from ecommerce_assets.events.raw import LAND_COMMAND, RawEvents, find_raw_events
+from ecommerce_assets.events.raw import LAND_COMMAND, RawDataError, RawEvents, find_raw_events
 from ecommerce_assets.storage.inputs import step_inputs
 
 
 class RawEventsReader(dg.IOManager):
     """Finds the files of the days asked for.
 
-    Raises RawDataError where the raw folder, or every day asked for, is absent.
+    Raises `dg.Failure` if the raw folder, or every day asked for, is absent or unreadable.
     """
 
     def __init__(self, data_dir: str, id_type: IdType) -> None:
@@ -24,7 +24,10 @@ class RawEventsReader(dg.IOManager):
         raise NotImplementedError("raw_events come from outside: land them with " + LAND_COMMAND)
 
     def load_input(self, context: dg.InputContext) -> RawEvents:
-        raw = find_raw_events(self._data_dir, sorted(context.asset_partition_keys), self._id_type)
+        try:
+            raw = find_raw_events(self._data_dir, sorted(context.asset_partition_keys), self._id_type)
+        except RawDataError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
         # Spark starts, or waits for another run's to end, before the clock of this step does.
         _ = context.resources.spark.spark_session
         inputs = step_inputs(context.step_context.run_id, context.step_context.step.key)

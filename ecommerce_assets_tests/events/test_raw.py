@@ -107,6 +107,16 @@ def test_a_damaged_page_makes_its_day_unreadable_and_no_other(spark: SparkSessio
     assert parsed.frame(spark).count() == 500
 
 
+def test_no_event_of_a_day_with_an_unreadable_file_is_read(spark: SparkSession, tmp_path: Path) -> None:
+    for day in ("2019-10-01", "2019-10-02"):
+        path = write_day(tmp_path, day, [event(f"{day} 10:00:00", product_id=n * 7919, user_id=n) for n in range(500)])
+    write_day(tmp_path, "2019-10-02", [event("2019-10-02 11:00:00")], name="good")
+    damage(path)
+    parsed = find_raw_events(str(tmp_path), ["2019-10-01", "2019-10-02"]).parsed(str(tmp_path / "scratch"), "bigint")
+    days = {str(row["event_date"]): row["count"] for row in parsed.frame(spark).groupBy("event_date").count().collect()}
+    assert days == {"2019-10-01": 500}
+
+
 def test_a_page_with_another_checksum_makes_its_day_unreadable(tmp_path: Path) -> None:
     rows = pa.Table.from_pylist([event("2019-10-01 10:00:00", product_id=n) for n in range(500)])
     path = write_day(tmp_path, "2019-10-01", rows)
