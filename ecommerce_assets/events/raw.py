@@ -78,7 +78,7 @@ class RawEvents:
     absent: tuple[str, ...]
     files: tuple[RawFile, ...]
     unreadable: Mapping[str, str] = field(default_factory=dict)
-    other_files: tuple[str, ...] = ()
+    other_files: tuple[FileInfo, ...] = ()
 
     def rows(self, day: str) -> int:
         """Rows in the files of a day, from the Parquet footers."""
@@ -98,7 +98,9 @@ class RawEvents:
         for day in self.days:
             of_day = [file for file in self.files if file.day == day]
             files = tuple(FileEntry(path=f.path, bytes=f.bytes) for f in of_day)
-            found.append(Input(asset="raw_events", partitions=(day,), files=files, fingerprint=fingerprint(of_day)))
+            # Of all files in the folder, as the sensor lists them, which opens none.
+            listed = fingerprint([*of_day, *(file for file in self.other_files if day_of_path(file.path) == day)])
+            found.append(Input(asset="raw_events", partitions=(day,), files=files, fingerprint=listed))
         return found
 
     def without(self, unreadable: Mapping[str, str]) -> RawEvents:
@@ -330,7 +332,7 @@ def find_raw_events(data_dir: str, days: Sequence[str], id_type: IdType = "bigin
         if isinstance(result, RawDataError):
             unreadable.setdefault(day_of_path(file.path), str(result))
         elif result is None:
-            others.append(file.path)
+            others.append(file)
     described = tuple(file for file in found if isinstance(file, RawFile))
     with_events = {file.day for file in described}
     for day, files in zip(present, by_day, strict=True):
@@ -356,7 +358,7 @@ def day_of_path(path: str) -> str:
     return path.partition("/")[0].removeprefix(f"{PARTITION_COLUMN}=")
 
 
-def fingerprint(files: Sequence[RawFile] | Sequence[FileInfo]) -> str:
+def fingerprint(files: Sequence[RawFile | FileInfo]) -> str:
     """SHA-256 over names, sizes and times of a day's files; for landed files the name tells the content, not the time.
 
     A file that is replaced by another of the same size with an older time is another file too.

@@ -37,7 +37,9 @@ class RawEventsReader(dg.IOManager):
                 f"stays: {', '.join(raw.absent)}."
             )
         if raw.other_files:
-            context.log.warning(f"Not read, because they are not Parquet: {', '.join(raw.other_files)}.")
+            context.log.warning(
+                f"Not read, because they are not Parquet: {', '.join(file.path for file in raw.other_files)}."
+            )
         for sentence in raw.unreadable.values():
             context.log.error(sentence)
         inputs.add_external(raw.inputs())

@@ -131,6 +131,15 @@ class TestWhatFires:
         shop.clean("2019-10-01", "2019-10-01")
         assert shop.tick() == []
 
+    def test_a_file_that_is_not_parquet_does_not_fire_again(self, spark: SparkSession, shop: Shop) -> None:
+        path = shop.raw("2019-10-01")
+        (path.parent / "notes.txt").write_text("from the warehouse")
+        (path.parent / "_SUCCESS").touch()
+        assert shop.tick() == ["2019-10-01...2019-10-01"]
+        shop.clean("2019-10-01", "2019-10-01")
+        shop.end(dg.DagsterRunStatus.FAILURE)
+        assert shop.tick() == []
+
     def test_landed_files_are_told_apart_by_their_names_whatever_their_times(
         self, spark: SparkSession, shop: Shop, tmp_path: Path
     ) -> None:
