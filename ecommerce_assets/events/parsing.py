@@ -30,8 +30,10 @@ UNREADABLE_LINE = "unreadable line"
 
 _IDS = ("product_id", "user_id")
 _REQUIRED_IN_ORDER = ("event_time", "event_type", "user_id", "product_id", "price")
-_WHITESPACE = "' \t\r\n\f\v'"
-_EXACT_IN_DOUBLE = 2**53
+WHITESPACE = "' \t\r\n\f\v'"
+"""SQL of the characters around a value that do not count. DuckDB's own trim strips others too."""
+
+_EXACT_UP_TO = {"DOUBLE": 2**53, "FLOAT": 2**24}
 
 _UNITS = {1: 10**6, 10**3: 10**3, 10**6: 1}
 """Units per second of a number since 1970, and the microseconds of one; of a nanosecond it is 0.001."""
@@ -86,10 +88,10 @@ class _Raw:
     @property
     def trimmed(self) -> str:
         if self.type == "BLOB":
-            return f"trim(TRY(decode({self.value})), {_WHITESPACE})"
+            return f"trim(TRY(decode({self.value})), {WHITESPACE})"
         text = self.as_text
         # Looking at the first and the last character takes a quarter of the time of a trim.
-        return f"CASE WHEN {text} >= '!' AND {text}[-1] > ' ' THEN {text} ELSE trim({text}, {_WHITESPACE}) END"
+        return f"CASE WHEN {text} >= '!' AND {text}[-1] > ' ' THEN {text} ELSE trim({text}, {WHITESPACE}) END"
 
     @property
     def text(self) -> str:
@@ -182,7 +184,7 @@ def is_null_marker(sql: str) -> str:
     """SQL: whether a text, blanks around it apart, is a null marker."""
     # One text that holds them all: of a list, also of IN, DuckDB makes a join with every row.
     markers = "|".join(NULL_MARKERS)
-    text = f"trim({sql}, {_WHITESPACE})"
+    text = f"trim({sql}, {WHITESPACE})"
     return f"(contains('|{markers}|', '|' || lower({text}) || '|') AND NOT contains({text}, '|'))"
 
 
@@ -234,7 +236,7 @@ def _integer(column: _Raw) -> str:
     value = column.value
     if column.is_float:
         # pandas makes doubles of a column of ids with a gap; up to 2^53 they are exact.
-        is_exact = f"{value} = floor({value}) AND abs({value}) <= {_EXACT_IN_DOUBLE}"
+        is_exact = f"{value} = floor({value}) AND abs({value}) <= {_EXACT_UP_TO[column.type]}"
         return f"CASE WHEN {is_exact} THEN TRY_CAST({value} AS BIGINT) END"
     if column.is_number:
         return f"CASE WHEN {value} = floor({value}) THEN TRY_CAST({value} AS BIGINT) END"
@@ -252,7 +254,9 @@ def _text_id(column: _Raw) -> str:
     if column.is_integer:
         return column.as_text
     if column.is_number:
-        return f"coalesce(CAST({_integer(column)} AS VARCHAR), {column.as_text})"
+        text = f"coalesce(CAST({_integer(column)} AS VARCHAR), {column.as_text})"
+        exact = _EXACT_UP_TO.get(column.type)
+        return f"CASE WHEN abs({column.value}) <= {exact} THEN {text} END" if exact else text
     text = _text(column)
     is_whole = rf"contains({text}, '.') AND regexp_full_match({text}, '[+-]?\d+\.0*')"
     return f"CASE WHEN {is_whole} THEN split_part({text}, '.', 1) ELSE {text} END"
@@ -276,6 +280,8 @@ def _moment(column: _Raw) -> str:
     """SQL of the time in UTC; null where it cannot be read."""
     if column.type.startswith("TIMESTAMP"):
         return f"CAST({column.value} AS TIMESTAMP)"
+    if column.type == "FLOAT":
+        return "CAST(NULL AS TIMESTAMP)"  # its seven digits are too few for a time
     if column.is_number:
         # Products of smaller types would overflow.
         return _since_1970(f"TRY_CAST({column.value} AS {'DOUBLE' if column.is_float else _NUMBER})")

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
+from ecommerce_assets.events.landing import LandingError
 from ecommerce_assets.events.landing.__main__ import main
 from ecommerce_assets_tests.events.landing_files import (
     HEADER,
@@ -229,3 +230,42 @@ class TestOutput:
         assert b"unreadable price: 1, such as" in done.stdout
         assert b"Traceback" not in done.stderr
         assert b"\x1b" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "sentence"),
+    [
+        ("", "shop", "A file name is empty"),
+        ("~nobody.csv", "shop", "No file or folder is called"),
+        ("events.csv", "bogus://shop", "cannot be used as a data dir"),
+        ("events.csv", "back\\slash", "choose another data dir"),
+    ],
+)
+def test_odd_names_are_one_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    source: str,
+    target: str,
+    sentence: str,
+) -> None:
+    csv_file(tmp_path, ROW)
+    monkeypatch.chdir(tmp_path)
+    assert main([source, "--data-dir", target]) == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("Reading")]
+    assert sentence in error
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, data_dir: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(LandingError, match="is not a regular file"):
+        land_one(tmp_path / "pipe.csv", data_dir)
+
+
+def test_names_of_a_file_cannot_control_the_terminal(
+    tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = csv_file(tmp_path, ROW + ",x", header=HEADER + ',"a\x1b[31m"', name="red\x1b[31m.csv")
+    main([str(path), "--data-dir", str(data_dir)])
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err

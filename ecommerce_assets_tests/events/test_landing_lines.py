@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecommerce_assets.events.landing import SourceSummary, staging
+from ecommerce_assets.events.landing import LandingError, SourceSummary, staging
 from ecommerce_assets_tests.events.landing_files import (
     HEADER,
     NEXT_DAY,
@@ -224,3 +224,46 @@ def test_every_line_is_a_row_or_listed(tmp_path_factory: pytest.TempPathFactory,
     (source,) = land_one(folder / "events.csv", folder / "shop").sources
     ends = sum((text or "").count("\n") for (text,) in landed(folder / "shop", "original::VARCHAR"))
     assert source.rows_read + ends == len(body) - 1
+
+
+@pytest.mark.parametrize("lines", [['2019-10-01,view,1,1,1, "acme"'], ["2019-10-01,view,1,1,1,acme,"]])
+def test_lines_are_read_alike_beside_one_that_is_not_utf8(tmp_path: Path, data_dir: Path, lines: list[str]) -> None:
+    header = "event_time,event_type,product_id,price,user_id,brand"
+    path = csv_file(tmp_path, *lines * 3, header=header)
+    path.write_bytes(path.read_bytes() + b"\xff\n")
+    land_one(path, data_dir)
+    assert landed(data_dir, "brand, reject_reason") == [("acme", None)] * 3 + [(None, "unreadable line")]
+
+
+def test_values_with_line_ends_and_commas_are_events(tmp_path: Path, data_dir: Path) -> None:
+    header = "event_time,event_type,product_id,price,user_id,brand"
+    path = csv_file(tmp_path, *['2019-10-01,view,1,1,1,"Great, really\ngood"'] * 5, header=header)
+    (source,) = land_one(path, data_dir).sources
+    assert (source.rows_landed, source.unreadable) == (5, ())
+    assert landed(data_dir, "DISTINCT brand") == [("Great, really\ngood",)]
+
+
+def test_a_value_of_other_blanks_is_counted(tmp_path: Path, data_dir: Path) -> None:
+    header = "event_time,event_type,product_id,price,user_id"
+    (source,) = land_one(
+        csv_file(tmp_path, "2019-10-01,view,1,\xa0,1", "2019-10-01,view,1,1,1", header=header), data_dir
+    ).sources
+    assert [(found.reason, found.count) for found in source.unreadable] == [("unreadable price", 1)]
+
+
+def test_a_file_that_grows_is_refused(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = csv_file(tmp_path, ROW)
+
+    def grow(*_: object) -> dict[object, object]:
+        path.write_text(path.read_text() + NEXT_DAY + "\n")
+        return {}
+
+    monkeypatch.setattr(staging.Staging, "_spread", grow)
+    with pytest.raises(LandingError, match="changed while it was read: land it when it is complete"):
+        land_one(path, data_dir)
+    assert not landed(data_dir)
+
+
+def test_a_long_name_and_an_unreadable_line(tmp_path: Path, data_dir: Path) -> None:
+    (source,) = land_one(csv_file(tmp_path, ROW, "bad", name="\u65e5" * 80 + ".csv"), data_dir).sources
+    assert Path(source.unreadable_file).exists()

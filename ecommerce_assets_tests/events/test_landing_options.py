@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from ecommerce_assets.events import landing
-from ecommerce_assets.events.landing import LandingError
+from ecommerce_assets.events.landing import LandingError, Layout, land
 from ecommerce_assets.events.landing.__main__ import main
 from ecommerce_assets_tests.events.landing_files import (
     HEADER,
@@ -273,3 +274,29 @@ def test_options_that_cannot_be(
     assert main([str(path), "--data-dir", str(data_dir), *options]) == 2
     assert capsys.readouterr().err.startswith(sentence.replace("FILE", str(path)))
     assert not data_dir.exists()
+
+
+def test_columns_that_differ_in_capitals_are_refused_if_one_is_used(tmp_path: Path, data_dir: Path) -> None:
+    path = csv_file(tmp_path, "2019-10-01,view,1,1,1,UP,low", header=f"{SHORT_HEADER},SKU,Sku")
+    assert land([str(path)], data_dir).sources[0].rows_landed == 1
+    for options in ({"columns": ["Sku=brand"]}, {"compute": ['brand="SKU"']}):
+        with pytest.raises(LandingError, match="has the columns SKU and Sku: rename or remove one of them"):
+            land([str(path)], data_dir / "other", Layout.parse(**options))
+
+
+def test_hints_name_the_column_that_is_mapped(tmp_path: Path, data_dir: Path) -> None:
+    header = SHORT_HEADER.replace("price", "Preis").replace("event_time", "Zeit")
+    path = csv_file(tmp_path, '2019-10-01,view,1,"1,5",1', "01/10/2019 10:00,view,1,2,1", header=header)
+    said = str(land([str(path)], data_dir, Layout.parse(columns=["Preis=price", "Zeit=event_time"])))
+    compute = [shlex.split(advice)[0] for advice in re.findall(r"such as --compute ('.*')", said)]
+    (source,) = land([str(path)], data_dir / "again", Layout.parse(compute)).sources
+    assert not source.unreadable
+
+
+def test_a_window_function_over_files_of_different_types_is_refused(tmp_path: Path, data_dir: Path) -> None:
+    folder = tmp_path / "x.parquet"
+    folder.mkdir()
+    for name, kind in (("part-0", pa.int64()), ("part-1", pa.string())):
+        pq.write_table(events_table(2, product_id=pa.array([1, 2]).cast(kind)), folder / f"{name}.parquet")
+    with pytest.raises(LandingError, match="leave out the window function"):
+        land([str(folder)], data_dir, Layout.parse(["event_id=row_number() OVER ()"]))

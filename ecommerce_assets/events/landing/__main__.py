@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, TextIO
@@ -55,9 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Land the named files; returns 0 if all went well, 2 if nothing was landed because of an error."""
     for stream in (sys.stdout, sys.stderr):
         _print_anything(stream)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Printable("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     arguments = _parser().parse_args(argv)
     try:
+        _require_utf8(vars(arguments))
         layout = Layout.parse(
             arguments.compute,
             arguments.where,
@@ -68,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.encoding,
         )
         print(printable(str(land(arguments.sources, _data_dir(arguments.data_dir), layout))))
+    except BrokenPipeError:  # whoever read the summary has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except LandingError as error:
         print(printable(str(error)), file=sys.stderr)
         return 2
@@ -86,6 +92,21 @@ def printable(text: str) -> str:
     a\x1b[31mb
     """
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+class _Printable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def _require_utf8(arguments: dict[str, Any]) -> None:
+    for name, values in arguments.items():
+        for value in values if isinstance(values, list) else [values]:
+            try:
+                str(value).encode()
+            except UnicodeEncodeError:
+                if name != "sources":  # a file may be called so
+                    raise LandingError(f"--{name.replace('_', '-')} {value!r} is not UTF-8.") from None
 
 
 def _print_anything(stream: TextIO | Any) -> None:

@@ -20,7 +20,7 @@ CONTENT_DIGITS = 16
 
 FILE_DIGITS = 10
 
-DEFAULT_COLUMNS = ("price", "event_type", *OPTIONAL_COLUMNS)
+DEFAULT_COLUMNS = ("price", "event_type", *(name for name in OPTIONAL_COLUMNS if name != "event_id"))
 """The columns that `--default` fills. One time, user or product for all events would say nothing."""
 
 _OTHER_NAMES = {
@@ -132,7 +132,7 @@ class Layout:
             if source not in names:
                 raise LandingError(
                     f"{path} has no column {source}, which {_option('--map', f'{source}={target}')} names; it has "
-                    f"{', '.join(names)}."
+                    f"{shown(names)}."
                 )
             if target in names and target != source:
                 raise LandingError(
@@ -144,23 +144,24 @@ class Layout:
         sql |= {name: _identifier(name) for name in EVENTS.names if name in names}
         sql |= {target: _identifier(source) for source, target in self.columns.items()}
         sql |= self.compute
-        for name in sql:
+        named = " ".join([*sql.values(), *self.where]).lower()
+        for name in dict.fromkeys(map(str.lower, names)):
             alike = [other for other in names if other.lower() == name]
-            if len(alike) > 1 and sql[name] == _identifier(name):
-                raise LandingError(f"{path} has the columns {' and '.join(alike)}: rename or remove one of them.")
+            if len(alike) > 1 and name and name in named:  # SQL does not tell them apart
+                raise LandingError(f"{path} has the columns {shown(alike, ' and ')}: rename or remove one of them.")
         self._require_columns(path, names, sql)
         if self.events and "event_type" in sql:
             text = f"CAST(({sql['event_type']}) AS VARCHAR)"
             cases = " ".join(f"WHEN {literal(name)} THEN {literal(kind)}" for name, kind in self.events.items())
             sql["event_type"] = f"CASE trim({text}, ' \t\r\n') {cases} ELSE {text} END"
-        named = " ".join([*self.compute.values(), *self.where]).lower()
+        written = " ".join([*self.compute.values(), *self.where]).lower()
         return Columns(
             sql={name: sql[name] for name in EVENTS.names if name in sql},
             absent=tuple(name for name in OPTIONAL_COLUMNS if name not in sql and name != "event_id"),
             ignored=tuple(
                 name or "(no name)"
                 for name in names
-                if name not in EVENTS.names and name not in self.columns and (name.lower() or " ") not in named
+                if name not in EVENTS.names and name not in self.columns and not (name and name.lower() in written)
             ),
         )
 
@@ -183,7 +184,7 @@ class Layout:
         if open_columns:
             remedy += f"{';' if options else ':'} say with --map or --compute what {' and '.join(open_columns)} is"
         word = "columns" if len(missing) > 1 else "column"
-        raise LandingError(f"{path} lacks the {word} {', '.join(missing)}; it has {', '.join(names)}{remedy}.")
+        raise LandingError(f"{path} lacks the {word} {', '.join(missing)}; it has {shown(names)}{remedy}.")
 
     def content(self, sha256: str, id_type: str) -> str:
         """The name of what lands from a file with this layout: digits of the file, then digits of file and options."""
@@ -201,7 +202,12 @@ def _identifier(name: str) -> str:
 
 def _option(option: str, text: str) -> str:
     """An option as it can be pasted into a shell."""
-    return f"{option} {shlex.quote(text)}"
+    return f"{option}{'=' if text.startswith('-') else ' '}{shlex.quote(text)}"
+
+
+def shown(names: Sequence[str], between: str = ", ") -> str:
+    """Names of columns for people; a line end in a name must not look like a line of ours."""
+    return between.join(name.replace("\n", "\\n").replace("\r", "\\r") or "(no name)" for name in names)
 
 
 def _pairs(option: str, form: str, texts: Iterable[str]) -> dict[str, str]:

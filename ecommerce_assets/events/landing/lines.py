@@ -21,6 +21,8 @@ from ecommerce_assets.events.landing.errors import LandingError
 MAX_LINE_BYTES = 1_000_000
 """An event has about 150 bytes; a longer line than this one is unreadable."""
 
+csv.field_size_limit(MAX_LINE_BYTES)
+
 MAX_LISTED = 10_000
 """Of an unreadable line this much is listed."""
 
@@ -120,11 +122,17 @@ def _values(line: bytes, width: int, delimiter: str, encoding: str) -> Sequence[
     if len(line) == MAX_LINE_BYTES:
         return f"longer than {MAX_LINE_BYTES:,} bytes"
     try:
-        values = next(csv.reader([line.decode(encoding).rstrip("\r\n")], delimiter=delimiter, strict=True))
+        text = line.decode(encoding).rstrip("\r\n")
+        # As DuckDB reads it: blanks before a quote do not count, nor does an empty value after the last column.
+        has_blanks = f'{delimiter} "' in text
+        values = next(csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=has_blanks))
     except UnicodeDecodeError:
         return "not UTF-8"
     except csv.Error as error:
-        return "a quote that is not closed" if "unexpected end" in str(error) else f"not CSV: {error}"
+        reasons = {"unexpected end": "a quote that is not closed", "new-line": "a line end inside the line"}
+        return next((reason for text, reason in reasons.items() if text in str(error)), f"not CSV: {error}")
+    if len(values) == width + 1 and not values[-1]:
+        values.pop()
     if len(values) != width:
         return f"{len(values)} value{'s' if len(values) != 1 else ''} instead of {width}"
     return values

@@ -24,6 +24,9 @@ from ecommerce_assets.events.landing.summary import LandingSummary, SourceSummar
 from ecommerce_assets.events.landing.target import Target
 from ecommerce_assets.settings import Settings, SettingsError, load_settings
 
+_LONGEST_NAME = 150
+"""Bytes of a file's name in the name of the list of its unreadable values; file systems allow 255 in all."""
+
 log = logging.getLogger(__name__)
 
 
@@ -46,8 +49,8 @@ def land(sources: Sequence[str], data_dir: str | Path, layout: Layout | None = N
         days; landing again completes that.
     """
     layout, target = layout or Layout(), Target(str(data_dir))
-    target.refuse_sample()
     try:
+        target.refuse_sample()
         settings = load_settings(data_dir=str(data_dir))
         found, other_files = find_sources(sources, layout)
         for source in found:
@@ -65,6 +68,10 @@ def land(sources: Sequence[str], data_dir: str | Path, layout: Layout | None = N
         if isinstance(error, OSError):
             raise LandingError(f"{error.filename or data_dir}: {error.strerror or error}.") from error
         raise
+    except Exception as error:  # of the client of a bucket, such as no credentials
+        if isinstance(error, LandingError) or target.raw.is_local:
+            raise
+        raise LandingError(f"{data_dir} cannot be used: {error}.") from error
 
 
 def _stage_all(
@@ -74,6 +81,7 @@ def _stage_all(
     copies: list[Staged] = []
     for source in sources:
         log.info("Reading %s", source.path)
+        before = [_state(file) for file in source.files]
         sha256, lines = scan(source.path) if isinstance(source, CsvSource) else (_sha256(source), 0)
         content = layout.content(sha256, settings.id_type)
         target.refuse_other_layout(source.path, content)
@@ -92,6 +100,8 @@ def _stage_all(
             raise
         except duckdb.Error as error:
             raise LandingError(f"{source.path} cannot be read: {one_line(error)}") from error
+        if before != [_state(file) for file in source.files]:
+            raise LandingError(f"{source.path} changed while it was read: land it when it is complete.")
     return [*staged.values(), *copies]
 
 
@@ -100,17 +110,23 @@ def _publish(staged: Sequence[Staged], target: Target) -> Iterator[SourceSummary
     for item in staged:
         for day, file in item.files.items():
             by_day[day].append(file)
+    # Before the events, which are landed when all else is there.
+    places = [_put_unreadable(item, target) if item.summary.unreadable and item.files else "" for item in staged]
     new: set[Path] = set()
     for day, files in sorted(by_day.items()):
         new |= target.publish_day(files, day)
-    for item in staged:
-        known = {day for day, file in item.files.items() if file not in new}
-        place = ""
-        if item.summary.unreadable and item.files:
-            place = target.put_unreadable(
-                item.unreadable_file, f"{item.summary.source.name}-{item.summary.content}.csv"
-            )
-        yield item.summary.published(known, place)
+    for item, place in zip(staged, places, strict=True):
+        yield item.summary.published({day for day, file in item.files.items() if file not in new}, place)
+
+
+def _put_unreadable(item: Staged, target: Target) -> str:
+    source = item.summary.source.name.encode(errors="replace")[:_LONGEST_NAME].decode(errors="ignore")
+    return target.put_unreadable(item.unreadable_file, f"{source}-{item.summary.content}.csv")
+
+
+def _state(file: Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def _sha256(source: ParquetSource) -> str:

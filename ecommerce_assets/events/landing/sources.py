@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -117,7 +118,9 @@ def _is_part_of(source: Source, wholes: Sequence[ParquetSource]) -> bool:
 def _expand(name: str, layout: Layout) -> Iterator[Source | OtherFile]:
     if "://" in name:
         raise LandingError(f"{name} is a URL; landing reads local files only.")
-    path = Path(name).expanduser()
+    if not name:
+        raise LandingError("A file name is empty: name the files, folders or globs to land.")
+    path = Path(os.path.expanduser(name))
     if path.exists():
         yield from _at(path, layout)
         return
@@ -145,6 +148,8 @@ def _at(path: Path, layout: Layout) -> Iterator[Source | OtherFile]:
 
 def _file(path: Path, layout: Layout) -> Source:
     name = path.name.lower()
+    if not path.is_file():
+        raise LandingError(f"{path} is not a regular file: write what it gives to a file first.")
     if _is_parquet(path):
         return _parquet(path, [path], layout)
     if name.endswith(CSV_ENDINGS) or layout.header or name.endswith((".tsv", ".txt")):
@@ -155,6 +160,8 @@ def _file(path: Path, layout: Layout) -> Source:
 
 
 def _is_parquet(path: Path) -> bool:
+    if not path.is_file():  # such as a pipe, which would be waited for
+        return False
     return path.name.lower().endswith(PARQUET_ENDINGS) or is_parquet(path)
 
 
@@ -179,7 +186,7 @@ def _in_folder(
             yield from _in_folder(entry, layout, is_part or "=" in entry.name, (*above, here))
         elif _is_parquet(entry):
             continue  # see above
-        elif entry.name.lower().endswith(CSV_ENDINGS):
+        elif entry.name.lower().endswith(CSV_ENDINGS) and entry.is_file():
             yield _csv(entry, layout)
         else:
             yield OtherFile(entry)
@@ -238,7 +245,7 @@ def _csv(path: Path, layout: Layout) -> CsvSource:
     if not {*EVENTS.names, *layout.columns} & set(names) and _looks_like_data(names):
         raise LandingError(
             f"{path} has no header: its first line is data; name its {len(names)} columns with --header, such as "
-            f"--header {','.join(EVENTS.names[: len(names)])}."
+            f"--header {','.join([*EVENTS.names, *map('column_{}'.format, range(len(names)))][: len(names)])}."
         )
     columns = layout.match(path, names)
     if not more:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import logging
+import re
 import shlex
 import shutil
 import threading
@@ -30,10 +31,18 @@ from ecommerce_assets.events.landing.lines import (
     read_one_by_one,
 )
 from ecommerce_assets.events.landing.sources import CsvSource, ParquetSource, Source
-from ecommerce_assets.events.landing.summary import SourceSummary, Unreadable
+from ecommerce_assets.events.landing.summary import SourceSummary, Unreadable, time_hint
 from ecommerce_assets.events.landing.target import landed_name
 from ecommerce_assets.events.parquet import check_pages, holds_bad_text, read_parquet_sql, texts_as_bytes
-from ecommerce_assets.events.parsing import UNREADABLE_LINE, IdType, is_null_marker, literal, parse, sql_types
+from ecommerce_assets.events.parsing import (
+    UNREADABLE_LINE,
+    WHITESPACE,
+    IdType,
+    is_null_marker,
+    literal,
+    parse,
+    sql_types,
+)
 from ecommerce_assets.events.schema import EVENTS, PARTITION_COLUMN
 
 MEMORY_LIMIT = "2GB"
@@ -122,6 +131,7 @@ class Staging:
             null_markers=self._null_markers(list(files.values())),
             ignored_columns=tuple(dict.fromkeys(n for c in self._columns() for n in c.ignored)),
             absent_columns=tuple(dict.fromkeys(n for c in self._columns() for n in c.absent)),
+            sql={name: self._columns()[0].sql[name] for name in ("event_time", "price")},
             delimiter=self._source.delimiter if isinstance(self._source, CsvSource) else ",",
         )
         self._connection.close()
@@ -178,7 +188,7 @@ class Staging:
 
     def _other_lines_of_values(self, source: CsvSource) -> int:
         """Line ends inside quoted values, less the blank lines there; -1 if a value may hold lines of events, because
-        it has a delimiter too."""
+        a line in it has the columns of one."""
         columns = [f'"{name}"' for name in self._connection.execute(f"FROM {source.from_sql()} LIMIT 0").df().columns]
         ends = " + ".join(f"coalesce(length({c}) - length(replace({c}, chr(10), '')), 0)" for c in columns)
         if not self._connection.execute(f"SELECT max({ends}) FROM {source.from_sql()}").fetchall()[0][0]:
@@ -187,7 +197,10 @@ class Staging:
         blanks = " + ".join(
             f"coalesce(len(list_filter(string_split({c}, chr(10))[2:-2], {is_blank})), 0)" for c in columns
         )
-        both = " OR ".join(f"(contains({c}, chr(10)) AND contains({c}, {literal(source.delimiter)}))" for c in columns)
+        delimiters = f"len(string_split(line, {literal(source.delimiter)})) >= {len(source.names)}"
+        both = " OR ".join(
+            f"coalesce(len(list_filter(string_split({c}, chr(10)), lambda line: {delimiters})), 0) > 0" for c in columns
+        )
         count, is_suspect = self._connection.execute(
             f"SELECT sum(({ends}) - ({blanks})), bool_or(coalesce({both}, false)) FROM {source.from_sql()}"
         ).fetchall()[0]
@@ -208,6 +221,8 @@ class Staging:
                 check_pages(file)
             except (pa.ArrowException, OSError) as error:
                 raise LandingError(f"{file} is damaged: {str(error).splitlines()[0]}.") from error
+        if len(source.groups) > 1:
+            self._refuse_windows()
         for files, columns in source.groups:
             try:
                 rows += self._copy(source.from_sql(files), columns)
@@ -220,7 +235,19 @@ class Staging:
             raise AssertionError(f"{source.path} has {source.rows:,} rows, of which DuckDB read {rows:,}")
         return rows
 
+    def _refuse_windows(self) -> None:
+        """Raises LandingError for a window function, such as row_number(), which would begin anew in each file."""
+        for name, sql in self._layout.compute.items():
+            if re.search(r"\bover\b", sql, re.IGNORECASE):
+                raise LandingError(
+                    f"--compute {shlex.quote(f'{name}={sql}')}: the files of {self._source.path} have different "
+                    "columns, or texts that are not UTF-8, and are read one after the other: land each by itself, or "
+                    "leave out the window function."
+                )
+
     def _split_as_bytes(self, source: ParquetSource) -> int:
+        if len(source.files) > 1:
+            self._refuse_windows()
         rows = 0
         for files, columns in source.groups:
             for file in files:
@@ -305,7 +332,7 @@ class Staging:
             return
         for name in ("user_id", "product_id"):
             rows, example = self._connection.execute(
-                f"SELECT count(*), min(trim(original.{name})) FROM {read_parquet_sql(files)} "
+                f"SELECT count(*), min(trim(original.{name}, {WHITESPACE})) FROM {read_parquet_sql(files)} "
                 f"WHERE reject_reason = 'unreadable {name}'"
             ).fetchall()[0]
             if rows:
@@ -323,8 +350,8 @@ class Staging:
         ).fetchall()
         raise LandingError(
             f"{self._source.path} has no row with a readable event_time, such as {found[0][0]!r}; times are year-first "
-            "dates from 1990 on, such as 2019-10-01 00:00:00 UTC, or numbers since 1970; compute others, such as "
-            """--compute event_time="strptime(event_time, '%d/%m/%Y %H:%M')"."""
+            f"dates from 1990 on, such as 2019-10-01 00:00:00 UTC, or numbers since 1970; "
+            f"{time_hint(self._columns()[0].sql['event_time'])}."
         )
 
     def _spread(self, undated: Sequence[Path], lines: int, rows_of_day: dict[date, int]) -> dict[date, list[Path]]:
@@ -383,7 +410,7 @@ class Staging:
             reason = f"{name} is not UTF-8" if column.type == "string" else f"unreadable {name}"
             values.append(
                 f"SELECT CASE WHEN reject_reason LIKE '%{name}%' THEN reject_reason ELSE '{reason}' END AS reason, "
-                f"{text} AS value, event_time FROM rows WHERE {text} IS NOT NULL AND trim({text}) <> '' AND ("
+                f"{text} AS value FROM rows WHERE {text} IS NOT NULL AND trim({text}, {WHITESPACE}) <> '' AND ("
                 f"reject_reason IN ('unreadable {name}', 'unknown {name}', '{name} is not UTF-8') "
                 f"OR ({name} IS NULL AND NOT {is_null_marker(text)} "
                 f"AND coalesce(reject_reason, '') NOT LIKE '%{name}%'))"
@@ -418,7 +445,7 @@ class Staging:
         for name in EVENTS.names:
             text = f"original.{name}"
             found += self._connection.execute(
-                f"SELECT '{name}', trim({text}), count(*) FROM {read_parquet_sql(files)} "
+                f"SELECT '{name}', trim({text}, {WHITESPACE}), count(*) FROM {read_parquet_sql(files)} "
                 f"WHERE {name} IS NULL AND original IS NOT NULL AND {is_null_marker(text)} GROUP BY ALL ORDER BY ALL"
             ).fetchall()
         return tuple(found)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
+from ecommerce_assets.events.landing.layout import shown
 from ecommerce_assets.events.parsing import UNREADABLE_LINE, IdType
 from ecommerce_assets.settings import DATA_DIR, PREFIX
 
@@ -47,6 +48,8 @@ class SourceSummary:
         Events without a readable time, and unreadable lines; they are shared among the days.
     null_markers
         Column, marker and number of the texts that became null.
+    sql
+        The SQL of `event_time` and `price`, for hints.
     unreadable_file
         All unreadable values and lines, with line numbers where they are known.
     """
@@ -62,6 +65,7 @@ class SourceSummary:
     ignored_columns: tuple[str, ...] = ()
     absent_columns: tuple[str, ...] = ()
     delimiter: str = ","
+    sql: Mapping[str, str] = field(default_factory=dict)
     days_already_landed: frozenset[date] = frozenset()
     unreadable_file: str = ""
 
@@ -109,7 +113,7 @@ class SourceSummary:
             markers = (f"{marker} in {column} ({rows:,})" for column, marker, rows in self.null_markers)
             yield "null markers: " + ", ".join(markers)
         if self.ignored_columns:
-            yield f"ignored columns: {', '.join(self.ignored_columns)}"
+            yield f"ignored columns: {shown(self.ignored_columns)}"
         if self.absent_columns:
             yield f"absent columns, null in every event: {', '.join(self.absent_columns)}"
         if self.delimiter != ",":
@@ -122,12 +126,12 @@ class SourceSummary:
             yield "name event types with --map-event NAME=TYPE, or leave them out with --where"
         price = reasons.get("unreadable price")
         if price and any("," in text for text, _ in price.examples):
-            yield "read prices with a comma by --compute \"price=replace(price, ',', '.')\""
+            sql = self.sql.get("price", "price")
+            computed = shlex.quote(f"price=replace({sql}, ',', '.')")
+            yield f"prices with a comma can be computed, in place of a --map, such as --compute {computed}"
         if "unreadable event_time" in reasons:
-            yield (
-                "zones are UTC, GMT, Z and offsets such as +03:00; read other times by --compute, such as "
-                "--compute \"event_time=strptime(event_time, '%d/%m/%Y %H:%M')\""
-            )
+            hint = time_hint(self.sql.get("event_time", "event_time"))
+            yield f"zones are UTC, GMT, Z and offsets such as +03:00; {hint}"
         lines = reasons.get(UNREADABLE_LINE)
         if lines and any("UTF-8" in text for text, _ in lines.examples):
             yield "if the file comes from an older system, land it with --encoding latin-1"
@@ -218,6 +222,13 @@ class LandingSummary:
         command = self.next_command
         lines = ["Next:", f"  {command}"] if command else []
         return "\n".join([*lines, *self.window.remarks(self.rows_by_day)])
+
+
+def time_hint(sql: str) -> str:
+    """How to read times in another form; `sql` is what the time is made from now."""
+    read = f"coalesce(CAST(try_strptime({sql}, '%d/%m/%Y %H:%M') AS VARCHAR), {sql})"
+    computed = shlex.quote(f"event_time={read}")
+    return f"other times can be computed, in place of a --map, such as --compute {computed}"
 
 
 def _count(label: str, count: int, remark: str = "") -> str:

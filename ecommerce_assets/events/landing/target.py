@@ -55,8 +55,13 @@ class Target:
 
     @cached_property
     def raw(self) -> Folder:
-        """`raw` in the data dir."""
-        return Folder(self.data_dir) / "raw"
+        """`raw` in the data dir. Raises LandingError for a data dir that no file system takes."""
+        if "\\" in self.data_dir or "%" in self.data_dir:
+            raise LandingError(f"{self.data_dir} has a % or a \\ in its path: choose another data dir.")
+        try:
+            return Folder(self.data_dir) / "raw"
+        except (ImportError, ValueError) as error:
+            raise LandingError(f"{self.data_dir} cannot be used as a data dir: {error}.") from error
 
     @cached_property
     def events(self) -> Folder:
@@ -186,5 +191,7 @@ def _move(staged: Path, final: Path) -> None:
 
 def _remove_staging(raw: Path) -> None:
     for folder in raw.glob(f"{STAGING_PREFIX}*"):
-        if folder.is_dir():
+        if folder.is_symlink():
+            folder.unlink()
+        elif folder.is_dir():
             shutil.rmtree(folder)
