@@ -28,7 +28,6 @@ MAX_PRICE = 1e12
 UNREADABLE_LINE = "unreadable line"
 """Reject reason of a line of a CSV file that does not have the columns of its header."""
 
-_IDS = ("product_id", "user_id")
 _REQUIRED_IN_ORDER = ("event_time", "event_type", "user_id", "product_id", "price")
 WHITESPACE = "' \t\r\n\f\v'"
 """SQL of the characters around a value that do not count. DuckDB's own trim strips others too."""
