@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import duckdb
@@ -21,6 +22,9 @@ ID_TYPES: tuple[IdType, ...] = ("bigint", "string")
 
 NULL_MARKERS = ("null", "\\n", "na", "n/a", "nan", "none", "nil", "nat", "<na>", "#n/a", "(null)", "undefined")
 """Texts that stand for a missing value, in any case. Empty text is missing too."""
+
+MEMORY_LIMIT = "2GB"
+"""Of DuckDB, which may parse beside Spark."""
 
 MAX_PRICE = 1e12
 """A larger price is a misread number and counts as unreadable."""
@@ -106,6 +110,20 @@ class _Raw:
     @property
     def is_undecodable(self) -> str:
         return f"trimmed_{self.name} IS NULL AND {self.value} IS NOT NULL" if self.type == "BLOB" else "false"
+
+
+def connect(spill: Path) -> duckdb.DuckDBPyConnection:
+    """DuckDB in memory, in UTC, with a bounded memory; what does not fit goes to the folder `spill`."""
+    connection = duckdb.connect()
+    for setting in (
+        "TimeZone = 'UTC'",
+        f"memory_limit = '{MEMORY_LIMIT}'",
+        f"temp_directory = {literal(spill)}",
+        # The order of raw events has no meaning, and keeping it costs memory.
+        "preserve_insertion_order = false",
+    ):
+        connection.execute(f"SET {setting}")
+    return connection
 
 
 def parse(connection: duckdb.DuckDBPyConnection, raw: str, id_type: IdType, others: Sequence[str] = ()) -> str:

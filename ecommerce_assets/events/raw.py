@@ -22,7 +22,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ecommerce_assets.events.parquet import MAGIC, check_pages, holds_bad_text, read_parquet_sql, texts_as_bytes
-from ecommerce_assets.events.parsing import ID_TYPES, IdType, literal, parse, parsed_schema
+from ecommerce_assets.events.parsing import ID_TYPES, IdType, connect, literal, parse, parsed_schema
 from ecommerce_assets.events.schema import EVENTS, PARTITION_COLUMN, REQUIRED_COLUMNS
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.storage.filesystem import FileInfo, Folder, spark_path
@@ -32,9 +32,6 @@ RAW_COLUMNS = "raw_columns"
 """Name of the result that holds a day's raw columns."""
 
 THREADS = 8
-MEMORY_LIMIT = "2GB"
-"""Of DuckDB, which parses beside Spark."""
-
 LAND_COMMAND = "uv run python -m ecommerce_assets.events.landing"
 
 _PARQUET_ENDINGS = (".parquet", ".parq", ".pq")
@@ -223,14 +220,7 @@ def parse_files(
     target.remove()
     unreadable: dict[str, str] = {}
     counted: Counter[str | None] = Counter()
-    with tempfile.TemporaryDirectory() as local, duckdb.connect() as connection:
-        for setting in (
-            "TimeZone = 'UTC'",
-            f"memory_limit = '{MEMORY_LIMIT}'",
-            f"temp_directory = {literal(f'{local}/spill')}",
-            "preserve_insertion_order = false",
-        ):
-            connection.execute(f"SET {setting}")
+    with tempfile.TemporaryDirectory() as local, connect(Path(local, "spill")) as connection:
         parser = _FileParser(raw, target, Path(local), connection, id_type, by_time)
         with ThreadPoolExecutor(THREADS) as pool:
             for file, result in zip(files, pool.map(parser.parse, files), strict=True):

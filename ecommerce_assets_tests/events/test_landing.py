@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ecommerce_assets.events.landing import LandingError, LandingSummary, land, staging
+from ecommerce_assets.events import parsing
+from ecommerce_assets.events.landing import LandingError, LandingSummary, land
 from ecommerce_assets.events.landing.__main__ import main
 from ecommerce_assets.events.landing.summary import Window
 from ecommerce_assets.events.parsing import parsed_schema
@@ -261,7 +262,7 @@ class TestRepeats:
 
 def test_many_parts_of_a_day_become_one_file(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stingy = "500MB'; SET partitioned_write_flush_threshold = 1; SET partitioned_write_max_open_files = '1"
-    monkeypatch.setattr(staging, "MEMORY_LIMIT", stingy)
+    monkeypatch.setattr(parsing, "MEMORY_LIMIT", stingy)
     lines = [ROW.replace("10-01", f"10-{number % 7 + 1:02}") for number in range(10_000)]
     land_one(csv_file(tmp_path, *lines), data_dir)
     assert len(list(data_dir.glob("raw/events/*/*.parquet"))) == 7

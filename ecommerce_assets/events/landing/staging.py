@@ -38,14 +38,13 @@ from ecommerce_assets.events.parsing import (
     UNREADABLE_LINE,
     WHITESPACE,
     IdType,
+    connect,
     is_null_marker,
     literal,
     parse,
     sql_types,
 )
 from ecommerce_assets.events.schema import EVENTS, PARTITION_COLUMN
-
-MEMORY_LIMIT = "2GB"
 
 _NO_DAY = "__HIVE_DEFAULT_PARTITION__"
 _EXAMPLES = 3
@@ -452,20 +451,15 @@ class Staging:
 
 
 def _connect(files: Sequence[Path], folder: Path) -> duckdb.DuckDBPyConnection:
-    """DuckDB in memory, in UTC, that reads `files` and reads and writes `folder`, and nothing else.
+    """DuckDB that reads `files` and reads and writes `folder`, and nothing else.
 
     The SQL of options runs in it.
     """
-    connection = duckdb.connect()
+    connection = connect(folder / "spill")
     listed = ", ".join(map(_with_pattern, map(str, files)))
     for setting in (
-        "TimeZone = 'UTC'",
-        f"memory_limit = '{MEMORY_LIMIT}'",
-        f"temp_directory = {literal(folder / 'spill')}",
         "enable_progress_bar = true",
         "enable_progress_bar_print = false",
-        # The order of events in raw data has no meaning, and keeping it costs memory.
-        "preserve_insertion_order = false",
         # With it, a cast in an option that fails would make the line an unreadable one.
         "disabled_optimizers = 'type_pushdown'",
         "autoinstall_known_extensions = false",
