@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from ecommerce_assets.events.arrivals import MAX_ATTEMPTS
 from ecommerce_assets.events.sensor import TARGETS as DAILY
-from ecommerce_assets.runs import awaits_retry, dead_runs, describe, remind_of_retries, short_id
+from ecommerce_assets.runs import UNFINISHED, awaits_retry, dead_runs, describe, remind_of_retries, short_id
 from ecommerce_assets.settings import Settings
 
 SECONDS_BETWEEN_TICKS = 30
@@ -29,14 +29,6 @@ PATIENCE_SECONDS = 90.0
 
 RECOVERY_TAG = "ecommerce_assets/recovery"
 """Tag of the runs that this sensor requests: what they are to complete."""
-
-UNFINISHED = [
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 def recovery(settings: Settings) -> dg.SensorDefinition:

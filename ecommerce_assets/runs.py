@@ -30,6 +30,15 @@ RETRY_SECONDS = 120.0
 
 REMINDED_WITHIN = timedelta(days=1)
 
+UNFINISHED = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+"""Statuses of runs that have not ended."""
+
 WITH_PROCESS = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 """Statuses of runs that a process works on."""
 

@@ -27,6 +27,9 @@ TABLES = {
 }
 """Which tables one reading of the raw files makes, and how they are described."""
 
+_Classified = tuple[DataFrame, dict[str, dict[str, int]], RawEvents]
+"""The classified rows, their counts by day, and the raw files behind them."""
+
 TABLE: dict[str, Any] = {
     "is_required": False,
     "owners": OWNERS,
@@ -61,20 +64,11 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
         context: dg.AssetExecutionContext, spark: SparkResource, raw_events: RawEvents
     ) -> Iterator[dg.Output[Artifact]]:
         spark.working_on("clean_events")
-        session = spark.spark_session
         try:
             events = raw_events.parsed(spark.scratch("raw_events"), settings.id_type)
-            try:
-                classified, counts = _classified(spark, events.frame(session), events)
-            except Exception:
-                damaged = events.raw.damaged_days()  # Spark names neither the file nor the reason in a sentence
-                if not damaged:
-                    raise
-                events = events.without(damaged)
-                classified, counts = _classified(spark, events.frame(session), events)
+            classified, counts, raw = _classified_where_readable(spark, events)
         except RawDataError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
-        raw = events.raw
         results = _day_results(raw, counts)
         parameters = {"id_type": settings.id_type, "max_rejected_share": settings.max_rejected_share}
         for name, table in (("rejected_events", rejected_events), ("cleaned_events", accepted_events)):
@@ -92,12 +86,22 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
     return [raw_events, clean_events]
 
 
-def _classified(
-    spark: SparkResource, frame: DataFrame, events: ParsedEvents
-) -> tuple[DataFrame, dict[str, dict[str, int]]]:
-    rows_of_day = {day: events.raw.rows(day) for day in events.raw.days}
-    classified = spark.persist(classify(frame, rows_of_day, events.has_event_ids))
-    return classified, count_by_day(classified)
+def _classified_where_readable(spark: SparkResource, events: ParsedEvents) -> _Classified:
+    """Without the days whose landed files turn out to be damaged when Spark reads them."""
+    try:
+        return _classified(spark, events)
+    except Exception:
+        damaged = events.raw.damaged_days()  # Spark names neither the file nor the reason in a sentence
+        if not damaged:
+            raise
+    return _classified(spark, events.without(damaged))
+
+
+def _classified(spark: SparkResource, events: ParsedEvents) -> _Classified:
+    raw = events.raw
+    rows_of_day = {day: raw.rows(day) for day in raw.days}
+    classified = spark.persist(classify(events.frame(spark.spark_session), rows_of_day, events.has_event_ids))
+    return classified, count_by_day(classified), raw
 
 
 def _day_results(raw: RawEvents, counts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

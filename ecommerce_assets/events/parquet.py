@@ -11,6 +11,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ecommerce_assets.events.parsing import literal
+
 MAGIC = b"PAR1"
 BATCH_ROWS = 65_536
 
@@ -27,7 +29,7 @@ def is_parquet(path: Path) -> bool:
 def read_parquet_sql(files: Sequence[Path], hive: bool = False) -> str:
     """The FROM clause that reads files of one schema; `hive`: folder names such as `brand=x` are columns of text."""
     # A file may be called `events [1].parquet`, which DuckDB would take for a pattern.
-    listed = ", ".join("'" + glob.escape(str(file)).replace("'", "''") + "'" for file in files)
+    listed = ", ".join(literal(glob.escape(str(file))) for file in files)
     types = ", hive_types_autocast = false" if hive else ""
     # By the statistics in the footer, DuckDB would take NaN for a number that does not occur.
     options = f"union_by_name = true, can_have_nan = true, hive_partitioning = {str(hive).lower()}{types}"

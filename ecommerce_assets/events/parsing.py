@@ -166,7 +166,7 @@ def parse(connection: duckdb.DuckDBPyConnection, raw: str, id_type: IdType, othe
     handed_on = "".join(f"{name}, " for name in others)
     nulls = {name: f"CAST(NULL AS {kind}) AS {name}" for name, kind in sql_types(id_type).items()}
     values = ", ".join(name if name in by_name else nulls[name] for name in EVENTS.names)
-    lost = " OR ".join(f"({c.value} IS NOT NULL AND {c.name} IS NULL AND {_said(c)})" for c in columns)
+    lost = " OR ".join(f"({c.value} IS NOT NULL AND {c.name} IS NULL AND {_has_text(c)})" for c in columns)
     original = ", ".join(
         f"{name} := {by_name[name].as_text if name in by_name else 'CAST(NULL AS VARCHAR)'}" for name in EVENTS.names
     )
@@ -179,15 +179,14 @@ def parse(connection: duckdb.DuckDBPyConnection, raw: str, id_type: IdType, othe
 def sql_types(id_type: IdType) -> dict[str, str]:
     """DuckDB's type of each parsed event column."""
     names = {"timestamp": "TIMESTAMP WITH TIME ZONE", "string": "VARCHAR", "bigint": "BIGINT", "double": "DOUBLE"}
-    names["id"] = names[id_type]
-    return {column.name: names[column.type] for column in EVENTS.columns}
+    return {column.name: names[column.type] for column in EVENTS.with_id_type(id_type).columns}
 
 
 def parsed_schema(id_type: IdType) -> pa.Schema:
     """Arrow schema of parsed events in a Parquet file."""
     kinds = {"timestamp": pa.timestamp("us", tz="UTC"), "string": pa.string(), "bigint": pa.int64()}
-    kinds |= {"double": pa.float64(), "id": kinds[id_type]}
-    events = [pa.field(column.name, kinds[column.type]) for column in EVENTS.columns]
+    kinds["double"] = pa.float64()
+    events = [pa.field(column.name, kinds[column.type]) for column in EVENTS.with_id_type(id_type).columns]
     original = pa.struct([(name, pa.string()) for name in EVENTS.names])
     return pa.schema([*events, ("reject_reason", pa.string()), ("original", original)])
 
@@ -199,9 +198,12 @@ def literal(value: object) -> str:
 
 def is_null_marker(sql: str) -> str:
     """SQL: whether a text, blanks around it apart, is a null marker."""
+    return _is_trimmed_null_marker(f"trim({sql}, {WHITESPACE})")
+
+
+def _is_trimmed_null_marker(text: str) -> str:
     # One text that holds them all: of a list, also of IN, DuckDB makes a join with every row.
     markers = "|".join(NULL_MARKERS)
-    text = f"trim({sql}, {WHITESPACE})"
     return f"(contains('|{markers}|', '|' || lower({text}) || '|') AND NOT contains({text}, '|'))"
 
 
@@ -209,7 +211,7 @@ def _without_marker(text: str) -> str:
     longest = max(map(len, NULL_MARKERS))
     # What is long or begins with a digit, as ids, prices and times do, is not looked through.
     is_other = f"strlen({text}) > {longest} OR ({text} >= '0' AND {text} < ':')"
-    is_null = f"{text} = '' OR {is_null_marker(text)}"
+    is_null = f"{text} = '' OR {_is_trimmed_null_marker(text)}"
     return f"CASE WHEN {is_other} THEN {text} WHEN {is_null} THEN NULL ELSE {text} END"
 
 
@@ -231,7 +233,7 @@ def _plain_type(kind: str) -> str:
     return kind if known.is_text or known.is_number else "VARCHAR"
 
 
-def _said(column: _Raw) -> str:
+def _has_text(column: _Raw) -> str:
     return f"trimmed_{column.name} IS DISTINCT FROM ''" if column.is_text else "true"
 
 
@@ -282,7 +284,7 @@ def _text_id(column: _Raw) -> str:
 def _price(column: _Raw) -> str:
     if column.is_number:
         return f"CAST({column.value} AS DOUBLE) + 0.0"  # minus zero is zero
-    text = column.text if column.is_text else column.as_text
+    text = _text(column)
     number = rf"regexp_full_match({text}, '[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?')"
     infinite = rf"regexp_full_match({text}, '(?i)[+-]?inf(inity)?')"
     return f"CASE WHEN {number} OR {infinite} THEN TRY_CAST({text} AS DOUBLE) + 0.0 END"

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from ecommerce_assets.events.landing.target import is_landed
 from ecommerce_assets.events.parquet import MAGIC, check_pages, holds_bad_text, read_parquet_sql, texts_as_bytes
 from ecommerce_assets.events.parsing import ID_TYPES, IdType, connect, literal, parse, parsed_schema
 from ecommerce_assets.events.schema import EVENTS, PARTITION_COLUMN, REQUIRED_COLUMNS
@@ -116,10 +117,8 @@ class RawEvents:
         """
         others = [file for file in self.files if not file.is_parsed]
         unreadable, _ = parse_files(self.folder, others, Folder(folder), id_type)
-        readable = self.without({day_of_path(path): error for path, error in unreadable.items()})
-        if unreadable and not readable.days:
-            raise RawDataError(" ".join(unreadable.values()))
-        return ParsedEvents(readable, Folder(folder), id_type)
+        parsed = ParsedEvents(self, Folder(folder), id_type)
+        return parsed.without({day_of_path(path): error for path, error in unreadable.items()})
 
     def damaged_days(self) -> dict[str, str]:
         """Days with a file of which a page cannot be read, with a sentence each: reads everything."""
@@ -195,8 +194,7 @@ class ParsedEvents:
         return any(file.has_event_ids for file in self.raw.files)
 
     def _schema(self) -> str:
-        kinds = {"id": self.id_type}
-        events = ", ".join(f"{column.name} {kinds.get(column.type, column.type)}" for column in EVENTS.columns)
+        events = ", ".join(f"{column.name} {column.type}" for column in EVENTS.with_id_type(self.id_type).columns)
         return f"{events}, reject_reason string, original struct<{_ORIGINAL}>"
 
 
@@ -357,11 +355,6 @@ def fingerprint(files: Sequence[RawFile | FileInfo]) -> str:
     return hashlib.sha256("\n".join(listing).encode()).hexdigest()
 
 
-def is_landed(path: str) -> bool:
-    """Whether landing wrote the file, by its name, which holds a hash of the content."""
-    return path.rpartition("/")[2].startswith("land-")
-
-
 def _files_of_day(folder: Folder, day: str) -> list[FileInfo]:
     name = f"{PARTITION_COLUMN}={day}"
     return [FileInfo(f"{name}/{f.path}", f.bytes, f.modified) for f in (folder / name).data_files()]
@@ -409,10 +402,10 @@ def describe(folder: Folder, file: FileInfo, id_type: IdType = "bigint") -> RawF
 
 def _has_values(parquet: pq.ParquetFile, name: str) -> bool:
     """Whether a column may have any value, by the footer."""
-    if name not in parquet.schema_arrow.names:
-        return False
-    index, groups = parquet.schema_arrow.names.index(name), range(parquet.metadata.num_row_groups)
-    chunks = [parquet.metadata.row_group(group).column(index) for group in groups]
+    groups = [parquet.metadata.row_group(group) for group in range(parquet.metadata.num_row_groups)]
+    # By name: a struct before it is several columns of the file.
+    columns = [group.column(number) for group in groups for number in range(group.num_columns)]
+    chunks = [column for column in columns if column.path_in_schema == name]
     return any(
         c.statistics is None or not c.statistics.has_null_count or c.statistics.null_count < c.num_values
         for c in chunks

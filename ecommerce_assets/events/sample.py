@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ecommerce_assets.events.landing import land
+from ecommerce_assets.events.parsing import parsed_schema
 from ecommerce_assets.events.sample_shop import (
     BOT_SHARE,
     DAY,
@@ -44,10 +45,7 @@ FILE_NAME = "part-0.parquet"
 FIRST_DAY = date(2019, 10, 1)
 FULL_SIZE = 60_000
 
-ARROW_TYPES = {"timestamp": pa.timestamp("us", tz="UTC"), "string": pa.string(), "double": pa.float64()}
-SAMPLE_SCHEMA = pa.schema(
-    [(c.name, ARROW_TYPES.get(c.type, pa.int64())) for c in EVENTS.columns if c.name != "event_id"]
-)
+SAMPLE_SCHEMA = pa.schema([f for f in parsed_schema("bigint") if f.name in EVENTS.names and f.name != "event_id"])
 
 # The share of events that bear an oddity: the column, and what becomes of its value.
 ODDITIES: tuple[tuple[float, str, Callable[[Any], Any]], ...] = (

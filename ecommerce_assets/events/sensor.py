@@ -33,7 +33,7 @@ from ecommerce_assets.events.arrivals import (
 )
 from ecommerce_assets.events.checks import judge_raw_days
 from ecommerce_assets.events.partitions import daily_partitions
-from ecommerce_assets.runs import WITH_PROCESS, awaits_retry, dead_runs, describe
+from ecommerce_assets.runs import UNFINISHED, WITH_PROCESS, awaits_retry, dead_runs, describe
 from ecommerce_assets.settings import PREFIX, Settings
 from ecommerce_assets.storage.lake import Lake
 
@@ -132,10 +132,8 @@ def _state(instance: dg.DagsterInstance, run: dg.DagsterRun) -> RunState:
 
 def _being_cleaned(instance: dg.DagsterInstance) -> list[tuple[str, str]]:
     """First and last day of each unfinished run that cleans events and was not asked for by this sensor."""
-    ended = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
-    statuses = [status for status in dg.DagsterRunStatus if status not in ended]
     found = []
-    for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
+    for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
         selected = run.asset_selection
         first = run.tags.get(ASSET_PARTITION_RANGE_START_TAG) or run.tags.get(PARTITION_NAME_TAG)
         last = run.tags.get(ASSET_PARTITION_RANGE_END_TAG) or first

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -105,25 +105,21 @@ class Folder:
         Object stores show an object only when it is complete, so it is put in place directly; elsewhere (local disks,
         HDFS) a half-written file can be seen, so it is written beside and renamed, which there is atomic.
         """
-        target = f"{self.path}/{name}"
-        self.fs.makedirs(self.path, exist_ok=True)
-        if not OBJECT_STORES.isdisjoint(_protocols(self.fs)):
-            self.fs.pipe_file(target, content)
-            return
-        beside = f"{self.path}/.{name}.{uuid.uuid4().hex}"
-        self.fs.pipe_file(beside, content)
-        self.fs.mv(beside, target)
+        self._put_in_place(name, lambda path: self.fs.pipe_file(path, content))
 
     def put(self, local: Path, name: str | None = None) -> None:
         """Copy a file of this machine into the folder, where it is there whole or not at all."""
-        name = name or local.name
+        self._put_in_place(name or local.name, lambda path: self.fs.put_file(str(local), path))
+
+    def _put_in_place(self, name: str, write: Callable[[str], object]) -> None:
+        target = f"{self.path}/{name}"
         self.fs.makedirs(self.path, exist_ok=True)
         if not OBJECT_STORES.isdisjoint(_protocols(self.fs)):
-            self.fs.put_file(str(local), f"{self.path}/{name}")
+            write(target)
             return
         beside = f"{self.path}/.{name}.{uuid.uuid4().hex}"
-        self.fs.put_file(str(local), beside)
-        self.fs.mv(beside, f"{self.path}/{name}")
+        write(beside)
+        self.fs.mv(beside, target)
 
     def remove_file(self, name: str) -> None:
         """Remove one file; nothing happens where it does not exist."""

@@ -189,10 +189,10 @@ class Layout:
     def content(self, sha256: str, id_type: str) -> str:
         """The name of what lands from a file with this layout: digits of the file, then digits of file and options."""
         options = [sorted(pairs.items()) for pairs in (self.compute, self.columns, self.events, self.defaults)]
-        told = [*options, self.where, self.header, self.encoding, id_type]
+        given = [*options, self.where, self.header, self.encoding, id_type]
         if self == Layout() and id_type == "bigint":
             return sha256[:CONTENT_DIGITS]
-        digest = hashlib.sha256(f"{sha256} {told}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{sha256} {given}".encode()).hexdigest()
         return sha256[:FILE_DIGITS] + digest[: CONTENT_DIGITS - FILE_DIGITS]
 
 

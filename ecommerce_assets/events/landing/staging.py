@@ -147,7 +147,6 @@ class Staging:
         DuckDB reads nearly every file at full speed. It is believed only if each line is accounted for: it loses lines
         of some files without an error. Other files are read line by line.
         """
-        copy: Path | None = None
         try:
             rows = self._copy(source.from_sql(), source.columns)
             unreadable = _BadLines.listed(self._rejected_lines(), self._listing)

@@ -41,6 +41,11 @@ def landed_name(content: str, rows: int) -> str:
     return f"land-{content}-0-{rows}rows.parquet"
 
 
+def is_landed(path: str) -> bool:
+    """Whether landing wrote the file, by its name, which holds a hash of the content."""
+    return path.rpartition("/")[2].startswith("land-")
+
+
 def landed_rows(name: str) -> int | None:
     """Rows of a landed file by its name; None for a file that landing did not write."""
     found = _LANDED_NAME.fullmatch(name)
@@ -113,7 +118,7 @@ class Target:
 
     @cached_property
     def _landed_before(self) -> list[str]:
-        return [file.path for file in self.events.all_files() if "/land-" in f"/{file.path}"]
+        return [file.path for file in self.events.all_files() if is_landed(file.path)]
 
     def refuse_other_layout(self, source: Path, content: str) -> None:
         """The same file with other options would be there twice: raises LandingError, which says how to undo."""
