@@ -66,9 +66,22 @@ class Visitor:
         """Click one of the buttons with this icon, the last if nothing else is said."""
         self.page.locator("button").filter(has=self.page.get_by_label(name, exact=True)).nth(which).click()
 
-    def choose(self, name: str) -> None:
-        """Click an entry of the menu that is open."""
-        self.page.get_by_role("menuitem", name=name).click()
+    def choose(self, name: str, icon: str, which: int = -1) -> None:
+        """Click an entry of the menu behind a button with this icon.
+
+        Where the page was drawn anew after the button was pressed, the menu is gone: the button is pressed again.
+        """
+        from playwright.sync_api import TimeoutError as NotThere
+
+        entry = self.page.get_by_role("menuitem", name=name)
+        for _ in range(10):
+            self.press_icon(icon, which)
+            try:
+                entry.click(timeout=PATIENCE / 10)
+                return
+            except NotThere:
+                self.page.keyboard.press("Escape")
+        raise AssertionError(f"No menu with {name!r} opens.")
 
     def metadata(self, key: str) -> Locator:
         """The value of an entry of the metadata table."""

@@ -112,8 +112,7 @@ def test_the_graph_shows_every_asset(ui: Visitor, data_dir: str) -> None:
     ui.press_icon("config")
     ui.dialog().get_by_text("Description", exact=True).click()
     ui.press("Save")
-    ui.press_icon("settings")
-    ui.choose("Expand all groups")
+    ui.choose("Expand all groups", "settings")
     ui.page.set_viewport_size(WALL)
     ui.open("/asset-groups", "raw_events")
     ui.page.get_by_text("Loading").first.wait_for(state="detached")
@@ -182,8 +181,7 @@ def test_a_table_shows_what_it_holds(asset: str, ui: Visitor, materialised: list
 def test_the_launchpad_has_typed_fields(ui: Visitor, materialised: list[dg.DagsterRun]) -> None:
     """Every parameter has its type and its meaning, and a wrong value is an error at once."""
     ui.open("/assets/als_model", "Description")
-    ui.press_icon("arrow_drop_down", 0)
-    ui.choose("Open launchpad")
+    ui.choose("Open launchpad", "arrow_drop_down", 0)
     ui.page.get_by_text("Launchpad (configure assets)").wait_for()
     line = ui.page.locator(".CodeMirror-line").filter(has_text="engine: auto")
     line.click()
