@@ -12,9 +12,12 @@ import dagster as dg
 from ecommerce_assets.events.sensor import TARGETS as DAILY
 from ecommerce_assets.settings import Settings
 
-RECOMMENDATIONS = dg.AssetKey("recommendations")
+RECOMMENDATIONS, PRODUCT_CATALOG = dg.AssetKey("recommendations"), dg.AssetKey("product_catalog")
 
 _AC = dg.AutomationCondition
+
+_OPTIONAL = dg.AssetSelection.assets(*DAILY, PRODUCT_CATALOG)
+"""Inputs that need not be there: most days of the definition are absent in most shops, and so is the catalogue."""
 
 _HERE_OR_COMING = ~_AC.missing() | _AC.will_be_requested()
 # Dagster's own all_deps_blocking_checks_passed asks for requests of the checks, which come with the asset's; a batch
@@ -23,8 +26,7 @@ _SOUND_OR_COMING = _AC.will_be_requested() | _AC.all_checks_match(_AC.check_pass
 
 REFRESH = (
     _AC.eager()
-    # Most days of the definition are absent in most shops: all of them is not what is waited for.
-    .replace("any_deps_missing", _AC.any_deps_missing().ignore(dg.AssetSelection.assets(*DAILY)))
+    .replace("any_deps_missing", _AC.any_deps_missing().ignore(_OPTIONAL))
     # Eager also takes the first look at an asset for handled, and would forget what came before the daemon did.
     .replace("handled", _AC.newly_requested() | _AC.newly_updated())
     & _AC.any_deps_match(_HERE_OR_COMING)
@@ -36,8 +38,10 @@ that a check blocked are not waited for."""
 
 
 def with_automation(spec: dg.AssetSpec) -> dg.AssetSpec:
-    """The spec with the condition, where it applies: daily assets are the sensor's."""
-    return spec if spec.partitions_def else spec.replace_attributes(automation_condition=REFRESH)
+    """The spec with the condition, where it applies: daily assets are the sensor's, the catalogue the shop's."""
+    if spec.partitions_def or spec.key == PRODUCT_CATALOG:
+        return spec
+    return spec.replace_attributes(automation_condition=REFRESH)
 
 
 def with_freshness(spec: dg.AssetSpec, settings: Settings) -> dg.AssetSpec:

@@ -35,12 +35,25 @@ from ecommerce_assets.recommendation.als_model import ALS_MODEL_PARTS
 from ecommerce_assets.recommendation.als_plots import ALS_MODEL_PLOTS
 from ecommerce_assets.recommendation.backtest import BACKTEST_NOTES, BACKTEST_PLOTS
 from ecommerce_assets.recommendation.backtest_assets import backtest_asset
+from ecommerce_assets.recommendation.catalog import FOLDER as CATALOG_FOLDER
+from ecommerce_assets.recommendation.catalog_assets import (
+    READER,
+    ProductCatalogReader,
+    product_catalog,
+    product_catalog_changes,
+)
 from ecommerce_assets.recommendation.evaluation import ALS_EVALUATION
 from ecommerce_assets.recommendation.evaluation_plots import ALS_EVALUATION_PLOTS
 from ecommerce_assets.recommendation.indices import PRODUCT_INDEX, USER_INDEX
 from ecommerce_assets.recommendation.interactions import INTERACTION_DATA
 from ecommerce_assets.recommendation.item_neighbours import ITEM_NEIGHBOURS
-from ecommerce_assets.recommendation.notes import ALS_EVALUATION_NOTES, BLEND_MODEL_NOTES, RECOMMENDATIONS_NOTES
+from ecommerce_assets.recommendation.notes import (
+    ALS_EVALUATION_NOTES,
+    BLEND_MODEL_NOTES,
+    PRODUCT_ELIGIBILITY_NOTES,
+    RECOMMENDATIONS_NOTES,
+)
+from ecommerce_assets.recommendation.product_eligibility import PRODUCT_CATALOG, PRODUCT_ELIGIBILITY
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, products_shown
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
 from ecommerce_assets.recommendation.tuning_assets import als_tuning
@@ -106,6 +119,10 @@ CATALOG: dict[str, StoredAsset] = {
         notes=BLEND_MODEL_NOTES,
         choose=recommendation_assets.published_blend,
     ),
+    "product_catalog": StoredAsset(PRODUCT_CATALOG),
+    "product_eligibility": StoredAsset(
+        PRODUCT_ELIGIBILITY, recommendation.PRODUCT_ELIGIBILITY_CHECKS, notes=PRODUCT_ELIGIBILITY_NOTES
+    ),
     "recommendations": StoredAsset(
         RECOMMENDATIONS,
         recommendation.RECOMMENDATIONS_CHECKS,
@@ -152,6 +169,7 @@ def build_defs(
         features_assets.product_features,
         segmentation_assets.segmentation_model,
         segmentation_assets.segmented_users,
+        product_catalog,
         *recommendation_assets.ASSETS,
         training_metadata,
     ]
@@ -171,7 +189,13 @@ def build_defs(
     return dg.Definitions(
         assets=[*graph, *[_with_columns_and_folder(as_external(asset), settings) for asset in ON_DEMAND_ASSETS]],
         asset_checks=[*checks, *of_jobs.values()],
-        sensors=[new_event_partitions(settings), automation(settings), recovery(settings), *alerts(settings)],
+        sensors=[
+            new_event_partitions(settings),
+            product_catalog_changes(settings),
+            automation(settings),
+            recovery(settings),
+            *alerts(settings),
+        ],
         jobs=_on_demand_jobs(graph, of_jobs, resources),
         resources=resources,
         # One JVM per run: the default executor would start a process, and with it a Spark, for every step.
@@ -211,6 +235,9 @@ def build_resources(settings: Settings, own_days_only: bool = False) -> dict[str
         "model_io_manager": SparkModelIOManager(**storage),
         "json_io_manager": JsonIOManager(**storage),
         "raw_events_reader": raw_events_reader,
+        READER: dg.IOManagerDefinition.hardcoded_io_manager(
+            ProductCatalogReader(settings), "Reads the product catalogue and the rules for lists."
+        ),
         "precomputed_features": dg.ResourceDefinition.hardcoded_resource(
             PrecomputedFeatures(f"{data_dir}/processed/parquet", settings.precomputed_features, settings.id_type),
             "Finds feature tables that were computed elsewhere.",
@@ -253,7 +280,7 @@ def spark_options(settings: Settings) -> dict[str, Any]:
 def _with_columns_and_folder(spec: dg.AssetSpec, settings: Settings) -> dg.AssetSpec:
     """What is known before anything is materialised, for the UI: the columns, and the folder."""
     name = spec.key.to_user_string()
-    folder = "raw/events" if name == "raw_events" else f"lake/{name}"
+    folder = {"raw_events": "raw/events", "product_catalog": CATALOG_FOLDER}.get(name, f"lake/{name}")
     metadata: dict[str, Any] = {"dagster/uri": f"{settings.data_dir}/{folder}"}
     table = CATALOG.get(name, StoredAsset()).table
     if table is not None:

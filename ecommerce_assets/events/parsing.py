@@ -23,6 +23,9 @@ ID_TYPES: tuple[IdType, ...] = ("bigint", "string")
 NULL_MARKERS = ("null", "\\n", "na", "n/a", "nan", "none", "nil", "nat", "<na>", "#n/a", "(null)", "undefined")
 """Texts that stand for a missing value, in any case. Empty text is missing too."""
 
+TRUE_WORDS, FALSE_WORDS = ("true", "t", "yes", "y"), ("false", "f", "no", "n")
+"""Texts that stand for yes and no, in any case."""
+
 MEMORY_LIMIT = "2GB"
 """Of DuckDB, which may parse beside Spark."""
 
@@ -176,6 +179,52 @@ def parse(connection: duckdb.DuckDBPyConnection, raw: str, id_type: IdType, othe
     )
 
 
+def parse_values(
+    connection: duckdb.DuckDBPyConnection,
+    raw: str,
+    kinds: Mapping[str, str],
+    id_type: IdType,
+    others: Sequence[str] = (),
+) -> str:
+    """The SELECT that parses some columns of a SELECT, each by itself.
+
+    Parameters
+    ----------
+    kinds
+        Column → `id`, `timestamp`, `double`, `boolean` or `string`.
+    others
+        Columns of `raw` to hand on as they are.
+
+    Returns
+    -------
+    str
+        A SELECT of `others`; the columns of `kinds`, null where the value is missing or unreadable; and for each of
+        them `unreadable_<column>` (VARCHAR): the value as it came, where it is unreadable.
+    """
+    types = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {raw}").fetchall()}
+    columns = [_Raw(name, _plain_type(types[name])) for name in kinds]
+    renamed = ", ".join(f"{_plain(_Raw(name, types[name]))} AS raw_{name}" for name in kinds)
+    inner = f"SELECT {''.join(f'{name}, ' for name in others)}{renamed} FROM ({raw})"
+    texts = [c for c in columns if c.is_text]
+    inner = f"SELECT {', '.join(['*', *(f'{c.trimmed} AS trimmed_{c.name}' for c in texts)])} FROM ({inner})"
+    made = [f"{_without_marker(f'trimmed_{c.name}')} AS {c.text}" for c in texts]
+    inner = f"SELECT {', '.join(['*', *made])} FROM ({inner})"
+    readers = {"double": _price, "string": _text, "timestamp": _time, "boolean": _boolean}
+    readers["id"] = _integer if id_type == "bigint" else _text_id
+    for column in columns:
+        if kinds[column.name] == "timestamp":
+            parts = f"{_parts(column.text)} AS parts" if column.is_text else "NULL AS parts"
+            inner = f"SELECT *, {_moment(column)} AS moment FROM (SELECT *, {parts} FROM ({inner}))"
+        inner = f"SELECT *, {readers[kinds[column.name]](column)} AS {column.name} FROM ({inner})"
+        if kinds[column.name] == "timestamp":
+            inner = f"SELECT * EXCLUDE (parts, moment) FROM ({inner})"
+    unreadable = [
+        f"CASE WHEN {c.name} IS NULL AND NOT ({c.is_missing}) THEN {c.as_text} END AS unreadable_{c.name}"
+        for c in columns
+    ]
+    return f"SELECT {', '.join([*others, *kinds, *unreadable])} FROM ({inner})"
+
+
 def sql_types(id_type: IdType) -> dict[str, str]:
     """DuckDB's type of each parsed event column."""
     names = {"timestamp": "TIMESTAMP WITH TIME ZONE", "string": "VARCHAR", "bigint": "BIGINT", "double": "DOUBLE"}
@@ -288,6 +337,18 @@ def _price(column: _Raw) -> str:
     number = rf"regexp_full_match({text}, '[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?')"
     infinite = rf"regexp_full_match({text}, '(?i)[+-]?inf(inity)?')"
     return f"CASE WHEN {number} OR {infinite} THEN TRY_CAST({text} AS DOUBLE) + 0.0 END"
+
+
+def _boolean(column: _Raw) -> str:
+    """Yes and no in words; of a number, such as the pieces in stock, whether it is above zero."""
+    if column.is_number:
+        return f"{column.value} > 0"
+    text = _text(column)
+    yes, no = (", ".join(map(literal, words)) for words in (TRUE_WORDS, FALSE_WORDS))
+    return (
+        f"CASE WHEN lower({text}) IN ({yes}) THEN true WHEN lower({text}) IN ({no}) THEN false "
+        f"ELSE {_price(column)} > 0 END"
+    )
 
 
 def _time(_: _Raw) -> str:

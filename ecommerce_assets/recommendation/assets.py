@@ -2,6 +2,7 @@
 item_neighbours.py, evaluation.py, blend.py, recommend.py, similar.py.
 """
 
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -19,6 +20,8 @@ from ecommerce_assets.recommendation.als import (
 )
 from ecommerce_assets.recommendation.als_model import ALS_MODEL_PARTS, SavedModel
 from ecommerce_assets.recommendation.blend import Blend
+from ecommerce_assets.recommendation.catalog import ProductCatalog
+from ecommerce_assets.recommendation.catalog_assets import PRODUCT_CATALOG, READER
 from ecommerce_assets.recommendation.evaluation import evaluate
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.indices import build_index
@@ -27,6 +30,7 @@ from ecommerce_assets.recommendation.item_neighbours import NEIGHBOURS
 from ecommerce_assets.recommendation.item_neighbours import item_neighbours as find_item_neighbours
 from ecommerce_assets.recommendation.lists import Ranker
 from ecommerce_assets.recommendation.parameters import ListParameters, Parameters, in_words
+from ecommerce_assets.recommendation.product_eligibility import product_eligibility as eligibility_of
 from ecommerce_assets.recommendation.recommend import recommend
 from ecommerce_assets.recommendation.similar import similar_products as find_similar_products
 from ecommerce_assets.recommendation.systems import PUBLISHED
@@ -266,10 +270,25 @@ def published_blend(lake: Lake, run_id: str) -> Version:
 
 
 @dg.asset(
+    kinds={"duckdb", "parquet"},
+    ins={PRODUCT_CATALOG: dg.AssetIn(input_manager_key=READER)},
+    **COMMON,
+)
+def product_eligibility(
+    product_catalog: ProductCatalog, product_index: StoredTable, product_features: StoredTable
+) -> Artifact:
+    """Whether each product may be recommended, by the catalogue and the shop's rules, and why not; with its name."""
+    now = datetime.now(UTC)
+    made = eligibility_of(product_catalog, product_index, product_features, now)
+    decided_at = now.isoformat(timespec="seconds")
+    return Artifact(made, {"rules": product_catalog.rules.model_dump(mode="json"), "decided_at": decided_at})
+
+
+@dg.asset(
     kinds={"spark", "parquet"},
     ins=dict.fromkeys(EVALUATED, AS_EVALUATED),
     required_resource_keys={"newest_versions"},
-    **{**COMMON, "code_version": "3"},
+    **{**COMMON, "code_version": "4"},
 )
 def recommendations(
     context: dg.AssetExecutionContext,
@@ -282,6 +301,7 @@ def recommendations(
     product_index: StoredTable,
     segmented_users: StoredTable,
     product_features: StoredTable,
+    product_eligibility: StoredTable,
 ) -> Artifact:
     """The top 10 of every user: the candidates of all recommenders, ranked, or what is popular."""
     newest: NewestVersions = context.resources.newest_versions
@@ -305,17 +325,18 @@ def recommendations(
         SavedModel(als_model),
         item_neighbours,
         product_features,
+        product_eligibility,
         Blend.of(blend_model) if lists.ranker == Ranker.blend else None,
         lists.exclude,
         lists.k,
     )
-    return Artifact(top, lists.as_dict())
+    return Artifact(top, {**lists.as_dict(), **product_eligibility.parameters})
 
 
-@dg.asset(kinds={"spark", "parquet"}, **{**COMMON, "code_version": "2"})
-def similar_products(config: SimilarConfig, item_neighbours: DataFrame, product_features: DataFrame) -> Artifact:
-    """For each product the ten best neighbours, with category and brand beside the ids."""
-    return Artifact(find_similar_products(item_neighbours, product_features, config.k), config.model_dump())
+@dg.asset(kinds={"spark", "parquet"}, **{**COMMON, "code_version": "3"})
+def similar_products(config: SimilarConfig, item_neighbours: DataFrame, product_eligibility: DataFrame) -> Artifact:
+    """For each product the ten best eligible neighbours, with name, category and brand beside the ids."""
+    return Artifact(find_similar_products(item_neighbours, product_eligibility, config.k), config.model_dump())
 
 
 ASSETS = [
@@ -326,6 +347,7 @@ ASSETS = [
     item_neighbours,
     als_evaluation,
     blend_model,
+    product_eligibility,
     recommendations,
     similar_products,
 ]

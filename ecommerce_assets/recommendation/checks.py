@@ -19,6 +19,7 @@ from ecommerce_assets.recommendation.interactions import INTERACTION_DATA, MAX_R
 from ecommerce_assets.recommendation.item_neighbours import ITEM_NEIGHBOURS, NEIGHBOURS
 from ecommerce_assets.recommendation.list_checks import WITHOUT_CHOICE, Lists, list_checks
 from ecommerce_assets.recommendation.lists import SOURCES, Ranker
+from ecommerce_assets.recommendation.product_eligibility import PRODUCT_ELIGIBILITY, REASONS
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS
 from ecommerce_assets.recommendation.scores import USER_METRICS
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
@@ -169,11 +170,26 @@ def _enough_training_users(context: CheckContext) -> str | None:
 
 
 def _products(read: Read) -> DataFrame:
-    return read("product_index").selectExpr("product_id as item", "product_idx as number")
+    """The products of the index and of the catalogue; a product of the catalogue alone has a number below zero."""
+    indexed = read("product_index").select("product_id", "product_idx")
+    decided = read("product_eligibility").select("product_id", "category", "brand", "in_catalog", "eligible")
+    return (
+        indexed.join(decided, "product_id", "full")
+        .where("product_idx is not null or in_catalog")
+        .selectExpr(
+            "product_id as item",
+            "coalesce(product_idx, -1 - monotonically_increasing_id()) as number",
+            "coalesce(eligible, false) as eligible",
+            "nullif(category, 'unknown') as category",
+            "brand",
+        )
+    )
 
 
-def _product_count(context: CheckContext) -> int:
-    return context.input_rows("product_index")
+def _limits(context: CheckContext) -> dict[str, int]:
+    rules = context.parameters["rules"]
+    most = {"category": rules["max_per_category"], "brand": rules["max_per_brand"]}
+    return {name: limit for name, limit in most.items() if limit is not None}
 
 
 def _excluded(context: CheckContext, read: Read) -> DataFrame | None:
@@ -183,7 +199,11 @@ def _excluded(context: CheckContext, read: Read) -> DataFrame | None:
     exclude = Exclude(context.parameters["exclude"])
     if exclude == Exclude.none:
         return None
-    pairs = read("interaction_data").where(is_excluded(exclude))
+    number = F.col("product_idx").cast("bigint").alias("product_idx")
+    pairs = read("interaction_data").where(is_excluded(exclude)).select("user_idx", number)
+    if context.input_number("product_eligibility", "eligible") < context.input_rows("product_eligibility"):
+        eligible = _products(read).where("eligible").selectExpr("number as product_idx")
+        pairs = pairs.join(F.broadcast(eligible), "product_idx")
     by_number = pairs.groupBy("user_idx").agg(F.collect_set("product_idx").alias("excluded"))
     return by_number.join(read("user_index").select("user_id", "user_idx"), "user_idx").select("user_id", "excluded")
 
@@ -223,6 +243,65 @@ def _same_category(context: CheckContext) -> Outcome | None:
         figures,
     )
 
+
+def only_eligible(column: str) -> Check:
+    """The blocking check that every product of a column is eligible."""
+
+    def summary(rows: DataFrame, _: CheckContext, read: Read) -> DataFrame:
+        from pyspark.sql import functions as F
+
+        eligible = read("product_eligibility").where("eligible").select(F.col("product_id").alias(column))
+        return rows.join(eligible, column, "left_anti").agg(F.count("*").alias("not_eligible"))
+
+    def test(context: CheckContext) -> str | None:
+        broken = context.number("not_eligible")
+        return f"{broken:,} of {context.rows:,} rows have a {column} that is not eligible" if broken else None
+
+    return Check("eligible_products", f"Every {column} is eligible by product_eligibility.", test, summary=summary)
+
+
+def _some_eligible(context: CheckContext) -> str | None:
+    if not context.rows or context.number("eligible"):
+        return None
+    reasons = ", ".join(f"{reason}: {context.number(reason):,}" for reason in REASONS if context.number(reason))
+    return f"none of {context.rows:,} products is eligible ({reasons}): correct the catalogue or the rules"
+
+
+def _pinned(rows: DataFrame, context: CheckContext, _: Read) -> DataFrame:
+    from pyspark.sql import functions as F
+
+    pinned = sorted({product for ids in context.parameters["rules"]["pinned"].values() for product in ids})
+    return rows.agg(F.count_if(F.col("product_id").isin(pinned) & F.col("eligible")).alias("pinned_eligible"))
+
+
+def _pinned_eligible(context: CheckContext) -> str | None:
+    pinned = {product for ids in context.parameters["rules"]["pinned"].values() for product in ids}
+    missing = len(pinned) - context.number("pinned_eligible")
+    return f"{missing:,} of {len(pinned):,} pinned products are unknown or not eligible" if missing else None
+
+
+PRODUCT_ELIGIBILITY_CHECKS = (
+    no_nulls(PRODUCT_ELIGIBILITY),
+    unique_key(PRODUCT_ELIGIBILITY),
+    rule("reason_given", "A product has a reason where it is not eligible.", "eligible = (reason is not null)"),
+    Check(
+        "some_eligible",
+        "At least one product is eligible.",
+        _some_eligible,
+        numbers={
+            "eligible": "count_if(eligible)",
+            "in_catalog": "count_if(in_catalog)",
+            **{reason: f"count_if(reason = '{reason}')" for reason in REASONS},
+        },
+    ),
+    Check(
+        "pinned_eligible",
+        "Every pinned product is known and eligible.",
+        _pinned_eligible,
+        blocking=False,
+        summary=_pinned,
+    ),
+)
 
 USER_INDEX_CHECKS = _index_checks(USER_INDEX, "user_idx")
 PRODUCT_INDEX_CHECKS = _index_checks(PRODUCT_INDEX, "product_idx")
@@ -289,7 +368,7 @@ ALS_EVALUATION_CHECKS = (
 RECOMMENDATIONS_CHECKS = (
     no_nulls(RECOMMENDATIONS),
     row_count_stable(),
-    *list_checks(Lists("user_id", "product_id", "score", _products, _product_count, _excluded), full=True),
+    *list_checks(Lists("user_id", "product_id", "score", _products, _excluded, _limits), full=True),
     one_of("known_sources", "source", SOURCES),
     rule("scores_finite", "score is a finite number.", "isnan(score) or abs(score) = double('inf')"),
     Check(
@@ -331,6 +410,7 @@ SIMILAR_PRODUCTS_CHECKS = (
     no_nulls(SIMILAR_PRODUCTS),
     row_count_stable(),
     unique_key(SIMILAR_PRODUCTS),
+    only_eligible("similar_product_id"),
     rule("not_itself", "No product is similar to itself.", "product_id = similar_product_id"),
     _SIMILARITY,
     Check(

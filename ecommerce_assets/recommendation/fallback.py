@@ -15,7 +15,7 @@ Integers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Order:
-    """All products in the order in which they are offered.
+    """Products in the order in which they are offered.
 
     Attributes
     ----------
@@ -23,14 +23,11 @@ class Order:
         Each product's position, and its share of users, 0 to 1.
     of_segment
         How many of the first are popular in the segment; the others are popular in the shop.
-    place_of
-        By position, the product's place in this order.
     """
 
     positions: Integers
     shares: npt.NDArray[np.float64]
     of_segment: int
-    place_of: Integers
 
 
 @dataclass(frozen=True)
@@ -46,15 +43,25 @@ class Fallback:
     orders: Mapping[str | None, Order]
 
     @classmethod
-    def of(cls, products: ProductStats) -> Fallback:
-        """From the number of distinct users, most first, ties by position; the shop's order has all products."""
-        whole = np.lexsort((np.arange(len(products)), -products.users))
+    def of(cls, products: ProductStats, eligible: npt.NDArray[np.bool_] | None = None) -> Fallback:
+        """From the number of distinct users, most first, ties by position; the shop's order has all eligible products.
+
+        Parameters
+        ----------
+        eligible
+            (p,) which products may be recommended; None: all.
+        """
+        allowed = np.ones(len(products), np.bool_) if eligible is None else eligible
+        whole = _most_first(products.users, allowed)
         shares = products.users[whole] / max(products.total_users, 1)
-        orders: dict[str | None, Order] = {None: _order(np.empty(0, np.int64), np.empty(0), whole, shares)}
+        orders: dict[str | None, Order] = {None: Order(whole, shares, 0)}
         for segment, users in products.segment_users.items():
-            first = np.lexsort((np.arange(len(users)), -users))
-            first = first[users[first] > 0]
-            orders[segment] = _order(first, users[first] / max(products.segment_sizes[segment], 1), whole, shares)
+            first = _most_first(users, allowed & (users > 0))
+            other = ~np.isin(whole, first)
+            own_shares = users[first] / max(products.segment_sizes[segment], 1)
+            orders[segment] = Order(
+                np.concatenate([first, whole[other]]), np.concatenate([own_shares, shares[other]]), len(first)
+            )
         return cls(orders)
 
     def order(self, segment: str | None) -> Order:
@@ -62,11 +69,6 @@ class Fallback:
         return self.orders.get(segment, self.orders[None])
 
 
-def _order(
-    first: Integers, first_shares: npt.NDArray[np.float64], whole: Integers, shares: npt.NDArray[np.float64]
-) -> Order:
-    other = ~np.isin(whole, first)
-    positions = np.concatenate([first, whole[other]])
-    place_of = np.empty(len(positions), np.int64)
-    place_of[positions] = np.arange(len(positions))
-    return Order(positions, np.concatenate([first_shares, shares[other]]), len(first), place_of)
+def _most_first(users: Integers, allowed: npt.NDArray[np.bool_]) -> Integers:
+    order = np.lexsort((np.arange(len(users)), -users))
+    return np.asarray(order[allowed[order]], np.int64)

@@ -119,11 +119,8 @@ def category_numbers(named: pa.Table, products: Products) -> npt.NDArray[np.int6
     names = [str(a) if a is not None else b for a, b in zip(fine, coarse, strict=True)]
     numbers: dict[str, int] = {}
     category = np.full(len(products.ids), -1, np.int64)
-    if not len(ids) or not len(products.ids):
-        return category
-    place = np.minimum(np.searchsorted(products.ids, ids), len(products.ids) - 1)
-    for position, is_known, name in zip(place, products.ids[place] == ids, names, strict=True):
-        if is_known and name is not None and name != "unknown":
+    for position, name in zip(products.find(ids), names, strict=True):
+        if position >= 0 and name is not None and name != "unknown":
             category[position] = numbers.setdefault(name, len(numbers))
     return category
 
@@ -131,14 +128,10 @@ def category_numbers(named: pa.Table, products: Products) -> npt.NDArray[np.int6
 def neighbours_of(item_neighbours: StoredTable, products: Products) -> Ragged:
     """The table item_neighbours by position; rows of products that `products` lacks are left out."""
     rows = item_neighbours.to_arrow("product_id", "neighbour_id", "similarity", "rank")
-    if not rows.num_rows or not len(products.ids):
+    if not rows.num_rows:
         return Ragged(np.zeros(len(products.ids) + 1, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
-    places, known = [], np.ones(rows.num_rows, np.bool_)
-    for name in ("product_id", "neighbour_id"):
-        ids = ids_of(rows.column(name))
-        place = np.minimum(np.searchsorted(products.ids, ids), len(products.ids) - 1)
-        known &= products.ids[place] == ids
-        places.append(place)
+    places = [products.find(ids_of(rows.column(name))) for name in ("product_id", "neighbour_id")]
+    known = (places[0] >= 0) & (places[1] >= 0)
     order = np.argsort(rows.column("rank").to_numpy()[known], kind="stable")
     one, other = (place[known][order] for place in places)
     similarity = rows.column("similarity").to_numpy()[known][order]

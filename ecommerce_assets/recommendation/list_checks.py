@@ -5,7 +5,7 @@ All of them share one exact pass over the lists, which is part of the table's on
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,9 @@ from ecommerce_assets.storage.checks import Check, CheckContext, Read, Summary
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-SHORT, UNRANKED, REPEATS, UNKNOWN, RISING, EXCLUDED = (
-    f"{what}_lists" for what in ("short", "unranked", "repeating", "unknown", "rising", "excluded")
+SHORT, UNRANKED, REPEATS, UNKNOWN, RISING, EXCLUDED, INELIGIBLE, CROWDED = (
+    f"{what}_lists"
+    for what in ("short", "unranked", "repeating", "unknown", "rising", "excluded", "ineligible", "crowded")
 )
 
 WITHOUT_CHOICE = "owners_without_choice"
@@ -31,20 +32,21 @@ class Lists:
     owner, item, score
         Columns: whose list it is, what it holds, and what must not rise with the `rank`.
     items
-        From the other tables: all items, `item` and `number` (dense, int).
-    item_count
-        Number of all items.
+        From the other tables: all items, `item`, `number` (bigint, unique), whether it is `eligible`, and the columns
+        that `limits` names.
     excluded
-        From the context and the other tables: the `owner`, and `excluded`, an array of distinct numbers that must not
-        be in the list. None: nothing is.
+        From the context and the other tables: the `owner`, and `excluded`, an array of distinct numbers of eligible
+        items that must not be in the list. None: nothing is.
+    limits
+        From the context: how many items with the same value of a column a list may have, by column.
     """
 
     owner: str
     item: str
     score: str
     items: Callable[[Read], DataFrame]
-    item_count: Callable[[CheckContext], int]
-    excluded: Callable[[CheckContext, Read], DataFrame | None] | None = None
+    excluded: Callable[[CheckContext, Read], DataFrame | None]
+    limits: Callable[[CheckContext], Mapping[str, int]]
 
 
 def list_checks(lists: Lists, full: bool = False) -> tuple[Check, ...]:
@@ -67,23 +69,40 @@ def list_checks(lists: Lists, full: bool = False) -> tuple[Check, ...]:
             "have a rank twice or miss one",
         ),
         check("no_repeats", f"No list has a {item} twice.", REPEATS, f"have a {item} twice"),
-        check("known_products", f"Every {item} is in product_index.", UNKNOWN, "have a product that is in no index"),
+        check(
+            "known_products",
+            f"Every {item} is in product_index or in the catalogue.",
+            UNKNOWN,
+            "have a product that is in neither",
+        ),
+        check(
+            "eligible_products",
+            f"Every {item} is eligible by product_eligibility.",
+            INELIGIBLE,
+            "have a product that is not eligible",
+        ),
+        check(
+            "within_limits",
+            "No list has more products of one category or brand than the rules let it have.",
+            CROWDED,
+            "have too many products of a category or brand",
+        ),
         check("best_first", f"{lists.score} does not rise with rank.", RISING, f"have a {lists.score} that rises"),
     ]
-    if lists.excluded:
-        checks.append(
-            check(
-                "nothing_excluded",
-                "No list has a product that `exclude` leaves out for its user.",
-                EXCLUDED,
-                "have a product that is excluded",
-            )
+    checks.append(
+        check(
+            "nothing_excluded",
+            "No list has a product that `exclude` leaves out for its user.",
+            EXCLUDED,
+            "have a product that is excluded",
         )
+    )
     if full:
         checks.append(
             check(
                 "full_lists",
-                "A list has k products, or all eligible ones where there are fewer.",
+                "A list has k products, or all eligible ones where there are fewer; with limits per category or brand "
+                "at most k.",
                 SHORT,
                 "are shorter or longer",
             )
@@ -96,20 +115,25 @@ def _summary(lists: Lists, full: bool) -> Summary:
         """One row per list first, then how many are broken in which way."""
         from pyspark.sql import functions as F
 
-        numbers = F.broadcast(lists.items(read).select(F.col("item").alias(lists.item), "number"))
+        items, limits = lists.items(read), lists.limits(context)
+        numbers = F.broadcast(items.select(F.col("item").alias(lists.item), "number", "eligible", *limits))
         # Numbers instead of ids: the join tells known from unknown, and what is shuffled is small.
         numbered = rows.select(lists.owner, lists.item, "rank", F.col(lists.score).alias("score")).join(
             numbers, lists.item, "left"
         )
         whole = numbered.groupBy(lists.owner).agg(
-            F.array_sort(F.collect_list(F.struct("rank", "score", "number"))).alias("list"),
+            F.array_sort(F.collect_list(F.struct("rank", "score", "number", "eligible", *limits))).alias("list"),
             F.count("number").alias("known"),
         )
-        excluded = lists.excluded(context, read) if lists.excluded else None
+        excluded = lists.excluded(context, read)
         if excluded is None:
-            whole = whole.withColumn("excluded", F.lit(None).cast("array<int>"))
+            whole = whole.withColumn("excluded", F.lit(None).cast("array<bigint>"))
         else:
             whole = whole.join(excluded, lists.owner, "left")
+        crowded = [
+            f"exists(array_distinct(list.{name}), v -> size(filter(list.{name}, w -> w = v)) > {most})"
+            for name, most in limits.items()
+        ]
         broken = {
             UNRANKED: "not list.rank <=> sequence(1, size(list))",
             # What is unknown has no number: all of it together counts as one more.
@@ -117,15 +141,20 @@ def _summary(lists: Lists, full: bool) -> Summary:
             UNKNOWN: "known < size(list)",
             RISING: "list.score <> sort_array(list.score, false)",
             EXCLUDED: "coalesce(arrays_overlap(list.number, excluded), false)",
+            INELIGIBLE: "array_contains(list.eligible, false)",
+            CROWDED: " or ".join(crowded) or "false",
         }
-        items = lists.item_count(context)
         if full:
-            eligible = f"{items} - if(excluded is null, 0, size(excluded))"
-            broken[SHORT] = f"size(list) <> least({context.parameters['k']}, {eligible})"
+            k, eligible = context.parameters["k"], "eligible_items - if(excluded is null, 0, size(excluded))"
+            broken[SHORT] = f"size(list) > {k}" if limits else f"size(list) <> least({k}, {eligible})"
         counts = [F.expr(f"count_if({condition})").alias(name) for name, condition in broken.items()]
-        found = whole.agg(F.count("*").alias("lists"), *counts)
+        eligible_items = items.agg(F.count_if("eligible").alias("eligible_items"))
+        found = whole.crossJoin(eligible_items).agg(F.count("*").alias("lists"), *counts)
         if excluded is None:
             return found
-        return found.crossJoin(excluded.agg(F.count_if(F.size("excluded") >= items).alias(WITHOUT_CHOICE)))
+        sated = excluded.crossJoin(eligible_items).agg(
+            F.count_if(F.expr("size(excluded) >= eligible_items")).alias(WITHOUT_CHOICE)
+        )
+        return found.crossJoin(sated)
 
     return summary

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -16,25 +16,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ecommerce_assets.recommendation.blend import Blend, pool_candidates
-from ecommerce_assets.recommendation.fallback import Fallback, Order
+from ecommerce_assets.recommendation.fallback import Fallback
+from ecommerce_assets.recommendation.list_rules import ListRules
 from ecommerce_assets.recommendation.products import batch_type
 from ecommerce_assets.recommendation.recommenders import RECOMMENDERS
 from ecommerce_assets.recommendation.recommenders.als import Als
 from ecommerce_assets.recommendation.recommenders.base import Candidates, Recommender, Training, Users
 from ecommerce_assets.recommendation.recommenders.popularity import Popularity
 from ecommerce_assets.recommendation.recommenders.segment_popularity import SegmentPopularity
-from ecommerce_assets.recommendation.top_k import Excluded
 
-SOURCES = tuple(recommender.source for recommender in RECOMMENDERS)
+RULE_SOURCES = ("pinned", "new")
+"""Sources of entries that a shop's rules put into lists."""
+
+SOURCES = (*(recommender.source for recommender in RECOMMENDERS), *RULE_SOURCES)
 """Where an entry of a list comes from, by its code."""
 
 SEGMENT_POPULAR, POPULAR = (SOURCES.index(system.source) for system in (SegmentPopularity, Popularity))
+PINNED, NEW = (SOURCES.index(source) for source in RULE_SOURCES)
 
 DEPTH = 50
 """Candidates of each recommender, at least."""
-
-CELLS = 1 << 22
-"""Users times products that are looked at in one piece while lists are completed: 21 MB."""
 
 Integers = npt.NDArray[np.int64]
 
@@ -89,6 +90,31 @@ class Lists:
         """(users, k) which places hold a product."""
         return self.positions >= 0
 
+    def append(
+        self,
+        positions: Integers,
+        scores: npt.NDArray[np.float64],
+        sources: npt.NDArray[np.int8] | int,
+        limits: Integers,
+        rules: ListRules,
+    ) -> None:
+        """Put products behind what the lists have, as far as the rules let them.
+
+        Parameters
+        ----------
+        positions, scores, sources
+            (n, m) products, -1 where a place is empty; their scores, and their codes of `SOURCES`.
+        limits
+            (n,) length that each list may get.
+        """
+        from ecommerce_assets.recommendation.list_kernels import append
+
+        codes = np.ascontiguousarray(np.broadcast_to(np.asarray(sources, np.int8), positions.shape))
+        append(
+            self.positions, self.scores, self.sources, limits, positions, scores, codes,
+            rules.category, rules.brand, rules.max_per_category, rules.max_per_brand,
+        )  # fmt: skip
+
     def as_rows(self, user_ids: pa.Array, product_ids: npt.NDArray[Any]) -> pa.RecordBatch:
         """`user_id`, `rank`, `product_id`, `score`, `source`: a row for each filled place, user by user, by rank."""
         users, ranks = np.nonzero(self.filled)
@@ -116,17 +142,21 @@ class ListMaker:
         The fitted recommenders, by name.
     fallback
         What is popular in each segment and in the shop.
+    rules
+        The shop's rules about what a list has.
     """
 
     training: Training
     recommenders: Mapping[str, Recommender]
     fallback: Fallback
+    rules: ListRules = field(default_factory=ListRules)
 
     @classmethod
-    def fit(cls, training: Training) -> ListMaker:
+    def fit(cls, training: Training, rules: ListRules | None = None) -> ListMaker:
         """Fits every recommender."""
         recommenders = {system.name: system.fit(training) for system in RECOMMENDERS}
-        return cls(training, recommenders, Fallback.of(training.products))
+        rules = rules or ListRules()
+        return cls(training, recommenders, rules.shortened(Fallback.of(training.products, training.eligible)), rules)
 
     def candidates(self, users: Users, depth: int = DEPTH) -> dict[str, Candidates]:
         """The best products of each recommender for each user."""
@@ -134,12 +164,18 @@ class ListMaker:
 
     def lists(self, users: Users, k: int, blend: Blend | None) -> Lists:
         """Lists of k products; ranked by the blend, or, without one, by ALS alone."""
+        width = self.rules.candidates(k)
         if blend is None:
-            return self.complete(Lists.of(self.recommenders[Als.name].recommend(users, k), k, Als.source), users)
-        return self.blended(users, self.candidates(users, max(DEPTH, k)), k, blend)
+            ranked = Lists.of(self.recommenders[Als.name].recommend(users, width), width, Als.source)
+        else:
+            ranked = self._ranked(users, self.candidates(users, max(DEPTH, k)), width, blend)
+        return self.complete(self._composed(ranked, users, k) if self.rules.shape_lists else ranked, users)
 
     def blended(self, users: Users, candidates: Mapping[str, Candidates], k: int, blend: Blend) -> Lists:
-        """Lists ranked by the blend; users without a history get what is popular."""
+        """Lists ranked by the blend, without the shop's rules; users without a history get what is popular."""
+        return self.complete(self._ranked(users, candidates, k, blend), users)
+
+    def _ranked(self, users: Users, candidates: Mapping[str, Candidates], k: int, blend: Blend) -> Lists:
         made = Lists.empty(len(users), k)
         has_history = np.diff(users.begins) > 0
         pool = pool_candidates(self.training, users, candidates)
@@ -148,47 +184,41 @@ class ListMaker:
         made.positions[filled] = best.positions[filled]
         made.scores[filled] = best.scores[filled]
         made.sources[filled] = pool.sources[places[filled]]
-        return self.complete(made, users)
+        return made
+
+    def _composed(self, ranked: Lists, users: Users, k: int) -> Lists:
+        """Lists of up to k products: those that are pinned, then ranked ones, then new ones.
+
+        A pinned product has the score of the best of the others, a new one at most that of the last before it.
+        """
+        rules, made, everyone = self.rules, Lists.empty(len(users), k), np.full(len(users), k)
+        pinned, new = rules.pinned_for(users), rules.new_for(users, k)
+        made.append(pinned, np.full(pinned.shape, np.inf), PINNED, everyone, rules)
+        made.append(ranked.positions, ranked.scores, ranked.sources, k - (new >= 0).sum(axis=1), rules)
+        made.append(new, np.full(new.shape, np.inf), NEW, everyone, rules)
+        made.append(ranked.positions, ranked.scores, ranked.sources, everyone, rules)
+        best = np.where(np.isfinite(made.scores), made.scores, -np.inf).max(axis=1, initial=-np.inf)
+        highest = np.where(np.isfinite(best), best, 1.0)[:, None]
+        made.scores[:] = np.minimum.accumulate(np.minimum(made.scores, highest), axis=1)
+        return made
 
     def complete(self, made: Lists, users: Users) -> Lists:
         """Fill the free places with what is popular in the segment, then in the shop."""
+        from ecommerce_assets.recommendation.list_kernels import complete
+
         short = np.flatnonzero(~made.filled[:, -1])
-        segments = users.segments[short]
+        segments, excluded, rules = users.segments[short], users.excluded, self.rules
         for segment in set(segments.tolist()):
-            complete(made, short[segments == segment], self.fallback.order(segment), users.excluded)
+            order = self.fallback.order(segment)
+            complete(
+                short[segments == segment], made.positions, made.scores, made.sources,
+                order.positions, order.shares, order.of_segment, SEGMENT_POPULAR, POPULAR,
+                excluded.begins, excluded.items, len(self.training.products),
+                rules.category, rules.brand, rules.max_per_category, rules.max_per_brand,
+            )  # fmt: skip
         # A share of users is not on the scale of other scores: it is capped, so that the score does not rise.
         made.scores[short] = np.minimum.accumulate(made.scores[short], axis=1)
         return made
-
-
-def complete(made: Lists, rows: Integers, order: Order, excluded: Excluded) -> None:
-    """Fill the free places of these lists in the given order, without what is excluded and what is listed already.
-
-    Of the first k + b products of the order at most b can be excluded or listed, so no more need to be looked at.
-    """
-    k = made.positions.shape[1]
-    listed_counts = made.filled[rows].sum(axis=1, dtype=np.int32)
-    widths = np.minimum(k + listed_counts + excluded.begins[rows + 1] - excluded.begins[rows], len(order.positions))
-    widest_first = np.argsort(-widths, kind="stable")
-    start = 0
-    while start < len(rows):
-        width = max(int(widths[widest_first[start]]), 1)
-        chunk = widest_first[start : start + max(1, CELLS // width)]
-        start += len(chunk)
-        part = rows[chunk]
-        free = np.ones((len(part), width), dtype=bool)
-        listed = np.nonzero(made.filled[part])
-        for owners, positions in (excluded.of(part), (listed[0], made.positions[part][listed])):
-            places = order.place_of[positions]
-            seen = places < width
-            free[owners[seen], places[seen]] = False
-        free = free[:, : len(order.positions)]
-        slots = listed_counts[chunk, None] + np.cumsum(free, axis=1, dtype=np.int32) - 1
-        user, place = np.nonzero(free & (slots < k))
-        slot = slots[user, place]
-        made.positions[part[user], slot] = order.positions[place]
-        made.scores[part[user], slot] = order.shares[place]
-        made.sources[part[user], slot] = np.where(place < order.of_segment, SEGMENT_POPULAR, POPULAR)
 
 
 def vectors_of(features: pa.ListArray | pa.ChunkedArray) -> npt.NDArray[np.float32]:

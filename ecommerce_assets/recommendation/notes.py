@@ -17,10 +17,11 @@ from ecommerce_assets.recommendation.evaluation_checks import (
 )
 from ecommerce_assets.recommendation.lists import Ranker
 from ecommerce_assets.recommendation.parameters import in_words
+from ecommerce_assets.recommendation.product_eligibility import REASONS
 from ecommerce_assets.recommendation.systems import ALS_LIST, POPULARITY, PUBLISHED, SYSTEMS, TITLES
 from ecommerce_assets.storage.checks import CheckContext
 from ecommerce_assets.storage.display import Note
-from ecommerce_assets.storage.markdown import short_table
+from ecommerce_assets.storage.markdown import markdown_table, short_table
 
 METRIC_NAMES = {
     METRIC: "NDCG",
@@ -139,3 +140,14 @@ ALS_EVALUATION_NOTES = (
 )
 BLEND_MODEL_NOTES = (Note("in short", _blend), Note("weights", _weights))
 RECOMMENDATIONS_NOTES = (Note("entries by source", _sources),)
+
+
+def _eligible(context: CheckContext) -> str | None:
+    parts = [f"**{context.number('eligible'):,} of {context.rows:,} products may be recommended.**"]
+    reasons = [(reason, f"{context.number(reason):,}") for reason in REASONS if context.number(reason)]
+    if reasons:
+        parts.append(markdown_table(("not eligible because", "products"), reasons))
+    return "\n\n".join(parts)
+
+
+PRODUCT_ELIGIBILITY_NOTES = (Note("eligible products", _eligible),)

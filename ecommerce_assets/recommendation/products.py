@@ -35,6 +35,25 @@ class Products:
         position_of[numbers[order]] = np.arange(len(ids))
         return cls(ids[order], position_of)
 
+    def including(self, ids: npt.NDArray[Any]) -> Products:
+        """The same with further products, which have no number."""
+        added = ids[self.find(ids) < 0]
+        if not len(added):
+            return self
+        together = np.concatenate([self.ids, added])
+        order = np.argsort(together, kind="stable")
+        place = np.empty(len(together), np.int64)
+        place[order] = np.arange(len(together))
+        moved = np.where(self.position_of >= 0, place[self.position_of], -1)
+        return Products(together[order], moved)
+
+    def find(self, ids: npt.NDArray[Any]) -> Integers:
+        """Position of each of these product ids; -1 where there is none."""
+        if not len(self.ids):
+            return np.full(len(ids), -1, np.int64)
+        places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        return np.where(self.ids[places] == ids, places, -1)
+
     def positions(self, numbers: npt.NDArray[Any]) -> Integers:
         """Position of each of these product_idx; -1 where there is none."""
         known = (numbers >= 0) & (numbers < len(self.position_of))

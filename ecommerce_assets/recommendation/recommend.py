@@ -39,9 +39,10 @@ from ecommerce_assets.recommendation.interactions import (
     latest_interaction,
     latest_of_pairs,
 )
+from ecommerce_assets.recommendation.list_rules import ELIGIBILITY, ListRules, flags_of, rules_of
 from ecommerce_assets.recommendation.lists import SOURCES, ListMaker
 from ecommerce_assets.recommendation.parts import PAIRS_IN_PROCESS, by_threads, parts_of
-from ecommerce_assets.recommendation.products import INDEXED, Products, products_of
+from ecommerce_assets.recommendation.products import INDEXED, Products, ids_of, products_of
 from ecommerce_assets.recommendation.recommenders.base import Training
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.spark.connect import send_to_workers
@@ -89,6 +90,7 @@ def recommend(
     model: AlsModel,
     item_neighbours: StoredTable,
     product_features: StoredTable,
+    product_eligibility: StoredTable | None = None,
     blend: Blend | None = None,
     exclude: Exclude = Exclude.purchased,
     k: int = 10,
@@ -105,6 +107,8 @@ def recommend(
         `product_id`, `neighbour_id`, `similarity`, `rank`.
     product_features
         `product_id`, `category_id`, `category`.
+    product_eligibility
+        `ELIGIBILITY`, made with the rules for lists; None: every product of the index is eligible.
     blend
         What ranks the candidates; None: ALS alone.
     exclude
@@ -123,7 +127,11 @@ def recommend(
     ValueError
         Where the model was not trained with this index of products.
     """
-    spark, products = users.frame.sparkSession, products_of(product_index.to_arrow(*INDEXED))
+    spark, products, eligible = users.frame.sparkSession, products_of(product_index.to_arrow(*INDEXED)), None
+    if product_eligibility is not None:
+        decided = product_eligibility.to_arrow(*ELIGIBILITY)
+        products = products.including(ids_of(decided.filter(pc.field("in_catalog")).column("product_id")))
+        eligible = flags_of(decided, "eligible", products)
     known = categories_of(product_features)
     columns = (
         users.frame.select("user_id", "segment")
@@ -141,16 +149,22 @@ def recommend(
         with_segment = columns.where("user_idx is not null and segment is not null").select("user_idx", "segment")
         stats = stats_by_spark(interactions.frame, with_segment, products, known)
         reference = latest_interaction(interactions.frame)
-        factors = model.user_frame(spark).withColumnRenamed("id", "user_idx")
-        asked = columns.join(factors, "user_idx", "left").select("user_id", "segment", "features", "history")
-    training = Training(stats, neighbours_of(item_neighbours, products), item_factors(model.products, products))
-    task = _Task(products, ListMaker.fit(training), blend, reference, Exclude(exclude), k)
+        user_factors = model.user_frame(spark).withColumnRenamed("id", "user_idx")
+        asked = columns.join(user_factors, "user_idx", "left").select("user_id", "segment", "features", "history")
+    neighbours, factors = neighbours_of(item_neighbours, products), item_factors(model.products, products)
+    rules = ListRules()
+    if product_eligibility is not None:
+        rules = ListRules.of(rules_of(product_eligibility.parameters), decided, products, stats.users == 0)
+    maker = ListMaker.fit(Training(stats, neighbours, factors, eligible), rules)
+    task = _Task(products, maker, blend, reference, Exclude(exclude), k)
     types = (users.frame.schema["user_id"].dataType, product_index.frame.schema["product_id"].dataType)
     lists = task.run(asked, spark, _schema(*types))
     scored_by: list[tuple[DataFrame, str] | str] = [(columns, "segment"), (columns, "history"), *SCORED_BY_MODEL]
     scored_by += [(interactions.frame, "user_idx"), (interactions.frame, "product_idx")]  # popularity
     scored_by += [(item_neighbours.frame, name) for name in ("product_id", "neighbour_id", "similarity")]
     scored_by += [(product_features.frame, name) for name in ("product_id", "category_id", "category")]
+    if product_eligibility is not None:
+        scored_by += [(product_eligibility.frame, name) for name in ELIGIBILITY]
     origins = dict.fromkeys(("rank", "score", "source"), scored_by)
     listed: list[tuple[DataFrame, str] | str] = [(product_index.frame, "product_id"), *scored_by]
     return made_from(lists, {"user_id": [(columns, "user_id")], "product_id": listed, **origins})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
@@ -17,39 +17,44 @@ SIMILAR_PRODUCTS = TableSpec.of(
         "Jaccard similarity: users of both products divided by users of either, above 0, at most 1.",
         nullable=False,
     ),
+    ColumnSpec("name", "string", "Name of product_id in the catalogue."),
     ColumnSpec("category", "string", "Category of product_id."),
     ColumnSpec("brand", "string", "Brand of product_id."),
+    ColumnSpec("similar_name", "string", "Name of similar_product_id in the catalogue."),
     ColumnSpec("similar_category", "string", "Category of similar_product_id."),
     ColumnSpec("similar_brand", "string", "Brand of similar_product_id."),
 )
 
 
-def similar_products(item_neighbours: DataFrame, product_features: DataFrame, k: int = 10) -> DataFrame:
-    """The k best neighbours of each product; products without a neighbour have no rows.
+def similar_products(item_neighbours: DataFrame, product_eligibility: DataFrame, k: int = 10) -> DataFrame:
+    """The k best eligible neighbours of each product; products without one have no rows.
+
+    A product that is not eligible itself has neighbours too: its page is where they are needed most.
 
     Parameters
     ----------
     item_neighbours
         Columns as in `ITEM_NEIGHBOURS`.
-    product_features
-        `product_id`, `category`, `brand`.
+    product_eligibility
+        `product_id`, `name`, `category`, `brand`, `eligible`.
 
     Returns
     -------
     DataFrame
         The columns of `SIMILAR_PRODUCTS`.
     """
-    pairs = item_neighbours.where(F.col("rank") <= k).select(
+    about = ("name", "category", "brand")
+    known_as = product_eligibility.select("product_id", *about)
+    similar_as = product_eligibility.where("eligible").select(
+        F.col("product_id").alias("similar_product_id"), *[F.col(name).alias(f"similar_{name}") for name in about]
+    )
+    pairs = item_neighbours.select(
         "product_id", "rank", F.col("neighbour_id").alias("similar_product_id"), "similarity"
-    )
-    known_as = product_features.select("product_id", "category", "brand")
-    similar_as = known_as.select(
-        F.col("product_id").alias("similar_product_id"),
-        F.col("category").alias("similar_category"),
-        F.col("brand").alias("similar_brand"),
-    )
+    ).join(similar_as, "similar_product_id")
+    best_first = Window.partitionBy("product_id").orderBy("rank")
     return (
-        pairs.join(known_as, "product_id", "left")
-        .join(similar_as, "similar_product_id", "left")
+        pairs.withColumn("rank", F.row_number().over(best_first))
+        .where(F.col("rank") <= k)
+        .join(known_as, "product_id", "left")
         .select(*SIMILAR_PRODUCTS.names)
     )

@@ -97,7 +97,8 @@ def read_version(spark: SparkSession, lake: Lake, version: Version) -> Any:
 def read_table(spark: SparkSession, lake: Lake, version: Version) -> StoredTable:
     """A version of a table that is not daily, to be read with or without Spark."""
     paths = [file.path for file in lake.files(version)]
-    return StoredTable(read_version(spark, lake, version), arrow_dataset(lake, version, paths) if paths else None)
+    dataset = arrow_dataset(lake, version, paths) if paths else None
+    return StoredTable(read_version(spark, lake, version), dataset, version.parameters)
 
 
 def read_days(spark: SparkSession, lake: Lake, days: Sequence[Day]) -> DataFrame:

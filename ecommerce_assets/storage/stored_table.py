@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,10 +22,13 @@ class StoredTable:
         The table as a frame.
     dataset
         Its files; None: there are none, and Spark is asked for the rows.
+    parameters
+        What the version was made with.
     """
 
     frame: DataFrame
     dataset: ds.Dataset | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:

@@ -26,7 +26,6 @@ def test_the_segment_first_then_the_shop_without_repeats() -> None:
     order = Fallback.of(STATS).order("A")
     assert listed(order) == [(3, 1.0), (0, 0.5), (1, 0.5), (2, 0.0)]
     assert order.of_segment == 2
-    assert order.positions[order.place_of].tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("segment", [None, "unknown", "B"])
@@ -34,6 +33,13 @@ def test_the_shop_where_nothing_is_popular_in_the_segment(segment: str | None) -
     order = Fallback.of(STATS).order(segment)
     assert listed(order) == SHOP  # most users first, ties by position; all products
     assert order.of_segment == 0
+
+
+def test_only_eligible_products_in_their_order() -> None:
+    eligible = np.array([True, True, True, False])
+    order = Fallback.of(STATS, eligible).order("A")
+    assert listed(order) == [(0, 0.5), (1, 0.5), (2, 0.0)]
+    assert order.of_segment == 1
 
 
 def test_no_users_at_all() -> None:

@@ -13,7 +13,8 @@ from ecommerce_assets.recommendation.list_checks import WITHOUT_CHOICE, Lists, l
 from ecommerce_assets.storage.checks import CheckContext, Read, measure, run_checks, summaries_of
 from ecommerce_assets.storage.version import Stats
 
-ITEMS = {101: 3, 102: 0, 103: 2, 104: 1}
+ITEMS = {101: 3, 102: 0, 103: 2, 104: 1, 105: 4}
+SOLD_OUT = 105
 EXCLUDED = {7: [3, 2], 8: [0, 1, 2, 3]}
 
 Entries = Sequence[tuple[int, Any, float]]
@@ -23,14 +24,17 @@ Entries = Sequence[tuple[int, Any, float]]
 def measured(spark: SparkSession, lists: dict[int, Entries], k: int) -> tuple[dict[str, str], Stats]:
     """Messages of the checks that failed, by check, and the stats; `lists` are by user."""
     tables = {
-        "items": spark.createDataFrame(list(ITEMS.items()), "item bigint, number int"),
-        "excluded": spark.createDataFrame(list(EXCLUDED.items()), "user_id bigint, excluded array<int>"),
+        "items": spark.createDataFrame(
+            [(item, number, item != SOLD_OUT) for item, number in ITEMS.items()],
+            "item bigint, number bigint, eligible boolean",
+        ),
+        "excluded": spark.createDataFrame(list(EXCLUDED.items()), "user_id bigint, excluded array<bigint>"),
     }
 
     def excluded(_: CheckContext, read: Read) -> DataFrame:
         return read("excluded")
 
-    table = Lists("user_id", "product_id", "score", lambda read: read("items"), lambda _: len(ITEMS), excluded)
+    table = Lists("user_id", "product_id", "score", lambda read: read("items"), excluded, lambda _: {})
     checks = list_checks(table, full=True)
     rows = [(user, *entry) for user, entries in lists.items() for entry in entries]
     frame = spark.createDataFrame(rows, "user_id bigint, rank int, product_id bigint, score double").repartition(3)

@@ -4,32 +4,24 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ecommerce_assets.recommendation import lists as lists_module
 from ecommerce_assets.recommendation.blend import Blend
-from ecommerce_assets.recommendation.fallback import Fallback
-from ecommerce_assets.recommendation.lists import POPULAR, SEGMENT_POPULAR, ListMaker, Lists, complete, ragged
+from ecommerce_assets.recommendation.exclude import Exclude
+from ecommerce_assets.recommendation.lists import POPULAR, SEGMENT_POPULAR, ListMaker, Lists, ragged
 from ecommerce_assets.recommendation.products import Products
 from ecommerce_assets.recommendation.recommenders.base import Candidates, ProductStats, Training
-from ecommerce_assets.recommendation.top_k import Excluded
-from ecommerce_assets_tests.recommendation.test_recommenders import neighbour_rows, users_with
+from ecommerce_assets_tests.recommendation.test_recommenders import Entry, neighbour_rows, users_with
 
 
-def excluded_of(barred: list[list[int]]) -> Excluded:
-    begins = np.cumsum([0, *(len(own) for own in barred)])
-    return Excluded(begins, np.array([item for own in barred for item in own], np.int64))
-
-
-@pytest.mark.parametrize("cells", [1, 1 << 22])
-def test_completed_as_by_hand(monkeypatch: pytest.MonkeyPatch, cells: int) -> None:
-    """Against a loop over users, in pieces of one user and in one piece."""
-    monkeypatch.setattr(lists_module, "CELLS", cells)
+def test_completed_as_by_hand() -> None:
+    """Against a loop over users."""
     rng = np.random.default_rng(5)
     products, users, k = 30, 60, 8
     counts = rng.permutation(products)
     own = np.where(rng.random(products) < 0.4, counts, 0)
     nothing = np.zeros(products, np.int64)
     stats = ProductStats(rng.permutation(products), nothing, nothing, {"A": own}, {"A": 40}, 40)
-    order = Fallback.of(stats).order("A")
+    maker = ListMaker.fit(Training(stats, neighbour_rows([[]] * products), np.zeros((products, 1), np.float32)))
+    order = maker.fallback.order("A")
     barred = [rng.permutation(products)[: rng.integers(0, products + 1)].tolist() for _ in range(users)]
     made = Lists.empty(users, k)
     for user in range(users):
@@ -38,15 +30,12 @@ def test_completed_as_by_hand(monkeypatch: pytest.MonkeyPatch, cells: int) -> No
         made.positions[user, : len(there)] = there
     before = made.positions.copy()
 
-    rows = np.arange(0, users, 2)
-    complete(made, rows, order, excluded_of(barred))
+    histories = [[Entry(position) for position in own] for own in barred]
+    maker.complete(made, users_with(histories, ["A"] * users, exclude=Exclude.seen))
 
     for user in range(users):
         listed = [p for p in before[user].tolist() if p >= 0]
-        if user % 2 == 0:
-            listed += [p for p in order.positions.tolist() if p not in barred[user] and p not in listed][
-                : k - len(listed)
-            ]
+        listed += [p for p in order.positions.tolist() if p not in barred[user] and p not in listed][: k - len(listed)]
         assert [p for p in made.positions[user].tolist() if p >= 0] == listed
         assert (made.positions[user, len(listed) :] == -1).all()
         for place in range((before[user] >= 0).sum(), len(listed)):

@@ -44,6 +44,9 @@ class Entry(NamedTuple):
     age: float = 0.0
 
 
+EVERY = np.ones(300, np.bool_)
+
+
 def users_with(
     histories: Sequence[Sequence[Entry]],
     segments: Sequence[str | None] | None = None,
@@ -169,10 +172,10 @@ def test_names_and_sources_are_unique() -> None:
 
 def test_of_equal_ratings_the_latest_product_is_the_weightiest() -> None:
     history = [Entry(5, rating=2), Entry(1, rating=3), Entry(4, rating=2), Entry(0, rating=2)]
-    candidates = Weightiest().recommend(users_with([history]), 6)
+    candidates = Weightiest(EVERY).recommend(users_with([history]), 6)
     assert candidates.positions[0].tolist() == [1, 5, 4, 0, -1, -1]
     long = [Entry(product, rating=1 if product > 200 else 10) for product in range(300, 0, -1)]
-    assert Weightiest().recommend(users_with([long]), 50).positions[0].tolist() == list(range(200, 150, -1))
+    assert Weightiest(EVERY).recommend(users_with([long]), 50).positions[0].tolist() == list(range(200, 150, -1))
 
 
 def test_category_affinity_offers_the_most_popular_of_each_category(monkeypatch: pytest.MonkeyPatch) -> None:

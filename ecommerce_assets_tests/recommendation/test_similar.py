@@ -1,5 +1,6 @@
 """similar_products from neighbours made by hand."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -8,18 +9,27 @@ from pyspark.sql import SparkSession
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS, similar_products
 
 NEIGHBOURS = [(11, 1, 12, 1.0, 3), (11, 2, 13, 0.5, 2), (11, 3, 15, 0.25, 1), (12, 1, 11, 1.0, 3), (13, 1, 14, 0.2, 1)]
-FEATURES = [(11, "shoes", "acme"), (12, "shoes", None), (13, "unknown", "zeta"), (14, "toys", "acme")]
+ABOUT = [
+    (11, "Boot", "shoes", "acme", True),
+    (12, None, "shoes", None, True),
+    (13, None, "unknown", "zeta", True),
+    (14, None, "toys", "acme", True),
+    (15, "Sock", "socks", None, False),
+]
 
 
-def similar(spark: SparkSession, k: int = 10, kind: str = "bigint") -> list[tuple[Any, ...]]:
+def similar(
+    spark: SparkSession, k: int = 10, kind: str = "bigint", about: Sequence[tuple[Any, ...]] = ABOUT
+) -> list[tuple[Any, ...]]:
     """The table in the columns in which it is stored, in the order of its key."""
     columns = "product_id bigint, rank int, neighbour_id bigint, similarity double, common_users bigint"
     neighbours = spark.createDataFrame(NEIGHBOURS, columns)
-    features = spark.createDataFrame(FEATURES, "product_id bigint, category string, brand string")
+    columns = "product_id bigint, name string, category string, brand string, eligible boolean"
+    known = spark.createDataFrame(list(about), columns)
     for name in ("product_id", "neighbour_id"):
         neighbours = neighbours.withColumn(name, neighbours[name].cast(kind))
-    features = features.withColumn("product_id", features["product_id"].cast(kind))
-    stored = SIMILAR_PRODUCTS.conform(similar_products(neighbours, features, k))
+    known = known.withColumn("product_id", known["product_id"].cast(kind))
+    stored = SIMILAR_PRODUCTS.conform(similar_products(neighbours, known, k))
     assert stored.dtypes == [(c.name, c.type) for c in SIMILAR_PRODUCTS.with_id_type(kind).columns]
     return sorted(tuple(row) for row in stored.collect())
 
@@ -28,13 +38,13 @@ def similar(spark: SparkSession, k: int = 10, kind: str = "bigint") -> list[tupl
 def test_the_best_neighbours_with_category_and_brand_of_both(spark: SparkSession, kind: str) -> None:
     of = str if kind == "string" else int
     assert similar(spark, 2, kind) == [
-        (of(11), 1, of(12), 1.0, "shoes", "acme", "shoes", None),
-        (of(11), 2, of(13), 0.5, "shoes", "acme", "unknown", "zeta"),
-        (of(12), 1, of(11), 1.0, "shoes", None, "shoes", "acme"),
-        (of(13), 1, of(14), 0.2, "unknown", "zeta", "toys", "acme"),
+        (of(11), 1, of(12), 1.0, "Boot", "shoes", "acme", None, "shoes", None),
+        (of(11), 2, of(13), 0.5, "Boot", "shoes", "acme", None, "unknown", "zeta"),
+        (of(12), 1, of(11), 1.0, None, "shoes", None, "Boot", "shoes", "acme"),
+        (of(13), 1, of(14), 0.2, None, "unknown", "zeta", None, "toys", "acme"),
     ]
 
 
-def test_products_without_features_stay(spark: SparkSession) -> None:
-    assert (11, 3, 15, 0.25, "shoes", "acme", None, None) in similar(spark)
-    assert len(similar(spark)) == len(NEIGHBOURS)
+def test_products_that_are_not_eligible_make_room_for_the_next(spark: SparkSession) -> None:
+    sold_out = [(*about[:4], about[0] not in (12, 15)) for about in ABOUT]
+    assert [row[:3] for row in similar(spark, 1, about=sold_out)] == [(11, 1, 13), (12, 1, 11), (13, 1, 14)]

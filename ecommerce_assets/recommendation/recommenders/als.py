@@ -31,7 +31,7 @@ class Als:
     @classmethod
     def fit(cls, training: Training) -> Als:
         """From the factors of the model."""
-        known = np.flatnonzero(training.item_factors.any(axis=1))
+        known = np.flatnonzero(training.item_factors.any(axis=1) & training.is_eligible)
         return cls(training.item_factors[known], known, len(training.products))
 
     @cached_property

@@ -79,6 +79,11 @@ class Ragged:
         begins = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))]).astype(np.int64)
         return cls(begins, items[order].astype(np.int64), values[order].astype(np.float32))
 
+    def where(self, allowed: Flags) -> Ragged:
+        """The same with only those items that are allowed, by their number."""
+        kept = allowed[self.items]
+        return Ragged(np.concatenate([[0], np.cumsum(kept)])[self.begins], self.items[kept], self.values[kept])
+
 
 @dataclass(frozen=True)
 class Training:
@@ -92,11 +97,24 @@ class Training:
         For each product its neighbours and their similarities, best first.
     item_factors
         (p, rank) factors of the products; zeros where the ALS model does not know the product.
+    eligible
+        (p,) which products may be recommended; None: all.
     """
 
     products: ProductStats
     neighbours: Ragged
     item_factors: Floats
+    eligible: Flags | None = None
+
+    @cached_property
+    def is_eligible(self) -> Flags:
+        """(p,) which products may be recommended."""
+        return np.ones(len(self.products), np.bool_) if self.eligible is None else self.eligible
+
+    @cached_property
+    def eligible_neighbours(self) -> Ragged:
+        """The neighbours that may be recommended."""
+        return self.neighbours if self.eligible is None else self.neighbours.where(self.eligible)
 
 
 @dataclass(frozen=True)

@@ -44,9 +44,10 @@ class CategoryAffinity:
     def fit(cls, training: Training) -> CategoryAffinity:
         """From the most popular products of each category."""
         stats = training.products
-        known = np.flatnonzero((stats.category >= 0) & (stats.users > 0))
+        has_category = stats.category >= 0
+        known = np.flatnonzero(has_category & (stats.users > 0) & training.is_eligible)
         category, users = stats.category[known], stats.users[known]
-        total = np.bincount(category, users, stats.categories)
+        total = np.bincount(stats.category[has_category], stats.users[has_category], stats.categories)
         order = np.lexsort((known, -users, category))
         ranked = category[order]
         best = order[np.arange(len(ranked)) - np.searchsorted(ranked, ranked) < DEPTH]

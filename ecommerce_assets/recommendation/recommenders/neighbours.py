@@ -23,7 +23,7 @@ class Neighbours:
     @classmethod
     def fit(cls, training: Training) -> Neighbours:
         """From item_neighbours."""
-        return cls(training.neighbours)
+        return cls(training.eligible_neighbours)
 
     def recommend(self, users: Users, k: int) -> Candidates:
         """Nothing for users whose products have no neighbours."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from ecommerce_assets.recommendation.recommenders.base import Candidates, Ranking, Training, Users
 
 
@@ -20,7 +22,7 @@ class Popularity:
     @classmethod
     def fit(cls, training: Training) -> Popularity:
         """From the stats of the products."""
-        return cls(Ranking.of(training.products.users.astype(float)), len(training.products))
+        return cls(Ranking.of(np.where(training.is_eligible, training.products.users, 0.0)), len(training.products))
 
     def recommend(self, users: Users, k: int) -> Candidates:
         """The same for every user, without what is excluded."""

@@ -25,7 +25,7 @@ class RecentNeighbours:
     @classmethod
     def fit(cls, training: Training) -> RecentNeighbours:
         """From item_neighbours."""
-        return cls(training.neighbours)
+        return cls(training.eligible_neighbours)
 
     def recommend(self, users: Users, k: int) -> Candidates:
         """Nothing for users whose products have no neighbours."""

@@ -24,7 +24,7 @@ class SegmentPopularity:
     def fit(cls, training: Training) -> SegmentPopularity:
         """From the users of each segment."""
         by_segment = training.products.segment_users
-        rankings = {name: Ranking.of(users.astype(float)) for name, users in by_segment.items()}
+        rankings = {name: Ranking.of(np.where(training.is_eligible, users, 0.0)) for name, users in by_segment.items()}
         return cls(rankings, len(training.products))
 
     def recommend(self, users: Users, k: int) -> Candidates:

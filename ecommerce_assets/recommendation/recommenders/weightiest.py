@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ecommerce_assets.recommendation.recommenders.base import Candidates, Training, Users, best_of_pairs
+from ecommerce_assets.recommendation.recommenders.base import Candidates, Flags, Training, Users, best_of_pairs
 
 TIE = 1e-3
 """Of the rating: of products with equal ratings the latest comes first."""
@@ -16,18 +16,19 @@ TIE = 1e-3
 class Weightiest:
     """The user's own products with the highest rating; the score is the rating."""
 
+    eligible: Flags
     name = "weightiest"
     source = "weightiest"
     title = "the user's weightiest products"
 
     @classmethod
     def fit(cls, training: Training) -> Weightiest:
-        """There is nothing to learn."""
-        return cls()
+        """There is nothing to learn but which products may be recommended."""
+        return cls(training.is_eligible)
 
     def recommend(self, users: Users, k: int) -> Candidates:
         """Nothing for users without products that they may get."""
-        allowed = ~users.is_excluded
+        allowed = ~users.is_excluded & self.eligible[users.positions]
         # In doubles: a float32 has no room for the tie-break of a long history.
         scores = users.ratings[allowed].astype(np.float64) + TIE / (1.0 + users.ranks[allowed])
         return best_of_pairs(users.owners[allowed], users.positions[allowed], scores, len(users), k)

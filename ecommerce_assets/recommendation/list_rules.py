@@ -1,0 +1,187 @@
+"""What a shop's rules make of the lists: pinned products, limits per category and brand, places for new products.
+
+`ListRules.of` is the entry point; lists.py applies them. Which products may be in a list at all is decided in
+product_eligibility.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ecommerce_assets.recommendation.catalog import ALL_USERS, ProductRules
+from ecommerce_assets.recommendation.fallback import Fallback, Order
+from ecommerce_assets.recommendation.products import Products, ids_of
+from ecommerce_assets.recommendation.recommenders.base import Flags, Integers, Ragged, Users, best_of_sums
+from ecommerce_assets.recommendation.recommenders.category_affinity import affinities
+
+UNLIMITED = -1
+
+SPARE = 100
+"""Products of a category (or brand) that the fallback has beyond the limit, in place of those that a user must not get
+or has already."""
+
+MORE_CANDIDATES = 200
+"""Candidates that are ranked beyond the length of the list where a list may have few of each category."""
+
+BRAND_WEIGHT = 0.5
+"""Of an equal brand, beside an equal category, in the score of a new product."""
+
+ELIGIBILITY = ("product_id", "category", "brand", "in_catalog", "eligible")
+"""Columns of product_eligibility that `ListRules.of` reads."""
+
+
+@dataclass(frozen=True)
+class ListRules:
+    """The rules, by position of the product; without arguments there are none.
+
+    Attributes
+    ----------
+    category, brand
+        (p,) number of each product's category and brand; -1: unknown.
+    max_per_category, max_per_brand
+        Products of one category or brand that a list may have; `UNLIMITED`: any number.
+    pinned
+        By segment, or `*` for all users, the products that come first.
+    new
+        Eligible products of the catalogue that nobody has interacted with.
+    new_share
+        Share of the places of a list that are for them.
+    """
+
+    category: Integers = field(default_factory=lambda: np.empty(0, np.int64))
+    brand: Integers = field(default_factory=lambda: np.empty(0, np.int64))
+    max_per_category: int = UNLIMITED
+    max_per_brand: int = UNLIMITED
+    pinned: Mapping[str, Integers] = field(default_factory=dict)
+    new: Integers = field(default_factory=lambda: np.empty(0, np.int64))
+    new_share: float = 0.0
+
+    @classmethod
+    def of(cls, rules: ProductRules, eligibility: pa.Table, products: Products, is_new: Flags) -> ListRules:
+        """From the rules and `ELIGIBILITY` of product_eligibility.
+
+        Parameters
+        ----------
+        is_new
+            (p,) which products nobody has interacted with.
+        """
+        places = products.find(ids_of(eligibility.column("product_id")))
+        known = places >= 0
+
+        def numbers(name: str) -> Integers:
+            texts = eligibility.column(name).combine_chunks()
+            codes = pc.if_else(pc.equal(texts, "unknown"), None, texts).dictionary_encode().indices.fill_null(-1)
+            numbers = np.full(len(products.ids), -1, np.int64)
+            numbers[places[known]] = codes.to_numpy()[known]
+            return numbers
+
+        eligible = flags_of(eligibility, "eligible", products)
+
+        def pinned(wanted: Sequence[Any]) -> Integers:
+            found = products.find(np.array(wanted, products.ids.dtype))
+            found = found[found >= 0]
+            return found[eligible[found]]
+
+        return cls(
+            numbers("category"),
+            numbers("brand"),
+            rules.max_per_category or UNLIMITED,
+            rules.max_per_brand or UNLIMITED,
+            {segment: found for segment, wanted in rules.pinned.items() if len(found := pinned(wanted))},
+            np.flatnonzero(flags_of(eligibility, "in_catalog", products) & eligible & is_new),
+            rules.new_products_share,
+        )
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether a list may have only some products of a category or brand."""
+        return self.max_per_category != UNLIMITED or self.max_per_brand != UNLIMITED
+
+    @property
+    def shape_lists(self) -> bool:
+        """Whether a list can be other than what is ranked highest."""
+        return self.has_limits or bool(self.pinned) or bool(len(self.new) and self.new_share)
+
+    def candidates(self, k: int) -> int:
+        """How many candidates must be ranked for lists of k products."""
+        return k + MORE_CANDIDATES * self.has_limits + max(map(len, self.pinned.values()), default=0)
+
+    def pinned_for(self, users: Users) -> Integers:
+        """(n, m) what is pinned for each user, without what is excluded; -1 where a place is empty."""
+        of_all = self.pinned.get(ALL_USERS, np.empty(0, np.int64))
+        width = max((len(found) for found in self.pinned.values()), default=0) + len(of_all)
+        pinned = np.full((len(users), width), -1, np.int64)
+        for segment in set(users.segments.tolist()):
+            wanted = np.concatenate([self.pinned.get(segment, of_all[:0]), of_all])
+            pinned[users.segments == segment, : len(wanted)] = wanted
+        owners, excluded = users.excluded.of(np.arange(len(users)))
+        first = np.arange(len(users))[:, None] * len(self.category)
+        pinned[np.isin(first + pinned, first[owners, 0] + excluded) & (pinned >= 0)] = -1
+        return pinned
+
+    def new_for(self, users: Users, k: int) -> Integers:
+        """(n, m) new products of the categories and brands that each user is drawn to, for lists of k products."""
+        places = int(self.new_share * k + 1e-9)
+        if not places or not len(self.new):
+            return np.empty((len(users), 0), np.int64)
+        drawn = [affinities(users, self.category, self._categories), affinities(users, self.brand, self._brands)]
+        owners = np.concatenate([np.repeat(np.arange(len(users)), np.diff(part.begins)) for part in drawn])
+        items = np.concatenate([drawn[0].items, drawn[1].items + self._categories])
+        values = np.concatenate([part.values for part in drawn])
+        weighted = Ragged.of(owners, items, values, len(users))
+        return best_of_sums(users, weighted, self._new_by_group, len(self.category), places).positions
+
+    @property
+    def _categories(self) -> int:
+        return max(int(self.category.max(initial=-1)) + 1, 1)
+
+    @property
+    def _brands(self) -> int:
+        return max(int(self.brand.max(initial=-1)) + 1, 1)
+
+    @cached_property
+    def _new_by_group(self) -> Ragged:
+        """For each category, then for each brand, its new products and what an equal one counts."""
+        groups = np.concatenate([self.category[self.new], self.brand[self.new] + self._categories])
+        known = np.concatenate([self.category[self.new] >= 0, self.brand[self.new] >= 0])
+        values = np.repeat([1, BRAND_WEIGHT], len(self.new))
+        products = np.tile(self.new, 2)
+        return Ragged.of(groups[known], products[known], values[known], self._categories + self._brands)
+
+    def shortened(self, fallback: Fallback) -> Fallback:
+        """The fallback with as many products of each category (or brand) as lists can need."""
+        if not self.has_limits:
+            return fallback
+        by_category = self.max_per_category != UNLIMITED
+        group, most = (self.category, self.max_per_category) if by_category else (self.brand, self.max_per_brand)
+
+        def shortened(order: Order) -> Order:
+            groups = group[order.positions]
+            by_group = np.argsort(groups, kind="stable")
+            ordered = groups[by_group]
+            kept = np.ones(len(groups), np.bool_)
+            kept[by_group] = np.arange(len(groups)) - np.searchsorted(ordered, ordered) < most + SPARE
+            kept |= groups < 0
+            return Order(order.positions[kept], order.shares[kept], int(kept[: order.of_segment].sum()))
+
+        return Fallback({segment: shortened(order) for segment, order in fallback.orders.items()})
+
+
+def flags_of(eligibility: pa.Table, name: str, products: Products) -> Flags:
+    """(p,) a column of product_eligibility by position; false for products that it lacks."""
+    places = products.find(ids_of(eligibility.column("product_id")))
+    flags = np.zeros(len(products.ids), np.bool_)
+    flags[places[places >= 0]] = eligibility.column(name).to_numpy()[places >= 0]
+    return flags
+
+
+def rules_of(parameters: Mapping[str, Any]) -> ProductRules:
+    """The rules that a version of product_eligibility was made with."""
+    return ProductRules.model_validate(parameters.get("rules", {}))

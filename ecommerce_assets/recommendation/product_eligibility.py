@@ -1,0 +1,162 @@
+"""product_eligibility: which products may be recommended, and what they are called.
+
+`product_eligibility` is the entry point. All lists read the table, so a product that it rules out is in none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+
+from ecommerce_assets.events.parsing import connect, literal
+from ecommerce_assets.recommendation.catalog import KINDS, ProductCatalog, ProductRules
+from ecommerce_assets.spark.column_lineage import made_from
+from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
+from ecommerce_assets.storage.stored_table import StoredTable
+
+PRODUCT_CATALOG = TableSpec.of(
+    ColumnSpec("product_id", "id", "The product.", key=True),
+    ColumnSpec("name", "string", "Its name."),
+    ColumnSpec("category", "string", "Its category, dotted where it has levels: `electronics.audio`."),
+    ColumnSpec("brand", "string", "Its brand."),
+    ColumnSpec("price", "double", "Its price."),
+    ColumnSpec("in_stock", "boolean", "Whether it is in stock; a number of pieces is one too."),
+    ColumnSpec("available_from", "timestamp", "When its sale begins, UTC."),
+    ColumnSpec("available_until", "timestamp", "When its sale ends, UTC; a date without a time includes the day."),
+    ColumnSpec("blocked", "boolean", "Whether it must not be recommended."),
+)
+
+REASONS = (
+    "blocked",
+    "not in the catalogue",
+    "out of stock",
+    "not yet available",
+    "no longer available",
+    "excluded category",
+    "excluded brand",
+    "price outside the range",
+)
+"""Why a product is not eligible, in the order in which they are looked at."""
+
+PRODUCT_ELIGIBILITY = TableSpec.of(
+    ColumnSpec("product_id", "id", "The product: of product_index or of the catalogue.", key=True),
+    ColumnSpec("name", "string", "Its name in the catalogue."),
+    ColumnSpec("category", "string", "Its category in the catalogue, else the one of product_features."),
+    ColumnSpec("brand", "string", "Its brand in the catalogue, else the one of product_features."),
+    ColumnSpec("price", "double", "Its price in the catalogue, else the mean price of its events."),
+    ColumnSpec("in_catalog", "boolean", "Whether the catalogue lists it.", nullable=False),
+    ColumnSpec("eligible", "boolean", "Whether it may be recommended.", nullable=False),
+    ColumnSpec("reason", "string", f"Why it is not eligible, else null: {', '.join(REASONS)}."),
+)
+
+FROM_CATALOG = ("name", "category", "brand", "price")
+"""Columns that the catalogue has, or else product_features."""
+
+
+def product_eligibility(
+    catalog: ProductCatalog, product_index: StoredTable, product_features: StoredTable, now: datetime | None = None
+) -> DataFrame:
+    """One row for each product of the index and of the catalogue.
+
+    Parameters
+    ----------
+    product_index
+        `product_id`.
+    product_features
+        `product_id`, `category`, `brand`, `avg_price`.
+    now
+        When the lists are shown, for products with an end or a beginning of their sale; by default the clock.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `PRODUCT_ELIGIBILITY`.
+    """
+    index, spark = product_index.to_arrow("product_id"), product_index.frame.sparkSession
+    features = product_features.to_arrow("product_id", "category", "brand", "avg_price")
+    rows = eligible_products(catalog, index, features, now or datetime.now(UTC))
+    frame = _frame(rows, spark, product_index.frame.schema["product_id"].dataType.simpleString())
+    listed = {name: f"product_catalog.{name}" for name in KINDS}
+    features_of = {"category": "category", "brand": "brand", "price": "avg_price"}
+    known = {name: [(product_features.frame, column)] for name, column in features_of.items()}
+    indexed = (product_index.frame, "product_id")
+    origins: dict[str, list[tuple[DataFrame, str] | str]] = {
+        "product_id": [indexed, listed["product_id"]],
+        "name": [listed["name"]],
+        **{name: [listed[name], *pairs] for name, pairs in known.items()},
+        "in_catalog": [indexed, listed["product_id"]],
+    }
+    decided: list[tuple[DataFrame, str] | str] = [*listed.values()]
+    decided += [pair for pairs in known.values() for pair in pairs]
+    return made_from(frame, {**origins, "eligible": decided, "reason": decided})
+
+
+def eligible_products(
+    catalog: ProductCatalog, product_index: pa.Table, product_features: pa.Table, now: datetime
+) -> pa.Table:
+    """The same as an Arrow table, by product_id."""
+    with TemporaryDirectory() as scratch, connect(Path(scratch)) as connection:
+        connection.register("indexed", product_index)
+        connection.register("known", product_features)
+        empty = product_index.slice(0, 0)
+        for name in KINDS:
+            if catalog.products is None and name != "product_id":
+                empty = empty.append_column(name, pa.nulls(0, pa.string()))
+        connection.register("listed", empty if catalog.products is None else catalog.products)
+        reason = " ".join(_reasons(catalog, now))
+        return connection.sql(
+            f"""
+            WITH products AS (
+                SELECT
+                    coalesce(i.product_id, c.product_id) AS product_id, c.name,
+                    coalesce(c.category, f.category) AS category, coalesce(c.brand, f.brand) AS brand,
+                    coalesce(TRY_CAST(c.price AS DOUBLE), f.avg_price) AS price,
+                    c.product_id IS NOT NULL AS in_catalog,
+                    c.in_stock, c.available_from, c.available_until, c.blocked
+                FROM indexed i FULL JOIN listed c ON i.product_id = c.product_id
+                LEFT JOIN known f ON f.product_id = coalesce(i.product_id, c.product_id)
+            ), decided AS (SELECT *, CASE {reason} END AS reason FROM products)
+            SELECT product_id, name, category, brand, price, in_catalog, reason IS NULL AS eligible, reason
+            FROM decided ORDER BY product_id
+            """
+        ).to_arrow_table()
+
+
+def _reasons(catalog: ProductCatalog, now: datetime) -> Iterator[str]:
+    """The branches of a SQL CASE, in the order of `REASONS`."""
+    rules, moment = catalog.rules, f"TIMESTAMPTZ {literal(now.isoformat())}"
+    if catalog.products is not None:
+        yield "WHEN blocked THEN 'blocked'"
+        if rules.listed_only:
+            yield "WHEN NOT in_catalog THEN 'not in the catalogue'"
+        if rules.in_stock_only:
+            yield "WHEN NOT in_stock THEN 'out of stock'"
+        yield f"WHEN available_from > {moment} THEN 'not yet available'"
+        is_date = "available_until = date_trunc('day', available_until)"
+        end = f"CASE WHEN {is_date} THEN available_until + INTERVAL 1 DAY ELSE available_until END"
+        yield f"WHEN {end} <= {moment} THEN 'no longer available'"
+    for category in rules.excluded_categories:
+        name = literal(category.strip().lower())
+        yield f"WHEN lower(category) = {name} OR starts_with(lower(category), {name} || '.') THEN 'excluded category'"
+    for brand in rules.excluded_brands:
+        yield f"WHEN lower(brand) = {literal(brand.strip().lower())} THEN 'excluded brand'"
+    outside = _outside_range(rules)
+    if outside:
+        yield f"WHEN {outside} THEN 'price outside the range'"
+    yield "WHEN false THEN ''"  # a CASE has at least one branch
+
+
+def _outside_range(rules: ProductRules) -> str:
+    limits = [f"price < {rules.min_price!r}"] if rules.min_price is not None else []
+    limits += [f"price > {rules.max_price!r}"] if rules.max_price is not None else []
+    return " OR ".join([*limits, "price IS NULL"]) if limits else ""
+
+
+def _frame(rows: pa.Table, spark: SparkSession, id_type: str) -> DataFrame:
+    types = {c.name: id_type if c.type == "id" else c.type for c in PRODUCT_ELIGIBILITY.columns}
+    return spark.createDataFrame(rows, ", ".join(f"{name} {kind}" for name, kind in types.items()))
