@@ -12,7 +12,6 @@ class Popularity:
     """The score is the number of distinct users who interacted."""
 
     ranking: Ranking
-    products: int
     name = "popularity"
     source = "popular"
     title = "popularity"
@@ -20,8 +19,8 @@ class Popularity:
     @classmethod
     def fit(cls, training: Training) -> Popularity:
         """From the stats of the products."""
-        return cls(Ranking.of(training.products.users.astype(float)), len(training.products))
+        return cls(Ranking.of(training.products.users.astype(float)))
 
     def recommend(self, users: Users, k: int) -> Candidates:
         """The same for every user, without what is excluded."""
-        return self.ranking.recommend(users, k, self.products)
+        return self.ranking.recommend(users, k)
