@@ -269,7 +269,7 @@ def published_blend(lake: Lake, run_id: str) -> Version:
     kinds={"spark", "parquet"},
     ins=dict.fromkeys(EVALUATED, AS_EVALUATED),
     required_resource_keys={"newest_versions"},
-    **{**COMMON, "code_version": "3"},
+    **{**COMMON, "code_version": "4"},
 )
 def recommendations(
     context: dg.AssetExecutionContext,

@@ -89,17 +89,25 @@ class Lists:
         """(users, k) which places hold a product."""
         return self.positions >= 0
 
-    def as_rows(self, user_ids: pa.Array, product_ids: npt.NDArray[Any]) -> pa.RecordBatch:
-        """`user_id`, `rank`, `product_id`, `score`, `source`: a row for each filled place, user by user, by rank."""
+    def as_rows(self, user_ids: pa.Array, product_ids: npt.NDArray[Any], because: Integers) -> pa.RecordBatch:
+        """The columns of `RECOMMENDATIONS`: a row for each filled place, user by user, by rank.
+
+        Parameters
+        ----------
+        because
+            (n, k) positions of the products that contributed most; -1: none.
+        """
         users, ranks = np.nonzero(self.filled)
         sources = pa.DictionaryArray.from_arrays(pa.array(self.sources[users, ranks]), pa.array(SOURCES))
+        contributed, kind = because[users, ranks], batch_type(product_ids)
         return pa.RecordBatch.from_pydict(
             {
                 "user_id": user_ids.take(pa.array(users)),
                 "rank": pa.array((ranks + 1).astype(np.int32)),
-                "product_id": pa.array(product_ids[self.positions[users, ranks]], batch_type(product_ids)),
+                "product_id": pa.array(product_ids[self.positions[users, ranks]], kind),
                 "score": pa.array(self.scores[users, ranks]),
                 "source": sources.cast(pa.string()),
+                "because_product_id": pa.array(product_ids[contributed], kind, mask=contributed < 0),
             }
         )
 
