@@ -30,7 +30,7 @@ from ecommerce_assets.recommendation.fitting import (
     stats_in_process,
 )
 from ecommerce_assets.recommendation.interactions import LAST, MAX_RATING, WEIGHTS, collect_pairs, latest_of_pairs
-from ecommerce_assets.recommendation.lists import SOURCES, ListMaker, Ranker
+from ecommerce_assets.recommendation.lists import LONGEST_LIST, SOURCES, ListMaker, Ranker
 from ecommerce_assets.recommendation.parameters import ListParameters
 from ecommerce_assets.recommendation.products import INDEXED, Products, products_of
 from ecommerce_assets.recommendation.reasons import reasons
@@ -149,10 +149,10 @@ class FoldIn:
         Raises
         ------
         ValueError
-            Where an event has an unknown type or an id of the wrong type, or k is below 1.
+            Where an event has an unknown type or an id of the wrong type, or k is not from 1 to `LONGEST_LIST`.
         """
-        if k is not None and k < 1:
-            raise ValueError(f"k must be at least 1, got {k}.")
+        if k is not None and not 1 <= k <= LONGEST_LIST:
+            raise ValueError(f"k must be from 1 to {LONGEST_LIST}, got {k}.")
         return self.entries(self.visitor(events, segment), self.lists.k if k is None else k)
 
     def visitor(self, events: Sequence[Event], segment: str | None = None) -> Users:

@@ -33,6 +33,9 @@ SEGMENT_POPULAR, POPULAR = (SOURCES.index(system.source) for system in (SegmentP
 DEPTH = 50
 """Candidates of each recommender, at least."""
 
+LONGEST_LIST = 248
+"""Lists are made as a matrix of users times k: a typing error must not ask for one that no memory holds."""
+
 CELLS = 1 << 22
 """Users times products that are looked at in one piece while lists are completed: 21 MB."""
 

@@ -111,8 +111,9 @@ def test_ids_are_taken_in_the_type_of_the_shop() -> None:
 def test_bad_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="'buy'"):
         fold_in().recommend_for([Event(10, "buy")])
-    with pytest.raises(ValueError, match="got 0"):
-        fold_in().recommend_for([], k=0)
+    for k in (0, 249):
+        with pytest.raises(ValueError, match=f"got {k}"):
+            fold_in().recommend_for([], k=k)
 
 
 def test_factors_by_hand() -> None:
