@@ -34,9 +34,11 @@ def print_user(answer: UserAnswer, out: TextIO) -> None:
             _user_features(console, answer.features)
         if answer.recommendations:
             _title(console, "\nRecommendations")
+            reasons = [r["because_product_id"] for r in answer.recommendations]
+            shown = any(reason is not None for reason in reasons)
             _table(
                 console,
-                ["#", "product", "category", "brand", "price", "score", "source"],
+                ["#", "product", "category", "brand", "price", "score", "source", *(["because of"] if shown else [])],
                 [
                     (
                         r["rank"],
@@ -44,8 +46,9 @@ def print_user(answer: UserAnswer, out: TextIO) -> None:
                         _money(r["price"]),
                         _score(r["score"]),
                         SOURCES.get(r["source"], r["source"]),
+                        *([reason] if shown else []),
                     )
-                    for r in answer.recommendations
+                    for r, reason in zip(answer.recommendations, reasons, strict=True)
                 ],
             )
         if answer.history:

@@ -26,7 +26,7 @@ class UserAnswer:
     features
         The user's row of segmented_users, and `description` of the segment in words; None where there is none.
     recommendations
-        rank, product_id, category, brand, price (the product's mean), score, source; by rank.
+        rank, product_id, category, brand, price (the product's mean), score, source, because_product_id; by rank.
     history
         event_time (UTC), event_type, product_id, category, brand, price; newest first.
     days
@@ -64,7 +64,7 @@ def find_user(lake: Lake, text: str) -> UserAnswer:
     times = f"{utc('first_event_time')}, {utc('last_event_time')}"
     sql = f"select * replace ({times}) from {{table}} where user_id = ?"
     features = next(iter(tables.rows(users, sql, user_id)), None)
-    sql = "select rank, product_id, score, source from {table} where user_id = ? order by rank"
+    sql = "select * from {table} where user_id = ? order by rank"
     recommended = tables.rows(lists, sql, user_id)
     events = _history(tables, _worth_a_look(lake, days, users, features), user_id)
     if features is None and not recommended and not events:
@@ -154,6 +154,7 @@ def _with_product(row: Row, known: dict[int | str, Row]) -> Row:
         "price": product.get("avg_price"),
         "score": row["score"],
         "source": row["source"],
+        "because_product_id": row.get("because_product_id"),  # earlier versions lack the column
     }
 
 

@@ -28,7 +28,7 @@ from ecommerce_assets.recommendation.indices import build_index
 from ecommerce_assets.recommendation.interactions import build_interactions
 from ecommerce_assets.recommendation.item_neighbours import NEIGHBOURS
 from ecommerce_assets.recommendation.item_neighbours import item_neighbours as find_item_neighbours
-from ecommerce_assets.recommendation.lists import Ranker
+from ecommerce_assets.recommendation.lists import LONGEST_LIST, Ranker
 from ecommerce_assets.recommendation.parameters import ListParameters, Parameters, in_words
 from ecommerce_assets.recommendation.product_eligibility import product_eligibility as eligibility_of
 from ecommerce_assets.recommendation.recommend import recommend
@@ -46,8 +46,6 @@ from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets.storage.version import EXPERIMENT, Version
 
 GROUP = "recommendation"
-LONGEST_LIST = 248
-"""Lists are made as a matrix of users times k: a typing error must not ask for one that no memory holds."""
 COMMON: dict[str, Any] = {
     "group_name": GROUP,
     "owners": OWNERS,

@@ -174,6 +174,11 @@ class ListRules:
         return Fallback({segment: shortened(order) for segment, order in fallback.orders.items()})
 
 
+def with_catalog(products: Products, eligibility: pa.Table) -> Products:
+    """The products of the index and of the catalogue."""
+    return products.including(ids_of(eligibility.filter(pc.field("in_catalog")).column("product_id")))
+
+
 def flags_of(eligibility: pa.Table, name: str, products: Products) -> Flags:
     """(p,) a column of product_eligibility by position; false for products that it lacks."""
     places = products.find(ids_of(eligibility.column("product_id")))

@@ -37,6 +37,9 @@ PINNED, NEW = (SOURCES.index(source) for source in RULE_SOURCES)
 DEPTH = 50
 """Candidates of each recommender, at least."""
 
+LONGEST_LIST = 248
+"""Lists are made as a matrix of users times k: a typing error must not ask for one that no memory holds."""
+
 Integers = npt.NDArray[np.int64]
 
 
@@ -115,17 +118,25 @@ class Lists:
             rules.category, rules.brand, rules.max_per_category, rules.max_per_brand,
         )  # fmt: skip
 
-    def as_rows(self, user_ids: pa.Array, product_ids: npt.NDArray[Any]) -> pa.RecordBatch:
-        """`user_id`, `rank`, `product_id`, `score`, `source`: a row for each filled place, user by user, by rank."""
+    def as_rows(self, user_ids: pa.Array, product_ids: npt.NDArray[Any], because: Integers) -> pa.RecordBatch:
+        """The columns of `RECOMMENDATIONS`: a row for each filled place, user by user, by rank.
+
+        Parameters
+        ----------
+        because
+            (n, k) positions of the products that contributed most; -1: none.
+        """
         users, ranks = np.nonzero(self.filled)
         sources = pa.DictionaryArray.from_arrays(pa.array(self.sources[users, ranks]), pa.array(SOURCES))
+        contributed, kind = because[users, ranks], batch_type(product_ids)
         return pa.RecordBatch.from_pydict(
             {
                 "user_id": user_ids.take(pa.array(users)),
                 "rank": pa.array((ranks + 1).astype(np.int32)),
-                "product_id": pa.array(product_ids[self.positions[users, ranks]], batch_type(product_ids)),
+                "product_id": pa.array(product_ids[self.positions[users, ranks]], kind),
                 "score": pa.array(self.scores[users, ranks]),
                 "source": sources.cast(pa.string()),
+                "because_product_id": pa.array(product_ids[contributed], kind, mask=contributed < 0),
             }
         )
 

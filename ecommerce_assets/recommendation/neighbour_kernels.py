@@ -121,3 +121,76 @@ def best_sums(
             sums[touched[i]], seen[touched[i]] = 0, False
         for i in range(excluded_begins[user], excluded_begins[user + 1]):
             barred[excluded[i]] = False
+
+
+@compiled
+def because(
+    begins: Any,
+    items: Any,
+    ratings: Any,
+    longest: Any,
+    row_begins: Any,
+    row_items: Any,
+    row_values: Any,
+    factors: Any,
+    category: Any,
+    positions: Any,
+    by_factors: Any,
+    by_category: Any,
+    contributed: Any,
+) -> None:
+    """For each entry of the users' lists the product of the history that contributed most; see reasons.py.
+
+    Parameters
+    ----------
+    begins, items, ratings
+        The histories, the latest product first.
+    longest
+        How many products of a history are looked at.
+    row_begins, row_items, row_values
+        For each product its neighbours and their similarities.
+    positions, by_factors, by_category
+        (n, k) the entries, and which of them ALS and the category may explain.
+    contributed
+        (n, k) is filled; -1: none.
+    """
+    places = positions.shape[1]
+    # Of each product the place in the user's list, from 1: the neighbours of the history are looked up, not searched.
+    place_of = np.zeros(len(row_begins) - 1, np.int32)
+    best = np.empty(places, np.float64)
+    for user in range(len(begins) - 1):
+        for j in range(places):
+            best[j], contributed[user, j] = 0, -1
+            if positions[user, j] >= 0:
+                place_of[positions[user, j]] = j + 1
+        begin, end = begins[user], begins[user + 1]
+        for i in range(begin, end):
+            place = place_of[items[i]]
+            if place > 0:
+                contributed[user, place - 1], place_of[items[i]] = items[i], 0
+        end = min(end, begin + longest)
+        for i in range(begin, end):
+            weight = 1 / (1.0 + (i - begin))
+            for m in range(row_begins[items[i]], row_begins[items[i] + 1]):
+                place = place_of[row_items[m]]
+                if place > 0 and weight * row_values[m] > best[place - 1]:
+                    best[place - 1], contributed[user, place - 1] = weight * row_values[m], items[i]
+        for j in range(places):
+            product = positions[user, j]
+            if product < 0:
+                continue
+            place_of[product] = 0
+            if contributed[user, j] >= 0:
+                continue
+            if by_factors[user, j]:
+                for i in range(begin, end):
+                    explained = 0.0
+                    for f in range(factors.shape[1]):
+                        explained += factors[items[i], f] * factors[product, f]
+                    if ratings[i] * explained > best[j]:
+                        best[j], contributed[user, j] = ratings[i] * explained, items[i]
+            elif by_category[user, j] and category[product] >= 0:
+                for i in range(begin, end):
+                    if category[items[i]] == category[product]:
+                        contributed[user, j] = items[i]
+                        break

@@ -39,10 +39,11 @@ from ecommerce_assets.recommendation.interactions import (
     latest_interaction,
     latest_of_pairs,
 )
-from ecommerce_assets.recommendation.list_rules import ELIGIBILITY, ListRules, flags_of, rules_of
+from ecommerce_assets.recommendation.list_rules import ELIGIBILITY, ListRules, flags_of, rules_of, with_catalog
 from ecommerce_assets.recommendation.lists import SOURCES, ListMaker
 from ecommerce_assets.recommendation.parts import PAIRS_IN_PROCESS, by_threads, parts_of
-from ecommerce_assets.recommendation.products import INDEXED, Products, ids_of, products_of
+from ecommerce_assets.recommendation.products import INDEXED, Products, products_of
+from ecommerce_assets.recommendation.reasons import reasons
 from ecommerce_assets.recommendation.recommenders.base import Training
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.spark.connect import send_to_workers
@@ -73,6 +74,12 @@ RECOMMENDATIONS = TableSpec.of(
         f"The recommender that ranked the product highest: {', '.join(SOURCES)}. Lists are completed from "
         "segment_popular, then popular.",
         nullable=False,
+    ),
+    ColumnSpec(
+        "because_product_id",
+        "id",
+        "The product of the user's history that contributed most to this entry: 'because you viewed ...'; null where "
+        "none did, as for what is only popular.",
     ),
 )
 
@@ -130,7 +137,7 @@ def recommend(
     spark, products, eligible = users.frame.sparkSession, products_of(product_index.to_arrow(*INDEXED)), None
     if product_eligibility is not None:
         decided = product_eligibility.to_arrow(*ELIGIBILITY)
-        products = products.including(ids_of(decided.filter(pc.field("in_catalog")).column("product_id")))
+        products = with_catalog(products, decided)
         eligible = flags_of(decided, "eligible", products)
     known = categories_of(product_features)
     columns = (
@@ -140,7 +147,7 @@ def recommend(
     )
     asked: DataFrame | pa.Table
     if choose_engine(interactions, AlsParameters()).engine == Engine.local and interactions.rows <= PAIRS_IN_PROCESS:
-        pairs, asked = collect_pairs(interactions, EVENTS, PURCHASED, LAST), _numbered(users, user_index)
+        pairs, asked = collect_pairs(interactions, EVENTS, PURCHASED, LAST), numbered(users, user_index)
         has_segment = pc.field("user_idx").is_valid() & pc.field("segment").is_valid()
         stats = stats_in_process(pairs, asked.filter(has_segment), products, known)
         reference = latest_of_pairs(pairs)
@@ -167,7 +174,9 @@ def recommend(
         scored_by += [(product_eligibility.frame, name) for name in ELIGIBILITY]
     origins = dict.fromkeys(("rank", "score", "source"), scored_by)
     listed: list[tuple[DataFrame, str] | str] = [(product_index.frame, "product_id"), *scored_by]
-    return made_from(lists, {"user_id": [(columns, "user_id")], "product_id": listed, **origins})
+    return made_from(
+        lists, {"user_id": [(columns, "user_id")], "product_id": listed, "because_product_id": listed, **origins}
+    )
 
 
 @dataclass(frozen=True)
@@ -186,7 +195,9 @@ class _Task:
         rank = self.maker.training.item_factors.shape[1]
         for part in parts:
             users = users_of(part, self.products, rank, self.reference, self.exclude)
-            yield self.maker.lists(users, self.k, self.blend).as_rows(part.column("user_id"), self.products.ids)
+            lists = self.maker.lists(users, self.k, self.blend)
+            because = reasons(self.maker, users, lists)
+            yield lists.as_rows(part.column("user_id"), self.products.ids, because)
 
     def run(self, users: DataFrame | pa.Table, spark: SparkSession, schema: StructType) -> DataFrame:
         """The rows of all users: made by threads of this process, or by Spark's workers where Spark has the users."""
@@ -200,7 +211,7 @@ class _Task:
         return users.mapInArrow(batches, schema)
 
 
-def _numbered(users: StoredTable, user_index: StoredTable) -> pa.Table:
+def numbered(users: StoredTable, user_index: StoredTable) -> pa.Table:
     """`user_id`, `segment`, `user_idx` (null: not in the index)."""
     asked, index = users.to_arrow("user_id", "segment"), user_index.to_arrow("user_id", "user_idx").combine_chunks()
     place = pc.index_in(asked.column("user_id"), value_set=index.column("user_id").combine_chunks())
@@ -222,5 +233,6 @@ def _schema(user_type: DataType, product_type: DataType) -> StructType:
             StructField("product_id", product_type),
             StructField("score", DoubleType()),
             StructField("source", StringType()),
+            StructField("because_product_id", product_type),
         ]
     )

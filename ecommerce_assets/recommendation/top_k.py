@@ -6,6 +6,7 @@ What the vectors are, and who must not get what, is for the callers to say.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,9 @@ Integers = npt.NDArray[np.int64]
 ROWS_AT_ONCE = 4096
 FIRST_BLOCK, LARGEST_BLOCK = 128, 1024
 """Bound the score matrix to 17 MB. The first blocks are small: soon there is a k-th best score to prune with."""
+
+CELLS = 1 << 17
+"""Scores in a block, where there are few queries: these take larger blocks, one query a dozen of them."""
 
 PENDING_PER_RESULT = 6
 """Candidates per row and place of its list, in the mean, above which they are weighed before going on: matters where
@@ -69,6 +73,13 @@ class Items:
         order = np.argsort(-lengths, kind="stable")
         return cls(order, np.ascontiguousarray(vectors[order]), lengths[order])
 
+    @cached_property
+    def place_of(self) -> Integers:
+        """Where each stands now, by the position before."""
+        place = np.empty(len(self.positions), np.int64)
+        place[self.positions] = np.arange(len(self.positions))
+        return place
+
 
 def top_k(queries: Floats, items: Items, excluded: Excluded, k: int) -> tuple[Integers, Floats]:
     """The exact k best items of each query by dot product, best first, ties by position.
@@ -109,13 +120,11 @@ def top_k(queries: Floats, items: Items, excluded: Excluded, k: int) -> tuple[In
     """
     queries = np.ascontiguousarray(queries, np.float32)
     positions, scores = np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), -np.inf, np.float32)
-    place = np.empty(len(items.positions), np.int64)
-    place[items.positions] = np.arange(len(items.positions))
     for start in range(0, len(queries), ROWS_AT_ONCE):
         stop = min(start + ROWS_AT_ONCE, len(queries))
         begins = excluded.begins[start : stop + 1]
         barred_rows = np.repeat(np.arange(stop - start), np.diff(begins))
-        barred_places = place[excluded.items[begins[0] : begins[-1]]]
+        barred_places = items.place_of[excluded.items[begins[0] : begins[-1]]]
         search = _Search(queries[start:stop], items, k, barred_rows, barred_places)
         search.run(positions[start:stop], scores[start:stop])
     return positions, scores
@@ -149,7 +158,7 @@ class _Search:
             self._block(active, own, first, last)
             if len(self.rows) > PENDING_PER_RESULT * self.k * len(self.queries):
                 self._weigh()
-            first, width = last, min(2 * width, LARGEST_BLOCK)
+            first, width = last, min(2 * width, max(LARGEST_BLOCK, CELLS // len(active)))
             if first < len(self.items.positions):
                 reachable = self.lengths[active] * self.items.lengths[first]
                 going_on = reachable >= self.best[active, 0] - self.error[active]

@@ -101,6 +101,13 @@ def read_table(spark: SparkSession, lake: Lake, version: Version) -> StoredTable
     return StoredTable(read_version(spark, lake, version), dataset, version.parameters)
 
 
+def read_without_spark(lake: Lake, version: Version) -> StoredTable:
+    """A version of a table that is not daily, in a process without Spark: it has rows, and no frame."""
+    frame: Any = None
+    paths = [file.path for file in lake.files(version)]
+    return StoredTable(frame, arrow_dataset(lake, version, paths), version.parameters)
+
+
 def read_days(spark: SparkSession, lake: Lake, days: Sequence[Day]) -> DataFrame:
     """Days of a daily table, with `event_date`."""
     newest = max((day.version for day in days), key=lambda version: version.committed_at)

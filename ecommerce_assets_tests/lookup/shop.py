@@ -88,10 +88,11 @@ def product(product_id: Any, category: str | None = "toys", brand: str | None = 
     return {"product_id": product_id, "category": category, "brand": brand, "avg_price": 7.25, "revenue": 1.0, **counts}
 
 
-def listed(user_id: Any, *products: Any, source: str = "als") -> list[dict[str, Any]]:
+def listed(user_id: Any, *products: Any, source: str = "als", because: Any = None) -> list[dict[str, Any]]:
     """Rows of recommendations."""
+    made = {"user_id": user_id, "source": source, "because_product_id": because}
     return [
-        {"user_id": user_id, "rank": rank, "product_id": product_id, "score": 1 / rank, "source": source}
+        {"rank": rank, "product_id": product_id, "score": 1 / rank, **made}
         for rank, product_id in enumerate(products, 1)
     ]
 
@@ -120,7 +121,8 @@ def small_shop(lake: Lake, ids: type = int) -> Version:
     stats = Stats(rows=len(rows), results={"segments": words})
     users = publish(lake, "segmented_users", rows, kind, inputs=made_from(features), stats=stats)
     products = publish(lake, "product_features", [product(one), product(two, "tools", None)], kind)
-    lists = [*listed(seven, one, two), *listed(eight, one), *listed(nine, one, two, source="segment_popular")]
+    lists = [*listed(seven, one, two, because=two), *listed(eight, one)]
+    lists += listed(nine, one, two, source="segment_popular")
     lists.append({"user_id": eight, "rank": 2, "product_id": two, "score": 0.1, "source": "popular"})
     recommendations = publish(lake, "recommendations", lists, kind, inputs=made_from(users, products))
     near = {"product_id": one, "rank": 1, "similar_product_id": two, "similarity": 0.5, "similar_category": "tools"}

@@ -74,6 +74,12 @@ Note: The list has only products that are popular in the segment or in the shop.
     )
 
 
+def test_a_reason_is_shown_where_there_is_one(capsys: pytest.CaptureFixture[str], shop: Path) -> None:
+    _, printed, _ = run(capsys, shop, "user", "7")
+    assert "#  product  category  brand  price  score  source  because of\n" in printed
+    assert "1  100      toys      acme    7.25  1.000  ALS     200\n" in printed
+
+
 def test_a_product_for_people(capsys: pytest.CaptureFixture[str], shop: Path) -> None:
     code, printed, error = run(capsys, shop, "product", "100")
     assert (code, error) == (0, "")
@@ -121,6 +127,7 @@ def test_for_programs(capsys: pytest.CaptureFixture[str], shop: Path) -> None:
         "price": 7.25,
         "score": 1.0,
         "source": "als",
+        "because_product_id": 200,
     }
     assert [e["event_time"] for e in answer["history"]] == ["2019-10-03T10:00:00+00:00", "2019-10-01T10:00:00+00:00"]
     assert answer["features"]["first_event_time"] == "2019-10-01T10:00:00+00:00"

@@ -13,6 +13,7 @@ from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.list_rules import ListRules, flags_of
 from ecommerce_assets.recommendation.lists import SOURCES, ListMaker, Lists
 from ecommerce_assets.recommendation.products import Products
+from ecommerce_assets.recommendation.reasons import reasons
 from ecommerce_assets.recommendation.recommenders.base import ProductStats, Training
 from ecommerce_assets_tests.recommendation.test_recommenders import Entry, neighbour_rows, users_with
 
@@ -38,9 +39,7 @@ def maker(*not_eligible: int, **rules: Any) -> ListMaker:
     users = np.array([*range(30, 20, -1), 0, 0])
     stats = ProductStats(users, users, np.array([0, 0, 0, 0, 1, 1, 1, 2, -1, -1, 0, 1]), {"A": users % 7}, {"A": 9}, 40)
     products, decided = Products(IDS, np.arange(10)), eligibility(*not_eligible)
-    rows = neighbour_rows(
-        neighbours or [[(other, 0.5) for other in range(10) if other != p] for p in range(10)] + [[]] * 2
-    )
+    rows = neighbour_rows([[(other, 0.5) for other in range(10) if other != p] for p in range(10)] + [[]] * 2)
     factors = np.linspace(0.1, 1, 24, dtype=np.float32).reshape(12, 2)
     factors[10:] = 0
     training = Training(stats, rows, factors, flags_of(decided, "eligible", products))
@@ -110,9 +109,11 @@ def test_pinned_products_come_first_where_they_may_be_shown() -> None:
 
 
 def test_new_products_get_the_last_places_by_category_and_brand() -> None:
-    lists = maker(new_products_share=0.4).lists(VISITORS, 5, Blend())
+    made = maker(new_products_share=0.4)
+    lists = made.lists(VISITORS, 5, Blend())
     assert ids(lists, 0)[-2:] == [111, 110], "of category b and brand x, which the user has, then of category a"
     assert sources(lists, 0)[-2:] == ["new", "new"]
+    assert reasons(made, VISITORS, lists)[0, -2:].tolist() == [4, 2], "the latest product of the same category"
     assert "new" not in sources(lists, 1), "category c and brand y have no new product"
     assert "new" not in sources(lists, 2), "nothing is known of the user"
     assert (np.diff(lists.scores, axis=1) <= 0).all()

@@ -52,11 +52,11 @@ def test_products_go_by_their_ids() -> None:
 
 def test_lists_of_one_recommender() -> None:
     made = Lists.of(Candidates(np.array([[4, 2, 1], [3, -1, -1]]), np.array([[9, 8, 7], [6, 0, 0]])), 2, "latest")
-    rows = made.as_rows(pa.array(["u", "v"]), np.array([10, 11, 12, 13, 14])).to_pylist()
+    rows = made.as_rows(pa.array(["u", "v"]), np.array([10, 11, 12, 13, 14]), np.array([[0, -1], [3, -1]])).to_pylist()
     assert [tuple(row.values()) for row in rows] == [
-        ("u", 1, 14, 9.0, "latest"),
-        ("u", 2, 12, 8.0, "latest"),
-        ("v", 1, 13, 6.0, "latest"),
+        ("u", 1, 14, 9.0, "latest", 10),
+        ("u", 2, 12, 8.0, "latest", None),
+        ("v", 1, 13, 6.0, "latest", 13),
     ]
 
 

@@ -63,6 +63,7 @@ RECOMMENDATIONS = {
     "product_id": {"product_index.product_id"} | SCORED_BY,
     "score": SCORED_BY,
     "source": SCORED_BY,
+    "because_product_id": {"product_index.product_id"} | SCORED_BY,
 }
 
 

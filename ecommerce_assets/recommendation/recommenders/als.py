@@ -38,16 +38,21 @@ class Als:
     def _items(self) -> Items:
         return Items.of(self.factors)
 
+    @cached_property
+    def _place_of(self) -> Integers:
+        """By position, the product's row in `factors`; -1 where the model does not know it."""
+        place = np.full(self.products, -1, np.int64)
+        place[self.positions] = np.arange(len(self.positions))
+        return place
+
     def recommend(self, users: Users, k: int) -> Candidates:
         """Nothing for users whose factors are zero or nearly so."""
         candidates = Candidates.empty(len(users), k)
         rows = np.flatnonzero(users.factors.any(axis=1))
         if not len(rows) or not len(self.positions):
             return candidates
-        place = np.full(self.products, -1, np.int64)
-        place[self.positions] = np.arange(len(self.positions))
         owners, barred = users.excluded.of(rows)
-        places = place[barred]
+        places = self._place_of[barred]
         owners, places = owners[places >= 0], places[places >= 0]
         excluded = Excluded(np.searchsorted(owners, np.arange(len(rows) + 1)), places)
         best, scores = top_k(users.factors[rows], self._items, excluded, k)

@@ -55,7 +55,7 @@ class ProductStats:
     def __len__(self) -> int:
         return len(self.users)
 
-    @property
+    @cached_property
     def categories(self) -> int:
         """Number of categories, at least 1."""
         return max(int(self.category.max(initial=-1)) + 1, 1)
@@ -292,19 +292,25 @@ class Ranking:
 
     positions: Integers
     scores: Floats
+    products: int
 
     @classmethod
     def of(cls, scores: npt.NDArray[np.float64]) -> Ranking:
         """Of scores by position: the highest first, ties by position; products without a score are left out."""
         order = np.lexsort((np.arange(len(scores)), -scores))
         order = order[scores[order] > 0]
-        return cls(order, scores[order].astype(np.float32))
+        return cls(order, scores[order].astype(np.float32), len(scores))
 
-    def recommend(self, users: Users, k: int, products: int) -> Candidates:
+    @cached_property
+    def _place_of(self) -> Integers:
+        """By position, the product's place in the order; what is not ranked comes last."""
+        place = np.full(self.products, len(self.positions), np.int64)
+        place[self.positions] = np.arange(len(self.positions))
+        return place
+
+    def recommend(self, users: Users, k: int) -> Candidates:
         """The first k of the order that each user may get."""
         best, excluded = Candidates.empty(len(users), k), users.excluded
-        place = np.full(products, len(self.positions), np.int64)
-        place[self.positions] = np.arange(len(self.positions))
         # Of the first k + b products at most b are excluded; users with many excluded ones come together.
         widths = np.minimum(len(self.positions), k + np.diff(excluded.begins))
         narrow_first, start = np.argsort(widths, kind="stable"), 0
@@ -314,7 +320,7 @@ class Ranking:
             rows = rows[: max(1, CELLS // max(width, 1))]
             width, start = int(widths[rows[-1]]), start + len(rows)
             owners, barred = excluded.of(rows)
-            places = place[barred]
+            places = self._place_of[barred]
             shown = np.ones((len(rows), width), np.bool_)
             shown[owners[places < width], places[places < width]] = False
             slots = np.cumsum(shown, axis=1, dtype=np.int32) - 1

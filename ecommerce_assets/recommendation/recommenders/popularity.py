@@ -14,7 +14,6 @@ class Popularity:
     """The score is the number of distinct users who interacted."""
 
     ranking: Ranking
-    products: int
     name = "popularity"
     source = "popular"
     title = "popularity"
@@ -22,8 +21,8 @@ class Popularity:
     @classmethod
     def fit(cls, training: Training) -> Popularity:
         """From the stats of the products."""
-        return cls(Ranking.of(np.where(training.is_eligible, training.products.users, 0.0)), len(training.products))
+        return cls(Ranking.of(np.where(training.is_eligible, training.products.users, 0.0)))
 
     def recommend(self, users: Users, k: int) -> Candidates:
         """The same for every user, without what is excluded."""
-        return self.ranking.recommend(users, k, self.products)
+        return self.ranking.recommend(users, k)

@@ -14,7 +14,6 @@ class RecentPopularity:
     """The score is the number of distinct users whose last interaction was in the recent tenth of the time."""
 
     ranking: Ranking
-    products: int
     name = "recent_popularity"
     source = "recent_popular"
     title = "recent popularity"
@@ -22,10 +21,8 @@ class RecentPopularity:
     @classmethod
     def fit(cls, training: Training) -> RecentPopularity:
         """From the stats of the products."""
-        return cls(
-            Ranking.of(np.where(training.is_eligible, training.products.recent_users, 0.0)), len(training.products)
-        )
+        return cls(Ranking.of(np.where(training.is_eligible, training.products.recent_users, 0.0)))
 
     def recommend(self, users: Users, k: int) -> Candidates:
         """The same for every user, without what is excluded."""
-        return self.ranking.recommend(users, k, self.products)
+        return self.ranking.recommend(users, k)

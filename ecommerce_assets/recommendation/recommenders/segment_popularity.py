@@ -15,7 +15,6 @@ class SegmentPopularity:
     """The score is the number of distinct users of the segment who interacted."""
 
     rankings: Mapping[str, Ranking]
-    products: int
     name = "segment_popularity"
     source = "segment_popular"
     title = "popularity in the segment"
@@ -25,7 +24,7 @@ class SegmentPopularity:
         """From the users of each segment."""
         by_segment = training.products.segment_users
         rankings = {name: Ranking.of(np.where(training.is_eligible, users, 0.0)) for name, users in by_segment.items()}
-        return cls(rankings, len(training.products))
+        return cls(rankings)
 
     def recommend(self, users: Users, k: int) -> Candidates:
         """Nothing for users without a segment."""
@@ -33,6 +32,6 @@ class SegmentPopularity:
         for name, ranking in self.rankings.items():
             rows = np.flatnonzero(users.segments == name)
             if len(rows):
-                best = ranking.recommend(users.take(rows), k, self.products)
+                best = ranking.recommend(users.take(rows), k)
                 candidates.positions[rows], candidates.scores[rows] = best.positions, best.scores
         return candidates

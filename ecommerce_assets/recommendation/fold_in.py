@@ -1,0 +1,305 @@
+"""Recommendations for a visitor whom the model has never seen, from a handful of events ("fold-in"), without Spark.
+
+`FoldIn.load(Lake(data_dir)).recommend_for([Event(1004856), Event(1005115, "cart")])` is the entry point.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+
+from ecommerce_assets.events.schema import EVENT_TYPES
+from ecommerce_assets.recommendation.als_model import SavedModel
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
+from ecommerce_assets.recommendation.blend import Blend
+from ecommerce_assets.recommendation.fitting import (
+    SECONDS_PER_DAY,
+    categories_of,
+    item_factors,
+    neighbours_of,
+    stats_in_process,
+)
+from ecommerce_assets.recommendation.interactions import LAST, MAX_RATING, WEIGHTS, collect_pairs, latest_of_pairs
+from ecommerce_assets.recommendation.list_rules import ELIGIBILITY, ListRules, flags_of, rules_of, with_catalog
+from ecommerce_assets.recommendation.lists import LONGEST_LIST, SOURCES, ListMaker, Ranker
+from ecommerce_assets.recommendation.parameters import ListParameters
+from ecommerce_assets.recommendation.products import INDEXED, Products, products_of
+from ecommerce_assets.recommendation.reasons import reasons
+from ecommerce_assets.recommendation.recommend import numbered
+from ecommerce_assets.recommendation.recommenders.base import Integers, Training, Users
+from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.reading import MODEL_FOLDER, read_document, read_without_spark
+
+Doubles = npt.NDArray[np.float64]
+
+TINY = np.finfo(np.float64).tiny
+PRECISION = 1e-12
+"""Of the largest number on the right-hand side: a gradient below it is zero."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+INT64 = np.iinfo(np.int64)
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event of the visitor.
+
+    Attributes
+    ----------
+    event_type
+        view, cart, purchase; or remove_from_cart, which is ignored.
+    event_time
+        UTC where it has no zone; None: now. Of several events without a time the later one is the newer one.
+    """
+
+    product_id: int | str
+    event_type: str = "view"
+    event_time: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One place of a list, in the words of the table `recommendations`."""
+
+    rank: int
+    product_id: int | str
+    score: float
+    source: str
+    because_product_id: int | str | None
+
+
+@dataclass(frozen=True)
+class FoldIn:
+    """What the published lists were made with, in memory; threads may share it.
+
+    BLAS should have one thread (such as by OPENBLAS_NUM_THREADS=1): the matrices of one visitor are small.
+
+    Attributes
+    ----------
+    products, maker, blend
+        What lists are made with; `blend` is None where ALS alone ranks.
+    als, lists
+        Parameters of the model and of the lists.
+    reference
+        Time of the latest interaction of the training data, in microseconds since 1970.
+    """
+
+    products: Products
+    maker: ListMaker
+    blend: Blend | None
+    als: AlsParameters
+    lists: ListParameters
+    reference: int
+
+    @classmethod
+    def load(cls, lake: Lake) -> FoldIn:
+        """What the published recommendations were made with: exactly the versions behind them.
+
+        Raises
+        ------
+        VersionNotFoundError
+            Where no recommendations are published, or a version behind them was removed.
+        """
+        published = lake.latest("recommendations")
+        model = lake.ancestor(published, "als_model")
+        names = ("product_index", "user_index", "segmented_users", "interaction_data", "item_neighbours")
+        index, user_index, users, interactions, neighbours = (
+            read_without_spark(lake, lake.ancestor(published, name)) for name in names
+        )
+        features = read_without_spark(lake, lake.ancestor(published, "product_features"))
+        eligibility = read_without_spark(lake, lake.ancestor(published, "product_eligibility"))
+        decided = eligibility.to_arrow(*ELIGIBILITY)
+        products = with_catalog(products_of(index.to_arrow(*INDEXED)), decided)
+        pairs = collect_pairs(interactions, LAST)
+        has_segment = pc.field("user_idx").is_valid() & pc.field("segment").is_valid()
+        segments = numbered(users, user_index).filter(has_segment)
+        training = Training(
+            stats_in_process(pairs, segments, products, categories_of(features)),
+            neighbours_of(neighbours, products),
+            item_factors(SavedModel(lake.folder(model) / MODEL_FOLDER).products, products),
+            flags_of(decided, "eligible", products),
+        )
+        rules = ListRules.of(rules_of(eligibility.parameters), decided, products, training.products.users == 0)
+        lists, blend = ListParameters.of(published.parameters), None
+        if lists.ranker == Ranker.blend:
+            blend = Blend.of(read_document(lake, lake.ancestor(published, "blend_model")))
+        reference = latest_of_pairs(pairs)
+        maker, als = ListMaker.fit(training, rules), AlsParameters.of(model.parameters)
+        made = cls(products, maker, blend, als, lists, reference)
+        made.recommend_for([Event(product) for product in products.ids[:1].tolist()])  # compiles the loops
+        return made
+
+    def recommend_for(self, events: Sequence[Event], segment: str | None = None, k: int | None = None) -> list[Entry]:
+        """The visitor's list, best first: what the nightly lists would have for a user with these events.
+
+        Products that are not in the index are ignored. Without a known product the list has what is popular in the
+        segment, then in the shop.
+
+        Parameters
+        ----------
+        segment
+            Name of the visitor's segment; None or an unknown one: none.
+        k
+            Length of the list; None: as the published lists.
+
+        Raises
+        ------
+        ValueError
+            Where an event has an unknown type or an id of the wrong type, or k is not from 1 to `LONGEST_LIST`.
+        """
+        if k is not None and not 1 <= k <= LONGEST_LIST:
+            raise ValueError(f"k must be from 1 to {LONGEST_LIST}, got {k}.")
+        return self.entries(self.visitor(events, segment), self.lists.k if k is None else k)
+
+    def visitor(self, events: Sequence[Event], segment: str | None = None) -> Users:
+        """A batch of one user with the history of these events, and the factors that follow from it."""
+        now = datetime.now(UTC)
+        pairs: dict[int, tuple[float, int, bool, int]] = {}
+        for number, event in enumerate(events):
+            if event.event_type not in EVENT_TYPES:
+                raise ValueError(f"event_type must be one of {', '.join(EVENT_TYPES)}; got {event.event_type!r}.")
+            position = self._position(event.product_id)
+            if position is None or event.event_type not in WEIGHTS:
+                continue
+            rating, count, purchased, last = pairs.get(position, (0.0, 0, False, 0))
+            pairs[position] = (
+                rating + WEIGHTS[event.event_type],
+                count + 1,
+                purchased or event.event_type == "purchase",
+                max(last, _microseconds(event.event_time or now + number * MICROSECOND)),
+            )
+        history = sorted(pairs.items(), key=lambda pair: (-pair[1][3], pair[0]))
+        positions = np.array([position for position, _ in history], np.int64)
+        ratings = np.minimum(np.array([pair[0] for _, pair in history], np.float32), np.float32(MAX_RATING))
+        last_at = np.array([pair[3] for _, pair in history], np.int64)
+        ages = (last_at.max(initial=self.reference) - last_at) / 1e6 / SECONDS_PER_DAY
+        half_life = self.als.halfLife
+        weighed = ratings if half_life is None else ratings * 0.5 ** (ages / half_life)
+        return Users(
+            begins=np.array([0, len(history)]),
+            positions=positions,
+            ratings=ratings,
+            events=np.array([pair[1] for _, pair in history], np.int64),
+            ages=ages.astype(np.float32),
+            purchased=np.array([pair[2] for _, pair in history], np.bool_),
+            segments=np.array([segment], dtype=object),
+            factors=self.factors(positions, weighed)[None, :].astype(np.float32),
+            exclude=self.lists.exclude,
+        )
+
+    def entries(self, visitor: Users, k: int) -> list[Entry]:
+        """The list of a batch of one user."""
+        made = self.maker.lists(visitor, k, self.blend)
+        because = reasons(self.maker, visitor, made)
+        filled = made.filled[0]
+        rows = zip(
+            self.products.ids[made.positions[0, filled]].tolist(),
+            made.scores[0, filled].tolist(),
+            made.sources[0, filled].tolist(),
+            because[0, filled].tolist(),
+            strict=True,
+        )
+        return [
+            Entry(rank, product, score, SOURCES[source], self.products.ids[[cause]].tolist()[0] if cause >= 0 else None)
+            for rank, (product, score, source, cause) in enumerate(rows, 1)
+        ]
+
+    def factors(self, positions: Integers, ratings: npt.NDArray[Any]) -> Doubles:
+        """The factors of a user with these ratings, the factors of the products being given.
+
+        Solves (YᵀY + λnI + Σ (c - 1) y yᵀ) x = Σ c y over the rated products, c = 1 + alpha · rating and n their
+        number, as in a half-step of the fit: Hu, Koren and Volinsky, "Collaborative Filtering for Implicit Feedback
+        Datasets" (ICDM 2008). Products that the model does not know count for nothing.
+        """
+        rated = self.maker.training.item_factors[positions].astype(np.float64)
+        known = rated.any(axis=1)
+        rated, extra = rated[known], self.als.alpha * ratings[known].astype(np.float64)
+        if not len(rated):
+            return np.zeros(len(self._gram))
+        matrix = self._gram + (rated.T * extra) @ rated
+        matrix[np.diag_indices_from(matrix)] += self.als.regParam * len(rated)
+        right = rated.T @ (1 + extra)
+        return minimise_nonnegative(matrix, right) if self.als.nonnegative else _solve(matrix, right)
+
+    @cached_property
+    def _gram(self) -> Doubles:
+        """YᵀY of the factors of all products."""
+        factors = self.maker.training.item_factors.astype(np.float64)
+        return factors.T @ factors
+
+    def _position(self, product_id: int | str) -> int | None:
+        """The product's position; None where the index lacks it."""
+        ids = self.products.ids
+        wanted = _id_like(product_id, np.issubdtype(ids.dtype, np.integer))
+        place = bisect_left(ids, wanted)
+        return place if place < len(ids) and ids[place] == wanted else None
+
+
+def minimise_nonnegative(matrix: Doubles, right: Doubles) -> Doubles:
+    """The x ≥ 0 that minimises xᵀ·matrix·x / 2 - right·x; the matrix is positive semidefinite.
+
+    Lawson and Hanson, "Solving Least Squares Problems" (1974), chapter 23, on the normal equations (Bro and De Jong,
+    "A fast non-negativity-constrained least squares algorithm", Journal of Chemometrics, 1997).
+    """
+    x, free, limit = np.zeros(len(right)), np.zeros(len(right), np.bool_), PRECISION * np.abs(right).max(initial=0)
+    for _ in range(3 * len(right)):  # the method ends by itself; rounding could make it go in circles
+        descent = np.where(free, 0, right - matrix @ x)
+        if descent.max(initial=0) <= limit:
+            break
+        free[np.argmax(descent)] = True
+        while True:
+            solved = np.zeros(len(right))
+            solved[free] = _solve(matrix[np.ix_(free, free)], right[free])
+            below = free & (solved <= 0)
+            if not below.any():
+                break
+            # As far towards the solution as all stay nonnegative; what becomes zero first is no longer free.
+            steps = np.full(len(right), np.inf)
+            steps[below] = x[below] / np.maximum(x[below] - solved[below], TINY)
+            x += steps.min() * (solved - x)
+            free &= steps > steps.min()
+            x[~free] = 0
+        x = solved
+    return x
+
+
+def _solve(matrix: Doubles, right: Doubles) -> Doubles:
+    """The solution of a linear system; the shortest one where there are many."""
+    try:
+        return np.asarray(np.linalg.solve(matrix, right))
+    except np.linalg.LinAlgError:  # without regularisation, and with fewer products than factors
+        return np.asarray(np.linalg.lstsq(matrix, right)[0])
+
+
+def _microseconds(time: datetime) -> int:
+    """Since 1970."""
+    return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - EPOCH) // MICROSECOND
+
+
+def _id_like(product_id: Any, is_number: bool) -> int | str:
+    """The id in the shop's type. Raises ValueError where it cannot be one."""
+    if isinstance(product_id, str) and not is_number:
+        return product_id
+    if isinstance(product_id, Integral) and not isinstance(product_id, bool):
+        number = int(product_id)
+        if not is_number:
+            return str(number)
+    elif isinstance(product_id, str) and re.fullmatch(r"[+-]?[0-9]+", product_id.strip()):
+        number = int(product_id)
+    else:
+        number = INT64.max + 1
+    if INT64.min <= number <= INT64.max:
+        return number
+    kind = "a whole number of at most 64 bits" if is_number else "a text"
+    raise ValueError(f"product_id must be {kind} in this shop, got {product_id!r}.")
