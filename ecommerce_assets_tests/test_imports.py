@@ -26,6 +26,7 @@ KNOWS_DAGSTER = {
     "sensor",
     "tuning_assets",
     "backtest_assets",
+    "catalog_assets",
     # the roof
     "definitions",
     "automation",

@@ -44,7 +44,7 @@ class Entry(NamedTuple):
     age: float = 0.0
 
 
-EVERY = np.ones(300, np.bool_)
+EVERY = np.ones(1000, np.bool_)
 
 
 def users_with(
