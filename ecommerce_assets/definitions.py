@@ -41,6 +41,7 @@ from ecommerce_assets.recommendation.indices import PRODUCT_INDEX, USER_INDEX
 from ecommerce_assets.recommendation.interactions import INTERACTION_DATA
 from ecommerce_assets.recommendation.item_neighbours import ITEM_NEIGHBOURS
 from ecommerce_assets.recommendation.notes import ALS_EVALUATION_NOTES, BLEND_MODEL_NOTES, RECOMMENDATIONS_NOTES
+from ecommerce_assets.recommendation.product_pairs import PRODUCT_PAIRS
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, products_shown
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
 from ecommerce_assets.recommendation.tuning_assets import als_tuning
@@ -113,6 +114,7 @@ CATALOG: dict[str, StoredAsset] = {
         notes=RECOMMENDATIONS_NOTES,
     ),
     "similar_products": StoredAsset(SIMILAR_PRODUCTS, recommendation.SIMILAR_PRODUCTS_CHECKS),
+    "product_pairs": StoredAsset(PRODUCT_PAIRS, recommendation.PRODUCT_PAIRS_CHECKS),
     "training_metadata": StoredAsset(
         None, TRAINING_METADATA_CHECKS, document=TrainingMetadata, card=model_card, closing=closing_words
     ),

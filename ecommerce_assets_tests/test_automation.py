@@ -33,6 +33,7 @@ REFRESHED = {
     "blend_model",
     "recommendations",
     "similar_products",
+    "product_pairs",
     "training_metadata",
 }
 
