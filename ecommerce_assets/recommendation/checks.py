@@ -225,28 +225,6 @@ def _same_category(context: CheckContext) -> Outcome | None:
     )
 
 
-def _uneven(frame: DataFrame, _: CheckContext, __: Read) -> DataFrame:
-    """Pairs whose two rows do not say the same; a pair may have one row, where the other is not among the best."""
-    from pyspark.sql import functions as F
-
-    pairs = frame.groupBy(
-        "kind",
-        F.least("product_id", "pair_product_id").alias("first"),
-        F.greatest("product_id", "pair_product_id").alias("second"),
-    ).agg(
-        F.count("*").alias("rows"),
-        (F.max("baskets") - F.min("baskets")).alias("baskets"),
-        # Computed in another order, so not equal to the last digit.
-        (F.max("lift") / F.min("lift") - 1).alias("lift"),
-    )
-    return pairs.selectExpr("count_if(rows > 2 or baskets > 0 or lift > 1e-9) as uneven_pairs")
-
-
-def _symmetric(context: CheckContext) -> str | None:
-    uneven = context.number("uneven_pairs")
-    return f"{uneven:,} pairs have more than two rows, or two with different baskets or lift" if uneven else None
-
-
 USER_INDEX_CHECKS = _index_checks(USER_INDEX, "user_idx")
 PRODUCT_INDEX_CHECKS = _index_checks(PRODUCT_INDEX, "product_idx")
 
@@ -375,11 +353,5 @@ PRODUCT_PAIRS_CHECKS = (
         "values_in_range",
         "There is at least one basket; support and confidence are above 0 and at most 1, lift is above 0.",
         "baskets < 1 or not (support > 0 and support <= confidence and confidence <= 1 and lift > 0) or isnan(lift)",
-    ),
-    Check(
-        "symmetric",
-        "Where both products of a pair list each other, baskets and lift are the same.",
-        _symmetric,
-        summary=_uneven,
     ),
 )

@@ -58,7 +58,7 @@ class PairParameters:
     window_days
         Events without a session: a gap of more days than this ends a basket.
     min_baskets
-        Fewest baskets with both products of a pair.
+        Fewest baskets with both products of a pair. A number and not a share: one basket may be chance in any shop.
     """
 
     k: int = 10
