@@ -25,7 +25,7 @@ PRODUCT_PAIRS = TableSpec.of(
     ColumnSpec(
         "kind",
         "string",
-        f"{BOUGHT}: bought together; {VIEWED}: viewed together. It decides what baskets are.",
+        f"{BOUGHT}: both were bought in the same baskets; {VIEWED}: both were viewed in them.",
         key=True,
     ),
     ColumnSpec("rank", "int", "1 has the highest confidence.", key=True),
