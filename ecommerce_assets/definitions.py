@@ -54,6 +54,7 @@ from ecommerce_assets.recommendation.notes import (
     RECOMMENDATIONS_NOTES,
 )
 from ecommerce_assets.recommendation.product_eligibility import PRODUCT_CATALOG, PRODUCT_ELIGIBILITY
+from ecommerce_assets.recommendation.product_pairs import PRODUCT_PAIRS
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, products_shown
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
 from ecommerce_assets.recommendation.tuning_assets import als_tuning
@@ -130,6 +131,7 @@ CATALOG: dict[str, StoredAsset] = {
         notes=RECOMMENDATIONS_NOTES,
     ),
     "similar_products": StoredAsset(SIMILAR_PRODUCTS, recommendation.SIMILAR_PRODUCTS_CHECKS),
+    "product_pairs": StoredAsset(PRODUCT_PAIRS, recommendation.PRODUCT_PAIRS_CHECKS),
     "training_metadata": StoredAsset(
         None, TRAINING_METADATA_CHECKS, document=TrainingMetadata, card=model_card, closing=closing_words
     ),

@@ -31,8 +31,10 @@ REFRESHED = {
     "item_neighbours",
     "als_evaluation",
     "blend_model",
+    "product_eligibility",
     "recommendations",
     "similar_products",
+    "product_pairs",
     "training_metadata",
 }
 

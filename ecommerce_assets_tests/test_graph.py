@@ -38,6 +38,7 @@ TABLES = [
     "als_evaluation",
     "recommendations",
     "similar_products",
+    "product_pairs",
 ]
 
 NODES = {"cleaned_events": "clean_events"}

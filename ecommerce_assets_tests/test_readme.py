@@ -16,7 +16,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from ecommerce_assets.recommendation.assets import AlsConfig, ListConfig, NeighboursConfig, SimilarConfig
+from ecommerce_assets.recommendation.assets import AlsConfig, ListConfig, NeighboursConfig, PairsConfig, SimilarConfig
 from ecommerce_assets.recommendation.backtest_assets import BacktestConfig
 from ecommerce_assets.recommendation.tuning_assets import TuningConfig
 from ecommerce_assets.segmentation.assets import SegmentationConfig
@@ -64,6 +64,7 @@ def test_every_parameter_is_in_the_table_as_it_is() -> None:
         "item_neighbours": NeighboursConfig,
         "als_evaluation": ListConfig,
         "similar_products": SimilarConfig,
+        "product_pairs": PairsConfig,
         "als_tuning": TuningConfig,
         "backtest": BacktestConfig,
     }

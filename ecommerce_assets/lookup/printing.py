@@ -18,10 +18,26 @@ from ecommerce_assets.recommendation.recommenders import RECOMMENDERS
 _PIPE_WIDTH = 10_000
 """In a pipe nothing is wrapped or cut off."""
 
-SOURCES = {recommender.source: recommender.title for recommender in RECOMMENDERS}
+SOURCES = {
+    **{recommender.source: recommender.title for recommender in RECOMMENDERS},
+    "pinned": "pinned by the shop",
+    "new": "new in the catalogue",
+}
 """The values of `source`, for people."""
 
-_NUMBERS = {"#", "price", "score", "similarity", "events", "purchases", "views", "spent"}
+_NUMBERS = {
+    "#",
+    "price",
+    "score",
+    "similarity",
+    "baskets",
+    "confidence",
+    "lift",
+    "events",
+    "purchases",
+    "views",
+    "spent",
+}
 _WORDS = {"category", "brand", "source", "segment"}
 """Columns that are wrapped if a terminal is too narrow; numbers, times and ids stay whole as long as possible."""
 
@@ -89,6 +105,24 @@ def print_product(answer: ProductAnswer, out: TextIO) -> None:
                 ["#", "product", "category", "brand", "price", "similarity"],
                 [(n["rank"], *_product(n), _money(n["price"]), f"{n['similarity']:.3f}") for n in answer.neighbours],
             )
+        for title, pairs in (("Bought together", answer.bought_together), ("Viewed together", answer.viewed_together)):
+            if pairs:
+                _title(console, f"\n{title}")
+                _table(
+                    console,
+                    ["#", "product", "category", "brand", "price", "baskets", "confidence", "lift"],
+                    [
+                        (
+                            p["rank"],
+                            *_product(p),
+                            _money(p["price"]),
+                            _number(p["baskets"]),
+                            f"{p['confidence']:.3f}",
+                            f"{p['lift']:.2f}",
+                        )
+                        for p in pairs
+                    ],
+                )
         _end(console, answer, "similar_products")
 
 

@@ -1,4 +1,4 @@
-"""What is known of one product: what it is, how it sells, and its neighbours."""
+"""What is known of one product: what it is, how it sells, its neighbours, and what it is bought with."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ class ProductAnswer:
         The product's row of product_features; None where there is none.
     neighbours
         rank, product_id, category, brand, price (the product's mean), similarity; by rank.
+    bought_together, viewed_together
+        rank, product_id, category, brand, price (the product's mean), baskets, confidence, lift; by rank.
     days
         First and last day of the events that the neighbours (or, without them, the features) were made from.
     versions
@@ -30,13 +32,15 @@ class ProductAnswer:
     product_id: int | str
     features: Row | None
     neighbours: list[Row]
+    bought_together: list[Row]
+    viewed_together: list[Row]
     days: tuple[str, str] | None
     versions: dict[str, Row] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
 def find_product(lake: Lake, text: str) -> ProductAnswer:
-    """All about the product with this id: the newest neighbours, and the features that they were made with.
+    """All about the product with this id: the newest neighbours and pairs, and the features of the neighbours' version.
 
     Raises UnknownIdError where neither table knows the id.
     """
@@ -51,17 +55,27 @@ def find_product(lake: Lake, text: str) -> ProductAnswer:
         "similarity from {table} where product_id = ? order by rank",
         product_id,
     )
-    if features is None and not near:
+    # A data dir of an earlier release has no pairs, which is nothing to report.
+    paired = tables.newest("product_pairs") if "product_pairs" in lake.assets() else None
+    pairs = tables.rows(
+        paired,
+        "select kind, rank, pair_product_id as product_id, baskets, confidence, lift from {table} "
+        "where product_id = ? order by kind, rank",
+        product_id,
+    )
+    if features is None and not near and not pairs:
         raise UnknownIdError(_unknown(product_id, products, tables.notes))
     notes = list(tables.notes)
     if similar is not None and not near:
         notes.append("The product has no neighbours: item_neighbours has no other product with common users.")
-    known = tables.products(products, [row["product_id"] for row in near])
+    known = tables.products(products, [row["product_id"] for row in (*near, *pairs)])
     made = similar or products
     return ProductAnswer(
         product_id=product_id,
         features=features,
         neighbours=[_with_price(row, known) for row in near],
+        bought_together=[_with_product(row, known) for row in pairs if row["kind"] == "bought"],
+        viewed_together=[_with_product(row, known) for row in pairs if row["kind"] == "viewed"],
         days=source_days(lake, made) if made is not None else None,
         versions=versions(tables.used.values()),
         notes=notes,
@@ -86,6 +100,18 @@ def _with_price(row: Row, known: dict[int | str, Row]) -> Row:
         **{name: row[name] for name in ("rank", "product_id", "category", "brand")},
         "price": price,
         "similarity": row["similarity"],
+    }
+
+
+def _with_product(row: Row, known: dict[int | str, Row]) -> Row:
+    product = known.get(row["product_id"], {})
+    return {
+        "rank": row["rank"],
+        "product_id": row["product_id"],
+        "category": product.get("category"),
+        "brand": product.get("brand"),
+        "price": product.get("avg_price"),
+        **{name: row[name] for name in ("baskets", "confidence", "lift")},
     }
 
 

@@ -1,5 +1,5 @@
 """The assets of the recommendation group. Each is computed in a file of its own: indices.py, interactions.py, als.py,
-item_neighbours.py, evaluation.py, blend.py, recommend.py, similar.py.
+item_neighbours.py, evaluation.py, blend.py, recommend.py, similar.py, product_pairs.py.
 """
 
 from datetime import UTC, datetime
@@ -31,6 +31,8 @@ from ecommerce_assets.recommendation.item_neighbours import item_neighbours as f
 from ecommerce_assets.recommendation.lists import LONGEST_LIST, Ranker
 from ecommerce_assets.recommendation.parameters import ListParameters, Parameters, in_words
 from ecommerce_assets.recommendation.product_eligibility import product_eligibility as eligibility_of
+from ecommerce_assets.recommendation.product_pairs import PairParameters
+from ecommerce_assets.recommendation.product_pairs import product_pairs as find_product_pairs
 from ecommerce_assets.recommendation.recommend import recommend
 from ecommerce_assets.recommendation.similar import similar_products as find_similar_products
 from ecommerce_assets.recommendation.systems import PUBLISHED
@@ -114,6 +116,20 @@ class SimilarConfig(dg.Config):
     """How long the lists of similar products are."""
 
     k: int = Field(10, ge=1, le=NEIGHBOURS, description=f"Length of each list, at most {NEIGHBOURS}.")
+
+
+class PairsConfig(dg.Config):
+    """Which products count as bought or viewed together, and how long their lists are."""
+
+    k: int = Field(PairParameters.k, ge=1, description="Length of each list.")
+    window_days: int = Field(
+        PairParameters.window_days,
+        ge=1,
+        description="Events without a session: a gap of more days than this ends a basket.",
+    )
+    min_baskets: int = Field(
+        PairParameters.min_baskets, ge=1, description="Fewest baskets with both products of a pair."
+    )
 
 
 class NeighboursConfig(dg.Config):
@@ -323,10 +339,10 @@ def recommendations(
         SavedModel(als_model),
         item_neighbours,
         product_features,
-        product_eligibility,
         Blend.of(blend_model) if lists.ranker == Ranker.blend else None,
         lists.exclude,
         lists.k,
+        product_eligibility,
     )
     return Artifact(top, {**lists.as_dict(), **product_eligibility.parameters})
 
@@ -335,6 +351,13 @@ def recommendations(
 def similar_products(config: SimilarConfig, item_neighbours: DataFrame, product_eligibility: DataFrame) -> Artifact:
     """For each product the ten best eligible neighbours, with name, category and brand beside the ids."""
     return Artifact(find_similar_products(item_neighbours, product_eligibility, config.k), config.model_dump())
+
+
+@dg.asset(kinds={"spark", "parquet"}, **COMMON)
+def product_pairs(config: PairsConfig, cleaned_events: DataFrame, product_eligibility: DataFrame) -> Artifact:
+    """For each product the ten eligible ones most often bought, and most often viewed, in the same basket."""
+    parameters, eligible = PairParameters(**config.model_dump()), product_eligibility.where("eligible")
+    return Artifact(find_product_pairs(cleaned_events, parameters, eligible), config.model_dump())
 
 
 ASSETS = [
@@ -348,4 +371,5 @@ ASSETS = [
     product_eligibility,
     recommendations,
     similar_products,
+    product_pairs,
 ]

@@ -20,6 +20,7 @@ from ecommerce_assets.recommendation.item_neighbours import ITEM_NEIGHBOURS, NEI
 from ecommerce_assets.recommendation.list_checks import WITHOUT_CHOICE, Lists, list_checks
 from ecommerce_assets.recommendation.lists import SOURCES, Ranker
 from ecommerce_assets.recommendation.product_eligibility import PRODUCT_ELIGIBILITY, REASONS
+from ecommerce_assets.recommendation.product_pairs import KINDS, PRODUCT_PAIRS
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS
 from ecommerce_assets.recommendation.scores import USER_METRICS
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
@@ -419,5 +420,19 @@ SIMILAR_PRODUCTS_CHECKS = (
         _same_category,
         blocking=False,
         summary=_categories,
+    ),
+)
+
+PRODUCT_PAIRS_CHECKS = (
+    no_nulls(PRODUCT_PAIRS),
+    row_count_stable(),
+    unique_key(PRODUCT_PAIRS),
+    only_eligible("pair_product_id"),
+    one_of("known_kinds", "kind", tuple(KINDS.values())),
+    rule("not_itself", "No product is paired with itself.", "product_id = pair_product_id"),
+    rule(
+        "values_in_range",
+        "There is at least one basket; support and confidence are above 0 and at most 1, lift is above 0.",
+        "baskets < 1 or not (support > 0 and support <= confidence and confidence <= 1 and lift > 0) or isnan(lift)",
     ),
 )

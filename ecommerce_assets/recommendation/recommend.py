@@ -97,10 +97,10 @@ def recommend(
     model: AlsModel,
     item_neighbours: StoredTable,
     product_features: StoredTable,
-    product_eligibility: StoredTable | None = None,
     blend: Blend | None = None,
     exclude: Exclude = Exclude.purchased,
     k: int = 10,
+    product_eligibility: StoredTable | None = None,
 ) -> DataFrame:
     """The top k of every user.
 
@@ -114,14 +114,14 @@ def recommend(
         `product_id`, `neighbour_id`, `similarity`, `rank`.
     product_features
         `product_id`, `category_id`, `category`.
-    product_eligibility
-        `ELIGIBILITY`, made with the rules for lists; None: every product of the index is eligible.
     blend
         What ranks the candidates; None: ALS alone.
     exclude
         `purchased`, `seen` or `none`.
     k
         min(k, eligible products) rows come out per user.
+    product_eligibility
+        `ELIGIBILITY`, made with the rules for lists; None: every product of the index is eligible.
 
     Returns
     -------

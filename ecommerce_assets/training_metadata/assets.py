@@ -37,6 +37,7 @@ def training_metadata(
     blend_model: Version,
     recommendations: Version,
     similar_products: Version,
+    product_pairs: Version,
 ) -> Artifact:
     """What the tables and models are, what they were made from, with which parameters, and how good they are."""
     versions = {version.asset: version for version in list(locals().values())}

@@ -11,6 +11,7 @@ import pyarrow as pa
 from ecommerce_assets.events.schema import EVENTS
 from ecommerce_assets.features.product_features import PRODUCT_FEATURES
 from ecommerce_assets.features.user_features import USER_FEATURES
+from ecommerce_assets.recommendation.product_pairs import PRODUCT_PAIRS
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
 from ecommerce_assets.segmentation.pipeline import SEGMENTED_USERS
@@ -25,6 +26,7 @@ TABLES = {
     "product_features": PRODUCT_FEATURES,
     "recommendations": RECOMMENDATIONS,
     "similar_products": SIMILAR_PRODUCTS,
+    "product_pairs": PRODUCT_PAIRS,
 }
 ARROW_TYPES = {
     "bigint": pa.int64(),
@@ -94,6 +96,15 @@ def listed(user_id: Any, *products: Any, source: str = "als", because: Any = Non
     return [
         {"rank": rank, "product_id": product_id, "score": 1 / rank, **made}
         for rank, product_id in enumerate(products, 1)
+    ]
+
+
+def paired(product_id: Any, kind: str, *products: Any) -> list[dict[str, Any]]:
+    """Rows of product_pairs."""
+    numbers = {"baskets": 3, "support": 0.125, "confidence": 0.25, "lift": 2.0}
+    return [
+        {"product_id": product_id, "kind": kind, "rank": rank, "pair_product_id": other, **numbers}
+        for rank, other in enumerate(products, 1)
     ]
 
 

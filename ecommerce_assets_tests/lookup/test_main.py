@@ -18,7 +18,7 @@ from ecommerce_assets.lookup.users import find_user
 from ecommerce_assets.recommendation.lists import SOURCES as LIST_SOURCES
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets_tests.helpers import event, write_day
-from ecommerce_assets_tests.lookup.shop import listed, made_from, product, publish, small_shop
+from ecommerce_assets_tests.lookup.shop import listed, made_from, paired, product, publish, small_shop
 
 Ran = tuple[Path, dg.ExecuteInProcessResult]
 
@@ -101,6 +101,24 @@ Similar products
 similar_products 0, made {made(shop, "similar_products")} UTC
 """
     )
+
+
+def test_only_the_pairs_that_there_are_have_a_title(capsys: pytest.CaptureFixture[str], shop: Path) -> None:
+    publish(Lake(str(shop)), "product_pairs", paired(100, "viewed", 200))
+    _, printed, _ = run(capsys, shop, "product", "100")
+    assert "Bought together" not in printed
+    assert (
+        """
+
+Viewed together
+#  product  category  brand  price  baskets  confidence  lift
+1  200      tools             7.25        3       0.250  2.00
+
+"""
+        in printed
+    )
+    _, printed, _ = run(capsys, shop, "product", "100", "--json")
+    assert [row["product_id"] for row in json.loads(printed)["viewed_together"]] == [200]
 
 
 def test_without_an_id_some_are_named_and_can_be_looked_up(capsys: pytest.CaptureFixture[str], ran: Ran) -> None:

@@ -12,7 +12,7 @@ import pytest
 from ecommerce_assets.lookup.products import example_products, find_product
 from ecommerce_assets.lookup.tables import UnknownIdError
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets_tests.lookup.shop import product, publish, small_shop
+from ecommerce_assets_tests.lookup.shop import paired, product, publish, small_shop
 
 Ran = tuple[Path, dg.ExecuteInProcessResult]
 
@@ -63,6 +63,26 @@ def test_without_similar_products_the_product_is_shown(lake: Lake) -> None:
     assert found.features is not None
     assert (found.neighbours, len(found.notes)) == ([], 1)
     assert "There is no version of similar_products" in found.notes[0]
+
+
+def test_what_it_is_bought_and_viewed_with(lake: Lake) -> None:
+    publish(
+        lake,
+        "product_pairs",
+        [*paired(100, "viewed", 300, 200), *paired(100, "bought", 200), *paired(200, "bought", 100)],
+    )
+    found = find_product(lake, "100")
+    numbers = {"baskets": 3, "confidence": 0.25, "lift": 2.0}
+    two = {"product_id": 200, "category": "tools", "brand": None, "price": 7.25, **numbers}
+    unknown = {"product_id": 300, "category": None, "brand": None, "price": None, **numbers}
+    assert found.bought_together == [{"rank": 1, **two}]
+    assert found.viewed_together == [{"rank": 1, **unknown}, {"rank": 2, **two}]
+    assert "product_pairs" in found.versions
+
+
+def test_a_data_dir_without_pairs_has_none_and_no_note(lake: Lake) -> None:
+    found = find_product(lake, "100")
+    assert (found.bought_together, found.viewed_together, found.notes) == ([], [], [])
 
 
 def test_an_unknown_id_is_one_sentence(lake: Lake) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.recommendation.blend import FEATURES, FEWEST_TRAINING_USERS, Blend
 from ecommerce_assets.recommendation.checks import (
@@ -129,20 +129,34 @@ def test_values_of_the_evaluation_are_finite_and_in_range(
     assert list(failed(rules, CheckContext(measure(frame, rules)[None]))) == broken
 
 
+def decided(shop: Shop, eligible: str) -> DataFrame:
+    """product_eligibility of the products of the shop, all of one category."""
+    about = ("'a' as category", "'b' as brand", "false as in_catalog", f"{eligible} as eligible")
+    return shop.product_index.selectExpr("product_id", *about)
+
+
 @pytest.mark.parametrize(("exclude", "blend"), [("purchased", Blend()), ("seen", Blend()), ("none", None)])
 def test_published_lists_pass_and_fail_by_another_rule_or_index(
     spark: SparkSession, exclude: str, blend: Blend | None
 ) -> None:
     shop = Shop(spark)
     frame = shop.frame(Exclude(exclude), 3, blend).cache()
-    tables = {"product_index": shop.product_index, "user_index": shop.user_index, "interaction_data": shop.interactions}
+    tables = {
+        "product_index": shop.product_index,
+        "user_index": shop.user_index,
+        "interaction_data": shop.interactions,
+        "product_eligibility": decided(shop, "true"),
+    }
     summary = next(check.summary for check in RECOMMENDATIONS_CHECKS if check.name == "full_lists")
     checks = [check for check in RECOMMENDATIONS_CHECKS if summary and check.summary == summary]
 
-    def checked(by: str, **others: Any) -> dict[str, str]:
+    def checked(by: str, limit: int | None = None, **others: Any) -> dict[str, str]:
         read = {**tables, **others}
-        versions = {"product_index": version("product_index", read["product_index"].count())}
-        context = CheckContext(Stats(), {"k": 3, "exclude": by}, versions=versions)
+        eligible = read["product_eligibility"]
+        counts = {"eligible": eligible.where("eligible").count()}
+        versions = {"product_eligibility": version("product_eligibility", eligible.count(), **counts)}
+        parameters = {"k": 3, "exclude": by, "rules": {"max_per_category": limit, "max_per_brand": None}}
+        context = CheckContext(Stats(), parameters, versions=versions)
         summaries = [make(frame, context, read.__getitem__) for make in summaries_of(checks)]
         return failed(checks, replace(context, stats=measure(frame, checks, summaries)[None]))
 
@@ -153,6 +167,11 @@ def test_published_lists_pass_and_fail_by_another_rule_or_index(
     if exclude == "none":
         assert "nothing_excluded" in checked("seen")
     assert "known_products" in checked(exclude, product_index=index_frame(spark, "product", {101: 1, 103: 4}))
+    assert "within_limits" in checked(exclude, 1)
+    assert "within_limits" not in checked(exclude, 3)
+    [shown] = frame.select("product_id").limit(1).collect()
+    sold_out = decided(shop, f"product_id <> {shown['product_id']}")
+    assert "eligible_products" in checked(exclude, product_eligibility=sold_out)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +190,8 @@ def test_similar_products_are_of_the_same_category_more_often_than_by_chance(
     for product, own in enumerate(category):
         for rank in range(1, 6):
             drawn = own if similar == "same" else "ab"[rank % 2] if rank < 5 else "unknown"
-            rows.append((product, rank, 0, 0.5, own, "x", "unknown" if own == "unknown" else drawn, "x"))
+            about = (None, own, "x", None, "unknown" if own == "unknown" else drawn, "x")
+            rows.append((product, rank, 0, 0.5, *about))
     columns = SIMILAR_PRODUCTS.with_id_type("bigint").columns
     frame = spark.createDataFrame(rows, ", ".join(f"{c.name} {c.type}" for c in columns))
     checks = [check for check in SIMILAR_PRODUCTS_CHECKS if check.name == "same_category"]
