@@ -21,6 +21,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from threadpoolctl import threadpool_limits
 
 from ecommerce_assets.delivery.published import LONGEST_LIST, Published, Row, newest_versions
 from ecommerce_assets.lookup.tables import UnknownIdError, typed
@@ -329,10 +330,7 @@ def create_app(data_dir: str, load_fold_in: Callable[[Lake], FoldIn] = FoldIn.lo
     async def visitor_recommendations(visitor: Visitor) -> Row:
         """Recommendations for a visitor, from the events of the last minutes or days."""
         published = current.published
-        events = [
-            Event(_typed(published, "product_id", str(e.product_id)), e.event_type, _in_utc(e.event_time))
-            for e in visitor.events
-        ]
+        events = [Event(event.product_id, event.event_type, event.event_time) for event in visitor.events]
         try:
             answer = published.recommend_for(events, visitor.segment, visitor.k)
         except ValueError as error:
@@ -383,7 +381,8 @@ def run(data_dir: str, host: str, port: int) -> None:
             "proxy with one in front, or use --host 127.0.0.1.",
             host,
         )
-    uvicorn.run(create_app(data_dir), host=host, port=port, log_config=None, access_log=False, server_header=False)
+    with threadpool_limits(1, "blas"):  # the matrices of one visitor are small
+        uvicorn.run(create_app(data_dir), host=host, port=port, log_config=None, access_log=False, server_header=False)
 
 
 def _is_loopback(host: str) -> bool:
@@ -399,10 +398,6 @@ def _typed(published: Published, column: str, text: str) -> int | str:
         return typed(text, column, [published.versions["recommendations"]])
     except UnknownIdError as error:
         raise InvalidValueError(str(error)) from None
-
-
-def _in_utc(moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
 def _sentence(problem: Mapping[str, Any]) -> str:
