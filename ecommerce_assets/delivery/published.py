@@ -19,8 +19,7 @@ import pyarrow.dataset as ds
 
 from ecommerce_assets.lookup.tables import Tables
 from ecommerce_assets.recommendation.fold_in import Entry, Event, FoldIn
-from ecommerce_assets.recommendation.recommenders.popularity import Popularity
-from ecommerce_assets.recommendation.recommenders.segment_popularity import SegmentPopularity
+from ecommerce_assets.recommendation.interactions import WEIGHTS
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.reading import arrow_dataset
 from ecommerce_assets.storage.version import Version
@@ -38,7 +37,6 @@ _WATCHED = ("recommendations", "similar_products", "product_pairs")
 _ENTRY = ("product_id", "score", "source", "because_product_id")
 _SEGMENT = ("segment_id", "segment")
 _PAIR_NUMBERS = ("baskets", "support", "confidence", "lift")
-_POPULAR = {SegmentPopularity.source, Popularity.source}
 _RANKS = 1 << 16
 
 Row = dict[str, Any]
@@ -297,9 +295,12 @@ class Published:
         return Answer(self._entries(rows, "product_id"))
 
     def recommend_for(self, events: Sequence[Event], segment: str | None, k: int | None) -> Answer:
-        """The list for a visitor with these events; the fallback where it has nothing but popular products."""
-        entries = self.fold_in.recommend_for(events, segment, k)
-        return Answer(self._described(entries), all(entry.source in _POPULAR for entry in entries))
+        """The list for a visitor; the fallback where no view, cart or purchase is of a known product.
+
+        Raises ValueError where fold-in cannot use the events.
+        """
+        known = any(e.event_type in WEIGHTS and self.products.find(e.product_id) is not None for e in events)
+        return Answer(self._described(self.fold_in.recommend_for(events, segment, k)), not known)
 
     def segment(self, user_id: int | str) -> Row | None:
         """`segment_id` and `segment` of a user; None where the user is unknown."""

@@ -287,8 +287,8 @@ def create_app(data_dir: str, load_fold_in: Callable[[Lake], FoldIn] = FoldIn.lo
     async def nothing(_: Request, error: NothingPublishedError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 503)
 
-    # All handlers run in the event loop: they read memory, and fold-in computes for a few milliseconds and is not made
-    # for several threads.
+    # All handlers run in the event loop: they read memory, and fold-in, which computes for a few milliseconds, would
+    # compete with the loop for the interpreter in a thread too.
 
     @app.get("/users/{user_id:path}/recommendations", response_model=UserRecommendations)
     async def user_recommendations(user_id: UserId, k: Length = None) -> Row:
@@ -330,7 +330,10 @@ def create_app(data_dir: str, load_fold_in: Callable[[Lake], FoldIn] = FoldIn.lo
     async def visitor_recommendations(visitor: Visitor) -> Row:
         """Recommendations for a visitor, from the events of the last minutes or days."""
         published = current.published
-        events = [Event(event.product_id, event.event_type, event.event_time) for event in visitor.events]
+        events = [
+            Event(_typed(published, "product_id", str(event.product_id)), event.event_type, event.event_time)
+            for event in visitor.events
+        ]
         try:
             answer = published.recommend_for(events, visitor.segment, visitor.k)
         except ValueError as error:

@@ -134,21 +134,26 @@ def test_a_lake_without_pairs_has_none(tmp_path: Path) -> None:
     assert (answer["pairs"], answer["version"], answer["fallback"]) == ([], None, False)
 
 
-def test_fold_in_gets_the_events(client: TestClient, ids: type) -> None:
-    events = [{"product_id": 100, "event_type": "cart", "event_time": "2026-01-31T10:00:00Z"}, {"product_id": "x"}]
+def test_fold_in_gets_the_events_with_the_ids_of_the_shop(client: TestClient, ids: type) -> None:
+    events = [{"product_id": 100, "event_type": "cart", "event_time": "2026-01-31T10:00:00Z"}, {"product_id": "999"}]
     answer = client.post("/recommendations", json={"events": events, "segment": "VIP_Customers", "k": 5}).json()
-    assert brief(answer["recommendations"], "because_product_id") == [(1, ids(100), 100), (2, ids(200), None)]
+    assert brief(answer["recommendations"], "because_product_id") == [(1, ids(100), ids(100)), (2, ids(200), None)]
     assert (answer["fallback"], answer["version"]) == (False, "0")
     moment = datetime(2026, 1, 31, 10, tzinfo=UTC)
     assert client.app.state.fold_in.asked[-1] == (  # type: ignore[attr-defined]
-        [Event(100, "cart", moment), Event("x", "view", None)],
+        [Event(ids(100), "cart", moment), Event(ids(999), "view", None)],
         "VIP_Customers",
         5,
     )
 
 
-def test_fold_in_without_events_is_the_fallback(client: TestClient) -> None:
-    assert client.post("/recommendations", json={"events": []}).json()["fallback"] is True
+@pytest.mark.parametrize(
+    "events",
+    [[], [{"product_id": 999}], [{"product_id": 100, "event_type": "remove_from_cart"}]],
+    ids=["none", "unknown product", "removal"],
+)
+def test_events_that_say_nothing_get_the_fallback(client: TestClient, events: list[dict[str, Any]]) -> None:
+    assert client.post("/recommendations", json={"events": events}).json()["fallback"] is True
 
 
 @pytest.mark.parametrize(
@@ -200,6 +205,7 @@ def test_an_id_of_the_wrong_type_is_refused(tmp_path: Path, wrong: str) -> None:
     with client_of(lake) as client:
         for path in (f"/users/{wrong}/segment", f"/users/{wrong}/recommendations", f"/products/{wrong}/similar"):
             assert client.get(path).status_code == 422
+        assert client.post("/recommendations", json={"events": [{"product_id": wrong}]}).status_code == 422
 
 
 def test_an_id_with_a_slash_is_one_id(tmp_path: Path) -> None:
