@@ -358,7 +358,8 @@ def _dataset(lake: Lake, version: Version) -> ds.Dataset:
 
 
 def _column(table: ds.Dataset, name: str, where: ds.Expression | None = None) -> pa.ChunkedArray:
-    return table.to_table(columns=[name], filter=where).column(name)
+    # With one thread: requests are answered meanwhile.
+    return table.to_table(columns=[name], filter=where, use_threads=False).column(name)
 
 
 def _descriptions(product_features: ds.Dataset | None, products: Ids) -> dict[str, Column]:
