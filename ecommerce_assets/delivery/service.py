@@ -215,7 +215,8 @@ class Current:
                 return True
             new = Published.load(self._lake, self._load_fold_in)
         except Exception as error:  # whatever is wrong with a version, the one before it goes on serving
-            self._warn_once(f"The newest version cannot be loaded ({error}): the one before it is served.")
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            self._warn_once(f"The newest version cannot be loaded ({reason}): the one before it, if any, is served.")
             return False
         self._published = new
         del old
