@@ -1,4 +1,4 @@
-"""The command `ecommerce-assets`: promoted parameters, evaluations, stored versions. Starts no Spark."""
+"""The command `ecommerce-assets`: promoted parameters, evaluations, stored versions, the service. Starts no Spark."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from ecommerce_assets.recommendation.compare import compare, find_evaluation
 from ecommerce_assets.recommendation.evaluation_checks import WORSE, outcome_of, percent, with_interval
 from ecommerce_assets.recommendation.parameters import Parameters
+from ecommerce_assets.settings import load_settings
 from ecommerce_assets.storage.__main__ import Answer, aligned, command
 from ecommerce_assets.storage.__main__ import main as storage
 from ecommerce_assets.storage.lake import Lake
@@ -19,7 +20,7 @@ from ecommerce_assets.storage.reading import read_document
 
 @click.group()
 def main() -> None:
-    """Promote parameters, compare evaluations; list, trace, verify and remove stored versions."""
+    """Promote parameters, compare evaluations; list, trace, verify and remove stored versions; serve results."""
 
 
 @command
@@ -110,6 +111,29 @@ def _compare(lake: Lake, one: str, other: str) -> Answer:
     return document, lines, 0
 
 
+@click.command("serve")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65_535), default=8_000, show_default=True)
+@click.option("--data-dir", metavar="DIR", help="By default ECOMMERCE_DATA_DIR, else the shipped sample's.")
+def _serve(host: str, port: int, data_dir: str | None) -> None:
+    """Answer HTTP requests with the published results: recommendations, similar products, pairs, segments.
+
+    Read-only. New versions are served without a restart. http://127.0.0.1:8000/docs describes the requests.
+
+    Example: ecommerce-assets serve --port 8080
+    """
+    try:
+        from ecommerce_assets.delivery.service import run
+    except ModuleNotFoundError as error:
+        if error.name not in ("fastapi", "fastapi_offline", "uvicorn"):
+            raise
+        raise click.ClickException(
+            f"The package {error.name} is not installed: run `uv sync --extra serve`, or "
+            "`pip install 'ecommerce_assets[serve]'`."
+        ) from None
+    run(data_dir or load_settings().data_dir, host, port)
+
+
 def _shown(promoted: Promoted) -> tuple[list[dict[str, Any]], list[str]]:
     values, document = Parameters.of(promoted.values).as_dict(), []
     for asset, part in values.items():
@@ -123,7 +147,7 @@ def _shown(promoted: Promoted) -> tuple[list[dict[str, Any]], list[str]]:
     return document, aligned([header, *rows])
 
 
-for each in (_parameters, _promote, _revert, _compare, *storage.commands.values()):
+for each in (_parameters, _promote, _revert, _compare, _serve, *storage.commands.values()):
     main.add_command(each)
 
 

@@ -1,0 +1,1 @@
+"""Published results to where the shop reads them."""

@@ -1,0 +1,371 @@
+"""What is published, in the memory of one process: lists, segments and products by id. `Published.load` reads it.
+
+Ids are sorted Arrow arrays, products in lists are positions in one of them, texts are codes: a list of ten takes about
+150 bytes.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from ecommerce_assets.lookup.tables import Tables
+from ecommerce_assets.recommendation.fold_in import Entry, Event, FoldIn
+from ecommerce_assets.recommendation.interactions import WEIGHTS
+from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.reading import arrow_dataset
+from ecommerce_assets.storage.version import Version
+
+LONGEST_LIST = 100
+"""Maximum number of entries in an answer."""
+
+PAIR_KINDS = ("bought", "viewed")
+DISPLAYED = ("name", "category", "brand")
+"""Columns of product_features that people read; a shop may lack some."""
+
+_WATCHED = ("recommendations", "similar_products", "product_pairs")
+"""Assets of which a new version is loaded; the other tables are those that the recommendations were made from."""
+
+_ENTRY = ("product_id", "score", "source", "because_product_id")
+_SEGMENT = ("segment_id", "segment")
+_PAIR_NUMBERS = ("baskets", "support", "confidence", "lift")
+_RANKS = 1 << 16
+
+Row = dict[str, Any]
+"""Values by column."""
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Distinct ids in ascending order."""
+
+    values: pa.Array
+
+    @classmethod
+    def of(cls, columns: Iterable[pa.ChunkedArray]) -> Ids:
+        """The ids in these columns, which have one type."""
+        distinct = pc.unique(pa.chunked_array([pc.unique(column) for column in columns])).drop_null()
+        return cls(distinct.take(pc.array_sort_indices(distinct)))
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def find(self, wanted: int | str) -> int | None:
+        """The position of an id; None where it is unknown."""
+        at = bisect_left(self.values, wanted, key=lambda value: value.as_py())
+        return at if at < len(self.values) and self.values[at].as_py() == wanted else None
+
+    def at(self, positions: Sequence[int]) -> list[Any]:
+        """The ids at these positions; None where it is -1."""
+        found: list[Any] = self.values.take(pa.array(positions, pa.int32(), mask=np.less(positions, 0))).to_pylist()
+        return found
+
+    def positions(self, column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
+        """The position of each value, as a 32-bit number; -1 for null and unknown ids."""
+        return np.asarray(pc.fill_null(pc.index_in(column, value_set=self.values), -1))
+
+
+@dataclass(frozen=True)
+class Column:
+    """Values by row.
+
+    Attributes
+    ----------
+    values
+        The values; where there are texts, their positions in `texts`.
+    texts
+        The distinct texts, and None as the last.
+    """
+
+    values: np.ndarray[Any, Any]
+    texts: Sequence[str | None] | None = None
+
+    @classmethod
+    def of(cls, values: pa.ChunkedArray) -> Column:
+        """A column of a table; texts as codes of as few bytes as they need."""
+        if not pa.types.is_string(values.type):
+            return cls(np.asarray(values))
+        encoded = values.dictionary_encode().combine_chunks()
+        texts = [*encoded.dictionary.to_pylist(), None]
+        return cls(np.asarray(pc.fill_null(encoded.indices, -1)).astype(np.min_scalar_type(-len(texts))), texts)
+
+    def at(self, rows: slice | Sequence[int]) -> list[Any]:
+        """The values of some rows."""
+        found: list[Any] = self.values[rows].tolist()
+        return found if self.texts is None else [self.texts[code] for code in found]
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The rows of a table by an id, in the order of their rank.
+
+    Attributes
+    ----------
+    ids
+        The ids that have rows.
+    starts
+        Where the rows of each id start, and behind the last one where they end.
+    columns
+        The other columns; products as positions in the products.
+    """
+
+    ids: Ids
+    starts: np.ndarray[Any, Any]
+    columns: Mapping[str, Column]
+
+    @classmethod
+    def read(
+        cls,
+        table: ds.Dataset,
+        key: str,
+        columns: Sequence[str],
+        products: Ids | None = None,
+        kind: str | None = None,
+    ) -> Lists:
+        """Read a table, one column at a time: as it is stored, all of it would take several times as much memory.
+
+        Parameters
+        ----------
+        key
+            Column of the ids.
+        columns
+            Columns to keep; those that end with `product_id` become positions in `products`.
+        kind
+            Keep the rows of this `kind`.
+        """
+
+        def column(name: str) -> pa.ChunkedArray:
+            return _column(table, name, None if kind is None else ds.field("kind") == kind)
+
+        keys = column(key)
+        ids = Ids.of([keys])
+        of_row = ids.positions(keys)
+        del keys
+        starts = np.zeros(len(ids) + 1, np.int64)
+        np.cumsum(np.bincount(of_row, minlength=len(ids)), out=starts[1:])
+        order = of_row.astype(np.int64) * _RANKS
+        if "rank" in table.schema.names:
+            order += np.asarray(column("rank"))
+        order = np.argsort(order)
+        kept = {}
+        for name in columns:
+            if products is not None and name.endswith("product_id"):
+                values = Column(products.positions(column(name)))
+            else:
+                values = Column.of(column(name))
+            kept[name] = Column(values.values[order], values.texts)
+        return cls(ids, starts, kept)
+
+    def rows(self, wanted: int | str, k: int | None = None) -> dict[str, list[Any]] | None:
+        """The first k rows of an id, or all of them, by column; None where the id has none."""
+        at = self.ids.find(wanted)
+        if at is None:
+            return None
+        start, end = int(self.starts[at]), int(self.starts[at + 1])
+        rows = slice(start, end if k is None else min(start + k, end))
+        return {name: column.at(rows) for name, column in self.columns.items()}
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in memory, without the distinct texts."""
+        return int(self.ids.values.nbytes + self.starts.nbytes + sum(c.values.nbytes for c in self.columns.values()))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Entries of a list, as values by column; `is_fallback` where they are only what is popular."""
+
+    entries: Sequence[Row]
+    is_fallback: bool = False
+
+
+@dataclass(frozen=True)
+class Published:
+    """The published results, in versions that belong together.
+
+    Attributes
+    ----------
+    versions
+        The versions that were read, by asset.
+    notes
+        A sentence for each table that is missing, or not the one that it should be.
+    products, descriptions
+        The ids of all products, and the columns DISPLAYED in the same order.
+    recommendations, segments
+        By user.
+    similar
+        By product.
+    pairs
+        By kind, then by product.
+    fold_in
+        Recommends products to visitors.
+    popular
+        What is popular in the shop, best first: the fallback.
+    """
+
+    versions: Mapping[str, Version]
+    notes: Sequence[str]
+    products: Ids
+    descriptions: Mapping[str, Column]
+    recommendations: Lists
+    segments: Lists | None
+    similar: Lists | None
+    pairs: Mapping[str, Lists]
+    fold_in: FoldIn
+    popular: Sequence[Entry]
+    loaded_at: datetime
+
+    @classmethod
+    def load(cls, lake: Lake, load_fold_in: Callable[[Lake], FoldIn] = FoldIn.load) -> Published:
+        """The newest lists, and the segments and products that the recommendations were made from.
+
+        Raises VersionNotFoundError where no recommendations are published.
+        """
+        lists, tables = lake.latest("recommendations"), Tables(lake)
+        of_assets = {
+            "recommendations": lists,
+            "segmented_users": tables.behind(lists, "segmented_users"),
+            "product_features": tables.behind(lists, "product_features"),
+            "similar_products": tables.newest("similar_products"),
+            "product_pairs": lake.latest_or_none("product_pairs"),
+        }
+        versions = {asset: version for asset, version in of_assets.items() if version is not None}
+        stored = {asset: _dataset(lake, version) for asset, version in versions.items()}
+        products = Ids.of(
+            _column(table, name)
+            for asset, table in stored.items()
+            for name in table.schema.names
+            if name.endswith("product_id") and name != "because_product_id" and asset != "segmented_users"
+        )
+
+        def by_product(asset: str, *columns: str, kind: str | None = None) -> Lists | None:
+            return Lists.read(stored[asset], "product_id", columns, products, kind) if asset in stored else None
+
+        entry_columns = [name for name in _ENTRY if name in stored["recommendations"].schema.names]
+        pairs = {kind: by_product("product_pairs", "pair_product_id", *_PAIR_NUMBERS, kind=kind) for kind in PAIR_KINDS}
+        fold_in = load_fold_in(lake)
+        return cls(
+            versions,
+            tables.notes,
+            products,
+            _descriptions(stored.get("product_features"), products),
+            Lists.read(stored["recommendations"], "user_id", entry_columns, products),
+            Lists.read(stored["segmented_users"], "user_id", _SEGMENT) if "segmented_users" in stored else None,
+            by_product("similar_products", "similar_product_id", "similarity"),
+            {kind: lists for kind, lists in pairs.items() if lists is not None},
+            fold_in,
+            fold_in.recommend_for([], k=LONGEST_LIST),
+            datetime.now(UTC),
+        )
+
+    @property
+    def newest(self) -> dict[str, str]:
+        """The versions that it would have to be loaded anew for, if others were published; see `newest_versions`."""
+        return {asset: self.versions[asset].version for asset in _WATCHED if asset in self.versions}
+
+    def version(self, asset: str) -> str | None:
+        """The version of an asset; None where it is not published."""
+        return self.versions[asset].version if asset in self.versions else None
+
+    @property
+    def length(self) -> int:
+        """How many products a list of recommendations has."""
+        return int(self.versions["recommendations"].parameters.get("k", 10))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in memory, without distinct texts and what fold-in keeps."""
+        lists = [self.recommendations, self.segments, self.similar, *self.pairs.values()]
+        size = sum(each.bytes for each in lists if each is not None) + int(self.products.values.nbytes)
+        return size + sum(column.values.nbytes for column in self.descriptions.values())
+
+    def recommend(self, user_id: int | str, k: int | None) -> Answer:
+        """The stored list of a user, the fallback where the user is unknown."""
+        rows = self.recommendations.rows(user_id, k)
+        if rows is None and self.segment(user_id) is None:
+            return self.fallback(k)
+        return Answer(self._entries(rows, "product_id"))
+
+    def recommend_for(self, events: Sequence[Event], segment: str | None, k: int | None) -> Answer:
+        """The list for a visitor; the fallback where no view, cart or purchase is of a known product.
+
+        Raises ValueError where fold-in cannot use the events.
+        """
+        known = any(e.event_type in WEIGHTS and self.products.find(e.product_id) is not None for e in events)
+        return Answer(self._described(self.fold_in.recommend_for(events, segment, k)), not known)
+
+    def segment(self, user_id: int | str) -> Row | None:
+        """`segment_id` and `segment` of a user; None where the user is unknown."""
+        rows = self.segments.rows(user_id) if self.segments is not None else None
+        return {name: values[0] for name, values in rows.items()} if rows else None
+
+    def similar_to(self, product_id: int | str, k: int | None) -> Answer:
+        """Similar products, most similar first; the fallback where the product is unknown."""
+        return self._near(self.similar, product_id, "similar_product_id", k)
+
+    def pairs_with(self, product_id: int | str, kind: str, k: int | None) -> Answer:
+        """Products that were bought or viewed together with this one; the fallback where the product is unknown."""
+        return self._near(self.pairs.get(kind), product_id, "pair_product_id", k)
+
+    def fallback(self, k: int | None) -> Answer:
+        """What is popular in the shop."""
+        return Answer(self._described(self.popular[: k or self.length]), True)
+
+    def _near(self, lists: Lists | None, product_id: int | str, column: str, k: int | None) -> Answer:
+        if self.products.find(product_id) is None:
+            return self.fallback(k)
+        rows = lists.rows(product_id, k) if lists is not None else None
+        return Answer(self._entries(rows, column))
+
+    def _entries(self, rows: Mapping[str, list[Any]] | None, listed: str) -> list[Row]:
+        """Rows of a list, with rank, ids and descriptions; `listed` is the column of the products in the list."""
+        if rows is None:
+            return []
+        positions = rows[listed]
+        columns = {**rows, "rank": range(1, len(positions) + 1), "product_id": self.products.at(positions)}
+        if "because_product_id" in rows:
+            columns["because_product_id"] = self.products.at(rows["because_product_id"])
+        columns |= {name: column.at(positions) for name, column in self.descriptions.items()}
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+    def _described(self, entries: Sequence[Entry]) -> list[Row]:
+        found = [(vars(entry), self.products.find(entry.product_id)) for entry in entries]
+        return [
+            {
+                **row,
+                **({name: column.at([at])[0] for name, column in self.descriptions.items()} if at is not None else {}),
+            }
+            for row, at in found
+        ]
+
+
+def newest_versions(lake: Lake) -> dict[str, str]:
+    """The newest version of each asset of which a new version is to be loaded; reads nothing but names and sizes."""
+    found = {asset: lake.latest_or_none(asset) for asset in _WATCHED}
+    return {asset: version.version for asset, version in found.items() if version is not None}
+
+
+def _dataset(lake: Lake, version: Version) -> ds.Dataset:
+    return arrow_dataset(lake, version, [file.path for file in lake.files(version)])
+
+
+def _column(table: ds.Dataset, name: str, where: ds.Expression | None = None) -> pa.ChunkedArray:
+    # With one thread: requests are answered meanwhile.
+    return table.to_table(columns=[name], filter=where, use_threads=False).column(name)
+
+
+def _descriptions(product_features: ds.Dataset | None, products: Ids) -> dict[str, Column]:
+    """The columns DISPLAYED that the shop has, of each product; null where a product has no features."""
+    if product_features is None:
+        return {}
+    rows = pc.index_in(products.values, value_set=_column(product_features, "product_id").combine_chunks())
+    names = [name for name in DISPLAYED if name in product_features.schema.names]
+    return {name: Column.of(_column(product_features, name).take(rows)) for name in names}

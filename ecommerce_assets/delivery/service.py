@@ -1,0 +1,421 @@
+"""The read-only service: published results over HTTP, from the memory of one process. `run` starts it.
+
+It looks for new versions itself, loads one beside the old one, and then answers from it; see `Current`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+import uvicorn
+from fastapi import FastAPI, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from threadpoolctl import threadpool_limits
+
+from ecommerce_assets.delivery.published import LONGEST_LIST, Published, Row, newest_versions
+from ecommerce_assets.lookup.tables import UnknownIdError, typed
+from ecommerce_assets.recommendation.fold_in import Event, FoldIn
+from ecommerce_assets.storage.lake import Lake
+
+LOOK_EVERY = 5.0
+"""Seconds between two looks for a newer version."""
+
+RETRY_AFTER = 60.0
+"""Seconds until the next look after a version that could not be loaded."""
+
+MOST_EVENTS = 1_000
+LARGEST_BODY = 1 << 20
+"""Bytes of a request's body; a thousand events take about a tenth."""
+_LONGEST_SHOWN = 80
+"""Characters of a value that an error repeats."""
+
+log = logging.getLogger(__name__)
+
+
+def _id(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError("must be a whole number or a text")
+    return value
+
+
+Id = Annotated[int | str, BeforeValidator(_id)]
+Length = Annotated[
+    int | None,
+    Query(ge=1, le=LONGEST_LIST, description="Maximum number of entries; unset: as many as a stored list has."),
+]
+PairKind = Annotated[Literal["bought", "viewed"], Query(description="Bought together, or viewed together.")]
+UserId = Annotated[str, Path(description="Id of the user.")]
+ProductId = Annotated[str, Path(description="Id of the product.")]
+
+
+class _Product(BaseModel):
+    rank: int = Field(description="1 is the best.")
+    product_id: int | str
+    name: str | None = None
+    category: str | None = None
+    brand: str | None = None
+
+
+class Recommendation(_Product):
+    """One entry of a list of recommendations."""
+
+    score: float
+    source: str = Field(description="The recommender that ranked the product highest.")
+    because_product_id: int | str | None = Field(
+        None, description="The product of the user's history that contributed most: 'because you viewed …'."
+    )
+
+
+class SimilarProduct(_Product):
+    """A product that the same users interacted with."""
+
+    similarity: float | None = Field(None, description="0 to 1; null for the fallback.")
+
+
+class Pair(_Product):
+    """A product that was bought or viewed together with another one. The numbers are null for the fallback."""
+
+    baskets: int | None = Field(None, description="Baskets with both products.")
+    support: float | None = Field(None, description="Share of all baskets that have both products.")
+    confidence: float | None = Field(
+        None, description="Of the baskets with the product asked for, the share that has this one too."
+    )
+    lift: float | None = Field(None, description="Confidence by the share of all baskets that have this product.")
+
+
+class _Answer(BaseModel):
+    version: str | None = Field(description="Version of the table; null: none is published.")
+    fallback: bool = Field(description="The id is unknown: what is popular in the shop.")
+
+
+class UserRecommendations(_Answer):
+    """The recommendations of a user."""
+
+    user_id: int | str
+    recommendations: list[Recommendation]
+
+
+class VisitorRecommendations(_Answer):
+    """The recommendations for a visitor."""
+
+    fallback: bool = Field(description="No event has a product that the model knows: popular products only.")
+    recommendations: list[Recommendation]
+
+
+class UserSegment(_Answer):
+    """The segment of a user; null for unknown users."""
+
+    user_id: int | str
+    segment_id: int | None = None
+    segment: str | None = None
+    fallback: bool = Field(description="The user is unknown, and `segment` is null.")
+
+
+class SimilarProducts(_Answer):
+    """The products that are similar to one."""
+
+    product_id: int | str
+    similar: list[SimilarProduct]
+
+
+class Pairs(_Answer):
+    """The products that were bought or viewed together with one."""
+
+    product_id: int | str
+    kind: str
+    pairs: list[Pair]
+
+
+class VisitorEvent(BaseModel):
+    """Something that a visitor did."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    product_id: Id
+    event_type: Literal["view", "cart", "remove_from_cart", "purchase"] = "view"
+    event_time: datetime | None = Field(None, description="UTC where it has no zone; unset: now.")
+
+
+class Visitor(BaseModel):
+    """What a visitor did lately, in the order of time."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    events: list[VisitorEvent] = Field(max_length=MOST_EVENTS)
+    segment: str | None = Field(None, description="Segment of the visitor, if known: completes short lists.")
+    k: int | None = Field(None, ge=1, le=LONGEST_LIST, description="Length of the list; unset: that of a stored list.")
+
+
+class TableHealth(BaseModel):
+    """The version of a table that answers come from."""
+
+    version: str
+    made_at: datetime
+    age_seconds: float
+
+
+class Health(BaseModel):
+    """What is served. `bytes` are those of the tables in memory."""
+
+    status: Literal["ok", "nothing is published"]
+    tables: dict[str, TableHealth] = {}
+    loaded_at: datetime | None = None
+    users: int = 0
+    products: int = 0
+    bytes: int = 0
+
+
+class Problem(BaseModel):
+    """Why a request cannot be answered, in one sentence."""
+
+    detail: str
+
+
+class NothingPublishedError(LookupError):
+    """There are no results to answer from yet."""
+
+
+class InvalidValueError(ValueError):
+    """A value of a request cannot be used; the message says why."""
+
+
+class Current:
+    """What requests are answered from: one reference, which `refresh` replaces once a newer version is in memory."""
+
+    def __init__(self, data_dir: str, load_fold_in: Callable[[Lake], FoldIn]) -> None:
+        self._lake = Lake(data_dir, self._warn_once)
+        self._load_fold_in = load_fold_in
+        self._warned: set[str] = set()
+        self._published: Published | None = None
+        self._stopped = threading.Event()
+
+    @property
+    def published(self) -> Published:
+        """The results to answer from; a request takes them once and keeps them. Raises NothingPublishedError."""
+        if self._published is None:
+            raise NothingPublishedError("Nothing is published yet: materialise recommendations, then ask again.")
+        return self._published
+
+    def refresh(self) -> bool:
+        """Load the newest versions unless they are loaded already; returns False where they cannot be loaded."""
+        try:
+            newest, old = newest_versions(self._lake), self._published
+            if "recommendations" not in newest or (old is not None and old.newest == newest):
+                return True
+            new = Published.load(self._lake, self._load_fold_in)
+        except Exception as error:  # whatever is wrong with a version, the one before it goes on serving
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            self._warn_once(f"The newest version cannot be loaded ({reason}): the one before it, if any, is served.")
+            return False
+        self._published = new
+        del old
+        pa.default_memory_pool().release_unused()
+        for note in new.notes:
+            self._warn_once(note)
+        log.info(
+            "Serving recommendations %s: %s users, %s products, %s MB.",
+            new.version("recommendations"),
+            f"{len(new.recommendations.ids):,}",
+            f"{len(new.products):,}",
+            f"{new.bytes / 1e6:,.0f}",
+        )
+        return True
+
+    def watch(self) -> None:
+        """Look for newer versions until `stop`."""
+        pause = LOOK_EVERY
+        while not self._stopped.wait(pause):
+            pause = LOOK_EVERY if self.refresh() else RETRY_AFTER
+
+    def stop(self) -> None:
+        """End `watch`."""
+        self._stopped.set()
+
+    def _warn_once(self, sentence: str) -> None:
+        if sentence not in self._warned:
+            self._warned.add(sentence)
+            log.warning(sentence)
+
+
+def create_app(data_dir: str, load_fold_in: Callable[[Lake], FoldIn] = FoldIn.load) -> FastAPI:
+    """The service over one data dir.
+
+    Parameters
+    ----------
+    load_fold_in
+        Loads what recommends products to visitors.
+    """
+    current = Current(data_dir, load_fold_in)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(current.refresh)
+        threading.Thread(target=current.watch, name="watch", daemon=True).start()
+        yield
+        current.stop()
+
+    app = FastAPIOffline(
+        redoc_url=None,
+        title="ecommerce_assets",
+        description="Recommendations, similar products, pairs and segments of a shop. Read-only.",
+        version="1",
+        lifespan=lifespan,
+        max_body_size=LARGEST_BODY,
+        responses={422: {"model": Problem}, 503: {"model": Problem}},
+    )
+    app.state.current = current
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        return JSONResponse({"detail": _sentence(error.errors()[0])}, 422)
+
+    @app.exception_handler(InvalidValueError)
+    async def unusable(_: Request, error: InvalidValueError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 422)
+
+    @app.exception_handler(NothingPublishedError)
+    async def nothing(_: Request, error: NothingPublishedError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 503)
+
+    # All handlers run in the event loop: they read memory, and fold-in, which computes for a few milliseconds, would
+    # compete with the loop for the interpreter in a thread too.
+
+    @app.get("/users/{user_id:path}/recommendations", response_model=UserRecommendations)
+    async def user_recommendations(user_id: UserId, k: Length = None) -> Row:
+        """The stored recommendations of a user; of an unknown user, what is popular in the shop."""
+        published = current.published
+        user = _typed(published, "user_id", user_id)
+        answer = published.recommend(user, k)
+        about = {"version": published.version("recommendations"), "fallback": answer.is_fallback}
+        return {"user_id": user, **about, "recommendations": answer.entries}
+
+    @app.get("/users/{user_id:path}/segment", response_model=UserSegment)
+    async def user_segment(user_id: UserId) -> Row:
+        """The segment of a user; null for an unknown user."""
+        published = current.published
+        user = _typed(published, "user_id", user_id)
+        segment = published.segment(user)
+        about = {"version": published.version("segmented_users"), "fallback": segment is None}
+        return {"user_id": user, **about, **(segment or {})}
+
+    @app.get("/products/{product_id:path}/similar", response_model=SimilarProducts)
+    async def similar_products(product_id: ProductId, k: Length = None) -> Row:
+        """The products most similar to one; for an unknown product, what is popular in the shop."""
+        published = current.published
+        product = _typed(published, "product_id", product_id)
+        answer = published.similar_to(product, k)
+        about = {"version": published.version("similar_products"), "fallback": answer.is_fallback}
+        return {"product_id": product, **about, "similar": answer.entries}
+
+    @app.get("/products/{product_id:path}/pairs", response_model=Pairs)
+    async def product_pairs(product_id: ProductId, kind: PairKind = "bought", k: Length = None) -> Row:
+        """What is bought or viewed together with a product; for an unknown product, what is popular in the shop."""
+        published = current.published
+        product = _typed(published, "product_id", product_id)
+        answer = published.pairs_with(product, kind, k)
+        about = {"version": published.version("product_pairs"), "fallback": answer.is_fallback}
+        return {"product_id": product, "kind": kind, **about, "pairs": answer.entries}
+
+    @app.post("/recommendations", response_model=VisitorRecommendations)
+    async def visitor_recommendations(visitor: Visitor) -> Row:
+        """Recommendations for a visitor, from the events of the last minutes or days."""
+        published = current.published
+        events = [
+            Event(_typed(published, "product_id", str(event.product_id)), event.event_type, event.event_time)
+            for event in visitor.events
+        ]
+        try:
+            answer = published.recommend_for(events, visitor.segment, visitor.k)
+        except ValueError as error:
+            raise InvalidValueError(str(error)) from None
+        about = {"version": published.version("recommendations"), "fallback": answer.is_fallback}
+        return {**about, "recommendations": answer.entries}
+
+    @app.get("/health", response_model=Health, responses={503: {"model": Health}})
+    async def health(response: Response) -> Row:
+        """Which versions are served, and how old they are; 503 while nothing is published."""
+        try:
+            published = current.published
+        except NothingPublishedError:
+            response.status_code = 503
+            return {"status": "nothing is published"}
+        now = datetime.now(UTC)
+        return {
+            "status": "ok",
+            "tables": {
+                asset: {
+                    "version": version.version,
+                    "made_at": version.committed_at,
+                    "age_seconds": (now - version.committed_at).total_seconds(),
+                }
+                for asset, version in published.versions.items()
+            },
+            "loaded_at": published.loaded_at,
+            "users": len((published.segments or published.recommendations).ids),
+            "products": len(published.products),
+            "bytes": published.bytes,
+        }
+
+    return app
+
+
+def run(data_dir: str, host: str, port: int) -> None:
+    """Serve until the process is ended.
+
+    Parameters
+    ----------
+    host
+        Address to listen on. There is no authentication: a warning says so where others can reach it.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    if not _is_loopback(host):
+        log.warning(
+            "Everybody who reaches %s can read the results of every user, because there is no authentication: put a "
+            "proxy with one in front, or use --host 127.0.0.1.",
+            host,
+        )
+    with threadpool_limits(1, "blas"):  # the matrices of one visitor are small
+        uvicorn.run(create_app(data_dir), host=host, port=port, log_config=None, access_log=False, server_header=False)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _typed(published: Published, column: str, text: str) -> int | str:
+    """An id as the shop has it. Raises InvalidValueError."""
+    try:
+        return typed(text, column, [published.versions["recommendations"]])
+    except UnknownIdError as error:
+        raise InvalidValueError(str(error)) from None
+
+
+def _sentence(problem: Mapping[str, Any]) -> str:
+    """A problem that pydantic found, such as `k must be less than or equal to 100, got '1000'.`"""
+    if problem["type"] == "json_invalid":
+        return f"The body must be JSON: {problem['ctx']['error']} at character {problem['loc'][-1]}."
+    place = ".".join(str(part) for part in problem["loc"][1:]) or "The body"
+    if problem["type"] == "missing":
+        return f"{place} is missing."
+    if problem["type"] == "extra_forbidden":
+        return f"{place} is not a field of this request: remove it."
+    if problem["type"] == "model_attributes_type":
+        return f"{place} must be a JSON object, sent with Content-Type: application/json."
+    what = str(problem["msg"]).removeprefix("Value error, ").replace("Input should", "must", 1)
+    what = what.replace("List should", "must", 1)
+    given = repr(problem["input"])
+    return f"{place} {what}" + (f", got {given}." if len(given) <= _LONGEST_SHOWN else ".")
