@@ -1,4 +1,4 @@
-"""The command `ecommerce-assets`: promoted parameters, evaluations, stored versions. Starts no Spark."""
+"""The command `ecommerce-assets`: promoted parameters, evaluations, deliveries, stored versions. Starts no Spark."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
+from ecommerce_assets.delivery.deliver import default_target, deliver
 from ecommerce_assets.recommendation.compare import compare, find_evaluation
 from ecommerce_assets.recommendation.evaluation_checks import WORSE, outcome_of, percent, with_interval
 from ecommerce_assets.recommendation.parameters import Parameters
+from ecommerce_assets.settings import load_settings
 from ecommerce_assets.storage.__main__ import Answer, aligned, command
 from ecommerce_assets.storage.__main__ import main as storage
 from ecommerce_assets.storage.lake import Lake
@@ -19,7 +21,7 @@ from ecommerce_assets.storage.reading import read_document
 
 @click.group()
 def main() -> None:
-    """Promote parameters, compare evaluations; list, trace, verify and remove stored versions."""
+    """Promote parameters, compare evaluations; deliver tables; list, trace, verify and remove stored versions."""
 
 
 @command
@@ -110,6 +112,25 @@ def _compare(lake: Lake, one: str, other: str) -> Answer:
     return document, lines, 0
 
 
+@command
+@click.argument("target", required=False)
+def _deliver(lake: Lake, target: str | None) -> Answer:
+    """Deliver the newest published recommendations, similar products, pairs and segments to TARGET, all at once.
+
+    TARGET is an SQLite file (shop.sqlite, shop.db, sqlite:///PATH), a PostgreSQL database
+    (postgresql://HOST/DATABASE, with the password in PGPASSWORD or ~/.pgpass), or a folder of files (parquet:FOLDER,
+    csv:FOLDER, jsonl:FOLDER; a path or a URL such as s3://bucket/shop). By default ECOMMERCE_DELIVER_TO, else the
+    file delivered.sqlite in the data dir.
+
+    Example: ecommerce-assets deliver postgresql://db.example.com/shop
+    """
+    delivery = deliver(lake, target or load_settings().deliver_to or default_target(lake))
+    rows = [(asset, table.version, f"{table.rows:,}") for asset, table in delivery.tables.items()]
+    outcome = "Delivered to" if delivery.changed else "Nothing to do: these versions are already in"
+    lines = [*aligned([("table", "version", "rows"), *rows], numbers=(2,)), f"{outcome} {delivery.target}"]
+    return {**delivery.document(), "changed": delivery.changed}, lines, 0
+
+
 def _shown(promoted: Promoted) -> tuple[list[dict[str, Any]], list[str]]:
     values, document = Parameters.of(promoted.values).as_dict(), []
     for asset, part in values.items():
@@ -123,7 +144,7 @@ def _shown(promoted: Promoted) -> tuple[list[dict[str, Any]], list[str]]:
     return document, aligned([header, *rows])
 
 
-for each in (_parameters, _promote, _revert, _compare, *storage.commands.values()):
+for each in (_parameters, _promote, _revert, _compare, _deliver, *storage.commands.values()):
     main.add_command(each)
 
 

@@ -14,7 +14,7 @@ import ecommerce_assets
 PACKAGE = Path(ecommerce_assets.__file__).parent
 ROOMS = (
     *("spark", "storage", "openlineage", "events", "features", "segmentation", "recommendation", "training_metadata"),
-    "lookup",
+    *("delivery", "lookup"),
 )
 """From the ground up: a room imports itself and the rooms before it."""
 

@@ -1,0 +1,1 @@
+"""Brings published results to where the shop reads them."""
