@@ -67,7 +67,7 @@ class Delivery:
         return {
             "target": self.target,
             "delivered_at": self.delivered_at.isoformat(),
-            "tables": {asset: table._asdict() for asset, table in self.tables.items()},
+            "tables": {asset: {"version": t.version, "rows": t.rows} for asset, t in self.tables.items()},
         }
 
 
