@@ -16,10 +16,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
+from adbc_driver_manager import Error
+
 from ecommerce_assets.delivery.rows import KEYS, DeliveredTable, Delivery, DeliveryError, PublishedRows
 from ecommerce_assets.storage.lake import VERSION_FOLDER
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it imports pandas
     from adbc_driver_manager.dbapi import Connection, Cursor
 
 DELIVERED_VERSIONS = "delivered_versions"
@@ -70,8 +72,6 @@ class Database(ABC):
         DeliveryError
             Where that is not possible; readers see what they saw before.
         """
-        from adbc_driver_manager.dbapi import Error
-
         try:
             # Closing a connection rolls back what was not committed.
             with ExitStack() as stack:
@@ -106,7 +106,11 @@ class Database(ABC):
         self._replace_views(cursor, changed)
         _run(cursor, "COMMIT")
         # Queries of the version before may still run: its tables stay until the next delivery.
-        self._drop(cursor, {n for n in relations if _OURS.fullmatch(n)} - before - {row.table for row in held.values()})
+        old = {n for n in relations if _OURS.fullmatch(n)} - before - {row.table for row in held.values()}
+        try:
+            self._drop(cursor, old)
+        except Error as error:  # what has just been delivered stands
+            log.warning("%s: the next delivery removes old tables (%s).", self.address, _reason(error))
         return self._delivery(held, tables, changed=True)
 
     def _load(self, cursor: Cursor, table: PublishedRows, relations: dict[str, str]) -> bool:
@@ -165,13 +169,8 @@ class Database(ABC):
         )
 
     def _drop(self, cursor: Cursor, names: set[str]) -> None:
-        from adbc_driver_manager.dbapi import Error
-
         for name in sorted(names):
-            try:
-                _run(cursor, f"DROP TABLE IF EXISTS {name}")
-            except Error as error:
-                log.warning("%s: the next delivery removes the old table %s (%s).", self.address, name, _reason(error))
+            _run(cursor, f"DROP TABLE IF EXISTS {name}")
 
     namespace: ClassVar[str]
     """What tables with the same name can be kept apart by."""
@@ -245,9 +244,8 @@ class Postgres(Database):
         return connection
 
     def _begin(self, cursor: Cursor) -> None:
-        from adbc_driver_manager.dbapi import Error
-
         _run(cursor, "BEGIN")
+        _run(cursor, "SET LOCAL statement_timeout = 0")  # a limit for queries is none for loading
         _run(cursor, f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
         try:
             _select(cursor, "SELECT pg_advisory_xact_lock(hashtext('ecommerce_assets ' || current_schema()))::text")
@@ -270,8 +268,6 @@ class Postgres(Database):
         )
 
     def _replace_views(self, cursor: Cursor, tables: Sequence[PublishedRows]) -> None:
-        from adbc_driver_manager.dbapi import Error
-
         # New queries queue up behind a lock that waits for a long one, so each attempt is short: shorter than
         # PostgreSQL's deadlock_timeout (1 s), after which one of the readers could be cancelled.
         deadline = time.monotonic() + LOCK_SECONDS
@@ -295,8 +291,6 @@ class Postgres(Database):
                 time.sleep(1)
 
     def _replace_view(self, cursor: Cursor, table: PublishedRows) -> None:
-        from adbc_driver_manager.dbapi import Error
-
         create = f"VIEW {table.asset} AS SELECT * FROM {table.name}"
         _run(cursor, "SAVEPOINT same_columns")
         try:

@@ -198,6 +198,24 @@ def test_a_transaction_that_reads_for_too_long_is_named(
     assert len(tables(postgres)) == 4, "nothing is left over"
 
 
+def test_an_old_table_that_is_being_read_is_left_to_the_next_delivery(postgres: str, lake: Lake) -> None:
+    deliver(lake, postgres)
+    oldest = f"recommendations_{lake.latest('recommendations').folder}"
+    publish(lake, "recommendations", listed(7, 300))
+    deliver(lake, postgres)
+    target = target_of(postgres)
+    assert isinstance(target, Database)
+    with closing(target._connect()) as connection, closing(connection.cursor()) as reader:
+        reader.executescript("BEGIN")
+        reader.execute(f"SELECT * FROM {oldest}").fetchall()
+        publish(lake, "recommendations", listed(7, 400))
+        assert deliver(lake, postgres).tables["recommendations"] == ("2", 1)
+        assert oldest in tables(postgres)
+    publish(lake, "recommendations", listed(7, 500))
+    deliver(lake, postgres)
+    assert oldest not in tables(postgres)
+
+
 def test_of_two_deliveries_one_waits(database: str, lake: Lake) -> None:
     """Processes: within one, SQLite's locks are shared."""
     code = (
