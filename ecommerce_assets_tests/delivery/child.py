@@ -1,16 +1,21 @@
-"""A process to be killed: delivers one set of versions after the other, for ever. Arguments: data dir, address."""
+"""What a process to be killed does: it delivers one set of versions after the other, for ever."""
 
-import sys
+import os
 from itertools import cycle
+from multiprocessing.connection import Connection
 
 from ecommerce_assets.delivery.deliver import deliver_versions, target_of
 from ecommerce_assets.storage.lake import Lake
 
-if __name__ == "__main__":
-    lake, target = Lake(sys.argv[1]), target_of(sys.argv[2])
+
+def deliver_for_ever(data_dir: str, address: str, environment: dict[str, str], began: Connection) -> None:
+    """Sends one message, after the first delivery."""
+    os.environ.update(environment)
+    lake, target = Lake(data_dir), target_of(address)
     sets = list(
         zip(*(reversed(lake.published(asset)) for asset in ("recommendations", "segmented_users")), strict=True)
     )
-    for versions in cycle(sets):
+    for number, versions in enumerate(cycle(sets)):
         deliver_versions(lake, target, versions)
-        print(versions[0].version, flush=True)
+        if not number:
+            began.send(True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import random
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -21,7 +21,13 @@ from ecommerce_assets.delivery.databases import Database
 from ecommerce_assets.delivery.deliver import deliver, target_of
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets_tests.delivery.child import deliver_for_ever
 from ecommerce_assets_tests.stored import put_table
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(
+    ["ecommerce_assets_tests.delivery.child", "adbc_driver_sqlite.dbapi", "adbc_driver_postgresql.dbapi", "duckdb"]
+)
 
 SETS = 5
 """Sets of versions that are delivered in turn; more than a target keeps, so that each is written anew."""
@@ -97,20 +103,21 @@ def test_every_read_is_whole_and_the_next_delivery_succeeds(
     deliver(lake, address)
     chance, reads, versions = random.Random(kills), 0, set()
     for _ in range(kills):
-        command = [sys.executable, "-m", "ecommerce_assets_tests.delivery.child", lake.data.path, address]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert child.stdout
-        assert child.stdout.readline() == "0\n", "imports are done"
+        began, began_there = PROCESSES.Pipe(duplex=False)
+        child = PROCESSES.Process(
+            target=deliver_for_ever, args=(lake.data.path, address, dict(os.environ), began_there), daemon=True
+        )
+        child.start()
+        assert began.poll(60)
         deadline = time.monotonic() + chance.random()
         while time.monotonic() < deadline:
             seen = read(address)
             check(seen)
             reads += 1
             versions.add(seen["recommendations"][0])
-        assert child.poll() is None
+        assert child.is_alive()
         child.kill()
-        child.wait()
-        child.stdout.close()
+        child.join()
         check(read(address))
     print(f"{kind}: {kills} kills, {reads} reads of the versions {sorted(versions)}")
     assert len(versions) > 1
