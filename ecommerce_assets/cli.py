@@ -1,4 +1,7 @@
-"""The command `ecommerce-assets`: promoted parameters, evaluations, stored versions, the service. Starts no Spark."""
+"""The command `ecommerce-assets`: promoted parameters, evaluations, deliveries, stored versions, the service.
+
+Starts no Spark.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 
 import click
 
+from ecommerce_assets.delivery.deliver import default_target, deliver
 from ecommerce_assets.recommendation.compare import compare, find_evaluation
 from ecommerce_assets.recommendation.evaluation_checks import WORSE, outcome_of, percent, with_interval
 from ecommerce_assets.recommendation.parameters import Parameters
@@ -20,7 +24,7 @@ from ecommerce_assets.storage.reading import read_document
 
 @click.group()
 def main() -> None:
-    """Promote parameters, compare evaluations; list, trace, verify and remove stored versions; serve results."""
+    """Promote parameters, compare evaluations; deliver or serve results; list, trace, verify, remove versions."""
 
 
 @command
@@ -111,6 +115,25 @@ def _compare(lake: Lake, one: str, other: str) -> Answer:
     return document, lines, 0
 
 
+@command
+@click.argument("target", required=False)
+def _deliver(lake: Lake, target: str | None) -> Answer:
+    """Deliver the newest published recommendations, similar products, pairs and segments to TARGET, all at once.
+
+    TARGET is an SQLite file (shop.sqlite, shop.db, sqlite:///PATH), a PostgreSQL database
+    (postgresql://HOST/DATABASE, with the password in PGPASSWORD or ~/.pgpass), or a folder of files (parquet:FOLDER,
+    csv:FOLDER, jsonl:FOLDER; a path or a URL such as s3://bucket/shop). By default ECOMMERCE_DELIVER_TO, else the
+    file delivered.sqlite in the data dir.
+
+    Example: ecommerce-assets deliver postgresql://db.example.com/shop
+    """
+    delivery = deliver(lake, target or load_settings().deliver_to or default_target(lake))
+    rows = [(asset, table.version, f"{table.rows:,}") for asset, table in delivery.tables.items()]
+    outcome = "Delivered to" if delivery.changed else "Nothing to do: these versions are already in"
+    lines = [*aligned([("table", "version", "rows"), *rows], numbers=(2,)), f"{outcome} {delivery.target}"]
+    return {**delivery.document(), "changed": delivery.changed}, lines, 0
+
+
 @click.command("serve")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65_535), default=8_000, show_default=True)
@@ -147,7 +170,7 @@ def _shown(promoted: Promoted) -> tuple[list[dict[str, Any]], list[str]]:
     return document, aligned([header, *rows])
 
 
-for each in (_parameters, _promote, _revert, _compare, _serve, *storage.commands.values()):
+for each in (_parameters, _promote, _revert, _compare, _deliver, _serve, *storage.commands.values()):
     main.add_command(each)
 
 

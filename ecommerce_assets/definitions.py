@@ -11,6 +11,9 @@ import dagster as dg
 from ecommerce_assets import mlflow_log
 from ecommerce_assets.alerts import alerts
 from ecommerce_assets.automation import automation, with_automation, with_freshness
+from ecommerce_assets.delivery.assets import delivered_asset
+from ecommerce_assets.delivery.checks import DELIVERED_CHECKS
+from ecommerce_assets.delivery.rows import KEYS as DELIVERED_TABLES
 from ecommerce_assets.events import checks as events
 from ecommerce_assets.events.assets import TABLES as DAILY_TABLES
 from ecommerce_assets.events.assets import event_assets
@@ -150,6 +153,9 @@ ON_DEMAND: dict[str, StoredAsset] = {
 }
 """The same of assets that have a job of their own."""
 
+DELIVERED: dict[str, StoredAsset] = {"delivered": StoredAsset(None, DELIVERED_CHECKS)}
+"""The same of the asset that is there where `ECOMMERCE_DELIVER_TO` is set."""
+
 ON_DEMAND_ASSETS = (als_tuning, backtest_asset, segmentation_assets.segmentation_by_k)
 
 
@@ -175,10 +181,15 @@ def build_defs(
         *recommendation_assets.ASSETS,
         training_metadata,
     ]
+    catalog = CATALOG
+    if settings.deliver_to:
+        catalog = {**CATALOG, **DELIVERED}
+        tables = [name for name in DELIVERED_TABLES if name in CATALOG]
+        assets.append(delivered_asset(settings.deliver_to, settings.data_dir, tables))
     days = daily_partitions(settings)
     checks = [
         asset_checks(name, stored.checks, settings.data_dir, days=days if name in DAILY_TABLES else None)
-        for name, stored in CATALOG.items()
+        for name, stored in catalog.items()
         if stored.checks
     ]
     checks.append(events.raw_events_checks(settings.data_dir))
@@ -223,7 +234,7 @@ def build_resources(settings: Settings, own_days_only: bool = False) -> dict[str
         "lookback_days": settings.lookback_days,
         "own_days_only": own_days_only,
         "spark": spark,
-        "catalog": {**CATALOG, **ON_DEMAND},
+        "catalog": {**CATALOG, **ON_DEMAND, **DELIVERED},
         "on_version": _report,
     }
 

@@ -10,6 +10,7 @@ HIDDEN = "(hidden)"
 # Whoever knows the URL of a webhook can post to it.
 _NAME = re.compile(r"key|secret|token|passw|credential|_url$", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"://[^/\s]*@")
+_PASSWORD = re.compile(r"://[^/\s]*:[^/\s]*@|[?&]\w*password=", re.IGNORECASE)
 
 
 def is_secret(name: str, value: object = "") -> bool:
@@ -27,6 +28,15 @@ def is_secret(name: str, value: object = "") -> bool:
 def has_credentials(value: object) -> bool:
     """Whether a text contains a URL with a user or a password."""
     return _CREDENTIALS.search(str(value)) is not None
+
+
+def has_password(address: str) -> bool:
+    """Whether an address contains a password; a user alone is none.
+
+    >>> has_password("postgresql://me:abc@host/shop"), has_password("postgresql://me@host:5432/shop")
+    (True, False)
+    """
+    return _PASSWORD.search(address) is not None
 
 
 def shown(name: str, value: object) -> str:

@@ -23,7 +23,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ecommerce_assets.env_file import PROJECT_DIR, EnvFileError, env_files, read_env_files
-from ecommerce_assets.secret import has_credentials, shown
+from ecommerce_assets.secret import has_credentials, has_password, shown
 
 PREFIX = "ECOMMERCE_"
 SAMPLE_DATA_DIR = str(PROJECT_DIR / "data")
@@ -101,6 +101,9 @@ class Settings(BaseSettings):
         None,
         description="URL that receives a JSON POST when a run fails for good, and when a later run succeeds again",
     )
+    deliver_to: str | None = Field(
+        None, description="where runs deliver what they publish, such as `postgresql://host/shop`; unset: nowhere"
+    )
     min_holdout_users: int = Field(
         100, ge=0, description="with fewer users in the holdout, `als_evaluation` warns and holds nothing back"
     )
@@ -138,6 +141,13 @@ class Settings(BaseSettings):
         if url is not None and not url.startswith(("http://", "https://")):
             raise ValueError("it must begin with http:// or https://")
         return url
+
+    @field_validator("deliver_to")
+    @classmethod
+    def _without_password(cls, address: str | None) -> str | None:
+        if address is not None and has_password(address):
+            raise ValueError("give the password by PGPASSWORD or ~/.pgpass, not in the address")
+        return address
 
     @field_validator("data_dir", "spark_event_log")
     @classmethod

@@ -1,1 +1,1 @@
-"""Published results to where the shop reads them."""
+"""Published results to where the shop reads them: into databases and files, and by a read-only service."""

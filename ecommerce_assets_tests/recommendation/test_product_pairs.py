@@ -224,6 +224,7 @@ def test_support_confidence_and_lift_are_those_of_mlxtend(
 def test_checks_find_what_is_wrong(spark: SparkSession, rows: list[tuple[Any, ...]], broken: list[str]) -> None:
     columns = PRODUCT_PAIRS.with_id_type("bigint").columns
     frame = spark.createDataFrame(rows, ", ".join(f"{c.name} {c.type}" for c in columns))
-    summaries = [make(frame, CheckContext(Stats()), {}.__getitem__) for make in summaries_of(PRODUCT_PAIRS_CHECKS)]
+    decided = {"product_eligibility": spark.range(100).selectExpr("id as product_id", "id <> 99 as eligible")}
+    summaries = [make(frame, CheckContext(Stats()), decided.__getitem__) for make in summaries_of(PRODUCT_PAIRS_CHECKS)]
     stats = measure(frame, PRODUCT_PAIRS_CHECKS, summaries)[None]
     assert [r.name for r in run_checks(PRODUCT_PAIRS_CHECKS, CheckContext(stats)) if not r.passed] == broken

@@ -1,0 +1,58 @@
+"""The asset delivered: the tables that a run published are brought to the target of `ECOMMERCE_DELIVER_TO`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import dagster as dg
+
+from ecommerce_assets.delivery.deliver import deliver_versions, target_of
+from ecommerce_assets.delivery.files import Files
+from ecommerce_assets.delivery.rows import DeliveryError
+from ecommerce_assets.owners import OWNERS
+from ecommerce_assets.settings import variable
+from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.stored_asset import Artifact
+from ecommerce_assets.storage.version import Version
+
+
+def delivered_asset(address: str, data_dir: str, tables: Sequence[str]) -> dg.AssetsDefinition:
+    """The asset for this target.
+
+    Parameters
+    ----------
+    address
+        See `target_of`; a path is absolute.
+    tables
+        The assets that are delivered.
+
+    Raises
+    ------
+    DeliveryError
+        Where the address cannot be one of a target.
+    """
+    target = target_of(address)
+    place = target.path if not isinstance(target, Files) else target.folder.uri
+    if not (Path(place).is_absolute() or "://" in place):
+        raise DeliveryError(
+            f"{variable('deliver_to')}={address!r} has a relative path, which is another one in each process: write "
+            "the whole path."
+        )
+
+    @dg.asset(
+        name="delivered",
+        group_name="delivery",
+        owners=OWNERS,
+        kinds={target.kind.replace("jsonl", "json")},
+        code_version="1",
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        io_manager_key="json_io_manager",
+        ins={name: dg.AssetIn(dagster_type=Version) for name in tables},
+    )
+    def delivered(context: dg.AssetExecutionContext, **versions: Version) -> Artifact:
+        """Which versions of the lists, similar products, pairs and segments the shop reads now, and where."""
+        delivery = deliver_versions(Lake(data_dir, context.log.warning), target, list(versions.values()))
+        if not delivery.changed:
+            context.log.info(f"{delivery.target} holds these versions already.")
+        return Artifact(delivery.document())
+
+    return delivered

@@ -1,0 +1,23 @@
+"""The checks of delivered."""
+
+from __future__ import annotations
+
+from ecommerce_assets.storage.checks import Check, CheckContext
+
+
+def _all_rows_delivered(context: CheckContext) -> str | None:
+    delivered = context.document["tables"]
+    rows = {asset: delivered[asset]["rows"] if asset in delivered else 0 for asset in context.versions}
+    wrong = [
+        f"the target has {rows[asset]:,} rows of {asset} {version.version}, which has {version.stats.rows:,}"
+        for asset, version in context.versions.items()
+        if rows[asset] != version.stats.rows
+    ]
+    return "; ".join(wrong) or None
+
+
+DELIVERED_CHECKS = (
+    Check(
+        "all_rows_delivered", "The target has as many rows as the versions that were delivered.", _all_rows_delivered
+    ),
+)

@@ -1,0 +1,105 @@
+"""`deliver`: the newest published tables, in versions that are chosen once, to a database or a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ecommerce_assets.delivery.databases import Postgres, Sqlite
+from ecommerce_assets.delivery.files import OPTIONS, Files
+from ecommerce_assets.delivery.rows import KEYS, Delivery, DeliveryError, PublishedRows
+from ecommerce_assets.secret import has_password
+from ecommerce_assets.storage.filesystem import Folder
+from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.version import Version
+
+SQLITE_SUFFIXES = (".sqlite", ".sqlite3", ".db")
+DEFAULT_FILE = "delivered.sqlite"
+"""The target in the data dir, where none is named."""
+
+FORMS = "shop.sqlite, sqlite:///PATH, postgresql://HOST/DATABASE, parquet:FOLDER, csv:FOLDER or jsonl:FOLDER"
+
+Target = Sqlite | Postgres | Files
+
+
+def deliver(lake: Lake, target: str) -> Delivery:
+    """Let the readers of a target see the newest published tables, all at once.
+
+    Parameters
+    ----------
+    lake
+        Where they are published. A table of which nothing is published is left out.
+    target
+        See `target_of`.
+
+    Returns
+    -------
+    Delivery
+        What the target holds now; `changed` is False where it held that before.
+
+    Raises
+    ------
+    DeliveryError
+        Where the target cannot be used; it holds what it held before.
+    VersionNotFoundError
+        Where no table is published.
+
+    Examples
+    --------
+    >>> deliver(Lake("/srv/shop"), "/srv/www/shop.sqlite").tables["recommendations"].rows  # doctest: +SKIP
+    39300
+    """
+    place = target_of(target)
+    newest = [version for asset in KEYS if (version := lake.latest_or_none(asset))]
+    return deliver_versions(lake, place, newest or [lake.latest(next(iter(KEYS)))])
+
+
+def deliver_versions(lake: Lake, target: Target, versions: Sequence[Version]) -> Delivery:
+    """As `deliver`, with exactly these versions."""
+    return target.deliver([PublishedRows(lake, version) for version in versions])
+
+
+def target_of(address: str) -> Target:
+    """The target with this address.
+
+    Parameters
+    ----------
+    address
+        A file that ends in `.sqlite`, `.sqlite3` or `.db`; `sqlite:///PATH`; `postgresql://HOST/DATABASE`; or
+        `parquet:FOLDER`, `csv:FOLDER`, `jsonl:FOLDER`, of which the folder is a path or a URL that fsspec knows.
+
+    Raises
+    ------
+    DeliveryError
+        For any other address, and for one that contains a password.
+    """
+    if has_password(address):
+        raise DeliveryError(
+            "The address of the target contains a password: leave it out, and give it by PGPASSWORD or ~/.pgpass "
+            "(PostgreSQL) or by the environment of the storage."
+        )
+    kind, _, rest = address.partition(":")
+    if kind in ("postgresql", "postgres") and rest.startswith("//"):
+        return Postgres(address)
+    if kind in OPTIONS and rest:
+        try:
+            return Files(address, kind, Folder(rest))
+        except (ImportError, ValueError) as error:
+            raise DeliveryError(f"Cannot deliver to {address}: {error}") from error
+    path = rest.removeprefix("///") if kind == "sqlite" and rest.startswith("///") else address
+    if path and (path != address or (path.endswith(SQLITE_SUFFIXES) and "://" not in path)):
+        return Sqlite(address, str(_in_existing_folder(address, Path(path).expanduser())))
+    raise DeliveryError(f"{address!r} is not the address of a target: write {FORMS}.")
+
+
+def default_target(lake: Lake) -> str:
+    """An SQLite file in the data dir. Raises DeliveryError where that is a bucket."""
+    if not lake.data.is_local:
+        raise DeliveryError(f"An SQLite file cannot be in {lake.data.uri}: name a target, {FORMS}.")
+    return f"{lake.data.path}/{DEFAULT_FILE}"
+
+
+def _in_existing_folder(address: str, path: Path) -> Path:
+    if not path.parent.is_dir():
+        raise DeliveryError(f"Cannot deliver to {address}: the folder {path.parent} does not exist; create it first.")
+    return path

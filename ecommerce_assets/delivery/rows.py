@@ -1,0 +1,118 @@
+"""What is delivered, the rows of published versions (`PublishedRows`), and what a target holds then (`Delivery`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.reading import arrow_dataset
+from ecommerce_assets.storage.version import Version
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "recommendations": ("user_id", "rank"),
+    "similar_products": ("product_id", "rank"),
+    "product_pairs": ("product_id", "kind", "rank"),
+    "segmented_users": ("user_id",),
+}
+"""The tables that are delivered, with the columns by which readers look up rows."""
+
+VERSION_COLUMN = "version"
+"""The last column of every delivered table: the version that the row is from."""
+
+BATCH_ROWS = 1 << 16
+
+
+class DeliveryError(click.ClickException, RuntimeError):
+    """A delivery is not possible; the target holds what it held before."""
+
+
+class DeliveredTable(NamedTuple):
+    """The version of a table that a target holds, and its rows as counted there."""
+
+    version: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What a target holds after a delivery.
+
+    Attributes
+    ----------
+    target
+        Its address, which has no password.
+    tables
+        By asset.
+    changed
+        False: it held these versions already.
+    delivered_at
+        When the newest of the tables was delivered.
+    """
+
+    target: str
+    tables: Mapping[str, DeliveredTable]
+    changed: bool
+    delivered_at: datetime
+
+    def document(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        return {
+            "target": self.target,
+            "delivered_at": self.delivered_at.isoformat(),
+            "tables": {asset: {"version": t.version, "rows": t.rows} for asset, t in self.tables.items()},
+        }
+
+
+@dataclass(frozen=True)
+class PublishedRows:
+    """The rows of one published version of a table, to be read batch by batch."""
+
+    lake: Lake
+    version: Version
+
+    @property
+    def asset(self) -> str:
+        """The name of the table."""
+        return self.version.asset
+
+    @property
+    def name(self) -> str:
+        """A name for exactly these rows: Delta versions count from 0 again in a new data dir, folders do not."""
+        return f"{self.asset}_{self.version.folder}"
+
+    @property
+    def rows(self) -> int:
+        """Number of rows, as recorded with the version."""
+        return self.version.stats.rows or 0
+
+    def reader(self) -> pa.RecordBatchReader:
+        """The rows with their version, in bounded memory."""
+        import pyarrow as pa
+
+        files = [file.path for file in self.lake.files(self.version)]
+        dataset = arrow_dataset(self.lake, self.version, files)
+        scanner = dataset.scanner(batch_size=BATCH_ROWS, batch_readahead=1, fragment_readahead=1)
+        schema = dataset.schema.append(pa.field(VERSION_COLUMN, pa.string(), nullable=False))
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for batch in scanner.to_batches():
+                version = pa.repeat(self.version.version, batch.num_rows)
+                yield pa.RecordBatch.from_arrays([*batch.columns, version], schema=schema)
+
+        return pa.RecordBatchReader.from_batches(schema, batches())
+
+    def check_count(self, counted: int, target: str) -> None:
+        """Raises DeliveryError where the target counts other rows than were published: nobody may read them."""
+        if counted != self.rows:
+            raise DeliveryError(
+                f"{target} has {counted:,} rows of {self.asset} {self.version.version}, which has {self.rows:,}: "
+                "deliver again. Readers see what was delivered before."
+            )

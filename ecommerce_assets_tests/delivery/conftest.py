@@ -1,0 +1,61 @@
+"""Targets of each kind, and what their readers see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecommerce_assets.delivery.databases import Database
+from ecommerce_assets.delivery.deliver import target_of
+from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets_tests.delivery.postgres import postgres_server
+from ecommerce_assets_tests.lookup.shop import small_shop
+
+_SCHEMAS = count()
+
+
+@pytest.fixture(scope="session")
+def postgres_database() -> Iterator[str]:
+    with postgres_server() as address:
+        yield address
+
+
+@pytest.fixture
+def postgres(postgres_database: str) -> str:
+    """A schema of its own."""
+    schema = f"shop{next(_SCHEMAS)}"
+    query(postgres_database, f"CREATE SCHEMA {schema}")
+    return f"{postgres_database}&options=-csearch_path%3D{schema}"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty database."""
+    if request.param == "sqlite":
+        return str(tmp_path / "shop.sqlite")
+    address: str = request.getfixturevalue("postgres")
+    return address
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """The small shop of the lookup tests: three users with two recommendations each, one similar product."""
+    lake = Lake(str(tmp_path / "data"))
+    small_shop(lake)
+    return lake
+
+
+def query(address: str, statement: str) -> list[tuple[Any, ...]]:
+    """What a statement returns, of a connection of its own; nothing, where it is no SELECT."""
+    target = target_of(address)
+    assert isinstance(target, Database)
+    with closing(target._connect()) as connection, closing(connection.cursor()) as cursor:
+        if statement.startswith("SELECT"):
+            return cursor.execute(statement).fetchall()
+        cursor.executescript(statement)
+        return []
