@@ -29,7 +29,7 @@ LONGEST_LIST = 100
 
 PAIR_KINDS = ("bought", "viewed")
 DISPLAYED = ("name", "category", "brand")
-"""Columns of product_features that people read; a shop may lack some."""
+"""Columns of product_eligibility that people read; product_features, of an older data dir, has no names."""
 
 _WATCHED = ("recommendations", "similar_products", "product_pairs")
 """Assets of which a new version is loaded; the other tables are those that the recommendations were made from."""
@@ -230,14 +230,12 @@ class Published:
         Raises VersionNotFoundError where no recommendations are published.
         """
         lists, tables = lake.latest("recommendations"), Tables(lake)
-        of_assets = {
-            "recommendations": lists,
-            "segmented_users": tables.behind(lists, "segmented_users"),
-            "product_features": tables.behind(lists, "product_features"),
-            "similar_products": tables.newest("similar_products"),
-            "product_pairs": lake.latest_or_none("product_pairs"),
-        }
-        versions = {asset: version for asset, version in of_assets.items() if version is not None}
+        about = tables.about_products(lists)
+        chosen = (
+            *(lists, about, tables.behind(lists, "segmented_users")),
+            *(tables.newest("similar_products"), lake.latest_or_none("product_pairs")),
+        )
+        versions = {version.asset: version for version in chosen if version is not None}
         stored = {asset: _dataset(lake, version) for asset, version in versions.items()}
         products = Ids.of(
             _column(table, name)
@@ -256,7 +254,7 @@ class Published:
             versions,
             tables.notes,
             products,
-            _descriptions(stored.get("product_features"), products),
+            _descriptions(stored[about.asset] if about else None, products),
             Lists.read(stored["recommendations"], "user_id", entry_columns, products),
             Lists.read(stored["segmented_users"], "user_id", _SEGMENT) if "segmented_users" in stored else None,
             by_product("similar_products", "similar_product_id", "similarity"),
@@ -362,10 +360,10 @@ def _column(table: ds.Dataset, name: str, where: ds.Expression | None = None) ->
     return table.to_table(columns=[name], filter=where, use_threads=False).column(name)
 
 
-def _descriptions(product_features: ds.Dataset | None, products: Ids) -> dict[str, Column]:
-    """The columns DISPLAYED that the shop has, of each product; null where a product has no features."""
-    if product_features is None:
+def _descriptions(about: ds.Dataset | None, products: Ids) -> dict[str, Column]:
+    """The columns DISPLAYED that the table has, of each product; null for products that it lacks."""
+    if about is None:
         return {}
-    rows = pc.index_in(products.values, value_set=_column(product_features, "product_id").combine_chunks())
-    names = [name for name in DISPLAYED if name in product_features.schema.names]
-    return {name: Column.of(_column(product_features, name).take(rows)) for name in names}
+    rows = pc.index_in(products.values, value_set=_column(about, "product_id").combine_chunks())
+    names = [name for name in DISPLAYED if name in about.schema.names]
+    return {name: Column.of(_column(about, name).take(rows)) for name in names}

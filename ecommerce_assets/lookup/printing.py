@@ -38,7 +38,7 @@ _NUMBERS = {
     "views",
     "spent",
 }
-_WORDS = {"category", "brand", "source", "segment"}
+_WORDS = {"name", "category", "brand", "source", "segment", "because of"}
 """Columns that are wrapped if a terminal is too narrow; numbers, times and ids stay whole as long as possible."""
 
 
@@ -50,11 +50,21 @@ def print_user(answer: UserAnswer, out: TextIO) -> None:
             _user_features(console, answer.features)
         if answer.recommendations:
             _title(console, "\nRecommendations")
-            reasons = [r["because_product_id"] for r in answer.recommendations]
+            reasons = [r["because_name"] or r["because_product_id"] for r in answer.recommendations]
             shown = any(reason is not None for reason in reasons)
             _table(
                 console,
-                ["#", "product", "category", "brand", "price", "score", "source", *(["because of"] if shown else [])],
+                [
+                    "#",
+                    "product",
+                    "name",
+                    "category",
+                    "brand",
+                    "price",
+                    "score",
+                    "source",
+                    *(["because of"] if shown else []),
+                ],
                 [
                     (
                         r["rank"],
@@ -71,7 +81,7 @@ def print_user(answer: UserAnswer, out: TextIO) -> None:
             _title(console, f"\nNewest events (UTC, up to {answer.newest_day})")
             _table(
                 console,
-                ["time", "event", "product", "category", "brand", "price"],
+                ["time", "event", "product", "name", "category", "brand", "price"],
                 [(_time(e["event_time"]), e["event_type"], *_product(e), _money(e["price"])) for e in answer.history],
             )
         _end(console, answer, "recommendations")
@@ -84,7 +94,7 @@ def _score(value: float) -> str:
 def print_product(answer: ProductAnswer, out: TextIO) -> None:
     """The product, its neighbours, and which versions they come from."""
     with _console(out) as console:
-        _title(console, f"Product {answer.product_id}")
+        _title(console, f"Product {answer.product_id}" + (f": {_clean(answer.name)}" if answer.name else ""))
         if answer.features is not None:
             f = answer.features
             _lines(
@@ -102,7 +112,7 @@ def print_product(answer: ProductAnswer, out: TextIO) -> None:
             _title(console, "\nSimilar products")
             _table(
                 console,
-                ["#", "product", "category", "brand", "price", "similarity"],
+                ["#", "product", "name", "category", "brand", "price", "similarity"],
                 [(n["rank"], *_product(n), _money(n["price"]), f"{n['similarity']:.3f}") for n in answer.neighbours],
             )
         for title, pairs in (("Bought together", answer.bought_together), ("Viewed together", answer.viewed_together)):
@@ -110,7 +120,7 @@ def print_product(answer: ProductAnswer, out: TextIO) -> None:
                 _title(console, f"\n{title}")
                 _table(
                     console,
-                    ["#", "product", "category", "brand", "price", "baskets", "confidence", "lift"],
+                    ["#", "product", "name", "category", "brand", "price", "baskets", "confidence", "lift"],
                     [
                         (
                             p["rank"],
@@ -147,7 +157,7 @@ def print_example_products(rows: Sequence[Row], out: TextIO) -> None:
         _title(console, "Products with the most purchases")
         _table(
             console,
-            ["product", "category", "brand", "purchases", "views", "price"],
+            ["product", "name", "category", "brand", "purchases", "views", "price"],
             [
                 (*_product(r), _number(r["total_purchases"]), _number(r["total_views"]), _money(r["avg_price"]))
                 for r in rows
@@ -206,6 +216,9 @@ def _lines(console: Console, pairs: Sequence[tuple[str, str | None]]) -> None:
 
 def _table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    if "name" in columns and not any(row[columns.index("name")] for row in rows):  # there is no catalogue
+        place = columns.index("name")
+        columns, rows = [*columns[:place], *columns[place + 1 :]], [(*row[:place], *row[place + 1 :]) for row in rows]
     for name in columns:
         justify: JustifyMethod = "right" if name in _NUMBERS else "left"
         table.add_column(name, justify=justify, no_wrap=name not in _WORDS, overflow="fold")
@@ -214,8 +227,8 @@ def _table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[Any
     console.print(table)
 
 
-def _product(row: Row) -> tuple[Any, Any, Any]:
-    return row["product_id"], row["category"], row["brand"]
+def _product(row: Row) -> tuple[Any, Any, Any, Any]:
+    return row["product_id"], row.get("name"), row["category"], row["brand"]
 
 
 def _counts(row: Row, names: Sequence[str]) -> str:

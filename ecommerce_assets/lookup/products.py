@@ -8,6 +8,9 @@ from ecommerce_assets.lookup.tables import Row, Tables, UnknownIdError, source_d
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.version import Version
 
+PAIRED = ("baskets", "confidence", "lift")
+"""Numbers of a pair that are shown."""
+
 
 @dataclass(frozen=True)
 class ProductAnswer:
@@ -17,10 +20,12 @@ class ProductAnswer:
     ----------
     features
         The product's row of product_features; None where there is none.
+    name
+        The product's name; None where the shop has no catalogue.
     neighbours
-        rank, product_id, category, brand, price (the product's mean), similarity; by rank.
+        rank, product_id, name, category, brand, price, similarity; by rank.
     bought_together, viewed_together
-        rank, product_id, category, brand, price (the product's mean), baskets, confidence, lift; by rank.
+        rank, product_id, name, category, brand, price, baskets, confidence, lift; by rank.
     days
         First and last day of the events that the neighbours (or, without them, the features) were made from.
     versions
@@ -31,6 +36,7 @@ class ProductAnswer:
 
     product_id: int | str
     features: Row | None
+    name: str | None
     neighbours: list[Row]
     bought_together: list[Row]
     viewed_together: list[Row]
@@ -51,8 +57,7 @@ def find_product(lake: Lake, text: str) -> ProductAnswer:
     features = next(iter(tables.rows(products, "select * from {table} where product_id = ?", product_id)), None)
     near = tables.rows(
         similar,
-        "select rank, similar_product_id as product_id, similar_category as category, similar_brand as brand, "
-        "similarity from {table} where product_id = ? order by rank",
+        "select rank, similar_product_id as product_id, similarity from {table} where product_id = ? order by rank",
         product_id,
     )
     # A data dir of an earlier release has no pairs, which is nothing to report.
@@ -68,14 +73,16 @@ def find_product(lake: Lake, text: str) -> ProductAnswer:
     notes = list(tables.notes)
     if similar is not None and not near:
         notes.append("The product has no neighbours: item_neighbours has no other product with common users.")
-    known = tables.products(products, [row["product_id"] for row in (*near, *pairs)])
+    about = tables.about_products(similar)
+    known = tables.products(about, [product_id, *(row["product_id"] for row in (*near, *pairs))])
     made = similar or products
     return ProductAnswer(
         product_id=product_id,
         features=features,
-        neighbours=[_with_price(row, known) for row in near],
-        bought_together=[_with_product(row, known) for row in pairs if row["kind"] == "bought"],
-        viewed_together=[_with_product(row, known) for row in pairs if row["kind"] == "viewed"],
+        name=known.get(product_id, {}).get("name"),
+        neighbours=[_with_product(row, known, "similarity") for row in near],
+        bought_together=[_with_product(row, known, *PAIRED) for row in pairs if row["kind"] == "bought"],
+        viewed_together=[_with_product(row, known, *PAIRED) for row in pairs if row["kind"] == "viewed"],
         days=source_days(lake, made) if made is not None else None,
         versions=versions(tables.used.values()),
         notes=notes,
@@ -94,25 +101,10 @@ def example_products(lake: Lake) -> list[Row]:
     )
 
 
-def _with_price(row: Row, known: dict[int | str, Row]) -> Row:
-    price = known.get(row["product_id"], {}).get("avg_price")
-    return {
-        **{name: row[name] for name in ("rank", "product_id", "category", "brand")},
-        "price": price,
-        "similarity": row["similarity"],
-    }
-
-
-def _with_product(row: Row, known: dict[int | str, Row]) -> Row:
+def _with_product(row: Row, known: dict[int | str, Row], *columns: str) -> Row:
     product = known.get(row["product_id"], {})
-    return {
-        "rank": row["rank"],
-        "product_id": row["product_id"],
-        "category": product.get("category"),
-        "brand": product.get("brand"),
-        "price": product.get("avg_price"),
-        **{name: row[name] for name in ("baskets", "confidence", "lift")},
-    }
+    about = {name: product.get(name) for name in ("name", "category", "brand", "price")}
+    return {"rank": row["rank"], "product_id": row["product_id"], **about, **{name: row[name] for name in columns}}
 
 
 def _unknown(product_id: int | str, products: Version | None, notes: list[str]) -> str:

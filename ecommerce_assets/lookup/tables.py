@@ -84,18 +84,24 @@ class Tables:
         columns = [column[0] for column in found.description or ()]
         return [dict(zip(columns, map(_in_utc, row), strict=True)) for row in found.fetchall()]
 
+    def about_products(self, reader: Version | None) -> Version | None:
+        """The table that names and describes the products of `reader`.
+
+        It is product_eligibility; in a data dir of an earlier release product_features, which has no names.
+        """
+        is_there = "product_eligibility" in self.lake.assets()
+        return self.behind(reader, "product_eligibility" if is_there else "product_features")
+
     def products(self, table: Version | None, ids: Iterable[Any]) -> dict[Any, Row]:
-        """category, brand and avg_price of products, by id; `table` is product_features."""
-        wanted = sorted(set(ids))
-        if not wanted:
+        """name, category, brand and price of products, by id; `table` is one of `about_products`."""
+        wanted = sorted(set(ids) - {None})
+        if not wanted or table is None:
             return {}
+        has_names = table.asset == "product_eligibility"
+        name, price = ("name", "price") if has_names else ("null as name", "avg_price as price")
         marks = ", ".join("?" * len(wanted))
-        found = self.rows(
-            table,
-            f"select product_id, category, brand, avg_price from {{table}} where product_id in ({marks})",
-            *wanted,
-        )
-        return {row["product_id"]: row for row in found}
+        sql = f"select product_id, {name}, category, brand, {price} from {{table}} where product_id in ({marks})"
+        return {row["product_id"]: row for row in self.rows(table, sql, *wanted)}
 
 
 def utc(column: str) -> str:

@@ -26,9 +26,9 @@ class UserAnswer:
     features
         The user's row of segmented_users, and `description` of the segment in words; None where there is none.
     recommendations
-        rank, product_id, category, brand, price (the product's mean), score, source, because_product_id; by rank.
+        rank, product_id, name, category, brand, price, score, source, because_product_id, because_name; by rank.
     history
-        event_time (UTC), event_type, product_id, category, brand, price; newest first.
+        event_time (UTC), event_type, product_id, name, category, brand, price; newest first.
     days
         First and last day of the events that the recommendations were made from.
     newest_day
@@ -58,7 +58,7 @@ def find_user(lake: Lake, text: str) -> UserAnswer:
     tables = Tables(lake)
     lists = tables.newest("recommendations")
     users = tables.behind(lists, "segmented_users")
-    products = tables.behind(lists, "product_features")
+    products = tables.about_products(lists)
     days = _days(tables)
     user_id = typed(text, "user_id", [users, lists, *(day.version for day in days[-1:])])
     times = f"{utc('first_event_time')}, {utc('last_event_time')}"
@@ -69,7 +69,8 @@ def find_user(lake: Lake, text: str) -> UserAnswer:
     events = _history(tables, _worth_a_look(lake, days, users, features), user_id)
     if features is None and not recommended and not events:
         raise UnknownIdError(_unknown(user_id, users, days, tables.notes))
-    known = tables.products(products, [row["product_id"] for row in (*recommended, *events)])
+    shown = [row["product_id"] for row in (*recommended, *events)]
+    known = tables.products(products, [*shown, *(row.get("because_product_id") for row in recommended)])
     if users is not None and features is not None:
         features["description"] = _in_words(users, features["segment_id"])
     return UserAnswer(
@@ -145,16 +146,15 @@ def _history(tables: Tables, days: Sequence[Day], user_id: int | str) -> list[Ro
 
 
 def _with_product(row: Row, known: dict[int | str, Row]) -> Row:
-    product = known.get(row["product_id"], {})
+    product, because = known.get(row["product_id"], {}), row.get("because_product_id")  # earlier versions lack it
     return {
         "rank": row["rank"],
         "product_id": row["product_id"],
-        "category": product.get("category"),
-        "brand": product.get("brand"),
-        "price": product.get("avg_price"),
+        **{name: product.get(name) for name in ("name", "category", "brand", "price")},
         "score": row["score"],
         "source": row["source"],
-        "because_product_id": row.get("because_product_id"),  # earlier versions lack the column
+        "because_product_id": because,
+        "because_name": known.get(because, {}).get("name") if because is not None else None,
     }
 
 
@@ -165,6 +165,7 @@ def _as_event(row: Row, known: dict[int | str, Row]) -> Row:
         "event_time": row["event_time"],
         "event_type": row["event_type"],
         "product_id": row["product_id"],
+        "name": product.get("name"),
         "category": row["category_code"] or product.get("category"),
         "brand": row["brand"] or product.get("brand"),
         "price": row["price"],
