@@ -101,6 +101,17 @@ def test_a_batch_of_days_refreshes_everything_once_in_one_run(conditions: Condit
     assert conditions.tick() == REFRESHED
 
 
+def test_a_changed_catalogue_refreshes_the_lists_without_training(conditions: Conditions) -> None:
+    conditions.materialise(CLEANING, ["2019-11-05"])
+    conditions.materialise(REFRESHED)
+    conditions.tick()
+    assert conditions.tick() == set()
+    conditions.materialise(["product_catalog"])
+    lists = {"product_eligibility", "recommendations", "similar_products", "product_pairs", "training_metadata"}
+    assert conditions.tick() == lists
+    assert conditions.tick() == set()
+
+
 def test_days_that_came_before_the_first_look_count(conditions: Conditions) -> None:
     conditions.materialise(CLEANING, ["2019-11-05"])
     assert conditions.tick() == REFRESHED

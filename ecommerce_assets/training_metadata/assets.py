@@ -35,6 +35,7 @@ def training_metadata(
     item_neighbours: Version,
     als_evaluation: Version,
     blend_model: Version,
+    product_eligibility: Version,
     recommendations: Version,
     similar_products: Version,
     product_pairs: Version,

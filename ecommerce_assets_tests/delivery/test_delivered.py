@@ -17,7 +17,7 @@ from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.reading import read
 from ecommerce_assets.storage.version import Stats
 from ecommerce_assets_tests.delivery.conftest import query
-from ecommerce_assets_tests.lookup.shop import listed, publish
+from ecommerce_assets_tests.lookup.shop import listed, paired, publish
 from ecommerce_assets_tests.stored import version_of
 
 TABLES = ("recommendations", "similar_products", "segmented_users")
@@ -51,6 +51,7 @@ def test_with_the_setting_it_follows_the_tables(address: str, kind: str) -> None
 
 def test_a_run_delivers_and_records_exactly_its_inputs(lake: Lake, tmp_path: Path) -> None:
     publish(lake, "recommendations", listed(7, 300))
+    publish(lake, "product_pairs", paired(100, "bought", 200))
     address = str(tmp_path / "shop.db")
     run = materialize(lake, address)
     assert run.success

@@ -11,6 +11,7 @@ import pyarrow as pa
 from ecommerce_assets.events.schema import EVENTS
 from ecommerce_assets.features.product_features import PRODUCT_FEATURES
 from ecommerce_assets.features.user_features import USER_FEATURES
+from ecommerce_assets.recommendation.product_eligibility import PRODUCT_ELIGIBILITY
 from ecommerce_assets.recommendation.product_pairs import PRODUCT_PAIRS
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
@@ -24,12 +25,14 @@ TABLES = {
     "user_features": USER_FEATURES,
     "segmented_users": SEGMENTED_USERS,
     "product_features": PRODUCT_FEATURES,
+    "product_eligibility": PRODUCT_ELIGIBILITY,
     "recommendations": RECOMMENDATIONS,
     "similar_products": SIMILAR_PRODUCTS,
     "product_pairs": PRODUCT_PAIRS,
 }
 ARROW_TYPES = {
     "bigint": pa.int64(),
+    "boolean": pa.bool_(),
     "int": pa.int32(),
     "string": pa.string(),
     "double": pa.float64(),
@@ -108,6 +111,9 @@ def paired(product_id: Any, kind: str, *products: Any) -> list[dict[str, Any]]:
     ]
 
 
+NEAR = {"product_id": 100, "rank": 1, "similar_product_id": 200, "similarity": 0.5, "similar_category": "tools"}
+
+
 def small_shop(lake: Lake, ids: type = int) -> Version:
     """Three days, users 7, 8 and 9: ALS makes the list of 7, and a part of that of 8; two products; 100 has neighbours.
 
@@ -136,6 +142,6 @@ def small_shop(lake: Lake, ids: type = int) -> Version:
     lists += listed(nine, one, two, source="segment_popular")
     lists.append({"user_id": eight, "rank": 2, "product_id": two, "score": 0.1, "source": "popular"})
     recommendations = publish(lake, "recommendations", lists, kind, inputs=made_from(users, products))
-    near = {"product_id": one, "rank": 1, "similar_product_id": two, "similarity": 0.5, "similar_category": "tools"}
+    near = {**NEAR, "product_id": one, "similar_product_id": two}
     publish(lake, "similar_products", [near], kind, inputs=made_from(products))
     return recommendations

@@ -140,12 +140,14 @@ def test_for_programs(capsys: pytest.CaptureFixture[str], shop: Path) -> None:
     assert answer["recommendations"][0] == {
         "rank": 1,
         "product_id": 100,
+        "name": None,
         "category": "toys",
         "brand": "acme",
         "price": 7.25,
         "score": 1.0,
         "source": "als",
         "because_product_id": 200,
+        "because_name": None,
     }
     assert [e["event_time"] for e in answer["history"]] == ["2019-10-03T10:00:00+00:00", "2019-10-01T10:00:00+00:00"]
     assert answer["features"]["first_event_time"] == "2019-10-01T10:00:00+00:00"

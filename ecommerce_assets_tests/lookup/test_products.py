@@ -12,7 +12,7 @@ import pytest
 from ecommerce_assets.lookup.products import example_products, find_product
 from ecommerce_assets.lookup.tables import UnknownIdError
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets_tests.lookup.shop import paired, product, publish, small_shop
+from ecommerce_assets_tests.lookup.shop import NEAR, made_from, paired, product, publish, small_shop
 
 Ran = tuple[Path, dg.ExecuteInProcessResult]
 
@@ -38,7 +38,7 @@ def test_a_product_and_its_neighbours_are_what_the_tables_hold(ran: Ran) -> None
         near = similar.filter(pl.col("product_id") == product_id).sort("rank")
         prices = dict(features.select("product_id", "avg_price").iter_rows())
         assert [tuple(row.values()) for row in found.neighbours] == [
-            (rank, near_id, category, brand, prices[near_id], similarity)
+            (rank, near_id, None, category, brand, prices[near_id], similarity)
             for rank, near_id, category, brand, similarity in near.select(
                 "rank", "similar_product_id", "similar_category", "similar_brand", "similarity"
             ).iter_rows()
@@ -57,6 +57,16 @@ def test_versions_belong_together(lake: Lake) -> None:
     assert (found.features["brand"], found.versions["product_features"]["version"]) == ("acme", "0")
 
 
+def test_with_a_catalogue_products_have_its_names_and_prices(lake: Lake) -> None:
+    about = {"category": "toys", "brand": "acme", "in_catalog": True, "eligible": True}
+    rows = [{"product_id": n, "name": f"Toy {n}", "price": 5.0, **about} for n in (100, 200)]
+    decided = publish(lake, "product_eligibility", rows)
+    publish(lake, "similar_products", [NEAR], inputs=made_from(decided))
+    found = find_product(lake, "100")
+    assert found.name == "Toy 100"
+    assert [(row["name"], row["price"]) for row in found.neighbours] == [("Toy 200", 5.0)]
+
+
 def test_without_similar_products_the_product_is_shown(lake: Lake) -> None:
     shutil.rmtree(f"{lake.root.uri}/similar_products")
     found = find_product(lake, "100")
@@ -73,8 +83,8 @@ def test_what_it_is_bought_and_viewed_with(lake: Lake) -> None:
     )
     found = find_product(lake, "100")
     numbers = {"baskets": 3, "confidence": 0.25, "lift": 2.0}
-    two = {"product_id": 200, "category": "tools", "brand": None, "price": 7.25, **numbers}
-    unknown = {"product_id": 300, "category": None, "brand": None, "price": None, **numbers}
+    two = {"product_id": 200, "name": None, "category": "tools", "brand": None, "price": 7.25, **numbers}
+    unknown = {"product_id": 300, "name": None, "category": None, "brand": None, "price": None, **numbers}
     assert found.bought_together == [{"rank": 1, **two}]
     assert found.viewed_together == [{"rank": 1, **unknown}, {"rank": 2, **two}]
     assert "product_pairs" in found.versions
