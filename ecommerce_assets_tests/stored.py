@@ -16,6 +16,7 @@ from ecommerce_assets.storage.lake import COMMIT_FILE, Lake
 from ecommerce_assets.storage.version import Stats, StoredFile, Version
 
 SPARK_TYPES = {
+    "bool": "boolean",
     "int64": "bigint",
     "int32": "int",
     "string": "string",
