@@ -209,7 +209,7 @@ def parse_values(
     inner = f"SELECT {', '.join(['*', *(f'{c.trimmed} AS trimmed_{c.name}' for c in texts)])} FROM ({inner})"
     made = [f"{_without_marker(f'trimmed_{c.name}')} AS {c.text}" for c in texts]
     inner = f"SELECT {', '.join(['*', *made])} FROM ({inner})"
-    readers = {"double": _price, "string": _text, "timestamp": _time, "boolean": _boolean}
+    readers = {"double": _amount, "string": _text, "timestamp": _any_time, "boolean": _boolean}
     readers["id"] = _integer if id_type == "bigint" else _text_id
     for column in columns:
         if kinds[column.name] == "timestamp":
@@ -351,9 +351,18 @@ def _boolean(column: _Raw) -> str:
     )
 
 
+def _amount(column: _Raw) -> str:
+    """A price as events have it, null where it is not finite or below zero."""
+    return f"(SELECT CASE WHEN isfinite(p) AND p >= 0 THEN p END FROM (SELECT {_price(column)} AS p))"
+
+
 def _time(_: _Raw) -> str:
-    readable = f"isfinite(moment) AND moment >= TIMESTAMP '{EARLIEST_DAY}' AND moment < TIMESTAMP '10000-01-01'"
-    return f"CASE WHEN {readable} THEN moment AT TIME ZONE 'UTC' END"
+    return f"CASE WHEN moment >= TIMESTAMP '{EARLIEST_DAY}' THEN {_any_time(_)} END"
+
+
+def _any_time(_: _Raw) -> str:
+    """Also times such as 1900-01-01, which stand for no beginning."""
+    return "CASE WHEN isfinite(moment) AND moment < TIMESTAMP '10000-01-01' THEN moment AT TIME ZONE 'UTC' END"
 
 
 def _moment(column: _Raw) -> str:

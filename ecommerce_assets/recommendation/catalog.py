@@ -6,23 +6,26 @@ Both are optional files in `<data dir>/catalog/`: `products.parquet` or `product
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+import pyarrow.csv as pa_csv
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError, model_validator
 
 from ecommerce_assets.events.parquet import check_pages, read_parquet_sql
-from ecommerce_assets.events.parsing import IdType, connect, literal, parse_values
-from ecommerce_assets.storage.filesystem import Folder
+from ecommerce_assets.events.parsing import IdType, connect, parse_values
+from ecommerce_assets.segmentation.naming import SEGMENT_NAMES
+from ecommerce_assets.storage.filesystem import FileInfo, Folder
 from ecommerce_assets.storage.version import FileEntry, Input
 
 FOLDER = "catalog"
@@ -47,6 +50,8 @@ KINDS = {
 DECIDING = ("in_stock", "available_from", "available_until", "blocked")
 """Columns of which no value may be unreadable: it could be the one that keeps a product from customers."""
 
+DELIMITERS = ",;\t|"
+
 ALL_USERS = "*"
 """Key of the pinned products of all segments."""
 
@@ -68,19 +73,21 @@ class ProductRules(BaseModel):
     )
     excluded_brands: tuple[str, ...] = Field(default=(), description="Leave out these brands.")
     min_price: float | None = Field(
-        default=None, ge=0, description="Leave out cheaper products, and those without a price."
+        default=None, ge=0, allow_inf_nan=False, description="Leave out cheaper products, and those without a price."
     )
     max_price: float | None = Field(
-        default=None, ge=0, description="Leave out dearer products, and those without a price."
+        default=None, ge=0, allow_inf_nan=False, description="Leave out dearer products, and those without a price."
     )
-    pinned: dict[str, tuple[int | str, ...]] = Field(
+    pinned: dict[str, tuple[StrictInt | StrictStr, ...]] = Field(
         default_factory=dict,
         description="By segment, or `*` for all users: product ids that come first in the lists.",
     )
-    max_per_category: int | None = Field(
+    max_per_category: StrictInt | None = Field(
         default=None, ge=1, description="At most so many products of one category per list."
     )
-    max_per_brand: int | None = Field(default=None, ge=1, description="At most so many products of one brand per list.")
+    max_per_brand: StrictInt | None = Field(
+        default=None, ge=1, description="At most so many products of one brand per list."
+    )
     new_products_share: float = Field(
         default=0.1,
         ge=0,
@@ -90,9 +97,13 @@ class ProductRules(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _prices_in_order(self) -> ProductRules:
+    def _fits_together(self) -> ProductRules:
         if self.min_price is not None and self.max_price is not None and self.min_price > self.max_price:
             raise ValueError(f"min_price {self.min_price:g} is above max_price {self.max_price:g}")
+        unknown = set(self.pinned) - {*SEGMENT_NAMES, ALL_USERS}
+        if unknown:
+            known = ", ".join((*SEGMENT_NAMES, ALL_USERS))
+            raise ValueError(f"pinned has {sorted(unknown)[0]!r}, which is not a segment; use {known}")
         return self
 
 
@@ -127,10 +138,9 @@ class ProductCatalog:
         return [Input(asset="product_catalog", fingerprint=self.fingerprint, files=self.files)]
 
 
-def catalog_files(data_dir: str) -> list[FileEntry]:
-    """The files of the catalogue that are there; none where a shop has no catalogue."""
-    known = (*PRODUCT_FILES, RULES_FILE)
-    return [FileEntry(path=f.path, bytes=f.bytes) for f in (Folder(data_dir) / FOLDER).data_files() if f.path in known]
+def catalog_files(data_dir: str) -> list[FileInfo]:
+    """The files of the catalogue that are there, hidden ones left out; none where a shop has no catalogue."""
+    return (Folder(data_dir) / FOLDER).data_files()
 
 
 def read_catalog(data_dir: str, id_type: IdType) -> ProductCatalog:
@@ -139,23 +149,37 @@ def read_catalog(data_dir: str, id_type: IdType) -> ProductCatalog:
     Raises
     ------
     CatalogError
-        For a file that cannot be read, a column that decides about products with an unreadable value, two rows of one
-        product, an unknown rule.
+        For a file that cannot be read or is not one of a catalogue, a catalogue without a product, a column that
+        decides about products with an unreadable value, two rows of one product, an unknown rule.
     """
     folder, files = Folder(data_dir) / FOLDER, catalog_files(data_dir)
     names = [file.path for file in files]
-    tables = [name for name in PRODUCT_FILES if name in names]
+    # Spark writes a folder of part files where it is told to write products.parquet.
+    tables = sorted({path.partition("/")[0] for path in names} - {RULES_FILE})
+    for name in tables:
+        if name not in PRODUCT_FILES:
+            raise CatalogError(
+                f"{folder.uri} has {name}, which is not read: call the catalogue {' or '.join(PRODUCT_FILES)}, the "
+                f"rules {RULES_FILE}, and keep other files elsewhere."
+            )
     if len(tables) > 1:
         raise CatalogError(f"{folder.uri} has both {' and '.join(tables)}: remove one of them.")
-    rules = _read_rules(folder, id_type) if RULES_FILE in names else ProductRules()
-    if not tables:
-        return ProductCatalog(None, rules, tuple(files), _fingerprint(folder, names))
-    with tempfile.TemporaryDirectory() as scratch:
-        local = Path(scratch) / tables[0]
-        with folder.open(tables[0]) as source, local.open("wb") as target:
-            shutil.copyfileobj(source, target)
-        products, warnings = _read_products(local, f"{folder.uri}/{tables[0]}", id_type)
-    return ProductCatalog(products, rules, tuple(files), _fingerprint(folder, names), tuple(warnings))
+    try:
+        rules = _read_rules(folder, id_type) if RULES_FILE in names else ProductRules()
+        products: pa.Table | None = None
+        warnings: list[str] = []
+        if tables:
+            with tempfile.TemporaryDirectory() as scratch:
+                local = [Path(scratch) / path.replace("/", "-") for path in names if path != RULES_FILE]
+                for copy, path in zip(local, (path for path in names if path != RULES_FILE), strict=True):
+                    with folder.open(path) as source, copy.open("wb") as target:
+                        shutil.copyfileobj(source, target)
+                products, warnings = _read_products(local, f"{folder.uri}/{tables[0]}", id_type)
+        fingerprint = _fingerprint(folder, names)
+    except OSError as error:
+        raise CatalogError(f"{folder.uri} cannot be read: {error}.") from None
+    entries = tuple(FileEntry(path=file.path, bytes=file.bytes) for file in files)
+    return ProductCatalog(products, rules, entries, fingerprint, tuple(warnings))
 
 
 def _fingerprint(folder: Folder, names: Sequence[str]) -> str:
@@ -181,23 +205,29 @@ def _read_rules(folder: Folder, id_type: IdType) -> ProductRules:
         raise CatalogError(f"{where}: {value}{problem['msg'].removeprefix('Value error, ')}.") from None
     except ValueError as error:
         raise CatalogError(f"{where} must be a JSON object of rules: {error}.") from None
-    as_id = int if id_type == "bigint" else str
-    try:
-        pinned = {segment: tuple(as_id(each) for each in ids) for segment, ids in rules.pinned.items()}
-    except ValueError as error:
-        raise CatalogError(f"{where}: a pinned product is not a product_id of type {id_type}: {error}.") from None
+    pinned = {segment: tuple(_as_id(each, id_type, where) for each in ids) for segment, ids in rules.pinned.items()}
     return rules.model_copy(update={"pinned": pinned})
 
 
-def _read_products(file: Path, where: str, id_type: IdType) -> tuple[pa.Table, list[str]]:
-    with connect(file.parent / "spill") as connection:
+def _as_id(value: int | str, id_type: IdType, where: str) -> int | str:
+    text = str(value).strip()
+    if id_type == "string":
+        return text
+    if re.fullmatch(r"[+-]?\d{1,19}", text) and -(2**63) <= int(text) < 2**63:
+        return int(text)
+    raise CatalogError(f"{where}: {value!r} is pinned and is not a product_id of type {id_type}.")
+
+
+def _read_products(files: Sequence[Path], where: str, id_type: IdType) -> tuple[pa.Table, list[str]]:
+    with connect(files[0].parent / "spill") as connection:
         try:
-            raw, kinds = _source(connection, file, where)
+            raw, kinds = _source(connection, files, where)
             parsed = parse_values(connection, raw, kinds, id_type, others=["place"])
             rows = connection.sql(f"SELECT * FROM ({parsed}) ORDER BY place").to_arrow_table()
-        except (duckdb.Error, pa.ArrowException, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise CatalogError(f"{where} cannot be read ({reason}): write it again as Parquet or CSV.") from None
+        except (duckdb.Error, pa.ArrowException) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            advice = "save it in UTF-8" if "utf" in reason.lower() else "write it again as Parquet or CSV"
+            raise CatalogError(f"{where} cannot be read ({reason}): {advice}.") from None
     warnings = []
     for name in kinds:
         unreadable = rows.column(f"unreadable_{name}")
@@ -214,6 +244,8 @@ def _read_products(file: Path, where: str, id_type: IdType) -> tuple[pa.Table, l
         warnings.append(
             f"{where}: {without_id:,} of {rows.num_rows:,} rows have no readable product_id and are ignored."
         )
+    if without_id == rows.num_rows:
+        raise CatalogError(f"{where} has no product with a product_id of type {id_type}: write the products into it.")
     rows = rows.filter(rows.column("product_id").is_valid())
     counts = rows.group_by("product_id").aggregate([([], "count_all")])
     repeated = counts.filter(pc.greater(counts.column("count_all"), 1))
@@ -236,18 +268,47 @@ _ARROW_TYPES = {
 }
 
 
-def _source(connection: duckdb.DuckDBPyConnection, file: Path, where: str) -> tuple[str, dict[str, str]]:
-    """The SELECT of the file's rows with their `place`, and the columns of `KINDS` that it has."""
-    if file.suffix == ".parquet":
-        check_pages(file)
-        reader = read_parquet_sql([file])
-    else:
-        reader = f"read_csv({literal(file)}, header = true, all_varchar = true, strict_mode = false)"
-    described = connection.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()
-    columns: dict[str, Any] = {name.strip().lower(): name for name, *_ in described}
-    if "product_id" not in columns:
-        raise CatalogError(f"{where} has no column product_id; it has {', '.join(columns)}.")
-    kinds = {name: kind for name, kind in KINDS.items() if name in columns}
-    quoted = ", ".join('"' + columns[name].replace('"', '""') + f'" AS {name}' for name in kinds)
+def _source(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], where: str) -> tuple[str, dict[str, str]]:
+    """The SELECT of the rows with their `place`, and the columns of `KINDS` that there are."""
     connection.execute("SET preserve_insertion_order = true")
+    if where.endswith(".parquet"):
+        for file in files:
+            check_pages(file)
+        reader = read_parquet_sql(files)
+    else:
+        connection.register("listed", _read_csv(files[0], where))
+        reader = "listed"
+    names = [name for name, *_ in connection.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()]
+    plain = [name.strip().lower() for name in names]
+    repeated = [name for name in KINDS if plain.count(name) > 1]
+    if repeated:
+        raise CatalogError(f"{where} has the column {repeated[0]} twice: remove one of them.")
+    if "product_id" not in plain:
+        raise CatalogError(f"{where} has no column product_id; it has {', '.join(names)}.")
+    kinds = {name: kind for name, kind in KINDS.items() if name in plain}
+    quoted = ", ".join('"' + names[plain.index(name)].replace('"', '""') + f'" AS {name}' for name in kinds)
     return f"SELECT {quoted}, row_number() OVER () - 1 AS place FROM {reader}", kinds
+
+
+def _read_csv(file: Path, where: str) -> pa.Table:
+    """The columns as texts. Quotes are those of RFC 4180; the delimiter is the one that makes most columns."""
+    with file.open("rb") as source:
+        header = source.readline().decode("utf-8-sig", "replace")
+    delimiter = max(DELIMITERS, key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
+    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+    if not names:
+        raise CatalogError(f"{where} is empty: write the products into it.")
+    plain = [name.lower() for name in names]
+    kept = [
+        f"{number}:{name}" if plain.count(name.lower()) > 1 and name.lower() not in KINDS else name
+        for number, name in enumerate(names)
+    ]
+    repeated = [name for name in KINDS if plain.count(name) > 1]
+    if repeated:
+        raise CatalogError(f"{where} has the column {repeated[0]} twice: remove one of them.")
+    return pa_csv.read_csv(
+        file,
+        pa_csv.ReadOptions(column_names=kept, skip_rows=1),
+        pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        pa_csv.ConvertOptions(column_types=dict.fromkeys(kept, pa.string()), strings_can_be_null=False),
+    )

@@ -17,6 +17,7 @@ from ecommerce_assets.recommendation.catalog import (
     RULES_FILE,
     CatalogError,
     ProductCatalog,
+    catalog_files,
     read_catalog,
 )
 from ecommerce_assets.settings import Settings
@@ -69,8 +70,7 @@ def product_catalog_changes(settings: Settings) -> dg.SensorDefinition:
         "looks. The lists are then made again, without training.",
     )
     def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        known = (*PRODUCT_FILES, RULES_FILE)
-        found = [file for file in folder.data_files() if file.path in known]
+        found = catalog_files(settings.data_dir)
         files, names = [[f.path, f.bytes, f.modified] for f in found], ", ".join(f.path for f in found) or "no files"
         cursor: dict[str, Any] = json.loads(context.cursor) if context.cursor else {"reported": [], "seen": []}
         if files == cursor["reported"]:

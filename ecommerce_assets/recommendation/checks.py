@@ -182,7 +182,7 @@ def _products(read: Read) -> DataFrame:
             "coalesce(product_idx, -1 - monotonically_increasing_id()) as number",
             "coalesce(eligible, false) as eligible",
             "nullif(category, 'unknown') as category",
-            "brand",
+            "nullif(brand, 'unknown') as brand",
         )
     )
 

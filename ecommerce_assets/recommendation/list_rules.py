@@ -16,19 +16,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ecommerce_assets.recommendation.catalog import ALL_USERS, ProductRules
-from ecommerce_assets.recommendation.fallback import Fallback, Order
 from ecommerce_assets.recommendation.products import Products, ids_of
 from ecommerce_assets.recommendation.recommenders.base import Flags, Integers, Ragged, Users, best_of_sums
 from ecommerce_assets.recommendation.recommenders.category_affinity import affinities
 
 UNLIMITED = -1
 
-SPARE = 100
-"""Products of a category (or brand) that the fallback has beyond the limit, in place of those that a user must not get
-or has already."""
-
 MORE_CANDIDATES = 200
 """Candidates that are ranked beyond the length of the list where a list may have few of each category."""
+
+NEWEST = 100
+"""New products of a category or brand that lists may have."""
 
 BRAND_WEIGHT = 0.5
 """Of an equal brand, beside an equal category, in the score of a new product."""
@@ -148,30 +146,22 @@ class ListRules:
 
     @cached_property
     def _new_by_group(self) -> Ragged:
-        """For each category, then for each brand, its new products and what an equal one counts."""
-        groups = np.concatenate([self.category[self.new], self.brand[self.new] + self._categories])
-        known = np.concatenate([self.category[self.new] >= 0, self.brand[self.new] >= 0])
-        values = np.repeat([1, BRAND_WEIGHT], len(self.new))
-        products = np.tile(self.new, 2)
-        return Ragged.of(groups[known], products[known], values[known], self._categories + self._brands)
+        """For each category, then for each brand, its newest products and what an equal one counts.
 
-    def shortened(self, fallback: Fallback) -> Fallback:
-        """The fallback with as many products of each category (or brand) as lists can need."""
-        if not self.has_limits:
-            return fallback
-        by_category = self.max_per_category != UNLIMITED
-        group, most = (self.category, self.max_per_category) if by_category else (self.brand, self.max_per_brand)
-
-        def shortened(order: Order) -> Order:
-            groups = group[order.positions]
-            by_group = np.argsort(groups, kind="stable")
-            ordered = groups[by_group]
-            kept = np.ones(len(groups), np.bool_)
-            kept[by_group] = np.arange(len(groups)) - np.searchsorted(ordered, ordered) < most + SPARE
-            kept |= groups < 0
-            return Order(order.positions[kept], order.shares[kept], int(kept[: order.of_segment].sum()))
-
-        return Fallback({segment: shortened(order) for segment, order in fallback.orders.items()})
+        Of equal products the one with the highest id is the newest, by a little more than the next.
+        """
+        groups, products, values = [], [], []
+        for group, first, weight in ((self.category, 0, 1.0), (self.brand, self._categories, BRAND_WEIGHT)):
+            newest = self.new[::-1][group[self.new[::-1]] >= 0]
+            order = np.argsort(group[newest], kind="stable")
+            ordered = group[newest][order]
+            place = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+            kept = place < NEWEST
+            groups.append(ordered[kept] + first)
+            products.append(newest[order][kept])
+            values.append(weight * (1 - place[kept] * 1e-4))
+        count = self._categories + self._brands
+        return Ragged.of(np.concatenate(groups), np.concatenate(products), np.concatenate(values), count)
 
 
 def with_catalog(products: Products, eligibility: pa.Table) -> Products:

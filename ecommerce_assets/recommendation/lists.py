@@ -166,8 +166,7 @@ class ListMaker:
     def fit(cls, training: Training, rules: ListRules | None = None) -> ListMaker:
         """Fits every recommender."""
         recommenders = {system.name: system.fit(training) for system in RECOMMENDERS}
-        rules = rules or ListRules()
-        return cls(training, recommenders, rules.shortened(Fallback.of(training.products, training.eligible)), rules)
+        return cls(training, recommenders, Fallback.of(training.products, training.eligible), rules or ListRules())
 
     def candidates(self, users: Users, depth: int = DEPTH) -> dict[str, Candidates]:
         """The best products of each recommender for each user."""

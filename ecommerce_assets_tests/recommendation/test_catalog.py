@@ -45,6 +45,47 @@ def test_values_as_shops_write_them(tmp_path: Path) -> None:
     assert [file.path for file in catalog.files] == ["products.csv"]
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_quotes_apostrophes_and_line_breaks_in_names(tmp_path: Path, delimiter: str) -> None:
+    names = ["Mug", "'t Huis", 'TV 55" black', "Hose, blue; long\t|", "two\nlines"] * 5_000
+    quoted = ['"' + name.replace('"', '""') + '"' for name in names]
+    rows = [f'"{n}"{delimiter}{name}{delimiter}"1"' for n, name in enumerate(quoted)]
+    catalog = catalog_of(tmp_path, "\n".join([f'"product_id"{delimiter}"name"{delimiter}"blocked"', *rows]))
+    assert catalog.products is not None
+    assert catalog.products.column("name").to_pylist() == names
+    assert catalog.products.column("blocked").to_pylist() == [True] * len(names)
+
+
+def test_an_apostrophe_is_not_a_quote(tmp_path: Path) -> None:
+    catalog = catalog_of(tmp_path, "product_id,name,blocked\n0,Mug,1\n1,'t Huis,1\n2,Mug,1\n3,'t Huis,1\n")
+    assert catalog.products is not None
+    assert catalog.products.column("product_id").to_pylist() == [0, 1, 2, 3]
+
+
+def test_a_folder_of_part_files_as_spark_writes_it(tmp_path: Path) -> None:
+    folder = tmp_path / "catalog" / "products.parquet"
+    folder.mkdir(parents=True)
+    for part, ids in enumerate(([1, 2], [3])):
+        pq.write_table(pa.table({"product_id": ids}), folder / f"part-{part}.parquet")
+    (folder / "_SUCCESS").touch()
+    products = read_catalog(str(tmp_path), "bigint").products
+    assert products is not None
+    assert sorted(products.column("product_id").to_pylist()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("price", ["NaN", "inf", "-1", "12,99"])
+def test_a_price_that_is_none_is_left_out(tmp_path: Path, price: str) -> None:
+    products = catalog_of(tmp_path, f"product_id;price\n1;{price}\n").products
+    assert products is not None
+    assert products.column("price").to_pylist() == [None]
+
+
+def test_a_very_early_beginning_is_one(tmp_path: Path) -> None:
+    products = catalog_of(tmp_path, "product_id,available_from\n1,1900-01-01\n2,0001-01-01\n").products
+    assert products is not None
+    assert [time.year for time in products.column("available_from").to_pylist()] == [1900, 1]
+
+
 def test_parquet_with_ids_as_text(tmp_path: Path) -> None:
     (tmp_path / "catalog").mkdir()
     table = pa.table({"product_id": ["a-1", "b"], "in_stock": [True, None], "price": [2.0, float("nan")]})
@@ -72,6 +113,11 @@ def test_what_cannot_be_read_is_counted(tmp_path: Path) -> None:
         ("id,name\n1,a\n", "no column product_id; it has id, name"),
         ("product_id,in_stock\n1,yes\n2,maybe\n", "in_stock 'maybe' in row 2"),
         ("product_id,available_until\n1,31.12.2024\n", "available_until '31.12.2024' in row 1"),
+        ("product_id,name\n", "no product with a product_id"),
+        ("product_id,name\nA-1,a\n", "no product with a product_id of type bigint"),
+        ("product_id,blocked,Blocked\n1,0,1\n", "has the column blocked twice"),
+        ("product_id,name\n1,a,b\n", "Expected 2 columns, got 3"),
+        ("", "is empty"),
         ("product_id,name\n1,a\n1,b\n2,c\n", "1 products are in several rows, such as product_id 1"),
     ],
 )
@@ -88,10 +134,33 @@ def test_a_damaged_parquet_file_is_refused(tmp_path: Path) -> None:
         read_catalog(str(tmp_path), "bigint")
 
 
+@pytest.mark.parametrize("name", ["Products.csv", "products.csv.gz", "products.xlsx", "catalog/products.csv"])
+def test_a_file_that_would_not_be_read_is_refused(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "catalog" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("product_id\n1\n")
+    with pytest.raises(CatalogError, match=r"which is not read: call the catalogue products\.parquet or products\.csv"):
+        read_catalog(str(tmp_path), "bigint")
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "catalog").mkdir()
+    (tmp_path / "catalog" / "products.csv").write_bytes("product_id,name\n1,Äpfel\n".encode("cp1252"))
+    with pytest.raises(CatalogError, match="save it in UTF-8"):
+        read_catalog(str(tmp_path), "bigint")
+
+
+def test_a_link_to_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "catalog").mkdir()
+    (tmp_path / "catalog" / "products.csv").symlink_to(tmp_path / "gone.csv")
+    with pytest.raises(CatalogError, match="cannot be read"):
+        read_catalog(str(tmp_path), "bigint")
+
+
 def test_two_catalogues_are_refused(tmp_path: Path) -> None:
     catalog_of(tmp_path, "product_id\n1\n")
     (tmp_path / "catalog" / "products.parquet").write_bytes(b"")
-    with pytest.raises(CatalogError, match=r"both products\.parquet and products\.csv"):
+    with pytest.raises(CatalogError, match=r"both products\.csv and products\.parquet"):
         read_catalog(str(tmp_path), "bigint")
 
 
@@ -110,6 +179,10 @@ def test_rules_and_pinned_ids_in_the_type_of_the_shop(tmp_path: Path) -> None:
         ({"max_per_brand": 0}, "max_per_brand is 0"),
         ({"min_price": 5, "max_price": 1}, "min_price 5 is above max_price 1"),
         ({"pinned": {"*": ["x"]}}, "not a product_id of type bigint"),
+        ({"pinned": {"*": [10**20]}}, "not a product_id of type bigint"),
+        ({"pinned": {"*": [True]}}, "pinned.*"),
+        ({"pinned": {"VIP Customers": [1]}}, "'VIP Customers', which is not a segment; use VIP_Customers"),
+        ('{"min_price": Infinity}', "min_price"),
         ("{", "must be a JSON object of rules"),
         ("[]", "rules.json"),
     ],

@@ -37,7 +37,14 @@ def eligibility(*not_eligible: int) -> pa.Table:
 
 def maker(*not_eligible: int, **rules: Any) -> ListMaker:
     users = np.array([*range(30, 20, -1), 0, 0])
-    stats = ProductStats(users, users, np.array([0, 0, 0, 0, 1, 1, 1, 2, -1, -1, 0, 1]), {"A": users % 7}, {"A": 9}, 40)
+    stats = ProductStats(
+        users,
+        users,
+        np.array([0, 0, 0, 0, 1, 1, 1, 2, -1, -1, 0, 1]),
+        {"VIP_Customers": users % 7},
+        {"VIP_Customers": 9},
+        40,
+    )
     products, decided = Products(IDS, np.arange(10)), eligibility(*not_eligible)
     rows = neighbour_rows([[(other, 0.5) for other in range(10) if other != p] for p in range(10)] + [[]] * 2)
     factors = np.linspace(0.1, 1, 24, dtype=np.float32).reshape(12, 2)
@@ -49,7 +56,7 @@ def maker(*not_eligible: int, **rules: Any) -> ListMaker:
 
 VISITORS = users_with(
     [[Entry(2), Entry(4, purchased=True)], [Entry(7)], []],
-    ["A", None, "A"],
+    ["VIP_Customers", None, "VIP_Customers"],
     [[1, 0], [0, 1], [0, 0]],
     Exclude.purchased,
 )
@@ -97,8 +104,19 @@ def test_no_more_of_a_category_or_brand_than_allowed(
         assert len(ids(lists, 2)) == 2 * per_category + 1 + 2
 
 
+def test_lists_are_full_where_only_unpopular_products_are_left_by_the_limits() -> None:
+    products = 450
+    users = np.arange(products, 0, -1)
+    category, brand = np.zeros(products, np.int64), np.concatenate([np.arange(150) % 2, np.arange(300) + 2])
+    stats = ProductStats(users, users, category, {}, {}, 500)
+    training = Training(stats, neighbour_rows([[]] * products), np.zeros((products, 2), np.float32))
+    made = ListMaker.fit(training, ListRules(category, brand, 10, 2)).lists(users_with([[]]), 10, Blend())
+    assert made.filled.all()
+    assert made.positions[0].tolist() == [0, 1, 2, 3, *range(150, 156)]
+
+
 def test_pinned_products_come_first_where_they_may_be_shown() -> None:
-    lists = maker(105, pinned={"*": [109, 105], "A": [104, 111, 999]}).lists(VISITORS, 5, Blend())
+    lists = maker(105, pinned={"*": [109, 105], "VIP_Customers": [104, 111, 999]}).lists(VISITORS, 5, Blend())
     assert ids(lists, 0)[:2] == [111, 109], "104 was purchased, 105 is not eligible, 999 is unknown"
     assert sources(lists, 0)[:3] == ["pinned", "pinned", "latest"]
     assert ids(lists, 1)[0] == 109
