@@ -348,7 +348,7 @@ def recommendations(
 
 
 @dg.asset(kinds={"spark", "parquet"}, **{**COMMON, "code_version": "3"})
-def similar_products(config: SimilarConfig, item_neighbours: DataFrame, product_eligibility: DataFrame) -> Artifact:
+def similar_products(config: SimilarConfig, item_neighbours: DataFrame, product_eligibility: StoredTable) -> Artifact:
     """For each product the ten best eligible neighbours, with name, category and brand beside the ids."""
     return Artifact(find_similar_products(item_neighbours, product_eligibility, config.k), config.model_dump())
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
+from ecommerce_assets.storage.stored_table import StoredTable
 
 SIMILAR_PRODUCTS = TableSpec.of(
     ColumnSpec("product_id", "id", "The product.", key=True),
@@ -26,7 +28,7 @@ SIMILAR_PRODUCTS = TableSpec.of(
 )
 
 
-def similar_products(item_neighbours: DataFrame, product_eligibility: DataFrame, k: int = 10) -> DataFrame:
+def similar_products(item_neighbours: DataFrame, product_eligibility: StoredTable, k: int = 10) -> DataFrame:
     """The k best eligible neighbours of each product; products without one have no rows.
 
     A product that is not eligible itself has neighbours too: its page is where they are needed most.
@@ -43,18 +45,18 @@ def similar_products(item_neighbours: DataFrame, product_eligibility: DataFrame,
     DataFrame
         The columns of `SIMILAR_PRODUCTS`.
     """
-    about = ("name", "category", "brand")
-    known_as = product_eligibility.select("product_id", *about)
-    similar_as = product_eligibility.where("eligible").select(
+    about, known = ("name", "category", "brand"), product_eligibility.frame
+    known_as = known.select("product_id", *about)
+    similar_as = known.where("eligible").select(
         F.col("product_id").alias("similar_product_id"), *[F.col(name).alias(f"similar_{name}") for name in about]
     )
     pairs = item_neighbours.select(
         "product_id", "rank", F.col("neighbour_id").alias("similar_product_id"), "similarity"
-    ).join(similar_as, "similar_product_id")
-    best_first = Window.partitionBy("product_id").orderBy("rank")
-    return (
-        pairs.withColumn("rank", F.row_number().over(best_first))
-        .where(F.col("rank") <= k)
-        .join(known_as, "product_id", "left")
-        .select(*SIMILAR_PRODUCTS.names)
     )
+    if pc.all(product_eligibility.to_arrow("eligible").column("eligible")).as_py():
+        best = pairs.where(F.col("rank") <= k).join(similar_as, "similar_product_id")  # without sorting all pairs
+    else:
+        best_first = Window.partitionBy("product_id").orderBy("rank")
+        eligible = pairs.join(similar_as, "similar_product_id")
+        best = eligible.withColumn("rank", F.row_number().over(best_first)).where(F.col("rank") <= k)
+    return best.join(known_as, "product_id", "left").select(*SIMILAR_PRODUCTS.names)

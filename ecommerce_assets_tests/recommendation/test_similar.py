@@ -7,6 +7,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS, similar_products
+from ecommerce_assets.storage.stored_table import StoredTable
 
 NEIGHBOURS = [(11, 1, 12, 1.0, 3), (11, 2, 13, 0.5, 2), (11, 3, 15, 0.25, 1), (12, 1, 11, 1.0, 3), (13, 1, 14, 0.2, 1)]
 ABOUT = [
@@ -14,7 +15,7 @@ ABOUT = [
     (12, None, "shoes", None, True),
     (13, None, "unknown", "zeta", True),
     (14, None, "toys", "acme", True),
-    (15, "Sock", "socks", None, False),
+    (15, "Sock", "socks", None, True),
 ]
 
 
@@ -29,7 +30,7 @@ def similar(
     for name in ("product_id", "neighbour_id"):
         neighbours = neighbours.withColumn(name, neighbours[name].cast(kind))
     known = known.withColumn("product_id", known["product_id"].cast(kind))
-    stored = SIMILAR_PRODUCTS.conform(similar_products(neighbours, known, k))
+    stored = SIMILAR_PRODUCTS.conform(similar_products(neighbours, StoredTable(known), k))
     assert stored.dtypes == [(c.name, c.type) for c in SIMILAR_PRODUCTS.with_id_type(kind).columns]
     return sorted(tuple(row) for row in stored.collect())
 
@@ -46,5 +47,6 @@ def test_the_best_neighbours_with_category_and_brand_of_both(spark: SparkSession
 
 
 def test_products_that_are_not_eligible_make_room_for_the_next(spark: SparkSession) -> None:
+    assert len(similar(spark)) == len(NEIGHBOURS)
     sold_out = [(*about[:4], about[0] not in (12, 15)) for about in ABOUT]
     assert [row[:3] for row in similar(spark, 1, about=sold_out)] == [(11, 1, 13), (12, 1, 11), (13, 1, 14)]
