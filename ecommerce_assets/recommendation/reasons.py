@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ecommerce_assets.recommendation.lists import NEW, SOURCES, ListMaker, Lists
+from ecommerce_assets.recommendation.lists import NEW, PINNED, SOURCES, ListMaker, Lists
 from ecommerce_assets.recommendation.recommenders.als import Als
 from ecommerce_assets.recommendation.recommenders.base import Flags, Integers, Users
 from ecommerce_assets.recommendation.recommenders.category_affinity import CategoryAffinity
@@ -40,7 +40,7 @@ def reasons(maker: ListMaker, users: Users, lists: Lists) -> Integers:
     Returns
     -------
     Integers
-        (n, k) positions of products; -1: none, as for what is only popular.
+        (n, k) positions of products; -1: none, as for what is only popular, or pinned.
     """
     from ecommerce_assets.recommendation.neighbour_kernels import because
 
@@ -68,4 +68,5 @@ def reasons(maker: ListMaker, users: Users, lists: Lists) -> Integers:
     contributed = contributors(training.products.category, lists.sources == CATEGORY)
     if is_new.any():  # the catalogue has the category of products without events
         contributed[is_new] = contributors(maker.rules.category, is_new)[is_new]
+    contributed[lists.sources == PINNED] = -1
     return contributed

@@ -116,9 +116,11 @@ def test_lists_are_full_where_only_unpopular_products_are_left_by_the_limits() -
 
 
 def test_pinned_products_come_first_where_they_may_be_shown() -> None:
-    lists = maker(105, pinned={"*": [109, 105], "VIP_Customers": [104, 111, 999]}).lists(VISITORS, 5, Blend())
+    made = maker(105, pinned={"*": [109, 105], "VIP_Customers": [104, 111, 999]})
+    lists = made.lists(VISITORS, 5, Blend())
     assert ids(lists, 0)[:2] == [111, 109], "104 was purchased, 105 is not eligible, 999 is unknown"
     assert sources(lists, 0)[:3] == ["pinned", "pinned", "latest"]
+    assert reasons(made, VISITORS, lists)[0, :3].tolist() == [-1, -1, 2]
     assert ids(lists, 1)[0] == 109
     assert ids(lists, 2)[:3] == [104, 111, 109]
     assert [len(set(ids(lists, user))) for user in range(3)] == [5, 5, 5]
