@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ecommerce_assets.recommendation import reasons as reasons_module
-from ecommerce_assets.recommendation.lists import NEW, SOURCES, ListMaker, Lists
+from ecommerce_assets.recommendation.lists import PINNED, SOURCES, ListMaker, Lists
 from ecommerce_assets.recommendation.reasons import reasons
 from ecommerce_assets.recommendation.recommenders.base import ProductStats, Ragged, Training
 from ecommerce_assets_tests.recommendation.test_recommenders import TRAINING, Entry, users_with
@@ -73,7 +73,7 @@ def test_as_a_plain_loop_finds_them() -> None:
     ]
     positions = np.array([rng.permutation(products)[:k] for _ in range(count)])
     positions[::7, -2:] = -1
-    sources = rng.integers(0, NEW, (count, k)).astype(np.int8)
+    sources = rng.integers(0, PINNED, (count, k)).astype(np.int8)
     found = reasons(ListMaker.fit(training), users_with(histories), Lists(positions, np.ones((count, k)), sources))
 
     def expected(history: list[Entry], product: int, source: str) -> int:
