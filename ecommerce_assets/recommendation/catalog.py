@@ -20,6 +20,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError, model_validator
 
 from ecommerce_assets.events.parquet import check_pages, read_parquet_sql
@@ -170,11 +171,11 @@ def read_catalog(data_dir: str, id_type: IdType) -> ProductCatalog:
         warnings: list[str] = []
         if tables:
             with tempfile.TemporaryDirectory() as scratch:
-                local = [Path(scratch) / path.replace("/", "-") for path in names if path != RULES_FILE]
-                for copy, path in zip(local, (path for path in names if path != RULES_FILE), strict=True):
+                copies = {path: Path(scratch) / path.replace("/", "-") for path in names if path != RULES_FILE}
+                for path, copy in copies.items():
                     with folder.open(path) as source, copy.open("wb") as target:
                         shutil.copyfileobj(source, target)
-                products, warnings = _read_products(local, f"{folder.uri}/{tables[0]}", id_type)
+                products, warnings = _read_products([*copies.values()], f"{folder.uri}/{tables[0]}", id_type)
         fingerprint = _fingerprint(folder, names)
     except OSError as error:
         raise CatalogError(f"{folder.uri} cannot be read: {error}.") from None
@@ -270,45 +271,45 @@ _ARROW_TYPES = {
 
 def _source(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], where: str) -> tuple[str, dict[str, str]]:
     """The SELECT of the rows with their `place`, and the columns of `KINDS` that there are."""
-    connection.execute("SET preserve_insertion_order = true")
-    if where.endswith(".parquet"):
-        for file in files:
-            check_pages(file)
-        reader = read_parquet_sql(files)
-    else:
-        connection.register("listed", _read_csv(files[0], where))
-        reader = "listed"
-    names = [name for name, *_ in connection.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()]
+    is_parquet = where.endswith(".parquet")
+    names, delimiter = (pq.read_schema(files[0]).names, "") if is_parquet else _header(files[0])
     plain = [name.strip().lower() for name in names]
     repeated = [name for name in KINDS if plain.count(name) > 1]
+    if not names:
+        raise CatalogError(f"{where} is empty: write the products into it.")
     if repeated:
         raise CatalogError(f"{where} has the column {repeated[0]} twice: remove one of them.")
     if "product_id" not in plain:
         raise CatalogError(f"{where} has no column product_id; it has {', '.join(names)}.")
+    if is_parquet:
+        for file in files:
+            check_pages(file)
+        reader, columns = read_parquet_sql(files), names
+    else:
+        columns = list(map(str, range(len(names))))
+        connection.register("listed", _read_csv(files[0], columns, delimiter))
+        reader = "listed"
     kinds = {name: kind for name, kind in KINDS.items() if name in plain}
-    quoted = ", ".join('"' + names[plain.index(name)].replace('"', '""') + f'" AS {name}' for name in kinds)
+    chosen = {name: columns[plain.index(name)].replace('"', '""') for name in kinds}
+    quoted = ", ".join(f'"{column}" AS {name}' for name, column in chosen.items())
+    connection.execute("SET preserve_insertion_order = true")
     return f"SELECT {quoted}, row_number() OVER () - 1 AS place FROM {reader}", kinds
 
 
-def _read_csv(file: Path, where: str) -> pa.Table:
-    """The columns as texts. Quotes are those of RFC 4180; the delimiter is the one that makes most columns."""
+def _header(file: Path) -> tuple[list[str], str]:
+    """The columns of a CSV file, and its delimiter: the one that makes most columns."""
     with file.open("rb") as source:
-        header = source.readline().decode("utf-8-sig", "replace")
-    delimiter = max(DELIMITERS, key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
-    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
-    if not names:
-        raise CatalogError(f"{where} is empty: write the products into it.")
-    plain = [name.lower() for name in names]
-    kept = [
-        f"{number}:{name}" if plain.count(name.lower()) > 1 and name.lower() not in KINDS else name
-        for number, name in enumerate(names)
-    ]
-    repeated = [name for name in KINDS if plain.count(name) > 1]
-    if repeated:
-        raise CatalogError(f"{where} has the column {repeated[0]} twice: remove one of them.")
+        line = source.readline().decode("utf-8-sig", "replace")
+    readings = {mark: next(csv.reader([line], delimiter=mark), []) for mark in DELIMITERS}
+    delimiter = max(DELIMITERS, key=lambda mark: len(readings[mark]))
+    return readings[delimiter], delimiter
+
+
+def _read_csv(file: Path, columns: Sequence[str], delimiter: str) -> pa.Table:
+    """All values as texts; quotes are those of RFC 4180."""
     return pa_csv.read_csv(
         file,
-        pa_csv.ReadOptions(column_names=kept, skip_rows=1),
+        pa_csv.ReadOptions(column_names=columns, skip_rows=1),
         pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-        pa_csv.ConvertOptions(column_types=dict.fromkeys(kept, pa.string()), strings_can_be_null=False),
+        pa_csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False),
     )

@@ -49,6 +49,9 @@ FEWEST_ENTRIES = 100
 ROUNDING = 1e-5
 """Of the objective: what is computed in float32 may rise by so much where it has converged."""
 
+CATALOG_LEFT = 0.5
+"""Share of the products of the previous catalogue, below which it may be incomplete."""
+
 CONVERGED = 0.01
 """Fall of the objective in the last iteration, from which on more iterations would fit better."""
 
@@ -281,6 +284,14 @@ def _pinned_eligible(context: CheckContext) -> str | None:
     return f"{missing:,} of {len(pinned):,} pinned products are unknown or not eligible" if missing else None
 
 
+def _catalog_complete(context: CheckContext) -> str | None:
+    listed = context.number("in_catalog")
+    before = context.previous[0].stats.numbers.get("in_catalog") or 0 if context.previous else 0
+    if listed >= CATALOG_LEFT * before:
+        return None
+    return f"the catalogue lists {listed:,} products, and listed {before:,} before: it may have been copied in part"
+
+
 PRODUCT_ELIGIBILITY_CHECKS = (
     no_nulls(PRODUCT_ELIGIBILITY),
     unique_key(PRODUCT_ELIGIBILITY),
@@ -294,6 +305,12 @@ PRODUCT_ELIGIBILITY_CHECKS = (
             "in_catalog": "count_if(in_catalog)",
             **{reason: f"count_if(reason = '{reason}')" for reason in REASONS},
         },
+    ),
+    Check(
+        "catalog_complete",
+        "The catalogue lists at least half as many products as before.",
+        _catalog_complete,
+        blocking=False,
     ),
     Check(
         "pinned_eligible",

@@ -157,6 +157,14 @@ def test_a_link_to_nothing_is_refused(tmp_path: Path) -> None:
         read_catalog(str(tmp_path), "bigint")
 
 
+def test_a_repeated_column_of_a_parquet_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "catalog").mkdir()
+    table = pa.table({"product_id": [1], "blocked": [False], "Blocked": [True]})
+    pq.write_table(table, tmp_path / "catalog" / "products.parquet")
+    with pytest.raises(CatalogError, match="the column blocked twice"):
+        read_catalog(str(tmp_path), "bigint")
+
+
 def test_two_catalogues_are_refused(tmp_path: Path) -> None:
     catalog_of(tmp_path, "product_id\n1\n")
     (tmp_path / "catalog" / "products.parquet").write_bytes(b"")

@@ -16,6 +16,7 @@ from ecommerce_assets.recommendation.checks import (
     BLEND_MODEL_CHECKS,
     INTERACTION_DATA_CHECKS,
     ITEM_NEIGHBOURS_CHECKS,
+    PRODUCT_ELIGIBILITY_CHECKS,
     RECOMMENDATIONS_CHECKS,
     SIMILAR_PRODUCTS_CHECKS,
 )
@@ -24,7 +25,7 @@ from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.item_neighbours import ITEM_NEIGHBOURS
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
-from ecommerce_assets.storage.checks import Check, CheckContext, measure, run_checks, summaries_of
+from ecommerce_assets.storage.checks import Check, CheckContext, Previous, measure, run_checks, summaries_of
 from ecommerce_assets.storage.version import Stats, Version
 from ecommerce_assets_tests.helpers import version_of
 from ecommerce_assets_tests.recommendation.test_recommend import Shop, als_model, index_frame
@@ -247,3 +248,13 @@ def test_weights_are_finite_and_of_enough_users(
     )
     assert list(failed(BLEND_MODEL_CHECKS, context)) == broken
     assert {check.name for check in BLEND_MODEL_CHECKS if check.blocking} == {"weights_finite"}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "warns"), [(100, 50, False), (100, 49, True), (0, 0, False), (None, 5, False)]
+)
+def test_a_catalogue_that_lost_most_products_warns(before: int | None, now: int, warns: bool) -> None:
+    previous = [] if before is None else [Previous("0", Stats(numbers={"in_catalog": before}))]
+    context = CheckContext(Stats(numbers={"in_catalog": now}), previous=previous)
+    check = [each for each in PRODUCT_ELIGIBILITY_CHECKS if each.name == "catalog_complete"]
+    assert list(failed(check, context)) == ["catalog_complete"] * warns
