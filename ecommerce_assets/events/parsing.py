@@ -24,7 +24,7 @@ NULL_MARKERS = ("null", "\\n", "na", "n/a", "nan", "none", "nil", "nat", "<na>",
 """Texts that stand for a missing value, in any case. Empty text is missing too."""
 
 TRUE_WORDS, FALSE_WORDS = ("true", "t", "yes", "y"), ("false", "f", "no", "n")
-"""Texts that stand for yes and no, in any case."""
+"""Texts that stand for true and false, in any case."""
 
 MEMORY_LIMIT = "2GB"
 """Of DuckDB, which may parse beside Spark."""
@@ -186,20 +186,24 @@ def parse_values(
     id_type: IdType,
     others: Sequence[str] = (),
 ) -> str:
-    """The SELECT that parses some columns of a SELECT, each by itself.
+    """Returns the SELECT that parses some columns of a SELECT, each column independently.
 
     Parameters
     ----------
+    raw
+        The SELECT of the rows to parse.
     kinds
-        Column → `id`, `timestamp`, `double`, `boolean` or `string`.
+        Kind of each column to parse: `id`, `timestamp`, `double`, `boolean` or `string`.
+    id_type
+        Type of the shop's ids.
     others
-        Columns of `raw` to hand on as they are.
+        Columns of `raw` to return unchanged.
 
     Returns
     -------
     str
         A SELECT of `others`; the columns of `kinds`, null where the value is missing or unreadable; and for each of
-        them `unreadable_<column>` (VARCHAR): the value as it came, where it is unreadable.
+        them `unreadable_<column>` (VARCHAR): the raw value where it is unreadable, else null.
     """
     types = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {raw}").fetchall()}
     columns = [_Raw(name, _plain_type(types[name])) for name in kinds]
@@ -340,7 +344,7 @@ def _price(column: _Raw) -> str:
 
 
 def _boolean(column: _Raw) -> str:
-    """Yes and no in words; of a number, such as the pieces in stock, whether it is above zero."""
+    """Returns SQL for a boolean, from a word or from a number: above zero (such as pieces in stock) is true."""
     if column.is_number:
         return f"{column.value} > 0"
     text = _text(column)
@@ -352,16 +356,16 @@ def _boolean(column: _Raw) -> str:
 
 
 def _amount(column: _Raw) -> str:
-    """A price as events have it, null where it is not finite or below zero."""
+    """Returns SQL for a price as in events; null if it is negative or not finite."""
     return f"(SELECT CASE WHEN isfinite(p) AND p >= 0 THEN p END FROM (SELECT {_price(column)} AS p))"
 
 
-def _time(_: _Raw) -> str:
-    return f"CASE WHEN moment >= TIMESTAMP '{EARLIEST_DAY}' THEN {_any_time(_)} END"
+def _time(column: _Raw) -> str:
+    return f"CASE WHEN moment >= TIMESTAMP '{EARLIEST_DAY}' THEN {_any_time(column)} END"
 
 
 def _any_time(_: _Raw) -> str:
-    """Also times such as 1900-01-01, which stand for no beginning."""
+    """Returns SQL for a time, also before EARLIEST_DAY: catalogues write 1900-01-01 for "always available"."""
     return "CASE WHEN isfinite(moment) AND moment < TIMESTAMP '10000-01-01' THEN moment AT TIME ZONE 'UTC' END"
 
 

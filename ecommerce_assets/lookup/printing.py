@@ -216,7 +216,7 @@ def _lines(console: Console, pairs: Sequence[tuple[str, str | None]]) -> None:
 
 def _table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    if "name" in columns and not any(row[columns.index("name")] for row in rows):  # there is no catalogue
+    if "name" in columns and not any(row[columns.index("name")] for row in rows):  # without a catalogue
         place = columns.index("name")
         columns, rows = [*columns[:place], *columns[place + 1 :]], [(*row[:place], *row[place + 1 :]) for row in rows]
     for name in columns:

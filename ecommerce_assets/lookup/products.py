@@ -1,4 +1,4 @@
-"""What is known of one product: what it is, how it sells, its neighbours, and what it is bought with."""
+"""Looks up one product: its features, its neighbours, and what is bought and viewed with it. See `find_product`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.version import Version
 
 PAIRED = ("baskets", "confidence", "lift")
-"""Numbers of a pair that are shown."""
+"""Columns of product_pairs that are shown."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ProductAnswer:
     features
         The product's row of product_features; None where there is none.
     name
-        The product's name; None where the shop has no catalogue.
+        The product's name; None if the catalogue has none.
     neighbours
         rank, product_id, name, category, brand, price, similarity; by rank.
     bought_together, viewed_together
@@ -46,9 +46,9 @@ class ProductAnswer:
 
 
 def find_product(lake: Lake, text: str) -> ProductAnswer:
-    """All about the product with this id: the newest neighbours and pairs, and the features of the neighbours' version.
+    """Returns the newest neighbours and pairs of a product, and the features that its neighbours were made with.
 
-    Raises UnknownIdError where neither table knows the id.
+    Raises UnknownIdError if none of these tables has the id.
     """
     tables = Tables(lake)
     similar = tables.newest("similar_products")
@@ -60,7 +60,7 @@ def find_product(lake: Lake, text: str) -> ProductAnswer:
         "select rank, similar_product_id as product_id, similarity from {table} where product_id = ? order by rank",
         product_id,
     )
-    # A data dir of an earlier release has no pairs, which is nothing to report.
+    # A data dir of an earlier release has no pairs: that needs no note.
     paired = tables.newest("product_pairs") if "product_pairs" in lake.assets() else None
     pairs = tables.rows(
         paired,
@@ -72,7 +72,7 @@ def find_product(lake: Lake, text: str) -> ProductAnswer:
         raise UnknownIdError(_unknown(product_id, products, tables.notes))
     notes = list(tables.notes)
     if similar is not None and not near:
-        notes.append("The product has no neighbours: item_neighbours has no other product with common users.")
+        notes.append("The product has no neighbours: item_neighbours has no eligible product with common users.")
     about = tables.about_products(similar)
     known = tables.products(about, [product_id, *(row["product_id"] for row in (*near, *pairs))])
     made = similar or products

@@ -85,15 +85,15 @@ class Tables:
         return [dict(zip(columns, map(_in_utc, row), strict=True)) for row in found.fetchall()]
 
     def about_products(self, reader: Version | None) -> Version | None:
-        """The table that names and describes the products of `reader`.
+        """Returns the table that describes the products of `reader`; None if there is none.
 
-        It is product_eligibility; in a data dir of an earlier release product_features, which has no names.
+        It is product_eligibility. A data dir of an earlier release has only product_features, which has no names.
         """
-        is_there = "product_eligibility" in self.lake.assets()
-        return self.behind(reader, "product_eligibility" if is_there else "product_features")
+        has_eligibility = "product_eligibility" in self.lake.assets()
+        return self.behind(reader, "product_eligibility" if has_eligibility else "product_features")
 
     def products(self, table: Version | None, ids: Iterable[Any]) -> dict[Any, Row]:
-        """name, category, brand and price of products, by id; `table` is one of `about_products`."""
+        """Returns name, category, brand and price of products, by id; `table` is a result of `about_products`."""
         wanted = sorted(set(ids) - {None})
         if not wanted or table is None:
             return {}

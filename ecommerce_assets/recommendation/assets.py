@@ -128,7 +128,7 @@ class PairsConfig(dg.Config):
         description="Events without a session: a gap of more days than this ends a basket.",
     )
     min_baskets: int = Field(
-        PairParameters.min_baskets, ge=1, description="Fewest baskets with both products of a pair."
+        PairParameters.min_baskets, ge=1, description="Minimum number of baskets with both products of a pair."
     )
 
 
@@ -291,7 +291,7 @@ def published_blend(lake: Lake, run_id: str) -> Version:
 def product_eligibility(
     product_catalog: ProductCatalog, product_index: StoredTable, product_features: StoredTable
 ) -> Artifact:
-    """Whether each product may be recommended, by the catalogue and the shop's rules, and why not; with its name."""
+    """Whether each product may be recommended by the catalogue and the shop's rules, with the reason and its name."""
     now = datetime.now(UTC)
     made = eligibility_of(product_catalog, product_index, product_features, now)
     decided_at = now.isoformat(timespec="seconds")
@@ -355,7 +355,7 @@ def similar_products(config: SimilarConfig, item_neighbours: DataFrame, product_
 
 @dg.asset(kinds={"spark", "parquet"}, **COMMON)
 def product_pairs(config: PairsConfig, cleaned_events: DataFrame, product_eligibility: DataFrame) -> Artifact:
-    """For each product the ten eligible ones most often bought, and most often viewed, in the same basket."""
+    """The ten eligible products most often bought, and most often viewed, in the same basket as each product."""
     parameters, eligible = PairParameters(**config.model_dump()), product_eligibility.where("eligible")
     return Artifact(find_product_pairs(cleaned_events, parameters, eligible), config.model_dump())
 

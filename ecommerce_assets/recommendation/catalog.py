@@ -1,7 +1,7 @@
-"""The shop's product catalogue and its rules for lists: what is sold, and what may be recommended.
+"""Reads the shop's product catalogue and its rules for lists.
 
 Both are optional files in `<data dir>/catalog/`: `products.parquet` or `products.csv`, and `rules.json`.
-`read_catalog` is the entry point; which products are eligible by them is decided in product_eligibility.py.
+`read_catalog` is the entry point; product_eligibility.py decides which products are eligible.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ecommerce_assets.storage.filesystem import FileInfo, Folder
 from ecommerce_assets.storage.version import FileEntry, Input
 
 FOLDER = "catalog"
-"""Folder of the data dir that holds the files."""
+"""Folder of the data dir that holds the files of the catalogue."""
 
 PRODUCT_FILES = ("products.parquet", "products.csv")
 RULES_FILE = "rules.json"
@@ -46,23 +46,24 @@ KINDS = {
     "available_until": "timestamp",
     "blocked": "boolean",
 }
-"""Columns of a catalogue and what their values are; all but the first are optional."""
+"""Columns of a catalogue and the kinds of their values; all but the first are optional."""
 
 DECIDING = ("in_stock", "available_from", "available_until", "blocked")
-"""Columns of which no value may be unreadable: it could be the one that keeps a product from customers."""
+"""Columns in which an unreadable value is an error: it could be the value that keeps a product out of lists."""
 
 DELIMITERS = ",;\t|"
+"""Delimiters that a CSV file may have."""
 
 ALL_USERS = "*"
-"""Key of the pinned products of all segments."""
+"""Key in `pinned` for all users."""
 
 
 class CatalogError(ValueError):
-    """A file of the catalogue cannot be used; one sentence says which, why, and what to do."""
+    """A file of the catalogue cannot be used. The message says which file, why, and what to do."""
 
 
 class ProductRules(BaseModel):
-    """Which products may be recommended, and how lists are composed: the content of `catalog/rules.json`."""
+    """The content of `catalog/rules.json`: which products may be recommended, and how lists are composed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -74,20 +75,26 @@ class ProductRules(BaseModel):
     )
     excluded_brands: tuple[str, ...] = Field(default=(), description="Leave out these brands.")
     min_price: float | None = Field(
-        default=None, ge=0, allow_inf_nan=False, description="Leave out cheaper products, and those without a price."
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Leave out products that cost less, and those without a price.",
     )
     max_price: float | None = Field(
-        default=None, ge=0, allow_inf_nan=False, description="Leave out dearer products, and those without a price."
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Leave out products that cost more, and those without a price.",
     )
     pinned: dict[str, tuple[StrictInt | StrictStr, ...]] = Field(
         default_factory=dict,
-        description="By segment, or `*` for all users: product ids that come first in the lists.",
+        description="Product ids that come first in the lists, by segment; `*` is all users.",
     )
     max_per_category: StrictInt | None = Field(
-        default=None, ge=1, description="At most so many products of one category per list."
+        default=None, ge=1, description="Maximum number of products of one category per list."
     )
     max_per_brand: StrictInt | None = Field(
-        default=None, ge=1, description="At most so many products of one brand per list."
+        default=None, ge=1, description="Maximum number of products of one brand per list."
     )
     new_products_share: float = Field(
         default=0.1,
@@ -100,7 +107,7 @@ class ProductRules(BaseModel):
     @model_validator(mode="after")
     def _fits_together(self) -> ProductRules:
         if self.min_price is not None and self.max_price is not None and self.min_price > self.max_price:
-            raise ValueError(f"min_price {self.min_price:g} is above max_price {self.max_price:g}")
+            raise ValueError(f"min_price {self.min_price:g} is above max_price {self.max_price:g}; correct one of them")
         unknown = set(self.pinned) - {*SEGMENT_NAMES, ALL_USERS}
         if unknown:
             known = ", ".join((*SEGMENT_NAMES, ALL_USERS))
@@ -110,20 +117,20 @@ class ProductRules(BaseModel):
 
 @dataclass(frozen=True)
 class ProductCatalog:
-    """What the files say.
+    """The content of the files.
 
     Attributes
     ----------
     products
-        The columns of `KINDS`, one row per product, null where the file has no value; None: there is no file.
+        The columns of `KINDS`, one row per product, null where the file has no value. None if there is no file.
     rules
-        Of the rules file, else the defaults.
+        The rules of the rules file; the defaults if there is no file.
     files
         The files that were read.
     fingerprint
-        Equal where the same was read.
+        Hash of the names and contents of the files; empty without files.
     warnings
-        What was left out, a sentence each.
+        One sentence for each kind of value or row that was left out.
     """
 
     products: pa.Table | None = None
@@ -133,29 +140,36 @@ class ProductCatalog:
     warnings: tuple[str, ...] = ()
 
     def inputs(self) -> list[Input]:
-        """The files as inputs of a version."""
+        """Returns the files as inputs of a version; an empty list without files."""
         if not self.files:
             return []
         return [Input(asset="product_catalog", fingerprint=self.fingerprint, files=self.files)]
 
 
 def catalog_files(data_dir: str) -> list[FileInfo]:
-    """The files of the catalogue that are there, hidden ones left out; none where a shop has no catalogue."""
+    """Returns the files in the folder of the catalogue, without hidden ones; an empty list if there is no folder."""
     return (Folder(data_dir) / FOLDER).data_files()
 
 
 def read_catalog(data_dir: str, id_type: IdType) -> ProductCatalog:
-    """The catalogue and the rules of a data dir.
+    """Returns the catalogue and the rules of a data dir; the defaults if there are no files.
+
+    Parameters
+    ----------
+    data_dir
+        Path or URL of the data dir.
+    id_type
+        Type of the shop's ids; product ids are converted to it.
 
     Raises
     ------
     CatalogError
-        For a file that cannot be read or is not one of a catalogue, a catalogue without a product, a column that
-        decides about products with an unreadable value, two rows of one product, an unknown rule.
+        If a file cannot be read or has an unknown name, if there are no products, if a column of `DECIDING` has an
+        unreadable value, if a product has two rows, or if a rule is unknown or has a wrong value.
     """
     folder, files = Folder(data_dir) / FOLDER, catalog_files(data_dir)
     names = [file.path for file in files]
-    # Spark writes a folder of part files where it is told to write products.parquet.
+    # products.parquet may also be a folder of part files, as Spark writes it.
     tables = sorted({path.partition("/")[0] for path in names} - {RULES_FILE})
     for name in tables:
         if name not in PRODUCT_FILES:
@@ -178,7 +192,7 @@ def read_catalog(data_dir: str, id_type: IdType) -> ProductCatalog:
                 products, warnings = _read_products([*copies.values()], f"{folder.uri}/{tables[0]}", id_type)
         fingerprint = _fingerprint(folder, names)
     except OSError as error:
-        raise CatalogError(f"{folder.uri} cannot be read: {error}.") from None
+        raise CatalogError(f"{folder.uri} cannot be read ({error}): check that its files can be opened.") from None
     entries = tuple(FileEntry(path=file.path, bytes=file.bytes) for file in files)
     return ProductCatalog(products, rules, entries, fingerprint, tuple(warnings))
 
@@ -202,8 +216,11 @@ def _read_rules(folder: Folder, id_type: IdType) -> ProductRules:
             raise CatalogError(
                 f"{where}: {name} is not a rule; the rules are {', '.join(ProductRules.model_fields)}."
             ) from None
-        value = f"{name} is {problem['input']!r}, " if name else ""
-        raise CatalogError(f"{where}: {value}{problem['msg'].removeprefix('Value error, ')}.") from None
+        if problem["type"] == "model_type":
+            raise CatalogError(f"{where} must be a JSON object of rules.") from None
+        value = f"{name} is {problem['input']!r}; " if name else ""
+        reason = problem["msg"].removeprefix("Value error, ").replace("Input should", "it must", 1)
+        raise CatalogError(f"{where}: {value}{reason}.") from None
     except ValueError as error:
         raise CatalogError(f"{where} must be a JSON object of rules: {error}.") from None
     pinned = {segment: tuple(_as_id(each, id_type, where) for each in ids) for segment, ids in rules.pinned.items()}
@@ -216,7 +233,7 @@ def _as_id(value: int | str, id_type: IdType, where: str) -> int | str:
         return text
     if re.fullmatch(r"[+-]?\d{1,19}", text) and -(2**63) <= int(text) < 2**63:
         return int(text)
-    raise CatalogError(f"{where}: {value!r} is pinned and is not a product_id of type {id_type}.")
+    raise CatalogError(f"{where}: pinned {value!r} is not a product_id of type {id_type}; correct or remove it.")
 
 
 def _read_products(files: Sequence[Path], where: str, id_type: IdType) -> tuple[pa.Table, list[str]]:
@@ -238,7 +255,7 @@ def _read_products(files: Sequence[Path], where: str, id_type: IdType) -> tuple[
         first = unreadable.is_valid().index(True).as_py()
         example = f"{name} {unreadable[first].as_py()!r} in row {rows.column('place')[first].as_py() + 1:,}"
         if name in DECIDING:
-            raise CatalogError(f"{where}: {example} cannot be read as a {kinds[name]}: correct it or leave it empty.")
+            raise CatalogError(f"{where}: {example} cannot be read as a {kinds[name]}; correct it or leave it empty.")
         warnings.append(f"{where}: {count:,} unreadable values of {name} are left out, such as {example}.")
     without_id = rows.column("product_id").null_count
     if without_id:
@@ -270,7 +287,7 @@ _ARROW_TYPES = {
 
 
 def _source(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], where: str) -> tuple[str, dict[str, str]]:
-    """The SELECT of the rows with their `place`, and the columns of `KINDS` that there are."""
+    """Returns the SELECT of the rows with their `place` (from 0), and the kinds of the columns that the file has."""
     is_parquet = where.endswith(".parquet")
     names, delimiter = (pq.read_schema(files[0]).names, "") if is_parquet else _header(files[0])
     plain = [name.strip().lower() for name in names]
@@ -280,7 +297,9 @@ def _source(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], where:
     if repeated:
         raise CatalogError(f"{where} has the column {repeated[0]} twice: remove one of them.")
     if "product_id" not in plain:
-        raise CatalogError(f"{where} has no column product_id; it has {', '.join(names)}.")
+        raise CatalogError(
+            f"{where} has no column product_id; it has {', '.join(names)}. Rename the column with the product ids."
+        )
     if is_parquet:
         for file in files:
             check_pages(file)
@@ -297,7 +316,7 @@ def _source(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], where:
 
 
 def _header(file: Path) -> tuple[list[str], str]:
-    """The columns of a CSV file, and its delimiter: the one that makes most columns."""
+    """Returns the columns of a CSV file, and its delimiter: the one that yields the most columns."""
     with file.open("rb") as source:
         line = source.readline().decode("utf-8-sig", "replace")
     readings = {mark: next(csv.reader([line], delimiter=mark), []) for mark in DELIMITERS}
@@ -306,7 +325,7 @@ def _header(file: Path) -> tuple[list[str], str]:
 
 
 def _read_csv(file: Path, columns: Sequence[str], delimiter: str) -> pa.Table:
-    """All values as texts; quotes are those of RFC 4180."""
+    """Returns all values of a CSV file as strings; quotes follow RFC 4180."""
     return pa_csv.read_csv(
         file,
         pa_csv.ReadOptions(column_names=columns, skip_rows=1),

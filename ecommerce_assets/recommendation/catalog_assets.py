@@ -1,6 +1,6 @@
-"""The external asset `product_catalog`: how a step is handed it, and the sensor that reports its changes to Dagster.
+"""The external asset `product_catalog`: the reader that passes it to steps, and the sensor that reports its changes.
 
-How the files are read is in catalog.py.
+catalog.py reads the files.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ product_catalog = dg.AssetSpec(
     group_name="recommendation",
     owners=OWNERS,
     kinds={"csv", "parquet"},
-    description="What the shop sells and its rules for lists, where it has written them: "
-    f"`{FOLDER}/{'` or `'.join(PRODUCT_FILES)}`, and `{FOLDER}/{RULES_FILE}`. It comes from outside and is optional.",
+    description="What the shop sells, and its rules for lists. The files are optional and come from the shop: "
+    f"`{FOLDER}/{'` or `'.join(PRODUCT_FILES)}`, and `{FOLDER}/{RULES_FILE}`.",
 )
 
 
 class ProductCatalogReader(dg.IOManager):
-    """Hands the catalogue to a step, and records the files as its input."""
+    """Passes the catalogue to a step, and records the files as inputs of the step."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
-        raise NotImplementedError("The catalogue comes from outside: write its files into the data dir.")
+        raise NotImplementedError(f"No step writes the catalogue: write its files into {FOLDER}/ in the data dir.")
 
     def load_input(self, context: dg.InputContext) -> ProductCatalog:
         try:
@@ -59,29 +59,29 @@ class ProductCatalogReader(dg.IOManager):
 
 
 def product_catalog_changes(settings: Settings) -> dg.SensorDefinition:
-    """The sensor for these settings: a changed catalogue refreshes the lists, and trains nothing."""
+    """Returns the sensor that reports a changed catalogue; the lists are then made again, without training."""
     folder = Folder(settings.data_dir) / FOLDER
 
     @dg.sensor(
         name="product_catalog_changes",
         minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
         default_status=dg.DefaultSensorStatus.RUNNING if settings.automation else dg.DefaultSensorStatus.STOPPED,
-        description=f"Reports a changed catalogue or changed rules in {folder.uri}, once they are the same in two "
-        "looks. The lists are then made again, without training.",
+        description=f"Reports a changed catalogue or changed rules in {folder.uri}, once two ticks in a row see the "
+        "same files. The lists are then made again, without training.",
     )
     def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        found = catalog_files(settings.data_dir)
-        files, names = [[f.path, f.bytes, f.modified] for f in found], ", ".join(f.path for f in found) or "no files"
+        infos = catalog_files(settings.data_dir)
+        files, names = [[f.path, f.bytes, f.modified] for f in infos], ", ".join(f.path for f in infos) or "no files"
         cursor: dict[str, Any] = json.loads(context.cursor) if context.cursor else {"reported": [], "seen": []}
         if files == cursor["reported"]:
             return dg.SkipReason(f"Nothing new in {folder.uri}: {names}.")
         if files != cursor["seen"]:
             context.update_cursor(json.dumps({**cursor, "seen": files}))
-            return dg.SkipReason(f"{folder.uri} has changed; it is reported once it is the same in the next look.")
+            return dg.SkipReason(f"{folder.uri} has changed; the next tick reports it if the files are the same then.")
         event = dg.AssetMaterialization(
             PRODUCT_CATALOG,
             description="" if files else "The catalogue was removed.",
-            metadata={"files": names, "bytes": sum(file.bytes for file in found)},
+            metadata={"files": names, "bytes": sum(file.bytes for file in infos)},
         )
         return dg.SensorResult(asset_events=[event], cursor=json.dumps({"reported": files, "seen": files}))
 

@@ -50,7 +50,7 @@ ROUNDING = 1e-5
 """Of the objective: what is computed in float32 may rise by so much where it has converged."""
 
 CATALOG_LEFT = 0.5
-"""Share of the products of the previous catalogue, below which it may be incomplete."""
+"""The catalogue may be incomplete if it lists less than this share of the products of the previous version."""
 
 CONVERGED = 0.01
 """Fall of the objective in the last iteration, from which on more iterations would fit better."""
@@ -174,7 +174,7 @@ def _enough_training_users(context: CheckContext) -> str | None:
 
 
 def _products(read: Read) -> DataFrame:
-    """The products of the index and of the catalogue; a product of the catalogue alone has a number below zero."""
+    """Returns the products of the index and of the catalogue; products without product_idx get a negative number."""
     indexed = read("product_index").select("product_id", "product_idx")
     decided = read("product_eligibility").select("product_id", "category", "brand", "in_catalog", "eligible")
     return (
@@ -249,7 +249,7 @@ def _same_category(context: CheckContext) -> Outcome | None:
 
 
 def only_eligible(column: str) -> Check:
-    """The blocking check that every product of a column is eligible."""
+    """Returns the blocking check that every product of a column is eligible."""
 
     def summary(rows: DataFrame, _: CheckContext, read: Read) -> DataFrame:
         from pyspark.sql import functions as F
@@ -261,7 +261,8 @@ def only_eligible(column: str) -> Check:
         broken = context.number("not_eligible")
         return f"{broken:,} of {context.rows:,} rows have a {column} that is not eligible" if broken else None
 
-    return Check("eligible_products", f"Every {column} is eligible by product_eligibility.", test, summary=summary)
+    description = f"Every {column} is eligible according to product_eligibility."
+    return Check("eligible_products", description, test, summary=summary)
 
 
 def _some_eligible(context: CheckContext) -> str | None:
@@ -281,21 +282,26 @@ def _pinned(rows: DataFrame, context: CheckContext, _: Read) -> DataFrame:
 def _pinned_eligible(context: CheckContext) -> str | None:
     pinned = {product for ids in context.parameters["rules"]["pinned"].values() for product in ids}
     missing = len(pinned) - context.number("pinned_eligible")
-    return f"{missing:,} of {len(pinned):,} pinned products are unknown or not eligible" if missing else None
+    if not missing:
+        return None
+    return (
+        f"{missing:,} of {len(pinned):,} pinned products are unknown or not eligible: see their reason in "
+        "product_eligibility, or remove them from rules.json"
+    )
 
 
 def _catalog_complete(context: CheckContext) -> str | None:
     listed = context.number("in_catalog")
-    before = context.previous[0].stats.numbers.get("in_catalog") or 0 if context.previous else 0
-    if listed >= CATALOG_LEFT * before:
+    previous = context.previous[0].stats.numbers.get("in_catalog") or 0 if context.previous else 0
+    if listed >= CATALOG_LEFT * previous:
         return None
-    return f"the catalogue lists {listed:,} products, and listed {before:,} before: it may have been copied in part"
+    return f"the catalogue lists {listed:,} products, the previous one {previous:,}: check that the file is complete"
 
 
 PRODUCT_ELIGIBILITY_CHECKS = (
     no_nulls(PRODUCT_ELIGIBILITY),
     unique_key(PRODUCT_ELIGIBILITY),
-    rule("reason_given", "A product has a reason where it is not eligible.", "eligible = (reason is not null)"),
+    rule("reason_given", "Exactly the products that are not eligible have a reason.", "eligible = (reason is not null)"),
     Check(
         "some_eligible",
         "At least one product is eligible.",
@@ -308,7 +314,7 @@ PRODUCT_ELIGIBILITY_CHECKS = (
     ),
     Check(
         "catalog_complete",
-        "The catalogue lists at least half as many products as before.",
+        "The catalogue lists at least half as many products as in the previous version.",
         _catalog_complete,
         blocking=False,
     ),

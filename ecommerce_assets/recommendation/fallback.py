@@ -15,7 +15,7 @@ Integers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Order:
-    """Products in the order in which they are offered.
+    """Products in the order in which they fill lists.
 
     Attributes
     ----------
@@ -44,12 +44,16 @@ class Fallback:
 
     @classmethod
     def of(cls, products: ProductStats, eligible: npt.NDArray[np.bool_] | None = None) -> Fallback:
-        """From the number of distinct users, most first, ties by position; the shop's order has all eligible products.
+        """Returns the orders of eligible products by number of distinct users, most first, ties by position.
+
+        The order of the shop has all eligible products, that of a segment begins with those that its users know.
 
         Parameters
         ----------
+        products
+            The p products.
         eligible
-            (p,) which products may be recommended; None: all.
+            (p,) True for products that may be recommended; None: all.
         """
         allowed = np.ones(len(products), np.bool_) if eligible is None else eligible
         whole = _most_first(products.users, allowed)
@@ -58,9 +62,9 @@ class Fallback:
         for segment, users in products.segment_users.items():
             first = _most_first(users, allowed & (users > 0))
             other = ~np.isin(whole, first)
-            own_shares = users[first] / max(products.segment_sizes[segment], 1)
+            segment_shares = users[first] / max(products.segment_sizes[segment], 1)
             orders[segment] = Order(
-                np.concatenate([first, whole[other]]), np.concatenate([own_shares, shares[other]]), len(first)
+                np.concatenate([first, whole[other]]), np.concatenate([segment_shares, shares[other]]), len(first)
             )
         return cls(orders)
 

@@ -1,4 +1,4 @@
-"""Recommendations for a visitor whom the model has never seen, from a handful of events ("fold-in"), without Spark.
+"""Recommendations for a visitor whom the model does not know, from a few events ("fold-in"), without Spark.
 
 `FoldIn.load(Lake(data_dir)).recommend_for([Event(1004856), Event(1005115, "cart")])` is the entry point.
 """
@@ -44,7 +44,7 @@ Doubles = npt.NDArray[np.float64]
 
 TINY = np.finfo(np.float64).tiny
 PRECISION = 1e-12
-"""Of the largest number on the right-hand side: a gradient below it is zero."""
+"""Gradients below this share of the largest absolute value of the right-hand side count as zero."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -57,10 +57,12 @@ class Event:
 
     Attributes
     ----------
+    product_id
+        The product; a number, or a string if the shop's ids are strings.
     event_type
-        view, cart, purchase; or remove_from_cart, which is ignored.
+        `view`, `cart`, `purchase` or `remove_from_cart`; the last one is ignored.
     event_time
-        UTC where it has no zone; None: now. Of several events without a time the later one is the newer one.
+        UTC if it has no time zone; None: now. Events without a time are in the order in which they are given.
     """
 
     product_id: int | str
@@ -70,7 +72,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Entry:
-    """One place of a list, in the words of the table `recommendations`."""
+    """One entry of a list; the fields are columns of the table `recommendations`."""
 
     rank: int
     product_id: int | str
@@ -81,18 +83,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class FoldIn:
-    """What the published lists were made with, in memory; threads may share it.
+    """Everything that the published lists were made from, in memory. Threads can share it.
 
-    BLAS should have one thread (such as by OPENBLAS_NUM_THREADS=1): the matrices of one visitor are small.
+    Run BLAS with one thread (such as with OPENBLAS_NUM_THREADS=1): the matrices of one visitor are small.
 
     Attributes
     ----------
     products, maker, blend
-        What lists are made with; `blend` is None where ALS alone ranks.
+        The products, the ListMaker, and the blend; `blend` is None if ALS alone ranks.
     als, lists
         Parameters of the model and of the lists.
     reference
-        Time of the latest interaction of the training data, in microseconds since 1970.
+        Time of the latest interaction in the training data, in microseconds since 1970-01-01 UTC.
     """
 
     products: Products
@@ -104,12 +106,12 @@ class FoldIn:
 
     @classmethod
     def load(cls, lake: Lake) -> FoldIn:
-        """What the published recommendations were made with: exactly the versions behind them.
+        """Loads exactly the versions that the published recommendations were made from.
 
         Raises
         ------
         VersionNotFoundError
-            Where no recommendations are published, or a version behind them was removed.
+            If no recommendations are published, or if a version that they were made from was removed.
         """
         published = lake.latest("recommendations")
         model = lake.ancestor(published, "als_model")
@@ -141,29 +143,34 @@ class FoldIn:
         return made
 
     def recommend_for(self, events: Sequence[Event], segment: str | None = None, k: int | None = None) -> list[Entry]:
-        """The visitor's list, best first: what the nightly lists would have for a user with these events.
+        """Returns the visitor's list, best first, as the published lists have it for a user with these events.
 
-        Products that are not in the index are ignored. Without a known product the list has what is popular in the
-        segment, then in the shop.
+        Events of unknown products are ignored. Without any known product the list has what is popular in the segment,
+        then in the shop.
 
         Parameters
         ----------
+        events
+            The visitor's events.
         segment
-            Name of the visitor's segment; None or an unknown one: none.
+            Name of the visitor's segment; None or an unknown name: no segment.
         k
-            Length of the list; None: as the published lists.
+            Length of the list; None: the length of the published lists.
 
         Raises
         ------
         ValueError
-            Where an event has an unknown type or an id of the wrong type, or k is not from 1 to `LONGEST_LIST`.
+            If an event has an unknown type or an id of the wrong type, or if k is not from 1 to `LONGEST_LIST`.
         """
         if k is not None and not 1 <= k <= LONGEST_LIST:
             raise ValueError(f"k must be from 1 to {LONGEST_LIST}, got {k}.")
         return self.entries(self.visitor(events, segment), self.lists.k if k is None else k)
 
     def visitor(self, events: Sequence[Event], segment: str | None = None) -> Users:
-        """A batch of one user with the history of these events, and the factors that follow from it."""
+        """Returns a batch of one user whose history and factors are made from these events.
+
+        Raises ValueError; see `recommend_for`.
+        """
         now = datetime.now(UTC)
         pairs: dict[int, tuple[float, int, bool, int]] = {}
         for number, event in enumerate(events):
@@ -199,7 +206,7 @@ class FoldIn:
         )
 
     def entries(self, visitor: Users, k: int) -> list[Entry]:
-        """The list of a batch of one user."""
+        """Returns the list of the only user of a batch, best first."""
         made = self.maker.lists(visitor, k, self.blend)
         because = reasons(self.maker, visitor, made)
         filled = made.filled[0]
@@ -216,11 +223,16 @@ class FoldIn:
         ]
 
     def factors(self, positions: Integers, ratings: npt.NDArray[Any]) -> Doubles:
-        """The factors of a user with these ratings, the factors of the products being given.
+        """Returns the factors of a user with these ratings, for the stored factors of the products.
 
-        Solves (YᵀY + λnI + Σ (c - 1) y yᵀ) x = Σ c y over the rated products, c = 1 + alpha · rating and n their
-        number, as in a half-step of the fit: Hu, Koren and Volinsky, "Collaborative Filtering for Implicit Feedback
-        Datasets" (ICDM 2008). Products that the model does not know count for nothing.
+        Solves (YᵀY + λnI + Σ (c - 1) y yᵀ) x = Σ c y over the n rated products, where c = 1 + alpha · rating. This is
+        a half-step of the fit: Hu, Koren and Volinsky, "Collaborative Filtering for Implicit Feedback Datasets" (ICDM
+        2008). Products that the model does not know are ignored.
+
+        Parameters
+        ----------
+        positions, ratings
+            (n,) positions of the rated products, and their ratings.
         """
         rated = self.maker.training.item_factors[positions].astype(np.float64)
         known = rated.any(axis=1)
@@ -234,12 +246,12 @@ class FoldIn:
 
     @cached_property
     def _gram(self) -> Doubles:
-        """YᵀY of the factors of all products."""
+        """YᵀY, where Y has the factors of all products."""
         factors = self.maker.training.item_factors.astype(np.float64)
         return factors.T @ factors
 
     def _position(self, product_id: int | str) -> int | None:
-        """The product's position; None where the index lacks it."""
+        """Returns the product's position; None if it is unknown."""
         ids = self.products.ids
         wanted = _id_like(product_id, np.issubdtype(ids.dtype, np.integer))
         place = bisect_left(ids, wanted)
@@ -247,13 +259,13 @@ class FoldIn:
 
 
 def minimise_nonnegative(matrix: Doubles, right: Doubles) -> Doubles:
-    """The x ≥ 0 that minimises xᵀ·matrix·x / 2 - right·x; the matrix is positive semidefinite.
+    """Returns the x ≥ 0 that minimises xᵀ·matrix·x / 2 - right·x, for a positive semidefinite matrix.
 
     Lawson and Hanson, "Solving Least Squares Problems" (1974), chapter 23, on the normal equations (Bro and De Jong,
     "A fast non-negativity-constrained least squares algorithm", Journal of Chemometrics, 1997).
     """
     x, free, limit = np.zeros(len(right)), np.zeros(len(right), np.bool_), PRECISION * np.abs(right).max(initial=0)
-    for _ in range(3 * len(right)):  # the method ends by itself; rounding could make it go in circles
+    for _ in range(3 * len(right)):  # the method terminates; with rounding errors it could cycle
         descent = np.where(free, 0, right - matrix @ x)
         if descent.max(initial=0) <= limit:
             break
@@ -264,7 +276,7 @@ def minimise_nonnegative(matrix: Doubles, right: Doubles) -> Doubles:
             below = free & (solved <= 0)
             if not below.any():
                 break
-            # As far towards the solution as all stay nonnegative; what becomes zero first is no longer free.
+            # Step towards the solution until the first value reaches zero; that value is no longer free.
             steps = np.full(len(right), np.inf)
             steps[below] = x[below] / np.maximum(x[below] - solved[below], TINY)
             x += steps.min() * (solved - x)
@@ -275,7 +287,7 @@ def minimise_nonnegative(matrix: Doubles, right: Doubles) -> Doubles:
 
 
 def _solve(matrix: Doubles, right: Doubles) -> Doubles:
-    """The solution of a linear system; the shortest one where there are many."""
+    """Returns the solution of a linear system; the one with the smallest norm if there are several."""
     try:
         return np.asarray(np.linalg.solve(matrix, right))
     except np.linalg.LinAlgError:  # without regularisation, and with fewer products than factors
@@ -283,12 +295,12 @@ def _solve(matrix: Doubles, right: Doubles) -> Doubles:
 
 
 def _microseconds(time: datetime) -> int:
-    """Since 1970."""
+    """Returns the microseconds since 1970-01-01 UTC."""
     return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - EPOCH) // MICROSECOND
 
 
 def _id_like(product_id: Any, is_number: bool) -> int | str:
-    """The id in the shop's type. Raises ValueError where it cannot be one."""
+    """Returns the id in the type of the shop's ids. Raises ValueError if that is not possible."""
     if isinstance(product_id, str) and not is_number:
         return product_id
     if isinstance(product_id, Integral) and not isinstance(product_id, bool):
@@ -301,5 +313,5 @@ def _id_like(product_id: Any, is_number: bool) -> int | str:
         number = INT64.max + 1
     if INT64.min <= number <= INT64.max:
         return number
-    kind = "a whole number of at most 64 bits" if is_number else "a text"
+    kind = "a whole number of at most 64 bits" if is_number else "a string"
     raise ValueError(f"product_id must be {kind} in this shop, got {product_id!r}.")

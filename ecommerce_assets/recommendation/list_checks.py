@@ -32,13 +32,13 @@ class Lists:
     owner, item, score
         Columns: whose list it is, what it holds, and what must not rise with the `rank`.
     items
-        From the other tables: all items, `item`, `number` (bigint, unique), whether it is `eligible`, and the columns
-        that `limits` names.
+        Returns one row per known item, from the other tables: `item`, `number` (bigint, unique), `eligible` (boolean),
+        and the columns that `limits` names.
     excluded
-        From the context and the other tables: the `owner`, and `excluded`, an array of distinct numbers of eligible
-        items that must not be in the list. None: nothing is.
+        Returns the `owner`, and `excluded`, an array of distinct numbers of eligible items that must not be in the
+        list, from the context and the other tables. None: no items are excluded.
     limits
-        From the context: how many items with the same value of a column a list may have, by column.
+        Returns by column how many items with the same value a list may have, from the context.
     """
 
     owner: str
@@ -73,17 +73,17 @@ def list_checks(lists: Lists, full: bool = False) -> tuple[Check, ...]:
             "known_products",
             f"Every {item} is in product_index or in the catalogue.",
             UNKNOWN,
-            "have a product that is in neither",
+            "have a product that is in neither product_index nor the catalogue",
         ),
         check(
             "eligible_products",
-            f"Every {item} is eligible by product_eligibility.",
+            f"Every {item} is eligible according to product_eligibility.",
             INELIGIBLE,
             "have a product that is not eligible",
         ),
         check(
             "within_limits",
-            "No list has more products of one category or brand than the rules let it have.",
+            "No list has more products of one category or brand than the rules permit.",
             CROWDED,
             "have too many products of a category or brand",
         ),
@@ -101,8 +101,8 @@ def list_checks(lists: Lists, full: bool = False) -> tuple[Check, ...]:
         checks.append(
             check(
                 "full_lists",
-                "A list has k products, or all eligible ones where there are fewer; with limits per category or brand "
-                "at most k.",
+                "A list has k products, or all eligible ones if there are fewer; with limits per category or brand, at "
+                "most k.",
                 SHORT,
                 "are shorter or longer",
             )
@@ -149,12 +149,12 @@ def _summary(lists: Lists, full: bool) -> Summary:
             broken[SHORT] = f"size(list) > {k}" if limits else f"size(list) <> least({k}, {eligible})"
         counts = [F.expr(f"count_if({condition})").alias(name) for name, condition in broken.items()]
         eligible_items = items.agg(F.count_if("eligible").alias("eligible_items"))
-        found = whole.crossJoin(eligible_items).agg(F.count("*").alias("lists"), *counts)
+        counted = whole.crossJoin(eligible_items).agg(F.count("*").alias("lists"), *counts)
         if excluded is None:
-            return found
-        sated = excluded.crossJoin(eligible_items).agg(
+            return counted
+        without_choice = excluded.crossJoin(eligible_items).agg(
             F.count_if(F.expr("size(excluded) >= eligible_items")).alias(WITHOUT_CHOICE)
         )
-        return found.crossJoin(sated)
+        return counted.crossJoin(without_choice)
 
     return summary

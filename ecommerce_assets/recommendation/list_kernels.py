@@ -1,4 +1,4 @@
-"""Loops that put products into lists, compiled by Numba, so import this module late."""
+"""Numba-compiled loops that put products into lists. Import this module inside functions: Numba is slow to import."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ecommerce_assets.recommendation.compiled import compiled
 
 @compiled
 def is_full(row: Any, count: Any, groups: Any, group: Any, most: Any) -> Any:
-    """Whether the first places of a list have as many products of a group as one list may have."""
+    """Returns whether the first `count` places of a list have at least `most` products of a group; -1 is no group."""
     if group < 0:
         return False
     same = 0
@@ -35,10 +35,11 @@ def append(
     most_of_category: Any,
     most_of_brand: Any,
 ) -> None:
-    """Put candidates behind what the lists have, until they have `limits` places filled.
+    """Appends candidates to lists, in place, until `limits` places are filled; see `Lists.append`.
 
-    Left out are empty places, products that the list has, and those of a category or brand (-1: unknown) of which it
-    has as many as it may (-1: any number).
+    Skips empty places, products that the list already has, and products whose category or brand is full: a list has
+    at most `most_of_category` and `most_of_brand` products of one (-1: no limit). The group -1 is unknown and never
+    full.
     """
     for user in range(len(positions)):
         row, count = positions[user], 0
@@ -78,9 +79,10 @@ def complete(
     most_of_category: Any,
     most_of_brand: Any,
 ) -> None:
-    """Fill the free places of some lists with products in one order, without those that are excluded for the user.
+    """Fills the empty places of the lists `rows`, in place, with products in one order; see `ListMaker.complete`.
 
-    The first `of_segment` products of the order have another source than the others.
+    Skips products that are excluded for the user, that the list already has, or whose category or brand is full. The
+    first `of_segment` products of the order get `segment_source`, the others `shop_source`.
     """
     left_out = np.zeros(products, np.bool_)
     for user in rows:

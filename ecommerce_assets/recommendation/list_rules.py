@@ -1,7 +1,7 @@
-"""What a shop's rules make of the lists: pinned products, limits per category and brand, places for new products.
+"""The shop's rules about the composition of lists: pinned products, limits per category and brand, new products.
 
-`ListRules.of` is the entry point; lists.py applies them. Which products may be in a list at all is decided in
-product_eligibility.py.
+`ListRules.of` is the entry point; lists.py applies the rules. product_eligibility.py decides which products may be in
+a list at all.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ecommerce_assets.recommendation.recommenders.category_affinity import affin
 UNLIMITED = -1
 
 MORE_CANDIDATES = 200
-"""Candidates that are ranked beyond the length of the list where a list may have few of each category."""
+"""Number of candidates ranked beyond the length of the list if there are limits per category or brand."""
 
 NEWEST = 100
-"""New products of a category or brand that lists may have."""
+"""Maximum number of new products of each category and brand that are candidates for lists."""
 
 BRAND_WEIGHT = 0.5
-"""Of an equal brand, beside an equal category, in the score of a new product."""
+"""Weight of the brand in the score of a new product; the category has weight 1."""
 
 ELIGIBILITY = ("product_id", "category", "brand", "in_catalog", "eligible")
 """Columns of product_eligibility that `ListRules.of` reads."""
@@ -37,20 +37,20 @@ ELIGIBILITY = ("product_id", "category", "brand", "in_catalog", "eligible")
 
 @dataclass(frozen=True)
 class ListRules:
-    """The rules, by position of the product; without arguments there are none.
+    """The rules for p products; the defaults are no rules. Products are positions.
 
     Attributes
     ----------
     category, brand
         (p,) number of each product's category and brand; -1: unknown.
     max_per_category, max_per_brand
-        Products of one category or brand that a list may have; `UNLIMITED`: any number.
+        Maximum number of products of one category or brand in a list; `UNLIMITED`: no limit.
     pinned
-        By segment, or `*` for all users, the products that come first.
+        Positions of the products that come first, by segment; `*` is all users.
     new
-        Eligible products of the catalogue that nobody has interacted with.
+        Positions of the eligible products of the catalogue that nobody has interacted with, ascending.
     new_share
-        Share of the places of a list that are for them.
+        Share of the places of a list for new products, 0 to 1.
     """
 
     category: Integers = field(default_factory=lambda: np.empty(0, np.int64))
@@ -63,12 +63,18 @@ class ListRules:
 
     @classmethod
     def of(cls, rules: ProductRules, eligibility: pa.Table, products: Products, is_new: Flags) -> ListRules:
-        """From the rules and `ELIGIBILITY` of product_eligibility.
+        """Returns the rules by position, from the rules of the shop.
 
         Parameters
         ----------
+        rules
+            The rules of the shop.
+        eligibility
+            The columns `ELIGIBILITY` of product_eligibility.
+        products
+            The p products; see `with_catalog`.
         is_new
-            (p,) which products nobody has interacted with.
+            (p,) True for products that nobody has interacted with.
         """
         places = products.find(ids_of(eligibility.column("product_id")))
         known = places >= 0
@@ -83,38 +89,38 @@ class ListRules:
         eligible = flags_of(eligibility, "eligible", products)
 
         def pinned(wanted: Sequence[Any]) -> Integers:
-            found = products.find(np.array(wanted, products.ids.dtype))
-            found = found[found >= 0]
-            return found[eligible[found]]
+            positions = products.find(np.array(wanted, products.ids.dtype))
+            positions = positions[positions >= 0]
+            return positions[eligible[positions]]
 
         return cls(
             numbers("category"),
             numbers("brand"),
             rules.max_per_category or UNLIMITED,
             rules.max_per_brand or UNLIMITED,
-            {segment: found for segment, wanted in rules.pinned.items() if len(found := pinned(wanted))},
+            {segment: positions for segment, wanted in rules.pinned.items() if len(positions := pinned(wanted))},
             np.flatnonzero(flags_of(eligibility, "in_catalog", products) & eligible & is_new),
             rules.new_products_share,
         )
 
     @property
     def has_limits(self) -> bool:
-        """Whether a list may have only some products of a category or brand."""
+        """Whether the number of products of one category or brand in a list is limited."""
         return self.max_per_category != UNLIMITED or self.max_per_brand != UNLIMITED
 
     @property
-    def shape_lists(self) -> bool:
-        """Whether a list can be other than what is ranked highest."""
+    def change_lists(self) -> bool:
+        """Whether lists can differ from the ranking."""
         return self.has_limits or bool(self.pinned) or bool(len(self.new) and self.new_share)
 
     def candidates(self, k: int) -> int:
-        """How many candidates must be ranked for lists of k products."""
+        """Returns the number of candidates to rank for lists of k products."""
         return k + MORE_CANDIDATES * self.has_limits + max(map(len, self.pinned.values()), default=0)
 
     def pinned_for(self, users: Users) -> Integers:
-        """(n, m) what is pinned for each user, without what is excluded; -1 where a place is empty."""
+        """Returns the pinned products of each user without those that are excluded: (n, m) positions; -1: empty."""
         of_all = self.pinned.get(ALL_USERS, np.empty(0, np.int64))
-        width = max((len(found) for found in self.pinned.values()), default=0) + len(of_all)
+        width = max(map(len, self.pinned.values()), default=0) + len(of_all)
         pinned = np.full((len(users), width), -1, np.int64)
         for segment in set(users.segments.tolist()):
             wanted = np.concatenate([self.pinned.get(segment, of_all[:0]), of_all])
@@ -125,14 +131,17 @@ class ListRules:
         return pinned
 
     def new_for(self, users: Users, k: int) -> Integers:
-        """(n, m) new products of the categories and brands that each user is drawn to, for lists of k products."""
+        """Returns new products of the categories and brands in each user's history, for lists of k products.
+
+        The result has (n, m) positions, m at most k; -1: empty.
+        """
         places = int(self.new_share * k + 1e-9)
         if not places or not len(self.new):
             return np.empty((len(users), 0), np.int64)
-        drawn = [affinities(users, self.category, self._categories), affinities(users, self.brand, self._brands)]
-        owners = np.concatenate([np.repeat(np.arange(len(users)), np.diff(part.begins)) for part in drawn])
-        items = np.concatenate([drawn[0].items, drawn[1].items + self._categories])
-        values = np.concatenate([part.values for part in drawn])
+        parts = [affinities(users, self.category, self._categories), affinities(users, self.brand, self._brands)]
+        owners = np.concatenate([np.repeat(np.arange(len(users)), np.diff(part.begins)) for part in parts])
+        items = np.concatenate([parts[0].items, parts[1].items + self._categories])
+        values = np.concatenate([part.values for part in parts])
         weighted = Ragged.of(owners, items, values, len(users))
         return best_of_sums(users, weighted, self._new_by_group, len(self.category), places).positions
 
@@ -146,9 +155,9 @@ class ListRules:
 
     @cached_property
     def _new_by_group(self) -> Ragged:
-        """For each category, then for each brand, its newest products and what an equal one counts.
+        """The newest products of each category, then of each brand, with their weights.
 
-        Of equal products the one with the highest id is the newest, by a little more than the next.
+        A higher id means a newer product. Newer products have slightly higher weights, which break ties.
         """
         groups, products, values = [], [], []
         for group, first, weight in ((self.category, 0, 1.0), (self.brand, self._categories, BRAND_WEIGHT)):
@@ -165,12 +174,12 @@ class ListRules:
 
 
 def with_catalog(products: Products, eligibility: pa.Table) -> Products:
-    """The products of the index and of the catalogue."""
+    """Returns the products of the index together with those of the catalogue, which have no number."""
     return products.including(ids_of(eligibility.filter(pc.field("in_catalog")).column("product_id")))
 
 
 def flags_of(eligibility: pa.Table, name: str, products: Products) -> Flags:
-    """(p,) a column of product_eligibility by position; false for products that it lacks."""
+    """Returns a Boolean column of product_eligibility by position, (p,); False for products without a row."""
     places = products.find(ids_of(eligibility.column("product_id")))
     flags = np.zeros(len(products.ids), np.bool_)
     flags[places[places >= 0]] = eligibility.column(name).to_numpy()[places >= 0]
@@ -178,5 +187,5 @@ def flags_of(eligibility: pa.Table, name: str, products: Products) -> Flags:
 
 
 def rules_of(parameters: Mapping[str, Any]) -> ProductRules:
-    """The rules that a version of product_eligibility was made with."""
+    """Returns the rules of the shop that a version of product_eligibility was made with, from its parameters."""
     return ProductRules.model_validate(parameters.get("rules", {}))

@@ -1,4 +1,4 @@
-"""The lists of a batch of users: chosen by a ranker, completed with what is popular. NumPy and Arrow only.
+"""Lists for a batch of users: ranked, composed by the shop's rules, completed with what is popular. Needs no Spark.
 
 `ListMaker.lists` is the entry point.
 """
@@ -35,10 +35,10 @@ SEGMENT_POPULAR, POPULAR = (SOURCES.index(system.source) for system in (SegmentP
 PINNED, NEW = (SOURCES.index(source) for source in RULE_SOURCES)
 
 DEPTH = 50
-"""Candidates of each recommender, at least."""
+"""Minimum number of candidates of each recommender."""
 
 LONGEST_LIST = 248
-"""Lists are made as a matrix of users times k: a typing error must not ask for one that no memory holds."""
+"""Maximum length of a list: lists are a matrix of users times k, which must fit in memory."""
 
 Integers = npt.NDArray[np.int64]
 
@@ -52,7 +52,7 @@ class Ranker(StrEnum):
 
 @dataclass(frozen=True)
 class Lists:
-    """Lists of n users, best first, each of k places of which the last may be empty.
+    """Lists of n users with k places each, best first; empty places come last.
 
     Attributes
     ----------
@@ -70,13 +70,13 @@ class Lists:
 
     @classmethod
     def empty(cls, users: int, k: int) -> Lists:
-        """(users, k) places with nothing in them."""
+        """Returns lists of k empty places for this number of users."""
         shape = (users, k)
         return cls(np.full(shape, -1, np.int64), np.full(shape, -np.inf), np.full(shape, POPULAR, np.int8))
 
     @classmethod
     def of(cls, candidates: Candidates, k: int, source: str) -> Lists:
-        """The first k candidates of one recommender."""
+        """Returns the first k candidates of one recommender as lists; `source` is one of `SOURCES`."""
         filled = candidates.filled[:, :k]
         made = cls.empty(*filled.shape)
         made.positions[:] = candidates.positions[:, :k]
@@ -85,12 +85,12 @@ class Lists:
         return made
 
     def copy(self) -> Lists:
-        """The same in memory of its own."""
+        """Returns a copy that shares no memory."""
         return Lists(self.positions.copy(), self.scores.copy(), self.sources.copy())
 
     @property
     def filled(self) -> npt.NDArray[np.bool_]:
-        """(users, k) which places hold a product."""
+        """(n, k) True where a place has a product."""
         return self.positions >= 0
 
     def append(
@@ -101,14 +101,17 @@ class Lists:
         limits: Integers,
         rules: ListRules,
     ) -> None:
-        """Put products behind what the lists have, as far as the rules let them.
+        """Append products to the lists, in place, as far as the limits per category and brand permit.
 
         Parameters
         ----------
         positions, scores, sources
-            (n, m) products, -1 where a place is empty; their scores, and their codes of `SOURCES`.
+            (n, m) positions of products, -1 where a place is empty; their scores; their codes of `SOURCES`, or one
+            code for all.
         limits
-            (n,) length that each list may get.
+            (n,) maximum length of each list, at most k.
+        rules
+            The limits per category and brand.
         """
         from ecommerce_assets.recommendation.list_kernels import append
 
@@ -119,10 +122,14 @@ class Lists:
         )  # fmt: skip
 
     def as_rows(self, user_ids: pa.Array, product_ids: npt.NDArray[Any], because: Integers) -> pa.RecordBatch:
-        """The columns of `RECOMMENDATIONS`: a row for each filled place, user by user, by rank.
+        """Returns the columns of `RECOMMENDATIONS`: one row for each filled place, by user, then by rank.
 
         Parameters
         ----------
+        user_ids
+            (n,) ids of the users.
+        product_ids
+            Ids of the products by position.
         because
             (n, k) positions of the products that contributed most; -1: none.
         """
@@ -143,7 +150,7 @@ class Lists:
 
 @dataclass(frozen=True)
 class ListMaker:
-    """All that lists are made with; it can be pickled.
+    """Everything that lists are made from. It can be pickled.
 
     Attributes
     ----------
@@ -154,7 +161,7 @@ class ListMaker:
     fallback
         What is popular in each segment and in the shop.
     rules
-        The shop's rules about what a list has.
+        The shop's rules about the composition of lists; by default none.
     """
 
     training: Training
@@ -164,25 +171,28 @@ class ListMaker:
 
     @classmethod
     def fit(cls, training: Training, rules: ListRules | None = None) -> ListMaker:
-        """Fits every recommender."""
+        """Returns a ListMaker with every recommender fitted on `training`."""
         recommenders = {system.name: system.fit(training) for system in RECOMMENDERS}
         return cls(training, recommenders, Fallback.of(training.products, training.eligible), rules or ListRules())
 
     def candidates(self, users: Users, depth: int = DEPTH) -> dict[str, Candidates]:
-        """The best products of each recommender for each user."""
+        """Returns the best `depth` products of each recommender for each user, by the name of the recommender."""
         return {name: recommender.recommend(users, depth) for name, recommender in self.recommenders.items()}
 
     def lists(self, users: Users, k: int, blend: Blend | None) -> Lists:
-        """Lists of k products; ranked by the blend, or, without one, by ALS alone."""
+        """Returns lists of k products, ranked by the blend, or by ALS alone if `blend` is None."""
         width = self.rules.candidates(k)
         if blend is None:
             ranked = Lists.of(self.recommenders[Als.name].recommend(users, width), width, Als.source)
         else:
             ranked = self._ranked(users, self.candidates(users, max(DEPTH, k)), width, blend)
-        return self.complete(self._composed(ranked, users, k) if self.rules.shape_lists else ranked, users)
+        return self.complete(self._composed(ranked, users, k) if self.rules.change_lists else ranked, users)
 
     def blended(self, users: Users, candidates: Mapping[str, Candidates], k: int, blend: Blend) -> Lists:
-        """Lists ranked by the blend, without the shop's rules; users without a history get what is popular."""
+        """Returns lists of k products ranked by the blend, without pinned and new products.
+
+        Users without a history get what is popular.
+        """
         return self.complete(self._ranked(users, candidates, k, blend), users)
 
     def _ranked(self, users: Users, candidates: Mapping[str, Candidates], k: int, blend: Blend) -> Lists:
@@ -197,9 +207,10 @@ class ListMaker:
         return made
 
     def _composed(self, ranked: Lists, users: Users, k: int) -> Lists:
-        """Lists of up to k products: those that are pinned, then ranked ones, then new ones.
+        """Returns lists of up to k products: pinned products, then ranked ones, then new ones.
 
-        A pinned product has the score of the best of the others, a new one at most that of the last before it.
+        Pinned products have the highest score of the ranked ones (1.0 if there are none). A new product has the score
+        of the product before it.
         """
         rules, made, everyone = self.rules, Lists.empty(len(users), k), np.full(len(users), k)
         pinned, new = rules.pinned_for(users), rules.new_for(users, k)
@@ -213,7 +224,7 @@ class ListMaker:
         return made
 
     def complete(self, made: Lists, users: Users) -> Lists:
-        """Fill the free places with what is popular in the segment, then in the shop."""
+        """Fills empty places, in place, with what is popular in the segment, then in the shop; returns the lists."""
         from ecommerce_assets.recommendation.list_kernels import complete
 
         short = np.flatnonzero(~made.filled[:, -1])
@@ -226,19 +237,19 @@ class ListMaker:
                 excluded.begins, excluded.items, len(self.training.products),
                 rules.category, rules.brand, rules.max_per_category, rules.max_per_brand,
             )  # fmt: skip
-        # A share of users is not on the scale of other scores: it is capped, so that the score does not rise.
+        # The share of users has another scale than other scores: cap it, so that scores do not rise.
         made.scores[short] = np.minimum.accumulate(made.scores[short], axis=1)
         return made
 
 
 def vectors_of(features: pa.ListArray | pa.ChunkedArray) -> npt.NDArray[np.float32]:
-    """An Arrow column of lists of equal length, without nulls, as a matrix: no Python object per number."""
+    """Returns an Arrow column of lists of equal length, without nulls, as a matrix (rows, length)."""
     flat = pc.list_flatten(features).to_numpy(zero_copy_only=False)
     return np.asarray(flat, np.float32).reshape(len(features), len(flat) // max(len(features), 1))
 
 
 def ragged(lists: pa.ListArray) -> tuple[Integers, pa.Array]:
-    """Where each list begins (and, one more, where the last ends), and all their values; null is an empty list."""
+    """Returns the offsets of the n lists, (n + 1,), and all their values; null counts as an empty list."""
     counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
     begins = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     return begins, pc.list_flatten(lists)

@@ -146,7 +146,7 @@ def _eligible(context: CheckContext) -> str | None:
     parts = [f"**{context.number('eligible'):,} of {context.rows:,} products may be recommended.**"]
     reasons = [(reason, f"{context.number(reason):,}") for reason in REASONS if context.number(reason)]
     if reasons:
-        parts.append(markdown_table(("not eligible because", "products"), reasons))
+        parts.append(markdown_table(("reason", "products that are not eligible"), reasons))
     return "\n\n".join(parts)
 
 

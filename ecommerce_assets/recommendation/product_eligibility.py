@@ -1,6 +1,6 @@
-"""product_eligibility: which products may be recommended, and what they are called.
+"""product_eligibility: which products may be recommended, and their names, categories, brands and prices.
 
-`product_eligibility` is the entry point. All lists read the table, so a product that it rules out is in none of them.
+`product_eligibility` is the entry point. All lists read the table and leave out products that are not eligible.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ecommerce_assets.storage.stored_table import StoredTable
 PRODUCT_CATALOG = TableSpec.of(
     ColumnSpec("product_id", "id", "The product.", key=True),
     ColumnSpec("name", "string", "Its name."),
-    ColumnSpec("category", "string", "Its category, dotted where it has levels: `electronics.audio`."),
+    ColumnSpec("category", "string", "Its category, levels with dots: `electronics.audio`."),
     ColumnSpec("brand", "string", "Its brand."),
     ColumnSpec("price", "double", "Its price."),
-    ColumnSpec("in_stock", "boolean", "Whether it is in stock; a number of pieces is one too."),
-    ColumnSpec("available_from", "timestamp", "When its sale begins, UTC."),
-    ColumnSpec("available_until", "timestamp", "When its sale ends, UTC; a date without a time includes the day."),
+    ColumnSpec("in_stock", "boolean", "Whether it is in stock; a number of pieces above 0 counts as true."),
+    ColumnSpec("available_from", "timestamp", "When it becomes available, UTC."),
+    ColumnSpec("available_until", "timestamp", "When it stops being so, UTC; a date without a time includes the day."),
     ColumnSpec("blocked", "boolean", "Whether it must not be recommended."),
 )
 
@@ -41,36 +41,35 @@ REASONS = (
     "excluded brand",
     "price outside the range",
 )
-"""Why a product is not eligible, in the order in which they are looked at."""
+"""Reasons why a product is not eligible; the first one that applies is recorded."""
 
 PRODUCT_ELIGIBILITY = TableSpec.of(
-    ColumnSpec("product_id", "id", "The product: of product_index or of the catalogue.", key=True),
+    ColumnSpec("product_id", "id", "The product, from product_index or the catalogue.", key=True),
     ColumnSpec("name", "string", "Its name in the catalogue."),
-    ColumnSpec("category", "string", "Its category in the catalogue, else the one of product_features."),
-    ColumnSpec("brand", "string", "Its brand in the catalogue, else the one of product_features."),
+    ColumnSpec("category", "string", "Its category in the catalogue, else in product_features."),
+    ColumnSpec("brand", "string", "Its brand in the catalogue, else in product_features."),
     ColumnSpec("price", "double", "Its price in the catalogue, else the mean price of its events."),
     ColumnSpec("in_catalog", "boolean", "Whether the catalogue lists it.", nullable=False),
     ColumnSpec("eligible", "boolean", "Whether it may be recommended.", nullable=False),
-    ColumnSpec("reason", "string", f"Why it is not eligible, else null: {', '.join(REASONS)}."),
+    ColumnSpec("reason", "string", f"Why it is not eligible: {', '.join(REASONS)}. Null if it is eligible."),
 )
-
-FROM_CATALOG = ("name", "category", "brand", "price")
-"""Columns that the catalogue has, or else product_features."""
 
 
 def product_eligibility(
     catalog: ProductCatalog, product_index: StoredTable, product_features: StoredTable, now: datetime | None = None
 ) -> DataFrame:
-    """One row for each product of the index and of the catalogue.
+    """Returns one row for each product of the index and of the catalogue.
 
     Parameters
     ----------
+    catalog
+        The shop's catalogue and rules.
     product_index
         `product_id`.
     product_features
         `product_id`, `category`, `brand`, `avg_price`.
     now
-        When the lists are shown, for products with an end or a beginning of their sale; by default the clock.
+        Time at which `available_from` and `available_until` are evaluated; None: the current time.
 
     Returns
     -------
@@ -99,7 +98,17 @@ def product_eligibility(
 def eligible_products(
     catalog: ProductCatalog, product_index: pa.Table, product_features: pa.Table, now: datetime
 ) -> pa.Table:
-    """The same as an Arrow table, by product_id."""
+    """Returns the rows of `product_eligibility` as an Arrow table, sorted by product_id.
+
+    Parameters
+    ----------
+    product_index
+        `product_id`.
+    product_features
+        `product_id`, `category`, `brand`, `avg_price`.
+    now
+        Time at which `available_from` and `available_until` are evaluated.
+    """
     with TemporaryDirectory() as scratch, connect(Path(scratch)) as connection:
         connection.register("indexed", product_index)
         connection.register("known", product_features)
@@ -128,7 +137,7 @@ def eligible_products(
 
 
 def _reasons(catalog: ProductCatalog, now: datetime) -> Iterator[str]:
-    """The branches of a SQL CASE, in the order of `REASONS`."""
+    """Yields the branches of an SQL CASE, in the order of `REASONS`."""
     rules, moment = catalog.rules, f"TIMESTAMPTZ {literal(now.isoformat())}"
     if catalog.products is not None:
         yield "WHEN blocked THEN 'blocked'"
@@ -148,7 +157,7 @@ def _reasons(catalog: ProductCatalog, now: datetime) -> Iterator[str]:
     outside = _outside_range(rules)
     if outside:
         yield f"WHEN {outside} THEN 'price outside the range'"
-    yield "WHEN false THEN ''"  # a CASE has at least one branch
+    yield "WHEN false THEN ''"  # a CASE needs at least one branch
 
 
 def _outside_range(rules: ProductRules) -> str:

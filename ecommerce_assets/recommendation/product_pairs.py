@@ -1,4 +1,4 @@
-"""product_pairs: for each product the products that are most often bought, or viewed, in the same basket.
+"""product_pairs: for each product, the products that are most often bought, or viewed, in the same basket.
 
 `product_pairs` is the entry point.
 """
@@ -15,25 +15,25 @@ from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 
 BOUGHT, VIEWED = "bought", "viewed"
 KINDS = {"purchase": BOUGHT, "view": VIEWED}
-"""The kind of basket that an event of a type belongs to; other types belong to none."""
+"""Kind of basket by event type; events of other types are ignored."""
 
 BASKET_CAP = 50
-"""Products of a basket that count, the latest ones: the number of pairs grows with the square of it."""
+"""Maximum number of products of a basket that count, latest first: pairs grow with the square of the number."""
 
 PRODUCT_PAIRS = TableSpec.of(
     ColumnSpec("product_id", "id", "The product.", key=True),
     ColumnSpec(
         "kind",
         "string",
-        f"{BOUGHT}: both were bought in the same baskets; {VIEWED}: both were viewed in them.",
+        f"{BOUGHT}: both were bought in the same baskets; {VIEWED}: both were viewed in the same baskets.",
         key=True,
     ),
-    ColumnSpec("rank", "int", "1 has the highest confidence.", key=True),
-    ColumnSpec("pair_product_id", "id", "The product in the same baskets.", nullable=False),
-    ColumnSpec("baskets", "bigint", "Number of baskets with both.", nullable=False),
-    ColumnSpec("support", "double", "Share of all baskets of the kind that have both.", nullable=False),
+    ColumnSpec("rank", "int", "1 is the highest confidence.", key=True),
+    ColumnSpec("pair_product_id", "id", "The other product in the same baskets.", nullable=False),
+    ColumnSpec("baskets", "bigint", "Number of baskets with both products.", nullable=False),
+    ColumnSpec("support", "double", "Share of all baskets of the kind that have both products.", nullable=False),
     ColumnSpec(
-        "confidence", "double", "Share of the baskets with product_id that have pair_product_id too.", nullable=False
+        "confidence", "double", "Share of the baskets with product_id that also have pair_product_id.", nullable=False
     ),
     ColumnSpec(
         "lift",
@@ -54,11 +54,11 @@ class PairParameters:
     Attributes
     ----------
     k
-        Length of each list.
+        Maximum length of each list.
     window_days
         Events without a session: a gap of more days than this ends a basket.
     min_baskets
-        Fewest baskets with both products of a pair. A number and not a share: one basket may be chance in any shop.
+        Minimum number of baskets with both products of a pair.
     """
 
     k: int = 10
@@ -67,14 +67,14 @@ class PairParameters:
 
 
 def product_pairs(events: DataFrame, parameters: PairParameters, eligible: DataFrame | None = None) -> DataFrame:
-    """The k products with the highest confidence for each product and kind, ties by lift, then by pair_product_id.
+    """Returns for each product and kind the k products with the highest confidence, ties by lift, then pair_product_id.
 
-    A basket of a kind has the distinct products that one user bought (viewed) in one session; two users with the same
-    `user_session` have a basket each. Events without a session are split by time: a user's purchases (views) without a
-    session are one basket until the next of them comes more than `window_days` later.
+    A basket has the distinct products that one user bought (viewed) in one session; two users with the same
+    `user_session` have separate baskets. Purchases (views) without a session are split by time: a gap of more than
+    `window_days` starts a new basket of the user.
 
-    Of each basket the latest 50 products count (`BASKET_CAP`), ties by product_id, so a basket makes 1,225 pairs at
-    most. Baskets of one product make no pair and count for support and lift.
+    The latest 50 products of each basket count (`BASKET_CAP`), ties by product_id, so a basket has at most 1,225
+    pairs. Baskets of one product have no pairs, but count for support and lift.
 
     Support, confidence and lift are those of association rules (Agrawal et al. 1993; Brin et al. 1997).
 
@@ -83,8 +83,8 @@ def product_pairs(events: DataFrame, parameters: PairParameters, eligible: DataF
     events
         `event_time`, `event_type`, `product_id`, `user_id`, `user_session`.
     eligible
-        `product_id` of the products that may be listed as pair_product_id; None: all. It applies before the cut to k.
-        Baskets are counted with all products.
+        `product_id` of the products that may be pair_product_id; None: all. Other products are removed before the
+        lists are cut to k, but count in baskets.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def product_pairs(events: DataFrame, parameters: PairParameters, eligible: DataF
         The columns of `PRODUCT_PAIRS`; products without a pair have no rows.
     """
     counted = _count(_baskets(events, parameters.window_days))
-    # Small, and the same on both sides of a pair: Spark broadcasts it once.
+    # Small and used for both sides of a pair: Spark broadcasts it once.
     products = F.broadcast(
         counted.where(F.col("baskets_begun").isNotNull()).select(
             "kind",
@@ -130,9 +130,9 @@ def product_pairs(events: DataFrame, parameters: PairParameters, eligible: DataF
 
 
 def _baskets(events: DataFrame, window_days: int) -> DataFrame:
-    """One row per basket: `kind`, and `products`, in order and at most `BASKET_CAP`.
+    """Returns one row per basket: `kind`, and `products`, sorted, at most `BASKET_CAP`.
 
-    The events meet once, by kind, user and session; whatever follows finds them in one task.
+    One shuffle by kind, user and session is enough: all later windows and groups contain these columns.
     """
     kind = F.lit(None).cast("string")
     for event_type, name in KINDS.items():
@@ -162,10 +162,10 @@ def _baskets(events: DataFrame, window_days: int) -> DataFrame:
 
 
 def _count(baskets: DataFrame) -> DataFrame:
-    """`baskets` with each pair of products, `first` before `second`; a product paired with itself is the product alone.
+    """Returns the number of `baskets` of each pair of products, `first` < `second`, and of each single product.
 
-    `baskets_begun` is null for pairs, and for a product the number of baskets that it is the first product of: their
-    sum is the number of all baskets. So one pass over the baskets counts pairs, products and baskets.
+    A row with `first` = `second` is a single product. Its `baskets_begun` is the number of baskets whose first product
+    it is, so that their sum is the number of all baskets; it is null for pairs. One pass over the baskets is enough.
     """
     alone = F.col("first") == F.col("second")
     begun = F.when(alone, F.when(F.col("position") == 0, 1).otherwise(0))

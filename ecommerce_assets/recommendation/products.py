@@ -36,7 +36,7 @@ class Products:
         return cls(ids[order], position_of)
 
     def including(self, ids: npt.NDArray[Any]) -> Products:
-        """The same with further products, which have no number."""
+        """Returns these products together with further ones, which have no number."""
         added = ids[self.find(ids) < 0]
         if not len(added):
             return self
@@ -48,7 +48,7 @@ class Products:
         return Products(together[order], moved)
 
     def find(self, ids: npt.NDArray[Any]) -> Integers:
-        """Position of each of these product ids; -1 where there is none."""
+        """Returns the position of each of these product ids; -1 for unknown ids."""
         if not len(self.ids):
             return np.full(len(ids), -1, np.int64)
         places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)

@@ -1,4 +1,4 @@
-"""similar_products: for each product its best neighbours, with what people need to read the list."""
+"""similar_products: the best eligible neighbours of each product, with names, categories and brands for people."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ SIMILAR_PRODUCTS = TableSpec.of(
 
 
 def similar_products(item_neighbours: DataFrame, product_eligibility: StoredTable, k: int = 10) -> DataFrame:
-    """The k best eligible neighbours of each product; products without one have no rows.
+    """Returns the k best eligible neighbours of each product; products without neighbours have no rows.
 
-    A product that is not eligible itself has neighbours too: its page is where they are needed most.
+    Products that are not eligible have neighbours too: their pages need alternatives most.
 
     Parameters
     ----------
@@ -39,6 +39,8 @@ def similar_products(item_neighbours: DataFrame, product_eligibility: StoredTabl
         Columns as in `ITEM_NEIGHBOURS`.
     product_eligibility
         `product_id`, `name`, `category`, `brand`, `eligible`.
+    k
+        Maximum length of each list.
 
     Returns
     -------
@@ -54,7 +56,7 @@ def similar_products(item_neighbours: DataFrame, product_eligibility: StoredTabl
         "product_id", "rank", F.col("neighbour_id").alias("similar_product_id"), "similarity"
     )
     if pc.all(product_eligibility.to_arrow("eligible").column("eligible")).as_py():
-        best = pairs.where(F.col("rank") <= k).join(similar_as, "similar_product_id")  # without sorting all pairs
+        best = pairs.where(F.col("rank") <= k).join(similar_as, "similar_product_id")  # ranks stay
     else:
         best_first = Window.partitionBy("product_id").orderBy("rank")
         eligible = pairs.join(similar_as, "similar_product_id")
