@@ -24,7 +24,7 @@ from ecommerce_assets.storage.reading import read_document
 
 @click.group()
 def main() -> None:
-    """Promote parameters, compare evaluations; deliver or serve results; list, trace, verify, remove versions."""
+    """Promote parameters, compare evaluations, deliver or serve results; list, trace, verify and remove versions."""
 
 
 @command
@@ -122,8 +122,8 @@ def _deliver(lake: Lake, target: str | None) -> Answer:
 
     TARGET is an SQLite file (shop.sqlite, shop.db, sqlite:///PATH), a PostgreSQL database
     (postgresql://HOST/DATABASE, with the password in PGPASSWORD or ~/.pgpass), or a folder of files (parquet:FOLDER,
-    csv:FOLDER, jsonl:FOLDER; a path or a URL such as s3://bucket/shop). By default ECOMMERCE_DELIVER_TO, else the
-    file delivered.sqlite in the data dir.
+    csv:FOLDER, jsonl:FOLDER; FOLDER is a path or a URL such as s3://bucket/shop). The default is
+    ECOMMERCE_DELIVER_TO; if that is unset, the file delivered.sqlite in the data dir.
 
     Example: ecommerce-assets deliver postgresql://db.example.com/shop
     """
@@ -136,12 +136,12 @@ def _deliver(lake: Lake, target: str | None) -> Answer:
 
 @click.command("serve")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(1, 65_535), default=8_000, show_default=True)
+@click.option("--port", type=click.IntRange(1, 65_535), default=8_000, show_default=True, help="Port to listen on.")
 @click.option("--data-dir", metavar="DIR", help="By default ECOMMERCE_DATA_DIR, else the shipped sample's.")
 def _serve(host: str, port: int, data_dir: str | None) -> None:
-    """Answer HTTP requests with the published results: recommendations, similar products, pairs, segments.
+    """Answer HTTP requests with published results: recommendations, similar products, pairs, segments.
 
-    Read-only. New versions are served without a restart. http://127.0.0.1:8000/docs describes the requests.
+    Read-only. It loads new versions without a restart. http://127.0.0.1:8000/docs describes the requests.
 
     Example: ecommerce-assets serve --port 8080
     """

@@ -31,7 +31,7 @@ def has_credentials(value: object) -> bool:
 
 
 def has_password(address: str) -> bool:
-    """Whether an address contains a password; a user alone is none.
+    """Returns whether an address contains a password; a user name alone is not one.
 
     >>> has_password("postgresql://me:abc@host/shop"), has_password("postgresql://me@host:5432/shop")
     (True, False)

@@ -1,1 +1,1 @@
-"""Published results to where the shop reads them: into databases and files, and by a read-only service."""
+"""Brings published results to where the shop reads them: databases, files, and a read-only HTTP service."""

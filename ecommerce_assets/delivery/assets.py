@@ -1,4 +1,4 @@
-"""The asset delivered: the tables that a run published are brought to the target of `ECOMMERCE_DELIVER_TO`."""
+"""The asset delivered: brings the tables that a run published to the target `ECOMMERCE_DELIVER_TO`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,26 +16,28 @@ from ecommerce_assets.storage.version import Version
 
 
 def delivered_asset(address: str, data_dir: str, tables: Sequence[str]) -> dg.AssetsDefinition:
-    """The asset for this target.
+    """Returns the asset that delivers to this target.
 
     Parameters
     ----------
     address
-        See `target_of`; a path is absolute.
+        See `target_of`; a path must be absolute.
+    data_dir
+        Path or URL of the data dir.
     tables
-        The assets that are delivered.
+        Names of the assets to deliver.
 
     Raises
     ------
     DeliveryError
-        Where the address cannot be one of a target.
+        If the address is not one of a target, or its path is relative.
     """
     target = target_of(address)
     place = target.path if not isinstance(target, Files) else target.folder.uri
     if not (Path(place).is_absolute() or "://" in place):
         raise DeliveryError(
-            f"{variable('deliver_to')}={address!r} has a relative path, which is another one in each process: write "
-            "the whole path."
+            f"{variable('deliver_to')}={address!r} has a relative path, which differs between processes: write the "
+            "absolute path."
         )
 
     @dg.asset(
@@ -49,7 +51,7 @@ def delivered_asset(address: str, data_dir: str, tables: Sequence[str]) -> dg.As
         ins={name: dg.AssetIn(dagster_type=Version) for name in tables},
     )
     def delivered(context: dg.AssetExecutionContext, **versions: Version) -> Artifact:
-        """Which versions of the lists, similar products, pairs and segments the shop reads now, and where."""
+        """The versions of lists, similar products, pairs and segments that the shop reads now, and from where."""
         delivery = deliver_versions(Lake(data_dir, context.log.warning), target, list(versions.values()))
         if not delivery.changed:
             context.log.info(f"{delivery.target} holds these versions already.")

@@ -1,4 +1,4 @@
-"""The checks of delivered."""
+"""The checks of the asset delivered."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def _all_rows_delivered(context: CheckContext) -> str | None:
 
 DELIVERED_CHECKS = (
     Check(
-        "all_rows_delivered", "The target has as many rows as the versions that were delivered.", _all_rows_delivered
+        "all_rows_delivered", "The target has as many rows as the published versions.", _all_rows_delivered
     ),
 )

@@ -1,7 +1,7 @@
 """Delivery to a database, by ADBC: one transaction loads new tables and points the views at them.
 
-Readers use the views, which have the names of the assets. A version's rows are in a table of their own, which never
-changes; so queries that run go on with the version that they began with.
+Readers use the views, which have the names of the assets. Each version has its own table, which never changes, so a
+running query keeps reading the version with which it began.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:  # it imports pandas
     from adbc_driver_manager.dbapi import Connection, Cursor
 
 DELIVERED_VERSIONS = "delivered_versions"
-"""Table of the target that says which version each view shows."""
+"""Table of the target with the version that each view shows."""
 
 LOCK_SECONDS = 120
-"""How long a delivery waits for another one, and for queries that read the views."""
+"""Seconds that a delivery waits for another delivery, and for transactions that read the views."""
 
 _OURS = re.compile(rf"({'|'.join(KEYS)})_{VERSION_FOLDER.pattern}")
 _CONNECT_SECONDS = 10
 
-# PostgreSQL's names of errors
+# PostgreSQL's error codes
 _LOCK_NOT_AVAILABLE = "55P03"
 _INVALID_TABLE_DEFINITION = "42P16"
 
@@ -55,7 +55,7 @@ class Database(ABC):
     Parameters
     ----------
     address
-        As the user wrote it; it has no password.
+        Address of the target, as the user wrote it, without a password.
     """
 
     kind: ClassVar[str]
@@ -65,12 +65,14 @@ class Database(ABC):
         self.path = address
 
     def deliver(self, tables: Sequence[PublishedRows]) -> Delivery:
-        """Let readers see exactly these versions, all at once; nothing is written where they do already.
+        """Delivers exactly these versions, in one transaction, and returns what the target has now.
+
+        Writes nothing if the target has them already.
 
         Raises
         ------
         DeliveryError
-            Where that is not possible; readers see what they saw before.
+            If that fails; readers then see the previous delivery.
         """
         try:
             # Closing a connection rolls back what was not committed.
@@ -80,8 +82,8 @@ class Database(ABC):
                 return self._deliver(cursor, tables)
         except Error as error:
             raise DeliveryError(
-                f"Cannot deliver to {self.address}: {_reason(error)}. It holds what it held before; deliver again when "
-                "that is solved."
+                f"Cannot deliver to {self.address}: {_reason(error)}. Readers still see the previous delivery, if any; "
+                "solve this and deliver again."
             ) from error
 
     def _deliver(self, cursor: Cursor, tables: Sequence[PublishedRows]) -> Delivery:
@@ -98,23 +100,23 @@ class Database(ABC):
         if not changed:
             _run(cursor, "COMMIT")
             return self._delivery(held, tables, changed=False)
-        before = {row.table for row in held.values()}
+        previous = {row.table for row in held.values()}
         now = datetime.now(UTC)
         held |= {t.asset: _Held(t.version.version, t.rows, now, t.name) for t in changed}
         for table in changed:
             self._record(cursor, table.asset, held[table.asset])
         self._replace_views(cursor, changed)
         _run(cursor, "COMMIT")
-        # Queries of the version before may still run: its tables stay until the next delivery.
-        old = {n for n in relations if _OURS.fullmatch(n)} - before - {row.table for row in held.values()}
+        # Queries may still read the previous version: its tables stay until the next delivery.
+        old = {n for n in relations if _OURS.fullmatch(n)} - previous - {row.table for row in held.values()}
         try:
             self._drop(cursor, old)
-        except Error as error:  # what has just been delivered stands
-            log.warning("%s: the next delivery removes old tables (%s).", self.address, _reason(error))
+        except Error as error:  # the delivery is complete without it
+            log.warning("%s: the next delivery will remove old tables (%s).", self.address, _reason(error))
         return self._delivery(held, tables, changed=True)
 
     def _load(self, cursor: Cursor, table: PublishedRows, relations: dict[str, str]) -> bool:
-        """Have the rows in a table of their own; whether they had to be loaded."""
+        """Loads the rows into their own table, unless it has them already; returns whether they were loaded."""
         if table.name in relations:
             if self._count(cursor, table) == table.rows:
                 return False
@@ -156,7 +158,7 @@ class Database(ABC):
             if asset in relations and (asset not in held or relations[asset] != "view"):
                 raise DeliveryError(
                     f"{self.address} has a {relations[asset]} {asset} that no delivery made: rename it, or deliver to "
-                    f"a {self.namespace} of its own."
+                    f"another {self.namespace}."
                 )
 
     def _delivery(self, held: dict[str, _Held], tables: Sequence[PublishedRows], *, changed: bool) -> Delivery:
@@ -173,27 +175,27 @@ class Database(ABC):
             _run(cursor, f"DROP TABLE IF EXISTS {name}")
 
     namespace: ClassVar[str]
-    """What tables with the same name can be kept apart by."""
+    """What separates tables with the same name."""
 
     @abstractmethod
     def _connect(self) -> Connection:
-        """A connection that commits when it is told to, by a statement."""
+        """Returns a connection that commits only on the statement COMMIT."""
 
     @abstractmethod
     def _begin(self, cursor: Cursor) -> None:
-        """Begin the transaction, of which there is one at a time."""
+        """Begins the transaction; waits until no other delivery runs."""
 
     @abstractmethod
     def _relations(self, cursor: Cursor) -> dict[str, str]:
-        """The names of tables and views, with `table` or `view`."""
+        """Returns `table` or `view` by the name of each table and view."""
 
     @abstractmethod
     def _replace_views(self, cursor: Cursor, tables: Sequence[PublishedRows]) -> None:
-        """Point the views at the tables."""
+        """Points the views at the tables."""
 
 
 class Sqlite(Database):
-    """An SQLite file. It is put into write-ahead mode, in which a delivery and readers never wait for one another."""
+    """An SQLite file, in write-ahead mode: deliveries and readers never wait for each other."""
 
     kind = "sqlite"
     namespace = "file"
@@ -213,7 +215,7 @@ class Sqlite(Database):
         _run(cursor, "BEGIN IMMEDIATE")
 
     def _relations(self, cursor: Cursor) -> dict[str, str]:
-        # SQLite does not tell upper case from lower case.
+        # Names in SQLite are case-insensitive.
         return dict(_select(cursor, "SELECT lower(name), type FROM sqlite_master WHERE type IN ('table', 'view')"))
 
     def _replace_views(self, cursor: Cursor, tables: Sequence[PublishedRows]) -> None:
@@ -223,13 +225,13 @@ class Sqlite(Database):
 
     def _drop(self, cursor: Cursor, names: set[str]) -> None:
         super()._drop(cursor, names)
-        # The log of a large transaction would stay as long as readers are connected.
+        # Without a checkpoint, the log of a large transaction stays as long as readers are connected.
         _run(cursor, "PRAGMA busy_timeout = 1000")
         _run(cursor, "PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 class Postgres(Database):
-    """A PostgreSQL database: the schema that comes first in the search path."""
+    """A PostgreSQL database: the first schema of the search path."""
 
     kind = "postgres"
     namespace = "schema"
@@ -245,7 +247,7 @@ class Postgres(Database):
 
     def _begin(self, cursor: Cursor) -> None:
         _run(cursor, "BEGIN")
-        _run(cursor, "SET LOCAL statement_timeout = 0")  # a limit for queries is none for loading
+        _run(cursor, "SET LOCAL statement_timeout = 0")  # a time limit for queries does not fit loading
         _run(cursor, f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
         try:
             _select(cursor, "SELECT pg_advisory_xact_lock(hashtext('ecommerce_assets ' || current_schema()))::text")
@@ -253,8 +255,8 @@ class Postgres(Database):
             if error.sqlstate != _LOCK_NOT_AVAILABLE:
                 raise
             raise DeliveryError(
-                f"Another delivery to {self.address} has been running for {LOCK_SECONDS} s: deliver again when it has "
-                "ended."
+                f"Another delivery to {self.address} has been running for more than {LOCK_SECONDS} s: deliver again "
+                "when it has ended."
             ) from error
 
     def _relations(self, cursor: Cursor) -> dict[str, str]:
@@ -268,8 +270,8 @@ class Postgres(Database):
         )
 
     def _replace_views(self, cursor: Cursor, tables: Sequence[PublishedRows]) -> None:
-        # New queries queue up behind a lock that waits for a long one, so each attempt is short: shorter than
-        # PostgreSQL's deadlock_timeout (1 s), after which one of the readers could be cancelled.
+        # New queries queue up behind a lock that waits for a long query. So each attempt is shorter than PostgreSQL's
+        # deadlock_timeout (1 s), after which a reader could be cancelled.
         deadline = time.monotonic() + LOCK_SECONDS
         while True:
             _run(cursor, "SAVEPOINT unlocked")
@@ -294,7 +296,7 @@ class Postgres(Database):
         create = f"VIEW {table.asset} AS SELECT * FROM {table.name}"
         _run(cursor, "SAVEPOINT same_columns")
         try:
-            _run(cursor, f"CREATE OR REPLACE {create}")  # keeps the rights that were granted on it
+            _run(cursor, f"CREATE OR REPLACE {create}")  # keeps the rights granted on the view
         except Error as error:
             if error.sqlstate != _INVALID_TABLE_DEFINITION:
                 raise
@@ -316,5 +318,5 @@ def _select(cursor: Cursor, query: str) -> list[tuple[Any, ...]]:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of a driver's error, without the driver's own words."""
+    """Returns the first line of a driver's error, without its prefix."""
     return re.sub(r"^.*(ERROR: +|query: |\[libpq\] )", "", str(error).splitlines()[0]).rstrip(". ")

@@ -1,4 +1,4 @@
-"""`deliver`: the newest published tables, in versions that are chosen once, to a database or a folder."""
+"""Delivers the newest published tables to a database or a folder. `deliver` is the entry point."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ecommerce_assets.storage.version import Version
 
 SQLITE_SUFFIXES = (".sqlite", ".sqlite3", ".db")
 DEFAULT_FILE = "delivered.sqlite"
-"""The target in the data dir, where none is named."""
+"""Default target: a file in the data dir."""
 
 FORMS = "shop.sqlite, sqlite:///PATH, postgresql://HOST/DATABASE, parquet:FOLDER, csv:FOLDER or jsonl:FOLDER"
 
@@ -23,26 +23,26 @@ Target = Sqlite | Postgres | Files
 
 
 def deliver(lake: Lake, target: str) -> Delivery:
-    """Let the readers of a target see the newest published tables, all at once.
+    """Delivers the newest published version of each table of `KEYS` to a target, all at once.
 
     Parameters
     ----------
     lake
-        Where they are published. A table of which nothing is published is left out.
+        The lake with the published tables. Tables without a published version are left out.
     target
-        See `target_of`.
+        Address of the target, see `target_of`.
 
     Returns
     -------
     Delivery
-        What the target holds now; `changed` is False where it held that before.
+        What the target has now; `changed` is False if it had these versions already.
 
     Raises
     ------
     DeliveryError
-        Where the target cannot be used; it holds what it held before.
+        If the target cannot be used; it is unchanged then.
     VersionNotFoundError
-        Where no table is published.
+        If no table is published.
 
     Examples
     --------
@@ -55,28 +55,28 @@ def deliver(lake: Lake, target: str) -> Delivery:
 
 
 def deliver_versions(lake: Lake, target: Target, versions: Sequence[Version]) -> Delivery:
-    """As `deliver`, with exactly these versions."""
+    """Delivers exactly these versions to a target; see `deliver`."""
     return target.deliver([PublishedRows(lake, version) for version in versions])
 
 
 def target_of(address: str) -> Target:
-    """The target with this address.
+    """Returns the target with this address.
 
     Parameters
     ----------
     address
         A file that ends in `.sqlite`, `.sqlite3` or `.db`; `sqlite:///PATH`; `postgresql://HOST/DATABASE`; or
-        `parquet:FOLDER`, `csv:FOLDER`, `jsonl:FOLDER`, of which the folder is a path or a URL that fsspec knows.
+        `parquet:FOLDER`, `csv:FOLDER` or `jsonl:FOLDER`, where FOLDER is a path or a URL that fsspec knows.
 
     Raises
     ------
     DeliveryError
-        For any other address, and for one that contains a password.
+        If the address has another form or contains a password, or if the folder of the file does not exist.
     """
     if has_password(address):
         raise DeliveryError(
-            "The address of the target contains a password: leave it out, and give it by PGPASSWORD or ~/.pgpass "
-            "(PostgreSQL) or by the environment of the storage."
+            "The address of the target contains a password: remove it, and set it in PGPASSWORD or ~/.pgpass "
+            "(PostgreSQL) or in the environment variables of the storage."
         )
     kind, _, rest = address.partition(":")
     if kind in ("postgresql", "postgres") and rest.startswith("//"):
@@ -89,11 +89,11 @@ def target_of(address: str) -> Target:
     path = rest.removeprefix("///") if kind == "sqlite" and rest.startswith("///") else address
     if path and (path != address or (path.endswith(SQLITE_SUFFIXES) and "://" not in path)):
         return Sqlite(address, str(_in_existing_folder(address, Path(path).expanduser())))
-    raise DeliveryError(f"{address!r} is not the address of a target: write {FORMS}.")
+    raise DeliveryError(f"{address!r} is not the address of a target: use {FORMS}.")
 
 
 def default_target(lake: Lake) -> str:
-    """An SQLite file in the data dir. Raises DeliveryError where that is a bucket."""
+    """Returns the path of an SQLite file in the data dir. Raises DeliveryError if the data dir is not local."""
     if not lake.data.is_local:
         raise DeliveryError(f"An SQLite file cannot be in {lake.data.uri}: name a target, {FORMS}.")
     return f"{lake.data.path}/{DEFAULT_FILE}"

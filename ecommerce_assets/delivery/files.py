@@ -1,4 +1,4 @@
-"""Delivery to a folder: each delivery is in a folder of its own, and `current.json` names the newest one."""
+"""Delivery to a folder: each delivery has its own subfolder, and `current.json` names the newest one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.lake import VERSION_FOLDER, Lake
 
 CURRENT = "current.json"
-"""Written last of all: readers that follow it never see half a delivery."""
+"""Index of the newest delivery. It is written last, so that readers never see half a delivery."""
 
 GRACE = timedelta(days=1)
-"""Files that no delivery names are removed after this time: a delivery that is still running may be writing them."""
+"""Age after which unreferenced folders are removed; a delivery that still runs may be writing a younger one."""
 
 _TIMES = "TIMESTAMPFORMAT '%Y-%m-%dT%H:%M:%S.%fZ'"
 OPTIONS = {
@@ -23,7 +23,7 @@ OPTIONS = {
     "csv": f"FORMAT csv, HEADER, {_TIMES}",
     "jsonl": f"FORMAT json, {_TIMES}",
 }
-"""DuckDB's options of COPY for each format, which is also the ending of the files' names."""
+"""DuckDB's COPY options by format; the format is also the suffix of the files."""
 
 
 class Files:
@@ -32,31 +32,35 @@ class Files:
     Parameters
     ----------
     address
-        As the user wrote it; it has no password.
+        Address of the target, as the user wrote it, without a password.
     kind
-        `parquet`, `csv` or `jsonl`.
+        Format: `parquet`, `csv` or `jsonl`.
+    folder
+        The folder of the address.
     """
 
     def __init__(self, address: str, kind: str, folder: Folder) -> None:
         self.address, self.kind, self.folder = address, kind, folder
 
     def deliver(self, tables: Sequence[PublishedRows]) -> Delivery:
-        """Let readers see exactly these versions, all at once; nothing is written where they do already.
+        """Delivers exactly these versions, all at once, and returns what the folder has now.
+
+        Writes nothing if the folder has them already.
 
         Raises
         ------
         DeliveryError
-            Where that is not possible; readers see what they saw before.
+            If that fails; readers then see the previous delivery.
         """
         try:
             return self._deliver(tables)
         except DeliveryError:
             raise
-        except Exception as error:  # each object store's client has errors of its own
+        except Exception as error:  # each storage client has its own errors
             reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")
             raise DeliveryError(
-                f"Cannot deliver to {self.address}: {reason}. It holds what it held before; deliver again when that is "
-                "solved."
+                f"Cannot deliver to {self.address}: {reason}. Readers still see the previous delivery, if any; solve "
+                "this and deliver again."
             ) from error
 
     def _deliver(self, tables: Sequence[PublishedRows]) -> Delivery:
@@ -87,7 +91,7 @@ class Files:
             ) from None
 
     def _is_whole(self, held: dict[str, Any], tables: Sequence[PublishedRows]) -> bool:
-        """Whether the newest delivery has exactly these rows in this format, and its files are as they were written."""
+        """Returns whether the newest delivery has exactly these rows in this format, in files of the recorded sizes."""
         of_tables = held.get("tables", {})
         if {t.asset: (t.name, self.kind) for t in tables} != {
             asset: (entry["name"], entry["format"]) for asset, entry in of_tables.items()
@@ -97,7 +101,7 @@ class Files:
         return all(sizes.get(entry["file"].partition("/")[2]) == entry["bytes"] for entry in of_tables.values())
 
     def _write(self, table: PublishedRows, delivery: str) -> dict[str, Any]:
-        """Write the file of a table; what `current.json` says of it."""
+        """Writes the file of a table; returns its entry in `current.json`."""
         import duckdb
 
         folder, file = self.folder / delivery, f"{table.asset}.{self.kind}"
@@ -105,7 +109,7 @@ class Files:
         path = f"{folder.path}/{file}"
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
-            connection.execute("SET threads = 1")  # the same order each time, half the memory, and no slower
+            connection.execute("SET threads = 1")  # same order each time, half the memory, equally fast
             if not folder.is_local:
                 connection.register_filesystem(folder.fs)
                 path = folder.fs.unstrip_protocol(path)
@@ -115,7 +119,7 @@ class Files:
                 connection.execute(f"COPY published TO '{quoted}' ({OPTIONS[self.kind]})")
         rows = _count_rows(folder, file)
         table.check_count(rows, self.address)
-        [size] = [found.bytes for found in folder.all_files() if found.path == file]
+        [size] = [info.bytes for info in folder.all_files() if info.path == file]
         return {
             "file": f"{delivery}/{file}",
             "format": self.kind,
@@ -134,7 +138,7 @@ class Files:
 
 
 def _count_rows(folder: Folder, file: str) -> int:
-    """The rows of a file, counted by reading it."""
+    """Returns the number of rows of a file, by reading it."""
     with folder.open(file) as stream:
         if file.endswith(".parquet"):
             import pyarrow.parquet as pq

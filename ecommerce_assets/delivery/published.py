@@ -1,7 +1,7 @@
-"""What is published, in the memory of one process: lists, segments and products by id. `Published.load` reads it.
+"""The published lists, segments and products in memory, by id. `Published.load` is the entry point.
 
-Ids are sorted Arrow arrays, products in lists are positions in one of them, texts are codes: a list of ten takes about
-150 bytes.
+Ids are sorted Arrow arrays, products in lists are positions in one of these, and texts are codes: a list of ten takes
+about 150 bytes.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ LONGEST_LIST = 100
 
 PAIR_KINDS = ("bought", "viewed")
 DISPLAYED = ("name", "category", "brand")
-"""Columns of product_eligibility that people read; product_features, of an older data dir, has no names."""
+"""Columns that describe a product; the product_features of an older data dir has no `name`."""
 
 _WATCHED = ("recommendations", "similar_products", "product_pairs")
-"""Assets of which a new version is loaded; the other tables are those that the recommendations were made from."""
+"""Assets whose new versions are loaded; other tables are the versions that the recommendations were made from."""
 
 _ENTRY = ("product_id", "score", "source", "because_product_id")
 _SEGMENT = ("segment_id", "segment")
@@ -40,7 +40,7 @@ _PAIR_NUMBERS = ("baskets", "support", "confidence", "lift")
 _RANKS = 1 << 16
 
 Row = dict[str, Any]
-"""Values by column."""
+"""The values of a row by column."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Ids:
 
     @classmethod
     def of(cls, columns: Iterable[pa.ChunkedArray]) -> Ids:
-        """The ids in these columns, which have one type."""
+        """Returns the distinct ids of these columns, which must have the same type."""
         distinct = pc.unique(pa.chunked_array([pc.unique(column) for column in columns])).drop_null()
         return cls(distinct.take(pc.array_sort_indices(distinct)))
 
@@ -59,30 +59,30 @@ class Ids:
         return len(self.values)
 
     def find(self, wanted: int | str) -> int | None:
-        """The position of an id; None where it is unknown."""
+        """Returns the position of an id; None if it is unknown."""
         at = bisect_left(self.values, wanted, key=lambda value: value.as_py())
         return at if at < len(self.values) and self.values[at].as_py() == wanted else None
 
     def at(self, positions: Sequence[int]) -> list[Any]:
-        """The ids at these positions; None where it is -1."""
-        found: list[Any] = self.values.take(pa.array(positions, pa.int32(), mask=np.less(positions, 0))).to_pylist()
-        return found
+        """Returns the ids at these positions; None for the position -1."""
+        ids: list[Any] = self.values.take(pa.array(positions, pa.int32(), mask=np.less(positions, 0))).to_pylist()
+        return ids
 
     def positions(self, column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
-        """The position of each value, as a 32-bit number; -1 for null and unknown ids."""
+        """Returns the position of each value of a column (int32); -1 for null and unknown ids."""
         return np.asarray(pc.fill_null(pc.index_in(column, value_set=self.values), -1))
 
 
 @dataclass(frozen=True)
 class Column:
-    """Values by row.
+    """The values of a column by row.
 
     Attributes
     ----------
     values
-        The values; where there are texts, their positions in `texts`.
+        The values; for a column of texts, their positions in `texts`.
     texts
-        The distinct texts, and None as the last.
+        The distinct texts, followed by None; None for other columns.
     """
 
     values: np.ndarray[Any, Any]
@@ -90,7 +90,7 @@ class Column:
 
     @classmethod
     def of(cls, values: pa.ChunkedArray) -> Column:
-        """A column of a table; texts as codes of as few bytes as they need."""
+        """Returns a column of a table; texts become codes of the smallest possible type."""
         if not pa.types.is_string(values.type):
             return cls(np.asarray(values))
         encoded = values.dictionary_encode().combine_chunks()
@@ -98,23 +98,23 @@ class Column:
         return cls(np.asarray(pc.fill_null(encoded.indices, -1)).astype(np.min_scalar_type(-len(texts))), texts)
 
     def at(self, rows: slice | Sequence[int]) -> list[Any]:
-        """The values of some rows."""
-        found: list[Any] = self.values[rows].tolist()
-        return found if self.texts is None else [self.texts[code] for code in found]
+        """Returns the values of some rows."""
+        values: list[Any] = self.values[rows].tolist()
+        return values if self.texts is None else [self.texts[code] for code in values]
 
 
 @dataclass(frozen=True)
 class Lists:
-    """The rows of a table by an id, in the order of their rank.
+    """The rows of a table, grouped by an id and sorted by rank.
 
     Attributes
     ----------
     ids
-        The ids that have rows.
+        The n ids that have rows.
     starts
-        Where the rows of each id start, and behind the last one where they end.
+        (n + 1,) number of the first row of each id; the last value is the number of rows.
     columns
-        The other columns; products as positions in the products.
+        The other columns; products are positions in the ids of all products.
     """
 
     ids: Ids
@@ -130,16 +130,20 @@ class Lists:
         products: Ids | None = None,
         kind: str | None = None,
     ) -> Lists:
-        """Read a table, one column at a time: as it is stored, all of it would take several times as much memory.
+        """Reads a table column by column, because all columns at once take several times as much memory.
 
         Parameters
         ----------
+        table
+            The files of the table.
         key
             Column of the ids.
         columns
-            Columns to keep; those that end with `product_id` become positions in `products`.
+            Columns to keep.
+        products
+            Ids of all products: columns that end with `product_id` become positions in them. None: they stay ids.
         kind
-            Keep the rows of this `kind`.
+            Keep only the rows of this `kind`; None: all rows.
         """
 
         def column(name: str) -> pa.ChunkedArray:
@@ -165,7 +169,7 @@ class Lists:
         return cls(ids, starts, kept)
 
     def rows(self, wanted: int | str, k: int | None = None) -> dict[str, list[Any]] | None:
-        """The first k rows of an id, or all of them, by column; None where the id has none."""
+        """Returns the first k rows of an id (None: all), by column; None if the id has no rows."""
         at = self.ids.find(wanted)
         if at is None:
             return None
@@ -175,13 +179,13 @@ class Lists:
 
     @property
     def bytes(self) -> int:
-        """Bytes in memory, without the distinct texts."""
+        """Memory in bytes, without the distinct texts."""
         return int(self.ids.values.nbytes + self.starts.nbytes + sum(c.values.nbytes for c in self.columns.values()))
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Entries of a list, as values by column; `is_fallback` where they are only what is popular."""
+    """The entries of a list; `is_fallback` is True if they are only what is popular."""
 
     entries: Sequence[Row]
     is_fallback: bool = False
@@ -196,19 +200,21 @@ class Published:
     versions
         The versions that were read, by asset.
     notes
-        A sentence for each table that is missing, or not the one that it should be.
+        One sentence for each table that is missing or has another version than it should have.
     products, descriptions
-        The ids of all products, and the columns DISPLAYED in the same order.
+        The ids of all products, and the columns `DISPLAYED` in the same order.
     recommendations, segments
-        By user.
+        The rows by user.
     similar
-        By product.
+        The rows by product.
     pairs
-        By kind, then by product.
+        The rows by kind, then by product.
     fold_in
         Recommends products to visitors.
     popular
-        What is popular in the shop, best first: the fallback.
+        The fallback: the list of a visitor without events, up to `LONGEST_LIST` entries, best first.
+    loaded_at
+        Time at which loading ended, UTC.
     """
 
     versions: Mapping[str, Version]
@@ -225,9 +231,9 @@ class Published:
 
     @classmethod
     def load(cls, lake: Lake, load_fold_in: Callable[[Lake], FoldIn] = FoldIn.load) -> Published:
-        """The newest lists, and the segments and products that the recommendations were made from.
+        """Loads the newest lists, and the segments and products that the recommendations were made from.
 
-        Raises VersionNotFoundError where no recommendations are published.
+        Raises VersionNotFoundError if no recommendations are published, or a version behind them was removed.
         """
         lists, tables = lake.latest("recommendations"), Tables(lake)
         about = tables.about_products(lists)
@@ -266,55 +272,55 @@ class Published:
 
     @property
     def newest(self) -> dict[str, str]:
-        """The versions that it would have to be loaded anew for, if others were published; see `newest_versions`."""
+        """The loaded versions of the assets that are watched, to compare with `newest_versions`."""
         return {asset: self.versions[asset].version for asset in _WATCHED if asset in self.versions}
 
     def version(self, asset: str) -> str | None:
-        """The version of an asset; None where it is not published."""
+        """Returns the version of an asset; None if it is not published."""
         return self.versions[asset].version if asset in self.versions else None
 
     @property
     def length(self) -> int:
-        """How many products a list of recommendations has."""
+        """Number of products in a stored list of recommendations."""
         return int(self.versions["recommendations"].parameters.get("k", 10))
 
     @property
     def bytes(self) -> int:
-        """Bytes in memory, without distinct texts and what fold-in keeps."""
+        """Memory of the tables in bytes, without distinct texts and fold-in."""
         lists = [self.recommendations, self.segments, self.similar, *self.pairs.values()]
         size = sum(each.bytes for each in lists if each is not None) + int(self.products.values.nbytes)
         return size + sum(column.values.nbytes for column in self.descriptions.values())
 
     def recommend(self, user_id: int | str, k: int | None) -> Answer:
-        """The stored list of a user, the fallback where the user is unknown."""
+        """Returns the stored list of a user; the fallback if the user is unknown."""
         rows = self.recommendations.rows(user_id, k)
         if rows is None and self.segment(user_id) is None:
             return self.fallback(k)
         return Answer(self._entries(rows, "product_id"))
 
     def recommend_for(self, events: Sequence[Event], segment: str | None, k: int | None) -> Answer:
-        """The list for a visitor; the fallback where no view, cart or purchase is of a known product.
+        """Returns the list for a visitor; the fallback if no view, cart or purchase is of a known product.
 
-        Raises ValueError where fold-in cannot use the events.
+        Raises ValueError; see `FoldIn.recommend_for`.
         """
         known = any(e.event_type in WEIGHTS and self.products.find(e.product_id) is not None for e in events)
         return Answer(self._described(self.fold_in.recommend_for(events, segment, k)), not known)
 
     def segment(self, user_id: int | str) -> Row | None:
-        """`segment_id` and `segment` of a user; None where the user is unknown."""
+        """Returns `segment_id` and `segment` of a user; None if the user is unknown."""
         rows = self.segments.rows(user_id) if self.segments is not None else None
         return {name: values[0] for name, values in rows.items()} if rows else None
 
     def similar_to(self, product_id: int | str, k: int | None) -> Answer:
-        """Similar products, most similar first; the fallback where the product is unknown."""
+        """Returns similar products, most similar first; the fallback if the product is unknown."""
         return self._near(self.similar, product_id, "similar_product_id", k)
 
     def pairs_with(self, product_id: int | str, kind: str, k: int | None) -> Answer:
-        """Products that were bought or viewed together with this one; the fallback where the product is unknown."""
+        """Returns products bought or viewed together with this one; the fallback if the product is unknown."""
         return self._near(self.pairs.get(kind), product_id, "pair_product_id", k)
 
     def fallback(self, k: int | None) -> Answer:
-        """What is popular in the shop."""
+        """Returns what is popular in the shop, k products; None: as many as a stored list has."""
         return Answer(self._described(self.popular[: k or self.length]), True)
 
     def _near(self, lists: Lists | None, product_id: int | str, column: str, k: int | None) -> Answer:
@@ -324,7 +330,7 @@ class Published:
         return Answer(self._entries(rows, column))
 
     def _entries(self, rows: Mapping[str, list[Any]] | None, listed: str) -> list[Row]:
-        """Rows of a list, with rank, ids and descriptions; `listed` is the column of the products in the list."""
+        """Returns the rows of a list with rank, ids and descriptions; `listed` is the column of the listed products."""
         if rows is None:
             return []
         positions = rows[listed]
@@ -335,20 +341,20 @@ class Published:
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
     def _described(self, entries: Sequence[Entry]) -> list[Row]:
-        found = [(vars(entry), self.products.find(entry.product_id)) for entry in entries]
+        rows = [(vars(entry), self.products.find(entry.product_id)) for entry in entries]
         return [
             {
                 **row,
                 **({name: column.at([at])[0] for name, column in self.descriptions.items()} if at is not None else {}),
             }
-            for row, at in found
+            for row, at in rows
         ]
 
 
 def newest_versions(lake: Lake) -> dict[str, str]:
-    """The newest version of each asset of which a new version is to be loaded; reads nothing but names and sizes."""
-    found = {asset: lake.latest_or_none(asset) for asset in _WATCHED}
-    return {asset: version.version for asset, version in found.items() if version is not None}
+    """Returns the newest published version of each asset that is watched; reads no rows."""
+    newest = {asset: lake.latest_or_none(asset) for asset in _WATCHED}
+    return {asset: version.version for asset, version in newest.items() if version is not None}
 
 
 def _dataset(lake: Lake, version: Version) -> ds.Dataset:
@@ -356,12 +362,12 @@ def _dataset(lake: Lake, version: Version) -> ds.Dataset:
 
 
 def _column(table: ds.Dataset, name: str, where: ds.Expression | None = None) -> pa.ChunkedArray:
-    # With one thread: requests are answered meanwhile.
+    # One thread leaves the others to requests.
     return table.to_table(columns=[name], filter=where, use_threads=False).column(name)
 
 
 def _descriptions(about: ds.Dataset | None, products: Ids) -> dict[str, Column]:
-    """The columns DISPLAYED that the table has, of each product; null for products that it lacks."""
+    """Returns the columns `DISPLAYED` of the table, in the order of `products`; null for products without a row."""
     if about is None:
         return {}
     rows = pc.index_in(products.values, value_set=_column(about, "product_id").combine_chunks())

@@ -1,4 +1,4 @@
-"""What is delivered, the rows of published versions (`PublishedRows`), and what a target holds then (`Delivery`)."""
+"""The rows of published versions that are delivered (`PublishedRows`), and the result (`Delivery`)."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ KEYS: dict[str, tuple[str, ...]] = {
 """The tables that are delivered, with the columns by which readers look up rows."""
 
 VERSION_COLUMN = "version"
-"""The last column of every delivered table: the version that the row is from."""
+"""Last column of every delivered table: the version of the table that the row comes from."""
 
 BATCH_ROWS = 1 << 16
 
 
 class DeliveryError(click.ClickException, RuntimeError):
-    """A delivery is not possible; the target holds what it held before."""
+    """A delivery failed; readers of the target see the previous delivery."""
 
 
 class DeliveredTable(NamedTuple):
-    """The version of a table that a target holds, and its rows as counted there."""
+    """The version of a table in a target, and the number of its rows as counted there."""
 
     version: str
     rows: int
@@ -43,18 +43,18 @@ class DeliveredTable(NamedTuple):
 
 @dataclass(frozen=True)
 class Delivery:
-    """What a target holds after a delivery.
+    """What a target has after a delivery.
 
     Attributes
     ----------
     target
-        Its address, which has no password.
+        Address of the target, without a password.
     tables
-        By asset.
+        The delivered tables, by asset.
     changed
-        False: it held these versions already.
+        False if the target had these versions already.
     delivered_at
-        When the newest of the tables was delivered.
+        Time at which the newest of the tables was delivered, UTC.
     """
 
     target: str
@@ -63,7 +63,7 @@ class Delivery:
     delivered_at: datetime
 
     def document(self) -> dict[str, Any]:
-        """The same as JSON values."""
+        """Returns target, time and tables as JSON values."""
         return {
             "target": self.target,
             "delivered_at": self.delivered_at.isoformat(),
@@ -73,7 +73,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class PublishedRows:
-    """The rows of one published version of a table, to be read batch by batch."""
+    """The rows of one published version of a table, read in batches."""
 
     lake: Lake
     version: Version
@@ -85,16 +85,16 @@ class PublishedRows:
 
     @property
     def name(self) -> str:
-        """A name for exactly these rows: Delta versions count from 0 again in a new data dir, folders do not."""
+        """Unique name of exactly these rows. Delta versions start from 0 in every data dir, but folder names differ."""
         return f"{self.asset}_{self.version.folder}"
 
     @property
     def rows(self) -> int:
-        """Number of rows, as recorded with the version."""
+        """Number of rows in the stats of the version."""
         return self.version.stats.rows or 0
 
     def reader(self) -> pa.RecordBatchReader:
-        """The rows with their version, in bounded memory."""
+        """Returns a reader of the rows, with the column `version`, in bounded memory."""
         import pyarrow as pa
 
         files = [file.path for file in self.lake.files(self.version)]
@@ -110,9 +110,9 @@ class PublishedRows:
         return pa.RecordBatchReader.from_batches(schema, batches())
 
     def check_count(self, counted: int, target: str) -> None:
-        """Raises DeliveryError where the target counts other rows than were published: nobody may read them."""
+        """Raises DeliveryError if the target has another number of rows than were published."""
         if counted != self.rows:
             raise DeliveryError(
                 f"{target} has {counted:,} rows of {self.asset} {self.version.version}, which has {self.rows:,}: "
-                "deliver again. Readers see what was delivered before."
+                "deliver again. Readers see the previous delivery."
             )

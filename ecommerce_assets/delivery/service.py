@@ -1,6 +1,6 @@
-"""The read-only service: published results over HTTP, from the memory of one process. `run` starts it.
+"""The read-only service: answers HTTP requests with published results, from memory. `run` is the entry point.
 
-It looks for new versions itself, loads one beside the old one, and then answers from it; see `Current`.
+It loads new versions while it answers from the old ones; see `Current`.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from ecommerce_assets.recommendation.fold_in import Event, FoldIn
 from ecommerce_assets.storage.lake import Lake
 
 LOOK_EVERY = 5.0
-"""Seconds between two looks for a newer version."""
+"""Seconds between two checks for newer versions."""
 
 RETRY_AFTER = 60.0
-"""Seconds until the next look after a version that could not be loaded."""
+"""Seconds until the next check after a version could not be loaded."""
 
 MOST_EVENTS = 1_000
 LARGEST_BODY = 1 << 20
-"""Bytes of a request's body; a thousand events take about a tenth."""
+"""Maximum size of a request's body in bytes; a thousand events take about a tenth of it."""
 _LONGEST_SHOWN = 80
-"""Characters of a value that an error repeats."""
+"""Maximum number of characters of a value that an error message quotes."""
 
 log = logging.getLogger(__name__)
 
 
 def _id(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError("must be a whole number or a text")
+        raise ValueError("must be a whole number or a string")
     return value
 
 
@@ -71,7 +71,7 @@ class Recommendation(_Product):
     """One entry of a list of recommendations."""
 
     score: float
-    source: str = Field(description="The recommender that ranked the product highest.")
+    source: str = Field(description="The recommender that ranked it highest; `pinned` or `new`: a rule of the shop.")
     because_product_id: int | str | None = Field(
         None, description="The product of the user's history that contributed most: 'because you viewed …'."
     )
@@ -87,16 +87,16 @@ class Pair(_Product):
     """A product that was bought or viewed together with another one. The numbers are null for the fallback."""
 
     baskets: int | None = Field(None, description="Baskets with both products.")
-    support: float | None = Field(None, description="Share of all baskets that have both products.")
+    support: float | None = Field(None, description="Share of all baskets of the kind that have both products.")
     confidence: float | None = Field(
-        None, description="Of the baskets with the product asked for, the share that has this one too."
+        None, description="Share of the baskets with the requested product that also have this one."
     )
-    lift: float | None = Field(None, description="Confidence by the share of all baskets that have this product.")
+    lift: float | None = Field(None, description="Confidence divided by the share of all baskets with this product.")
 
 
 class _Answer(BaseModel):
-    version: str | None = Field(description="Version of the table; null: none is published.")
-    fallback: bool = Field(description="The id is unknown: what is popular in the shop.")
+    version: str | None = Field(description="Version of the table; null: the table is not published.")
+    fallback: bool = Field(description="True: the id is unknown, and the answer is what is popular in the shop.")
 
 
 class UserRecommendations(_Answer):
@@ -109,7 +109,7 @@ class UserRecommendations(_Answer):
 class VisitorRecommendations(_Answer):
     """The recommendations for a visitor."""
 
-    fallback: bool = Field(description="No event has a product that the model knows: popular products only.")
+    fallback: bool = Field(description="True: no view, cart or purchase is of a known product: popular products only.")
     recommendations: list[Recommendation]
 
 
@@ -119,18 +119,18 @@ class UserSegment(_Answer):
     user_id: int | str
     segment_id: int | None = None
     segment: str | None = None
-    fallback: bool = Field(description="The user is unknown, and `segment` is null.")
+    fallback: bool = Field(description="True: the user is unknown, and `segment` is null.")
 
 
 class SimilarProducts(_Answer):
-    """The products that are similar to one."""
+    """The products that are similar to a product."""
 
     product_id: int | str
     similar: list[SimilarProduct]
 
 
 class Pairs(_Answer):
-    """The products that were bought or viewed together with one."""
+    """The products that were bought or viewed together with a product."""
 
     product_id: int | str
     kind: str
@@ -138,22 +138,22 @@ class Pairs(_Answer):
 
 
 class VisitorEvent(BaseModel):
-    """Something that a visitor did."""
+    """An event of a visitor."""
 
     model_config = ConfigDict(extra="forbid")
 
     product_id: Id
     event_type: Literal["view", "cart", "remove_from_cart", "purchase"] = "view"
-    event_time: datetime | None = Field(None, description="UTC where it has no zone; unset: now.")
+    event_time: datetime | None = Field(None, description="UTC if it has no time zone; unset: now.")
 
 
 class Visitor(BaseModel):
-    """What a visitor did lately, in the order of time."""
+    """The latest events of a visitor, oldest first."""
 
     model_config = ConfigDict(extra="forbid")
 
     events: list[VisitorEvent] = Field(max_length=MOST_EVENTS)
-    segment: str | None = Field(None, description="Segment of the visitor, if known: completes short lists.")
+    segment: str | None = Field(None, description="Segment of the visitor, if known; it completes short lists.")
     k: int | None = Field(None, ge=1, le=LONGEST_LIST, description="Length of the list; unset: that of a stored list.")
 
 
@@ -166,7 +166,7 @@ class TableHealth(BaseModel):
 
 
 class Health(BaseModel):
-    """What is served. `bytes` are those of the tables in memory."""
+    """What is served. `bytes` is the memory of the tables."""
 
     status: Literal["ok", "nothing is published"]
     tables: dict[str, TableHealth] = {}
@@ -183,7 +183,7 @@ class Problem(BaseModel):
 
 
 class NothingPublishedError(LookupError):
-    """There are no results to answer from yet."""
+    """No recommendations are published yet."""
 
 
 class InvalidValueError(ValueError):
@@ -191,7 +191,7 @@ class InvalidValueError(ValueError):
 
 
 class Current:
-    """What requests are answered from: one reference, which `refresh` replaces once a newer version is in memory."""
+    """The results that requests are answered from: one reference, which `refresh` replaces after loading."""
 
     def __init__(self, data_dir: str, load_fold_in: Callable[[Lake], FoldIn]) -> None:
         self._lake = Lake(data_dir, self._warn_once)
@@ -202,21 +202,21 @@ class Current:
 
     @property
     def published(self) -> Published:
-        """The results to answer from; a request takes them once and keeps them. Raises NothingPublishedError."""
+        """The results to answer from; a request reads this once. Raises NothingPublishedError if nothing is loaded."""
         if self._published is None:
             raise NothingPublishedError("Nothing is published yet: materialise recommendations, then ask again.")
         return self._published
 
     def refresh(self) -> bool:
-        """Load the newest versions unless they are loaded already; returns False where they cannot be loaded."""
+        """Loads the newest versions unless they are loaded already; returns False if they cannot be loaded."""
         try:
             newest, old = newest_versions(self._lake), self._published
             if "recommendations" not in newest or (old is not None and old.newest == newest):
                 return True
             new = Published.load(self._lake, self._load_fold_in)
-        except Exception as error:  # whatever is wrong with a version, the one before it goes on serving
+        except Exception as error:  # a broken version must not stop the service
             reason = next(iter(str(error).splitlines()), type(error).__name__)
-            self._warn_once(f"The newest version cannot be loaded ({reason}): the one before it, if any, is served.")
+            self._warn_once(f"The newest version cannot be loaded ({reason}): the previous one, if any, is served.")
             return False
         self._published = new
         del old
@@ -233,13 +233,13 @@ class Current:
         return True
 
     def watch(self) -> None:
-        """Look for newer versions until `stop`."""
+        """Checks for newer versions until `stop` is called."""
         pause = LOOK_EVERY
         while not self._stopped.wait(pause):
             pause = LOOK_EVERY if self.refresh() else RETRY_AFTER
 
     def stop(self) -> None:
-        """End `watch`."""
+        """Ends `watch`."""
         self._stopped.set()
 
     def _warn_once(self, sentence: str) -> None:
@@ -249,12 +249,14 @@ class Current:
 
 
 def create_app(data_dir: str, load_fold_in: Callable[[Lake], FoldIn] = FoldIn.load) -> FastAPI:
-    """The service over one data dir.
+    """Returns the service for one data dir.
 
     Parameters
     ----------
+    data_dir
+        Path or URL of the data dir.
     load_fold_in
-        Loads what recommends products to visitors.
+        Loads the `FoldIn` that recommends products to visitors.
     """
     current = Current(data_dir, load_fold_in)
 
@@ -288,12 +290,12 @@ def create_app(data_dir: str, load_fold_in: Callable[[Lake], FoldIn] = FoldIn.lo
     async def nothing(_: Request, error: NothingPublishedError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 503)
 
-    # All handlers run in the event loop: they read memory, and fold-in, which computes for a few milliseconds, would
-    # compete with the loop for the interpreter in a thread too.
+    # All handlers run in the event loop, because they only read memory. Fold-in computes for a few milliseconds, but
+    # would compete with the loop for the interpreter in a thread too.
 
     @app.get("/users/{user_id:path}/recommendations", response_model=UserRecommendations)
     async def user_recommendations(user_id: UserId, k: Length = None) -> Row:
-        """The stored recommendations of a user; of an unknown user, what is popular in the shop."""
+        """The stored recommendations of a user; for an unknown user, what is popular in the shop."""
         published = current.published
         user = _typed(published, "user_id", user_id)
         answer = published.recommend(user, k)
@@ -311,7 +313,7 @@ def create_app(data_dir: str, load_fold_in: Callable[[Lake], FoldIn] = FoldIn.lo
 
     @app.get("/products/{product_id:path}/similar", response_model=SimilarProducts)
     async def similar_products(product_id: ProductId, k: Length = None) -> Row:
-        """The products most similar to one; for an unknown product, what is popular in the shop."""
+        """The products most similar to a product; for an unknown product, what is popular in the shop."""
         published = current.published
         product = _typed(published, "product_id", product_id)
         answer = published.similar_to(product, k)
@@ -329,7 +331,7 @@ def create_app(data_dir: str, load_fold_in: Callable[[Lake], FoldIn] = FoldIn.lo
 
     @app.post("/recommendations", response_model=VisitorRecommendations)
     async def visitor_recommendations(visitor: Visitor) -> Row:
-        """Recommendations for a visitor, from the events of the last minutes or days."""
+        """Recommendations for a visitor, from the visitor's latest events."""
         published = current.published
         events = [
             Event(_typed(published, "product_id", str(event.product_id)), event.event_type, event.event_time)
@@ -371,18 +373,22 @@ def create_app(data_dir: str, load_fold_in: Callable[[Lake], FoldIn] = FoldIn.lo
 
 
 def run(data_dir: str, host: str, port: int) -> None:
-    """Serve until the process is ended.
+    """Serves until the process is stopped.
 
     Parameters
     ----------
+    data_dir
+        Path or URL of the data dir.
     host
-        Address to listen on. There is no authentication: a warning says so where others can reach it.
+        Address to listen on. There is no authentication: a warning says so unless it is a loopback address.
+    port
+        TCP port to listen on.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     if not _is_loopback(host):
         log.warning(
             "Everybody who reaches %s can read the results of every user, because there is no authentication: put a "
-            "proxy with one in front, or use --host 127.0.0.1.",
+            "proxy with authentication in front, or use --host 127.0.0.1.",
             host,
         )
     with threadpool_limits(1, "blas"):  # the matrices of one visitor are small
@@ -397,7 +403,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _typed(published: Published, column: str, text: str) -> int | str:
-    """An id as the shop has it. Raises InvalidValueError."""
+    """Returns an id in the type of the shop's ids. Raises InvalidValueError if that is not possible."""
     try:
         return typed(text, column, [published.versions["recommendations"]])
     except UnknownIdError as error:
@@ -405,7 +411,7 @@ def _typed(published: Published, column: str, text: str) -> int | str:
 
 
 def _sentence(problem: Mapping[str, Any]) -> str:
-    """A problem that pydantic found, such as `k must be less than or equal to 100, got '1000'.`"""
+    """Returns a problem found by pydantic as a sentence: `k must be less than or equal to 100, got '1000'.`"""
     if problem["type"] == "json_invalid":
         return f"The body must be JSON: {problem['ctx']['error']} at character {problem['loc'][-1]}."
     place = ".".join(str(part) for part in problem["loc"][1:]) or "The body"

@@ -301,7 +301,7 @@ def _catalog_complete(context: CheckContext) -> str | None:
 PRODUCT_ELIGIBILITY_CHECKS = (
     no_nulls(PRODUCT_ELIGIBILITY),
     unique_key(PRODUCT_ELIGIBILITY),
-    rule("reason_given", "Exactly the products that are not eligible have a reason.", "eligible = (reason is not null)"),
+    rule("reason_given", "A product has a reason exactly if it is not eligible.", "eligible = (reason is not null)"),
     Check(
         "some_eligible",
         "At least one product is eligible.",
