@@ -146,7 +146,7 @@ class Settings(BaseSettings):
     @classmethod
     def _without_password(cls, address: str | None) -> str | None:
         if address is not None and has_password(address):
-            raise ValueError("give the password by PGPASSWORD or ~/.pgpass, not in the address")
+            raise ValueError("remove the password from the address, and set it in PGPASSWORD or ~/.pgpass")
         return address
 
     @field_validator("data_dir", "spark_event_log")

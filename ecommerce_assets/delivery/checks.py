@@ -17,7 +17,5 @@ def _all_rows_delivered(context: CheckContext) -> str | None:
 
 
 DELIVERED_CHECKS = (
-    Check(
-        "all_rows_delivered", "The target has as many rows as the published versions.", _all_rows_delivered
-    ),
+    Check("all_rows_delivered", "The target has as many rows as the published versions.", _all_rows_delivered),
 )
