@@ -17,7 +17,7 @@ RECOMMENDATIONS, PRODUCT_CATALOG = dg.AssetKey("recommendations"), dg.AssetKey("
 _AC = dg.AutomationCondition
 
 _OPTIONAL = dg.AssetSelection.assets(*DAILY, PRODUCT_CATALOG)
-"""Inputs that need not be there: most days of the definition are absent in most shops, and so is the catalogue."""
+"""Optional inputs: most shops have no events for most days of the definition, and no catalogue."""
 
 _HERE_OR_COMING = ~_AC.missing() | _AC.will_be_requested()
 # Dagster's own all_deps_blocking_checks_passed asks for requests of the checks, which come with the asset's; a batch
@@ -38,7 +38,7 @@ that a check blocked are not waited for."""
 
 
 def with_automation(spec: dg.AssetSpec) -> dg.AssetSpec:
-    """The spec with the condition, where it applies: daily assets are the sensor's, the catalogue the shop's."""
+    """Returns the spec with the condition, except for daily assets and the catalogue, which have sensors."""
     if spec.partitions_def or spec.key == PRODUCT_CATALOG:
         return spec
     return spec.replace_attributes(automation_condition=REFRESH)

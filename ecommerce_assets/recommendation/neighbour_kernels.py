@@ -139,23 +139,27 @@ def because(
     by_category: Any,
     contributed: Any,
 ) -> None:
-    """For each entry of the users' lists the product of the history that contributed most; see reasons.py.
+    """Finds the product of the history that contributed most to each entry of the lists; see `reasons`.
 
     Parameters
     ----------
     begins, items, ratings
-        The histories, the latest product first.
+        The histories, latest product first.
     longest
-        How many products of a history are looked at.
+        Maximum number of products of a history that rules 2 to 4 use.
     row_begins, row_items, row_values
-        For each product its neighbours and their similarities.
+        The neighbours of each product, and their similarities.
+    factors
+        Factors of the products, by position.
+    category
+        (p,) number of each product's category; -1: unknown.
     positions, by_factors, by_category
-        (n, k) the entries, and which of them ALS and the category may explain.
+        (n, k) the entries, and whether rules 3 and 4 apply to them.
     contributed
-        (n, k) is filled; -1: none.
+        (n, k) result, filled in place: positions of products; -1: no reason.
     """
     places = positions.shape[1]
-    # Of each product the place in the user's list, from 1: the neighbours of the history are looked up, not searched.
+    # Place of each product in the user's list, from 1: finds neighbours of the history in the list without a search.
     place_of = np.zeros(len(row_begins) - 1, np.int32)
     best = np.empty(places, np.float64)
     for user in range(len(begins) - 1):

@@ -22,12 +22,12 @@ from ecommerce_assets.storage.stored_table import StoredTable
 PRODUCT_CATALOG = TableSpec.of(
     ColumnSpec("product_id", "id", "The product.", key=True),
     ColumnSpec("name", "string", "Its name."),
-    ColumnSpec("category", "string", "Its category, levels with dots: `electronics.audio`."),
+    ColumnSpec("category", "string", "Its category; dots separate levels: `electronics.audio`."),
     ColumnSpec("brand", "string", "Its brand."),
     ColumnSpec("price", "double", "Its price."),
     ColumnSpec("in_stock", "boolean", "Whether it is in stock; a number of pieces above 0 counts as true."),
-    ColumnSpec("available_from", "timestamp", "When it becomes available, UTC."),
-    ColumnSpec("available_until", "timestamp", "When it stops being so, UTC; a date without a time includes the day."),
+    ColumnSpec("available_from", "timestamp", "Start of its availability, UTC."),
+    ColumnSpec("available_until", "timestamp", "End of its availability, UTC; a date without a time includes the day."),
     ColumnSpec("blocked", "boolean", "Whether it must not be recommended."),
 )
 

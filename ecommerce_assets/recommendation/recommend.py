@@ -78,8 +78,8 @@ RECOMMENDATIONS = TableSpec.of(
     ColumnSpec(
         "because_product_id",
         "id",
-        "The product of the user's history that contributed most to this entry: 'because you viewed ...'; null where "
-        "none did, as for what is only popular.",
+        "The product of the user's history that contributed most to this entry: 'because you viewed ...'; null if no "
+        "product did, such as for popular or pinned products.",
     ),
 )
 

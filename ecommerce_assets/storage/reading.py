@@ -102,7 +102,7 @@ def read_table(spark: SparkSession, lake: Lake, version: Version) -> StoredTable
 
 
 def read_without_spark(lake: Lake, version: Version) -> StoredTable:
-    """A version of a table that is not daily, in a process without Spark: it has rows, and no frame."""
+    """Returns a version of a table that is not daily, without Spark: `frame` is None, the rows are in the dataset."""
     frame: Any = None
     paths = [file.path for file in lake.files(version)]
     return StoredTable(frame, arrow_dataset(lake, version, paths), version.parameters)

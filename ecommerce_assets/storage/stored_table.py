@@ -23,7 +23,7 @@ class StoredTable:
     dataset
         Its files; None: there are none, and Spark is asked for the rows.
     parameters
-        What the version was made with.
+        Parameters of the version.
     """
 
     frame: DataFrame

@@ -40,7 +40,7 @@ class Als:
 
     @cached_property
     def _place_of(self) -> Integers:
-        """By position, the product's row in `factors`; -1 where the model does not know it."""
+        """(p,) row of each product in `factors`; -1 if the model does not know the product."""
         place = np.full(self.products, -1, np.int64)
         place[self.positions] = np.arange(len(self.positions))
         return place

@@ -80,7 +80,7 @@ class Ragged:
         return cls(begins, items[order].astype(np.int64), values[order].astype(np.float32))
 
     def where(self, allowed: Flags) -> Ragged:
-        """The same with only those items that are allowed, by their number."""
+        """Returns the same rows with only the allowed items; `allowed` is by the number of the item."""
         kept = allowed[self.items]
         return Ragged(np.concatenate([[0], np.cumsum(kept)])[self.begins], self.items[kept], self.values[kept])
 
@@ -98,7 +98,7 @@ class Training:
     item_factors
         (p, rank) factors of the products; zeros where the ALS model does not know the product.
     eligible
-        (p,) which products may be recommended; None: all.
+        (p,) True for products that may be recommended; None: all.
     """
 
     products: ProductStats
@@ -108,7 +108,7 @@ class Training:
 
     @cached_property
     def is_eligible(self) -> Flags:
-        """(p,) which products may be recommended."""
+        """(p,) True for products that may be recommended."""
         return np.ones(len(self.products), np.bool_) if self.eligible is None else self.eligible
 
     @cached_property
@@ -303,7 +303,7 @@ class Ranking:
 
     @cached_property
     def _place_of(self) -> Integers:
-        """By position, the product's place in the order; what is not ranked comes last."""
+        """(p,) place of each product in the order; products that are not ranked come last."""
         place = np.full(self.products, len(self.positions), np.int64)
         place[self.positions] = np.arange(len(self.positions))
         return place

@@ -20,7 +20,7 @@ class Latest:
 
     @classmethod
     def fit(cls, training: Training) -> Latest:
-        """There is nothing to learn but which products may be recommended."""
+        """Keeps which products may be recommended; there is nothing else to learn."""
         return cls(training.is_eligible)
 
     def recommend(self, users: Users, k: int) -> Candidates:

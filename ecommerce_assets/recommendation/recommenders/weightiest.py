@@ -23,7 +23,7 @@ class Weightiest:
 
     @classmethod
     def fit(cls, training: Training) -> Weightiest:
-        """There is nothing to learn but which products may be recommended."""
+        """Keeps which products may be recommended; there is nothing else to learn."""
         return cls(training.is_eligible)
 
     def recommend(self, users: Users, k: int) -> Candidates:
