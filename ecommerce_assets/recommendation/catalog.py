@@ -220,6 +220,7 @@ def _read_rules(folder: Folder, id_type: IdType) -> ProductRules:
             raise CatalogError(f"{where} must be a JSON object of rules.") from None
         value = f"{name} is {problem['input']!r}; " if name else ""
         reason = problem["msg"].removeprefix("Value error, ").replace("Input should", "it must", 1)
+        reason = reason.replace("a valid tuple", "a list").replace("a valid integer", "a whole number")
         raise CatalogError(f"{where}: {value}{reason}.") from None
     except ValueError as error:
         raise CatalogError(f"{where} must be a JSON object of rules: {error}.") from None
