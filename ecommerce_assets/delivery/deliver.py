@@ -87,7 +87,7 @@ def target_of(address: str) -> Target:
         except (ImportError, ValueError) as error:
             raise DeliveryError(f"Cannot deliver to {address}: {error}") from error
     path = rest.removeprefix("///") if kind == "sqlite" and rest.startswith("///") else address
-    if path and (path != address or (path.endswith(SQLITE_SUFFIXES) and "://" not in path)):
+    if path not in ("", ":memory:") and (path != address or (path.endswith(SQLITE_SUFFIXES) and "://" not in path)):
         return Sqlite(address, str(_in_existing_folder(address, Path(path).expanduser())))
     raise DeliveryError(f"{address!r} is not the address of a target: use {FORMS}.")
 

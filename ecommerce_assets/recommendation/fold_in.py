@@ -162,8 +162,8 @@ class FoldIn:
         ValueError
             If an event has an unknown type or an id of the wrong type, or if k is not from 1 to `LONGEST_LIST`.
         """
-        if k is not None and not 1 <= k <= LONGEST_LIST:
-            raise ValueError(f"k must be from 1 to {LONGEST_LIST}, got {k}.")
+        if k is not None and (isinstance(k, bool) or not isinstance(k, Integral) or not 1 <= k <= LONGEST_LIST):
+            raise ValueError(f"k must be a whole number from 1 to {LONGEST_LIST}, got {k!r}.")
         return self.entries(self.visitor(events, segment), self.lists.k if k is None else k)
 
     def visitor(self, events: Sequence[Event], segment: str | None = None) -> Users:
@@ -176,6 +176,8 @@ class FoldIn:
         for number, event in enumerate(events):
             if event.event_type not in EVENT_TYPES:
                 raise ValueError(f"event_type must be one of {', '.join(EVENT_TYPES)}; got {event.event_type!r}.")
+            if not isinstance(event.event_time, datetime | None):
+                raise ValueError(f"event_time must be a datetime, got {event.event_time!r}.")
             position = self._position(event.product_id)
             if position is None or event.event_type not in WEIGHTS:
                 continue

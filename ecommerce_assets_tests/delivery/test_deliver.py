@@ -43,7 +43,10 @@ def test_addresses(address: str, kind: type, place: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["", "shop.txt", "csv:", "xlsx:/srv", "mysql://h/d", "sqlite://", "s3://b/shop.db", "parquet:nothing://x"],
+    [
+        *("", "shop.txt", "csv:", "xlsx:/srv", "mysql://h/d", "sqlite://", "sqlite:///:memory:", "s3://b/shop.db"),
+        "parquet:nothing://x",
+    ],
 )
 def test_other_addresses_are_refused(address: str) -> None:
     with pytest.raises(DeliveryError):

@@ -111,9 +111,11 @@ def test_ids_are_taken_in_the_type_of_the_shop() -> None:
 def test_bad_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="'buy'"):
         fold_in().recommend_for([Event(10, "buy")])
-    for k in (0, 249):
+    for k in (0, 249, True, 2.5):
         with pytest.raises(ValueError, match=f"got {k}"):
-            fold_in().recommend_for([], k=k)
+            fold_in().recommend_for([], k=k)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="event_time must be a datetime"):
+        fold_in().recommend_for([Event(10, event_time="2026-01-31")])  # type: ignore[arg-type]
 
 
 def test_factors_by_hand() -> None:
