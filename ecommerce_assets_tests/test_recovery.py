@@ -25,6 +25,8 @@ BY_AUTOMATION = {"dagster/from_automation_condition": "true"}
 BEFORE_ALS = {"user_features", "product_features", "segmentation_model", "segmented_users"} | {
     "user_index",
     "product_index",
+    "product_eligibility",
+    "product_pairs",
     "interaction_data",
 }
 FAILED = dg.DagsterRunStatus.FAILURE

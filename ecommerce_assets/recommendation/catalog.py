@@ -21,11 +21,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError, model_validator
+from pydantic import ValidationError
 
 from ecommerce_assets.events.parquet import check_pages, read_parquet_sql
 from ecommerce_assets.events.parsing import IdType, connect, parse_values
-from ecommerce_assets.segmentation.naming import SEGMENT_NAMES
+from ecommerce_assets.recommendation.product_rules import ProductRules
 from ecommerce_assets.storage.filesystem import FileInfo, Folder
 from ecommerce_assets.storage.version import FileEntry, Input
 
@@ -54,65 +54,9 @@ DECIDING = ("in_stock", "available_from", "available_until", "blocked")
 DELIMITERS = ",;\t|"
 """Delimiters that a CSV file may have."""
 
-ALL_USERS = "*"
-"""Key in `pinned` for all users."""
-
 
 class CatalogError(ValueError):
     """A file of the catalogue cannot be used. The message says which file, why, and what to do."""
-
-
-class ProductRules(BaseModel):
-    """The content of `catalog/rules.json`: which products may be recommended, and how lists are composed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    in_stock_only: bool = Field(default=True, description="Leave out products whose `in_stock` is false.")
-    listed_only: bool = Field(default=False, description="Leave out products that the catalogue does not list.")
-    excluded_categories: tuple[str, ...] = Field(
-        default=(),
-        description="Leave out these categories and all below them: `electronics` includes `electronics.audio`.",
-    )
-    excluded_brands: tuple[str, ...] = Field(default=(), description="Leave out these brands.")
-    min_price: float | None = Field(
-        default=None,
-        ge=0,
-        allow_inf_nan=False,
-        description="Leave out products that cost less, and those without a price.",
-    )
-    max_price: float | None = Field(
-        default=None,
-        ge=0,
-        allow_inf_nan=False,
-        description="Leave out products that cost more, and those without a price.",
-    )
-    pinned: dict[str, tuple[StrictInt | StrictStr, ...]] = Field(
-        default_factory=dict,
-        description="Product ids that come first in the lists, by segment; `*` is all users.",
-    )
-    max_per_category: StrictInt | None = Field(
-        default=None, ge=1, description="Maximum number of products of one category per list."
-    )
-    max_per_brand: StrictInt | None = Field(
-        default=None, ge=1, description="Maximum number of products of one brand per list."
-    )
-    new_products_share: float = Field(
-        default=0.1,
-        ge=0,
-        le=1,
-        description="Share of the places of a list, rounded down, for products of the catalogue that nobody has "
-        "interacted with yet.",
-    )
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> ProductRules:
-        if self.min_price is not None and self.max_price is not None and self.min_price > self.max_price:
-            raise ValueError(f"min_price {self.min_price:g} is above max_price {self.max_price:g}; correct one of them")
-        unknown = set(self.pinned) - {*SEGMENT_NAMES, ALL_USERS}
-        if unknown:
-            known = ", ".join((*SEGMENT_NAMES, ALL_USERS))
-            raise ValueError(f"pinned has {sorted(unknown)[0]!r}, which is not a segment; use {known}")
-        return self
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,10 @@ from ecommerce_assets.recommendation.fitting import (
     stats_in_process,
 )
 from ecommerce_assets.recommendation.interactions import LAST, MAX_RATING, WEIGHTS, collect_pairs, latest_of_pairs
-from ecommerce_assets.recommendation.list_rules import ELIGIBILITY, ListRules, flags_of, rules_of, with_catalog
+from ecommerce_assets.recommendation.list_rules import ELIGIBILITY, ListRules, flags_of, with_catalog
 from ecommerce_assets.recommendation.lists import LONGEST_LIST, SOURCES, ListMaker, Ranker
 from ecommerce_assets.recommendation.parameters import ListParameters
+from ecommerce_assets.recommendation.product_rules import rules_of
 from ecommerce_assets.recommendation.products import INDEXED, Products, products_of
 from ecommerce_assets.recommendation.reasons import reasons
 from ecommerce_assets.recommendation.recommend import numbered

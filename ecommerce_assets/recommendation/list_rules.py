@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ecommerce_assets.recommendation.catalog import ALL_USERS, ProductRules
 from ecommerce_assets.recommendation.products import Products, ids_of
 from ecommerce_assets.recommendation.recommenders.base import Flags, Integers, Ragged, Users, best_of_sums
 from ecommerce_assets.recommendation.recommenders.category_affinity import affinities
+from ecommerce_assets.segmentation.naming import ALL_USERS
+
+if TYPE_CHECKING:  # executors import this module and need not have pydantic
+    from ecommerce_assets.recommendation.product_rules import ProductRules
 
 UNLIMITED = -1
 
@@ -184,8 +187,3 @@ def flags_of(eligibility: pa.Table, name: str, products: Products) -> Flags:
     flags = np.zeros(len(products.ids), np.bool_)
     flags[places[places >= 0]] = eligibility.column(name).to_numpy()[places >= 0]
     return flags
-
-
-def rules_of(parameters: Mapping[str, Any]) -> ProductRules:
-    """Returns the rules of the shop that a version of product_eligibility was made with, from its parameters."""
-    return ProductRules.model_validate(parameters.get("rules", {}))

@@ -14,7 +14,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.events.parsing import connect, literal
-from ecommerce_assets.recommendation.catalog import KINDS, ProductCatalog, ProductRules
+from ecommerce_assets.recommendation.catalog import KINDS, ProductCatalog
+from ecommerce_assets.recommendation.product_rules import ProductRules
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.stored_table import StoredTable

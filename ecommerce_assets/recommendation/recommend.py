@@ -39,7 +39,7 @@ from ecommerce_assets.recommendation.interactions import (
     latest_interaction,
     latest_of_pairs,
 )
-from ecommerce_assets.recommendation.list_rules import ELIGIBILITY, ListRules, flags_of, rules_of, with_catalog
+from ecommerce_assets.recommendation.list_rules import ELIGIBILITY, ListRules, flags_of, with_catalog
 from ecommerce_assets.recommendation.lists import SOURCES, ListMaker
 from ecommerce_assets.recommendation.parts import PAIRS_IN_PROCESS, by_threads, parts_of
 from ecommerce_assets.recommendation.products import INDEXED, Products, products_of
@@ -161,6 +161,8 @@ def recommend(
     neighbours, factors = neighbours_of(item_neighbours, products), item_factors(model.products, products)
     rules = ListRules()
     if product_eligibility is not None:
+        from ecommerce_assets.recommendation.product_rules import rules_of
+
         rules = ListRules.of(rules_of(product_eligibility.parameters), decided, products, stats.users == 0)
     maker = ListMaker.fit(Training(stats, neighbours, factors, eligible), rules)
     task = _Task(products, maker, blend, reference, Exclude(exclude), k)

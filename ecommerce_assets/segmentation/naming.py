@@ -19,6 +19,9 @@ RULES: tuple[tuple[str, Callable[[Means], bool]], ...] = (
 
 SEGMENT_NAMES = tuple(name for name, _ in RULES)
 
+ALL_USERS = "*"
+"""Stands for the users of all segments, and for those of none, where something is said by segment."""
+
 
 def name_segment(means: Means) -> str:
     """The name for a segment with these mean features (recency in days, frequency in days, monetary in currency)."""

@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import tempfile
+import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -199,7 +200,9 @@ class SparkResource(LazyPySparkResource):
             if self.checkpoint_dir is None:
                 self._scratch = self._at_stop.enter_context(tempfile.TemporaryDirectory())
             else:
-                self._scratch = f"{self.checkpoint_dir}/{socket.gethostname()}-{os.getpid()}"
+                # Runs of one process, as in a notebook, have a folder each.
+                name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+                self._scratch = f"{self.checkpoint_dir}/{name}"
                 _remove_leftovers(self.checkpoint_dir)
                 self._at_stop.callback(_remove, self._scratch)
         return f"{self._scratch}/{name}"
@@ -306,8 +309,8 @@ def _remove_leftovers(folder: str) -> None:
     with suppress(Exception):
         fs, path = _file_system(folder)
         for name in (entry.rstrip("/").rpartition("/")[2] for entry in fs.ls(path, detail=False)):
-            host, _, pid = name.rpartition("-")
-            if pid.isdigit() and RunProcess(run_id="", host=host, pid=int(pid), started="").is_gone:
+            process = re.fullmatch(r"(.+?)-(\d+)(-[0-9a-f]{8})?", name)
+            if process and RunProcess(run_id="", host=process[1], pid=int(process[2]), started="").is_gone:
                 _remove(f"{folder}/{name}")
 
 

@@ -428,6 +428,7 @@ class TestAtScaleAndElsewhere:
         wanted = dg.DefaultSensorStatus.RUNNING if on else dg.DefaultSensorStatus.STOPPED
         assert {s.name: s.default_status for s in defs.sensors or ()} == {
             "new_event_partitions": wanted,
+            "product_catalog_changes": wanted,
             "refresh": wanted,
             "recovery": wanted,
         }

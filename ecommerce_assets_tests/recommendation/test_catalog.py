@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ecommerce_assets.recommendation.catalog import CatalogError, ProductCatalog, ProductRules, read_catalog
+from ecommerce_assets.recommendation.catalog import CatalogError, ProductCatalog, read_catalog
+from ecommerce_assets.recommendation.product_rules import ProductRules
 
 
 def catalog_of(folder: Path, products: str | None = None, rules: Any = None, id_type: Any = "bigint") -> ProductCatalog:

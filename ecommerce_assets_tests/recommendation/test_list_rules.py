@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 
 from ecommerce_assets.recommendation.blend import Blend
-from ecommerce_assets.recommendation.catalog import ProductRules
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.list_rules import ListRules, flags_of
 from ecommerce_assets.recommendation.lists import SOURCES, ListMaker, Lists
+from ecommerce_assets.recommendation.product_rules import ProductRules
 from ecommerce_assets.recommendation.products import Products
 from ecommerce_assets.recommendation.reasons import reasons
 from ecommerce_assets.recommendation.recommenders.base import ProductStats, Training

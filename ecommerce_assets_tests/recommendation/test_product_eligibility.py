@@ -6,8 +6,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from ecommerce_assets.recommendation.catalog import KINDS, ProductCatalog, ProductRules
+from ecommerce_assets.recommendation.catalog import KINDS, ProductCatalog
 from ecommerce_assets.recommendation.product_eligibility import eligible_products
+from ecommerce_assets.recommendation.product_rules import ProductRules
 
 NOW = datetime(2024, 6, 15, 12, tzinfo=UTC)
 TYPES = {"string": pa.string(), "double": pa.float64(), "boolean": pa.bool_(), "id": pa.int64()}

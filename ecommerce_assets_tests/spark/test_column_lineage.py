@@ -38,6 +38,8 @@ USER_FEATURES = {
     "last_event_time": {TIME},
 }
 
+EXTERNAL = ("raw_events", "product_catalog")
+
 SCORED_BY = {
     "als_model.userFactors.features",
     "als_model.itemFactors.id",
@@ -56,6 +58,7 @@ SCORED_BY = {
     "product_features.category_id",
     "product_features.category",
     "segmented_users.segment",
+    *(f"product_eligibility.{name}" for name in ("product_id", "category", "brand", "in_catalog", "eligible")),
 }
 RECOMMENDATIONS = {
     "user_id": {"segmented_users.user_id"},
@@ -76,7 +79,7 @@ def test_the_whole_map_of_an_asset(
 
 
 @pytest.mark.parametrize(
-    "asset", [name for name, stored in CATALOG.items() if stored.column_names and name != "raw_events"]
+    "asset", [name for name, stored in CATALOG.items() if stored.column_names and name not in EXTERNAL]
 )
 def test_every_column_is_a_constant_or_has_sources_that_exist(
     ran: tuple[Path, dg.ExecuteInProcessResult], asset: str
@@ -86,7 +89,7 @@ def test_every_column_is_a_constant_or_has_sources_that_exist(
     assert list(lineage) == list(version.columns or ()) == stored.column_names
     constants = {c.name for c in stored.table.columns if c.constant} if stored.table else set()
     assert {column for column, sources in lineage.items() if not sources} == constants
-    read = {entry.asset for entry in version.inputs}
+    read = {"product_catalog", *(entry.asset for entry in version.inputs)}  # also without a catalogue
     for upstream, _, column in (source.partition(".") for sources in lineage.values() for source in sources):
         assert upstream in read
         assert column in CATALOG[upstream].column_names
