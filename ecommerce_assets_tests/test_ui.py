@@ -32,7 +32,7 @@ ops:
       maxIter: 2
 """
 KINDS = {"spark": "Spark", "parquet": "Parquet", "json": "json", "als": "als", "kmeans": "kmeans"}
-KINDS |= {"duckdb": "DuckDB", "csv": "CSV"}
+KINDS |= {"duckdb": "DuckDB", "csv": ""}  # CSV is a picture
 """Kinds as the graph shows them."""
 
 
