@@ -23,7 +23,7 @@ SCREENSHOTS = "UI_SCREENSHOTS"
 
 SCREEN = {"width": 1600, "height": 1000}
 TALL = {"width": 1600, "height": 3000}
-WALL = {"width": 3400, "height": 3400}
+WALL = {"width": 4000, "height": 6400}
 """A screen on which the whole graph has room at a scale at which its nodes have text."""
 
 PATIENCE = 60_000
