@@ -39,6 +39,7 @@ from ecommerce_assets.recommendation.als_plots import ALS_MODEL_PLOTS
 from ecommerce_assets.recommendation.backtest import BACKTEST_NOTES, BACKTEST_PLOTS
 from ecommerce_assets.recommendation.backtest_assets import backtest_asset
 from ecommerce_assets.recommendation.catalog import FOLDER as CATALOG_FOLDER
+from ecommerce_assets.recommendation.catalog import PRODUCT_CATALOG
 from ecommerce_assets.recommendation.catalog_assets import (
     READER,
     ProductCatalogReader,
@@ -56,7 +57,7 @@ from ecommerce_assets.recommendation.notes import (
     PRODUCT_ELIGIBILITY_NOTES,
     RECOMMENDATIONS_NOTES,
 )
-from ecommerce_assets.recommendation.product_eligibility import PRODUCT_CATALOG, PRODUCT_ELIGIBILITY
+from ecommerce_assets.recommendation.product_eligibility import PRODUCT_ELIGIBILITY
 from ecommerce_assets.recommendation.product_pairs import PRODUCT_PAIRS
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, products_shown
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
@@ -184,8 +185,7 @@ def build_defs(
     catalog = CATALOG
     if settings.deliver_to:
         catalog = {**CATALOG, **DELIVERED}
-        tables = [name for name in DELIVERED_TABLES if name in CATALOG]
-        assets.append(delivered_asset(settings.deliver_to, settings.data_dir, tables))
+        assets.append(delivered_asset(settings.deliver_to, settings.data_dir, list(DELIVERED_TABLES)))
     days = daily_partitions(settings)
     checks = [
         asset_checks(name, stored.checks, settings.data_dir, days=days if name in DAILY_TABLES else None)

@@ -81,10 +81,7 @@ class Database(ABC):
                 cursor = stack.enter_context(closing(connection.cursor()))
                 return self._deliver(cursor, tables)
         except Error as error:
-            raise DeliveryError(
-                f"Cannot deliver to {self.address}: {_reason(error)}. Readers still see the previous delivery, if any; "
-                "solve this and deliver again."
-            ) from error
+            raise DeliveryError.at(self.address, _reason(error)) from error
 
     def _deliver(self, cursor: Cursor, tables: Sequence[PublishedRows]) -> Delivery:
         self._begin(cursor)

@@ -58,10 +58,7 @@ class Files:
             raise
         except Exception as error:  # each storage client has its own errors
             reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")
-            raise DeliveryError(
-                f"Cannot deliver to {self.address}: {reason}. Readers still see the previous delivery, if any; solve "
-                "this and deliver again."
-            ) from error
+            raise DeliveryError.at(self.address, reason) from error
 
     def _deliver(self, tables: Sequence[PublishedRows]) -> Delivery:
         held = self._held()

@@ -33,6 +33,14 @@ BATCH_ROWS = 1 << 16
 class DeliveryError(click.ClickException, RuntimeError):
     """A delivery failed; readers of the target see the previous delivery."""
 
+    @classmethod
+    def at(cls, target: str, reason: str) -> DeliveryError:
+        """Returns the error for a target that could not be written to."""
+        return cls(
+            f"Cannot deliver to {target}: {reason}. Readers still see the previous delivery, if any; solve this and "
+            "deliver again."
+        )
+
 
 class DeliveredTable(NamedTuple):
     """The version of a table in a target, and the number of its rows as counted there."""

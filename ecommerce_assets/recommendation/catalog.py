@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from ecommerce_assets.events.parquet import check_pages, read_parquet_sql
 from ecommerce_assets.events.parsing import IdType, connect, parse_values
 from ecommerce_assets.recommendation.product_rules import ProductRules
+from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.filesystem import FileInfo, Folder
 from ecommerce_assets.storage.version import FileEntry, Input
 
@@ -35,17 +36,19 @@ FOLDER = "catalog"
 PRODUCT_FILES = ("products.parquet", "products.csv")
 RULES_FILE = "rules.json"
 
-KINDS = {
-    "product_id": "id",
-    "name": "string",
-    "category": "string",
-    "brand": "string",
-    "price": "double",
-    "in_stock": "boolean",
-    "available_from": "timestamp",
-    "available_until": "timestamp",
-    "blocked": "boolean",
-}
+PRODUCT_CATALOG = TableSpec.of(
+    ColumnSpec("product_id", "id", "The product.", key=True),
+    ColumnSpec("name", "string", "Its name."),
+    ColumnSpec("category", "string", "Its category; dots separate levels: `electronics.audio`."),
+    ColumnSpec("brand", "string", "Its brand."),
+    ColumnSpec("price", "double", "Its price."),
+    ColumnSpec("in_stock", "boolean", "Whether it is in stock; a number of pieces above 0 counts as true."),
+    ColumnSpec("available_from", "timestamp", "Start of its availability, UTC."),
+    ColumnSpec("available_until", "timestamp", "End of its availability, UTC; a date without a time includes the day."),
+    ColumnSpec("blocked", "boolean", "Whether it must not be recommended."),
+)
+
+KINDS = {column.name: column.type for column in PRODUCT_CATALOG.columns}
 """Columns of a catalogue and the kinds of their values; all but the first are optional."""
 
 DECIDING = ("in_stock", "available_from", "available_until", "blocked")

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
 
 from ecommerce_assets.events.schema import EVENT_TYPES
 from ecommerce_assets.recommendation.als_model import SavedModel
@@ -25,19 +24,16 @@ from ecommerce_assets.recommendation.blend import Blend
 from ecommerce_assets.recommendation.fitting import (
     SECONDS_PER_DAY,
     categories_of,
-    item_factors,
-    neighbours_of,
     stats_in_process,
 )
 from ecommerce_assets.recommendation.interactions import LAST, MAX_RATING, WEIGHTS, collect_pairs, latest_of_pairs
-from ecommerce_assets.recommendation.list_rules import ELIGIBILITY, ListRules, flags_of, with_catalog
+from ecommerce_assets.recommendation.list_rules import ELIGIBILITY, with_catalog
 from ecommerce_assets.recommendation.lists import LONGEST_LIST, SOURCES, ListMaker, Ranker
 from ecommerce_assets.recommendation.parameters import ListParameters
-from ecommerce_assets.recommendation.product_rules import rules_of
 from ecommerce_assets.recommendation.products import INDEXED, Products, products_of
 from ecommerce_assets.recommendation.reasons import reasons
-from ecommerce_assets.recommendation.recommend import numbered
-from ecommerce_assets.recommendation.recommenders.base import Integers, Training, Users
+from ecommerce_assets.recommendation.recommend import HAS_SEGMENT, list_maker, numbered
+from ecommerce_assets.recommendation.recommenders.base import Integers, Users
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.reading import MODEL_FOLDER, read_document, read_without_spark
 
@@ -125,21 +121,14 @@ class FoldIn:
         decided = eligibility.to_arrow(*ELIGIBILITY)
         products = with_catalog(products_of(index.to_arrow(*INDEXED)), decided)
         pairs = collect_pairs(interactions, LAST)
-        has_segment = pc.field("user_idx").is_valid() & pc.field("segment").is_valid()
-        segments = numbered(users, user_index).filter(has_segment)
-        training = Training(
-            stats_in_process(pairs, segments, products, categories_of(features)),
-            neighbours_of(neighbours, products),
-            item_factors(SavedModel(lake.folder(model) / MODEL_FOLDER).products, products),
-            flags_of(decided, "eligible", products),
-        )
-        rules = ListRules.of(rules_of(eligibility.parameters), decided, products, training.products.users == 0)
+        segments = numbered(users, user_index).filter(HAS_SEGMENT)
+        stats = stats_in_process(pairs, segments, products, categories_of(features))
+        saved = SavedModel(lake.folder(model) / MODEL_FOLDER)
+        maker = list_maker(stats, products, neighbours, saved, decided, eligibility.parameters)
         lists, blend = ListParameters.of(published.parameters), None
         if lists.ranker == Ranker.blend:
             blend = Blend.of(read_document(lake, lake.ancestor(published, "blend_model")))
-        reference = latest_of_pairs(pairs)
-        maker, als = ListMaker.fit(training, rules), AlsParameters.of(model.parameters)
-        made = cls(products, maker, blend, als, lists, reference)
+        made = cls(products, maker, blend, AlsParameters.of(model.parameters), lists, latest_of_pairs(pairs))
         made.recommend_for([Event(product) for product in products.ids[:1].tolist()])  # compiles the loops
         return made
 

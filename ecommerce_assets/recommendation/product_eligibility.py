@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 
 from ecommerce_assets.events.parsing import connect, literal
 from ecommerce_assets.recommendation.catalog import KINDS, ProductCatalog
@@ -19,18 +19,6 @@ from ecommerce_assets.recommendation.product_rules import ProductRules
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.stored_table import StoredTable
-
-PRODUCT_CATALOG = TableSpec.of(
-    ColumnSpec("product_id", "id", "The product.", key=True),
-    ColumnSpec("name", "string", "Its name."),
-    ColumnSpec("category", "string", "Its category; dots separate levels: `electronics.audio`."),
-    ColumnSpec("brand", "string", "Its brand."),
-    ColumnSpec("price", "double", "Its price."),
-    ColumnSpec("in_stock", "boolean", "Whether it is in stock; a number of pieces above 0 counts as true."),
-    ColumnSpec("available_from", "timestamp", "Start of its availability, UTC."),
-    ColumnSpec("available_until", "timestamp", "End of its availability, UTC; a date without a time includes the day."),
-    ColumnSpec("blocked", "boolean", "Whether it must not be recommended."),
-)
 
 REASONS = (
     "blocked",
@@ -80,7 +68,8 @@ def product_eligibility(
     index, spark = product_index.to_arrow("product_id"), product_index.frame.sparkSession
     features = product_features.to_arrow("product_id", "category", "brand", "avg_price")
     rows = eligible_products(catalog, index, features, now or datetime.now(UTC))
-    frame = _frame(rows, spark, product_index.frame.schema["product_id"].dataType.simpleString())
+    columns = PRODUCT_ELIGIBILITY.with_id_type(product_index.frame.schema["product_id"].dataType.simpleString()).columns
+    frame = spark.createDataFrame(rows, ", ".join(f"{column.name} {column.type}" for column in columns))
     listed = {name: f"product_catalog.{name}" for name in KINDS}
     features_of = {"category": "category", "brand": "brand", "price": "avg_price"}
     known = {name: [(product_features.frame, column)] for name, column in features_of.items()}
@@ -165,8 +154,3 @@ def _outside_range(rules: ProductRules) -> str:
     limits = [f"price < {rules.min_price!r}"] if rules.min_price is not None else []
     limits += [f"price > {rules.max_price!r}"] if rules.max_price is not None else []
     return " OR ".join([*limits, "price IS NULL"]) if limits else ""
-
-
-def _frame(rows: pa.Table, spark: SparkSession, id_type: str) -> DataFrame:
-    types = {c.name: id_type if c.type == "id" else c.type for c in PRODUCT_ELIGIBILITY.columns}
-    return spark.createDataFrame(rows, ", ".join(f"{name} {kind}" for name, kind in types.items()))

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -44,7 +44,7 @@ from ecommerce_assets.recommendation.lists import SOURCES, ListMaker
 from ecommerce_assets.recommendation.parts import PAIRS_IN_PROCESS, by_threads, parts_of
 from ecommerce_assets.recommendation.products import INDEXED, Products, products_of
 from ecommerce_assets.recommendation.reasons import reasons
-from ecommerce_assets.recommendation.recommenders.base import Training
+from ecommerce_assets.recommendation.recommenders.base import ProductStats, Training
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.spark.connect import send_to_workers
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
@@ -55,6 +55,9 @@ if TYPE_CHECKING:  # executors import this module and need not have what storage
 
 SCORED_BY_MODEL = ("als_model.userFactors.features", "als_model.itemFactors.id", "als_model.itemFactors.features")
 """What the lists have of the model, which Spark does not read where they are made in this process."""
+
+HAS_SEGMENT = pc.field("user_idx").is_valid() & pc.field("segment").is_valid()
+"""Which rows of `numbered` count for what is popular in a segment."""
 
 RECOMMENDATIONS = TableSpec.of(
     ColumnSpec("user_id", "id", "The user.", key=True),
@@ -134,11 +137,10 @@ def recommend(
     ValueError
         Where the model was not trained with this index of products.
     """
-    spark, products, eligible = users.frame.sparkSession, products_of(product_index.to_arrow(*INDEXED)), None
-    if product_eligibility is not None:
-        decided = product_eligibility.to_arrow(*ELIGIBILITY)
-        products = with_catalog(products, decided)
-        eligible = flags_of(decided, "eligible", products)
+    spark, products = users.frame.sparkSession, products_of(product_index.to_arrow(*INDEXED))
+    eligibility = None if product_eligibility is None else product_eligibility.to_arrow(*ELIGIBILITY)
+    if eligibility is not None:
+        products = with_catalog(products, eligibility)
     known = categories_of(product_features)
     columns = (
         users.frame.select("user_id", "segment")
@@ -148,8 +150,7 @@ def recommend(
     asked: DataFrame | pa.Table
     if choose_engine(interactions, AlsParameters()).engine == Engine.local and interactions.rows <= PAIRS_IN_PROCESS:
         pairs, asked = collect_pairs(interactions, EVENTS, PURCHASED, LAST), numbered(users, user_index)
-        has_segment = pc.field("user_idx").is_valid() & pc.field("segment").is_valid()
-        stats = stats_in_process(pairs, asked.filter(has_segment), products, known)
+        stats = stats_in_process(pairs, asked.filter(HAS_SEGMENT), products, known)
         reference = latest_of_pairs(pairs)
         asked = _with_past(asked, pairs, model)
     else:
@@ -158,13 +159,8 @@ def recommend(
         reference = latest_interaction(interactions.frame)
         user_factors = model.user_frame(spark).withColumnRenamed("id", "user_idx")
         asked = columns.join(user_factors, "user_idx", "left").select("user_id", "segment", "features", "history")
-    neighbours, factors = neighbours_of(item_neighbours, products), item_factors(model.products, products)
-    rules = ListRules()
-    if product_eligibility is not None:
-        from ecommerce_assets.recommendation.product_rules import rules_of
-
-        rules = ListRules.of(rules_of(product_eligibility.parameters), decided, products, stats.users == 0)
-    maker = ListMaker.fit(Training(stats, neighbours, factors, eligible), rules)
+    decided_with = {} if product_eligibility is None else product_eligibility.parameters
+    maker = list_maker(stats, products, item_neighbours, model, eligibility, decided_with)
     task = _Task(products, maker, blend, reference, Exclude(exclude), k)
     types = (users.frame.schema["user_id"].dataType, product_index.frame.schema["product_id"].dataType)
     lists = task.run(asked, spark, _schema(*types))
@@ -179,6 +175,39 @@ def recommend(
     return made_from(
         lists, {"user_id": [(columns, "user_id")], "product_id": listed, "because_product_id": listed, **origins}
     )
+
+
+def list_maker(
+    stats: ProductStats,
+    products: Products,
+    item_neighbours: StoredTable,
+    model: AlsModel,
+    eligibility: pa.Table | None,
+    parameters: Mapping[str, Any],
+) -> ListMaker:
+    """Returns the recommenders, fitted, with the shop's rules.
+
+    Parameters
+    ----------
+    stats, products
+        The p products and their stats.
+    item_neighbours, model
+        As in `recommend`.
+    eligibility, parameters
+        `ELIGIBILITY` of product_eligibility, and what that version was made with; None: every product is eligible.
+
+    Raises
+    ------
+    ValueError
+        If the model was not trained with the index of these products.
+    """
+    from ecommerce_assets.recommendation.product_rules import rules_of
+
+    neighbours, factors = neighbours_of(item_neighbours, products), item_factors(model.products, products)
+    if eligibility is None:
+        return ListMaker.fit(Training(stats, neighbours, factors))
+    training = Training(stats, neighbours, factors, flags_of(eligibility, "eligible", products))
+    return ListMaker.fit(training, ListRules.of(rules_of(parameters), eligibility, products, stats.users == 0))
 
 
 @dataclass(frozen=True)
