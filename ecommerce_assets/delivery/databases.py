@@ -208,7 +208,16 @@ class Sqlite(Database):
 
     def _begin(self, cursor: Cursor) -> None:
         _run(cursor, f"PRAGMA busy_timeout = {LOCK_SECONDS * 1000}")
-        _run(cursor, "PRAGMA journal_mode = WAL")
+        # SQLite does not apply busy_timeout to the change of a new file's mode.
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                _run(cursor, "PRAGMA journal_mode = WAL")
+                break
+            except Error as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
         _run(cursor, "BEGIN IMMEDIATE")
 
     def _relations(self, cursor: Cursor) -> dict[str, str]:
