@@ -67,8 +67,11 @@ from ecommerce_assets.recovery import recovery
 from ecommerce_assets.secret import HIDDEN, is_secret
 from ecommerce_assets.segmentation import assets as segmentation_assets
 from ecommerce_assets.segmentation import checks as segmentation
+from ecommerce_assets.segmentation import group_plots
 from ecommerce_assets.segmentation import plots as segmentation_plots
+from ecommerce_assets.segmentation.customer_groups import CUSTOMER_GROUPS, group_cells
 from ecommerce_assets.segmentation.pipeline import SEGMENTATION_MODEL_PARTS, SEGMENTED_USERS
+from ecommerce_assets.segmentation.segment_history import SEGMENT_HISTORY, movement
 from ecommerce_assets.settings import Settings, load_settings
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage.asset_checks import asset_checks
@@ -106,6 +109,20 @@ CATALOG: dict[str, StoredAsset] = {
         segmentation.SEGMENTED_USERS_CHECKS,
         plots=segmentation_plots.SEGMENTED_USERS_PLOTS,
         notes=segmentation_plots.SEGMENTED_USERS_NOTES,
+    ),
+    "customer_groups": StoredAsset(
+        CUSTOMER_GROUPS,
+        segmentation.CUSTOMER_GROUPS_CHECKS,
+        summaries=(group_cells,),
+        plots=group_plots.CUSTOMER_GROUPS_PLOTS,
+        notes=group_plots.CUSTOMER_GROUPS_NOTES,
+    ),
+    "segment_history": StoredAsset(
+        SEGMENT_HISTORY,
+        segmentation.SEGMENT_HISTORY_CHECKS,
+        summaries=(movement,),
+        plots=group_plots.SEGMENT_HISTORY_PLOTS,
+        notes=group_plots.SEGMENT_HISTORY_NOTES,
     ),
     "user_index": StoredAsset(USER_INDEX, recommendation.USER_INDEX_CHECKS),
     "product_index": StoredAsset(PRODUCT_INDEX, recommendation.PRODUCT_INDEX_CHECKS),
@@ -178,6 +195,8 @@ def build_defs(
         features_assets.product_features,
         segmentation_assets.segmentation_model,
         segmentation_assets.segmented_users,
+        segmentation_assets.customer_groups,
+        segmentation_assets.segment_history,
         product_catalog,
         *recommendation_assets.ASSETS,
         training_metadata,
@@ -260,6 +279,9 @@ def build_resources(settings: Settings, own_days_only: bool = False) -> dict[str
         ),
         "max_quality_loss": dg.ResourceDefinition.hardcoded_resource(
             settings.max_quality_loss, "A clear fall of the NDCG by a larger share blocks als_evaluation."
+        ),
+        "rfm_bounds": dg.ResourceDefinition.hardcoded_resource(
+            settings.rfm_bounds, "Fixed bounds of the scores of customer_groups."
         ),
         "min_holdout_users": dg.ResourceDefinition.hardcoded_resource(
             settings.min_holdout_users, "With fewer users in the holdout, als_evaluation blocks nothing."

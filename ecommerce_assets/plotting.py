@@ -23,9 +23,9 @@ SEQUENTIAL, DIVERGING = "Blues", "RdBu_r"
 """Colour maps of amounts from zero up, and of what lies on both sides of zero."""
 
 WIDTH = 9.0
-"""Inches; at `DPI` a little wider than the dialog in which the UI shows a picture."""
+"""Inches; 900 pixels at `DPI`, which fit the dialog in which the UI shows a picture."""
 
-DPI = 130
+DPI = 100
 
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with Matplotlib: the same picture everywhere

@@ -12,6 +12,7 @@ import difflib
 import functools
 import json
 import logging
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Annotated, Any, Literal
 
 import click
 from dotenv import dotenv_values
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ecommerce_assets.env_file import PROJECT_DIR, EnvFileError, env_files, read_env_files
@@ -53,17 +54,54 @@ class SettingsError(click.ClickException, ValueError):
     """
 
 
-def _json_object(told: Any) -> Any:
+def _parsed(text: str) -> Any:
     """JSON to a dict; the outer braces may be left out, because a line of `.env` cannot hold them."""
+    text = text.strip()
+    try:
+        return json.loads(text if text.startswith("{") else "{" + text + "}")
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON: {error.msg} at character {error.pos + 1}") from None
+
+
+def _json_object(told: Any) -> Any:
     if isinstance(told, str):
-        text = told.strip()
-        try:
-            told = json.loads(text if text.startswith("{") else "{" + text + "}")
-        except json.JSONDecodeError as error:
-            raise ValueError(f"it is not JSON: {error.msg} at character {error.pos + 1}") from None
+        told = _parsed(told)
     if not isinstance(told, dict) or not all(isinstance(value, str | bool | int | float) for value in told.values()):
         raise ValueError("it is no JSON object of names with a text, a number, true or false each")
     return told
+
+
+class RfmBounds(BaseModel):
+    """Bounds that a shop sets for the scores of customer_groups: four values each, in ascending order; None: computed.
+
+    Attributes
+    ----------
+    purchase_recency, purchase_days, monetary
+        In days, days and the currency of the shop. See `segmentation.customer_groups.ScoreBounds`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    purchase_recency: tuple[float, ...] | None = None
+    purchase_days: tuple[float, ...] | None = None
+    monetary: tuple[float, ...] | None = None
+
+    def as_dict(self) -> dict[str, tuple[float, ...]]:
+        """Returns the bounds that are set, by column."""
+        return self.model_dump(exclude_none=True)
+
+
+def _rfm_bounds(given: Any) -> Any:
+    if not isinstance(given, str):
+        return given
+    names, bounds = ", ".join(RfmBounds.model_fields), _parsed(given)
+    for name, values in bounds.items():
+        if name not in RfmBounds.model_fields:
+            raise ValueError(f"the names must be among {names}, got {name!r}")
+        numbers = isinstance(values, list) and all(type(v) in (int, float) and math.isfinite(v) for v in values)
+        if not numbers or len(values) != 4 or sorted(set(values)) != values:
+            raise ValueError(f"{name} must be a list of four numbers in ascending order, got {json.dumps(values)}")
+    return bounds
 
 
 class Settings(BaseSettings):
@@ -103,6 +141,12 @@ class Settings(BaseSettings):
     )
     deliver_to: str | None = Field(
         None, description="where runs deliver what they publish, such as `postgresql://host/shop`; unset: nowhere"
+    )
+    rfm_bounds: Annotated[RfmBounds | None, NoDecode, BeforeValidator(_rfm_bounds)] = Field(
+        None,
+        description="fixed bounds of the RFM scores as a JSON object, such as "
+        '`{"purchase_days": [2, 3, 5, 10], "purchase_recency": [30, 60, 120, 240]}`; unset: the quintiles of the '
+        "buyers",
     )
     min_holdout_users: int = Field(
         100, ge=0, description="with fewer users in the holdout, `als_evaluation` warns and holds nothing back"

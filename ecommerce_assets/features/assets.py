@@ -3,6 +3,7 @@
 The file of each table's name computes it; precomputed.py finds tables that were computed elsewhere.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -24,14 +25,14 @@ COMMON: dict[str, Any] = {
 }
 
 
-@dg.asset(**COMMON)
+@dg.asset(**{**COMMON, "code_version": "2"})
 def user_features(context: dg.AssetExecutionContext, cleaned_events: DataFrame) -> Artifact:
     """Recency, frequency, monetary value and behaviour of each user, over all events that are read."""
-    found = _precomputed(context, USER_BEHAVIOR, cleaned_events)
-    if found is not None:
-        return found
     reference = reference_time(cleaned_events)
     results = {"reference_date": reference.isoformat() if reference else None}
+    found = _precomputed(context, USER_BEHAVIOR, cleaned_events)
+    if found is not None:
+        return replace(found, results={**found.results, **results})
     return Artifact(build_user_features(cleaned_events, reference), results=results)
 
 

@@ -76,6 +76,13 @@ USER_FEATURES_CHECKS = (
         warning_if=PRECOMPUTED,
     ),
     rule(
+        "purchase_days_match_purchases",
+        "purchase_days is from 1 to purchases, or 0 without purchases; purchase_recency is null only then.",
+        "purchase_days > purchases or (purchase_days = 0) <> (purchases = 0) "
+        "or (purchase_recency is null) <> (purchases = 0) or purchase_recency < recency",
+        warning_if=PRECOMPUTED,
+    ),
+    rule(
         "times_in_order",
         "No user's first event is after the last one.",
         "first_event_time > last_event_time",

@@ -46,6 +46,16 @@ USER_FEATURES = TableSpec.of(
     ),
     ColumnSpec("first_event_time", "timestamp", "The user's first event, UTC.", nullable=False),
     ColumnSpec("last_event_time", "timestamp", "The user's last event, UTC.", nullable=False),
+    ColumnSpec(
+        "purchase_recency", "int", "Days from the user's last purchase to the reference date; null without a purchase."
+    ),
+    ColumnSpec("purchase_days", "bigint", "Distinct days (UTC) with a purchase.", nullable=False),
+    ColumnSpec("avg_purchase_day_value", "double", "monetary / purchase_days; null without a purchase."),
+    ColumnSpec(
+        "days_between_purchases",
+        "double",
+        "Mean number of days from one day with a purchase to the next; null with fewer than two such days.",
+    ),
 )
 
 CLUSTERING_FEATURES = (
@@ -85,6 +95,8 @@ def build_user_features(events: DataFrame, reference: datetime | None = None) ->
     reference = reference or reference_time(events)
     purchases, views, carts = (F.count_if(of_type(name)) for name in ("purchase", "view", "cart"))
     reference_day = utc_day(timestamp(reference) if reference else F.max("event_time"))
+    purchase_day = F.when(of_type("purchase"), utc_day(F.col("event_time")))
+    purchase_days, monetary = distinct_count(purchase_day), exact_sum(F.when(of_type("purchase"), F.col("price")))
     # One shuffle of narrow rows; all that follows happens where a user's rows are, one after the other.
     by_user = (
         events.select(
@@ -103,7 +115,7 @@ def build_user_features(events: DataFrame, reference: datetime | None = None) ->
     return by_user.groupBy("user_id").agg(
         (reference_day - utc_day(F.max("event_time"))).alias("recency"),
         distinct_count(utc_day(F.col("event_time"))).alias("frequency"),
-        exact_sum(F.when(of_type("purchase"), F.col("price"))).alias("monetary"),
+        monetary.alias("monetary"),
         F.count("*").alias("total_events"),
         views.alias("views"),
         carts.alias("carts"),
@@ -118,4 +130,10 @@ def build_user_features(events: DataFrame, reference: datetime | None = None) ->
         ratio(carts - purchases, carts).alias("cart_abandonment"),
         F.min("event_time").alias("first_event_time"),
         F.max("event_time").alias("last_event_time"),
+        (reference_day - F.max(purchase_day)).alias("purchase_recency"),
+        purchase_days.alias("purchase_days"),
+        F.when(purchase_days > 0, monetary / purchase_days).alias("avg_purchase_day_value"),
+        F.when(purchase_days > 1, (F.max(purchase_day) - F.min(purchase_day)) / (purchase_days - 1)).alias(
+            "days_between_purchases"
+        ),
     )

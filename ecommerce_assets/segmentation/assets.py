@@ -1,8 +1,9 @@
-"""The assets segmentation_model, segmented_users and, on demand only, segmentation_by_k.
+"""The assets segmentation_model, segmented_users, customer_groups, segment_history and, on demand, segmentation_by_k.
 
 Models come as Any: Dagster looks at the types of inputs when it loads this, and Spark ML takes a second to import.
 """
 
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -11,6 +12,7 @@ from pyspark.sql import DataFrame
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.segmentation.by_k import LARGEST, SMALLEST, quality_by_k
+from ecommerce_assets.segmentation.customer_groups import assign_groups, score_bounds
 from ecommerce_assets.segmentation.pipeline import (
     SEGMENTATION_MODEL_PARTS,
     SegmentationParameters,
@@ -20,8 +22,9 @@ from ecommerce_assets.segmentation.pipeline import (
     silhouette,
 )
 from ecommerce_assets.segmentation.profile import profile
+from ecommerce_assets.segmentation.segment_history import Dates, add_changes
 from ecommerce_assets.spark.column_lineage import made_from
-from ecommerce_assets.storage.inputs import given, promoted_field
+from ecommerce_assets.storage.inputs import NewestVersions, given, promoted_field
 from ecommerce_assets.storage.stored_asset import Artifact
 from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets.storage.version import Version
@@ -75,6 +78,46 @@ def segmented_users(user_features: DataFrame, segmentation_model: Any) -> Artifa
     model = [f"segmentation_model.{part}" for part in SEGMENTATION_MODEL_PARTS]
     users = made_from(users, {"segment_id": model, "segment": model})
     return Artifact(users, SegmentationParameters.of_model(segmentation_model).as_dict(), results)
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"spark", "parquet"},
+    code_version="1",
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    required_resource_keys={"rfm_bounds"},
+)
+def customer_groups(context: dg.AssetExecutionContext, user_features: DataFrame) -> Artifact:
+    """Recency, frequency and monetary scores of every buyer, and the group that they give, such as At Risk."""
+    bounds = score_bounds(user_features, context.resources.rfm_bounds)
+    return Artifact(assign_groups(user_features, bounds), {"bounds": bounds.as_dict()})
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"spark", "parquet"},
+    code_version="1",
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    required_resource_keys={"newest_versions"},
+)
+def segment_history(
+    context: dg.AssetExecutionContext, user_features: Version, segmented_users: DataFrame, customer_groups: DataFrame
+) -> Artifact:
+    """When the segment or group of each user changed, since the first run."""
+    day = datetime.fromisoformat(user_features.stats.results["reference_date"]).date()
+    newest: NewestVersions = context.resources.newest_versions
+    previous = newest.table(context, "segment_history", segmented_users.sparkSession)
+    version, history = previous or (None, None)
+    if version and day.isoformat() < version.parameters["date"]:
+        context.log.warning(
+            f"The data end on {day}, before the last date of segment_history, {version.parameters['date']}: nothing "
+            "was added to it."
+        )
+        return Artifact(history, version.parameters)
+    dates = Dates.following(day, version.parameters if version else {})
+    return Artifact(add_changes(history, segmented_users, customer_groups, day), dates.as_dict())
 
 
 @dg.multi_asset(

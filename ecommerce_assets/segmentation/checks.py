@@ -1,4 +1,4 @@
-"""The checks of segmentation_model, segmented_users and segmentation_by_k."""
+"""The checks of the assets of this package."""
 
 from __future__ import annotations
 
@@ -8,9 +8,20 @@ from itertools import pairwise
 from ecommerce_assets.features.checks import RELATIVE_TOLERANCE, same_amount
 from ecommerce_assets.features.precomputed import PRECOMPUTED
 from ecommerce_assets.segmentation.by_k import LARGEST, SMALLEST
+from ecommerce_assets.segmentation.customer_groups import CUSTOMER_GROUPS, GROUP_NAMES, PROSPECTS
 from ecommerce_assets.segmentation.naming import SEGMENT_NAMES
 from ecommerce_assets.segmentation.pipeline import SEGMENTED_USERS
-from ecommerce_assets.storage.checks import Check, CheckContext, Outcome, no_nulls, one_of, rule, unique_key
+from ecommerce_assets.segmentation.segment_history import CHANGES, SEGMENT_HISTORY, changes_by_date
+from ecommerce_assets.storage.checks import (
+    NOTHING_TO_COMPARE,
+    Check,
+    CheckContext,
+    Outcome,
+    no_nulls,
+    one_of,
+    rule,
+    unique_key,
+)
 from ecommerce_assets.storage.drift import row_count_stable, shares_stable
 
 SILHOUETTE_FLOOR = 0.2
@@ -33,7 +44,7 @@ def _all_clusters(context: CheckContext) -> str | None:
 def _every_user(context: CheckContext) -> str | None:
     users = context.input_rows("user_features")
     rows = context.rows
-    return None if users == rows else f"user_features has {users:,} users, segmented_users {rows:,}"
+    return None if users == rows else f"user_features has {users:,} users, the table {rows:,}"
 
 
 def _sizes_add_up(context: CheckContext) -> str | None:
@@ -110,6 +121,53 @@ SEGMENTED_USERS_CHECKS = (
         blocking=False,
     ),
     shares_stable("segment", SEGMENT_NAMES),
+)
+
+
+def _history_kept(context: CheckContext) -> str | Outcome:
+    if not context.previous:
+        return NOTHING_TO_COMPARE
+    today = context.parameters["date"]
+    before, now = (
+        {entry["date"]: entry["users"] for entry in stats.summaries[CHANGES] if entry["date"] < today}
+        for stats in (context.previous[0].stats, context.stats)
+    )
+    lost = [
+        f"{day} ({users:,} rows, now {now.get(day, 0):,})" for day, users in before.items() if now.get(day) != users
+    ]
+    return Outcome(f"the history differs from the previous version on {', '.join(lost)}" if lost else "")
+
+
+CUSTOMER_GROUPS_CHECKS = (
+    no_nulls(CUSTOMER_GROUPS, PRECOMPUTED),
+    unique_key(CUSTOMER_GROUPS),
+    one_of("known_groups", "customer_group", GROUP_NAMES),
+    rule(
+        "scores_from_1_to_5",
+        "Buyers have three scores from 1 to 5, other users none.",
+        "(purchase_days > 0 and not (r_score between 1 and 5 and f_score between 1 and 5 and m_score between 1 and 5)) "
+        "or (purchase_days = 0 and coalesce(r_score, f_score, m_score) is not null)",
+    ),
+    rule(
+        "groups_match_scores",
+        "A user is in Prospects if there are no scores, and only then.",
+        f"(r_score is null) <> (customer_group = '{PROSPECTS}')",
+        warning_if=PRECOMPUTED,
+    ),
+    Check("every_user_has_a_group", "There are as many users as in user_features.", _every_user),
+    shares_stable("customer_group", GROUP_NAMES),
+)
+
+SEGMENT_HISTORY_CHECKS = (
+    no_nulls(SEGMENT_HISTORY),
+    unique_key(SEGMENT_HISTORY),
+    one_of("known_groups", "customer_group", GROUP_NAMES),
+    Check(
+        "history_kept",
+        "Earlier dates have as many rows as in the previous version.",
+        _history_kept,
+        summary=changes_by_date,
+    ),
 )
 
 SEGMENTATION_BY_K_CHECKS = (

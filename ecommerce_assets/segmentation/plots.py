@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ecommerce_assets.plotting import (
     BLUE,
@@ -94,22 +94,36 @@ def size_and_revenue(context: CheckContext) -> Figure | None:
     segments = _by_size(context)
     if not segments:
         return None
-    figure, [axes] = panels(height=1.5 + 0.55 * len(segments))
-    for offset, key, colour, label in (
-        (-0.2, "share", BLUE, "Share of users"),
-        (0.2, "revenue_share", ORANGE, "Share of revenue"),
-    ):
-        values = [s[key] for s in segments]
-        bars = axes.barh([n + offset for n in range(len(segments))], values, height=0.36, color=colour, label=label)
-        axes.bar_label(bars, [percent(value) for value in values], padding=3, fontsize=9)
-    axes.set_yticks(range(len(segments)), [f"{name}\n{s['users']:,} users" for name, s in _named(segments)])
-    axes.invert_yaxis()
+    parts = [Part(name, s["users"], s["share"], s["revenue_share"]) for name, s in _named(segments)]
     revenue = sum(s["revenue"] for s in context.results["segments"])
     users = sum(s["users"] for s in context.results["segments"])
-    title(axes, f"{users:,} users, {f'{short(revenue)} revenue' if revenue else 'no revenue'}")
+    return share_bars(parts, f"{users:,} users, {f'{short(revenue)} revenue' if revenue else 'no revenue'}")
+
+
+class Part(NamedTuple):
+    """A part of the users, and its shares of all users and of the revenue."""
+
+    name: str
+    users: int
+    share: float
+    revenue_share: float
+
+
+def share_bars(parts: Sequence[Part], heading: str) -> Figure:
+    """Returns paired bars: the share of the users and of the revenue of each part."""
+    figure, [axes] = panels(height=1.5 + 0.55 * len(parts))
+    for offset, values, colour, label in (
+        (-0.2, [part.share for part in parts], BLUE, "Share of users"),
+        (0.2, [part.revenue_share for part in parts], ORANGE, "Share of revenue"),
+    ):
+        bars = axes.barh([n + offset for n in range(len(parts))], values, height=0.36, color=colour, label=label)
+        axes.bar_label(bars, [percent(value) for value in values], padding=3, fontsize=9)
+    axes.set_yticks(range(len(parts)), [f"{part.name}\n{part.users:,} users" for part in parts])
+    axes.invert_yaxis()
+    title(axes, heading)
     grid(axes, "x")
     percent_axis(axes, "x")
-    axes.set_xlim(0, 1.12 * max(max(s["share"], s["revenue_share"]) for s in segments))
+    axes.set_xlim(0, 1.12 * max(max(part.share, part.revenue_share) for part in parts))
     axes.tick_params(axis="x", labelcolor=FAINT)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure

@@ -7,15 +7,19 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
 from ecommerce_assets.storage.lake import Day, Lake, VersionNotFoundError
 from ecommerce_assets.storage.promoted import Promoted, read_promoted
+from ecommerce_assets.storage.reading import read_version
 from ecommerce_assets.storage.stored_asset import Choice
 from ecommerce_assets.storage.version import Input, Version
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
 
 
 @dataclass
@@ -137,6 +141,24 @@ class NewestVersions:
             return Lake(self.data_dir, context.log.warning).latest(asset, context.run.run_id).parameters
         except VersionNotFoundError:
             return {}
+
+    def table(
+        self, context: dg.AssetExecutionContext, asset: str, spark: SparkSession
+    ) -> tuple[Version, DataFrame] | None:
+        """Returns the newest version of a table that continues itself, and its rows; None if there is none.
+
+        It does not count as an input: versions that name the one before as an input would all be kept.
+
+        Raises
+        ------
+        VersionNotFoundError
+            If there are versions and all are damaged.
+        """
+        lake = Lake(self.data_dir, context.log.warning)
+        if not lake.published(asset):
+            return None
+        version = lake.latest(asset)
+        return version, read_version(spark, lake, version)
 
     def promoted(self, context: dg.AssetExecutionContext) -> Promoted:
         """The promoted parameters. They do not count as an input: a version's metadata has the values it used."""

@@ -74,6 +74,10 @@ def test_every_column_of_a_buyer(users: dict[int, dict[str, Any]]) -> None:
         "cart_abandonment": -1.0,  # (1 - 2) / 1: bought more than was in the cart
         "first_event_time": "2020-01-07 23:59:58",
         "last_event_time": "2020-01-09 23:59:59",
+        "purchase_recency": 2,  # from the 8th to the 10th
+        "purchase_days": 1,  # both purchases on the 8th
+        "avg_purchase_day_value": 2.5,  # 2.5 / 1
+        "days_between_purchases": None,
     }
 
 
@@ -97,6 +101,10 @@ def test_every_column_of_a_user_who_only_removed(users: dict[int, dict[str, Any]
         "cart_abandonment": 0.0,  # no carts
         "first_event_time": "2020-01-01 00:00:00",
         "last_event_time": "2020-01-01 00:00:00",
+        "purchase_recency": None,
+        "purchase_days": 0,
+        "avg_purchase_day_value": None,
+        "days_between_purchases": None,
     }
 
 
@@ -106,6 +114,18 @@ def test_conversion_rate_is_zero_without_views(users: dict[int, dict[str, Any]])
     assert found["cart_abandonment"] == 0.75  # (4 - 1) / 4
     assert found["recency"] == 10  # 31 December to 10 January
     assert found["avg_price"] == 2.0  # (1 + 1 + 1 + 1 + 6) / 5
+
+
+def test_days_between_purchases_is_the_mean_gap_of_purchase_days(spark: SparkSession) -> None:
+    bought = [("2020-03-01 23:59:59", 10.0), ("2020-03-02 00:00:00", 1.0), ("2020-03-02 09:00:00", 1.0)]
+    bought += [("2020-03-09 12:00:00", 0.0)]
+    events = [event(time, "purchase", price=price) for time, price in bought]
+    events += [event("2020-02-01 00:00:00", "view"), event("2020-03-20 00:00:00", "cart")]
+    [user] = build_user_features(events_frame(spark, events)).collect()
+    assert user["purchase_recency"] == 11  # 9th to 20th
+    assert user["purchase_days"] == 3
+    assert user["avg_purchase_day_value"] == 4.0  # (10 + 2 + 0) / 3
+    assert user["days_between_purchases"] == 4.0  # (1 + 7) / 2
 
 
 def test_reference_is_the_latest_event_in_the_data(spark: SparkSession) -> None:

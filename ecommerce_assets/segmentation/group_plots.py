@@ -1,0 +1,187 @@
+"""Plots and notes of customer_groups and segment_history."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ecommerce_assets.plotting import CARD, FAINT, GREY, INK, SEQUENTIAL, panels, short, title
+from ecommerce_assets.segmentation.customer_groups import CELLS, GROUP_NAMES, GROUPS, PROSPECTS, SCORES
+from ecommerce_assets.segmentation.plots import Part, share_bars
+from ecommerce_assets.segmentation.profile import percent
+from ecommerce_assets.segmentation.segment_history import MOVEMENT
+from ecommerce_assets.storage.checks import CheckContext
+from ecommerce_assets.storage.display import Note, Plot
+from ecommerce_assets.storage.markdown import short_table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SCORE_VALUES = range(1, 6)
+
+
+def size_and_revenue(context: CheckContext) -> Figure | None:
+    """Paired bars: the share of the users and of the revenue of each group of buyers."""
+    buyers = [part for part in _parts(context) if part.name != PROSPECTS]
+    if not buyers:
+        return None
+    users, all_users = sum(part.users for part in buyers), sum(part.users for part in _parts(context))
+    return share_bars(buyers, f"{users:,} buyers of {all_users:,} users")
+
+
+def scores_and_groups(context: CheckContext) -> Figure | None:
+    """Heat map: buyers by r_score and f_score, with the borders of the groups."""
+    users = Counter[tuple[int, int]]()
+    for cell in _cells(context):
+        if cell["r_score"] is not None:
+            users[cell["r_score"], cell["f_score"]] += cell["users"]
+    if not users:
+        return None
+    figure, [axes] = panels(height=5.4)
+    counts = [[users[r, f] for f in SCORE_VALUES] for r in reversed(SCORE_VALUES)]
+    most = max(users.values())
+    axes.imshow(counts, cmap=SEQUENTIAL, vmin=0, vmax=1.2 * most, aspect="auto", extent=(0.5, 5.5, 0.5, 5.5))
+    for r in SCORE_VALUES:
+        for f in SCORE_VALUES:
+            colour = CARD if users[r, f] > 0.7 * most else INK
+            axes.text(f, r - 0.18, f"{users[r, f]:,}", ha="center", va="center", color=colour, fontsize=9)
+    for group in GROUPS:
+        _outline(axes, group.lowest_f, group.highest_f, group.lowest_r, group.highest_r)
+        is_dark = users[group.highest_r, group.lowest_f] > 0.7 * most
+        axes.text(
+            group.lowest_f - 0.45,
+            group.highest_r + 0.42,
+            group.name,
+            va="top",
+            color=CARD if is_dark else INK,
+            fontsize=9,
+            fontweight="bold",
+        )
+    axes.set_xticks(SCORE_VALUES)
+    axes.set_yticks(SCORE_VALUES)
+    axes.set_xlabel("f_score: purchase days, 5 = most")
+    axes.set_ylabel("r_score: last purchase, 5 = most recent")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    title(axes, f"{users.total():,} buyers")
+    return figure
+
+
+def _outline(axes: Axes, left: int, right: int, bottom: int, top: int) -> None:
+    from matplotlib.patches import Rectangle
+
+    corner, width, height = (left - 0.5, bottom - 0.5), right - left + 1, top - bottom + 1
+    axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=GREY, linewidth=2))
+
+
+def movement(context: CheckContext) -> Figure | None:
+    """Heat map: users who moved, by the group that they left and the one that they joined."""
+    moves = _moves(context, "since")
+    between = {pair: users for pair, users in moves.items() if None not in pair and pair[0] != pair[1]}
+    if not between:
+        return None
+    sources = [name for name in GROUP_NAMES if any(pair[0] == name for pair in between)]
+    targets = [name for name in GROUP_NAMES if any(pair[1] == name for pair in between)]
+    figure, [axes] = panels(height=2.4 + 0.36 * len(sources))
+    counts = [[between.get((source, target), 0) for target in targets] for source in sources]
+    most = max(between.values())
+    axes.imshow(counts, cmap=SEQUENTIAL, vmin=0, vmax=1.2 * most, aspect="auto")
+    for row, line in enumerate(counts):
+        for column, users in enumerate(line):
+            if users:
+                colour = CARD if users > 0.7 * most else INK
+                text = f"{users:,}" if users < 10_000 else short(users)
+                axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
+    axes.set_xticks(range(len(targets)), targets, rotation=35, ha="right")
+    axes.set_yticks(range(len(sources)), sources)
+    axes.set_ylabel("from", color=FAINT)
+    axes.set_xlabel("to", color=FAINT)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    dates = context.parameters
+    title(axes, f"{sum(between.values()):,} users moved from {dates['since']} to {dates['date']}")
+    return figure
+
+
+def _groups_table(context: CheckContext) -> str | None:
+    rows = [(p.name, f"{p.users:,}", percent(p.share), percent(p.revenue_share)) for p in _parts(context)]
+    return short_table(("group", "users", "share", "revenue"), rows) if rows else None
+
+
+def _bounds_table(context: CheckContext) -> str | None:
+    bounds = context.parameters["bounds"]
+    rows = [(f"{score} by {column}", *(f"{b:,.6g}" for b in bounds[column])) for score, column in SCORES.items()]
+    return short_table(("score", "1st bound", "2nd", "3rd", "4th"), rows) if any(bounds.values()) else None
+
+
+def _movement_table(context: CheckContext) -> str | None:
+    dates, said = context.parameters, []
+    if dates["previous_date"] is None:
+        return "This is the first date of the history: there is no earlier one to compare with."
+    for since in ("previous", "since"):
+        day = dates["previous_date" if since == "previous" else "since"]
+        if since == "previous" or day != dates["previous_date"]:
+            moved, both = moved_users(context, since)
+            said.append(f"{moved:,} of {both:,} users ({percent(moved / both) if both else 'none'}) moved since {day}.")
+    moves = Counter({pair: n for pair, n in _moves(context, "since").items() if pair[0] != pair[1]})
+    rows = [(source or "(new)", target or "(gone)", f"{users:,}") for (source, target), users in moves.most_common()]
+    return " ".join(said) + ("\n\n" + short_table(("from", "to", "users"), rows) if rows else "")
+
+
+def moved_users(context: CheckContext, since: str = "previous") -> tuple[int, int]:
+    """Returns the number of users whose group changed, and of all users who are in the data at both dates.
+
+    Parameters
+    ----------
+    since
+        `previous` or `since`: see `segment_history.Dates`.
+    """
+    both = {pair: users for pair, users in _moves(context, since).items() if None not in pair}
+    return sum(users for pair, users in both.items() if pair[0] != pair[1]), sum(both.values())
+
+
+def _moves(context: CheckContext, since: str) -> Counter[tuple[str | None, str | None]]:
+    moves = Counter[tuple[str | None, str | None]]()
+    for cell in context.stats.summaries.get(MOVEMENT) or ():
+        if cell[since] is not None or cell["now"] is not None:
+            moves[cell[since], cell["now"]] += cell["users"]
+    return moves
+
+
+def _parts(context: CheckContext) -> list[Part]:
+    """Returns the groups in the order of `GROUP_NAMES`."""
+    users, revenue = Counter[str](), Counter[str]()
+    for cell in _cells(context):
+        users[cell["customer_group"] or "unknown"] += cell["users"]
+        revenue[cell["customer_group"] or "unknown"] += cell["revenue"]
+    total, money = users.total(), revenue.total()
+    names = [name for name in (*GROUP_NAMES, "unknown") if users[name]]
+    return [Part(name, users[name], users[name] / total, revenue[name] / money if money else 0.0) for name in names]
+
+
+def _cells(context: CheckContext) -> Sequence[Mapping[str, Any]]:
+    return context.stats.summaries.get(CELLS) or ()
+
+
+CUSTOMER_GROUPS_NOTES = (Note("groups at a glance", _groups_table), Note("bounds of the scores", _bounds_table))
+
+CUSTOMER_GROUPS_PLOTS = (
+    Plot("Buyers and revenue by group", "Each group's share of the buyers and of the money spent.", size_and_revenue),
+    Plot(
+        "Groups by recency and frequency of purchases",
+        "Number of buyers by r_score and f_score. Together they decide the group.",
+        scores_and_groups,
+    ),
+)
+
+SEGMENT_HISTORY_NOTES = (Note("movement between groups", _movement_table),)
+
+SEGMENT_HISTORY_PLOTS = (
+    Plot(
+        "Movement between groups",
+        "Users by the group that they left and the group that they are in now.",
+        movement,
+    ),
+)

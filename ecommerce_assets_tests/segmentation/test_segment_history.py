@@ -1,0 +1,111 @@
+"""The history of a few users over several runs."""
+
+import datetime as dt
+from collections.abc import Mapping
+
+from pyspark.sql import DataFrame, SparkSession
+
+from ecommerce_assets.segmentation.checks import SEGMENT_HISTORY_CHECKS
+from ecommerce_assets.segmentation.group_plots import SEGMENT_HISTORY_NOTES, moved_users
+from ecommerce_assets.segmentation.segment_history import CHANGES, SEGMENT_HISTORY, Dates, add_changes, movement
+from ecommerce_assets.storage.checks import CheckContext, Previous, measure
+from ecommerce_assets.storage.version import Stats
+
+FIRST, SECOND, THIRD = (dt.date(2020, 1, day) for day in (1, 2, 9))
+
+States = Mapping[int, tuple[str, str | None]]
+"""Segment and group by user."""
+
+
+def run(spark: SparkSession, history: DataFrame | None, states: States, day: dt.date) -> DataFrame:
+    segments = spark.createDataFrame([(u, s) for u, (s, _) in states.items()], "user_id bigint, segment string")
+    groups = spark.createDataFrame([(u, g) for u, (_, g) in states.items()], "user_id bigint, customer_group string")
+    return add_changes(history, segments, groups, day)
+
+
+def rows(history: DataFrame) -> list[tuple[int, dt.date, str | None, str | None]]:
+    return sorted((tuple(row) for row in history.collect()), key=lambda row: row[:2])
+
+
+ONE: States = {1: ("VIP", "Champions"), 2: ("Casual", "New"), 3: ("Casual", "Prospects")}
+TWO: States = {1: ("VIP", "Champions"), 2: ("Casual", "Loyal"), 4: ("Casual", "New")}
+
+
+def test_users_get_a_row_when_segment_or_group_changes(spark: SparkSession) -> None:
+    first = run(spark, None, ONE, FIRST)
+    assert first.dtypes == [(c.name, c.type) for c in SEGMENT_HISTORY.with_id_type("bigint").columns]
+    second = run(spark, first, TWO, SECOND)
+    third = run(spark, second, {**TWO, 1: ("Loyal", "Champions"), 3: ("Casual", "New")}, THIRD)
+    assert rows(third) == [
+        (1, FIRST, "VIP", "Champions"),
+        (1, THIRD, "Loyal", "Champions"),
+        (2, FIRST, "Casual", "New"),
+        (2, SECOND, "Casual", "Loyal"),
+        (3, FIRST, "Casual", "Prospects"),
+        (3, SECOND, None, None),  # gone
+        (3, THIRD, "Casual", "New"),  # back
+        (4, SECOND, "Casual", "New"),
+    ]
+
+
+def test_a_second_run_of_a_day_replaces_its_rows(spark: SparkSession) -> None:
+    first = run(spark, None, ONE, FIRST)
+    second = run(spark, first, TWO, SECOND)
+    assert rows(run(spark, second, TWO, SECOND)) == rows(second)
+    assert rows(run(spark, second, ONE, SECOND)) == rows(first)
+    assert rows(run(spark, first, TWO, FIRST)) == rows(run(spark, None, TWO, FIRST))
+
+
+def test_dates_of_following_versions() -> None:
+    first = Dates.following(FIRST, {})
+    assert first.as_dict() == {"date": "2020-01-01", "first_date": "2020-01-01", "previous_date": None, "since": None}
+    assert Dates.following(FIRST, first.as_dict()) == first
+    second = Dates.following(SECOND, first.as_dict())
+    assert (second.previous, second.since) == (FIRST, FIRST)
+    assert Dates.following(SECOND, second.as_dict()) == second
+    later = Dates.following(dt.date(2020, 3, 1), second.as_dict())
+    assert (later.previous, later.since) == (SECOND, dt.date(2020, 1, 31))
+
+
+def context_of(history: DataFrame, dates: Dates, previous: CheckContext | None = None) -> CheckContext:
+    empty = CheckContext(Stats(), dates.as_dict())
+    changes = next(check.summary for check in SEGMENT_HISTORY_CHECKS if check.name == "history_kept")
+    assert changes is not None
+    summaries = [make(history, empty, lambda _: history) for make in (changes, movement)]
+    stats = measure(history, (), summaries)[None]
+    return CheckContext(stats, dates.as_dict(), previous=[Previous("1", previous.stats)] if previous else [])
+
+
+def test_movement_counts_users_that_are_in_the_data_at_both_dates(spark: SparkSession) -> None:
+    first = run(spark, None, ONE, FIRST)
+    second = run(spark, first, TWO, SECOND)
+    third = run(spark, second, {**TWO, 1: ("VIP", "At Risk")}, THIRD)
+    dates = Dates.following(THIRD, Dates.following(SECOND, Dates.following(FIRST, {}).as_dict()).as_dict())
+    context = context_of(third, dates)
+    assert moved_users(context, "previous") == (1, 3)  # 1 of 1, 2 and 4
+    assert moved_users(context, "since") == (2, 2)  # 1 and 2: 3 is gone, 4 is new
+    [note] = SEGMENT_HISTORY_NOTES
+    text = note.write(context)
+    assert text is not None
+    assert "1 of 3 users (33 %) moved since 2020-01-02" in text
+    assert "|Champions|At Risk|1|" in text
+    assert "|New|Loyal|1|" in text
+    assert "|(new)|New|1|" in text
+    assert "|Prospects|(gone)|1|" in text
+
+
+def test_a_version_that_lost_rows_of_an_earlier_date_is_blocked(spark: SparkSession) -> None:
+    first = run(spark, None, ONE, FIRST)
+    second = run(spark, first, TWO, SECOND)
+    [check] = [check for check in SEGMENT_HISTORY_CHECKS if check.name == "history_kept"]
+    assert check.blocking
+    dates = Dates.following(SECOND, Dates.following(FIRST, {}).as_dict())
+    before = context_of(first, Dates.following(FIRST, {}))
+    kept = context_of(second, dates, before)
+    assert kept.stats.summaries[CHANGES] == [
+        {"date": "2020-01-01", "users": 3},
+        {"date": "2020-01-02", "users": 3},  # 2 moved, 3 is gone, 4 is new
+    ]
+    assert check.test(kept).message == ""
+    lost = context_of(second.where("user_id <> 1"), dates, before)
+    assert "2020-01-01 (3 rows, now 2)" in check.test(lost).message
