@@ -118,7 +118,7 @@ def _compare(lake: Lake, one: str, other: str) -> Answer:
 @command
 @click.argument("target", required=False)
 def _deliver(lake: Lake, target: str | None) -> Answer:
-    """Deliver the newest published recommendations, similar products, pairs and segments to TARGET, all at once.
+    """Deliver the newest published lists, similar products, pairs, segments and groups to TARGET, all at once.
 
     TARGET is an SQLite file (shop.sqlite, shop.db, sqlite:///PATH), a PostgreSQL database
     (postgresql://HOST/DATABASE, with the password in PGPASSWORD or ~/.pgpass), or a folder of files (parquet:FOLDER,

@@ -24,6 +24,8 @@ REFRESHED = {
     "product_features",
     "segmentation_model",
     "segmented_users",
+    "customer_groups",
+    "segment_history",
     "user_index",
     "product_index",
     "interaction_data",

@@ -31,6 +31,8 @@ TABLES = [
     "user_features",
     "product_features",
     "segmented_users",
+    "customer_groups",
+    "segment_history",
     "user_index",
     "product_index",
     "interaction_data",

@@ -27,6 +27,8 @@ BEFORE_ALS = {"user_features", "product_features", "segmentation_model", "segmen
     "product_index",
     "product_eligibility",
     "product_pairs",
+    "customer_groups",
+    "segment_history",
     "interaction_data",
 }
 FAILED = dg.DagsterRunStatus.FAILURE

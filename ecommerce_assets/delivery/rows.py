@@ -21,6 +21,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "similar_products": ("product_id", "rank"),
     "product_pairs": ("product_id", "kind", "rank"),
     "segmented_users": ("user_id",),
+    "customer_groups": ("user_id",),
 }
 """The tables that are delivered, with the columns by which readers look up rows."""
 

@@ -183,6 +183,7 @@ def _user_features(console: Console, f: Row) -> None:
         [
             ("segment", f["segment"]),
             ("", f["description"]),
+            *([("group", _group(f))] if f.get("customer_group") else []),
             ("last seen", last),
             ("active on", f"{f['frequency']:,.0f} day{'' if f['frequency'] == 1 else 's'}"),
             ("events", _counts(f, ("views", "carts", "purchases"))),
@@ -190,6 +191,11 @@ def _user_features(console: Console, f: Row) -> None:
             ("mean price", _money(f["avg_price"])),
         ],
     )
+
+
+def _group(f: Row) -> str:
+    scores = "" if f["r_score"] is None else f" (r {f['r_score']}, f {f['f_score']}, m {f['m_score']})"
+    return f"{f['customer_group']}{scores}"
 
 
 def _end(console: Console, answer: UserAnswer | ProductAnswer, asset: str) -> None:

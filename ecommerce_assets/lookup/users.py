@@ -24,7 +24,8 @@ class UserAnswer:
     Attributes
     ----------
     features
-        The user's row of segmented_users, and `description` of the segment in words; None where there is none.
+        The user's row of segmented_users, `description` of the segment in words, and from customer_groups, if it is
+        published, customer_group and the scores; None where there is none.
     recommendations
         rank, product_id, name, category, brand, price, score, source, because_product_id, because_name; by rank.
     history
@@ -72,7 +73,7 @@ def find_user(lake: Lake, text: str) -> UserAnswer:
     shown = [row["product_id"] for row in (*recommended, *events)]
     known = tables.products(products, [*shown, *(row.get("because_product_id") for row in recommended)])
     if users is not None and features is not None:
-        features["description"] = _in_words(users, features["segment_id"])
+        features = {**features, "description": _in_words(users, features["segment_id"]), **_group(tables, user_id)}
     return UserAnswer(
         user_id=user_id,
         features=features,
@@ -170,6 +171,13 @@ def _as_event(row: Row, known: dict[int | str, Row]) -> Row:
         "brand": row["brand"] or product.get("brand"),
         "price": row["price"],
     }
+
+
+def _group(tables: Tables, user_id: int | str) -> Row:
+    if "customer_groups" not in tables.lake.assets():
+        return {}
+    sql = "select customer_group, r_score, f_score, m_score from {table} where user_id = ?"
+    return next(iter(tables.rows(tables.newest("customer_groups"), sql, user_id)), {})
 
 
 def _in_words(users: Version, segment_id: int) -> str | None:

@@ -27,8 +27,9 @@ def size_and_revenue(context: CheckContext) -> Figure | None:
     buyers = [part for part in _parts(context) if part.name != PROSPECTS]
     if not buyers:
         return None
-    users, all_users = sum(part.users for part in buyers), sum(part.users for part in _parts(context))
-    return share_bars(buyers, f"{users:,} buyers of {all_users:,} users")
+    count, users = sum(part.users for part in buyers), sum(part.users for part in _parts(context))
+    shares = [part._replace(share=part.users / count) for part in buyers]
+    return share_bars(shares, f"{count:,} buyers of {users:,} users", of="buyers")
 
 
 def scores_and_groups(context: CheckContext) -> Figure | None:

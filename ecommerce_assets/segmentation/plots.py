@@ -109,11 +109,11 @@ class Part(NamedTuple):
     revenue_share: float
 
 
-def share_bars(parts: Sequence[Part], heading: str) -> Figure:
-    """Returns paired bars: the share of the users and of the revenue of each part."""
+def share_bars(parts: Sequence[Part], heading: str, of: str = "users") -> Figure:
+    """Returns paired bars: the share of the users (or of what `of` names) and of the revenue of each part."""
     figure, [axes] = panels(height=1.5 + 0.55 * len(parts))
     for offset, values, colour, label in (
-        (-0.2, [part.share for part in parts], BLUE, "Share of users"),
+        (-0.2, [part.share for part in parts], BLUE, f"Share of {of}"),
         (0.2, [part.revenue_share for part in parts], ORANGE, "Share of revenue"),
     ):
         bars = axes.barh([n + offset for n in range(len(parts))], values, height=0.36, color=colour, label=label)

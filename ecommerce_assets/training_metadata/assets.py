@@ -28,6 +28,7 @@ def training_metadata(
     product_features: Version,
     segmentation_model: Version,
     segmented_users: Version,
+    customer_groups: Version,
     user_index: Version,
     product_index: Version,
     interaction_data: Version,

@@ -15,6 +15,7 @@ from ecommerce_assets.recommendation.product_eligibility import PRODUCT_ELIGIBIL
 from ecommerce_assets.recommendation.product_pairs import PRODUCT_PAIRS
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
+from ecommerce_assets.segmentation.customer_groups import CUSTOMER_GROUPS
 from ecommerce_assets.segmentation.pipeline import SEGMENTED_USERS
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.version import Input, Stats, Version
@@ -24,6 +25,7 @@ TABLES = {
     "cleaned_events": EVENTS,
     "user_features": USER_FEATURES,
     "segmented_users": SEGMENTED_USERS,
+    "customer_groups": CUSTOMER_GROUPS,
     "product_features": PRODUCT_FEATURES,
     "product_eligibility": PRODUCT_ELIGIBILITY,
     "recommendations": RECOMMENDATIONS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from ecommerce_assets.lookup.printing import print_user
 from ecommerce_assets.lookup.tables import Tables, UnknownIdError
 from ecommerce_assets.lookup.users import EVENTS_SHOWN, example_users, find_user
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
@@ -56,6 +58,17 @@ def test_list_and_history_are_what_the_tables_hold(ran: Ran) -> None:
         assert found.features["description"].split(" users")[0]
         assert (found.days, found.newest_day) == (("2019-10-01", "2019-10-08"), "2019-10-08")
         assert found.versions["recommendations"]["version"] == lake.latest("recommendations").version
+
+
+def test_the_customer_group_is_shown(lake: Lake) -> None:
+    scores = {"r_score": 2, "f_score": 3, "m_score": 5}
+    publish(lake, "customer_groups", [{"user_id": 7, "customer_group": "At Risk", **scores}])
+    found = find_user(lake, "7")
+    assert found.features is not None
+    assert {name: found.features[name] for name in scores} == scores
+    out = io.StringIO()
+    print_user(found, out)
+    assert "At Risk (r 2, f 3, m 5)" in out.getvalue()
 
 
 def test_only_days_on_which_the_user_may_have_come_are_read(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:

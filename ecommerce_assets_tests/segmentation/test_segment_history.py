@@ -1,15 +1,20 @@
 """The history of a few users over several runs."""
 
 import datetime as dt
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 
+import dagster as dg
 from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.segmentation.checks import SEGMENT_HISTORY_CHECKS
 from ecommerce_assets.segmentation.group_plots import SEGMENT_HISTORY_NOTES, moved_users
 from ecommerce_assets.segmentation.segment_history import CHANGES, SEGMENT_HISTORY, Dates, add_changes, movement
 from ecommerce_assets.storage.checks import CheckContext, Previous, measure
+from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.version import Stats
+from ecommerce_assets_tests.helpers import LAST_DAY, event, read, run_graph, write_day
 
 FIRST, SECOND, THIRD = (dt.date(2020, 1, day) for day in (1, 2, 9))
 
@@ -109,3 +114,24 @@ def test_a_version_that_lost_rows_of_an_earlier_date_is_blocked(spark: SparkSess
     assert check.test(kept).message == ""
     lost = context_of(second.where("user_id <> 1"), dates, before)
     assert "2020-01-01 (3 rows, now 2)" in check.test(lost).message
+
+
+def test_the_asset_continues_its_previous_version(
+    spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult], tmp_path: Path
+) -> None:
+    data_dir = Path(shutil.copytree(ran[0], tmp_path / "shop"))
+    lake, now = Lake(str(data_dir)), ["segmented_users", "customer_groups", "segment_history"]
+    first = read(spark, data_dir, "segment_history").collect()
+    buyer = read(spark, data_dir, "customer_groups").where("customer_group = 'Prospects'").first()
+    assert buyer is not None
+    write_day(data_dir, "2019-10-09", [event("2019-10-09 12:00:00", "purchase", user_id=buyer["user_id"], price=99.0)])
+    run_graph(data_dir, "2019-10-09", select=["cleaned_events", "rejected_events", "user_features", *now])
+    later = read(spark, data_dir, "segment_history")
+    assert set(later.where(f"date = '{LAST_DAY}'").collect()) == set(first)
+    [row] = later.where(f"date = '2019-10-09' and user_id = {buyer['user_id']}").collect()
+    assert row["customer_group"] == "New"
+    version = lake.latest("segment_history")
+    assert version.parameters["previous_date"] == LAST_DAY
+    assert {made_of.asset for made_of in version.inputs} == {"user_features", "segmented_users", "customer_groups"}
+    run_graph(data_dir, "2019-10-09", select=["segment_history"])
+    assert set(read(spark, data_dir, "segment_history").collect()) == set(later.collect())
