@@ -1,4 +1,4 @@
-"""The assets segmentation_model, segmented_users and, on demand only, segmentation_by_k.
+"""The assets segmentation_model, segmented_users, customer_value and, on demand only, segmentation_by_k.
 
 Models come as Any: Dagster looks at the types of inputs when it loads this, and Spark ML takes a second to import.
 """
@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.segmentation.by_k import LARGEST, SMALLEST, quality_by_k
+from ecommerce_assets.segmentation.customer_value import HORIZON_DAYS, build_customer_value
 from ecommerce_assets.segmentation.pipeline import (
     SEGMENTATION_MODEL_PARTS,
     SegmentationParameters,
@@ -75,6 +76,19 @@ def segmented_users(user_features: DataFrame, segmentation_model: Any) -> Artifa
     model = [f"segmentation_model.{part}" for part in SEGMENTATION_MODEL_PARTS]
     users = made_from(users, {"segment_id": model, "segment": model})
     return Artifact(users, SegmentationParameters.of_model(segmentation_model).as_dict(), results)
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"spark", "parquet"},
+    code_version="1",
+    backfill_policy=dg.BackfillPolicy.single_run(),
+)
+def customer_value(cleaned_events: DataFrame) -> Artifact:
+    """Probability that a buyer is still active, and expected purchases and value in the next 90 days."""
+    buyers, report = build_customer_value(cleaned_events)
+    return Artifact(buyers, {"horizon_days": HORIZON_DAYS}, report.as_dict())
 
 
 @dg.multi_asset(

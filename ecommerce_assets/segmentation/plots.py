@@ -1,6 +1,6 @@
-"""What the UI shows and says of the segments: what sets them apart, and what they bring.
+"""What the UI shows and says of the segments (what sets them apart, and what they bring) and of the buyers' value.
 
-The numbers are those of profile.py and by_k.py; how pictures look is plotting.py's business.
+The numbers are from profile.py, by_k.py and customer_value.py; plotting.py defines how pictures look.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ecommerce_assets.plotting import (
     GREY,
     INK,
     ORANGE,
+    WIDTH,
     grid,
     panels,
     percent_axis,
@@ -24,6 +25,8 @@ from ecommerce_assets.plotting import (
     short_axis,
     title,
 )
+from ecommerce_assets.segmentation.checks import EXPECTED_PURCHASES, EXPECTED_VALUE
+from ecommerce_assets.segmentation.customer_value import HORIZON_DAYS
 from ecommerce_assets.segmentation.profile import percent
 from ecommerce_assets.storage.checks import CheckContext
 from ecommerce_assets.storage.display import Note, Plot
@@ -37,6 +40,10 @@ FARTHEST = 2.0
 
 MOST_ROWS = 15
 """Segments in a picture: the largest ones where there are more."""
+
+
+WIDEST = 900
+"""Pixels of a picture of customer_value."""
 
 
 def _plain(value: float) -> str:
@@ -140,6 +147,76 @@ def quality_by_k(context: CheckContext) -> Figure | None:
     return figure
 
 
+def purchases_in_holdout(context: CheckContext) -> Figure | None:
+    """Grouped bars: purchase days per buyer in the holdout, by purchase days before it."""
+    holdout = context.results["holdout"]
+    if holdout is None:
+        return None
+    groups = holdout["by_past"]
+    figure, [axes] = panels(height=3.8)
+    figure.set_dpi(min(figure.dpi, WIDEST / WIDTH))
+    for offset, key, colour, label in (
+        (-0.27, "actual", GREY, "Actual"),
+        (0.0, "model", BLUE, "Model"),
+        (0.27, "same_as_before", ORANGE, "Same as before"),
+    ):
+        means = [group[key] / group["buyers"] for group in groups]
+        bars = axes.bar([n + offset for n in range(len(groups))], means, width=0.25, color=colour, label=label)
+        axes.bar_label(bars, [f"{mean:.2f}" for mean in means], padding=2, fontsize=8)
+    buyers = [f"{group['buyers']:,} {'buyer' if group['buyers'] == 1 else 'buyers'}" for group in groups]
+    axes.set_xticks(
+        range(len(groups)), [f"{group['purchase_days']}\n{n}" for group, n in zip(groups, buyers, strict=True)]
+    )
+    axes.set_xlabel("Purchase days before the holdout")
+    title(axes, f"Purchase days per buyer in the {holdout['days']} days after {holdout['cutoff']}")
+    grid(axes)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _value_in_words(context: CheckContext) -> str:
+    results = context.results
+    if results["reason"] is not None:
+        return f"No predictions. {results['reason']}"
+    holdout, rows, sentences = results["holdout"], [], []
+    for name, key in (("purchase days", "purchases"), ("value", "value")):
+        compared = holdout[key]
+        actual = compared["actual"]
+        sums = [f"{sum_:,.0f}{_off_by(sum_, actual)}" for sum_ in (compared["model"], compared["same_as_before"])]
+        errors = [f"{compared[error]:,.2f}" for error in ("model_error", "same_as_before_error")]
+        rows += [(name, f"{actual:,.0f}", *sums), (f"error per buyer, {name}", "", *errors)]
+        sentences.append(f"- {name}: {_which_is_better(compared)}")
+    fitted = results["fitted_buyers"]
+    sample = "" if fitted == results["buyers"] else f" (of a random sample of {fitted:,} buyers)"
+    return "\n".join(
+        [
+            f"In the {HORIZON_DAYS} days after {results['reference_date'][:10]} the {context.rows:,} buyers are "
+            f"expected to buy on **{context.number(EXPECTED_PURCHASES):,.0f} purchase days**, for "
+            f"**{context.number(EXPECTED_VALUE):,.0f}**.",
+            "",
+            f"Tested on the {holdout['days']} days after {holdout['cutoff']}, with the {holdout['buyers']:,} buyers "
+            f"from before{sample}:",
+            "",
+            short_table(("", "actual", "model", "same as before"), rows),
+            "",
+            *sentences,
+        ]
+    )
+
+
+def _off_by(predicted: float, actual: float) -> str:
+    return f" ({predicted / actual - 1:+.0%})".replace("%", " %") if actual else ""
+
+
+def _which_is_better(compared: Mapping[str, Any]) -> str:
+    interval = f"95 % interval of the difference in error {compared['lower']:+,.2f} to {compared['upper']:+,.2f}"
+    if compared["upper"] < 0:
+        return f'the model is better than "same as before" ({interval})'
+    if compared["lower"] > 0:
+        return f'**the model is worse than "same as before"** ({interval})'
+    return f'**the model is not better than "same as before"** ({interval})'
+
+
 def _by_k_table(context: CheckContext) -> str:
     in_use, rows = context.document["k_in_use"], []
     for entry in context.document["by_k"]:
@@ -183,6 +260,17 @@ SEGMENTED_USERS_PLOTS = (
         segment_profiles,
     ),
     Plot("Users and revenue by segment", "Each segment's part of the users and of the money spent.", size_and_revenue),
+)
+
+CUSTOMER_VALUE_NOTES = (Note("value of the buyers", _value_in_words),)
+
+CUSTOMER_VALUE_PLOTS = (
+    Plot(
+        "Test of the predicted purchases",
+        "Purchase days of buyers on days that the model had not seen. Same as before: each buyer goes on at the rate "
+        "of repeat purchase days so far. The closer to actual the better.",
+        purchases_in_holdout,
+    ),
 )
 
 SEGMENTATION_BY_K_NOTES = (Note("quality by k", _by_k_table),)
