@@ -180,6 +180,9 @@ class ValueModel:
 class Comparison:
     """Predictions of an amount in the holdout, compared with "same as before".
 
+    The model predicts means, and where most buyers buy nothing an absolute error favours predictions near 0: see the
+    sums too.
+
     Attributes
     ----------
     actual, model, same_as_before
@@ -300,7 +303,7 @@ def build_customer_value(cleaned_events: DataFrame) -> tuple[DataFrame, ValueRep
         return _without_model(cleaned_events, EPOCH), ValueReport(None, 0, reason="There are no events.")
     report = ValueReport(span.reference.isoformat(), span.buyers)
     if span.days < FEWEST_DAYS:
-        reason = f"The events cover {span.days} days, and {FEWEST_DAYS} are needed."
+        reason = f"Days of events: {span.days}; at least {FEWEST_DAYS} are needed."
         return _without_model(cleaned_events, span.end), replace(report, reason=reason)
     one_in = max(1, span.buyers // SAMPLED_BUYERS)
     sampled = cleaned_events.where(F.pmod(F.xxhash64("user_id"), F.lit(one_in)) == 0)
@@ -310,7 +313,7 @@ def build_customer_value(cleaned_events: DataFrame) -> tuple[DataFrame, ValueRep
         buyers = Buyers.of(table, "purchase_days", "last_day", "value", span.end)
         model = ValueModel.fit(buyers)
     except ValueError as error:
-        reason = f"Up to the cutoff {span.cutoff}: {error}"
+        reason = f"Events up to the cutoff {span.cutoff} do not support the model. {error}"
         return _without_model(cleaned_events, span.end), replace(report, reason=reason)
     history = purchase_history(cleaned_events, span.cutoff, span.end)
     return predict(history, model, span), replace(

@@ -154,7 +154,7 @@ def purchases_in_holdout(context: CheckContext) -> Figure | None:
         return None
     groups = holdout["by_past"]
     figure, [axes] = panels(height=3.8)
-    figure.set_dpi(min(figure.dpi, WIDEST / WIDTH))
+    figure.set_figwidth(min(WIDTH, WIDEST / figure.dpi))
     for offset, key, colour, label in (
         (-0.27, "actual", GREY, "Actual"),
         (0.0, "model", BLUE, "Model"),

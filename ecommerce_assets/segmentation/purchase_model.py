@@ -76,7 +76,7 @@ class BgNbd:
         """
         repeat_buyers = int(histories.buyers[histories.repeats > 0].sum())
         if repeat_buyers < FEWEST_REPEAT_BUYERS:
-            raise ValueError(f"{repeat_buyers:,} buyers bought on two or more days, and {FEWEST_REPEAT_BUYERS} must.")
+            raise ValueError(f"Repeat buyers: {repeat_buyers:,}; at least {FEWEST_REPEAT_BUYERS} are needed.")
         if np.ptp(histories.repeats) == 0:
             raise ValueError("All buyers bought on the same number of days.")
         unit = float(np.average(histories.age, weights=histories.buyers))

@@ -124,7 +124,7 @@ def test_buyers_without_variety_are_refused() -> None:
     with pytest.raises(ValueError, match="same number of days"):
         BgNbd.fit(equal)
     few = Histories(np.array([0.0, 2.0]), np.array([0.0, 10.0]), np.array([20.0, 20.0]), np.array([500.0, 99.0]))
-    with pytest.raises(ValueError, match="99 buyers"):
+    with pytest.raises(ValueError, match="Repeat buyers: 99;"):
         BgNbd.fit(few)
     with pytest.raises(ValueError, match="paid the same"):
         GammaGamma.fit(np.array([1.0, 2.0]), np.array([5.0, 10.0]))
