@@ -67,9 +67,10 @@ from ecommerce_assets.recovery import recovery
 from ecommerce_assets.secret import HIDDEN, is_secret
 from ecommerce_assets.segmentation import assets as segmentation_assets
 from ecommerce_assets.segmentation import checks as segmentation
-from ecommerce_assets.segmentation import group_plots
+from ecommerce_assets.segmentation import customer_plots
 from ecommerce_assets.segmentation import plots as segmentation_plots
 from ecommerce_assets.segmentation.customer_groups import CUSTOMER_GROUPS, group_cells
+from ecommerce_assets.segmentation.customer_value import CUSTOMER_VALUE
 from ecommerce_assets.segmentation.pipeline import SEGMENTATION_MODEL_PARTS, SEGMENTED_USERS
 from ecommerce_assets.segmentation.segment_history import SEGMENT_HISTORY, movement
 from ecommerce_assets.settings import Settings, load_settings
@@ -114,15 +115,21 @@ CATALOG: dict[str, StoredAsset] = {
         CUSTOMER_GROUPS,
         segmentation.CUSTOMER_GROUPS_CHECKS,
         summaries=(group_cells,),
-        plots=group_plots.CUSTOMER_GROUPS_PLOTS,
-        notes=group_plots.CUSTOMER_GROUPS_NOTES,
+        plots=customer_plots.CUSTOMER_GROUPS_PLOTS,
+        notes=customer_plots.CUSTOMER_GROUPS_NOTES,
     ),
     "segment_history": StoredAsset(
         SEGMENT_HISTORY,
         segmentation.SEGMENT_HISTORY_CHECKS,
         summaries=(movement,),
-        plots=group_plots.SEGMENT_HISTORY_PLOTS,
-        notes=group_plots.SEGMENT_HISTORY_NOTES,
+        plots=customer_plots.SEGMENT_HISTORY_PLOTS,
+        notes=customer_plots.SEGMENT_HISTORY_NOTES,
+    ),
+    "customer_value": StoredAsset(
+        CUSTOMER_VALUE,
+        segmentation.CUSTOMER_VALUE_CHECKS,
+        plots=customer_plots.CUSTOMER_VALUE_PLOTS,
+        notes=customer_plots.CUSTOMER_VALUE_NOTES,
     ),
     "user_index": StoredAsset(USER_INDEX, recommendation.USER_INDEX_CHECKS),
     "product_index": StoredAsset(PRODUCT_INDEX, recommendation.PRODUCT_INDEX_CHECKS),
@@ -197,6 +204,7 @@ def build_defs(
         segmentation_assets.segmented_users,
         segmentation_assets.customer_groups,
         segmentation_assets.segment_history,
+        segmentation_assets.customer_value,
         product_catalog,
         *recommendation_assets.ASSETS,
         training_metadata,

@@ -26,6 +26,7 @@ REFRESHED = {
     "segmented_users",
     "customer_groups",
     "segment_history",
+    "customer_value",
     "user_index",
     "product_index",
     "interaction_data",

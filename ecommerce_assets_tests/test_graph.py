@@ -33,6 +33,7 @@ TABLES = [
     "segmented_users",
     "customer_groups",
     "segment_history",
+    "customer_value",
     "user_index",
     "product_index",
     "interaction_data",

@@ -29,6 +29,7 @@ BEFORE_ALS = {"user_features", "product_features", "segmentation_model", "segmen
     "product_pairs",
     "customer_groups",
     "segment_history",
+    "customer_value",
     "interaction_data",
 }
 FAILED = dg.DagsterRunStatus.FAILURE

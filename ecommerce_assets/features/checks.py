@@ -47,7 +47,7 @@ def _conservation(money_column: str) -> tuple[Check, Check]:
     return events, money
 
 
-def _amounts(*columns: str) -> str:
+def amounts_out_of_range(*columns: str) -> str:
     """SQL: one of these is negative or no finite number; null counts as neither."""
     return " or ".join(f"not {name} between 0 and 1.7e308" for name in columns)
 
@@ -71,7 +71,7 @@ USER_FEATURES_CHECKS = (
     rule(
         "amounts_in_range",
         "Counts, amounts and conversion_rate are finite and not negative, cart_abandonment is at most 1.",
-        f"{_amounts('monetary', 'avg_price', 'conversion_rate', 'unique_products', 'unique_categories')} "
+        f"{amounts_out_of_range('monetary', 'avg_price', 'conversion_rate', 'unique_products', 'unique_categories')} "
         "or isnan(cart_abandonment) or cart_abandonment > 1 or cart_abandonment = double('-inf')",
         warning_if=PRECOMPUTED,
     ),
@@ -109,7 +109,7 @@ PRODUCT_FEATURES_CHECKS = (
     rule(
         "amounts_in_range",
         "Counts, prices, revenue, conversion_rate and score are finite and not negative.",
-        _amounts(*_PRODUCT_AMOUNTS),
+        amounts_out_of_range(*_PRODUCT_AMOUNTS),
         warning_if=PRECOMPUTED,
     ),
     rule(

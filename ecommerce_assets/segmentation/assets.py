@@ -1,4 +1,4 @@
-"""The assets segmentation_model, segmented_users, customer_groups, segment_history and, on demand, segmentation_by_k.
+"""The assets of this package; segmentation_by_k is made on demand only.
 
 Models come as Any: Dagster looks at the types of inputs when it loads this, and Spark ML takes a second to import.
 """
@@ -13,6 +13,7 @@ from ecommerce_assets.features.user_features import CLUSTERING_FEATURES
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.segmentation.by_k import LARGEST, SMALLEST, quality_by_k
 from ecommerce_assets.segmentation.customer_groups import assign_groups, score_bounds
+from ecommerce_assets.segmentation.customer_value import HORIZON_DAYS, build_customer_value
 from ecommerce_assets.segmentation.pipeline import (
     SEGMENTATION_MODEL_PARTS,
     SegmentationParameters,
@@ -118,6 +119,19 @@ def segment_history(
         return Artifact(history, version.parameters)
     dates = Dates.following(day, version.parameters if version else {})
     return Artifact(add_changes(history, segmented_users, customer_groups, day), dates.as_dict())
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"spark", "parquet"},
+    code_version="1",
+    backfill_policy=dg.BackfillPolicy.single_run(),
+)
+def customer_value(cleaned_events: DataFrame) -> Artifact:
+    """Probability that a buyer is still active, and expected purchases and value in the next 90 days."""
+    buyers, report = build_customer_value(cleaned_events)
+    return Artifact(buyers, {"horizon_days": HORIZON_DAYS}, report.as_dict())
 
 
 @dg.multi_asset(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-from ecommerce_assets.features.checks import RELATIVE_TOLERANCE, same_amount
+from ecommerce_assets.features.checks import RELATIVE_TOLERANCE, amounts_out_of_range, same_amount
 from ecommerce_assets.features.precomputed import PRECOMPUTED
 from ecommerce_assets.segmentation.by_k import LARGEST, SMALLEST
 from ecommerce_assets.segmentation.customer_groups import CUSTOMER_GROUPS, GROUP_NAMES, PROSPECTS
+from ecommerce_assets.segmentation.customer_value import CUSTOMER_VALUE
 from ecommerce_assets.segmentation.naming import SEGMENT_NAMES
 from ecommerce_assets.segmentation.pipeline import SEGMENTED_USERS
 from ecommerce_assets.segmentation.segment_history import CHANGES, SEGMENT_HISTORY, changes_by_date
@@ -26,6 +27,9 @@ from ecommerce_assets.storage.drift import row_count_stable, shares_stable
 
 SILHOUETTE_FLOOR = 0.2
 SMALLEST_SHARE = 0.01
+
+EXPECTED_PURCHASES, EXPECTED_VALUE = "expected_purchases_sum", "expected_value_sum"
+"""Names of numbers that are measured over customer_value."""
 
 
 def _silhouette_floor(context: CheckContext) -> str | Outcome:
@@ -63,6 +67,32 @@ def _no_tiny_segment(context: CheckContext) -> str | None:
     tiny = [s for s in context.results["segments"] if s["share"] < SMALLEST_SHARE]
     names = ", ".join(f"{s['segment']} (segment_id {s['segment_id']}, {s['users']:,} users)" for s in tiny)
     return f"below {SMALLEST_SHARE:.0%} of the users: {names}" if tiny else None
+
+
+def _every_buyer(context: CheckContext) -> str | None:
+    buyers, rows = context.results["buyers"], context.rows
+    return None if buyers == rows else f"{buyers:,} users have a purchase, and the table has {rows:,} rows"
+
+
+def _predicted_or_explained(context: CheckContext) -> str | None:
+    missing, reason = context.number("without_prediction"), context.results["reason"]
+    if reason is None:
+        return f"{missing:,} of {context.rows:,} buyers have no prediction" if missing else None
+    return None if missing == context.rows else f"there are predictions, though the result says: {reason}"
+
+
+def _history_kept(context: CheckContext) -> str | Outcome:
+    if not context.previous:
+        return NOTHING_TO_COMPARE
+    today = context.parameters["date"]
+    before, now = (
+        {entry["date"]: entry["users"] for entry in stats.summaries[CHANGES] if entry["date"] < today}
+        for stats in (context.previous[0].stats, context.stats)
+    )
+    lost = [
+        f"{day} ({users:,} rows, now {now.get(day, 0):,})" for day, users in before.items() if now.get(day) != users
+    ]
+    return Outcome(f"the history differs from the previous version on {', '.join(lost)}" if lost else "")
 
 
 def _every_k_once(context: CheckContext) -> str | None:
@@ -124,20 +154,6 @@ SEGMENTED_USERS_CHECKS = (
 )
 
 
-def _history_kept(context: CheckContext) -> str | Outcome:
-    if not context.previous:
-        return NOTHING_TO_COMPARE
-    today = context.parameters["date"]
-    before, now = (
-        {entry["date"]: entry["users"] for entry in stats.summaries[CHANGES] if entry["date"] < today}
-        for stats in (context.previous[0].stats, context.stats)
-    )
-    lost = [
-        f"{day} ({users:,} rows, now {now.get(day, 0):,})" for day, users in before.items() if now.get(day) != users
-    ]
-    return Outcome(f"the history differs from the previous version on {', '.join(lost)}" if lost else "")
-
-
 CUSTOMER_GROUPS_CHECKS = (
     no_nulls(CUSTOMER_GROUPS, PRECOMPUTED),
     unique_key(CUSTOMER_GROUPS),
@@ -167,6 +183,31 @@ SEGMENT_HISTORY_CHECKS = (
         "Earlier dates have as many rows as in the previous version.",
         _history_kept,
         summary=changes_by_date,
+    ),
+)
+
+CUSTOMER_VALUE_CHECKS = (
+    no_nulls(CUSTOMER_VALUE),
+    unique_key(CUSTOMER_VALUE),
+    row_count_stable(),
+    Check("every_buyer", "There is one row for each user with a purchase.", _every_buyer),
+    rule("bought_on_a_day", "purchase_days is at least 1.", "purchase_days < 1"),
+    rule("probabilities_in_range", "probability_active is from 0 to 1.", "not probability_active between 0 and 1"),
+    rule(
+        "amounts_in_range",
+        "expected_purchases and expected_value are finite and not negative.",
+        amounts_out_of_range("expected_purchases", "expected_value"),
+    ),
+    Check(
+        name="predicted_or_explained",
+        description="Every buyer has predictions, or none has and the result says why.",
+        numbers={
+            "without_prediction": "count_if(probability_active is null or expected_purchases is null or "
+            "expected_value is null)",
+            EXPECTED_PURCHASES: "sum(expected_purchases)",
+            EXPECTED_VALUE: "sum(expected_value)",
+        },
+        test=_predicted_or_explained,
     ),
 )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pyspark.sql import functions as F
 
 from ecommerce_assets.settings import RfmBounds
+from ecommerce_assets.storage.checks import collect_in_one_job
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def score_bounds(user_features: DataFrame, fixed: RfmBounds | None = None) -> Sc
     if missing:
         quintiles = F.array(*[F.lit(n / 5) for n in range(1, 5)])
         found = [F.percentile(F.col(name), quintiles).alias(name) for name in missing]
-        [row] = user_features.where("purchase_days > 0").agg(*found).collect()
+        [row] = collect_in_one_job(user_features.where("purchase_days > 0").agg(*found))
         computed = {name: tuple(value + 1 for value in row[name] or ()) for name in missing}
     return ScoreBounds(**{name: tuple(given.get(name) or computed[name]) for name in SCORES.values()})
 

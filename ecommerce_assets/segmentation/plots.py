@@ -1,6 +1,6 @@
-"""What the UI shows and says of the segments: what sets them apart, and what they bring.
+"""Plots and notes of the segments: what sets them apart, and what they bring.
 
-The numbers are those of profile.py and by_k.py; how pictures look is plotting.py's business.
+The numbers are from profile.py and by_k.py; plotting.py defines how pictures look.
 """
 
 from __future__ import annotations

@@ -210,7 +210,7 @@ def measure(
     # Every frame has one row, and Spark computes them side by side.
     whole = reduce(lambda left, right: left.crossJoin(right), summaries, measured)
     stats: dict[str | None, Stats] = {}
-    for row in _collect_in_one_job(whole):
+    for row in collect_in_one_job(whole):
         values = row.asDict(recursive=True)
         day = str(values.pop(PARTITION_COLUMN)) if daily else None
         content = _content(values["rows"], values.pop("content_xor") or 0, values.pop("content_sum") or 0)
@@ -226,7 +226,7 @@ IN_ONE_JOB = {"spark.sql.adaptive.enabled": "false", "spark.sql.autoBroadcastJoi
 """Without adaptive execution and broadcasts a query is one job: with them, each shuffle and each broadcast is one."""
 
 
-def _collect_in_one_job(frame: DataFrame) -> list[Row]:
+def collect_in_one_job(frame: DataFrame) -> list[Row]:
     """The rows of a small result of aggregates, which gain nothing from what is turned off."""
     conf = frame.sparkSession.conf
     before = {name: conf.get(name) for name in IN_ONE_JOB}

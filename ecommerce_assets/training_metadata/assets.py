@@ -29,6 +29,7 @@ def training_metadata(
     segmentation_model: Version,
     segmented_users: Version,
     customer_groups: Version,
+    customer_value: Version,
     user_index: Version,
     product_index: Version,
     interaction_data: Version,

@@ -9,7 +9,7 @@ import dagster as dg
 from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.segmentation.checks import SEGMENT_HISTORY_CHECKS
-from ecommerce_assets.segmentation.group_plots import SEGMENT_HISTORY_NOTES, moved_users
+from ecommerce_assets.segmentation.customer_plots import SEGMENT_HISTORY_NOTES, moved_users
 from ecommerce_assets.segmentation.segment_history import CHANGES, SEGMENT_HISTORY, Dates, add_changes, movement
 from ecommerce_assets.storage.checks import CheckContext, Previous, measure
 from ecommerce_assets.storage.lake import Lake

@@ -1,4 +1,4 @@
-"""Plots and notes of customer_groups and segment_history."""
+"""Plots and notes of customer_groups, segment_history and customer_value."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ecommerce_assets.plotting import CARD, FAINT, GREY, INK, SEQUENTIAL, panels, short, title
+from ecommerce_assets.plotting import BLUE, CARD, FAINT, GREY, INK, ORANGE, SEQUENTIAL, grid, panels, short, title
+from ecommerce_assets.segmentation.checks import EXPECTED_PURCHASES, EXPECTED_VALUE
 from ecommerce_assets.segmentation.customer_groups import CELLS, GROUP_NAMES, GROUPS, PROSPECTS, SCORES
+from ecommerce_assets.segmentation.customer_value import HORIZON_DAYS
 from ecommerce_assets.segmentation.plots import Part, share_bars
 from ecommerce_assets.segmentation.profile import percent
 from ecommerce_assets.segmentation.segment_history import MOVEMENT
@@ -166,6 +168,75 @@ def _cells(context: CheckContext) -> Sequence[Mapping[str, Any]]:
     return context.stats.summaries.get(CELLS) or ()
 
 
+def purchases_in_holdout(context: CheckContext) -> Figure | None:
+    """Grouped bars: purchase days per buyer in the holdout, by purchase days before it."""
+    holdout = context.results["holdout"]
+    if holdout is None:
+        return None
+    groups = holdout["by_past"]
+    figure, [axes] = panels(height=3.8)
+    for offset, key, colour, label in (
+        (-0.27, "actual", GREY, "Actual"),
+        (0.0, "model", BLUE, "Model"),
+        (0.27, "same_as_before", ORANGE, "Same as before"),
+    ):
+        means = [group[key] / group["buyers"] for group in groups]
+        bars = axes.bar([n + offset for n in range(len(groups))], means, width=0.25, color=colour, label=label)
+        axes.bar_label(bars, [f"{mean:.2f}" for mean in means], padding=2, fontsize=8)
+    buyers = [f"{group['buyers']:,} {'buyer' if group['buyers'] == 1 else 'buyers'}" for group in groups]
+    axes.set_xticks(
+        range(len(groups)), [f"{group['purchase_days']}\n{n}" for group, n in zip(groups, buyers, strict=True)]
+    )
+    axes.set_xlabel("Purchase days before the holdout")
+    title(axes, f"Purchase days per buyer in the {holdout['days']} days after {holdout['cutoff']}")
+    grid(axes)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _value_in_words(context: CheckContext) -> str:
+    results = context.results
+    if results["reason"] is not None:
+        return f"No predictions. {results['reason']}"
+    holdout, rows, sentences = results["holdout"], [], []
+    for name, key in (("purchase days", "purchases"), ("value", "value")):
+        compared = holdout[key]
+        actual = compared["actual"]
+        sums = [f"{sum_:,.0f}{_off_by(sum_, actual)}" for sum_ in (compared["model"], compared["same_as_before"])]
+        errors = [f"{compared[error]:,.2f}" for error in ("model_error", "same_as_before_error")]
+        rows += [(name, f"{actual:,.0f}", *sums), (f"error per buyer, {name}", "", *errors)]
+        sentences.append(f"- {name}: {_which_is_better(compared)}")
+    fitted = results["fitted_buyers"]
+    sample = "" if fitted == results["buyers"] else f" (of a random sample of {fitted:,} buyers)"
+    return "\n".join(
+        [
+            f"In the {HORIZON_DAYS} days after {results['reference_date'][:10]} the {context.rows:,} buyers are "
+            f"expected to buy on **{context.number(EXPECTED_PURCHASES):,.0f} purchase days**, for "
+            f"**{context.number(EXPECTED_VALUE):,.0f}**.",
+            "",
+            f"Tested on the {holdout['days']} days after {holdout['cutoff']}, with the {holdout['buyers']:,} buyers "
+            f"from before{sample}:",
+            "",
+            short_table(("", "actual", "model", "same as before"), rows),
+            "",
+            *sentences,
+        ]
+    )
+
+
+def _off_by(predicted: float, actual: float) -> str:
+    return f" ({predicted / actual - 1:+.0%})".replace("%", " %") if actual else ""
+
+
+def _which_is_better(compared: Mapping[str, Any]) -> str:
+    interval = f"95 % interval of the difference in error {compared['lower']:+,.2f} to {compared['upper']:+,.2f}"
+    if compared["upper"] < 0:
+        return f'the model is better than "same as before" ({interval})'
+    if compared["lower"] > 0:
+        return f'**the model is worse than "same as before"** ({interval})'
+    return f'**the model is not better than "same as before"** ({interval})'
+
+
 CUSTOMER_GROUPS_NOTES = (Note("groups at a glance", _groups_table), Note("bounds of the scores", _bounds_table))
 
 CUSTOMER_GROUPS_PLOTS = (
@@ -184,5 +255,16 @@ SEGMENT_HISTORY_PLOTS = (
         "Movement between groups",
         "Users by the group that they left and the group that they are in now.",
         movement,
+    ),
+)
+
+CUSTOMER_VALUE_NOTES = (Note("value of the buyers", _value_in_words),)
+
+CUSTOMER_VALUE_PLOTS = (
+    Plot(
+        "Test of the predicted purchases",
+        "Purchase days of buyers on days that the model had not seen. Same as before: each buyer goes on at the rate "
+        "of repeat purchase days so far. The closer to actual the better.",
+        purchases_in_holdout,
     ),
 )

@@ -1,0 +1,452 @@
+"""customer_value: which buyers are still active, and what they are expected to buy and spend in the next 90 days.
+
+`build_customer_value` is the entry point. A purchase is a day with at least one purchase, and time counts in days from
+a buyer's first purchase in the data. The models are in purchase_model.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from ecommerce_assets.features.expressions import distinct_count, exact_sum, of_type, utc, utc_day
+from ecommerce_assets.features.rfm import FREQUENCY
+from ecommerce_assets.segmentation.purchase_model import BgNbd, Floats, GammaGamma, Histories
+from ecommerce_assets.storage.checks import collect_in_one_job
+from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
+
+HORIZON_DAYS = 90
+"""Days after the reference date that the predictions are for."""
+
+FEWEST_DAYS = 28
+"""Days of events below which nothing is predicted."""
+
+HOLDOUT_SHARE = 0.2
+SHORTEST_HOLDOUT, LONGEST_HOLDOUT = 7, 90
+
+SAMPLED_BUYERS = 100_000
+"""Buyers that the model is fitted to and tested on, about; all of a smaller shop, and a random sample of a larger one.
+Every buyer gets a prediction."""
+
+BOOTSTRAP_ROUNDS, BOOTSTRAP_SEED, BOOTSTRAP_BUCKETS = 1_000, 42, 1_000
+
+EPOCH = date(1970, 1, 1)
+
+CUSTOMER_VALUE = TableSpec.of(
+    ColumnSpec("user_id", "id", "The buyer.", key=True),
+    ColumnSpec("purchase_days", "bigint", "Distinct days (UTC) with a purchase.", nullable=False),
+    ColumnSpec(
+        "probability_active",
+        "double",
+        "Probability that the buyer has not left for good. 1 for buyers with one purchase day: the model lets buyers "
+        "leave only after a repeat purchase. Null where the data do not support the model.",
+    ),
+    ColumnSpec(
+        "expected_purchases",
+        "double",
+        f"Expected purchase days in the {HORIZON_DAYS} days after the reference date; null as probability_active.",
+    ),
+    ColumnSpec(
+        "expected_value",
+        "double",
+        f"Expected sum of price over purchases in the {HORIZON_DAYS} days after the reference date; null as "
+        "probability_active.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Span:
+    """What the events cover.
+
+    Attributes
+    ----------
+    first, reference
+        Earliest and latest event_time, UTC.
+    buyers
+        Users with a purchase.
+    """
+
+    first: datetime
+    reference: datetime
+    buyers: int
+
+    @property
+    def days(self) -> int:
+        """Calendar days (UTC)."""
+        return (self.end - self.first.date()).days + 1
+
+    @property
+    def end(self) -> date:
+        """The reference date."""
+        return self.reference.date()
+
+    @property
+    def holdout_days(self) -> int:
+        """The last fifth of the days, 7 at least and 90 at most."""
+        return min(max(round(HOLDOUT_SHARE * self.days), SHORTEST_HOLDOUT), LONGEST_HOLDOUT)
+
+    @property
+    def cutoff(self) -> date:
+        """The last day before the holdout."""
+        return self.end - timedelta(days=self.holdout_days)
+
+
+@dataclass(frozen=True)
+class Buyers:
+    """Purchases of buyers up to a reference date; one entry per buyer.
+
+    Attributes
+    ----------
+    purchase_days
+        Days with a purchase, at least 1.
+    last, age
+        Days from the first purchase to the last one, and to the reference date.
+    value
+        Sum of price over the purchases.
+    """
+
+    purchase_days: Floats
+    last: Floats
+    age: Floats
+    value: Floats
+
+    @classmethod
+    def of(cls, history: pa.Table, purchase_days: str, last_day: str, value: str, reference: date) -> Buyers:
+        """Returns the rows of `purchase_history`, from the columns of these names, up to a reference date."""
+        first_day = _floats(history, "first_day")
+        return cls(
+            purchase_days=_floats(history, purchase_days),
+            last=_floats(history, last_day) - first_day,
+            age=_day_number(reference) - first_day,
+            value=_floats(history, value),
+        )
+
+    @property
+    def repeats(self) -> Floats:
+        """Purchase days after the first one."""
+        return self.purchase_days - 1
+
+    @property
+    def histories(self) -> Histories:
+        """What BG/NBD is fitted to."""
+        return Histories.grouped(self.repeats, self.last, self.age)
+
+
+@dataclass(frozen=True)
+class ValueModel:
+    """When buyers buy again, and how much they spend on a purchase day."""
+
+    purchases: BgNbd
+    spending: GammaGamma
+
+    @classmethod
+    def fit(cls, buyers: Buyers) -> ValueModel:
+        """Returns both models fitted to the same buyers.
+
+        Gamma-Gamma is fitted to the mean value of all purchase days, first ones included, and to buyers with a single
+        purchase day too: they are most of the buyers whose spending is predicted.
+
+        Raises
+        ------
+        ValueError
+            The data do not support a model; the message says why.
+        """
+        return cls(BgNbd.fit(buyers.histories), GammaGamma.fit(buyers.purchase_days, buyers.value))
+
+    def log_likelihood(self, buyers: Buyers) -> dict[str, float]:
+        """Returns the log-likelihood of each of the two models."""
+        return {
+            "purchases": self.purchases.log_likelihood(buyers.histories),
+            "spending": self.spending.log_likelihood(buyers.purchase_days, buyers.value),
+        }
+
+    def expected(self, buyers: Buyers, days: int) -> tuple[Floats, Floats]:
+        """Returns the expected purchase days and the expected value of each buyer in the next `days`."""
+        purchases = self.purchases.expected_purchases(days, buyers.repeats, buyers.last, buyers.age)
+        return purchases, purchases * self.spending.expected_value(buyers.purchase_days, buyers.value)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Predictions of an amount in the holdout, compared with "same as before".
+
+    The model predicts means, and where most buyers buy nothing an absolute error favours predictions near 0: see the
+    sums too.
+
+    Attributes
+    ----------
+    actual, model, same_as_before
+        Sums over the buyers.
+    model_error, same_as_before_error
+        Mean absolute errors per buyer.
+    difference, lower, upper
+        Error of the model less that of "same as before", with its interval: below 0 the model is better.
+    """
+
+    actual: float
+    model: float
+    same_as_before: float
+    model_error: float
+    same_as_before_error: float
+    difference: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True)
+class PastGroup:
+    """Purchase days in the holdout of buyers with equally many purchase days before it."""
+
+    purchase_days: str
+    buyers: int
+    actual: float
+    model: float
+    same_as_before: float
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """The test of the model on days that it was not fitted to, over all buyers from before them."""
+
+    cutoff: str
+    days: int
+    buyers: int
+    purchases: Comparison
+    value: Comparison
+    by_past: list[PastGroup]
+
+
+@dataclass(frozen=True)
+class ValueReport:
+    """What is recorded of the predictions.
+
+    Attributes
+    ----------
+    reference_date
+        Latest event_time; None where there are no events.
+    buyers, fitted_buyers
+        All buyers, and those that the model was fitted to.
+    reason
+        Why nothing is predicted; None where there are predictions.
+    model, log_likelihood
+        Fitted to all days; the log-likelihoods of BG/NBD and of Gamma-Gamma.
+    """
+
+    reference_date: str | None
+    buyers: int
+    fitted_buyers: int = 0
+    reason: str | None = None
+    model: ValueModel | None = None
+    log_likelihood: Mapping[str, float] | None = None
+    holdout: Holdout | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+
+def purchase_history(cleaned_events: DataFrame, cutoff: date, end: date) -> DataFrame:
+    """Returns one row per user with a purchase until `end`.
+
+    Parameters
+    ----------
+    cleaned_events
+        Events in any order.
+    cutoff, end
+        Last day (UTC) before the holdout, and of the holdout.
+
+    Returns
+    -------
+    DataFrame
+        user_id; purchase_days, first_day, last_day and value over all; past_purchase_days, past_last_day (null where
+        there is none) and past_value until the cutoff; holdout_purchase_days and holdout_value after it. Days count
+        from 1970-01-01.
+    """
+    day, price = F.col("day"), F.col("price")
+    past = day <= _day_number(cutoff)
+    purchases = cleaned_events.where(of_type("purchase"))
+    by_day = purchases.select("user_id", utc_day(F.col("event_time")).alias("day"), "price")
+    # As in user_features: one shuffle of narrow rows.
+    by_user = by_day.where(day <= _day_number(end)).repartition("user_id").sortWithinPartitions("user_id")
+    return by_user.groupBy("user_id").agg(
+        distinct_count(day).alias("purchase_days"),
+        F.min(day).alias("first_day"),
+        F.max(day).alias("last_day"),
+        exact_sum(price).alias("value"),
+        distinct_count(F.when(past, day)).alias("past_purchase_days"),
+        F.max(F.when(past, day)).alias("past_last_day"),
+        exact_sum(F.when(past, price)).alias("past_value"),
+        distinct_count(F.when(~past, day)).alias("holdout_purchase_days"),
+        exact_sum(F.when(~past, price)).alias("holdout_value"),
+    )
+
+
+def build_customer_value(cleaned_events: DataFrame) -> tuple[DataFrame, ValueReport]:
+    """Returns the rows of `CUSTOMER_VALUE`, lazily, and what is recorded with them.
+
+    The model is fitted before the cutoff and compared with "same as before" on the holdout, then fitted to all days.
+    Nothing is predicted where there are fewer than `FEWEST_DAYS` days, or the data before the cutoff do not support the
+    model: predictions that cannot be tested are not published.
+    """
+    span = span_of(cleaned_events)
+    if span is None:
+        return _without_model(cleaned_events, EPOCH), ValueReport(None, 0, reason="There are no events.")
+    report = ValueReport(span.reference.isoformat(), span.buyers)
+    if span.days < FEWEST_DAYS:
+        reason = f"Days of events: {span.days}; at least {FEWEST_DAYS} are needed."
+        return _without_model(cleaned_events, span.end), replace(report, reason=reason)
+    one_in = max(1, span.buyers // SAMPLED_BUYERS)
+    sampled = cleaned_events.where(F.pmod(F.xxhash64("user_id"), F.lit(one_in)) == 0)
+    table = purchase_history(sampled, span.cutoff, span.end).toArrow().sort_by("user_id")
+    try:
+        holdout = compare_on_holdout(table, span)
+        buyers = Buyers.of(table, "purchase_days", "last_day", "value", span.end)
+        model = ValueModel.fit(buyers)
+    except ValueError as error:
+        reason = f"Events up to the cutoff {span.cutoff} do not support the model. {error}"
+        return _without_model(cleaned_events, span.end), replace(report, reason=reason)
+    history = purchase_history(cleaned_events, span.cutoff, span.end)
+    return predict(history, model, span), replace(
+        report,
+        fitted_buyers=table.num_rows,
+        model=model,
+        log_likelihood=model.log_likelihood(buyers),
+        holdout=holdout,
+    )
+
+
+def span_of(cleaned_events: DataFrame) -> Span | None:
+    """Returns what the events cover; None where there are none."""
+    buyer = F.when(of_type("purchase"), F.col("user_id"))
+    times = [F.unix_micros(edge("event_time")).alias(name) for name, edge in (("first", F.min), ("latest", F.max))]
+    [row] = collect_in_one_job(cleaned_events.agg(*times, F.count_distinct(buyer).alias("buyers")))
+    return None if row.latest is None else Span(utc(row.first), utc(row.latest), row.buyers)
+
+
+def compare_on_holdout(history: pa.Table, span: Span) -> Holdout:
+    """Returns how a model fitted up to the cutoff predicts the holdout, compared with "same as before".
+
+    "Same as before" is the buyer's rate of repeat purchase days so far, with the mean value of the purchase days so
+    far; a buyer with a single purchase day has the rate 0, as the first purchase says nothing about a rate.
+
+    Parameters
+    ----------
+    history
+        Rows of `purchase_history`.
+
+    Raises
+    ------
+    ValueError
+        The data before the cutoff do not support a model.
+    """
+    known = history.filter(pc.greater(history.column("past_purchase_days"), 0))
+    buyers = Buyers.of(known, "past_purchase_days", "past_last_day", "past_value", span.cutoff)
+    actual, actual_value = _floats(known, "holdout_purchase_days"), _floats(known, "holdout_value")
+    expected, expected_value = ValueModel.fit(buyers).expected(buyers, span.holdout_days)
+    before = span.holdout_days * buyers.repeats / np.maximum(buyers.age, 1)
+    group_of = np.searchsorted(FREQUENCY.ends, buyers.purchase_days)
+    groups = [
+        PastGroup(
+            FREQUENCY.label(int(number)),
+            int(inside.sum()),
+            *(float(amount[inside].sum()) for amount in (actual, expected, before)),
+        )
+        for number in np.unique(group_of)
+        for inside in [group_of == number]
+    ]
+    return Holdout(
+        cutoff=span.cutoff.isoformat(),
+        days=span.holdout_days,
+        buyers=known.num_rows,
+        purchases=_compare(actual, expected, before),
+        value=_compare(actual_value, expected_value, before * buyers.value / buyers.purchase_days),
+        by_past=groups,
+    )
+
+
+def predict(history: DataFrame, model: ValueModel, span: Span) -> DataFrame:
+    """Returns the rows of `CUSTOMER_VALUE`.
+
+    What is expected of an active buyer depends on purchase days and age only. It is computed here for all pairs that
+    can occur, and joined; the rest is closed form, in Spark.
+
+    Parameters
+    ----------
+    history
+        `purchase_history` up to the span's end.
+    """
+    age, repeats = np.tril_indices(span.days)  # at most one repeat purchase day per day of age
+    expected = model.purchases.expected_if_active(HORIZON_DAYS, np.asarray(repeats, float), np.asarray(age, float))
+    columns = {"age": age.astype(np.int32), "purchase_days": repeats + 1, "expected_if_active": expected}
+    if_active = history.sparkSession.createDataFrame(pa.table(columns))
+    aged = history.withColumn("age", _day_number(span.end) - F.col("first_day"))
+    active, days = _probability_active(model.purchases), F.col("purchase_days")
+    purchases = active * F.col("expected_if_active")
+    spending = model.spending
+    value = spending.p * (spending.gamma + F.col("value")) / (spending.p * days + spending.q - 1)
+    return aged.join(F.broadcast(if_active), ["age", "purchase_days"], "left").select(
+        "user_id",
+        "purchase_days",
+        active.alias("probability_active"),
+        purchases.alias("expected_purchases"),
+        (purchases * value).alias("expected_value"),
+    )
+
+
+def _probability_active(model: BgNbd) -> Column:
+    """`BgNbd.probability_active` of the columns purchase_days, first_day, last_day and age."""
+    repeats, last = F.col("purchase_days") - 1, F.col("last_day") - F.col("first_day")
+    odds_of_leaving = F.exp(
+        math.log(model.a)
+        - F.log(model.b + repeats - 1)
+        + (model.r + repeats) * (F.log(model.alpha + F.col("age")) - F.log(model.alpha + last))
+    )
+    return F.when(repeats > 0, 1 / (1 + odds_of_leaving)).otherwise(1.0)
+
+
+def _without_model(cleaned_events: DataFrame, end: date) -> DataFrame:
+    """The buyers, with nulls for predictions."""
+    predictions = CUSTOMER_VALUE.names[2:]
+    nulls = [F.lit(None).cast("double").alias(name) for name in predictions]
+    return purchase_history(cleaned_events, end, end).select("user_id", "purchase_days", *nulls)
+
+
+def _compare(actual: Floats, model: Floats, same_as_before: Floats) -> Comparison:
+    """Returns sums, errors and the interval of their difference.
+
+    The interval is from a Poisson bootstrap (Hanley and MacGibbon 2006) over random groups of buyers.
+    """
+    model_error, before_error = np.abs(model - actual), np.abs(same_as_before - actual)
+    bucket = np.arange(len(actual)) % BOOTSTRAP_BUCKETS
+    sizes, differences = np.bincount(bucket), np.bincount(bucket, model_error - before_error)
+    rng = np.random.default_rng(BOOTSTRAP_SEED)
+    rounds = rng.poisson(1, (BOOTSTRAP_ROUNDS, len(sizes))).astype(np.float64)
+    lower, upper = np.quantile(rounds @ differences / (rounds @ sizes), [0.025, 0.975])
+    return Comparison(
+        actual=float(actual.sum()),
+        model=float(model.sum()),
+        same_as_before=float(same_as_before.sum()),
+        model_error=float(model_error.mean()),
+        same_as_before_error=float(before_error.mean()),
+        difference=float((model_error - before_error).mean()),
+        lower=float(lower),
+        upper=float(upper),
+    )
+
+
+def _day_number(day: date) -> int:
+    return (day - EPOCH).days
+
+
+def _floats(table: pa.Table, name: str) -> Floats:
+    return np.asarray(table.column(name).to_numpy(), np.float64)

@@ -1,0 +1,245 @@
+"""Models of when buyers buy again (`BgNbd`) and how much they spend (`GammaGamma`). NumPy and SciPy only.
+
+Fader, Hardie and Lee, "'Counting Your Customers' the Easy Way: An Alternative to the Pareto/NBD Model", Marketing
+Science 24(2), 2005. Fader and Hardie, "The Gamma-Gamma Model of Monetary Value", 2013.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+FEWEST_REPEAT_BUYERS = 100
+"""With fewer, four parameters say more about chance than about the buyers."""
+
+PURCHASE_BOUND, SPENDING_BOUND = 4.0, 8.0
+"""Limits of the logarithm of each parameter, in units of the mean age and the mean value of the data. Buyers who hardly
+differ, or hardly ever leave, push parameters towards 0 or infinity. Within the limits SciPy's hypergeometric function
+is exact for buyers with a mean age of 10 days or more."""
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Purchase histories in any unit of time. Equal histories may be grouped.
+
+    Attributes
+    ----------
+    repeats
+        (n,) x: purchases after the first one.
+    last
+        (n,) t_x: time from the first purchase to the last.
+    age
+        (n,) T: time from the first purchase to the reference date.
+    buyers
+        (n,) number of buyers with this history.
+    """
+
+    repeats: Floats
+    last: Floats
+    age: Floats
+    buyers: Floats
+
+    @classmethod
+    def grouped(cls, repeats: Floats, last: Floats, age: Floats) -> Histories:
+        """Returns one entry for each distinct history of single buyers."""
+        distinct, buyers = np.unique(np.column_stack([repeats, last, age]), axis=0, return_counts=True)
+        x, t_x, T = distinct.astype(np.float64).T
+        return cls(x, t_x, T, buyers.astype(np.float64))
+
+
+@dataclass(frozen=True)
+class BgNbd:
+    """The BG/NBD model: a buyer purchases at a constant rate, and may leave for good after each repeat purchase.
+
+    Rates follow a gamma distribution (shape r, rate alpha), the probabilities of leaving a beta distribution (a, b).
+    alpha is in the unit of time of the histories.
+    """
+
+    r: float
+    alpha: float
+    a: float
+    b: float
+
+    @classmethod
+    def fit(cls, histories: Histories) -> BgNbd:
+        """Returns the parameters of maximum likelihood.
+
+        Raises
+        ------
+        ValueError
+            There are fewer than `FEWEST_REPEAT_BUYERS` repeat buyers, or all buyers bought equally often.
+        """
+        repeat_buyers = int(histories.buyers[histories.repeats > 0].sum())
+        if repeat_buyers < FEWEST_REPEAT_BUYERS:
+            raise ValueError(f"Repeat buyers: {repeat_buyers:,}; at least {FEWEST_REPEAT_BUYERS} are needed.")
+        if np.ptp(histories.repeats) == 0:
+            raise ValueError("All buyers bought on the same number of days.")
+        unit = float(np.average(histories.age, weights=histories.buyers))
+        scaled = Histories(histories.repeats, histories.last / unit, histories.age / unit, histories.buyers)
+
+        def objective(parameters: Floats) -> tuple[float, Floats]:
+            return cls(*parameters)._log_likelihood_and_gradient(scaled)
+
+        starts = [(0.5, 0.5, 1.0, 2.0), (2.0, 2.0, 0.5, 5.0)]
+        r, alpha, a, b = _maximise(objective, starts, PURCHASE_BOUND)
+        return cls(r, alpha * unit, a, b)
+
+    def log_likelihood(self, histories: Histories) -> float:
+        """Returns the log-likelihood of the histories (equation 6 of the paper)."""
+        return self._log_likelihood_and_gradient(histories)[0]
+
+    def _log_likelihood_and_gradient(self, histories: Histories) -> tuple[float, Floats]:
+        from scipy.special import gammaln, psi
+
+        r, alpha, a, b = self.r, self.alpha, self.a, self.b
+        x, n = histories.repeats, histories.buyers
+        until_now, until_last = np.log(alpha + histories.age), np.log(alpha + histories.last)
+        active = -(r + x) * until_now
+        # A buyer without a repeat purchase cannot have left.
+        left = np.where(x > 0, np.log(a) - np.log(b + np.maximum(x, 1) - 1) - (r + x) * until_last, -np.inf)
+        either = np.logaddexp(active, left)
+        each = gammaln(r + x) - gammaln(r) + r * np.log(alpha) + either
+        each += gammaln(a + b) + gammaln(b + x) - gammaln(b) - gammaln(a + b + x)
+        is_active, has_left = np.exp(active - either), np.exp(left - either)
+        gradient = [
+            psi(r + x) - psi(r) + np.log(alpha) - is_active * until_now - has_left * until_last,
+            r / alpha - (r + x) * (is_active / (alpha + histories.age) + has_left / (alpha + histories.last)),
+            psi(a + b) - psi(a + b + x) + has_left / a,
+            psi(a + b) + psi(b + x) - psi(b) - psi(a + b + x) - has_left / (b + np.maximum(x, 1) - 1),
+        ]
+        return float(n @ each), np.array([n @ part for part in gradient])
+
+    def probability_active(self, repeats: Floats, last: Floats, age: Floats) -> Floats:
+        """Returns the probability that buyers with these histories have not left; 1 without a repeat purchase.
+
+        Fader and Hardie, "Computing P(alive) Using the BG/NBD Model", 2008.
+        """
+        odds_of_leaving = np.exp(
+            np.log(self.a)
+            - np.log(self.b + np.maximum(repeats, 1) - 1)
+            + (self.r + repeats) * (np.log(self.alpha + age) - np.log(self.alpha + last))
+        )
+        return np.where(repeats > 0, 1 / (1 + odds_of_leaving), 1.0)
+
+    def expected_if_active(self, duration: float, repeats: Floats, age: Floats) -> Floats:
+        """Returns the expected purchases within `duration` of buyers who have not left; depends on x and T only.
+
+        Equation 10 of the paper without its denominator. Euler's transformation of the hypergeometric function takes x
+        out of all exponents, so that nothing overflows for frequent buyers.
+        """
+        from scipy.special import hyp2f1
+
+        r, a, b = self.r, self.a, self.b
+        if min(abs(a - 1), abs(a - r)) < 1e-7:
+            a += 3e-7  # the formula is 0 / 0 where a is 1, and SciPy fails where a is r; both are continuous
+        z = duration / (self.alpha + age + duration)
+        remaining = (1 - z) ** (a - 1) * hyp2f1(a + b - 1 - r, a - 1, a + b + repeats - 1, z)
+        return np.asarray((a + b + repeats - 1) / (a - 1) * (1 - remaining))
+
+    def expected_purchases(self, duration: float, repeats: Floats, last: Floats, age: Floats) -> Floats:
+        """Returns the expected purchases within `duration` after the reference date (equation 10 of the paper)."""
+        active = self.probability_active(repeats, last, age)
+        return active * self.expected_if_active(duration, repeats, age)
+
+
+@dataclass(frozen=True)
+class GammaGamma:
+    """The Gamma-Gamma model: the values of a buyer's purchases vary around a mean of the buyer's own.
+
+    Values follow a gamma distribution with shape p, whose rate follows one with shape q and rate gamma over the buyers.
+    How much a buyer spends does not depend on how often. q is above 1, so that the mean over the buyers is finite.
+    """
+
+    p: float
+    q: float
+    gamma: float
+
+    @classmethod
+    def fit(cls, purchases: Floats, value: Floats) -> GammaGamma:
+        """Returns the parameters of maximum likelihood; buyers who paid nothing do not count.
+
+        Parameters
+        ----------
+        purchases
+            (n,) number of purchases of each buyer, at least 1.
+        value
+            (n,) value of these purchases together.
+
+        Raises
+        ------
+        ValueError
+            Nobody paid anything, or all buyers paid the same.
+        """
+        paid = value > 0
+        if not paid.any():
+            raise ValueError("No buyer paid anything.")
+        n, m = purchases[paid], value[paid] / purchases[paid]
+        unit = float(m.mean())
+        if np.ptp(m) <= 1e-9 * unit:
+            raise ValueError("All buyers paid the same.")
+
+        def objective(parameters: Floats) -> tuple[float, Floats]:
+            p, above_1, gamma = parameters
+            return cls(p, 1 + above_1, gamma)._log_likelihood_and_gradient(n, m / unit)
+
+        p, above_1, gamma = _maximise(objective, [(2.0, 2.0, 1.0), (10.0, 1.0, 0.1)], SPENDING_BOUND)
+        return cls(p, 1 + above_1, gamma * unit)
+
+    def log_likelihood(self, purchases: Floats, value: Floats) -> float:
+        """Returns the log-likelihood of the mean values of those who paid (equation 1a of the paper)."""
+        paid = value > 0
+        return self._log_likelihood_and_gradient(purchases[paid], value[paid] / purchases[paid])[0]
+
+    def _log_likelihood_and_gradient(self, n: Floats, m: Floats) -> tuple[float, Floats]:
+        from scipy.special import gammaln, psi
+
+        p, q, gamma = self.p, self.q, self.gamma
+        shape, total = p * n + q, np.log(gamma + n * m)
+        each = gammaln(shape) - gammaln(p * n) - gammaln(q) + q * np.log(gamma)
+        each += (p * n - 1) * np.log(m) + p * n * np.log(n) - shape * total
+        gradient = [
+            n * (psi(shape) - psi(p * n) + np.log(n * m) - total),
+            psi(shape) - psi(q) + np.log(gamma) - total,
+            q / gamma - shape / (gamma + n * m),
+        ]
+        return float(each.sum()), np.array([part.sum() for part in gradient])
+
+    def expected_value(self, purchases: Floats, value: Floats) -> Floats:
+        """Returns the expected value of one more purchase of buyers who spent `value` in so many purchases.
+
+        Equation 5 of the paper; of a buyer without purchases it is the mean over all buyers.
+        """
+        return self.p * (self.gamma + value) / (self.p * purchases + self.q - 1)
+
+
+def _maximise(
+    objective: Callable[[Floats], tuple[float, Floats]], starts: Sequence[tuple[float, ...]], bound: float
+) -> tuple[float, ...]:
+    """Returns the best parameters from several starts.
+
+    Parameters
+    ----------
+    objective
+        Returns the log-likelihood and its gradient for positive parameters.
+    bound
+        Limit of their logarithms.
+    """
+    from scipy.optimize import minimize
+
+    size = abs(objective(np.array(starts[0]))[0])
+
+    def negative(logarithms: Floats) -> tuple[float, Floats]:
+        parameters = np.exp(logarithms)
+        value, gradient = objective(parameters)
+        return -value / size, -gradient * parameters / size
+
+    options = {"maxiter": 1000, "ftol": 1e-12, "gtol": 1e-9}
+    bounds = [(-bound, bound)] * len(starts[0])
+    ends = [minimize(negative, np.log(start), jac=True, bounds=bounds, options=options) for start in starts]
+    best = min(ends, key=lambda end: float(end.fun))
+    return tuple(float(parameter) for parameter in np.exp(best.x))
