@@ -204,14 +204,13 @@ class Audience:
             raise AudienceError(self._unknown(unknown[0])) from error
 
     def _unknown(self, name: str) -> str:
-        known = [column.name for column in audience_columns(self._tables.lake)]
-        close = get_close_matches(name.lower(), known, _EXAMPLES, cutoff=0.6)
-        advice = (
-            f"did you mean {' or '.join(close)}?" if close else f"a text is written in single quotes, {literal(name)}."
-        )
         missing = [asset for asset in TABLES if asset not in self._tables.used]
-        absent = f" ({' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} not published)" if missing else ""
-        return f"There is no column {name}{absent}: {advice} {HELP}."
+        if ALIASES.get(name.lower(), name.lower()) in ALWAYS:
+            return f"There is no column {name}, because {missing[0]} is not published: materialise it first."
+        close = get_close_matches(name.lower(), [c.name for c in audience_columns(self._tables.lake)], _EXAMPLES)
+        advice = f"did you mean {' or '.join(close)}?" if close else f"a text is written in quotes, {literal(name)}."
+        absent = f" ({' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} not published)"
+        return f"There is no column {name}{absent if missing and not close else ''}: {advice} {HELP}."
 
     def _run(self, sql: str) -> None:
         try:
@@ -466,9 +465,8 @@ def _described(name: str, column: AudienceColumn) -> str:
     value = _quoted(column.name)
     text = f"CAST({value} AS VARCHAR)"
     if column.type in _NUMBERS:
-        text = (
-            f"CASE WHEN abs({value}) < 1 AND {value} <> 0 THEN printf('%.4g', {value}) ELSE printf('%.2f', {value}) END"
-        )
+        digits = f"CASE WHEN {value} = trunc({value}) THEN '%.0f' WHEN abs({value}) < 1 THEN '%.4g' ELSE '%.2f' END"
+        text = f"printf({digits}, {value})"
     if column.type == _TIME:
         text = f"strftime({value}, '%Y-%m-%d %H:%M')"
     return f"concat({literal(name)}, coalesce(' = ' || {text}, ' is null'))"
