@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ecommerce_assets.delivery.audience import audience, audience_columns, target_of
+from ecommerce_assets.delivery.audience import TABLES, audience, audience_columns, target_of
 from ecommerce_assets.delivery.deliver import default_target, deliver
 from ecommerce_assets.lookup.tables import versions
 from ecommerce_assets.recommendation.compare import compare, find_evaluation
@@ -159,8 +159,10 @@ def _audience(lake: Lake, where: str | None, to: str | None, columns: bool) -> A
     if columns:
         listed = audience_columns(lake)
         rows = [("column", "table", "type", "description"), *((c.name, c.table, c.type, c.description) for c in listed)]
-        return [asdict(column) for column in listed], aligned(rows), 0
-    if not where:
+        missing = [table for table in TABLES if table not in {column.table for column in listed}]
+        absent = [f"Not published: {', '.join(missing)}"] if missing else []
+        return [asdict(column) for column in listed], [*aligned(rows), *absent], 0
+    if where is None or not where.strip():
         raise click.UsageError('WHERE is missing, such as "monetary > 200"; --columns lists the columns.')
     target = target_of(to) if to not in (None, "-") else None
     with audience(lake, where) as found:

@@ -32,7 +32,8 @@ from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.reading import MODEL_FOLDER
 from ecommerce_assets.storage.version import Version
 
-TABLES = ("segmented_users", "customer_groups", "customer_value")
+USERS, GROUPS = "segmented_users", "customer_groups"
+TABLES = (USERS, GROUPS, "customer_value")
 """The tables with the columns of a condition. A column that several tables have is that of the first one."""
 
 ALIASES = {"group": "customer_group"}
@@ -52,6 +53,9 @@ FORMULA = r"^[=+\-@\t\r]"
 """What begins a formula in a spreadsheet."""
 
 _EXAMPLES = 5
+_STREAM = "reading the stream registered as"
+"""DuckDB's words for an error of Arrow, such as a wrong checksum."""
+
 _REFUSED = {"SUBQUERY": "a subquery", "STAR": "a *", "POSITIONAL_REFERENCE": "a column number"}
 _NUMBERS, _TIME = ("double", "float"), "timestamp"
 
@@ -170,7 +174,7 @@ class Audience:
         if first:
             self._add_causes(interest.of_products(first))
         self.columns = [*ordered, "reason"]
-        self.count, self.users = (self._rows(table) for table in ("matching", "segmented_users"))
+        self.count, self.users = (self._rows(table) for table in ("matching", USERS))
         read = {column.table for column in ordered.values()}
         self.used = {asset: v for asset, v in self._tables.used.items() if asset not in TABLES or asset in read}
 
@@ -191,7 +195,8 @@ class Audience:
         try:
             target.folder.put(file, target.name)
         except Exception as error:  # each storage client has its own errors
-            reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            reason = reason.splitlines()[0].rstrip(". ")
             raise AudienceError(f"Cannot write {target.address}: {reason}.") from error
 
     def _bind(self, select: str, unknown: list[str]) -> None:
@@ -200,13 +205,13 @@ class Audience:
             self._connection.execute(f"DESCRIBE {select}").fetchall()
         except duckdb.Error as error:
             if not unknown or not isinstance(error, duckdb.BinderException):
-                raise self._refused(error) from error
+                raise _refused(self._where, error) from error
             raise AudienceError(self._unknown(unknown[0])) from error
 
     def _unknown(self, name: str) -> str:
         missing = [asset for asset in TABLES if asset not in self._tables.used]
-        if ALIASES.get(name.lower(), name.lower()) in ALWAYS:
-            return f"There is no column {name}, because {missing[0]} is not published: materialise it first."
+        if GROUPS in missing and ALIASES.get(name.lower(), name.lower()) in ALWAYS:
+            return f"There is no column {name}, because {GROUPS} is not published: materialise it first."
         close = get_close_matches(name.lower(), [c.name for c in audience_columns(self._tables.lake)], _EXAMPLES)
         advice = f"did you mean {' or '.join(close)}?" if close else f"a text is written in quotes, {literal(name)}."
         absent = f" ({' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} not published)"
@@ -215,14 +220,11 @@ class Audience:
     def _run(self, sql: str) -> None:
         try:
             self._connection.execute(sql).fetchall()
-        except (duckdb.IOException, duckdb.InternalException) as error:
-            why = one_line(error)
-            raise AudienceError(f"A file cannot be read ({why}): `ecommerce-assets verify` finds it.") from error
         except duckdb.Error as error:
-            raise self._refused(error) from error
-
-    def _refused(self, error: duckdb.Error) -> AudienceError:
-        return AudienceError(f"The condition cannot be used ({self._where}): {one_line(error)}.")
+            if isinstance(error, duckdb.IOException) or _STREAM in str(error):
+                why = one_line(error).rpartition(": ")[2]
+                raise AudienceError(f"A file cannot be read ({why}): `ecommerce-assets verify` finds it.") from error
+            raise _refused(self._where, error) from error
 
     def _rows(self, table: str) -> int:
         return int(self._connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])
@@ -241,8 +243,9 @@ class Audience:
             raise AudienceError(f"{calls[0].function} needs the table product_eligibility: {tables.notes[-1]}")
         self._connection.register("product_eligibility", tables.dataset(decided))
         saved = SavedModel(tables.lake.folder(model) / MODEL_FOLDER)
+        groups = {call.column: self._products(call) for call in calls}
         try:
-            return Interest(saved, {call.column: self._products(call) for call in calls})
+            return Interest(saved, groups)
         except LookupError as error:
             raise AudienceError(
                 f"{error.args[0]}: the model (als_model {model.version}) knows no such product."
@@ -259,7 +262,7 @@ class Audience:
         else:
             sql = (
                 "SELECT product_idx FROM product_index JOIN product_eligibility USING (product_id) WHERE eligible "
-                "AND (lower(category) = lower($1) OR starts_with(lower(category), lower($1) || '.'))"
+                "AND (lower(category) = $1 OR starts_with(lower(category), $1 || '.'))"
             )
             values = [call.argument]
         found = self._connection.execute(sql, values).fetchnumpy()["product_idx"]
@@ -273,7 +276,7 @@ class Audience:
             "ORDER BY count(*) DESC, lower(category)"
         ).fetchall()
         names = [name for (name,) in rows]
-        close = get_close_matches(call.argument.lower(), names, _EXAMPLES)
+        close = get_close_matches(call.argument, names, _EXAMPLES)
         return f"{'similar' if close else 'the largest'} categories are {', '.join(close or names[:_EXAMPLES])}"
 
     def _add_causes(self, likeness: pa.Table) -> None:
@@ -361,11 +364,11 @@ def target_of(address: str) -> Target:
 
 
 def _sources(tables: Tables) -> dict[str, Version]:
-    users = tables.newest(TABLES[0])
+    users = tables.newest(USERS)
     if users is None:
         raise VersionNotFoundError(tables.notes[-1])
     others = {asset: tables.beside(users, asset) for asset in TABLES[1:]}
-    return {TABLES[0]: users, **{asset: version for asset, version in others.items() if version is not None}}
+    return {USERS: users, **{asset: version for asset, version in others.items() if version is not None}}
 
 
 def _columns(lake: Lake, sources: dict[str, Version]) -> dict[str, AudienceColumn]:
@@ -405,8 +408,13 @@ def _parse(connection: duckdb.DuckDBPyConnection, where: str) -> _Condition:
         node["where_clause"] = _walk(node["where_clause"], condition)
         ((sql,),) = connection.execute("SELECT json_deserialize_sql($1::JSON)", [json.dumps(tree)]).fetchall()
     except duckdb.Error as error:
-        raise AudienceError(f"The condition cannot be used ({where}): {one_line(error)}.") from error
+        raise _refused(where, error) from error
     return _Condition(sql.removeprefix(start), condition.names, condition.calls)
+
+
+def _refused(where: str, error: duckdb.Error) -> AudienceError:
+    reason = one_line(error).rstrip("!")
+    return AudienceError(f"The condition cannot be used ({where}): {reason}{'' if reason.endswith('?') else '.'}")
 
 
 def _with_quoted_aliases(where: str) -> str:
@@ -445,7 +453,8 @@ def _call(node: dict[str, Any]) -> _Call:
     function, arguments = node["function_name"], [argument["expression"] for argument in node["arguments"]]
     if len(arguments) != 1 or arguments[0]["class"] != "CONSTANT" or "text" not in arguments[0].get("literal", {}):
         raise AudienceError(f"{function} needs one value: {function}({FUNCTIONS[function][0]}).")
-    return _Call(function, arguments[0]["literal"]["text"])
+    text = arguments[0]["literal"]["text"]
+    return _Call(function, text.lower() if function == CATEGORY else text)  # DuckDB's columns ignore case
 
 
 def _join(columns: dict[str, AudienceColumn]) -> str:
@@ -453,7 +462,7 @@ def _join(columns: dict[str, AudienceColumn]) -> str:
     selected = ", ".join(f"{column.table}.{_quoted(name)}" for name, column in columns.items())
     others = [table for table in (*TABLES[1:], "interest") if any(c.table == table for c in columns.values())]
     joins = " ".join(f"LEFT JOIN {table} USING (user_id)" for table in others)
-    return f"SELECT {selected} FROM {TABLES[0]} {joins}"
+    return f"SELECT {selected} FROM {USERS} {joins}"
 
 
 def _no_interest(calls: dict[str, _Call]) -> pa.Table:

@@ -151,11 +151,11 @@ def test_a_row_has_scores_used_columns_and_the_reason(shop: Lake, tmp_path: Path
 def test_interest_is_the_dot_product_of_the_factors(ids: type, tmp_path: Path) -> None:
     lake = Lake(str(tmp_path / "data"))
     small_shop(lake, ids)
-    where = "interest_in_category('TOYS') >= 0 and interest_in_product(300) >= 0"
+    where = "interest_in_category('TOYS') + interest_in_category('toys') >= 0 and interest_in_product(300) >= 0"
     found = rows(lake, where, tmp_path)
     toys = {n: max(float(np.dot(vector, PRODUCTS[p])) for p in (100, 200)) for n, vector in VECTORS.items()}
     assert toys == {1: 0.5, 2: 0.625, 3: 0.25}
-    assert {row["user_id"]: row["interest_in_category(TOYS)"] for row in found} == {ids(n): toys[n] for n in toys}
+    assert {row["user_id"]: row["interest_in_category(toys)"] for row in found} == {ids(n): toys[n] for n in toys}
     assert {row["user_id"]: row["interest_in_product(300)"] for row in found} == {
         ids(n): v[1] for n, v in VECTORS.items()
     }
@@ -215,6 +215,19 @@ def test_columns_of_tables_that_are_not_published_are_unknown(tmp_path: Path) ->
     done = run(lake, "interest_in_product(1) > 0")
     assert done.exit_code == 1
     assert "interest_in_product needs a model: There is no version of recommendations" in done.stderr
+
+
+def test_a_damaged_file_is_not_taken_for_a_wrong_condition(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    publish(lake, "segmented_users", [user(7, "2019-10-01", "2019-10-03", "Active_Buyers")])
+    [file] = tmp_path.glob("lake/segmented_users/*/*.parquet")
+    content = file.read_bytes()
+    assert content.count(b"Active_Buyers") > 0
+    file.write_bytes(content.replace(b"Active_Buyers", b"Lapsed_Buyers", 1))
+    done = run(lake, "true")
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert "A file cannot be read" in done.stderr
+    assert "checksum" in done.stderr
 
 
 def test_a_table_of_other_events_is_used_with_a_note(tmp_path: Path) -> None:
