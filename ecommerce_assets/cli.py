@@ -1,4 +1,4 @@
-"""The command `ecommerce-assets`: promoted parameters, evaluations, deliveries, stored versions, the service.
+"""The command `ecommerce-assets`: promoted parameters, evaluations, deliveries, audiences, versions, the service.
 
 Starts no Spark.
 """
@@ -6,11 +6,14 @@ Starts no Spark.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import click
 
+from ecommerce_assets.delivery.audience import TABLES, audience, audience_columns, target_of
 from ecommerce_assets.delivery.deliver import default_target, deliver
+from ecommerce_assets.lookup.tables import versions
 from ecommerce_assets.recommendation.compare import compare, find_evaluation
 from ecommerce_assets.recommendation.evaluation_checks import WORSE, outcome_of, percent, with_interval
 from ecommerce_assets.recommendation.parameters import Parameters
@@ -24,7 +27,7 @@ from ecommerce_assets.storage.reading import read_document
 
 @click.group()
 def main() -> None:
-    """Promote parameters, compare evaluations, deliver or serve results; list, trace, verify and remove versions."""
+    """Promote parameters; compare evaluations; deliver, export, serve results; list, trace, verify, remove versions."""
 
 
 @command
@@ -134,6 +137,54 @@ def _deliver(lake: Lake, target: str | None) -> Answer:
     return {**delivery.document(), "changed": delivery.changed}, lines, 0
 
 
+@command
+@click.argument("where", required=False)
+@click.option(
+    "--to", metavar="FILE", help="A path or URL that ends in .csv, .parquet or .jsonl; - or none: only count."
+)
+@click.option("--columns", is_flag=True, help="List the columns and functions that WHERE can use.")
+def _audience(lake: Lake, where: str | None, to: str | None, columns: bool) -> Answer:
+    """Count the customers that match WHERE, and write their ids, scores and reasons to a file.
+
+    WHERE is an SQL expression over the features, segments, groups and predicted values of customers, and over
+    interest_in_product(ID) and interest_in_category('NAME'), their predicted interest.
+
+    \b
+    Examples:
+      ecommerce-assets audience --columns
+      ecommerce-assets audience "segment = 'VIP_Customers' and recency > 14"
+      ecommerce-assets audience "group = 'At Risk' and monetary > 200" --to audience.csv
+      ecommerce-assets audience "interest_in_category('electronics') > 0.3" --to s3://bucket/audience.parquet
+    """
+    if columns:
+        listed = audience_columns(lake)
+        rows = [("column", "table", "type", "description"), *((c.name, c.table, c.type, c.description) for c in listed)]
+        missing = [table for table in TABLES if table not in {column.table for column in listed}]
+        absent = [f"Not published: {', '.join(missing)}"] if missing else []
+        return [asdict(column) for column in listed], [*aligned(rows), *absent], 0
+    if where is None or not where.strip():
+        raise click.UsageError('WHERE is missing, such as "monetary > 200"; --columns lists the columns.')
+    target = target_of(to) if to not in (None, "-") else None
+    with audience(lake, where) as found:
+        share = percent(found.count / found.users) if found.users else "no users"
+        if not click.get_current_context().params["as_json"]:
+            click.echo(f"{found.count:,} of {found.users:,} users ({share}) match.")
+        if target:
+            found.write(target)
+        document = {
+            "where": where,
+            "count": found.count,
+            "users": found.users,
+            "to": target.address if target else None,
+            "columns": found.columns,
+            "versions": versions(found.used.values()),
+            "notes": found.notes,
+        }
+    written = [f"Written to {target.address}"] if target else []
+    used = ", ".join(f"{asset} {version.version}" for asset, version in found.used.items())
+    return document, [*written, f"Versions: {used}", *found.notes], 0
+
+
 @click.command("serve")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65_535), default=8_000, show_default=True, help="Port to listen on.")
@@ -170,7 +221,7 @@ def _shown(promoted: Promoted) -> tuple[list[dict[str, Any]], list[str]]:
     return document, aligned([header, *rows])
 
 
-for each in (_parameters, _promote, _revert, _compare, _deliver, _serve, *storage.commands.values()):
+for each in (_parameters, _promote, _revert, _compare, _deliver, _audience, _serve, *storage.commands.values()):
     main.add_command(each)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.reading import arrow_dataset
 from ecommerce_assets.storage.version import Version
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 Row = dict[str, Any]
 """Values by column."""
@@ -56,7 +59,7 @@ class Tables:
         if reader is None:
             return self.newest(asset)
         try:
-            return self._use(self.lake.ancestor(reader, asset))
+            return self.exactly_behind(reader, asset)
         except VersionNotFoundError:
             found = self.newest(asset)
             if found is not None:
@@ -64,6 +67,35 @@ class Tables:
                     f"{asset} {found.version} is not what {reader.asset} was made from: that version was removed."
                 )
             return found
+
+    def exactly_behind(self, reader: Version, asset: str) -> Version:
+        """Returns the version of `asset` that `reader` was made from. Raises VersionNotFoundError if it was removed."""
+        return self._use(self.lake.ancestor(reader, asset))
+
+    def beside(self, other: Version, asset: str) -> Version | None:
+        """Returns the newest version of `asset` that was made from the same events as `other`.
+
+        If there is none, it returns the newest version, and a note says so. If nothing is published, it returns None.
+        """
+        newest, events = self.lake.latest_or_none(asset), self._events_behind(other)
+        if newest is None:
+            return None
+        same = next((each for each in self.lake.whole(asset) if self._events_behind(each) == events), None)
+        if same is None:
+            self.notes.append(
+                f"{asset} {newest.version} was made from other events than {other.asset} {other.version}: "
+                "materialise both again."
+            )
+        return self._use(same or newest)
+
+    def _events_behind(self, version: Version) -> int | None:
+        """Returns the newest version of cleaned_events that a version was made from; None if that is not known."""
+        inputs = (read for _, read in self.lake.ancestry(version) if read.asset == "cleaned_events")
+        return max((int(read.version) for read in inputs if read.version), default=None)
+
+    def dataset(self, version: Version) -> ds.Dataset:
+        """Returns the rows of a table that is not daily."""
+        return arrow_dataset(self.lake, version, [file.path for file in self.lake.files(version)])
 
     def _use(self, version: Version) -> Version:
         self.used[version.asset] = version

@@ -10,6 +10,7 @@ import json
 import secrets
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from pyspark.sql.types import ArrayType, FloatType, IntegerType, StructField, St
 from ecommerce_assets.recommendation.local_als import Factors
 
 if TYPE_CHECKING:  # Spark ML takes a second to import; executors, which import this module, need not have fsspec
+    import pyarrow.dataset as ds
     from pyspark.ml.recommendation import ALSModel
 
     from ecommerce_assets.storage.filesystem import Folder
@@ -218,19 +220,29 @@ class SavedModel(AlsModel):
     def products(self) -> Factors:
         return self._read(ITEM_FACTORS)
 
+    def user_parts(self) -> Iterator[Factors]:
+        """Yields the factors of the users in parts of at most `ROWS_PER_BATCH`, in bounded memory."""
+        scanner = self._dataset(USER_FACTORS).scanner(
+            batch_size=ROWS_PER_BATCH, batch_readahead=1, fragment_readahead=1
+        )
+        return (as_factors(pa.Table.from_batches([batch])) for batch in scanner.to_batches() if batch.num_rows)
+
     def user_frame(self, spark: SparkSession) -> DataFrame:
         from ecommerce_assets.storage.filesystem import spark_path
 
         return spark.read.schema(SPARK_SCHEMA).parquet(spark_path((self.folder / USER_FACTORS).uri))
 
     def _read(self, name: str) -> Factors:
+        return as_factors(self._dataset(name).to_table())
+
+    def _dataset(self, name: str) -> ds.Dataset:
         import pyarrow.dataset as ds  # imports pandas
 
         part = self.folder / name
         files = [f"{part.path}/{file.path}" for file in part.data_files()]
         options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
         layout = ds.ParquetFileFormat(default_fragment_scan_options=options)
-        return as_factors(ds.dataset(files, schema=ARROW_SCHEMA, format=layout, filesystem=part.fs).to_table())
+        return ds.dataset(files, schema=ARROW_SCHEMA, format=layout, filesystem=part.fs)
 
 
 def as_spark_model(model: FittedModel, folder: str) -> ALSModel:
