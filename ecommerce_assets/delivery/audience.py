@@ -26,14 +26,15 @@ from ecommerce_assets.lookup.tables import Tables, UnknownIdError, typed
 from ecommerce_assets.recommendation.als_model import SavedModel
 from ecommerce_assets.recommendation.interest import Interest
 from ecommerce_assets.secret import has_password
+from ecommerce_assets.segmentation.customer_value import tested_in_words
 from ecommerce_assets.storage import delta
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.reading import MODEL_FOLDER
 from ecommerce_assets.storage.version import Version
 
-USERS, GROUPS = "segmented_users", "customer_groups"
-TABLES = (USERS, GROUPS, "customer_value")
+USERS, GROUPS, PREDICTED = "segmented_users", "customer_groups", "customer_value"
+TABLES = (USERS, GROUPS, PREDICTED)
 """The tables with the columns of a condition. A column that several tables have is that of the first one."""
 
 ALIASES = {"group": "customer_group"}
@@ -177,6 +178,8 @@ class Audience:
         self.count, self.users = (self._rows(table) for table in ("matching", USERS))
         read = {column.table for column in ordered.values()}
         self.used = {asset: v for asset, v in self._tables.used.items() if asset not in TABLES or asset in read}
+        if PREDICTED in self.used:
+            self.notes.append(tested_in_words(self.used[PREDICTED].stats.results))
 
     def write(self, target: Target) -> None:
         """Writes the customers to a file, which readers see when it is complete; an existing file is replaced.
@@ -385,6 +388,7 @@ def _connect(scratch: Path) -> duckdb.DuckDBPyConnection:
     """Returns a DuckDB that reads and writes the folder `scratch` and the registered tables, and nothing else."""
     connection = connect(scratch / "spill")
     for setting in (
+        "default_collation = 'nocase'",  # group = 'at risk' finds At Risk
         "autoinstall_known_extensions = false",
         "python_enable_replacements = false",
         f"allowed_directories = [{literal(f'{scratch}/')}]",

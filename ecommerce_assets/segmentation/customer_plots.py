@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ecommerce_assets.plotting import BLUE, CARD, FAINT, GREY, INK, ORANGE, SEQUENTIAL, grid, panels, short, title
 from ecommerce_assets.segmentation.checks import EXPECTED_PURCHASES, EXPECTED_VALUE
 from ecommerce_assets.segmentation.customer_groups import CELLS, GROUP_NAMES, GROUPS, PROSPECTS, SCORES
-from ecommerce_assets.segmentation.customer_value import HORIZON_DAYS
+from ecommerce_assets.segmentation.customer_value import HORIZON_DAYS, compared_in_words
 from ecommerce_assets.segmentation.plots import Part, share_bars
 from ecommerce_assets.segmentation.profile import percent
 from ecommerce_assets.segmentation.segment_history import MOVEMENT
@@ -205,7 +205,7 @@ def _value_in_words(context: CheckContext) -> str:
         sums = [f"{sum_:,.0f}{_off_by(sum_, actual)}" for sum_ in (compared["model"], compared["same_as_before"])]
         errors = [f"{compared[error]:,.2f}" for error in ("model_error", "same_as_before_error")]
         rows += [(name, f"{actual:,.0f}", *sums), (f"error per buyer, {name}", "", *errors)]
-        sentences.append(f"- {name}: {_which_is_better(compared)}")
+        sentences.append(f"- {name}: {compared_in_words(compared)}")
     fitted = results["fitted_buyers"]
     sample = "" if fitted == results["buyers"] else f" (of a random sample of {fitted:,} buyers)"
     return "\n".join(
@@ -226,15 +226,6 @@ def _value_in_words(context: CheckContext) -> str:
 
 def _off_by(predicted: float, actual: float) -> str:
     return f" ({predicted / actual - 1:+.0%})".replace("%", " %") if actual else ""
-
-
-def _which_is_better(compared: Mapping[str, Any]) -> str:
-    interval = f"95 % interval of the difference in error {compared['lower']:+,.2f} to {compared['upper']:+,.2f}"
-    if compared["upper"] < 0:
-        return f'the model is better than "same as before" ({interval})'
-    if compared["lower"] > 0:
-        return f'**the model is worse than "same as before"** ({interval})'
-    return f'**the model is not better than "same as before"** ({interval})'
 
 
 CUSTOMER_GROUPS_NOTES = (Note("groups at a glance", _groups_table), Note("bounds of the scores", _bounds_table))

@@ -450,3 +450,36 @@ def _day_number(day: date) -> int:
 
 def _floats(table: pa.Table, name: str) -> Floats:
     return np.asarray(table.column(name).to_numpy(), np.float64)
+
+
+def compared_in_words(compared: Mapping[str, Any]) -> str:
+    """Returns whether the model is better than "same as before", with the interval of the difference in error.
+
+    Parameters
+    ----------
+    compared
+        The part `purchases` or `value` of a holdout as `ValueReport.as_dict` returns it.
+    """
+    interval = f"95 % interval of the difference in error {compared['lower']:+,.2f} to {compared['upper']:+,.2f}"
+    if compared["upper"] < 0:
+        return f'the model is better than "same as before" ({interval})'
+    if compared["lower"] > 0:
+        return f'the model is worse than "same as before" ({interval})'
+    return f'the model is not better than "same as before" ({interval})'
+
+
+def tested_in_words(results: Mapping[str, Any]) -> str:
+    """Returns the test of the predictions in one sentence, or why there are none.
+
+    Parameters
+    ----------
+    results
+        As `ValueReport.as_dict` returns them.
+    """
+    if results["reason"] is not None:
+        return f"customer_value has no predictions. {results['reason']}"
+    holdout = results["holdout"]
+    return (
+        f"customer_value, tested on the {holdout['days']} days after {holdout['cutoff']}: for purchase days "
+        f"{compared_in_words(holdout['purchases'])}, for value {compared_in_words(holdout['value'])}."
+    )

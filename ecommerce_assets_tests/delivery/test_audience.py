@@ -19,6 +19,7 @@ from ecommerce_assets.recommendation.als_model import LocalModel
 from ecommerce_assets.recommendation.local_als import Factors
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.version import Stats
 from ecommerce_assets_tests.helpers import put_table, version_of
 from ecommerce_assets_tests.lookup.shop import listed, made_from, publish, seen, user
 
@@ -50,7 +51,10 @@ def small_shop(lake: Lake, ids: type = int) -> None:
     groups |= {"customer_group": list(GROUPS.values()), "monetary": [9.0] * 4}
     put_table(lake, "customer_groups", pa.table({"user_id": id_column, **groups}), inputs=made_from(features))
     value = pa.table({"user_id": id_column[:2], "probability_active": [0.75, None]})
-    put_table(lake, "customer_value", value, inputs=made_from(events))
+    compared = {"lower": -0.2, "upper": 0.1}
+    holdout = {"days": 7, "cutoff": "2019-09-24", "purchases": compared, "value": {"lower": -3.0, "upper": -1.0}}
+    stats = Stats(rows=2, results={"reason": None, "holdout": holdout})
+    put_table(lake, "customer_value", value, inputs=made_from(events), stats=stats)
     numbers = {1: 2, 2: 0, 3: 1}
     index = pa.table({"user_id": [ids(n) for n in numbers], "user_idx": pa.array(numbers.values(), pa.int32())})
     user_index = put_table(lake, "user_index", index)
@@ -87,6 +91,23 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     lake = Lake(str(tmp_path_factory.mktemp("shop")))
     small_shop(lake)
     return lake
+
+
+def test_predicted_value_comes_with_its_test(shop: Lake) -> None:
+    with audience(shop, "probability_active > 0.5") as found:
+        assert found.count == 1
+        assert found.notes == [
+            "customer_value, tested on the 7 days after 2019-09-24: for purchase days the model is not better than "
+            '"same as before" (95 % interval of the difference in error -0.20 to +0.10), for value the model is better '
+            'than "same as before" (95 % interval of the difference in error -3.00 to -1.00).'
+        ]
+    with audience(shop, "monetary > 400") as found:
+        assert found.notes == []
+
+
+def test_texts_are_compared_without_case(shop: Lake) -> None:
+    with audience(shop, "group = 'at risk'") as found:
+        assert found.count == 2
 
 
 def rows(lake: Lake, where: str, folder: Path) -> list[dict[str, Any]]:
