@@ -118,7 +118,8 @@ def segment_history(
         )
         return Artifact(history, version.parameters)
     dates = Dates.following(day, version.parameters if version else {})
-    return Artifact(add_changes(history, segmented_users, customer_groups, day), dates.as_dict())
+    changed = add_changes(history, segmented_users, customer_groups, day)
+    return Artifact(made_from(changed, {"date": ["user_features.last_event_time"]}), dates.as_dict())
 
 
 @dg.asset(

@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 from ecommerce_assets.features.expressions import distinct_count, exact_sum, of_type, utc, utc_day
 from ecommerce_assets.features.rfm import FREQUENCY
 from ecommerce_assets.segmentation.purchase_model import BgNbd, Floats, GammaGamma, Histories
+from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.storage.checks import collect_in_one_job
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 
@@ -418,7 +419,11 @@ def _without_model(cleaned_events: DataFrame, end: date) -> DataFrame:
     """The buyers, with nulls for predictions."""
     predictions = CUSTOMER_VALUE.names[2:]
     nulls = [F.lit(None).cast("double").alias(name) for name in predictions]
-    return purchase_history(cleaned_events, end, end).select("user_id", "purchase_days", *nulls)
+    rows = purchase_history(cleaned_events, end, end).select("user_id", "purchase_days", *nulls)
+    # Whether the data support the model decides over the nulls.
+    return made_from(
+        rows, {key: [(cleaned_events, "event_time"), (cleaned_events, "event_type")] for key in predictions}
+    )
 
 
 def _compare(actual: Floats, model: Floats, same_as_before: Floats) -> Comparison:

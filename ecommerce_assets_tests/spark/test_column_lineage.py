@@ -36,6 +36,10 @@ USER_FEATURES = {
     "cart_abandonment": {TYPE},
     "first_event_time": {TIME},
     "last_event_time": {TIME},
+    "purchase_recency": {TIME, TYPE},
+    "purchase_days": {TIME, TYPE},
+    "avg_purchase_day_value": {TIME, TYPE, PRICE},
+    "days_between_purchases": {TIME, TYPE},
 }
 
 EXTERNAL = ("raw_events", "product_catalog")

@@ -18,7 +18,7 @@ from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.version import FileEntry, Input
 from ecommerce_assets_tests.stored import put_folder, put_table, version_of
 
-TABLES_AND_MODELS = 18
+TABLES_AND_MODELS = 21
 
 
 @pytest.fixture
