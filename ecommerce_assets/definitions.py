@@ -68,7 +68,8 @@ from ecommerce_assets.secret import HIDDEN, is_secret
 from ecommerce_assets.segmentation import assets as segmentation_assets
 from ecommerce_assets.segmentation import checks as segmentation
 from ecommerce_assets.segmentation import plots as segmentation_plots
-from ecommerce_assets.segmentation.pipeline import SEGMENTATION_MODEL_PARTS, SEGMENTED_USERS
+from ecommerce_assets.segmentation.model import SEGMENTATION_MODEL_PARTS
+from ecommerce_assets.segmentation.pipeline import SEGMENTED_USERS
 from ecommerce_assets.settings import Settings, load_settings
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage.asset_checks import asset_checks
