@@ -61,7 +61,7 @@ class LocalUsers:
 
 
 def matrix(user_features: pa.Table) -> Floats:
-    """The features, one row per user; null counts as 0."""
+    """Returns the features, one row per user; null counts as 0."""
     columns = [pc.fill_null(user_features.column(name).cast(pa.float64()), 0.0) for name in CLUSTERING_FEATURES]
     return np.column_stack([column.to_numpy() for column in columns])
 

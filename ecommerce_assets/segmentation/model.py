@@ -150,7 +150,7 @@ class SegmentationModel:
         return users.withColumn("segment_id", F.array_min(F.array(*distances))["segment_id"])
 
     def save(self, path: str) -> None:
-        """Write the folder `path`, a URI, in the layout of Spark ML's `PipelineModel`."""
+        """Writes the folder `path`, a URI, in the layout of Spark ML's `PipelineModel`."""
         from ecommerce_assets.storage.filesystem import Folder
 
         folder = Folder(path)
@@ -167,7 +167,7 @@ class SegmentationModel:
 
     @classmethod
     def load(cls, folder: Folder) -> SegmentationModel:
-        """From the folder of a saved model.
+        """Returns the model of a folder that either engine's model, or Spark ML, saved.
 
         Raises
         ------
@@ -209,7 +209,7 @@ def scale_of(std: Floats) -> Floats:
 
 
 def as_pipeline(model: SegmentationModel, folder: str) -> PipelineModel:
-    """The model as Spark ML's: it is saved in `folder`, which Spark then reads."""
+    """Returns the model as Spark ML's: it is saved in `folder`, which Spark then reads."""
     from pyspark.ml import PipelineModel
 
     from ecommerce_assets.storage.filesystem import spark_path

@@ -51,7 +51,7 @@ def as_seen(user_features: DataFrame) -> DataFrame:
 
 
 def choose_engine(user_features: StoredTable, engine: Engine = Engine.auto) -> EngineChoice:
-    """The engine that is asked for; `auto`: local where Spark runs on this machine and the users fit in its memory.
+    """Returns the engine that is asked for; `auto`: local where Spark runs on this machine and the users fit in memory.
 
     What the local engine needs is estimated as 500 bytes per user.
     """
@@ -83,15 +83,15 @@ def fit_segmentation(
 
 @contextmanager
 def standardised(user_features: StoredTable, engine: Engine = Engine.auto) -> Iterator[LocalUsers | MllibUsers]:
-    """The users as models are fitted on them, read and standardised once for several fits.
+    """Yields the users as models are fitted on them, read and standardised once for several fits.
 
     Raises ValueError where there are none.
     """
     if choose_engine(user_features, engine).engine == Engine.local:
         yield LocalUsers(user_features.to_arrow("user_id", *CLUSTERING_FEATURES))
         return
-    with laid_out(user_features) as users, MllibUsers.of(users) as scaled:
-        yield scaled
+    with MllibUsers.of(user_features) as users:
+        yield users
 
 
 @dataclass(frozen=True)
@@ -112,48 +112,39 @@ class MllibUsers:
 
     @classmethod
     @contextmanager
-    def of(cls, users: DataFrame) -> Iterator[MllibUsers]:
-        """From the frame of `laid_out`, until the end of the block."""
+    def of(cls, user_features: StoredTable) -> Iterator[MllibUsers]:
+        """Yields the users in a fixed order and partitioning, kept until the end of the block.
+
+        The rows are laid out by a hash of user_id and sorted, in a number of partitions that depends on the number of
+        users alone: k-means|| draws by partition, so a shuffled input would otherwise find other clusters. Two partial
+        sums are the same in either order, more are not: from 4 million users on, two fits may differ in the last digit.
+
+        Raises ValueError where there are none.
+        """
         from pyspark.ml import Pipeline
         from pyspark.ml.feature import StandardScaler, VectorAssembler
 
-        pipeline = Pipeline(stages=[VectorAssembler(**ASSEMBLER), StandardScaler(**SCALER)]).fit(users)
+        users, count = as_seen(user_features.frame).select("user_id", *CLUSTERING_FEATURES), user_features.rows
+        if not count:
+            raise ValueError(NO_USERS)
+        partitions = max(2, math.ceil(count / ROWS_PER_PARTITION))
+        fixed = users.repartition(partitions, "user_id").sortWithinPartitions("user_id")
+        pipeline = Pipeline(stages=[VectorAssembler(**ASSEMBLER), StandardScaler(**SCALER)]).fit(fixed)
         scaler: Any = pipeline.stages[1]
-        scaled = pipeline.transform(users).select("features").persist()
+        scaled = pipeline.transform(fixed).select("features").persist()
         try:
             yield cls(scaled, scaler.mean.toArray(), scaler.std.toArray())
         finally:
             scaled.unpersist()
 
     def fit(self, parameters: SegmentationParameters) -> Fit:
-        """See `fit_segmentation`."""
+        """Returns the model of Spark's K-Means; see `fit_segmentation`."""
         from pyspark.ml.clustering import KMeans
 
         # The other solver, block, fails where there are fewer different users than k (Spark 4.3).
         kmeans = KMeans(**KMEANS, solver="row", **parameters.as_dict()).fit(self.scaled)
         model = SegmentationModel(self.mean, self.std, np.array(kmeans.clusterCenters()), parameters)
         return Fit(model, float(kmeans.summary.trainingCost), _silhouette(kmeans.transform(self.scaled)))
-
-
-@contextmanager
-def laid_out(user_features: StoredTable) -> Iterator[DataFrame]:
-    """The users in a fixed order and partitioning, kept until the end of the block.
-
-    The rows are laid out by a hash of user_id and sorted, in a number of partitions that depends on the number of users
-    alone: k-means|| draws by partition, so a shuffled input would otherwise find other clusters. Two partial sums are
-    the same in either order, more are not: from 4 million users on, two fits may differ in the last digit.
-
-    Raises ValueError where there are none.
-    """
-    users, count = as_seen(user_features.frame).select("user_id", *CLUSTERING_FEATURES), user_features.rows
-    if not count:
-        raise ValueError(NO_USERS)
-    partitions = max(2, math.ceil(count / ROWS_PER_PARTITION))
-    fixed = users.repartition(partitions, "user_id").sortWithinPartitions("user_id").persist()
-    try:
-        yield fixed
-    finally:
-        fixed.unpersist()
 
 
 def _silhouette(clustered: DataFrame) -> float | None:
