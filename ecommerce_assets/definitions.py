@@ -71,7 +71,8 @@ from ecommerce_assets.segmentation import customer_plots
 from ecommerce_assets.segmentation import plots as segmentation_plots
 from ecommerce_assets.segmentation.customer_groups import CUSTOMER_GROUPS, group_cells
 from ecommerce_assets.segmentation.customer_value import CUSTOMER_VALUE
-from ecommerce_assets.segmentation.pipeline import SEGMENTATION_MODEL_PARTS, SEGMENTED_USERS
+from ecommerce_assets.segmentation.model import SEGMENTATION_MODEL_PARTS
+from ecommerce_assets.segmentation.pipeline import SEGMENTED_USERS
 from ecommerce_assets.segmentation.segment_history import SEGMENT_HISTORY, movement
 from ecommerce_assets.settings import Settings, load_settings
 from ecommerce_assets.spark.resource import SparkResource

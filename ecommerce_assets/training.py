@@ -40,6 +40,7 @@ from ecommerce_assets.recommendation.als import AlsParameters, choose_engine, fi
 from ecommerce_assets.recommendation.als_model import as_spark_model
 from ecommerce_assets.recommendation.indices import build_index
 from ecommerce_assets.recommendation.interactions import build_interactions
+from ecommerce_assets.segmentation.model import as_pipeline
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters, assign_segments, fit_segmentation
 from ecommerce_assets.settings import load_settings
 from ecommerce_assets.spark.resource import SparkResource
@@ -114,7 +115,7 @@ class EcommerceModelTrainer:
         return session
 
     def stop(self) -> None:
-        """Stop the session if it was started here, and remove the models of `train_als_model`."""
+        """Stop the session if it was started here, and remove the models of the steps."""
         self._resource.stop()
         while self._saved:
             self._saved.pop().cleanup()
@@ -181,10 +182,13 @@ class EcommerceModelTrainer:
         return build_interactions(df, *indices), indices
 
     def train_user_segmentation_model(self, user_features: DataFrame) -> tuple[PipelineModel, DataFrame]:
-        """The fitted pipeline with the default parameters, and segmented_users."""
-        model = fit_segmentation(user_features, SegmentationParameters())
+        """The fitted pipeline with the default parameters, and segmented_users.
+
+        It can be used until `stop`; save it with `model.save(path)`.
+        """
+        model = fit_segmentation(StoredTable(user_features), SegmentationParameters()).model
         users, _ = assign_segments(model, user_features)
-        return model, users
+        return as_pipeline(model, self._new_folder("segmentation_model")), users
 
     def train_als_model(self, interaction_data: DataFrame) -> ALSModel:
         """The ALS model with the default parameters, on the engine that fits the data and this Spark.
@@ -195,8 +199,11 @@ class EcommerceModelTrainer:
         choice = choose_engine(interactions, parameters)
         log.info(choice.reason)
         fitted = fit_als(interactions, parameters, choice.engine, log_iterations(log.info, "als_model", parameters))
+        return as_spark_model(fitted, self._new_folder("als_model"))
+
+    def _new_folder(self, name: str) -> str:
         self._saved.append(tempfile.TemporaryDirectory())
-        return as_spark_model(fitted, f"{self._saved[-1].name}/als_model")
+        return f"{self._saved[-1].name}/{name}"
 
     def _run(self, reader: ExportsReader, days: Sequence[str], processed_data_path: str) -> None:
         settings = self._settings.model_copy(

@@ -87,7 +87,7 @@ def test_every_parameter_shows_in_the_launchpad() -> None:
         "als_model": ["alpha", "engine", "halfLife", "maxIter", "nonnegative", "params", "rank", "regParam", "seed"],
         "item_neighbours": ["engine"],
         "product_pairs": ["k", "min_baskets", "window_days"],
-        "segmentation_model": ["k", "maxIter", "seed"],
+        "segmentation_model": ["engine", "k", "maxIter", "seed"],
         "similar_products": ["k"],
     }
     spark = fields["resources"].config_type.fields["spark"]

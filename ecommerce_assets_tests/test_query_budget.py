@@ -15,7 +15,7 @@ from ecommerce_assets.settings import SAMPLE_DATA_DIR, Settings, variable
 from ecommerce_assets_tests.benchmarks.graph import command
 
 PROJECT = Path(__file__).parents[1]
-MOST_QUERIES, MOST_JOBS = 50, 110
+MOST_QUERIES, MOST_JOBS = 40, 80
 
 
 @pytest.mark.trial

@@ -7,21 +7,21 @@ cluster).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 
 from ecommerce_assets.progress import Progress, Say
 from ecommerce_assets.recommendation.als_model import COLUMNS, FittedModel, LocalModel, MllibModel
 from ecommerce_assets.recommendation.als_parameters import AlsParameters as AlsParameters
-from ecommerce_assets.recommendation.als_parameters import Engine as Engine
 from ecommerce_assets.recommendation.als_parameters import ParamsFrom as ParamsFrom
-from ecommerce_assets.recommendation.free_memory import free_memory
 from ecommerce_assets.recommendation.interactions import collect_pairs, weigh_by_recency
 from ecommerce_assets.recommendation.local_als import Factors, LocalAls
-from ecommerce_assets.spark.connect import master_of, parallelism
+from ecommerce_assets.spark.connect import parallelism
+from ecommerce_assets.spark.engine import Engine as Engine
+from ecommerce_assets.spark.engine import EngineChoice
+from ecommerce_assets.spark.engine import choose_engine as by_memory
 from ecommerce_assets.storage.stored_table import StoredTable
 
 if TYPE_CHECKING:  # Spark ML takes a second to import, which only a run needs
@@ -36,47 +36,23 @@ VECTORS_PER_ROW = 6
 """Vectors that a user or product has at the most at once: the factors, their start, the copy without padding, Arrow's,
 and Spark's, for which the vector is twice there."""
 
-MEMORY_SHARE = 0.5
-"""Of the memory that is free, what the local engine may plan with; the rest is Spark's and the estimate's error."""
-
 AfterIteration = Callable[[int, float], None]
 """Is told how many iterations are done, and the objective that they reached."""
-
-
-@dataclass(frozen=True)
-class EngineChoice:
-    """An engine, never `auto`, and in one sentence why it."""
-
-    engine: Engine
-    reason: str
 
 
 def choose_engine(interactions: StoredTable, parameters: AlsParameters, engine: Engine = Engine.auto) -> EngineChoice:
     """The engine that is asked for; `auto`: local where Spark runs on this machine and the pairs fit in its memory.
 
     The local engine is more than ten times as fast as MLlib on the same cores and reaches the same objective or less.
-    What it needs is estimated as 64 bytes per pair and six vectors of `rank` floats per user and product, and may be
-    half of the memory that is free now.
+    What it needs is estimated as 64 bytes per pair and six vectors of `rank` floats per user and product.
     """
-    if engine != Engine.auto:
-        return EngineChoice(Engine(engine), f"Engine {engine}, as the configuration asks.")
-    spark = interactions.frame.sparkSession
-    if not is_local(spark):
-        return EngineChoice(Engine.mllib, f"Engine mllib, because Spark runs on a cluster ({master_of(spark)}).")
-    pairs = interactions.rows
-    rows = sum((interactions.maximum(name) or 0) + 1 for name in ("user_idx", "product_idx"))
-    needed = pairs * BYTES_PER_PAIR + rows * parameters.rank * 4 * VECTORS_PER_ROW
-    free = free_memory()
-    fits = needed <= MEMORY_SHARE * free
-    estimate = f"{pairs:,} pairs need about {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free"
-    if fits:
-        return EngineChoice(Engine.local, f"Engine local, because Spark runs on this machine and {estimate}.")
-    return EngineChoice(Engine.mllib, f"Engine mllib, because {estimate}, of which half may be used.")
 
+    def estimate() -> tuple[str, int]:
+        pairs = interactions.rows
+        rows = sum((interactions.maximum(name) or 0) + 1 for name in ("user_idx", "product_idx"))
+        return f"{pairs:,} pairs", pairs * BYTES_PER_PAIR + rows * parameters.rank * 4 * VECTORS_PER_ROW
 
-def is_local(spark: SparkSession) -> bool:
-    """Whether Spark runs in a process of this machine."""
-    return master_of(spark).startswith("local")
+    return by_memory(interactions.frame.sparkSession, engine, estimate)
 
 
 def fit_als(

@@ -6,9 +6,7 @@ plain PySpark reads, and `SavedModel` reads that folder with Arrow.
 
 from __future__ import annotations
 
-import json
 import secrets
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,16 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-import pyspark
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, FloatType, IntegerType, StructField, StructType
 
 from ecommerce_assets.recommendation.local_als import Factors
+from ecommerce_assets.storage.spark_ml import rows_of, write_metadata, write_rows
 
 if TYPE_CHECKING:  # Spark ML takes a second to import; executors, which import this module, need not have fsspec
-    import pyarrow.dataset as ds
     from pyspark.ml.recommendation import ALSModel
 
     from ecommerce_assets.storage.filesystem import Folder
@@ -123,27 +119,9 @@ class LocalModel(FittedModel):
 
         folder = Folder(path)
         for name, factors in ((USER_FACTORS, self.of_users), (ITEM_FACTORS, self.of_products)):
-            part = folder / name
-            part.fs.makedirs(part.path, exist_ok=True)
-            with part.open("part-00000.zstd.parquet", "wb") as file:
-                pq.write_table(
-                    factor_table(factors),
-                    file,
-                    compression="zstd",
-                    write_page_checksum=True,
-                    use_dictionary=False,
-                    row_group_size=10 * ROWS_PER_BATCH,
-                )
-        document = {
-            "class": "org.apache.spark.ml.recommendation.ALSModel",
-            "timestamp": int(time.time() * 1000),
-            "sparkVersion": pyspark.__version__,
-            "uid": f"ALS_{secrets.token_hex(6)}",
-            "paramMap": COLUMNS,
-            "defaultParamMap": DEFAULTS,
-            "rank": self.of_products.vectors.shape[1],
-        }
-        (folder / "metadata").write_whole("part-00000.txt", (json.dumps(document) + "\n").encode())
+            write_rows(folder / name, factor_table(factors), row_group_size=10 * ROWS_PER_BATCH)
+        uid, rank = f"ALS_{secrets.token_hex(6)}", self.of_products.vectors.shape[1]
+        write_metadata(folder, "recommendation.ALSModel", uid, COLUMNS, DEFAULTS, rank=rank)
 
     def describe(self) -> dict[str, int]:
         both = (self.of_users.vectors, self.of_products.vectors)
@@ -222,7 +200,7 @@ class SavedModel(AlsModel):
 
     def user_parts(self) -> Iterator[Factors]:
         """Yields the factors of the users in parts of at most `ROWS_PER_BATCH`, in bounded memory."""
-        scanner = self._dataset(USER_FACTORS).scanner(
+        scanner = rows_of(self.folder / USER_FACTORS, ARROW_SCHEMA).scanner(
             batch_size=ROWS_PER_BATCH, batch_readahead=1, fragment_readahead=1
         )
         return (as_factors(pa.Table.from_batches([batch])) for batch in scanner.to_batches() if batch.num_rows)
@@ -233,16 +211,7 @@ class SavedModel(AlsModel):
         return spark.read.schema(SPARK_SCHEMA).parquet(spark_path((self.folder / USER_FACTORS).uri))
 
     def _read(self, name: str) -> Factors:
-        return as_factors(self._dataset(name).to_table())
-
-    def _dataset(self, name: str) -> ds.Dataset:
-        import pyarrow.dataset as ds  # imports pandas
-
-        part = self.folder / name
-        files = [f"{part.path}/{file.path}" for file in part.data_files()]
-        options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-        layout = ds.ParquetFileFormat(default_fragment_scan_options=options)
-        return ds.dataset(files, schema=ARROW_SCHEMA, format=layout, filesystem=part.fs)
+        return as_factors(rows_of(self.folder / name, ARROW_SCHEMA).to_table())
 
 
 def as_spark_model(model: FittedModel, folder: str) -> ALSModel:

@@ -1,4 +1,4 @@
-"""What ALS is trained with, and which of the two engines trains it. The fit itself is als.py's business."""
+"""What ALS is trained with. als.py fits it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
-
-
-class Engine(StrEnum):
-    """What computes the factors."""
-
-    auto = "auto"
-    local = "local"
-    mllib = "mllib"
 
 
 class ParamsFrom(StrEnum):

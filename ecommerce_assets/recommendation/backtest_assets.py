@@ -5,9 +5,9 @@ from pydantic import Field
 from pyspark.sql import DataFrame
 
 from ecommerce_assets.owners import OWNERS
-from ecommerce_assets.recommendation.als_parameters import Engine
 from ecommerce_assets.recommendation.backtest import FEWEST_CUTOFFS, MOST_CUTOFFS, backtest
 from ecommerce_assets.recommendation.parameters import Parameters
+from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.inputs import NewestVersions
 from ecommerce_assets.storage.stored_asset import Artifact
 from ecommerce_assets.storage.stored_table import StoredTable

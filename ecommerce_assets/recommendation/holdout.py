@@ -19,14 +19,15 @@ from pyspark.sql import functions as F
 
 from ecommerce_assets.features.expressions import timestamp, utc
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, build_user_features
-from ecommerce_assets.recommendation.als import MEMORY_SHARE, Engine, is_local
 from ecommerce_assets.recommendation.fitting import history_entry
-from ecommerce_assets.recommendation.free_memory import free_memory
 from ecommerce_assets.recommendation.indices import build_index
 from ecommerce_assets.recommendation.interactions import WEIGHTS, rating_of
 from ecommerce_assets.recommendation.local_holdout import LocalHoldout, local_holdouts
 from ecommerce_assets.recommendation.scores import BUCKETS
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters, assign_segments, fit_segmentation
+from ecommerce_assets.spark.engine import MEMORY_SHARE, Engine, is_local
+from ecommerce_assets.spark.free_memory import free_memory
+from ecommerce_assets.storage.stored_table import StoredTable
 
 HOLDOUT_SHARE = 0.2
 RMSE_TRAIN_PERCENT = 80
@@ -153,7 +154,7 @@ def prepare(
             past = events.where(F.col("event_time") < timestamp(at))
             # Only what is used: Spark then leaves out the other columns, and half of the work, of the features.
             features = kept(build_user_features(past).select("user_id", "total_events", *CLUSTERING_FEATURES))
-            model = model or fit_segmentation(features, segmentation)
+            model = model or fit_segmentation(StoredTable(features), segmentation).model
             segmented, known_segments = assign_segments(model, features, known_segments)
             segments = kept(
                 segmented.select("user_id", "segment", "total_events")

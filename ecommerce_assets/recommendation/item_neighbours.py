@@ -16,11 +16,11 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from ecommerce_assets.recommendation.als_parameters import Engine
 from ecommerce_assets.recommendation.interactions import LAST, collect_pairs
 from ecommerce_assets.recommendation.products import INDEXED, Products, batch_type, products_of
 from ecommerce_assets.recommendation.recommenders.base import Ragged
 from ecommerce_assets.spark.column_lineage import made_from
+from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.stored_table import StoredTable
 

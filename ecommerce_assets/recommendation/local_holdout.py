@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ecommerce_assets.recommendation.interactions import EVENTS, LAST, PURCHASED
 from ecommerce_assets.recommendation.products import Integers, Products, ids_of
-from ecommerce_assets.segmentation.in_process import LocalSegmentation
-from ecommerce_assets.segmentation.pipeline import SegmentationParameters
+from ecommerce_assets.segmentation.local import LocalUsers, matrix, segment_names
+from ecommerce_assets.segmentation.model import SegmentationModel, SegmentationParameters
 
 
 @dataclass(frozen=True)
@@ -99,16 +100,20 @@ def local_holdouts(
     products, product_rows = Numbered.of(counted.column("product_id"), counted.column("events"))
     numbers = {"user_idx": pa.array(user_rows, pa.int32()), "product_idx": pa.array(product_rows, pa.int32())}
     holdouts: dict[str, LocalHoldout] = {}
-    model: LocalSegmentation | None = None
+    model: SegmentationModel | None = None
+    segment: npt.NDArray[np.object_]
     for name in names:
         relevant, is_past = counted.column(f"{name}_relevant"), counted.column(f"{name}_rating").is_valid()
         if not (pc.any(relevant).as_py() and pc.any(is_past).as_py()):
             break
         features = features_before(name)
-        model = model or LocalSegmentation.fit(features, segmentation)
+        seen = matrix(features)
+        if model is None:
+            model = LocalUsers(features).fit(segmentation).model
+            segment = segment_names(seen, model.numbers(seen), len(model.centres))
         segments = {
             "user_idx": users.of_ids(features.column("user_id")),
-            "segment": pa.array(model.segments(features), pa.string()),
+            "segment": pa.array(segment[model.numbers(seen)], pa.string()),
             "total_events": features.column("total_events"),
         }
         columns = {

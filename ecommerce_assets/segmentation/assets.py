@@ -1,12 +1,9 @@
-"""The assets of this package; segmentation_by_k is made on demand only.
-
-Models come as Any: Dagster looks at the types of inputs when it loads this, and Spark ML takes a second to import.
-"""
+"""The assets of this package; segmentation_by_k is made on demand only."""
 
 from datetime import datetime
-from typing import Any
 
 import dagster as dg
+from pydantic import Field
 from pyspark.sql import DataFrame
 
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES
@@ -14,17 +11,13 @@ from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.segmentation.by_k import LARGEST, SMALLEST, quality_by_k
 from ecommerce_assets.segmentation.customer_groups import assign_groups, score_bounds
 from ecommerce_assets.segmentation.customer_value import HORIZON_DAYS, build_customer_value
-from ecommerce_assets.segmentation.pipeline import (
-    SEGMENTATION_MODEL_PARTS,
-    SegmentationParameters,
-    assign_segments,
-    cluster_count,
-    fit_segmentation,
-    silhouette,
-)
+from ecommerce_assets.segmentation.model import SEGMENTATION_MODEL_PARTS, SegmentationModel, SegmentationParameters
+from ecommerce_assets.segmentation.pipeline import assign_segments, choose_engine, fit_segmentation
 from ecommerce_assets.segmentation.profile import profile
 from ecommerce_assets.segmentation.segment_history import Dates, add_changes
 from ecommerce_assets.spark.column_lineage import made_from
+from ecommerce_assets.spark.engine import Engine
+from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.inputs import NewestVersions, given, promoted_field
 from ecommerce_assets.storage.stored_asset import Artifact
 from ecommerce_assets.storage.stored_table import StoredTable
@@ -39,13 +32,18 @@ class SegmentationConfig(dg.Config):
     k: int | None = promoted_field(SegmentationParameters.k, "Number of clusters.", ge=2)
     seed: int | None = promoted_field(SegmentationParameters.seed, "Seed of the initial centres.")
     maxIter: int | None = promoted_field(SegmentationParameters.maxIter, "Maximum number of K-Means iterations.", ge=1)
+    engine: Engine = Field(
+        Engine.auto,
+        description="local: this machine, without Spark; mllib: Spark; auto: local where Spark runs on this machine "
+        "and the users fit in its memory.",
+    )
 
 
 @dg.asset(
     group_name=GROUP,
     owners=OWNERS,
     kinds={"spark", "kmeans"},
-    code_version="1",
+    code_version="2",
     backfill_policy=dg.BackfillPolicy.single_run(),
     io_manager_key="model_io_manager",
     required_resource_keys={"newest_versions"},
@@ -53,32 +51,44 @@ class SegmentationConfig(dg.Config):
 def segmentation_model(
     context: dg.AssetExecutionContext, config: SegmentationConfig, user_features: StoredTable
 ) -> Artifact:
-    """Fitted Spark ML pipeline (assemble, standardise, K-Means); PipelineModel.load reads its folder `model`."""
+    """K-Means on the standardised features; PipelineModel.load reads its folder `model`."""
     promoted = context.resources.newest_versions.promoted(context).of("segmentation_model")
     parameters = SegmentationParameters.of({**promoted, **given(config)})
-    model = fit_segmentation(user_features.frame, parameters, user_features.rows)
-    quality = silhouette(model, user_features.frame)
-    if quality is None:
+    choice = choose_engine(user_features, config.engine)
+    context.log.info(choice.reason)
+    fit = fit_segmentation(user_features, parameters, choice.engine)
+    if fit.silhouette is None:
         context.log.warning("No silhouette: there are too few users or clusters for one.")
-    results = {"silhouette": quality, "clusters": cluster_count(model)}
+    results = {
+        "silhouette": fit.silhouette,
+        "cost": fit.cost,
+        "clusters": len(fit.model.centres),
+        "engine_reason": choice.reason,
+    }
+    used = {**parameters.as_dict(), "engine": choice.engine.value}
     seen = [(user_features.frame, name) for name in CLUSTERING_FEATURES]
-    return Artifact(model, parameters.as_dict(), results, made_from=dict.fromkeys(SEGMENTATION_MODEL_PARTS, seen))
+    return Artifact(fit.model, used, results, made_from=dict.fromkeys(SEGMENTATION_MODEL_PARTS, seen))
 
 
 @dg.asset(
     group_name=GROUP,
     owners=OWNERS,
     kinds={"spark", "parquet"},
-    code_version="1",
+    code_version="2",
     backfill_policy=dg.BackfillPolicy.single_run(),
 )
-def segmented_users(user_features: DataFrame, segmentation_model: Any) -> Artifact:
+def segmented_users(user_features: DataFrame, segmentation_model: Folder) -> Artifact:
     """Every user's features with the number and the name of the segment."""
-    users, segments = assign_segments(segmentation_model, user_features)
-    results = {"segments_count": len(segments), "segments": profile(segments)}
-    model = [f"segmentation_model.{part}" for part in SEGMENTATION_MODEL_PARTS]
-    users = made_from(users, {"segment_id": model, "segment": model})
-    return Artifact(users, SegmentationParameters.of_model(segmentation_model).as_dict(), results)
+    model = SegmentationModel.load(segmentation_model)
+    users, segments = assign_segments(model, user_features)
+    results = {
+        "segments_count": len(segments),
+        "segments": profile(segments),
+        "has_views": any(segment.has_views for segment in segments),
+    }
+    parts = [f"segmentation_model.{part}" for part in SEGMENTATION_MODEL_PARTS]
+    users = made_from(users, {"segment_id": parts, "segment": parts})
+    return Artifact(users, model.parameters.as_dict(), results)
 
 
 @dg.asset(
@@ -151,13 +161,14 @@ def customer_value(cleaned_events: DataFrame) -> Artifact:
     },
 )
 def segmentation_by_k(
-    context: dg.AssetExecutionContext, user_features: DataFrame, segmentation_model: Version
+    context: dg.AssetExecutionContext, user_features: StoredTable, segmentation_model: Version
 ) -> Artifact:
     """All but k is as in the newest segmentation_model, whose k is marked."""
-    parameters = SegmentationParameters(**segmentation_model.parameters)
+    parameters = SegmentationParameters.of(segmentation_model.parameters)
+    engine = Engine(segmentation_model.parameters.get("engine", Engine.auto))
     ks = {*range(SMALLEST, LARGEST + 1), parameters.k}
     document = {
         "k_in_use": parameters.k,
-        "by_k": quality_by_k(user_features, ks, parameters, context.log.info),
+        "by_k": quality_by_k(user_features, ks, parameters, context.log.info, engine),
     }
     return Artifact(document, parameters.as_dict())

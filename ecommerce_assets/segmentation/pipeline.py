@@ -1,27 +1,31 @@
-"""The segmentation model: what it sees of a user, how it is fitted, how good it is, and which user falls where.
+"""The segmentation model: what it sees of a user, which engine fits it, and which user falls where.
 
-What a segment is called is naming.py's business, what sets it apart profile.py's.
+`fit_segmentation` fits it, `assign_segments` applies it. Two engines fit the same kind of model (model.py): `local`
+(local.py, one machine) and `mllib` (Spark, any cluster). naming.py names the segments, profile.py describes them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, USER_FEATURES
+from ecommerce_assets.segmentation.local import NO_USERS, LocalUsers
+from ecommerce_assets.segmentation.model import ASSEMBLER, KMEANS, SCALER, Fit, Floats, SegmentationModel
+from ecommerce_assets.segmentation.model import SegmentationParameters as SegmentationParameters
 from ecommerce_assets.segmentation.naming import SEGMENT_NAMES, name_segment
 from ecommerce_assets.segmentation.profile import Segment
+from ecommerce_assets.spark.engine import Engine, EngineChoice
+from ecommerce_assets.spark.engine import choose_engine as by_memory
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
-
-if TYPE_CHECKING:  # Spark ML takes a second to import, which only a run needs
-    from pyspark.ml import PipelineModel
-    from pyspark.ml.clustering import KMeans
+from ecommerce_assets.storage.stored_table import StoredTable
 
 SEGMENTED_USERS = TableSpec.of(
     *(
@@ -34,38 +38,10 @@ SEGMENTED_USERS = TableSpec.of(
     ColumnSpec("segment", "string", f"Name of the segment: {', '.join(SEGMENT_NAMES)}.", nullable=False),
 )
 
-SEGMENTATION_MODEL_PARTS = {
-    "StandardScaler.mean": "vector",
-    "StandardScaler.std": "vector",
-    "KMeans.clusterCenters": "array<vector>",
-}
-"""What of the fitted model segmented_users is computed from."""
-
 ROWS_PER_PARTITION = 2_000_000
 
-
-@dataclass(frozen=True)
-class SegmentationParameters:
-    """Parameters of the K-Means stage, by Spark's names."""
-
-    k: int = 5
-    seed: int = 42
-    maxIter: int = 20
-
-    def as_dict(self) -> dict[str, Any]:
-        """By Spark's names."""
-        return asdict(self)
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> SegmentationParameters:
-        """From values such as a version's parameters; other names are ignored, missing ones get their default."""
-        return cls(**{name: values[name] for name in asdict(cls()) if values.get(name) is not None})
-
-    @classmethod
-    def of_model(cls, model: PipelineModel) -> SegmentationParameters:
-        """The parameters that a fitted pipeline was made with."""
-        kmeans = model.stages[-1]
-        return cls(kmeans.getOrDefault("k"), kmeans.getOrDefault("seed"), kmeans.getOrDefault("maxIter"))
+BYTES_PER_USER = 500
+"""Of the local engine: the features as they come, sorted, as a matrix, and twice in scikit-learn."""
 
 
 def as_seen(user_features: DataFrame) -> DataFrame:
@@ -74,83 +50,105 @@ def as_seen(user_features: DataFrame) -> DataFrame:
     return user_features.withColumns(seen)
 
 
+def choose_engine(user_features: StoredTable, engine: Engine = Engine.auto) -> EngineChoice:
+    """Returns the engine that is asked for; `auto`: local where Spark runs on this machine and the users fit in memory.
+
+    What the local engine needs is estimated as 500 bytes per user.
+    """
+
+    def estimate() -> tuple[str, int]:
+        users = user_features.rows
+        return f"{users:,} users", users * BYTES_PER_USER
+
+    return by_memory(user_features.frame.sparkSession, engine, estimate)
+
+
 def fit_segmentation(
-    user_features: DataFrame, parameters: SegmentationParameters, count: int | None = None
-) -> PipelineModel:
-    """VectorAssembler → StandardScaler (mean 0, standard deviation 1) → KMeans, fitted on all users.
+    user_features: StoredTable, parameters: SegmentationParameters, engine: Engine = Engine.auto
+) -> Fit:
+    """Standardises the features of all users (mean 0, standard deviation 1), and finds k clusters with K-Means.
 
-    The rows are laid out by a hash of user_id and sorted, in a number of partitions that depends on the number of users
-    alone: k-means|| draws by partition, so a shuffled input would otherwise find other clusters. Two partial sums are
-    the same in either order, more are not: from 4 million users on, two fits may differ in the last digit.
-
-    Parameters
-    ----------
-    count
-        Number of users, where it is known.
+    Both engines give the same kind of model. The local one needs no Spark jobs; see `LocalUsers.fit` for its initial
+    centres and when it stops. MLlib starts with k-means|| (Bahmani et al., "Scalable K-Means++", VLDB 2012) and stops
+    when no centre moves by more than 1e-4, or after `maxIter` iterations.
 
     Raises
     ------
     ValueError
         If there are no users.
     """
-    from pyspark.ml import Pipeline
-
-    with laid_out(user_features, count) as users:
-        return Pipeline(stages=[*scaling(), clustering(parameters)]).fit(users)
+    with standardised(user_features, engine) as users:
+        return users.fit(parameters)
 
 
 @contextmanager
-def laid_out(user_features: DataFrame, count: int | None = None) -> Iterator[DataFrame]:
-    """The users as the model is fitted on them, kept until the end of the block.
+def standardised(user_features: StoredTable, engine: Engine = Engine.auto) -> Iterator[LocalUsers | MllibUsers]:
+    """Yields the users as models are fitted on them, read and standardised once for several fits.
 
     Raises ValueError where there are none.
     """
-    users = as_seen(user_features).select("user_id", *CLUSTERING_FEATURES)
-    count = users.count() if count is None else count
-    if not count:
-        raise ValueError("There are no users to segment: user_features has no rows, so no event was accepted.")
-    partitions = max(2, math.ceil(count / ROWS_PER_PARTITION))
-    fixed = users.repartition(partitions, "user_id").sortWithinPartitions("user_id").persist()
-    try:
-        yield fixed
-    finally:
-        fixed.unpersist()
+    if choose_engine(user_features, engine).engine == Engine.local:
+        yield LocalUsers(user_features.to_arrow("user_id", *CLUSTERING_FEATURES))
+        return
+    with MllibUsers.of(user_features) as users:
+        yield users
 
 
-def scaling() -> list[Any]:
-    """The stages before K-Means: one vector of all features, each with mean 0 and standard deviation 1."""
-    from pyspark.ml.feature import StandardScaler, VectorAssembler
+@dataclass(frozen=True)
+class MllibUsers:
+    """All users with their standardised features, for Spark's K-Means: the engine `mllib`.
 
-    return [
-        VectorAssembler(inputCols=list(CLUSTERING_FEATURES), outputCol="features_raw"),
-        StandardScaler(inputCol="features_raw", outputCol="features", withMean=True, withStd=True),
-    ]
-
-
-def clustering(parameters: SegmentationParameters) -> KMeans:
-    """The last stage."""
-    from pyspark.ml.clustering import KMeans
-
-    # The other solver, block, fails where there are fewer different users than k (Spark 4.3).
-    return KMeans(featuresCol="features", predictionCol="segment_id", solver="row", **parameters.as_dict())
-
-
-def cluster_count(model: PipelineModel) -> int:
-    """Number of cluster centres found: fewer than k where there are fewer different users."""
-    kmeans: Any = model.stages[-1]
-    return len(kmeans.clusterCenters())
-
-
-def silhouette(model: PipelineModel, user_features: DataFrame) -> float | None:
-    """Mean silhouette with squared Euclidean distance (Rousseeuw 1987), -1 to 1.
-
-    None where it says nothing: fewer than two clusters have users, or there are no more users than clusters.
+    Attributes
+    ----------
+    scaled
+        `features`, persisted.
+    mean, std
+        Of the features.
     """
-    return silhouette_of(model.transform(as_seen(user_features)))
+
+    scaled: DataFrame
+    mean: Floats
+    std: Floats
+
+    @classmethod
+    @contextmanager
+    def of(cls, user_features: StoredTable) -> Iterator[MllibUsers]:
+        """Yields the users in a fixed order and partitioning, kept until the end of the block.
+
+        The rows are laid out by a hash of user_id and sorted, in a number of partitions that depends on the number of
+        users alone: k-means|| draws by partition, so a shuffled input would otherwise find other clusters. Two partial
+        sums are the same in either order, more are not: from 4 million users on, two fits may differ in the last digit.
+
+        Raises ValueError where there are none.
+        """
+        from pyspark.ml import Pipeline
+        from pyspark.ml.feature import StandardScaler, VectorAssembler
+
+        users, count = as_seen(user_features.frame).select("user_id", *CLUSTERING_FEATURES), user_features.rows
+        if not count:
+            raise ValueError(NO_USERS)
+        partitions = max(2, math.ceil(count / ROWS_PER_PARTITION))
+        fixed = users.repartition(partitions, "user_id").sortWithinPartitions("user_id")
+        pipeline = Pipeline(stages=[VectorAssembler(**ASSEMBLER), StandardScaler(**SCALER)]).fit(fixed)
+        scaler: Any = pipeline.stages[1]
+        scaled = pipeline.transform(fixed).select("features").persist()
+        try:
+            yield cls(scaled, scaler.mean.toArray(), scaler.std.toArray())
+        finally:
+            scaled.unpersist()
+
+    def fit(self, parameters: SegmentationParameters) -> Fit:
+        """Returns the model of Spark's K-Means; see `fit_segmentation`."""
+        from pyspark.ml.clustering import KMeans
+
+        # The other solver, block, fails where there are fewer different users than k (Spark 4.3).
+        kmeans = KMeans(**KMEANS, solver="row", **parameters.as_dict()).fit(self.scaled)
+        model = SegmentationModel(self.mean, self.std, np.array(kmeans.clusterCenters()), parameters)
+        return Fit(model, float(kmeans.summary.trainingCost), _silhouette(kmeans.transform(self.scaled)))
 
 
-def silhouette_of(clustered: DataFrame) -> float | None:
-    """The same, of users that have their `features` and `segment_id`."""
+def _silhouette(clustered: DataFrame) -> float | None:
+    """Of users that have their `features` and `segment_id`; see `Fit`."""
     from pyspark.ml.evaluation import ClusteringEvaluator
 
     clustered = clustered.select("features", "segment_id").persist()
@@ -165,7 +163,7 @@ def silhouette_of(clustered: DataFrame) -> float | None:
 
 
 def assign_segments(
-    model: PipelineModel, user_features: DataFrame, segments: list[Segment] | None = None
+    model: SegmentationModel, user_features: DataFrame, segments: list[Segment] | None = None
 ) -> tuple[DataFrame, list[Segment]]:
     """Every user with `segment_id` and `segment`, in the columns of `SEGMENTED_USERS`, and the segments by number.
 
@@ -174,7 +172,7 @@ def assign_segments(
     segments
         Those that are known of the model, with their names; None: they are named for these users.
     """
-    clustered = model.transform(as_seen(user_features)).drop("features_raw", "features")
+    clustered = model.assign(as_seen(user_features))
     segments = _segments(clustered) if segments is None else segments
     named = F.lit(None).cast("string")
     for segment in segments:
@@ -186,12 +184,13 @@ def _segments(clustered: DataFrame) -> list[Segment]:
     """Each segment's size and profile, and its name by them."""
     means = [F.avg(name).alias(name) for name in CLUSTERING_FEATURES]
     variances = [F.var_pop(name).alias(f"variance of {name}") for name in CLUSTERING_FEATURES]
-    known = [F.count("*").alias("users"), F.sum("monetary").alias("revenue"), *means, *variances]
+    viewed = F.bool_or(F.coalesce(F.col("views") > 0, F.lit(True))) if "views" in clustered.columns else F.lit(True)
+    sums = [F.count("*").alias("users"), F.sum("monetary").alias("revenue"), viewed.alias("has_views")]
+    known = [*sums, *means, *variances]
     segments = []
     for row in sorted(clustered.groupBy("segment_id").agg(*known).collect(), key=lambda row: row["segment_id"]):
         found = {name: float(row[name]) for name in CLUSTERING_FEATURES}
         spread = {name: float(row[f"variance of {name}"]) for name in CLUSTERING_FEATURES}
-        segments.append(
-            Segment(row["segment_id"], name_segment(found), row["users"], found, float(row["revenue"]), spread)
-        )
+        name, revenue = name_segment(found), float(row["revenue"])
+        segments.append(Segment(row["segment_id"], name, row["users"], found, revenue, spread, row["has_views"]))
     return segments

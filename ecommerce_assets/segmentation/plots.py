@@ -47,6 +47,11 @@ def _share(value: float) -> str:
     return f"{value:.1%}" if 0 < abs(value) < 0.1 else f"{value:.0%}"
 
 
+NO_VIEWS = (
+    "The log has no views, so every conversion_rate is 0 and no segment is called Active_Buyers, which asks for more "
+    "than 0.1 purchases per view."
+)
+
 COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "recency": ("Days since\nlast visit", _plain),
     "frequency": ("Days\nactive", _plain),
@@ -170,8 +175,8 @@ def _at_a_glance(context: CheckContext) -> str | None:
 
 
 def _descriptions(context: CheckContext) -> str | None:
-    segments = _by_size(context)
-    return "\n".join(f"- **{name}**: {s['description']}" for name, s in _named(segments)) if segments else None
+    lines = [f"- **{name}**: {s['description']}" for name, s in _named(_by_size(context))]
+    return "\n".join(lines if context.results["has_views"] else [*lines, "", NO_VIEWS]) if lines else None
 
 
 def _by_size(context: CheckContext, most: int | None = MOST_ROWS) -> list[Mapping[str, Any]]:

@@ -37,7 +37,13 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Segment:
-    """One cluster: its name, its size, its revenue, and mean and variance (of the population) of each feature."""
+    """One cluster: its name, its size, its revenue, and mean and variance (of the population) of each feature.
+
+    Attributes
+    ----------
+    has_views
+        Whether a user has a view, or it is unknown of one.
+    """
 
     segment_id: int
     name: str
@@ -45,6 +51,7 @@ class Segment:
     means: Means
     revenue: float = 0.0
     variances: Mapping[str, float] = field(default_factory=dict)
+    has_views: bool = True
 
 
 def profile(segments: Sequence[Segment]) -> list[dict[str, Any]]:

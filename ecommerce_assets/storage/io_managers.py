@@ -121,8 +121,6 @@ class LakeIOManager(dg.ConfigurableIOManager):
     """A `Listener` to call with each version that is published or blocked; None: nobody listens."""
 
     _cache: dict[Any, Any] = PrivateAttr(default_factory=dict)
-    _fitted: dict[str, Any] = PrivateAttr(default_factory=dict)
-    """Models that this run published, by version: they need not be read back."""
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> Iterator[dg.DagsterEvent]:  # type: ignore[override]
         started, created_at = time.monotonic(), datetime.now(UTC)
@@ -176,8 +174,6 @@ class LakeIOManager(dg.ConfigurableIOManager):
         lake = step.lake
         stored_days = set(step.artifact.absent_days) & set(_stored_days(step) if step.artifact.absent_days else ())
         version = lake.publish_table(stored.table, version) if stored.table else lake.publish_folder(version)
-        if self.kind == "model":
-            self._fitted[version.version] = step.artifact.value
         self._tell(step, version)
         shown = step.check_context(version.stats, columns=version.columns, document=step.artifact.value)
         if version.days and stored.plots:
@@ -245,8 +241,6 @@ class LakeIOManager(dg.ConfigurableIOManager):
             return lake.folder(version) / MODEL_FOLDER
         if wanted is StoredTable:
             return read_table(self.spark.spark_session, lake, version)
-        if version.version in self._fitted:
-            return self._fitted[version.version]
         return read_version(self.spark.spark_session, lake, version)
 
     def _step(self, context: dg.OutputContext, artifact: Artifact) -> _Step:

@@ -9,10 +9,10 @@ import pytest
 from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import DataFrame, SparkSession
 
-from ecommerce_assets.recommendation import als
 from ecommerce_assets.recommendation.als import AlsParameters, Engine, choose_engine, fit_als, log_iterations
 from ecommerce_assets.recommendation.als_model import FittedModel, SavedModel, as_factors, as_spark_model
 from ecommerce_assets.recommendation.local_als import Factors, objective
+from ecommerce_assets.spark import engine as engines
 from ecommerce_assets.storage.filesystem import Folder, spark_path
 from ecommerce_assets.storage.stored_table import StoredTable
 
@@ -203,7 +203,7 @@ def test_auto_is_local_where_the_pairs_fit_in_memory(
     count, rows = len(pairs()), 12 + 10
     needed = 64 * count + rows * 3 * 4 * 6
     for free, engine in ((2 * needed, Engine.local), (2 * needed - 2, Engine.mllib)):
-        monkeypatch.setattr(als, "free_memory", lambda free=free: free)
+        monkeypatch.setattr(engines, "free_memory", lambda free=free: free)
         choice = choose_engine(interactions, SMALL)
         assert choice.engine == engine
         assert f"{engine}" in choice.reason

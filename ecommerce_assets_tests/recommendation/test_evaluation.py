@@ -195,7 +195,7 @@ class TestAgainstPlainPython:
         cutoff = found.results["cutoff"]
         past = events_frame(spark, [e for e in LOG if e["event_time"].isoformat() < cutoff])
         features = build_user_features(past)
-        segmented, _ = assign_segments(fit_segmentation(features, SEGMENTATION), features)
+        segmented, _ = assign_segments(fit_segmentation(StoredTable(features), SEGMENTATION).model, features)
         segments = {row.user_id: row.segment for row in segmented.select("user_id", "segment").collect()}
         assert len(set(segments.values())) == 2
         return Plain(LOG, cutoff, segments)

@@ -13,23 +13,25 @@ from pyspark.sql import SparkSession
 from ecommerce_assets.definitions import build_defs
 from ecommerce_assets.segmentation.by_k import quality_by_k
 from ecommerce_assets.segmentation.checks import SEGMENTATION_BY_K_CHECKS
-from ecommerce_assets.segmentation.pipeline import SegmentationParameters, fit_segmentation, silhouette
+from ecommerce_assets.segmentation.pipeline import SegmentationParameters, fit_segmentation
 from ecommerce_assets.settings import load_settings
+from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.checks import CheckContext, run_checks
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.reading import read_document
+from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets.storage.version import Stats
 from ecommerce_assets_tests.segmentation.test_pipeline import CASUAL, DORMANT, VIP, three_groups, users_frame
 
 
-def test_the_k_in_use_is_as_good_as_the_model(spark: SparkSession) -> None:
-    users, lines = users_frame(spark, three_groups()), list[str]()
-    found = quality_by_k(users, {3, 2}, SegmentationParameters(), lines.append)
+@pytest.mark.parametrize("engine", [Engine.local, Engine.mllib])
+def test_the_k_in_use_is_as_good_as_the_model(spark: SparkSession, engine: Engine) -> None:
+    users, lines = StoredTable(users_frame(spark, three_groups())), list[str]()
+    found = quality_by_k(users, {3, 2}, SegmentationParameters(), lines.append, engine)
     assert [(entry["k"], entry["clusters"], entry["reason"]) for entry in found] == [(2, 2, None), (3, 3, None)]
-    model = fit_segmentation(users, SegmentationParameters(k=3))
-    stage: Any = model.stages[-1]
-    assert found[1]["silhouette"] == pytest.approx(silhouette(model, users), abs=1e-12)
-    assert found[1]["cost"] == pytest.approx(stage.summary.trainingCost)
+    fit = fit_segmentation(users, SegmentationParameters(k=3), engine)
+    assert found[1]["silhouette"] == pytest.approx(fit.silhouette, abs=1e-12)
+    assert found[1]["cost"] == pytest.approx(fit.cost)
     assert found[1]["cost"] < found[0]["cost"]
     assert f"{found[0]['silhouette']:.3f}; 40% done" in lines[0]
     assert "; 100% done" in lines[1]
@@ -37,11 +39,11 @@ def test_the_k_in_use_is_as_good_as_the_model(spark: SparkSession) -> None:
 
 def test_without_enough_users_there_is_a_reason_and_no_silhouette(spark: SparkSession) -> None:
     users = users_frame(spark, [(n, *(VIP, DORMANT, CASUAL)[n % 3]) for n in range(9)])
-    found = quality_by_k(users, [3, 5], SegmentationParameters(), print)
+    found = quality_by_k(StoredTable(users), [3, 5], SegmentationParameters(), print)
     assert found[0]["silhouette"] == pytest.approx(1.0)
     assert found[1]["silhouette"] is None
     assert "fewer than 5" in found[1]["reason"]
-    [alone] = quality_by_k(users.limit(1), [2], SegmentationParameters(), print)
+    [alone] = quality_by_k(StoredTable(users.limit(1)), [2], SegmentationParameters(), print)
     assert alone["silhouette"] is None
     assert alone["reason"]
 

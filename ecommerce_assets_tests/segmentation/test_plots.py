@@ -24,7 +24,7 @@ from ecommerce_assets.storage.version import Stats
 MOST_BYTES = 100_000
 
 
-def shop(segments: int, users: int = 100, spent: float = 50.0) -> CheckContext:
+def shop(segments: int, users: int = 100, spent: float = 50.0, has_views: bool = True) -> CheckContext:
     """Segments of growing size whose means grow with their number."""
     found = [
         Segment(
@@ -37,7 +37,7 @@ def shop(segments: int, users: int = 100, spent: float = 50.0) -> CheckContext:
         )
         for n in range(segments)
     ]
-    return CheckContext(Stats(results={"segments": profile(found)}))
+    return CheckContext(Stats(results={"segments": profile(found), "has_views": has_views}))
 
 
 def study(*silhouettes: float | None, k_in_use: int = 5) -> CheckContext:
@@ -101,6 +101,12 @@ def test_notes_list_the_segments_by_size_within_the_room_of_the_ui() -> None:
         table = write_notes(SEGMENTED_USERS_NOTES, shop(segments, users=3_000_000), print)["segments at a glance"]
         assert len(table) < INLINE
         assert ("more" in table) == (segments == 40)
+
+
+@pytest.mark.parametrize("has_views", [True, False])
+def test_the_note_tells_where_active_buyers_cannot_be(has_views: bool) -> None:
+    words = write_notes(SEGMENTED_USERS_NOTES, shop(2, has_views=has_views), print)["segments in words"]
+    assert ("Active_Buyers" in words) != has_views
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,15 @@ from ecommerce_assets.recommendation import recommend
 from ecommerce_assets.recommendation.als import AlsParameters, Engine, fit_als
 from ecommerce_assets.recommendation.als_model import SavedModel
 from ecommerce_assets.recommendation.exclude import Exclude
+from ecommerce_assets.segmentation.model import SegmentationModel, SegmentationParameters, as_pipeline
+from ecommerce_assets.segmentation.pipeline import as_seen, assign_segments, fit_segmentation
 from ecommerce_assets.spark import connect
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets_tests.recommendation.test_als import same
 from ecommerce_assets_tests.recommendation.test_recommend import Shop
+from ecommerce_assets_tests.segmentation.test_pipeline import three_groups, users_frame
 
 
 def main(url: str, folder: Path) -> None:
@@ -49,6 +52,17 @@ def main(url: str, folder: Path) -> None:
         assert same(saved.products, model.products)
         assert saved.user_frame(spark).count() == model.describe()["users"] == 12
         assert ALSModel.load(path).recommendForAllUsers(2).count() == 12
+
+    # The same of the segmentation.
+    users = StoredTable(users_frame(spark, three_groups()))
+    for engine in (Engine.local, Engine.mllib):
+        path = str(folder / f"segmentation-{engine}")
+        fit = fit_segmentation(users, SegmentationParameters(k=3), engine)
+        predicted = as_pipeline(fit.model, path).transform(as_seen(users.frame)).select("user_id", "segment_id")
+        assigned = assign_segments(SegmentationModel.load(Folder(path)), users.frame)[0].select("user_id", "segment_id")
+        assert sorted(predicted.collect()) == sorted(assigned.collect())
+        assert fit.silhouette is not None
+        assert fit.silhouette > 0.9
     resource.stop()
 
 

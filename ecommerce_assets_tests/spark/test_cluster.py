@@ -47,10 +47,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def on_one_machine(spark: SparkSession, shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same run on this machine's Spark, with the same engine."""
+    """The same run on this machine's Spark, with the same engines."""
     folder = tmp_path_factory.mktemp("local") / "shop"
     shutil.copytree(shop, folder)
-    config = {"ops": {"als_model": {"config": {**CONFIG["ops"]["als_model"]["config"], "engine": "mllib"}}}}
+    engine = {"engine": "mllib"}
+    als = {**CONFIG["ops"]["als_model"]["config"], **engine}
+    config = {"ops": {"als_model": {"config": als}, "segmentation_model": {"config": engine}}}
     assert run_graph(folder, FIRST_DAY, LAST_DAY, run_config=config).success
     return folder
 
@@ -175,7 +177,7 @@ def test_undisturbed_and_while_workers_are_killed(
 
         def kill_two(lines: Iterator[str]) -> None:
             for line in lines:
-                if "Engine mllib, because" in line:
+                if "als_model: Engine mllib, because" in line:
                     time.sleep(4)
                     assert lake.latest_or_none("als_model") is None, "in the middle of it"
                     cluster.kill_worker(0)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ecommerce_assets.recommendation.free_memory import free_memory
+from ecommerce_assets.spark.free_memory import free_memory
 
 MEMINFO = "MemTotal:       16000000 kB\nMemFree:         1000000 kB\nMemAvailable:    8000000 kB\n"
 

@@ -1,6 +1,6 @@
 """How much memory this process may still take: what the machine has, or the container allows.
 
-What is done with it is als.py's business.
+engine.py says what may be planned with.
 """
 
 from __future__ import annotations

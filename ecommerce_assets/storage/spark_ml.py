@@ -1,0 +1,80 @@
+"""The folders of Spark ML's models, written and read without Spark: metadata as one line of JSON, data as Parquet."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyspark
+
+if TYPE_CHECKING:  # executors, which import the modules of models, need not have fsspec
+    import pyarrow.dataset as ds
+
+    from ecommerce_assets.storage.filesystem import Folder
+
+
+def write_metadata(
+    folder: Folder,
+    kind: str,
+    uid: str,
+    params: Mapping[str, Any],
+    defaults: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> None:
+    """Writes `metadata` of a model.
+
+    Parameters
+    ----------
+    kind
+        Class in Java, below `org.apache.spark.ml`.
+    params, defaults
+        By Spark's names. A default that is missing is that of the Spark that loads the model.
+    more
+        What the class keeps there beside its parameters.
+    """
+    document = {
+        "class": f"org.apache.spark.ml.{kind}",
+        "timestamp": int(time.time() * 1000),
+        "sparkVersion": pyspark.__version__,
+        "uid": uid,
+        "paramMap": params,
+        "defaultParamMap": defaults or {},
+        **more,
+    }
+    (folder / "metadata").write_whole("part-00000.txt", (json.dumps(document) + "\n").encode())
+
+
+def read_params(folder: Folder) -> dict[str, Any]:
+    """Returns the parameters of a model that are set."""
+    part = folder / "metadata"
+    text = b"".join(part.read_bytes(file.path) for file in part.data_files())
+    params: dict[str, Any] = json.loads(text)["paramMap"]
+    return params
+
+
+def write_rows(folder: Folder, table: pa.Table, row_group_size: int | None = None) -> None:
+    """Writes a table as one Parquet file with checksums."""
+    folder.fs.makedirs(folder.path, exist_ok=True)
+    with folder.open("part-00000.zstd.parquet", "wb") as file:
+        pq.write_table(
+            table,
+            file,
+            compression="zstd",
+            write_page_checksum=True,
+            use_dictionary=False,
+            row_group_size=row_group_size,
+        )
+
+
+def rows_of(folder: Folder, schema: pa.Schema | None = None) -> ds.Dataset:
+    """Returns the Parquet files of a table. Reading them raises OSError if a file is missing or a checksum is wrong."""
+    import pyarrow.dataset as ds  # imports pandas
+
+    files = [f"{folder.path}/{file.path}" for file in folder.data_files()]
+    options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    layout = ds.ParquetFileFormat(default_fragment_scan_options=options)
+    return ds.dataset(files, schema=schema, format=layout, filesystem=folder.fs)
