@@ -121,7 +121,7 @@ def _compare(lake: Lake, one: str, other: str) -> Answer:
 @command
 @click.argument("target", required=False)
 def _deliver(lake: Lake, target: str | None) -> Answer:
-    """Deliver the newest published lists, similar products, pairs, segments and groups to TARGET, all at once.
+    """Deliver the newest recommendations, similar products, pairs, segments and groups to TARGET, all at once.
 
     TARGET is an SQLite file (shop.sqlite, shop.db, sqlite:///PATH), a PostgreSQL database
     (postgresql://HOST/DATABASE, with the password in PGPASSWORD or ~/.pgpass), or a folder of files (parquet:FOLDER,
@@ -140,14 +140,14 @@ def _deliver(lake: Lake, target: str | None) -> Answer:
 @command
 @click.argument("where", required=False)
 @click.option(
-    "--to", metavar="FILE", help="A path or URL that ends in .csv, .parquet or .jsonl; - or none: only count."
+    "--to", metavar="FILE", help="Path or URL that ends in .csv, .parquet or .jsonl. Without it, or with -, only count."
 )
 @click.option("--columns", is_flag=True, help="List the columns and functions that WHERE can use.")
 def _audience(lake: Lake, where: str | None, to: str | None, columns: bool) -> Answer:
-    """Count the customers that match WHERE, and write their ids, scores and reasons to a file.
+    """Count the customers that match WHERE, and write them with their scores and reasons to a file.
 
-    WHERE is an SQL expression over the features, segments, groups and predicted values of customers, and over
-    interest_in_product(ID) and interest_in_category('NAME'), their predicted interest.
+    WHERE is an SQL expression over the features, segments, groups and predicted values of customers. Its functions
+    interest_in_product(ID) and interest_in_category('NAME') are the predicted interest, about 0 to 1.
 
     \b
     Examples:
@@ -163,26 +163,28 @@ def _audience(lake: Lake, where: str | None, to: str | None, columns: bool) -> A
         absent = [f"Not published: {', '.join(missing)}"] if missing else []
         return [asdict(column) for column in listed], [*aligned(rows), *absent], 0
     if where is None or not where.strip():
-        raise click.UsageError('WHERE is missing, such as "monetary > 200"; --columns lists the columns.')
+        raise click.UsageError(
+            'WHERE is missing. Add a condition such as "monetary > 200"; --columns lists the columns.'
+        )
     target = target_of(to) if to not in (None, "-") else None
-    with audience(lake, where) as found:
-        share = percent(found.count / found.users) if found.users else "no users"
+    with audience(lake, where) as customers:
+        share = percent(customers.count / customers.users) if customers.users else "no users"
         if not click.get_current_context().params["as_json"]:
-            click.echo(f"{found.count:,} of {found.users:,} users ({share}) match.")
+            click.echo(f"{customers.count:,} of {customers.users:,} users ({share}) match.")
         if target:
-            found.write(target)
+            customers.write(target)
         document = {
             "where": where,
-            "count": found.count,
-            "users": found.users,
+            "count": customers.count,
+            "users": customers.users,
             "to": target.address if target else None,
-            "columns": found.columns,
-            "versions": versions(found.used.values()),
-            "notes": found.notes,
+            "columns": customers.columns,
+            "versions": versions(customers.used.values()),
+            "notes": customers.notes,
         }
     written = [f"Written to {target.address}"] if target else []
-    used = ", ".join(f"{asset} {version.version}" for asset, version in found.used.items())
-    return document, [*written, f"Versions: {used}", *found.notes], 0
+    used = ", ".join(f"{asset} {version.version}" for asset, version in customers.used.items())
+    return document, [*written, f"Versions: {used}", *customers.notes], 0
 
 
 @click.command("serve")

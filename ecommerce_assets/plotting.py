@@ -1,4 +1,4 @@
-"""The house style of all pictures: card, colours, sizes. What is drawn stands in the plots.py of each room.
+"""The house style of all pictures: card, colours, sizes. The plots.py of each room draws them.
 
 Matplotlib is imported by those who draw, when they draw: it takes half a second that only a run needs. Figures are made
 without pyplot, which keeps global state and is not safe in threads.
@@ -20,10 +20,10 @@ BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#9aa5b1"
 """Of Okabe and Ito's colours, which people with any colour vision tell apart (Color Universal Design, 2008)."""
 
 SEQUENTIAL, DIVERGING = "Blues", "RdBu_r"
-"""Colour maps of amounts from zero up, and of what lies on both sides of zero."""
+"""Colour maps of amounts from zero up, and of values on both sides of zero."""
 
 WIDTH = 9.0
-"""Inches; 900 pixels at `DPI`, which fit the dialog in which the UI shows a picture."""
+"""In inches: 900 pixels at `DPI`, which fit the dialog in which the UI shows a picture."""
 
 DPI = 100
 

@@ -1,8 +1,7 @@
 """The project's settings: environment variables `ECOMMERCE_*`, read once into one frozen object.
 
-Only what belongs to the shop or the machine stands here (where the data is, which days, how ids are typed, Spark).
-What an analyst would try out (k, rank, alpha …) is asset config, which the Launchpad shows. How `.env` comes in is told
-in env_file.py.
+Settings describe the shop and the machine (data dir, days, type of ids, Spark). Parameters that an analyst tries out
+(k, rank, alpha …) are asset config, which the Launchpad shows. env_file.py reads `.env`.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ PREFIX = "ECOMMERCE_"
 SAMPLE_DATA_DIR = str(PROJECT_DIR / "data")
 FIRST_DAY = dt.date(2019, 10, 1)
 EARLIEST_DAY = dt.date(1990, 1, 1)
-"""What lies before is no event but the zero of a program: 1970-01-01, 0001-01-01."""
+"""Earlier dates are default values of programs, such as 1970-01-01 and 0001-01-01, and not dates of events."""
 SAMPLE_LAST_DAY = dt.date(2019, 12, 29)
 
 FIXED_SPARK_SETTINGS = {
@@ -42,20 +41,20 @@ FIXED_SPARK_SETTINGS = {
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
 }
-"""Settings that change what the tables hold: with any other value, days would begin elsewhere or rows be missing."""
+"""Settings that change the tables: with any other value, days would begin at another time or rows would be missing."""
 
 log = logging.getLogger(__name__)
 
 
 class SettingsError(click.ClickException, ValueError):
-    """A setting cannot be used; the message names the variable, its value and what is allowed.
+    """A setting cannot be used; the message has the variable, its value and the allowed values.
 
     Dagster's commands print a ClickException as one line and end with 1.
     """
 
 
 def _parsed(text: str) -> Any:
-    """JSON to a dict; the outer braces may be left out, because a line of `.env` cannot hold them."""
+    """Returns the JSON value. The outer braces are optional, because a line of `.env` cannot have them."""
     text = text.strip()
     try:
         return json.loads(text if text.startswith("{") else "{" + text + "}")
@@ -63,21 +62,22 @@ def _parsed(text: str) -> Any:
         raise ValueError(f"it is not JSON: {error.msg} at character {error.pos + 1}") from None
 
 
-def _json_object(told: Any) -> Any:
-    if isinstance(told, str):
-        told = _parsed(told)
-    if not isinstance(told, dict) or not all(isinstance(value, str | bool | int | float) for value in told.values()):
-        raise ValueError("it is no JSON object of names with a text, a number, true or false each")
-    return told
+def _json_object(setting: Any) -> Any:
+    if isinstance(setting, str):
+        setting = _parsed(setting)
+    if not isinstance(setting, dict) or not all(isinstance(v, str | bool | int | float) for v in setting.values()):
+        raise ValueError("it must be a JSON object whose values are texts, numbers, true or false")
+    return setting
 
 
 class RfmBounds(BaseModel):
-    """Bounds that a shop sets for the scores of customer_groups: four values each, in ascending order; None: computed.
+    """Bounds that a shop sets for the scores of customer_groups; None: computed from the buyers.
 
     Attributes
     ----------
     purchase_recency, purchase_days, monetary
-        In days, days and the currency of the shop. See `segmentation.customer_groups.ScoreBounds`.
+        Four values in ascending order, in days, days and the currency of the shop; see
+        `segmentation.customer_groups.ScoreBounds`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -91,10 +91,10 @@ class RfmBounds(BaseModel):
         return self.model_dump(exclude_none=True)
 
 
-def _rfm_bounds(given: Any) -> Any:
-    if not isinstance(given, str):
-        return given
-    names, bounds = ", ".join(RfmBounds.model_fields), _parsed(given)
+def _rfm_bounds(setting: Any) -> Any:
+    if not isinstance(setting, str):
+        return setting
+    names, bounds = ", ".join(RfmBounds.model_fields), _parsed(setting)
     for name, values in bounds.items():
         if name not in RfmBounds.model_fields:
             raise ValueError(f"the names must be among {names}, got {name!r}")
@@ -105,11 +105,11 @@ def _rfm_bounds(given: Any) -> Any:
 
 
 class Settings(BaseSettings):
-    """Where the data lies, which days count, and what Spark may use. Variables are `ECOMMERCE_` + the field's name."""
+    """The data dir, the days, the rules of the shop and Spark. Variables are `ECOMMERCE_` + the name of the field."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
-    # The descriptions are the last column of the README's table, and what an error says of a variable.
+    # The descriptions are the last column of the README's table, and the end of an error message.
     data_dir: str = Field(SAMPLE_DATA_DIR, description="folder or bucket that holds `raw/` and `lake/`")
     first_day: dt.date = Field(FIRST_DAY, ge=EARLIEST_DAY, description="first daily partition, `YYYY-MM-DD`")
     last_day: dt.date | None = Field(
@@ -149,7 +149,7 @@ class Settings(BaseSettings):
         "buyers",
     )
     min_holdout_users: int = Field(
-        100, ge=0, description="with fewer users in the holdout, `als_evaluation` warns and holds nothing back"
+        100, ge=0, description="with fewer users in the holdout, `als_evaluation` warns and blocks nothing"
     )
     max_quality_loss: float = Field(
         0.05,
@@ -174,7 +174,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _absolute_data_dir(cls, values: dict[str, Any]) -> dict[str, Any]:
-        # A relative folder would mean something else in the daemon's run workers than in the shell that set it.
+        # A relative folder would be another folder in the daemon's run workers than in the shell.
         if isinstance(values.get("data_dir"), str):
             values["data_dir"] = _absolute(values["data_dir"], Path.cwd())
         return values
@@ -211,12 +211,12 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _days_in_order(self) -> Settings:
         if self.last_day is not None and self.last_day < self.first_day:
-            raise ValueError(f"{PREFIX}LAST_DAY={self.last_day} lies before {PREFIX}FIRST_DAY={self.first_day}")
+            raise ValueError(f"{PREFIX}LAST_DAY={self.last_day} is before {PREFIX}FIRST_DAY={self.first_day}")
         return self
 
     @property
     def end_day(self) -> dt.date | None:
-        """The last partition, or None where the calendar goes on: the shipped sample knows its own end."""
+        """Returns the last daily partition: the setting, or the end of the shipped sample; None if days go on."""
         if self.last_day is None and self.data_dir == SAMPLE_DATA_DIR:
             return SAMPLE_LAST_DAY
         return self.last_day

@@ -115,7 +115,7 @@ class EcommerceModelTrainer:
         return session
 
     def stop(self) -> None:
-        """Stop the session if it was started here, and remove the models of the steps."""
+        """Stops the session if it was started here, and removes the models of the steps."""
         self._resource.stop()
         while self._saved:
             self._saved.pop().cleanup()
@@ -182,9 +182,9 @@ class EcommerceModelTrainer:
         return build_interactions(df, *indices), indices
 
     def train_user_segmentation_model(self, user_features: DataFrame) -> tuple[PipelineModel, DataFrame]:
-        """The fitted pipeline with the default parameters, and segmented_users.
+        """Returns the fitted pipeline with the default parameters, and segmented_users.
 
-        It can be used until `stop`; save it with `model.save(path)`.
+        The pipeline can be used until `stop`. To keep it, call `model.save(path)`.
         """
         model = fit_segmentation(StoredTable(user_features), SegmentationParameters()).model
         users, _ = assign_segments(model, user_features)

@@ -75,7 +75,7 @@ def test_settings_of_spark_reach_spark_as_written(monkeypatch: pytest.MonkeyPatc
         ("DRIVER_MEMORY", "lots", "such as 8g"),
         ("ID_TYPE", "uuid", "it must be 'bigint' or 'string'"),
         ("SPARK_CONFIG", "{spark.ui.enabled: true}", "it is not JSON"),
-        ("SPARK_CONFIG", '{"spark.ui.enabled": [true]}', "it is no JSON object of names"),
+        ("SPARK_CONFIG", '{"spark.ui.enabled": [true]}', "it must be a JSON object whose values"),
         ("SPARK_CONFIG", "[]", "it is not JSON"),
         ("SPARK_CONFIG", '{"spark.sql.session.timeZone": "Asia/Tokyo"}', "spark.sql.session.timeZone must be UTC"),
         ("SPARK_CONFIG", '{"spark.sql.ansi.enabled": false}', "spark.sql.ansi.enabled must be true, got False"),

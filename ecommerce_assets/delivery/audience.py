@@ -41,21 +41,21 @@ ALIASES = {"group": "customer_group"}
 
 PRODUCT, CATEGORY = "interest_in_product", "interest_in_category"
 FUNCTIONS = {
-    PRODUCT: ("ID", "Predicted interest in a product, about 0 to 1. Null if the model does not know the user."),
-    CATEGORY: ("'NAME'", "Highest predicted interest in an eligible product of a category, about 0 to 1."),
+    PRODUCT: ("ID", "Predicted interest in a product, about 0 to 1; null if the model does not know the user."),
+    CATEGORY: ("'NAME'", "Highest predicted interest in an eligible product of a category; null as for a product."),
 }
-"""Argument and description of the functions of a condition."""
+"""The functions of a condition, with argument and description."""
 
 ALWAYS = ("user_id", "segment", "customer_group", "r_score", "f_score", "m_score")
 """The first columns of every export, as far as their tables are published."""
 
 HELP = "`ecommerce-assets audience --columns` lists all columns"
 FORMULA = r"^[=+\-@\t\r]"
-"""What begins a formula in a spreadsheet."""
+"""Start of a text that spreadsheets read as a formula."""
 
 _EXAMPLES = 5
 _STREAM = "reading the stream registered as"
-"""DuckDB's words for an error of Arrow, such as a wrong checksum."""
+"""Part of DuckDB's message for an error of Arrow, such as a wrong checksum."""
 
 _REFUSED = {"SUBQUERY": "a subquery", "STAR": "a *", "POSITIONAL_REFERENCE": "a column number"}
 _NUMBERS, _TIME = ("double", "float"), "timestamp"
@@ -72,9 +72,9 @@ class AudienceColumn:
     Attributes
     ----------
     table
-        The table that it is from.
+        The asset that it is from.
     type
-        Spark's name of the type.
+        Name of the type in Spark.
     """
 
     name: str
@@ -114,9 +114,9 @@ class _Condition:
     sql
         The expression, with a column in place of each call of a function.
     names
-        The columns in the order of their first use: name in the table → name as written.
+        Name in the table → name as written, in the order of the first use.
     calls
-        The calls by the name of their column, in the order of their first use.
+        Name of the column → call, in the order of the first use.
     """
 
     sql: str
@@ -132,13 +132,13 @@ class Audience:
     users
         Number of all users.
     count
-        Number of users that match.
+        Number of users that match the condition.
     columns
         The columns of the export.
     used
-        The versions that were read, by asset.
+        The versions that were read: asset → version.
     notes
-        One sentence for each table that is another version than it should be.
+        One sentence for each table that was made from other events; with predicted columns, also their test.
     """
 
     def __init__(self, lake: Lake, where: str, connection: duckdb.DuckDBPyConnection, scratch: Path) -> None:
@@ -182,10 +182,10 @@ class Audience:
             self.notes.append(tested_in_words(self.used[PREDICTED].stats.results))
 
     def write(self, target: Target) -> None:
-        """Writes the customers to a file, which readers see when it is complete; an existing file is replaced.
+        """Writes the customers to a file. Readers see only the complete file; it replaces an existing one.
 
-        The first interest of the condition decides the order, the highest first; without one, `monetary`; then
-        `user_id`. In a CSV file, a text that a spreadsheet would take for a formula begins with `'`.
+        The order is by the first interest in the condition, or by `monetary` without an interest (highest first), then
+        by `user_id`. In a CSV file, a text that a spreadsheet would read as a formula begins with `'`.
 
         Raises AudienceError if the file cannot be written.
         """
@@ -255,7 +255,7 @@ class Audience:
             ) from error
 
     def _products(self, call: _Call) -> Any:
-        """Returns the product_idx of the products that a call names."""
+        """Returns the product_idx of the products in a call."""
         if call.function == PRODUCT:
             try:
                 product = typed(call.argument, "product_id", [self._tables.used["product_index"]])
@@ -268,10 +268,10 @@ class Audience:
                 "AND (lower(category) = $1 OR starts_with(lower(category), $1 || '.'))"
             )
             values = [call.argument]
-        found = self._connection.execute(sql, values).fetchnumpy()["product_idx"]
-        if call.function == CATEGORY and not len(found):
+        products = self._connection.execute(sql, values).fetchnumpy()["product_idx"]
+        if call.function == CATEGORY and not len(products):
             raise AudienceError(f"{call.column}: no eligible product is in this category; {self._categories(call)}.")
-        return found
+        return products
 
     def _categories(self, call: _Call) -> str:
         rows = self._connection.execute(
@@ -298,12 +298,13 @@ class Audience:
 
 @contextmanager
 def audience(lake: Lake, where: str) -> Iterator[Audience]:
-    """Gives the customers that match a condition, until the end of the block.
+    """Yields the customers that match a condition, to use until the end of the block.
 
     Parameters
     ----------
     lake
-        The lake with the published tables. segmented_users is needed; without another table, its columns are unknown.
+        The lake with the published tables. It must have segmented_users. The columns of other tables are unknown if the
+        table is not published.
     where
         One SQL expression over the columns and functions that `audience_columns` returns.
 
@@ -312,7 +313,7 @@ def audience(lake: Lake, where: str) -> Iterator[Audience]:
     AudienceError
         If the condition cannot be used.
     VersionNotFoundError
-        If segmented_users is not published, or if a version that the model was made from was removed.
+        If segmented_users is not published, or if a version behind the model was removed.
 
     Examples
     --------
@@ -324,7 +325,7 @@ def audience(lake: Lake, where: str) -> Iterator[Audience]:
 
 
 def audience_columns(lake: Lake) -> list[AudienceColumn]:
-    """Returns the columns and functions that a condition can use. Raises VersionNotFoundError without any users."""
+    """Returns the columns and functions of a condition. Raises VersionNotFoundError without segmented_users."""
     known = _columns(lake, _sources(Tables(lake)))
     aliases = [
         AudienceColumn(alias, known[name].table, known[name].type, f"The same as {name}.")
@@ -345,8 +346,7 @@ def target_of(address: str) -> Target:
     """
     if has_password(address):
         raise AudienceError(
-            "The address of the file contains a password: remove it, and set it in the environment variables of the "
-            "storage."
+            "The address of the file contains a password: remove it, and use the environment variables of the storage."
         )
     kind = address.rpartition(".")[2].lower()
     if kind not in OPTIONS:
@@ -385,10 +385,10 @@ def _columns(lake: Lake, sources: dict[str, Version]) -> dict[str, AudienceColum
 
 
 def _connect(scratch: Path) -> duckdb.DuckDBPyConnection:
-    """Returns a DuckDB that reads and writes the folder `scratch` and the registered tables, and nothing else."""
+    """Returns a DuckDB connection that can use only the folder `scratch` and the registered tables."""
     connection = connect(scratch / "spill")
     for setting in (
-        "default_collation = 'nocase'",  # group = 'at risk' finds At Risk
+        "default_collation = 'nocase'",  # group = 'at risk' matches At Risk
         "autoinstall_known_extensions = false",
         "python_enable_replacements = false",
         f"allowed_directories = [{literal(f'{scratch}/')}]",
@@ -403,7 +403,7 @@ def _parse(connection: duckdb.DuckDBPyConnection, where: str) -> _Condition:
     """Returns the parsed condition. Raises AudienceError if it is not one expression."""
     quoted, start = _with_quoted_aliases(where), "SELECT * FROM customers WHERE "
     try:
-        connection.extract_statements(f"SELECT [\n{quoted}\n]")  # refuses what closes the bracket of the next line
+        connection.extract_statements(f"SELECT [\n{quoted}\n]")  # refuses a condition that closes the bracket below
         connection.extract_statements(f"{start}(\n{quoted}\n)")
         ((text,),) = connection.execute("SELECT json_serialize_sql($1)", [f"{start}(\n{quoted}\n)"]).fetchall()
         condition = _Condition("", {}, {})
@@ -433,7 +433,7 @@ def _with_quoted_aliases(where: str) -> str:
 
 
 def _walk(node: Any, condition: _Condition) -> Any:
-    """Returns a node of DuckDB's syntax tree with columns in place of aliases and calls, and adds what it finds."""
+    """Returns a syntax tree of DuckDB with columns in place of aliases and calls, and adds them to the condition."""
     if isinstance(node, list):
         return [_walk(each, condition) for each in node]
     if not isinstance(node, dict):

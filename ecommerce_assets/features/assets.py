@@ -30,9 +30,9 @@ def user_features(context: dg.AssetExecutionContext, cleaned_events: DataFrame) 
     """Recency, frequency, monetary value and behaviour of each user, over all events that are read."""
     reference = reference_time(cleaned_events)
     results = {"reference_date": reference.isoformat() if reference else None}
-    found = _precomputed(context, USER_BEHAVIOR, cleaned_events)
-    if found is not None:
-        return replace(found, results={**found.results, **results})
+    precomputed = _precomputed(context, USER_BEHAVIOR, cleaned_events)
+    if precomputed is not None:
+        return replace(precomputed, results={**precomputed.results, **results})
     return Artifact(build_user_features(cleaned_events, reference), results=results)
 
 

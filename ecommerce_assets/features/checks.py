@@ -48,7 +48,7 @@ def _conservation(money_column: str) -> tuple[Check, Check]:
 
 
 def amounts_out_of_range(*columns: str) -> str:
-    """SQL: one of these is negative or no finite number; null counts as neither."""
+    """Returns SQL that is true if a column is negative or not finite; null is neither."""
     return " or ".join(f"not {name} between 0 and 1.7e308" for name in columns)
 
 
@@ -77,7 +77,8 @@ USER_FEATURES_CHECKS = (
     ),
     rule(
         "purchase_days_match_purchases",
-        "purchase_days is from 1 to purchases, or 0 without purchases; purchase_recency is null only then.",
+        "purchase_days is from 1 to purchases, or 0 without purchases. purchase_recency is at least recency, or null "
+        "without purchases.",
         "purchase_days > purchases or (purchase_days = 0) <> (purchases = 0) "
         "or (purchase_recency is null) <> (purchases = 0) or purchase_recency < recency",
         warning_if=PRECOMPUTED,

@@ -1,6 +1,6 @@
 """user_features: recency, frequency, monetary value and behaviour of each user.
 
-What must hold of it stands in checks.py, when it is taken from elsewhere in precomputed.py.
+checks.py has its checks; precomputed.py reads tables that were computed elsewhere.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ class UserAnswer:
     Attributes
     ----------
     features
-        The user's row of segmented_users, `description` of the segment in words, and from customer_groups, if it is
-        published, customer_group and the scores; None where there is none.
+        The user's row of segmented_users, `description` (of the segment), and customer_group and the scores if
+        customer_groups is published; None if segmented_users does not have the user.
     recommendations
         rank, product_id, name, category, brand, price, score, source, because_product_id, because_name; by rank.
     history

@@ -30,21 +30,21 @@ if TYPE_CHECKING:  # Spark ML takes a second to import, which only a run needs
 NOTHING = "There is nothing to learn from: interaction_data has no rows (no view, cart or purchase)."
 
 BYTES_PER_PAIR = 64
-"""Of the local engine: a pair as it comes (12), as rows (12), sorted for users and products (8 each), in between."""
+"""Memory of the local engine: a pair as read (12), as rows (12), sorted by user and by product (8 each), and copies."""
 
 VECTORS_PER_ROW = 6
-"""Vectors that a user or product has at the most at once: the factors, their start, the copy without padding, Arrow's,
-and Spark's, for which the vector is twice there."""
+"""Maximum number of vectors per user or product in memory at once: factors, initial values, copy without padding,
+Arrow's copy, and two copies for Spark."""
 
 AfterIteration = Callable[[int, float], None]
-"""Is told how many iterations are done, and the objective that they reached."""
+"""Called with the number of iterations that are done, and the objective after them."""
 
 
 def choose_engine(interactions: StoredTable, parameters: AlsParameters, engine: Engine = Engine.auto) -> EngineChoice:
-    """The engine that is asked for; `auto`: local where Spark runs on this machine and the pairs fit in its memory.
+    """Returns the engine that is asked for; `auto`: local where Spark runs on this machine and the pairs fit in its memory.
 
     The local engine is more than ten times as fast as MLlib on the same cores and reaches the same objective or less.
-    What it needs is estimated as 64 bytes per pair and six vectors of `rank` floats per user and product.
+    The estimate of its memory is 64 bytes per pair and six vectors of `rank` floats per user and product.
     """
 
     def estimate() -> tuple[str, int]:
@@ -61,7 +61,7 @@ def fit_als(
     engine: Engine = Engine.auto,
     after_iteration: AfterIteration | None = None,
 ) -> FittedModel:
-    """Factors for every user and product of the interactions.
+    """Returns the factors of every user and product of the interactions.
 
     Hu, Koren and Volinsky, "Collaborative Filtering for Implicit Feedback Datasets" (ICDM 2008): preference 1 for every
     pair, confidence 1 + alpha · rating; the regularisation of each row is scaled by its number of ratings (Zhou et al.,
@@ -75,12 +75,12 @@ def fit_als(
     engine
         See `choose_engine`.
     after_iteration
-        Called by the local engine alone: MLlib does not tell how far it is.
+        Called by the local engine only: MLlib does not report its progress.
 
     Raises
     ------
     ValueError
-        Where there are no interactions.
+        If there are no interactions.
     """
     if choose_engine(interactions, parameters, engine).engine == Engine.mllib:
         return fit_mllib(weigh_by_recency(interactions.frame, parameters.halfLife), parameters)
@@ -92,7 +92,7 @@ def fit_als(
 def fit_local(
     pairs: pa.Table, parameters: AlsParameters, after_iteration: AfterIteration | None = None
 ) -> tuple[Factors, Factors]:
-    """Factors of the users and of the products of `collect_pairs`, without Spark.
+    """Returns the factors of the users and of the products of `collect_pairs`, without Spark.
 
     The ratings count as they are: `collect_pairs` weighs them.
     """
@@ -108,13 +108,13 @@ def fit_local(
 
 
 def log_iterations(say: Say, what: str, parameters: AlsParameters) -> AfterIteration:
-    """Tells how far a fit is, and what it reached."""
+    """Returns a function that logs the progress of a fit, with the objective."""
     progress = Progress(say, what, parameters.maxIter, "iteration")
     return lambda done, objective: progress.step(done, f"objective {objective:,.0f}")
 
 
 def fit_mllib(interactions: DataFrame, parameters: AlsParameters) -> MllibModel:
-    """The model of Spark's ALS; the ratings count as they are.
+    """Returns the model of Spark's ALS; the ratings count as they are.
 
     Raises ValueError if there are no interactions.
     """

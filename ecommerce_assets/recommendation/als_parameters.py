@@ -1,4 +1,4 @@
-"""What ALS is trained with. als.py fits it."""
+"""The parameters of ALS. als.py fits the model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class ParamsFrom(StrEnum):
-    """Where the parameters that a model is trained with come from."""
+    """The source of the parameters of a model."""
 
     configured = "configured"
     tuned = "tuned"

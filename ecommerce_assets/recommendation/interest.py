@@ -12,7 +12,7 @@ from ecommerce_assets.recommendation.als_model import ROWS_PER_BATCH, SavedModel
 from ecommerce_assets.recommendation.local_als import Floats
 
 PRODUCTS_PER_CHUNK = 1_000
-"""40 MB of dot products with the `ROWS_PER_BATCH` rows of a batch."""
+"""Products in a chunk: with the `ROWS_PER_BATCH` rows of a batch, 40 MB of dot products."""
 
 
 class Interest:
@@ -25,9 +25,9 @@ class Interest:
     Parameters
     ----------
     model
-        The model.
+        A model with the factors of all users and products.
     groups
-        For each group, by name, the product_idx of its products.
+        The product_idx of the products of each group, by the name of the group.
 
     Raises
     ------
@@ -71,6 +71,6 @@ def _highest(rows: Floats, products: Floats) -> Floats:
     for begin in range(0, len(rows), ROWS_PER_BATCH):
         of_batch = slice(begin, begin + ROWS_PER_BATCH)
         for start in range(0, len(products), PRODUCTS_PER_CHUNK):
-            found = (rows[of_batch] @ products[start : start + PRODUCTS_PER_CHUNK].T).max(axis=1)
-            np.maximum(highest[of_batch], found, out=highest[of_batch])
+            highest_here = (rows[of_batch] @ products[start : start + PRODUCTS_PER_CHUNK].T).max(axis=1)
+            np.maximum(highest[of_batch], highest_here, out=highest[of_batch])
     return highest

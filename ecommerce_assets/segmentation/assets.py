@@ -1,4 +1,4 @@
-"""The assets of this package; segmentation_by_k is made on demand only."""
+"""The assets of this package; segmentation_by_k is materialised on demand only."""
 
 from datetime import datetime
 
@@ -27,7 +27,7 @@ GROUP = "segmentation"
 
 
 class SegmentationConfig(dg.Config):
-    """How the users are clustered; Spark's parameter names."""
+    """Parameters of K-Means, by Spark's names, and the engine."""
 
     k: int | None = promoted_field(SegmentationParameters.k, "Number of clusters.", ge=2)
     seed: int | None = promoted_field(SegmentationParameters.seed, "Seed of the initial centres.")
@@ -51,14 +51,14 @@ class SegmentationConfig(dg.Config):
 def segmentation_model(
     context: dg.AssetExecutionContext, config: SegmentationConfig, user_features: StoredTable
 ) -> Artifact:
-    """K-Means on the standardised features; PipelineModel.load reads its folder `model`."""
+    """K-Means on the standardised features; its folder `model` loads with `PipelineModel.load`."""
     promoted = context.resources.newest_versions.promoted(context).of("segmentation_model")
     parameters = SegmentationParameters.of({**promoted, **given(config)})
     choice = choose_engine(user_features, config.engine)
     context.log.info(choice.reason)
     fit = fit_segmentation(user_features, parameters, choice.engine)
     if fit.silhouette is None:
-        context.log.warning("No silhouette: there are too few users or clusters for one.")
+        context.log.warning("No silhouette: it needs at least two clusters with users, and more users than clusters.")
     results = {
         "silhouette": fit.silhouette,
         "cost": fit.cost,
@@ -116,15 +116,15 @@ def customer_groups(context: dg.AssetExecutionContext, user_features: DataFrame)
 def segment_history(
     context: dg.AssetExecutionContext, user_features: Version, segmented_users: DataFrame, customer_groups: DataFrame
 ) -> Artifact:
-    """When the segment or group of each user changed, since the first run."""
+    """The dates on which the segment or group of each user changed, since the first run."""
     day = datetime.fromisoformat(user_features.stats.results["reference_date"]).date()
     newest: NewestVersions = context.resources.newest_versions
     previous = newest.table(context, "segment_history", segmented_users.sparkSession)
     version, history = previous or (None, None)
     if version and day.isoformat() < version.parameters["date"]:
         context.log.warning(
-            f"The data end on {day}, before the last date of segment_history, {version.parameters['date']}: nothing "
-            "was added to it."
+            f"segment_history stays as it is: the data end on {day}, before its last date, "
+            f"{version.parameters['date']}."
         )
         return Artifact(history, version.parameters)
     dates = Dates.following(day, version.parameters if version else {})

@@ -1,4 +1,4 @@
-"""How good a segmentation into k clusters would be, for several k: what to look at before changing k.
+"""The quality of the segmentation for several k, to choose k by.
 
 The users, the engine and the parameters are those of segmentation_model, so the k in use finds the same clusters.
 """
@@ -26,9 +26,10 @@ def quality_by_k(
     say: Say,
     engine: Engine = Engine.auto,
 ) -> list[dict[str, Any]]:
-    """For each k: k, clusters (found), silhouette, cost (sum of squared distances to the centres), reason, seconds.
+    """Returns k, clusters, silhouette, cost (sum of squared distances to the centres), reason and seconds for each k.
 
-    silhouette is None where it says nothing, and `reason` then says why. The users are read and scaled once.
+    clusters is the number of clusters that K-Means gave. If the silhouette is None, `reason` says why. The users are
+    read and standardised once.
 
     Parameters
     ----------
@@ -37,23 +38,23 @@ def quality_by_k(
     parameters
         Of K-Means; its k is not used.
     say
-        Told after each k what was found, what share of the work is done and how long the rest will take.
+        Called after each k with the silhouette, the share of the work that is done and the time that is left.
     """
-    found: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     todo = sorted(ks)
     with standardised(user_features, engine) as users:
         began = time.monotonic()
         for k in todo:
             started = time.monotonic()
             tried = _quality(users.fit(replace(parameters, k=k)))
-            found.append({**tried, "seconds": round(time.monotonic() - started, 3)})
+            results.append({**tried, "seconds": round(time.monotonic() - started, 3)})
             # The work for one k grows about as k does.
-            done = sum(todo[: len(found)]) / sum(todo)
+            done = sum(todo[: len(results)]) / sum(todo)
             left = (time.monotonic() - began) * (1 - done) / done
             quality = tried["silhouette"]
-            said = f"no silhouette, {tried['reason']}" if quality is None else f"silhouette {quality:.3f}"
-            say(f"k = {k}: {said}; {done:.0%} done, about {duration(left)} left.")
-    return found
+            text = f"no silhouette, {tried['reason']}" if quality is None else f"silhouette {quality:.3f}"
+            say(f"k = {k}: {text}; {done:.0%} done, about {duration(left)} left.")
+    return results
 
 
 def _quality(fit: Fit) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def _silhouette_floor(context: CheckContext) -> str | Outcome:
 
 def _all_clusters(context: CheckContext) -> str | None:
     found, asked = context.results["clusters"], context.parameters["k"]
-    return None if found == asked else f"{found} clusters were found where {asked} were asked for"
+    return None if found == asked else f"K-Means gave {found} clusters, and k is {asked}"
 
 
 def _every_user(context: CheckContext) -> str | None:
@@ -78,19 +78,19 @@ def _predicted_or_explained(context: CheckContext) -> str | None:
     missing, reason = context.number("without_prediction"), context.results["reason"]
     if reason is None:
         return f"{missing:,} of {context.rows:,} buyers have no prediction" if missing else None
-    return None if missing == context.rows else f"there are predictions, though the result says: {reason}"
+    return None if missing == context.rows else f"there are predictions, but the stats give a reason for none: {reason}"
 
 
 def _history_kept(context: CheckContext) -> str | Outcome:
     if not context.previous:
         return NOTHING_TO_COMPARE
     today = context.parameters["date"]
-    before, now = (
+    earlier, now = (
         {entry["date"]: entry["users"] for entry in stats.summaries[CHANGES] if entry["date"] < today}
         for stats in (context.previous[0].stats, context.stats)
     )
     lost = [
-        f"{day} ({users:,} rows, now {now.get(day, 0):,})" for day, users in before.items() if now.get(day) != users
+        f"{day} ({users:,} rows, now {now.get(day, 0):,})" for day, users in earlier.items() if now.get(day) != users
     ]
     return Outcome(f"the history differs from the previous version on {', '.join(lost)}" if lost else "")
 
@@ -121,7 +121,7 @@ def _costs_fall(context: CheckContext) -> str | None:
     risen = [now["k"] for old, now in pairwise(by_k) if now["cost"] > old["cost"] * (1 + RELATIVE_TOLERANCE)]
     if not risen:
         return None
-    return f"it rises at k = {', '.join(map(str, risen))}: K-Means ended in a poor optimum there, try another seed"
+    return f"the cost rises at k = {', '.join(map(str, risen))}: K-Means ended in a poor optimum; try another seed"
 
 
 SEGMENTATION_MODEL_CHECKS = (
@@ -200,7 +200,7 @@ CUSTOMER_VALUE_CHECKS = (
     ),
     Check(
         name="predicted_or_explained",
-        description="Every buyer has predictions, or none has and the result says why.",
+        description="Every buyer has predictions; or none has, and the stats have the reason.",
         numbers={
             "without_prediction": "count_if(probability_active is null or expected_purchases is null or "
             "expected_value is null)",

@@ -1,6 +1,6 @@
 """customer_groups: recency, frequency and monetary scores of buyers (RFM), and the group that the scores give.
 
-`score_bounds` finds the bounds of the scores, `assign_groups` applies them. `GROUPS` is the table of groups.
+`score_bounds` computes the bounds of the scores, `assign_groups` applies them. `GROUPS` defines the groups.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ GROUPS = (
 """The groups of buyers. Each pair of r_score and f_score belongs to exactly one."""
 
 PROSPECTS = "Prospects"
-"""Users without a purchase."""
+"""The group of users without a purchase."""
 
 GROUP_NAMES = (*(group.name for group in GROUPS), PROSPECTS)
 
@@ -74,13 +74,14 @@ CELLS = "group_cells"
 class ScoreBounds:
     """Bounds of the scores: four values each, in ascending order.
 
-    A buyer's f_score is 1 plus the number of bounds that purchase_days reaches, and so is the m_score. The r_score is 5
-    less the number of bounds that purchase_recency reaches.
+    A value reaches a bound if it is at least the bound. f_score is 1 plus the number of bounds that purchase_days
+    reaches, m_score is 1 plus the number that monetary reaches, and r_score is 5 minus the number that purchase_recency
+    reaches.
 
     Attributes
     ----------
     purchase_recency, purchase_days, monetary
-        In days, days and the currency of the shop. Empty: there are no buyers.
+        Bounds in days, days and the currency of the shop. Empty if there are no buyers.
     """
 
     purchase_recency: tuple[float, ...]
@@ -95,25 +96,26 @@ class ScoreBounds:
 def score_bounds(user_features: DataFrame, fixed: RfmBounds | None = None) -> ScoreBounds:
     """Returns the bounds that split the buyers into fifths.
 
-    A bound is the quintile plus 1, and users whose value is less than the bound are below it. So ties at a quintile
-    get the lower of two scores (by r_score the higher), as in `rfm_table_order` of the R package rfm.
+    A bound is a quintile plus 1, as in `rfm_table_order` of the R package rfm. So a value that equals a quintile gets
+    the lower of the two scores (the higher r_score).
 
     Parameters
     ----------
     user_features
-        `purchase_recency`, `purchase_days`, `monetary`. Users without purchase_days do not count.
+        `purchase_recency` and `purchase_days` (days), `monetary` (currency of the shop). Only rows with purchase_days
+        above 0 count.
     fixed
-        Bounds of the shop, which replace the computed ones, column by column.
+        Bounds that the shop sets. A column that has them keeps them; the others are computed.
     """
-    given = fixed.as_dict() if fixed else {}
-    missing = [name for name in SCORES.values() if name not in given]
+    fixed_bounds = fixed.as_dict() if fixed else {}
+    missing = [name for name in SCORES.values() if name not in fixed_bounds]
     computed: dict[str, tuple[float, ...]] = {}
     if missing:
         quintiles = F.array(*[F.lit(n / 5) for n in range(1, 5)])
-        found = [F.percentile(F.col(name), quintiles).alias(name) for name in missing]
-        [row] = collect_in_one_job(user_features.where("purchase_days > 0").agg(*found))
+        percentiles = [F.percentile(F.col(name), quintiles).alias(name) for name in missing]
+        [row] = collect_in_one_job(user_features.where("purchase_days > 0").agg(*percentiles))
         computed = {name: tuple(value + 1 for value in row[name] or ()) for name in missing}
-    return ScoreBounds(**{name: tuple(given.get(name) or computed[name]) for name in SCORES.values()})
+    return ScoreBounds(**{name: tuple(fixed_bounds.get(name) or computed[name]) for name in SCORES.values()})
 
 
 def assign_groups(user_features: DataFrame, bounds: ScoreBounds) -> DataFrame:
@@ -125,7 +127,7 @@ def assign_groups(user_features: DataFrame, bounds: ScoreBounds) -> DataFrame:
         `user_id`, `purchase_recency`, `purchase_days`, `monetary`. Users whose purchase_days is null, as in features
         that were computed elsewhere, have no scores, and no group if monetary is more than 0.
     bounds
-        See `score_bounds`.
+        The bounds of `score_bounds`.
     """
     reached = {name: _reached(name, getattr(bounds, name)) for name in SCORES.values()}
     is_buyer = F.col("purchase_days") > 0
@@ -136,7 +138,8 @@ def assign_groups(user_features: DataFrame, bounds: ScoreBounds) -> DataFrame:
         F.when(is_buyer, 1 + reached["purchase_days"]).alias("f_score"),
         F.when(is_buyer, 1 + reached["monetary"]).alias("m_score"),
     )
-    group = F.when((F.col("purchase_days") == 0) | (F.col("monetary") == 0), PROSPECTS)
+    # Buyers may have paid 0, so monetary decides only if purchase_days is unknown.
+    group = F.when(F.coalesce("purchase_days", "monetary") == 0, PROSPECTS)
     for each in GROUPS:
         r, f = F.col("r_score"), F.col("f_score")
         group = group.when(
@@ -153,7 +156,7 @@ def _reached(name: str, bounds: tuple[float, ...]) -> Column:
 
 
 def group_cells(rows: DataFrame, _context: CheckContext, _read: Read) -> DataFrame:
-    """The summary `CELLS`: at most 26 structs, whatever the number of users."""
+    """Returns the summary `CELLS`: at most 27 structs, whatever the number of users."""
     cells = rows.groupBy("r_score", "f_score", "customer_group").agg(
         F.count("*").alias("users"), F.sum("monetary").alias("revenue")
     )

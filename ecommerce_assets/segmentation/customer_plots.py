@@ -25,7 +25,7 @@ SCORE_VALUES = range(1, 6)
 
 
 def size_and_revenue(context: CheckContext) -> Figure | None:
-    """Paired bars: the share of the users and of the revenue of each group of buyers."""
+    """Returns paired bars: each group's share of the buyers and of the revenue."""
     buyers = [part for part in _parts(context) if part.name != PROSPECTS]
     if not buyers:
         return None
@@ -35,7 +35,7 @@ def size_and_revenue(context: CheckContext) -> Figure | None:
 
 
 def scores_and_groups(context: CheckContext) -> Figure | None:
-    """Heat map: buyers by r_score and f_score, with the borders of the groups."""
+    """Returns a heat map: buyers by r_score and f_score, with the borders of the groups."""
     users = Counter[tuple[int, int]]()
     for cell in _cells(context):
         if cell["r_score"] is not None:
@@ -80,7 +80,7 @@ def _outline(axes: Axes, left: int, right: int, bottom: int, top: int) -> None:
 
 
 def movement(context: CheckContext) -> Figure | None:
-    """Heat map: users who moved, by the group that they left and the one that they joined."""
+    """Returns a heat map: users who moved, by the group that they left and the group that they joined."""
     moves = _moves(context, "since")
     between = {pair: users for pair, users in moves.items() if None not in pair and pair[0] != pair[1]}
     if not between:
@@ -110,7 +110,7 @@ def movement(context: CheckContext) -> Figure | None:
 
 def _groups_table(context: CheckContext) -> str | None:
     rows = [(p.name, f"{p.users:,}", percent(p.share), percent(p.revenue_share)) for p in _parts(context)]
-    return short_table(("group", "users", "share", "revenue"), rows) if rows else None
+    return short_table(("group", "users", "share of users", "share of revenue"), rows) if rows else None
 
 
 def _bounds_table(context: CheckContext) -> str | None:
@@ -120,26 +120,27 @@ def _bounds_table(context: CheckContext) -> str | None:
 
 
 def _movement_table(context: CheckContext) -> str | None:
-    dates, said = context.parameters, []
+    dates, sentences = context.parameters, []
     if dates["previous_date"] is None:
-        return "This is the first date of the history: there is no earlier one to compare with."
+        return "This is the first date of the history. Movement is shown from the second date on."
     for since in ("previous", "since"):
         day = dates["previous_date" if since == "previous" else "since"]
         if since == "previous" or day != dates["previous_date"]:
             moved, both = moved_users(context, since)
-            said.append(f"{moved:,} of {both:,} users ({percent(moved / both) if both else 'none'}) moved since {day}.")
+            share = f" ({percent(moved / both)})" if both else ""
+            sentences.append(f"{moved:,} of {both:,} users{share} moved since {day}.")
     moves = Counter({pair: n for pair, n in _moves(context, "since").items() if pair[0] != pair[1]})
     rows = [(source or "(new)", target or "(gone)", f"{users:,}") for (source, target), users in moves.most_common()]
-    return " ".join(said) + ("\n\n" + short_table(("from", "to", "users"), rows) if rows else "")
+    return " ".join(sentences) + ("\n\n" + short_table(("from", "to", "users"), rows) if rows else "")
 
 
 def moved_users(context: CheckContext, since: str = "previous") -> tuple[int, int]:
-    """Returns the number of users whose group changed, and of all users who are in the data at both dates.
+    """Returns the number of users whose group changed, and of all users who have a group at both dates.
 
     Parameters
     ----------
     since
-        `previous` or `since`: see `segment_history.Dates`.
+        `previous` or `since`, the earlier of the two dates; see `segment_history.Dates`.
     """
     both = {pair: users for pair, users in _moves(context, since).items() if None not in pair}
     return sum(users for pair, users in both.items() if pair[0] != pair[1]), sum(both.values())
@@ -169,7 +170,7 @@ def _cells(context: CheckContext) -> Sequence[Mapping[str, Any]]:
 
 
 def purchases_in_holdout(context: CheckContext) -> Figure | None:
-    """Grouped bars: purchase days per buyer in the holdout, by purchase days before it."""
+    """Returns grouped bars: purchase days per buyer in the holdout, by purchase days before it."""
     holdout = context.results["holdout"]
     if holdout is None:
         return None
@@ -211,11 +212,11 @@ def _value_in_words(context: CheckContext) -> str:
     return "\n".join(
         [
             f"In the {HORIZON_DAYS} days after {results['reference_date'][:10]} the {context.rows:,} buyers are "
-            f"expected to buy on **{context.number(EXPECTED_PURCHASES):,.0f} purchase days**, for "
+            f"expected to buy on **{context.number(EXPECTED_PURCHASES):,.0f} purchase days**, and to spend "
             f"**{context.number(EXPECTED_VALUE):,.0f}**.",
             "",
             f"Tested on the {holdout['days']} days after {holdout['cutoff']}, with the {holdout['buyers']:,} buyers "
-            f"from before{sample}:",
+            f"who bought before them{sample}:",
             "",
             short_table(("", "actual", "model", "same as before"), rows),
             "",
@@ -244,7 +245,7 @@ SEGMENT_HISTORY_NOTES = (Note("movement between groups", _movement_table),)
 SEGMENT_HISTORY_PLOTS = (
     Plot(
         "Movement between groups",
-        "Users by the group that they left and the group that they are in now.",
+        "Number of users by the group that they left and the group that they are in now.",
         movement,
     ),
 )
@@ -254,8 +255,8 @@ CUSTOMER_VALUE_NOTES = (Note("value of the buyers", _value_in_words),)
 CUSTOMER_VALUE_PLOTS = (
     Plot(
         "Test of the predicted purchases",
-        "Purchase days of buyers on days that the model had not seen. Same as before: each buyer goes on at the rate "
-        "of repeat purchase days so far. The closer to actual the better.",
+        "Purchase days of the buyers in the holdout, which the model was not fitted to. Same as before: each buyer "
+        "keeps the rate of repeat purchase days. Closer to actual is better.",
         purchases_in_holdout,
     ),
 )

@@ -1,7 +1,7 @@
 """customer_value: which buyers are still active, and what they are expected to buy and spend in the next 90 days.
 
-`build_customer_value` is the entry point. A purchase is a day with at least one purchase, and time counts in days from
-a buyer's first purchase in the data. The models are in purchase_model.py.
+`build_customer_value` is the entry point. The models (purchase_model.py) count purchase days, which are days with at
+least one purchase, and measure time in days from a buyer's first purchase in the data.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ HORIZON_DAYS = 90
 """Days after the reference date that the predictions are for."""
 
 FEWEST_DAYS = 28
-"""Days of events below which nothing is predicted."""
+"""Minimum number of days of events for predictions."""
 
 HOLDOUT_SHARE = 0.2
 SHORTEST_HOLDOUT, LONGEST_HOLDOUT = 7, 90
+"""Length of the holdout: a share of the days of events, and its limits in days."""
 
 SAMPLED_BUYERS = 100_000
-"""Buyers that the model is fitted to and tested on, about; all of a smaller shop, and a random sample of a larger one.
-Every buyer gets a prediction."""
+"""Approximate minimum size of the random sample of buyers that the model is fitted to and tested on. With fewer than
+twice as many buyers, all of them are used. Every buyer gets a prediction."""
 
 BOOTSTRAP_ROUNDS, BOOTSTRAP_SEED, BOOTSTRAP_BUCKETS = 1_000, 42, 1_000
 
@@ -49,32 +50,33 @@ CUSTOMER_VALUE = TableSpec.of(
         "probability_active",
         "double",
         "Probability that the buyer has not left for good. 1 for buyers with one purchase day: the model lets buyers "
-        "leave only after a repeat purchase. Null where the data do not support the model.",
+        "leave only after a repeat purchase. Null if the data do not support the model.",
     ),
     ColumnSpec(
         "expected_purchases",
         "double",
-        f"Expected purchase days in the {HORIZON_DAYS} days after the reference date; null as probability_active.",
+        f"Expected purchase days in the {HORIZON_DAYS} days after the reference date; null if "
+        "probability_active is null.",
     ),
     ColumnSpec(
         "expected_value",
         "double",
-        f"Expected sum of price over purchases in the {HORIZON_DAYS} days after the reference date; null as "
-        "probability_active.",
+        f"Expected sum of price over purchases in the {HORIZON_DAYS} days after the reference date; null if "
+        "probability_active is null.",
     ),
 )
 
 
 @dataclass(frozen=True)
 class Span:
-    """What the events cover.
+    """Time span of the events, and number of buyers.
 
     Attributes
     ----------
     first, reference
         Earliest and latest event_time, UTC.
     buyers
-        Users with a purchase.
+        Number of users with a purchase.
     """
 
     first: datetime
@@ -83,22 +85,22 @@ class Span:
 
     @property
     def days(self) -> int:
-        """Calendar days (UTC)."""
+        """Returns the number of calendar days (UTC)."""
         return (self.end - self.first.date()).days + 1
 
     @property
     def end(self) -> date:
-        """The reference date."""
+        """Returns the reference date (UTC)."""
         return self.reference.date()
 
     @property
     def holdout_days(self) -> int:
-        """The last fifth of the days, 7 at least and 90 at most."""
+        """Returns the length of the holdout in days: the last fifth of the days, at least 7 and at most 90."""
         return min(max(round(HOLDOUT_SHARE * self.days), SHORTEST_HOLDOUT), LONGEST_HOLDOUT)
 
     @property
     def cutoff(self) -> date:
-        """The last day before the holdout."""
+        """Returns the last day before the holdout."""
         return self.end - timedelta(days=self.holdout_days)
 
 
@@ -109,11 +111,11 @@ class Buyers:
     Attributes
     ----------
     purchase_days
-        Days with a purchase, at least 1.
+        Number of days with a purchase, at least 1.
     last, age
         Days from the first purchase to the last one, and to the reference date.
     value
-        Sum of price over the purchases.
+        Sum of price over the purchases, in the currency of the shop.
     """
 
     purchase_days: Floats
@@ -123,7 +125,17 @@ class Buyers:
 
     @classmethod
     def of(cls, history: pa.Table, purchase_days: str, last_day: str, value: str, reference: date) -> Buyers:
-        """Returns the rows of `purchase_history`, from the columns of these names, up to a reference date."""
+        """Returns the buyers of `purchase_history`.
+
+        Parameters
+        ----------
+        history
+            Rows of `purchase_history`.
+        purchase_days, last_day, value
+            Names of the columns to use.
+        reference
+            Last day that these columns cover.
+        """
         first_day = _floats(history, "first_day")
         return cls(
             purchase_days=_floats(history, purchase_days),
@@ -134,12 +146,12 @@ class Buyers:
 
     @property
     def repeats(self) -> Floats:
-        """Purchase days after the first one."""
+        """Returns the number of purchase days after the first one."""
         return self.purchase_days - 1
 
     @property
     def histories(self) -> Histories:
-        """What BG/NBD is fitted to."""
+        """Returns the histories that BG/NBD is fitted to."""
         return Histories.grouped(self.repeats, self.last, self.age)
 
 
@@ -154,8 +166,8 @@ class ValueModel:
     def fit(cls, buyers: Buyers) -> ValueModel:
         """Returns both models fitted to the same buyers.
 
-        Gamma-Gamma is fitted to the mean value of all purchase days, first ones included, and to buyers with a single
-        purchase day too: they are most of the buyers whose spending is predicted.
+        Gamma-Gamma is fitted to the mean value of all purchase days, the first one included, and also to buyers with a
+        single purchase day, because most predictions are for them.
 
         Raises
         ------
@@ -172,7 +184,7 @@ class ValueModel:
         }
 
     def expected(self, buyers: Buyers, days: int) -> tuple[Floats, Floats]:
-        """Returns the expected purchase days and the expected value of each buyer in the next `days`."""
+        """Returns the expected purchase days and value (currency of the shop) of each buyer in the next `days` days."""
         purchases = self.purchases.expected_purchases(days, buyers.repeats, buyers.last, buyers.age)
         return purchases, purchases * self.spending.expected_value(buyers.purchase_days, buyers.value)
 
@@ -181,17 +193,17 @@ class ValueModel:
 class Comparison:
     """Predictions of an amount in the holdout, compared with "same as before".
 
-    The model predicts means, and where most buyers buy nothing an absolute error favours predictions near 0: see the
-    sums too.
+    If most buyers buy nothing, the absolute error favours predictions near 0, so compare the sums too.
 
     Attributes
     ----------
     actual, model, same_as_before
-        Sums over the buyers.
+        Sums over the buyers: purchase days, or value in the currency of the shop.
     model_error, same_as_before_error
         Mean absolute errors per buyer.
     difference, lower, upper
-        Error of the model less that of "same as before", with its interval: below 0 the model is better.
+        Error of the model minus the error of "same as before", and its interval. The model is better if the whole
+        interval is below 0.
     """
 
     actual: float
@@ -206,7 +218,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class PastGroup:
-    """Purchase days in the holdout of buyers with equally many purchase days before it."""
+    """Sums of purchase days in the holdout, over the buyers with the same number of purchase days before it."""
 
     purchase_days: str
     buyers: int
@@ -217,7 +229,17 @@ class PastGroup:
 
 @dataclass(frozen=True)
 class Holdout:
-    """The test of the model on days that it was not fitted to, over all buyers from before them."""
+    """The test of the model on days that it was not fitted to.
+
+    Attributes
+    ----------
+    cutoff
+        Last day before the holdout (ISO 8601).
+    days
+        Length of the holdout in days.
+    buyers
+        Number of buyers in the test: those of the sample who bought before the holdout.
+    """
 
     cutoff: str
     days: int
@@ -229,18 +251,18 @@ class Holdout:
 
 @dataclass(frozen=True)
 class ValueReport:
-    """What is recorded of the predictions.
+    """The stats of customer_value.
 
     Attributes
     ----------
     reference_date
-        Latest event_time; None where there are no events.
+        Latest event_time (ISO 8601, UTC); None without events.
     buyers, fitted_buyers
-        All buyers, and those that the model was fitted to.
+        Number of all buyers, and of the buyers that the model was fitted to.
     reason
-        Why nothing is predicted; None where there are predictions.
+        Why there are no predictions; None if there are.
     model, log_likelihood
-        Fitted to all days; the log-likelihoods of BG/NBD and of Gamma-Gamma.
+        The model that is fitted to all days, and the log-likelihoods of BG/NBD and Gamma-Gamma.
     """
 
     reference_date: str | None
@@ -252,7 +274,7 @@ class ValueReport:
     holdout: Holdout | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Returns the report as JSON values."""
         return asdict(self)
 
 
@@ -264,14 +286,14 @@ def purchase_history(cleaned_events: DataFrame, cutoff: date, end: date) -> Data
     cleaned_events
         Events in any order.
     cutoff, end
-        Last day (UTC) before the holdout, and of the holdout.
+        Last day (UTC) before the holdout, and last day of the holdout.
 
     Returns
     -------
     DataFrame
-        user_id; purchase_days, first_day, last_day and value over all; past_purchase_days, past_last_day (null where
-        there is none) and past_value until the cutoff; holdout_purchase_days and holdout_value after it. Days count
-        from 1970-01-01.
+        user_id; purchase_days, first_day, last_day and value over all; past_purchase_days, past_last_day (null
+        without a purchase) and past_value until the cutoff; holdout_purchase_days and holdout_value after it. Days are
+        numbers from 1970-01-01; values are in the currency of the shop.
     """
     day, price = F.col("day"), F.col("price")
     past = day <= _day_number(cutoff)
@@ -293,11 +315,11 @@ def purchase_history(cleaned_events: DataFrame, cutoff: date, end: date) -> Data
 
 
 def build_customer_value(cleaned_events: DataFrame) -> tuple[DataFrame, ValueReport]:
-    """Returns the rows of `CUSTOMER_VALUE`, lazily, and what is recorded with them.
+    """Returns the rows of `CUSTOMER_VALUE` (not yet computed), and the report to store with them.
 
     The model is fitted before the cutoff and compared with "same as before" on the holdout, then fitted to all days.
-    Nothing is predicted where there are fewer than `FEWEST_DAYS` days, or the data before the cutoff do not support the
-    model: predictions that cannot be tested are not published.
+    There are no predictions if there are fewer than `FEWEST_DAYS` days, or if the data before the cutoff do not support
+    the model: predictions that cannot be tested are not published.
     """
     span = span_of(cleaned_events)
     if span is None:
@@ -327,7 +349,7 @@ def build_customer_value(cleaned_events: DataFrame) -> tuple[DataFrame, ValueRep
 
 
 def span_of(cleaned_events: DataFrame) -> Span | None:
-    """Returns what the events cover; None where there are none."""
+    """Returns the span of the events; None without events."""
     buyer = F.when(of_type("purchase"), F.col("user_id"))
     times = [F.unix_micros(edge("event_time")).alias(name) for name, edge in (("first", F.min), ("latest", F.max))]
     [row] = collect_in_one_job(cleaned_events.agg(*times, F.count_distinct(buyer).alias("buyers")))
@@ -337,8 +359,8 @@ def span_of(cleaned_events: DataFrame) -> Span | None:
 def compare_on_holdout(history: pa.Table, span: Span) -> Holdout:
     """Returns how a model fitted up to the cutoff predicts the holdout, compared with "same as before".
 
-    "Same as before" is the buyer's rate of repeat purchase days so far, with the mean value of the purchase days so
-    far; a buyer with a single purchase day has the rate 0, as the first purchase says nothing about a rate.
+    "Same as before" is the buyer's rate of repeat purchase days up to the cutoff, times the mean value of the purchase
+    days. A buyer with a single purchase day has the rate 0, because there is no interval to compute a rate from.
 
     Parameters
     ----------
@@ -354,13 +376,13 @@ def compare_on_holdout(history: pa.Table, span: Span) -> Holdout:
     buyers = Buyers.of(known, "past_purchase_days", "past_last_day", "past_value", span.cutoff)
     actual, actual_value = _floats(known, "holdout_purchase_days"), _floats(known, "holdout_value")
     expected, expected_value = ValueModel.fit(buyers).expected(buyers, span.holdout_days)
-    before = span.holdout_days * buyers.repeats / np.maximum(buyers.age, 1)
+    same_as_before = span.holdout_days * buyers.repeats / np.maximum(buyers.age, 1)
     group_of = np.searchsorted(FREQUENCY.ends, buyers.purchase_days)
     groups = [
         PastGroup(
             FREQUENCY.label(int(number)),
             int(inside.sum()),
-            *(float(amount[inside].sum()) for amount in (actual, expected, before)),
+            *(float(amount[inside].sum()) for amount in (actual, expected, same_as_before)),
         )
         for number in np.unique(group_of)
         for inside in [group_of == number]
@@ -369,8 +391,8 @@ def compare_on_holdout(history: pa.Table, span: Span) -> Holdout:
         cutoff=span.cutoff.isoformat(),
         days=span.holdout_days,
         buyers=known.num_rows,
-        purchases=_compare(actual, expected, before),
-        value=_compare(actual_value, expected_value, before * buyers.value / buyers.purchase_days),
+        purchases=_compare(actual, expected, same_as_before),
+        value=_compare(actual_value, expected_value, same_as_before * buyers.value / buyers.purchase_days),
         by_past=groups,
     )
 
@@ -378,13 +400,13 @@ def compare_on_holdout(history: pa.Table, span: Span) -> Holdout:
 def predict(history: DataFrame, model: ValueModel, span: Span) -> DataFrame:
     """Returns the rows of `CUSTOMER_VALUE`.
 
-    What is expected of an active buyer depends on purchase days and age only. It is computed here for all pairs that
-    can occur, and joined; the rest is closed form, in Spark.
+    The expected purchases of an active buyer depend only on purchase days and age. They are computed here for all
+    possible pairs, and joined. Spark computes the rest in closed form.
 
     Parameters
     ----------
     history
-        `purchase_history` up to the span's end.
+        Rows of `purchase_history` up to the end of the span.
     """
     age, repeats = np.tril_indices(span.days)  # at most one repeat purchase day per day of age
     expected = model.purchases.expected_if_active(HORIZON_DAYS, np.asarray(repeats, float), np.asarray(age, float))
@@ -405,7 +427,7 @@ def predict(history: DataFrame, model: ValueModel, span: Span) -> DataFrame:
 
 
 def _probability_active(model: BgNbd) -> Column:
-    """`BgNbd.probability_active` of the columns purchase_days, first_day, last_day and age."""
+    """Returns `BgNbd.probability_active` of the columns purchase_days, first_day, last_day and age."""
     repeats, last = F.col("purchase_days") - 1, F.col("last_day") - F.col("first_day")
     odds_of_leaving = F.exp(
         math.log(model.a)
@@ -416,11 +438,11 @@ def _probability_active(model: BgNbd) -> Column:
 
 
 def _without_model(cleaned_events: DataFrame, end: date) -> DataFrame:
-    """The buyers, with nulls for predictions."""
+    """Returns the buyers, with null predictions."""
     predictions = CUSTOMER_VALUE.names[2:]
     nulls = [F.lit(None).cast("double").alias(name) for name in predictions]
     rows = purchase_history(cleaned_events, end, end).select("user_id", "purchase_days", *nulls)
-    # Whether the data support the model decides over the nulls.
+    # The predictions are null because of the times and types of the events.
     return made_from(
         rows, {key: [(cleaned_events, "event_time"), (cleaned_events, "event_type")] for key in predictions}
     )
@@ -429,7 +451,7 @@ def _without_model(cleaned_events: DataFrame, end: date) -> DataFrame:
 def _compare(actual: Floats, model: Floats, same_as_before: Floats) -> Comparison:
     """Returns sums, errors and the interval of their difference.
 
-    The interval is from a Poisson bootstrap (Hanley and MacGibbon 2006) over random groups of buyers.
+    The 95 % interval is from a Poisson bootstrap (Hanley and MacGibbon 2006) over random groups of buyers.
     """
     model_error, before_error = np.abs(model - actual), np.abs(same_as_before - actual)
     bucket = np.arange(len(actual)) % BOOTSTRAP_BUCKETS
@@ -463,7 +485,7 @@ def compared_in_words(compared: Mapping[str, Any]) -> str:
     Parameters
     ----------
     compared
-        The part `purchases` or `value` of a holdout as `ValueReport.as_dict` returns it.
+        The entry `purchases` or `value` of the holdout in `ValueReport.as_dict`.
     """
     interval = f"95 % interval of the difference in error {compared['lower']:+,.2f} to {compared['upper']:+,.2f}"
     if compared["upper"] < 0:
@@ -474,12 +496,12 @@ def compared_in_words(compared: Mapping[str, Any]) -> str:
 
 
 def tested_in_words(results: Mapping[str, Any]) -> str:
-    """Returns the test of the predictions in one sentence, or why there are none.
+    """Returns the result of the test in one sentence, or why there are no predictions.
 
     Parameters
     ----------
     results
-        As `ValueReport.as_dict` returns them.
+        The dictionary of `ValueReport.as_dict`.
     """
     if results["reason"] is not None:
         return f"customer_value has no predictions. {results['reason']}"

@@ -12,18 +12,18 @@ from ecommerce_assets.segmentation.model import Fit, Floats, SegmentationModel, 
 from ecommerce_assets.segmentation.naming import name_segment
 
 STARTS = 5
-"""K-Means runs from so many sets of centres, of which the best counts."""
+"""Number of K-Means runs, each with other initial centres; the one with the lowest cost is used."""
 
-NO_USERS = "There are no users to segment: user_features has no rows, so no event was accepted."
+NO_USERS = "There are no users to segment: user_features has no rows, because no event was accepted."
 
 
 class LocalUsers:
-    """All users, their features standardised: mean 0 and the sample's standard deviation 1, a constant feature 0.
+    """All users with standardised features: mean 0 and sample standard deviation 1; constant features are 0.
 
     Parameters
     ----------
     user_features
-        `user_id` and `CLUSTERING_FEATURES`, in any order: the order changes no bit of a fit. Null counts as 0.
+        `user_id` and `CLUSTERING_FEATURES`, in any order, which does not change the fit. Null counts as 0.
 
     Raises
     ------
@@ -36,7 +36,7 @@ class LocalUsers:
             raise ValueError(NO_USERS)
         scaled = matrix(user_features.sort_by("user_id"))
         self._mean, self._std = scaled.mean(axis=0), scaled.std(axis=0, ddof=min(1, len(scaled) - 1))
-        self._std[np.ptp(scaled, axis=0) == 0] = 0.0  # rounding of the mean makes it more
+        self._std[np.ptp(scaled, axis=0) == 0] = 0.0  # because the mean is rounded, it can be above 0
         scaled -= self._mean
         scaled *= scale_of(self._std)
         self._scaled = scaled
@@ -47,14 +47,14 @@ class LocalUsers:
         k-means++: Arthur and Vassilvitskii, "k-means++: The Advantages of Careful Seeding" (SODA 2007), with greedy
         choice among 2 + log k candidates. A run ends when no user changes its cluster, when the squares of the
         distances that the centres move sum to at most 1e-4 times the mean variance of the features, or after `maxIter`
-        iterations. There are as many clusters as different users where those are fewer than k.
+        iterations. If there are fewer than k different users, the number of clusters is the number of different users.
         """
         from sklearn.cluster import KMeans
         from threadpoolctl import threadpool_limits
 
         clusters = _count_different(self._scaled, parameters.k)
         kmeans = KMeans(clusters, n_init=STARTS, max_iter=parameters.maxIter, random_state=parameters.seed % 2**32)
-        with threadpool_limits(1):  # threads add up in any order, and two fits shall agree
+        with threadpool_limits(1):  # threads sum in random order, and two fits must agree
             kmeans.fit(self._scaled)
         model = SegmentationModel(self._mean, self._std, kmeans.cluster_centers_, parameters)
         return Fit(model, float(kmeans.inertia_), silhouette(self._scaled, kmeans.labels_))
@@ -67,18 +67,18 @@ def matrix(user_features: pa.Table) -> Floats:
 
 
 def silhouette(points: Floats, numbers: npt.NDArray[np.integer]) -> float | None:
-    """Returns the mean silhouette with squared Euclidean distance, or None where it says nothing; see `Fit`.
+    """Returns the mean silhouette with squared Euclidean distance, or None if it is undefined; see `Fit`.
 
     The mean squared distance of x to the points of a cluster is |x|² + mean |y|² - 2 x · mean y, so no distance
-    between two points is computed: the formula of Spark's `ClusteringEvaluator`. A point that is alone in its cluster
-    has 0.
+    between two points is computed, as in Spark's `ClusteringEvaluator`. The silhouette of a point that is alone in its
+    cluster is 0.
 
     Parameters
     ----------
     points
         (n, f), standardised.
     numbers
-        (n,) of their clusters.
+        (n,) numbers of their clusters.
     """
     sizes = np.bincount(numbers)
     clusters = np.flatnonzero(sizes)
@@ -105,7 +105,7 @@ def segment_names(features: Floats, numbers: npt.NDArray[np.intp], clusters: int
 
 
 def _count_different(rows: Floats, most: int) -> int:
-    """Returns how many rows differ, `most` at the most."""
+    """Returns the number of different rows, at most `most`."""
     count = 0
     while len(rows) and count < most:
         rows = rows[(rows != rows[0]).any(axis=1)]

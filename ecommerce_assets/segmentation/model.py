@@ -1,7 +1,7 @@
-"""A fitted segmentation: how the features are standardised, and the centres of the clusters.
+"""`SegmentationModel`, the fitted segmentation: the means and scales of the features, and the centres of the clusters.
 
-`SegmentationModel` is the same whichever engine fitted it. It saves a folder that `PipelineModel.load` of plain PySpark
-reads, and reads such a folder with Arrow, without Spark jobs.
+Both engines fit the same kind of model. It is saved as a folder that `PipelineModel.load` of plain PySpark reads, and
+loaded with Arrow, without Spark jobs.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ SEGMENTATION_MODEL_PARTS = {
     "StandardScaler.std": "vector",
     "KMeans.clusterCenters": "array<vector>",
 }
-"""What of the fitted model segmented_users is computed from."""
+"""The parts of the fitted model that segmented_users is computed from, with their types."""
 
 ASSEMBLER: dict[str, Any] = {"inputCols": list(CLUSTERING_FEATURES), "outputCol": "features_raw"}
 SCALER: dict[str, Any] = {"inputCol": "features_raw", "outputCol": "features", "withMean": True, "withStd": True}
 KMEANS: dict[str, Any] = {"featuresCol": "features", "predictionCol": "segment_id"}
-"""Parameters of the stages, by Spark's names; those of K-Means without `SegmentationParameters`."""
+"""Parameters of the stages, by Spark's names. `SegmentationParameters` has the others of K-Means."""
 
 _VECTOR = pa.struct(
     [
@@ -65,7 +65,7 @@ _SPARK_VECTOR = {
 
 
 def _schema(*fields: pa.Field) -> pa.Schema:
-    """With Spark's schema in the metadata: without it, Spark takes a vector for a struct and cannot load the model."""
+    """Returns a schema with Spark's in its metadata, without which Spark reads a vector as a struct and fails."""
     of_spark = [
         {
             "name": field.name,
@@ -92,12 +92,12 @@ class SegmentationParameters:
     maxIter: int = 20
 
     def as_dict(self) -> dict[str, Any]:
-        """By Spark's names."""
+        """Returns the parameters by Spark's names."""
         return asdict(self)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> SegmentationParameters:
-        """From values such as a version's parameters; other names are ignored, missing ones get their default."""
+        """Returns the parameters in a version's parameters; ignores other names, uses defaults for missing ones."""
         return cls(**{name: values[name] for name in asdict(cls()) if values.get(name) is not None})
 
 
@@ -108,11 +108,11 @@ class SegmentationModel:
     Attributes
     ----------
     mean, std
-        (f,) of the features in the order of `CLUSTERING_FEATURES`; the standard deviation is the sample's.
+        (f,) mean and sample standard deviation of each feature, in the order of `CLUSTERING_FEATURES`.
     centres
-        (k, f) in standardised features; fewer than the parameter k where there are fewer different users.
+        (c, f) in standardised features. c is the parameter k, or the number of different users if that is smaller.
     parameters
-        What it was fitted with.
+        Parameters of the fit.
     """
 
     mean: Floats
@@ -121,12 +121,12 @@ class SegmentationModel:
     parameters: SegmentationParameters
 
     def numbers(self, features: Floats) -> npt.NDArray[np.intp]:
-        """Returns the number of each user's segment, that of the nearest centre; ties go to the smaller number.
+        """Returns the number of the nearest centre for each user; ties go to the smaller number.
 
         Parameters
         ----------
         features
-            (n, f), not standardised, without null.
+            (n, f) features in their own units, without null.
         """
         scaled = (features - self.mean) * scale_of(self.std)
         # Feature by feature, in the order in which `assign` adds them.
@@ -134,7 +134,7 @@ class SegmentationModel:
         return np.asarray(sum(parts).argmin(axis=1))  # type: ignore[union-attr]
 
     def assign(self, users: DataFrame) -> DataFrame:
-        """Returns the users with `segment_id`, the same numbers as `numbers`, computed by a column expression.
+        """Returns the users with `segment_id`, the same number as from `numbers`, as a column expression.
 
         Parameters
         ----------
@@ -167,7 +167,7 @@ class SegmentationModel:
 
     @classmethod
     def load(cls, folder: Folder) -> SegmentationModel:
-        """Returns the model of a folder that either engine's model, or Spark ML, saved.
+        """Returns the model in a folder that `save` or Spark ML wrote.
 
         Raises
         ------
@@ -193,15 +193,15 @@ class SegmentationModel:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted model, and how good it is on the users that it was fitted on.
+    """A fitted model, and its quality on the users that it was fitted to.
 
     Attributes
     ----------
     cost
         Sum of squared distances to the centres, in standardised features.
     silhouette
-        Mean silhouette with squared Euclidean distance (Rousseeuw 1987), -1 to 1; None where it says nothing: fewer
-        than two clusters have users, or there are no more users than clusters.
+        Mean silhouette with squared Euclidean distance (Rousseeuw 1987), -1 to 1; None if fewer than two
+        clusters have users, or if there are no more users than clusters.
     """
 
     model: SegmentationModel
@@ -210,12 +210,12 @@ class Fit:
 
 
 def scale_of(std: Floats) -> Floats:
-    """Returns by what a feature less its mean is multiplied; 0 for a feature that is constant, as in Spark."""
+    """Returns the factor for each centred feature: 1 / std, or 0 for a constant feature, as in Spark."""
     return np.divide(1.0, std, out=np.zeros_like(std), where=std > 0)
 
 
 def as_pipeline(model: SegmentationModel, folder: str) -> PipelineModel:
-    """Returns the model as Spark ML's: it is saved in `folder`, which Spark then reads."""
+    """Returns the model as a `PipelineModel` of Spark ML, which reads it from `folder`, where it is saved."""
     from pyspark.ml import PipelineModel
 
     from ecommerce_assets.storage.filesystem import spark_path

@@ -1,7 +1,4 @@
-"""What a segment is called: five rules on the means of its features, the first that holds.
-
-The means come from profile.py, the clusters from pipeline.py.
-"""
+"""Names a segment by the first of five rules on its mean features that holds. `name_segment` is the entry point."""
 
 from __future__ import annotations
 
@@ -20,9 +17,9 @@ RULES: tuple[tuple[str, Callable[[Means], bool]], ...] = (
 SEGMENT_NAMES = tuple(name for name, _ in RULES)
 
 ALL_USERS = "*"
-"""Stands for the users of all segments, and for those of none, where something is said by segment."""
+"""Key of the users of all segments, and of users without a segment, in a mapping by segment."""
 
 
 def name_segment(means: Means) -> str:
-    """The name for a segment with these mean features (recency in days, frequency in days, monetary in currency)."""
+    """Returns the name of a segment with these mean features (recency and frequency in days, monetary in currency)."""
     return next(name for name, holds in RULES if holds(means))

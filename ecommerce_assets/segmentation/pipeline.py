@@ -1,7 +1,8 @@
-"""The segmentation model: what it sees of a user, which engine fits it, and which user falls where.
+"""Fits the segmentation model and assigns users to segments.
 
-`fit_segmentation` fits it, `assign_segments` applies it. Two engines fit the same kind of model (model.py): `local`
-(local.py, one machine) and `mllib` (Spark, any cluster). naming.py names the segments, profile.py describes them.
+`fit_segmentation` fits the model, `assign_segments` applies it. Two engines fit the same kind of model (model.py):
+`local` (local.py, one machine) and `mllib` (Spark, any cluster). naming.py names the segments, profile.py describes
+them.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ SEGMENTED_USERS = TableSpec.of(
 ROWS_PER_PARTITION = 2_000_000
 
 BYTES_PER_USER = 500
-"""Of the local engine: the features as they come, sorted, as a matrix, and twice in scikit-learn."""
+"""Memory that the local engine needs per user: the features as read, sorted, as a matrix, and twice in scikit-learn."""
 
 
 def as_seen(user_features: DataFrame) -> DataFrame:
-    """The users with the clustering features as doubles, null → 0.0; all other columns as they are."""
+    """Returns the users with the clustering features as doubles, null → 0.0; the other columns do not change."""
     seen = {name: F.coalesce(F.col(name).cast("double"), F.lit(0.0)) for name in CLUSTERING_FEATURES}
     return user_features.withColumns(seen)
 
@@ -53,7 +54,7 @@ def as_seen(user_features: DataFrame) -> DataFrame:
 def choose_engine(user_features: StoredTable, engine: Engine = Engine.auto) -> EngineChoice:
     """Returns the engine that is asked for; `auto`: local where Spark runs on this machine and the users fit in memory.
 
-    What the local engine needs is estimated as 500 bytes per user.
+    The estimate for the local engine is 500 bytes per user.
     """
 
     def estimate() -> tuple[str, int]:
@@ -66,10 +67,10 @@ def choose_engine(user_features: StoredTable, engine: Engine = Engine.auto) -> E
 def fit_segmentation(
     user_features: StoredTable, parameters: SegmentationParameters, engine: Engine = Engine.auto
 ) -> Fit:
-    """Standardises the features of all users (mean 0, standard deviation 1), and finds k clusters with K-Means.
+    """Returns K-Means with k clusters, fitted to the standardised features of all users (mean 0, standard deviation 1).
 
     Both engines give the same kind of model. The local one needs no Spark jobs; see `LocalUsers.fit` for its initial
-    centres and when it stops. MLlib starts with k-means|| (Bahmani et al., "Scalable K-Means++", VLDB 2012) and stops
+    centres and its end. MLlib starts with k-means|| (Bahmani et al., "Scalable K-Means++", VLDB 2012) and stops
     when no centre moves by more than 1e-4, or after `maxIter` iterations.
 
     Raises
@@ -83,9 +84,9 @@ def fit_segmentation(
 
 @contextmanager
 def standardised(user_features: StoredTable, engine: Engine = Engine.auto) -> Iterator[LocalUsers | MllibUsers]:
-    """Yields the users as models are fitted on them, read and standardised once for several fits.
+    """Yields the standardised users, read once for several fits.
 
-    Raises ValueError where there are none.
+    Raises ValueError if there are no users.
     """
     if choose_engine(user_features, engine).engine == Engine.local:
         yield LocalUsers(user_features.to_arrow("user_id", *CLUSTERING_FEATURES))
@@ -101,9 +102,9 @@ class MllibUsers:
     Attributes
     ----------
     scaled
-        `features`, persisted.
+        The column `features`, persisted.
     mean, std
-        Of the features.
+        (f,) mean and sample standard deviation of the features.
     """
 
     scaled: DataFrame
@@ -113,13 +114,13 @@ class MllibUsers:
     @classmethod
     @contextmanager
     def of(cls, user_features: StoredTable) -> Iterator[MllibUsers]:
-        """Yields the users in a fixed order and partitioning, kept until the end of the block.
+        """Yields the users in a fixed order and partitioning, persisted until the end of the block.
 
-        The rows are laid out by a hash of user_id and sorted, in a number of partitions that depends on the number of
-        users alone: k-means|| draws by partition, so a shuffled input would otherwise find other clusters. Two partial
-        sums are the same in either order, more are not: from 4 million users on, two fits may differ in the last digit.
+        The rows are partitioned by a hash of user_id and sorted. The number of partitions depends only on the number of
+        users: k-means|| draws by partition, so a shuffled input would otherwise give other clusters. The sum over more
+        than two partitions depends on their order: above 4 million users, two fits may differ in the last digit.
 
-        Raises ValueError where there are none.
+        Raises ValueError if there are no users.
         """
         from pyspark.ml import Pipeline
         from pyspark.ml.feature import StandardScaler, VectorAssembler
@@ -138,17 +139,17 @@ class MllibUsers:
             scaled.unpersist()
 
     def fit(self, parameters: SegmentationParameters) -> Fit:
-        """Returns the model of Spark's K-Means; see `fit_segmentation`."""
+        """Returns the fit of Spark's K-Means; see `fit_segmentation`."""
         from pyspark.ml.clustering import KMeans
 
-        # The other solver, block, fails where there are fewer different users than k (Spark 4.3).
+        # The other solver, block, fails if there are fewer different users than k (Spark 4.3).
         kmeans = KMeans(**KMEANS, solver="row", **parameters.as_dict()).fit(self.scaled)
         model = SegmentationModel(self.mean, self.std, np.array(kmeans.clusterCenters()), parameters)
         return Fit(model, float(kmeans.summary.trainingCost), _silhouette(kmeans.transform(self.scaled)))
 
 
 def _silhouette(clustered: DataFrame) -> float | None:
-    """Of users that have their `features` and `segment_id`; see `Fit`."""
+    """Returns the silhouette of users with `features` and `segment_id`; see `Fit`."""
     from pyspark.ml.evaluation import ClusteringEvaluator
 
     clustered = clustered.select("features", "segment_id").persist()
@@ -165,12 +166,16 @@ def _silhouette(clustered: DataFrame) -> float | None:
 def assign_segments(
     model: SegmentationModel, user_features: DataFrame, segments: list[Segment] | None = None
 ) -> tuple[DataFrame, list[Segment]]:
-    """Every user with `segment_id` and `segment`, in the columns of `SEGMENTED_USERS`, and the segments by number.
+    """Returns every user with the columns of `SEGMENTED_USERS`, and the segments by number.
 
     Parameters
     ----------
+    model
+        The fitted model.
+    user_features
+        Users with the columns of `USER_FEATURES`.
     segments
-        Those that are known of the model, with their names; None: they are named for these users.
+        Segments of the model with their names; None: they are described and named by these users.
     """
     clustered = model.assign(as_seen(user_features))
     segments = _segments(clustered) if segments is None else segments
@@ -181,16 +186,16 @@ def assign_segments(
 
 
 def _segments(clustered: DataFrame) -> list[Segment]:
-    """Each segment's size and profile, and its name by them."""
+    """Returns each segment with its size, means and variances, and the name that the means give."""
     means = [F.avg(name).alias(name) for name in CLUSTERING_FEATURES]
     variances = [F.var_pop(name).alias(f"variance of {name}") for name in CLUSTERING_FEATURES]
     viewed = F.bool_or(F.coalesce(F.col("views") > 0, F.lit(True))) if "views" in clustered.columns else F.lit(True)
     sums = [F.count("*").alias("users"), F.sum("monetary").alias("revenue"), viewed.alias("has_views")]
-    known = [*sums, *means, *variances]
+    aggregates = [*sums, *means, *variances]
     segments = []
-    for row in sorted(clustered.groupBy("segment_id").agg(*known).collect(), key=lambda row: row["segment_id"]):
-        found = {name: float(row[name]) for name in CLUSTERING_FEATURES}
+    for row in sorted(clustered.groupBy("segment_id").agg(*aggregates).collect(), key=lambda row: row["segment_id"]):
+        centre = {name: float(row[name]) for name in CLUSTERING_FEATURES}
         spread = {name: float(row[f"variance of {name}"]) for name in CLUSTERING_FEATURES}
-        name, revenue = name_segment(found), float(row["revenue"])
-        segments.append(Segment(row["segment_id"], name, row["users"], found, revenue, spread, row["has_views"]))
+        name, revenue = name_segment(centre), float(row["revenue"])
+        segments.append(Segment(row["segment_id"], name, row["users"], centre, revenue, spread, row["has_views"]))
     return segments

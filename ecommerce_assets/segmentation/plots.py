@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FARTHEST = 2.0
-"""Standard deviations at which the colours end: what lies farther out is as dark."""
+"""Number of standard deviations at which the colours end: values beyond it are as dark."""
 
 MOST_ROWS = 15
-"""Segments in a picture: the largest ones where there are more."""
+"""Maximum number of segments in a picture: the largest ones."""
 
 
 def _plain(value: float) -> str:
@@ -48,8 +48,8 @@ def _share(value: float) -> str:
 
 
 NO_VIEWS = (
-    "The log has no views, so every conversion_rate is 0 and no segment is called Active_Buyers, which asks for more "
-    "than 0.1 purchases per view."
+    "The log has no views, so every conversion_rate is 0, and no segment is named Active_Buyers, which needs more than "
+    "0.1 purchases per view."
 )
 
 COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
@@ -62,11 +62,11 @@ COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "unique_categories": ("Categories\nseen", _plain),
     "avg_price": ("Average\nprice", _plain),
 }
-"""Each feature in plain words, and how its mean is written."""
+"""Label of each feature, and the function that formats its mean."""
 
 
 def segment_profiles(context: CheckContext) -> Figure | None:
-    """Heat map: what sets each segment apart, feature by feature."""
+    """Returns a heat map: the difference of each segment from all users, by feature."""
     segments = _by_size(context)
     if not segments:
         return None
@@ -95,7 +95,7 @@ def segment_profiles(context: CheckContext) -> Figure | None:
 
 
 def size_and_revenue(context: CheckContext) -> Figure | None:
-    """Paired bars: the share of the users and of the revenue of each segment."""
+    """Returns paired bars: each segment's share of the users and of the revenue."""
     segments = _by_size(context)
     if not segments:
         return None
@@ -106,7 +106,7 @@ def size_and_revenue(context: CheckContext) -> Figure | None:
 
 
 class Part(NamedTuple):
-    """A part of the users, and its shares of all users and of the revenue."""
+    """A group of users, with its shares of all users and of the revenue."""
 
     name: str
     users: int
@@ -115,7 +115,7 @@ class Part(NamedTuple):
 
 
 def share_bars(parts: Sequence[Part], heading: str, of: str = "users") -> Figure:
-    """Returns paired bars: the share of the users (or of what `of` names) and of the revenue of each part."""
+    """Returns paired bars: each part's share of the users (or of `of`, such as buyers) and of the revenue."""
     figure, [axes] = panels(height=1.5 + 0.55 * len(parts))
     for offset, values, colour, label in (
         (-0.2, [part.share for part in parts], BLUE, f"Share of {of}"),
@@ -135,7 +135,7 @@ def share_bars(parts: Sequence[Part], heading: str, of: str = "users") -> Figure
 
 
 def quality_by_k(context: CheckContext) -> Figure | None:
-    """Silhouette and cost by k, the k in use marked."""
+    """Returns the silhouette and the cost by k, with a mark at the k in use."""
     in_use, by_k = context.document["k_in_use"], context.document["by_k"]
     figure, (left, right) = panels(columns=2, height=3.4)
     for axes, key, colour, heading in (
@@ -184,7 +184,7 @@ def _by_size(context: CheckContext, most: int | None = MOST_ROWS) -> list[Mappin
 
 
 def _named(segments: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Names for people; the number of the cluster with them where several bear one."""
+    """Returns names for people, with the number of the cluster if several segments have the same name."""
     times = Counter(s["segment"] for s in segments)
     return [
         (s["segment"].replace("_", " ") + (f" #{s['segment_id']}" if times[s["segment"]] > 1 else ""), s)

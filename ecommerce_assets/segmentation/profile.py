@@ -1,6 +1,6 @@
-"""What sets a segment apart: its part of users and revenue, how far its means lie from all users', and that in words.
+"""Describes the segments: shares of users and revenue, differences of the means to all users, and a sentence.
 
-Pure arithmetic on the numbers that pipeline.py finds of each segment.
+`profile` is the entry point. It uses the numbers that pipeline.py computes for each segment.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 from ecommerce_assets.segmentation.naming import Means
 
 NOTABLE, LARGE = 0.5, 0.8
-"""Standard deviations between a segment's mean and that of all users that are worth a word, and a strong one: Cohen's
-medium and large effect (Statistical Power Analysis for the Behavioral Sciences, 1988)."""
+"""Differences from the mean of all users, in standard deviations, that a sentence names, and that it calls large:
+Cohen's medium and large effect (Statistical Power Analysis for the Behavioral Sciences, 1988)."""
 
 MOST_NAMED = 3
-"""Features that a sentence names at most."""
+"""Maximum number of features in a sentence."""
 
 ROUNDING = 1e-12
-"""A deviation that is smaller than this part of the mean is the rounding of a constant."""
+"""A standard deviation below this share of the mean is the rounding error of a constant."""
 
 WORDS = {
     "recency": "days since the last visit",
@@ -32,7 +32,7 @@ WORDS = {
     "unique_categories": "variety of categories",
     "avg_price": "price level",
 }
-"""What stands before it is `above average in` or `below average in`."""
+"""Words for the features, after `above average in` or `below average in`."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Segment:
     Attributes
     ----------
     has_views
-        Whether a user has a view, or it is unknown of one.
+        Whether a user has a view, or the number of views of a user is unknown.
     """
 
     segment_id: int
@@ -55,19 +55,19 @@ class Segment:
 
 
 def profile(segments: Sequence[Segment]) -> list[dict[str, Any]]:
-    """For each segment what versions keep and people read of it.
+    """Returns the stats of each segment.
 
-    Keys: segment_id, segment, users, share, mean (by feature), revenue, revenue_share (0 where nobody spent anything),
-    difference (by feature: (mean of the segment - mean of all) / standard deviation of all, 0 where that is 0),
+    Keys: segment_id, segment, users, share, mean (by feature), revenue, revenue_share (0 if nobody spent anything),
+    difference (by feature: (mean of the segment - mean of all) / standard deviation of all, or 0 if that is 0),
     description (one sentence).
     """
     users, revenue = sum(s.users for s in segments), math.fsum(s.revenue for s in segments)
     apart = differences(segments)
-    found = []
+    results: list[dict[str, Any]] = []
     for segment, difference in zip(segments, apart, strict=True):
         share = segment.users / users
         revenue_share = segment.revenue / revenue if 0 < revenue < math.inf else 0.0
-        found.append(
+        results.append(
             {
                 "segment_id": segment.segment_id,
                 "segment": segment.name,
@@ -80,21 +80,21 @@ def profile(segments: Sequence[Segment]) -> list[dict[str, Any]]:
                 "description": _sentence(segment, share, revenue_share if revenue else None, difference),
             }
         )
-    return found
+    return results
 
 
 def differences(segments: Sequence[Segment]) -> list[dict[str, float]]:
-    """For each segment and feature, the standard deviations (of all users) between its mean and that of all users."""
-    found: list[dict[str, float]] = [{} for _ in segments]
+    """Returns, for each segment and feature, the mean minus that of all users, in standard deviations of all users."""
+    results: list[dict[str, float]] = [{} for _ in segments]
     total = sum(s.users for s in segments)
     for name in segments[0].means if segments else ():
         mean = math.fsum(s.users * s.means[name] for s in segments) / total
         # The law of total variance: within the segments and between them. No difference of large sums, so no loss.
         variance = math.fsum(s.users * (s.variances[name] + (s.means[name] - mean) ** 2) for s in segments) / total
         deviation = math.sqrt(variance) if 0 <= variance < math.inf else 0.0
-        for segment, own in zip(segments, found, strict=True):
-            own[name] = (segment.means[name] - mean) / deviation if deviation > ROUNDING * abs(mean) else 0.0
-    return found
+        for segment, result in zip(segments, results, strict=True):
+            result[name] = (segment.means[name] - mean) / deviation if deviation > ROUNDING * abs(mean) else 0.0
+    return results
 
 
 def _sentence(segment: Segment, share: float, revenue_share: float | None, difference: Mapping[str, float]) -> str:
@@ -112,18 +112,18 @@ def _sentence(segment: Segment, share: float, revenue_share: float | None, diffe
 
 
 def _habits(segment: Segment) -> str:
-    means, said = segment.means, []
+    means, habits = segment.means, []
     if math.isfinite(days := means["recency"]):
-        said.append(f"last seen {_times(round(days), 'day')} ago" if days >= 0.5 else "last seen on the newest day")
+        habits.append(f"last seen {_times(round(days), 'day')} ago" if days >= 0.5 else "last seen on the newest day")
     if math.isfinite(days := means["frequency"]):
-        said.append(f"active on {_times(days, 'day')}")
+        habits.append(f"active on {_times(days, 'day')}")
     if math.isfinite(spent := means["monetary"]):
-        said.append(f"{spent:,.{0 if spent >= 10_000 else 2}f} spent" if spent else "nothing spent")
-    return ("" if segment.users == 1 else "on average ") + ", ".join(said)
+        habits.append(f"{spent:,.{0 if spent >= 10_000 else 2}f} spent" if spent else "nothing spent")
+    return ("" if segment.users == 1 else "on average ") + ", ".join(habits)
 
 
 def _apart(difference: Mapping[str, float]) -> str:
-    """Groups of features, the farthest first: `well above average in a and b, below average in c`."""
+    """Returns groups of features, the largest difference first: `well above average in a and b, below average in c`."""
     notable = sorted((name for name, d in difference.items() if abs(d) >= NOTABLE), key=lambda n: -abs(difference[n]))
     groups: dict[str, list[str]] = {}
     for name in notable[:MOST_NAMED]:
@@ -140,12 +140,12 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _times(number: float, unit: str) -> str:
-    said = f"{number:,.0f}" if number >= 10 else f"{number:,.1f}".removesuffix(".0")
-    return f"{said} {unit}" if said == "1" else f"{said} {unit}s"
+    text = f"{number:,.0f}" if number >= 10 else f"{number:,.1f}".removesuffix(".0")
+    return f"{text} {unit}" if text == "1" else f"{text} {unit}s"
 
 
 def percent(share: float) -> str:
-    """A share for people: never 0 % of something, nor 100 % of less than all."""
+    """Returns a share as text, such as `33 %`; 0 % and 100 % only if the share is exactly that."""
     if 0 < share < 0.01:
         return "less than 1 %"
     if 0.995 <= share < 1:

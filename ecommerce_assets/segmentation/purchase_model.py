@@ -15,12 +15,12 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 FEWEST_REPEAT_BUYERS = 100
-"""With fewer, four parameters say more about chance than about the buyers."""
+"""Minimum number of repeat buyers: with fewer, the four parameters depend mostly on chance."""
 
 PURCHASE_BOUND, SPENDING_BOUND = 4.0, 8.0
-"""Limits of the logarithm of each parameter, in units of the mean age and the mean value of the data. Buyers who hardly
-differ, or hardly ever leave, push parameters towards 0 or infinity. Within the limits SciPy's hypergeometric function
-is exact for buyers with a mean age of 10 days or more."""
+"""Limits of the logarithm of each parameter, in units of the mean age and the mean value of the data. If buyers
+hardly differ, or hardly ever leave, the best parameters are near 0 or infinity. Within the limits, SciPy's
+hypergeometric function is exact for buyers with a mean age of 10 days or more."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Histories:
     age
         (n,) T: time from the first purchase to the reference date.
     buyers
-        (n,) number of buyers with this history.
+        (n,) number of buyers with each history.
     """
 
     repeats: Floats
@@ -46,7 +46,7 @@ class Histories:
 
     @classmethod
     def grouped(cls, repeats: Floats, last: Floats, age: Floats) -> Histories:
-        """Returns one entry for each distinct history of single buyers."""
+        """Returns one entry for each distinct history; the arguments have one entry for each buyer."""
         distinct, buyers = np.unique(np.column_stack([repeats, last, age]), axis=0, return_counts=True)
         x, t_x, T = distinct.astype(np.float64).T
         return cls(x, t_x, T, buyers.astype(np.float64))
@@ -67,7 +67,7 @@ class BgNbd:
 
     @classmethod
     def fit(cls, histories: Histories) -> BgNbd:
-        """Returns the parameters of maximum likelihood.
+        """Returns the model with the parameters of maximum likelihood.
 
         Raises
         ------
@@ -127,7 +127,7 @@ class BgNbd:
         return np.where(repeats > 0, 1 / (1 + odds_of_leaving), 1.0)
 
     def expected_if_active(self, duration: float, repeats: Floats, age: Floats) -> Floats:
-        """Returns the expected purchases within `duration` of buyers who have not left; depends on x and T only.
+        """Returns the expected purchases within `duration` of buyers who have not left; they depend only on x and T.
 
         Equation 10 of the paper without its denominator. Euler's transformation of the hypergeometric function takes x
         out of all exponents, so that nothing overflows for frequent buyers.
@@ -149,10 +149,11 @@ class BgNbd:
 
 @dataclass(frozen=True)
 class GammaGamma:
-    """The Gamma-Gamma model: the values of a buyer's purchases vary around a mean of the buyer's own.
+    """The Gamma-Gamma model: the values of a buyer's purchases vary around the buyer's mean value.
 
-    Values follow a gamma distribution with shape p, whose rate follows one with shape q and rate gamma over the buyers.
-    How much a buyer spends does not depend on how often. q is above 1, so that the mean over the buyers is finite.
+    Values follow a gamma distribution with shape p. Its rate differs between buyers, by a gamma distribution with shape
+    q and rate gamma. How much a buyer spends does not depend on how often. q is above 1, so that the mean over the
+    buyers is finite. gamma is in the unit of the values.
     """
 
     p: float
@@ -161,14 +162,14 @@ class GammaGamma:
 
     @classmethod
     def fit(cls, purchases: Floats, value: Floats) -> GammaGamma:
-        """Returns the parameters of maximum likelihood; buyers who paid nothing do not count.
+        """Returns the model with the parameters of maximum likelihood; buyers who paid nothing do not count.
 
         Parameters
         ----------
         purchases
             (n,) number of purchases of each buyer, at least 1.
         value
-            (n,) value of these purchases together.
+            (n,) sum of the values of these purchases.
 
         Raises
         ------
@@ -191,7 +192,7 @@ class GammaGamma:
         return cls(p, 1 + above_1, gamma * unit)
 
     def log_likelihood(self, purchases: Floats, value: Floats) -> float:
-        """Returns the log-likelihood of the mean values of those who paid (equation 1a of the paper)."""
+        """Returns the log-likelihood of the mean values of the buyers who paid (equation 1a of the paper)."""
         paid = value > 0
         return self._log_likelihood_and_gradient(purchases[paid], value[paid] / purchases[paid])[0]
 
@@ -210,9 +211,9 @@ class GammaGamma:
         return float(each.sum()), np.array([part.sum() for part in gradient])
 
     def expected_value(self, purchases: Floats, value: Floats) -> Floats:
-        """Returns the expected value of one more purchase of buyers who spent `value` in so many purchases.
+        """Returns the expected value of the next purchase of buyers who spent `value` on this number of purchases.
 
-        Equation 5 of the paper; of a buyer without purchases it is the mean over all buyers.
+        Equation 5 of the paper; without purchases, it is the mean over all buyers.
         """
         return self.p * (self.gamma + value) / (self.p * purchases + self.q - 1)
 
@@ -220,14 +221,14 @@ class GammaGamma:
 def _maximise(
     objective: Callable[[Floats], tuple[float, Floats]], starts: Sequence[tuple[float, ...]], bound: float
 ) -> tuple[float, ...]:
-    """Returns the best parameters from several starts.
+    """Returns the parameters with the highest log-likelihood, over several starting points.
 
     Parameters
     ----------
     objective
         Returns the log-likelihood and its gradient for positive parameters.
     bound
-        Limit of their logarithms.
+        Maximum absolute value of their logarithms.
     """
     from scipy.optimize import minimize
 

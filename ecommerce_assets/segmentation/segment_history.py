@@ -22,24 +22,28 @@ if TYPE_CHECKING:
 
 SEGMENT_HISTORY = TableSpec.of(
     ColumnSpec("user_id", "id", "The user.", key=True),
-    ColumnSpec("date", "date", "Reference date of the data by which the change was seen.", key=True),
+    ColumnSpec("date", "date", "Reference date of the first data with the change.", key=True),
     ColumnSpec("segment", "string", "The segment from this date on; null: the user is no longer in the data."),
-    ColumnSpec("customer_group", "string", "The group from this date on; null: the user is no longer in the data."),
+    ColumnSpec(
+        "customer_group",
+        "string",
+        "The group from this date on; null: the user has no group, or is no longer in the data.",
+    ),
 )
 
 MOVEMENT_DAYS = 30
 """Days over which movement between groups is shown."""
 
 MOVEMENT = "movement"
-"""Name of a summary: users by their groups now, at the previous date and `MOVEMENT_DAYS` ago."""
+"""Name of a summary: number of users by their groups now, at the previous date and `MOVEMENT_DAYS` days ago."""
 
 CHANGES = "changes"
-"""Name of a summary: users who changed, by date."""
+"""Name of a summary: number of users with a change, by date."""
 
 
 @dataclass(frozen=True)
 class Dates:
-    """The dates of a version.
+    """The dates of a version of segment_history.
 
     Attributes
     ----------
@@ -48,9 +52,10 @@ class Dates:
     first
         The first date of the history.
     previous
-        The last date before `date` at which the history was written; None: there is none.
+        The last earlier date on which a run extended the history; None for the first date.
     since
-        The date with which movement is compared: `MOVEMENT_DAYS` before `date`, at the earliest `first`.
+        Movement is counted from this date: `MOVEMENT_DAYS` days before `date`, but not before `first`; None for the
+        first date.
     """
 
     date: dt.date
@@ -59,18 +64,26 @@ class Dates:
 
     @classmethod
     def following(cls, day: dt.date, earlier: Mapping[str, Any]) -> Dates:
-        """Returns the dates of the version after one with these parameters; they are empty for the first version."""
+        """Returns the dates of a new version.
+
+        Parameters
+        ----------
+        day
+            Reference date of the data.
+        earlier
+            Parameters of the previous version; empty if the new version is the first one.
+        """
         if not earlier:
             return cls(day, day, None)
         last = dt.date.fromisoformat(earlier["date"])
-        before = earlier["previous_date"] if last == day else earlier["date"]
+        previous = earlier["previous_date"] if last == day else earlier["date"]
         return cls(
-            day, min(dt.date.fromisoformat(earlier["first_date"]), day), before and dt.date.fromisoformat(before)
+            day, min(dt.date.fromisoformat(earlier["first_date"]), day), previous and dt.date.fromisoformat(previous)
         )
 
     @property
     def since(self) -> dt.date | None:
-        """The date with which movement is compared."""
+        """Returns the date from which movement is counted; see above."""
         return max(self.first, self.date - dt.timedelta(MOVEMENT_DAYS)) if self.previous else None
 
     def as_dict(self) -> dict[str, str | None]:
@@ -82,14 +95,16 @@ class Dates:
 def add_changes(
     history: DataFrame | None, segmented_users: DataFrame, customer_groups: DataFrame, day: dt.date
 ) -> DataFrame:
-    """Returns the history with one more row for each user whose segment or group is not that of the last row.
+    """Returns the history with one more row for each user whose segment or group differs from the last row.
 
-    Rows of `day` are replaced, so that a second run over the same data gives the same table.
+    A user who is no longer in the data gets a row with nulls. Rows of `day` are replaced, so a second run over the same
+    data gives the same table.
 
     Parameters
     ----------
     history
-        The previous version with the columns of `SEGMENT_HISTORY`, none of them after `day`; None: there is none.
+        The previous version with the columns of `SEGMENT_HISTORY`, no row later than `day`; None for the
+        first version.
     segmented_users
         `user_id`, `segment`.
     customer_groups
@@ -113,7 +128,7 @@ def add_changes(
 
 
 def movement(rows: DataFrame, context: CheckContext, _read: Read) -> DataFrame:
-    """The summary `MOVEMENT`: one struct for each combination of groups, with the number of users."""
+    """Returns the summary `MOVEMENT`: one struct for each combination of groups, with the number of users."""
     dates = context.parameters
     states = rows.groupBy("user_id").agg(
         _as_of("customer_group", dates["date"]).alias("now"),
@@ -125,7 +140,7 @@ def movement(rows: DataFrame, context: CheckContext, _read: Read) -> DataFrame:
 
 
 def changes_by_date(rows: DataFrame, _context: CheckContext, _read: Read) -> DataFrame:
-    """The summary `CHANGES`: one struct for each date, with the number of rows."""
+    """Returns the summary `CHANGES`: one struct for each date, with the number of users."""
     changes = rows.groupBy("date").agg(F.count("*").alias("users"))
     pairs = F.struct(F.col("date").cast("string").alias("date"), "users")
     return changes.agg(F.sort_array(F.collect_list(pairs)).alias(CHANGES))

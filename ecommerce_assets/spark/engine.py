@@ -1,4 +1,4 @@
-"""Which of two engines computes a model: `local`, in this process, or `mllib`, Spark on any cluster.
+"""Chooses the engine that computes a model: `local`, this process, or `mllib`, Spark on any cluster.
 
 `choose_engine` is the entry point; each model estimates the memory that its local engine needs.
 """
@@ -15,11 +15,11 @@ from ecommerce_assets.spark.connect import master_of
 from ecommerce_assets.spark.free_memory import free_memory
 
 MEMORY_SHARE = 0.5
-"""Of the memory that is free, what the local engine may plan with; the rest is Spark's and the estimate's error."""
+"""Share of the free memory that the estimate may reach; the rest is for Spark, and for errors of the estimate."""
 
 
 class Engine(StrEnum):
-    """What computes the model."""
+    """The engine that computes a model; `auto` lets `choose_engine` decide."""
 
     auto = "auto"
     local = "local"
@@ -28,7 +28,7 @@ class Engine(StrEnum):
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """An engine, never `auto`, and in one sentence why it."""
+    """The chosen engine, `local` or `mllib`, and the reason in one sentence."""
 
     engine: Engine
     reason: str
@@ -40,8 +40,8 @@ def choose_engine(spark: SparkSession, engine: Engine, estimate: Callable[[], tu
     Parameters
     ----------
     estimate
-        Returns what is computed from, such as `615,000 pairs`, and the bytes that the local engine needs for it, which
-        may be half of the memory that is free now. Called only where it matters.
+        Returns the size of the data, such as `615,000 pairs`, and the bytes that the local engine needs for them. The
+        data fit if this is at most half of the free memory. Called only for `auto` with Spark on this machine.
     """
     if engine != Engine.auto:
         return EngineChoice(Engine(engine), f"Engine {engine}, as the configuration asks.")
@@ -49,12 +49,12 @@ def choose_engine(spark: SparkSession, engine: Engine, estimate: Callable[[], tu
         return EngineChoice(Engine.mllib, f"Engine mllib, because Spark runs on a cluster ({master_of(spark)}).")
     what, needed = estimate()
     free = free_memory()
-    told = f"{what} need about {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free"
+    memory = f"{what} need about {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free"
     if needed <= MEMORY_SHARE * free:
-        return EngineChoice(Engine.local, f"Engine local, because Spark runs on this machine and {told}.")
-    return EngineChoice(Engine.mllib, f"Engine mllib, because {told}, of which half may be used.")
+        return EngineChoice(Engine.local, f"Engine local, because Spark runs on this machine and {memory}.")
+    return EngineChoice(Engine.mllib, f"Engine mllib, because {memory}, of which half may be used.")
 
 
 def is_local(spark: SparkSession) -> bool:
-    """Whether Spark runs in a process of this machine."""
+    """Returns whether Spark runs on this machine only, without a cluster."""
     return master_of(spark).startswith("local")

@@ -1,7 +1,4 @@
-"""How much memory this process may still take: what the machine has, or the container allows.
-
-engine.py says what may be planned with.
-"""
+"""Measures the memory that this process can still use, on the machine or in the container."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def free_memory(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int:
-    """Bytes. Where the system does not tell what is free, such as on macOS, half of what it has."""
+    """Returns the free memory in bytes; half of all memory on systems that do not report it, such as macOS."""
     try:
         lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
         free = int(lines["MemAvailable"].split()[0]) * 1024
@@ -29,9 +26,9 @@ def free_memory(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int:
 
 
 def _given_back(cgroup: Path) -> int:
-    """Pages of files, dropped when memory is asked for: after gigabytes of Parquet most of what counts as used."""
+    """Returns the bytes of cached file pages, which count as used, but which the system frees when memory is needed."""
     try:
-        told = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
-        return int(told["inactive_file"])
+        counters = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+        return int(counters["inactive_file"])
     except (OSError, KeyError, ValueError):
         return 0

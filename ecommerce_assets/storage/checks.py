@@ -227,7 +227,7 @@ IN_ONE_JOB = {"spark.sql.adaptive.enabled": "false", "spark.sql.autoBroadcastJoi
 
 
 def collect_in_one_job(frame: DataFrame) -> list[Row]:
-    """The rows of a small result of aggregates, which gain nothing from what is turned off."""
+    """Returns the rows of a small result of aggregates, computed in one Spark job; see `IN_ONE_JOB`."""
     conf = frame.sparkSession.conf
     before = {name: conf.get(name) for name in IN_ONE_JOB}
     try:

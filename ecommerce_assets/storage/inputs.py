@@ -145,14 +145,14 @@ class NewestVersions:
     def table(
         self, context: dg.AssetExecutionContext, asset: str, spark: SparkSession
     ) -> tuple[Version, DataFrame] | None:
-        """Returns the newest version of a table that continues itself, and its rows; None if there is none.
+        """Returns the newest version of a table that each version extends, and its rows; None if nothing is published.
 
-        It does not count as an input: versions that name the one before as an input would all be kept.
+        It is not recorded as an input, because retention keeps every input of a kept version.
 
         Raises
         ------
         VersionNotFoundError
-            If there are versions and all are damaged.
+            If all versions are damaged.
         """
         lake = Lake(self.data_dir, context.log.warning)
         if not lake.published(asset):
@@ -161,7 +161,7 @@ class NewestVersions:
         return version, read_version(spark, lake, version)
 
     def promoted(self, context: dg.AssetExecutionContext) -> Promoted:
-        """The promoted parameters. They do not count as an input: a version's metadata has the values it used."""
+        """Returns the promoted parameters. They are not recorded as an input: a version has the values that it used."""
         return read_promoted(Lake(self.data_dir, context.log.warning))
 
     def document(self, context: dg.AssetExecutionContext, asset: str) -> tuple[Version, Any]:

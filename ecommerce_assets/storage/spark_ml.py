@@ -1,4 +1,4 @@
-"""The folders of Spark ML's models, written and read without Spark: metadata as one line of JSON, data as Parquet."""
+"""Writes and reads the folders of Spark ML's models without Spark: metadata as one line of JSON, data as Parquet."""
 
 from __future__ import annotations
 
@@ -25,16 +25,20 @@ def write_metadata(
     defaults: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> None:
-    """Writes `metadata` of a model.
+    """Writes the folder `metadata` of a model.
 
     Parameters
     ----------
+    folder
+        Folder of the model.
     kind
-        Class in Java, below `org.apache.spark.ml`.
+        Java class, without `org.apache.spark.ml.`.
+    uid
+        Spark's name of the model, such as `KMeans_` and 12 random digits.
     params, defaults
-        By Spark's names. A default that is missing is that of the Spark that loads the model.
+        Values by Spark's names. For a missing default, the Spark that loads the model uses its default.
     more
-        What the class keeps there beside its parameters.
+        Further entries of the metadata that the class needs.
     """
     document = {
         "class": f"org.apache.spark.ml.{kind}",
@@ -49,7 +53,7 @@ def write_metadata(
 
 
 def read_params(folder: Folder) -> dict[str, Any]:
-    """Returns the parameters of a model that are set."""
+    """Returns the parameters that are set in the metadata of a model, by Spark's names."""
     part = folder / "metadata"
     text = b"".join(part.read_bytes(file.path) for file in part.data_files())
     params: dict[str, Any] = json.loads(text)["paramMap"]

@@ -104,6 +104,11 @@ def test_a_shop_without_buyers_has_prospects_only(spark: SparkSession) -> None:
     assert [row["customer_group"] for row in assign_groups(users, bounds).collect()] == ["Prospects"]
 
 
+def test_buyers_who_paid_nothing_have_the_group_of_their_scores(spark: SparkSession) -> None:
+    [row] = assign_groups(users_frame(spark, [(1, 9, 1, 0.0)]), FIXED).collect()
+    assert (row["r_score"], row["f_score"], row["m_score"], row["customer_group"]) == (5, 1, 1, "New")
+
+
 def test_spenders_without_known_purchase_days_have_no_group(spark: SparkSession) -> None:
     users = users_frame(spark, [(1, None, None, 20.0), (2, None, None, 0.0)])
     found = {row["user_id"]: row["customer_group"] for row in assign_groups(users, score_bounds(users)).collect()}
