@@ -223,10 +223,10 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read the settings from the environment and, what it does not name, from `.env`; keyword arguments win over both.
+    """Returns the settings: from keyword arguments, else from the environment, else from `.env`.
 
-    A variable with our prefix that is no setting is a warning in the environment, where others may own it, and an
-    error in `.env`.
+    An unknown variable with our prefix is an error in `.env`. In the environment it is a warning, because another
+    program may use it.
 
     Raises SettingsError: one sentence for each variable that cannot be used.
     """
@@ -246,7 +246,7 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def variable(field: str) -> str:
-    """The environment variable of a field of Settings."""
+    """Returns the environment variable of a field of Settings."""
     return PREFIX + field.upper()
 
 
@@ -260,16 +260,16 @@ def _absolute(folder: str, base: Path) -> str:
 def _refuse_unknown() -> None:
     for file in env_files():
         for name in dotenv_values(file, interpolate=False):
-            if said := _unknown(name):
-                raise SettingsError(f"{file}: {said}")
+            if problem := _unknown(name):
+                raise SettingsError(f"{file}: {problem}")
 
 
 @functools.cache  # once in a process
 def warn_of_unknown() -> None:
-    """Tell of variables with our prefix that are no settings, with the nearest name."""
+    """Warns of variables with our prefix that are not settings, with the most similar name."""
     for name in os.environ:
-        if said := _unknown(name):
-            log.warning("%s; it is left alone.", said)
+        if problem := _unknown(name):
+            log.warning("%s; it is ignored.", problem)
 
 
 def _unknown(name: str) -> str | None:
@@ -279,24 +279,24 @@ def _unknown(name: str) -> str | None:
     if field in Settings.model_fields:
         return None
     near = difflib.get_close_matches(field, Settings.model_fields, n=1)
-    return f"{name} is no setting of this project" + (f" (did you mean {variable(near[0])}?)" if near else "")
+    return f"{name} is not a setting of this project" + (f" (did you mean {variable(near[0])}?)" if near else "")
 
 
 _PROBLEMS = {
-    "int_parsing": "it is no whole number",
-    "int_parsing_size": "it is no whole number",
-    "float_parsing": "it is no number",
-    "bool_parsing": "it is neither true nor false",
-    "date_parsing": "it is no date such as 2019-10-01",
-    "date_from_datetime_parsing": "it is no date such as 2019-10-01",
-    "date_from_datetime_inexact": "it is no date such as 2019-10-01",
+    "int_parsing": "it must be a whole number",
+    "int_parsing_size": "it must be a whole number",
+    "float_parsing": "it must be a number",
+    "bool_parsing": "it must be true or false",
+    "date_parsing": "it must be a date such as 2019-10-01",
+    "date_from_datetime_parsing": "it must be a date such as 2019-10-01",
+    "date_from_datetime_inexact": "it must be a date such as 2019-10-01",
     "literal_error": "it must be {expected}",
     "greater_than_equal": "it must be {ge} or more",
     "less_than_equal": "it must be {le} or less",
     "greater_than": "it must be more than {gt}",
-    "string_pattern_mismatch": "it must be a whole number with k, m, g or t behind it, such as 8g",
+    "string_pattern_mismatch": "it must be a whole number with the unit k, m, g or t, such as 8g",
 }
-"""What is wrong, by pydantic's type of error; pydantic's own words where it is none of these."""
+"""Message by pydantic's type of error; for other types, pydantic's message is used."""
 
 
 def _sentence(problem: Any, files: Mapping[str, Path]) -> str:

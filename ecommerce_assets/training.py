@@ -1,7 +1,7 @@
 """Training in one go, from timestamped exports to models and lists: for spark-submit, notebooks and plain Python.
 
-It is the asset graph, run in this process over all days of the exports; nothing is computed here that an asset does not
-compute. What differs is where the events come from, and that the outputs get a data dir of their own.
+It runs the asset graph in this process, over all days of the exports. Only the source of the events and the data dir of
+the outputs differ.
 """
 
 from __future__ import annotations
@@ -83,18 +83,18 @@ class Indices(NamedTuple):
 
 
 class EcommerceModelTrainer:
-    """Trains all models from exports; also step by step.
+    """Trains all models from exports, in one call or step by step.
 
     Parameters
     ----------
     models_output_path
-        A data dir for what is made: `lake/<asset>/<version>/…`, and `training_metadata.json`.
+        The data dir of the outputs: `lake/<asset>/<version>/…`, and `training_metadata.json`.
 
     Examples
     --------
     >>> with EcommerceModelTrainer("./data/models") as trainer:  # doctest: +SKIP
-    ...     found = trainer.train_all_models("./data/processed/parquet/cleaned_data_*.parquet")
-    ...     found["recommendations"].show()
+    ...     results = trainer.train_all_models("./data/processed/parquet/cleaned_data_*.parquet")
+    ...     results["recommendations"].show()
     """
 
     def __init__(self, models_output_path: str = MODELS_OUTPUT) -> None:
@@ -110,7 +110,7 @@ class EcommerceModelTrainer:
 
     @property
     def spark(self) -> SparkSession:
-        """The session: the one that runs already (a notebook's, spark-submit's), else one of our own."""
+        """Returns the running session (of a notebook or spark-submit), or else a new one."""
         session: SparkSession = self._resource.spark_session
         return session
 
@@ -121,15 +121,14 @@ class EcommerceModelTrainer:
             self._saved.pop().cleanup()
 
     def train_all_models(self, cleaned_data_path: str, processed_data_path: str = PROCESSED_DATA) -> dict[str, Any]:
-        """Run the whole graph over the union of the exports.
+        """Runs the whole graph over the union of the exports, and returns its results.
 
         Parameters
         ----------
         cleaned_data_path
             A Parquet file, a folder of Parquet files, or a glob of either. Rows that several exports have count once.
         processed_data_path
-            Where the newest `user_behavior_*` and `product_data_*` are looked for; where there is none that is
-            readable, features are computed.
+            Folder of the newest `user_behavior_*` and `product_data_*`. Without a readable one, features are computed.
 
         Returns
         -------
@@ -141,11 +140,11 @@ class EcommerceModelTrainer:
         Raises
         ------
         RawDataError
-            Where there are no exports, or they cannot be read.
+            If there are no exports, or if they cannot be read.
         BlockedError
-            Where a blocking check failed; its description says which, where and why.
+            If a blocking check failed; the message has the check, the asset and the reason.
         Exception
-            Whatever else a step raised. All are logged first.
+            Any other error of a step. All errors are logged first.
         """
         started = time.monotonic()
         log.info("Training from %s into %s.", cleaned_data_path, self._settings.data_dir)
@@ -161,12 +160,12 @@ class EcommerceModelTrainer:
             )
             self._run(ExportsReader(exports), exports.days, processed_data_path)
             self._copy_metadata()
-            found = self._results()
+            results = self._results()
         except Exception:
             log.exception("Training failed after %.0f s.", time.monotonic() - started)
             raise
         log.info("Training succeeded after %.0f s.", time.monotonic() - started)
-        return found
+        return results
 
     def prepare_user_features(self, df: DataFrame) -> DataFrame:
         """user_features of cleaned events; columns as in features/user_features.py."""
@@ -226,8 +225,8 @@ class EcommerceModelTrainer:
 
     def _results(self) -> dict[str, Any]:
         data_dir = self._settings.data_dir
-        found = {name: read(name, data_dir=data_dir, spark=self.spark) for name in RESULTS}
-        return {**found, "metadata": read("training_metadata", data_dir=data_dir, spark=self.spark)}
+        results = {name: read(name, data_dir=data_dir, spark=self.spark) for name in RESULTS}
+        return {**results, "metadata": read("training_metadata", data_dir=data_dir, spark=self.spark)}
 
     def model_paths(self) -> dict[str, str]:
         """Where the newest models lie: folders that plain PySpark loads."""

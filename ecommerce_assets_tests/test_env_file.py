@@ -132,7 +132,7 @@ def test_what_is_wrong_in_the_file_is_told_with_the_file(project: Path) -> None:
     with pytest.raises(SettingsError) as error:
         load_settings()
     assert str(error.value) == (
-        f"ECOMMERCE_KEEP_VERSIONS='some' in {project}/.env cannot be used: it is no whole number "
+        f"ECOMMERCE_KEEP_VERSIONS='some' in {project}/.env cannot be used: it must be a whole number "
         "(superseded versions of each asset that are kept)"
     )
     os.environ["ECOMMERCE_KEEP_VERSIONS"] = "many"
@@ -146,7 +146,7 @@ def test_a_misspelt_name_in_the_file_is_an_error(project: Path, value: str) -> N
     with pytest.raises(SettingsError) as error:
         load_settings()
     assert str(error.value) == (
-        f"{project}/.env: ECOMMERCE_DATADIR is no setting of this project (did you mean ECOMMERCE_DATA_DIR?)"
+        f"{project}/.env: ECOMMERCE_DATADIR is not a setting of this project (did you mean ECOMMERCE_DATA_DIR?)"
     )
 
 

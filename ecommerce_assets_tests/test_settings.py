@@ -59,19 +59,19 @@ def test_settings_of_spark_reach_spark_as_written(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("FIRST_DAY", "1.10.2019", "it is no date such as 2019-10-01"),
-        ("FIRST_DAY", "20191001", "it is no date such as 2019-10-01"),
+        ("FIRST_DAY", "1.10.2019", "it must be a date such as 2019-10-01"),
+        ("FIRST_DAY", "20191001", "it must be a date such as 2019-10-01"),
         ("FIRST_DAY", "0001-01-01", "it must be 1990-01-01 or more"),
-        ("LAST_DAY", "2019-02-30", "it is no date such as 2019-10-01"),
+        ("LAST_DAY", "2019-02-30", "it must be a date such as 2019-10-01"),
         ("LOOKBACK_DAYS", "0", "it must be 1 or more"),
-        ("KEEP_VERSIONS", "three", "it is no whole number"),
-        ("KEEP_VERSIONS", "2.5", "it is no whole number"),
-        ("MAX_REJECTED_SHARE", "20%", "it is no number"),
+        ("KEEP_VERSIONS", "three", "it must be a whole number"),
+        ("KEEP_VERSIONS", "2.5", "it must be a whole number"),
+        ("MAX_REJECTED_SHARE", "20%", "it must be a number"),
         ("MAX_REJECTED_SHARE", "20", "it must be 1 or less"),
         ("MAX_REJECTED_SHARE", "nan", "it must be 1 or less"),
         ("FRESHNESS_HOURS", "0", "it must be more than 0"),
         ("ALERT_URL", "hooks.example.com", "it must begin with http:// or https://"),
-        ("AUTOMATION", "never", "it is neither true nor false"),
+        ("AUTOMATION", "never", "it must be true or false"),
         ("DRIVER_MEMORY", "lots", "such as 8g"),
         ("ID_TYPE", "uuid", "it must be 'bigint' or 'string'"),
         ("SPARK_CONFIG", "{spark.ui.enabled: true}", "it is not JSON"),
@@ -133,8 +133,8 @@ def test_a_misspelt_name_in_the_environment_is_a_warning(
     warn_of_unknown.cache_clear()
     load_settings()
     assert caplog.messages == [
-        "ECOMMERCE_DATADIR is no setting of this project (did you mean ECOMMERCE_DATA_DIR?); it is left alone.",
-        "ECOMMERCE_API_KEY is no setting of this project; it is left alone.",
+        "ECOMMERCE_DATADIR is not a setting of this project (did you mean ECOMMERCE_DATA_DIR?); it is ignored.",
+        "ECOMMERCE_API_KEY is not a setting of this project; it is ignored.",
     ]
 
 

@@ -39,8 +39,8 @@ def user_features(context: dg.AssetExecutionContext, cleaned_events: DataFrame) 
 @dg.asset(**COMMON)
 def product_features(context: dg.AssetExecutionContext, cleaned_events: DataFrame) -> Artifact:
     """Views, carts, purchases, revenue, category and brand of each product, over all events that are read."""
-    found = _precomputed(context, PRODUCT_DATA, cleaned_events)
-    return Artifact(build_product_features(cleaned_events)) if found is None else found
+    precomputed = _precomputed(context, PRODUCT_DATA, cleaned_events)
+    return Artifact(build_product_features(cleaned_events)) if precomputed is None else precomputed
 
 
 def _precomputed(context: dg.AssetExecutionContext, kind: FeatureExport, events: DataFrame) -> Artifact | None:

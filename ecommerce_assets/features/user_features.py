@@ -37,11 +37,11 @@ USER_FEATURES = TableSpec.of(
     ColumnSpec("unique_brands", "bigint", "Distinct brand, nulls not counted.", nullable=False),
     ColumnSpec("unique_sessions", "bigint", "Distinct user_session, nulls not counted.", nullable=False),
     ColumnSpec("avg_price", "double", "Mean price over all the user's events.", nullable=False),
-    ColumnSpec("conversion_rate", "double", "purchases / views, 0 where there are no views.", nullable=False),
+    ColumnSpec("conversion_rate", "double", "purchases / views, 0 without views.", nullable=False),
     ColumnSpec(
         "cart_abandonment",
         "double",
-        "(carts - purchases) / carts, 0 where there are no carts; negative for those who buy without the cart.",
+        "(carts - purchases) / carts, 0 without carts; negative for users who buy without the cart.",
         nullable=False,
     ),
     ColumnSpec("first_event_time", "timestamp", "The user's first event, UTC.", nullable=False),
@@ -68,24 +68,24 @@ CLUSTERING_FEATURES = (
     "unique_categories",
     "avg_price",
 )
-"""What the segmentation sees of a user, in the order in which it sees it."""
+"""The features of the segmentation, in its order."""
 
 
 def reference_time(events: DataFrame) -> datetime | None:
-    """The latest event_time in the data: the day from which recency is counted. None where there are no events."""
+    """Returns the latest event_time, from whose day recency is counted; None without events."""
     latest = events.agg(F.unix_micros(F.max("event_time"))).collect()[0][0]
     return None if latest is None else utc(latest)
 
 
 def build_user_features(events: DataFrame, reference: datetime | None = None) -> DataFrame:
-    """One row per user with the columns of `USER_FEATURES`.
+    """Returns one row per user with the columns of `USER_FEATURES`.
 
     Parameters
     ----------
     events
         cleaned_events, any number of rows in any order.
     reference
-        Recency is counted back from this time's date; the latest event_time of `events` where it is not given.
+        Recency is counted back from the day (UTC) of this time; by default the latest event_time of `events`.
 
     Notes
     -----

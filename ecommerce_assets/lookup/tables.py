@@ -1,4 +1,4 @@
-"""The tables that an answer is put together from: which versions belong together, and DuckDB over their files."""
+"""The tables behind an answer: chooses versions that belong together, and queries their files with DuckDB."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _INT64 = range(-(2**63), 2**63)
 
 
 class UnknownIdError(LookupError):
-    """No user or product has this id; the message says where it was looked for."""
+    """No user or product has this id; the message has the tables that were searched."""
 
 
 class Tables:
@@ -34,7 +34,7 @@ class Tables:
     used
         The versions that were chosen, by asset.
     notes
-        A sentence for each table that is missing, or not the one that it should be.
+        A sentence for each table that is missing, or in another version than the answer needs.
     """
 
     def __init__(self, lake: Lake) -> None:
@@ -44,7 +44,7 @@ class Tables:
         self._database = duckdb.connect()
 
     def newest(self, asset: str) -> Version | None:
-        """The version that serves readers; where there is none, a note says why."""
+        """Returns the version that serves readers; None, with a note that says why, if there is none."""
         try:
             return self._use(self.lake.latest(asset))
         except VersionNotFoundError as error:
@@ -52,21 +52,21 @@ class Tables:
             return None
 
     def behind(self, reader: Version | None, asset: str) -> Version | None:
-        """The version of `asset` that `reader` was made from; the newest where there is no reader.
+        """Returns the version of `asset` that `reader` was made from; the newest without a reader.
 
-        Where that version was removed, the newest is used and a note says so.
+        If that version was removed, the newest is used and a note says so.
         """
         if reader is None:
             return self.newest(asset)
         try:
             return self.exactly_behind(reader, asset)
         except VersionNotFoundError:
-            found = self.newest(asset)
-            if found is not None:
+            newest = self.newest(asset)
+            if newest is not None:
                 self.notes.append(
-                    f"{asset} {found.version} is not what {reader.asset} was made from: that version was removed."
+                    f"{asset} {newest.version} is not the version that {reader.asset} was made from, which was removed."
                 )
-            return found
+            return newest
 
     def exactly_behind(self, reader: Version, asset: str) -> Version:
         """Returns the version of `asset` that `reader` was made from. Raises VersionNotFoundError if it was removed."""
@@ -102,19 +102,19 @@ class Tables:
         return version
 
     def rows(self, table: Version | None, sql: str, *values: Any) -> list[Row]:
-        """What a query finds in a table that is not daily; nothing where there is none. `{table}` stands for it."""
+        """Returns the result of a query on a table that is not daily; empty without a table. `{table}` is its name."""
         if table is None:
             return []
         return self.rows_of(table, [file.path for file in self.lake.files(table)], sql, *values)
 
     def rows_of(self, version: Version, paths: Sequence[str], sql: str, *values: Any) -> list[Row]:
-        """What a query finds in these files of a table; nothing where there are none."""
+        """Returns the result of a query on these files of a table; empty without files."""
         if not paths:
             return []
         self._database.register("looked_up", arrow_dataset(self.lake, version, paths))
-        found = self._database.execute(sql.replace("{table}", "looked_up"), list(values))
-        columns = [column[0] for column in found.description or ()]
-        return [dict(zip(columns, map(_in_utc, row), strict=True)) for row in found.fetchall()]
+        result = self._database.execute(sql.replace("{table}", "looked_up"), list(values))
+        columns = [column[0] for column in result.description or ()]
+        return [dict(zip(columns, map(_in_utc, row), strict=True)) for row in result.fetchall()]
 
     def about_products(self, reader: Version | None) -> Version | None:
         """Returns the table that describes the products of `reader`; None if there is none.
@@ -137,7 +137,7 @@ class Tables:
 
 
 def utc(column: str) -> str:
-    """SQL for a time column: DuckDB hands out times with a zone only with the help of a library that we do without."""
+    """Returns SQL for a time column without a zone: for times with a zone, DuckDB needs a further library."""
     return f"make_timestamp(epoch_us({column})) as {column}"
 
 
@@ -146,9 +146,9 @@ def _in_utc(value: Any) -> Any:
 
 
 def typed(text: str, column: str, tables: Iterable[Version | None]) -> int | str:
-    """An id as the first of these tables holds it: `00123` is a text or the number 123, whichever the shop has.
+    """Returns an id in the type of the first of these tables: `00123` is a text or the number 123.
 
-    Raises UnknownIdError where the shop's ids are numbers and this is none.
+    Raises UnknownIdError if the ids of the shop are numbers and the text is not.
     """
     stored = next((table.columns[column] for table in tables if table is not None and table.columns), "string")
     text = text.strip()
@@ -160,11 +160,11 @@ def typed(text: str, column: str, tables: Iterable[Version | None]) -> int | str
 
 
 def versions(used: Iterable[Version]) -> dict[str, Row]:
-    """What people and programs are told of the versions that an answer comes from, by asset."""
+    """Returns version and time of the versions that an answer comes from, by asset."""
     return {m.asset: {"version": m.version, "committed_at": m.committed_at} for m in used}
 
 
 def source_days(lake: Lake, version: Version) -> tuple[str, str] | None:
-    """First and last day of the cleaned_events that a version was made from; None where that is not known."""
+    """Returns the first and last day of the events that a version was made from; None if they are not known."""
     days = {day for _, read in lake.ancestry(version) if read.asset == "cleaned_events" for day in read.partitions}
     return (min(days), max(days)) if days else None

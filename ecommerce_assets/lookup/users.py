@@ -33,11 +33,11 @@ class UserAnswer:
     days
         First and last day of the events that the recommendations were made from.
     newest_day
-        The newest day that was searched for events; None where there are none.
+        The newest day that was searched for events; None without events.
     versions
         version and committed_at of each table, by asset.
     notes
-        What is missing and what is special, a sentence each.
+        One sentence for each table that is missing or in another version, and for each list that has no model.
     """
 
     user_id: int | str
@@ -160,7 +160,7 @@ def _with_product(row: Row, known: dict[int | str, Row]) -> Row:
 
 
 def _as_event(row: Row, known: dict[int | str, Row]) -> Row:
-    """What the event itself lacks of category and brand is the product's."""
+    """Returns the event; a missing category or brand is that of the product."""
     product = known.get(row["product_id"], {})
     return {
         "event_time": row["event_time"],

@@ -41,7 +41,7 @@ AfterIteration = Callable[[int, float], None]
 
 
 def choose_engine(interactions: StoredTable, parameters: AlsParameters, engine: Engine = Engine.auto) -> EngineChoice:
-    """Returns the engine that is asked for; `auto`: local where Spark runs on this machine and the pairs fit in its memory.
+    """Returns the engine that is asked for; `auto`: local if Spark runs on this machine and the pairs fit in memory.
 
     The local engine is more than ten times as fast as MLlib on the same cores and reaches the same objective or less.
     The estimate of its memory is 64 bytes per pair and six vectors of `rank` floats per user and product.

@@ -89,7 +89,7 @@ class AlsConfig(dg.Config):
     )
     engine: Engine = Field(
         Engine.auto,
-        description="local: this machine, without Spark; mllib: Spark; auto: local where Spark runs on this machine "
+        description="local: this machine, without Spark; mllib: Spark; auto: local if Spark runs on this machine "
         "and the pairs fit in its memory.",
     )
 
@@ -137,7 +137,7 @@ class NeighboursConfig(dg.Config):
 
     engine: Engine = Field(
         Engine.auto,
-        description="local: in this process; mllib: in Spark; auto: local where Spark runs on this machine and the "
+        description="local: in this process; mllib: in Spark; auto: local if Spark runs on this machine and the "
         "pairs fit in its memory.",
     )
 

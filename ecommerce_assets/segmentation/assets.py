@@ -34,7 +34,7 @@ class SegmentationConfig(dg.Config):
     maxIter: int | None = promoted_field(SegmentationParameters.maxIter, "Maximum number of K-Means iterations.", ge=1)
     engine: Engine = Field(
         Engine.auto,
-        description="local: this machine, without Spark; mllib: Spark; auto: local where Spark runs on this machine "
+        description="local: this machine, without Spark; mllib: Spark; auto: local if Spark runs on this machine "
         "and the users fit in its memory.",
     )
 

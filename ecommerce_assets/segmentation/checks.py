@@ -33,16 +33,16 @@ EXPECTED_PURCHASES, EXPECTED_VALUE = "expected_purchases_sum", "expected_value_s
 
 
 def _silhouette_floor(context: CheckContext) -> str | Outcome:
-    found = context.results["silhouette"]
-    if found is None:
+    silhouette = context.results["silhouette"]
+    if silhouette is None:
         return "there are too few users or clusters for a silhouette"
-    overlap = f"the silhouette is {found:.3f}, below {SILHOUETTE_FLOOR}: the segments overlap"
-    return Outcome("" if found >= SILHOUETTE_FLOOR else overlap, {"silhouette": round(found, 3)})
+    overlap = f"the silhouette is {silhouette:.3f}, below {SILHOUETTE_FLOOR}: the segments overlap"
+    return Outcome("" if silhouette >= SILHOUETTE_FLOOR else overlap, {"silhouette": round(silhouette, 3)})
 
 
 def _all_clusters(context: CheckContext) -> str | None:
-    found, asked = context.results["clusters"], context.parameters["k"]
-    return None if found == asked else f"K-Means gave {found} clusters, and k is {asked}"
+    clusters, k = context.results["clusters"], context.parameters["k"]
+    return None if clusters == k else f"K-Means gave {clusters} clusters, and k is {k}"
 
 
 def _every_user(context: CheckContext) -> str | None:
@@ -98,8 +98,8 @@ def _history_kept(context: CheckContext) -> str | Outcome:
 def _every_k_once(context: CheckContext) -> str | None:
     document = context.document
     wanted = sorted({*range(SMALLEST, LARGEST + 1), document["k_in_use"]})
-    found = [entry["k"] for entry in document["by_k"]]
-    return None if found == wanted else f"the entries are for k = {found}, not {wanted}"
+    tried = [entry["k"] for entry in document["by_k"]]
+    return None if tried == wanted else f"the entries are for k = {tried}, not {wanted}"
 
 
 def _in_range(context: CheckContext) -> str | None:
@@ -125,7 +125,7 @@ def _costs_fall(context: CheckContext) -> str | None:
 
 
 SEGMENTATION_MODEL_CHECKS = (
-    Check("all_clusters_found", "There are as many clusters as asked for.", _all_clusters, blocking=False),
+    Check("all_clusters_found", "The number of clusters is k.", _all_clusters, blocking=False),
     Check("silhouette_floor", f"The silhouette is at least {SILHOUETTE_FLOOR}.", _silhouette_floor, blocking=False),
 )
 
@@ -215,7 +215,7 @@ SEGMENTATION_BY_K_CHECKS = (
     Check(
         "every_k_once", f"There is one entry for each k from {SMALLEST} to {LARGEST} and the k in use.", _every_k_once
     ),
-    Check("silhouettes_in_range", "A silhouette is from -1 to 1, or the reason says why there is none.", _in_range),
+    Check("silhouettes_in_range", "Each silhouette is from -1 to 1, or there is a reason for none.", _in_range),
     Check("costs_sound", "The cost within the clusters is a finite number from 0 up.", _costs_sound),
     Check("costs_fall", "The cost falls as k grows.", _costs_fall, blocking=False),
 )

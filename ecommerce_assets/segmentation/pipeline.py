@@ -52,7 +52,7 @@ def as_seen(user_features: DataFrame) -> DataFrame:
 
 
 def choose_engine(user_features: StoredTable, engine: Engine = Engine.auto) -> EngineChoice:
-    """Returns the engine that is asked for; `auto`: local where Spark runs on this machine and the users fit in memory.
+    """Returns the engine that is asked for; `auto`: local if Spark runs on this machine and the users fit in memory.
 
     The estimate for the local engine is 500 bytes per user.
     """

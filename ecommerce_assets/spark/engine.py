@@ -35,7 +35,7 @@ class EngineChoice:
 
 
 def choose_engine(spark: SparkSession, engine: Engine, estimate: Callable[[], tuple[str, int]]) -> EngineChoice:
-    """Returns the engine that is asked for; `auto`: local where Spark runs on this machine and the data fit in memory.
+    """Returns the engine that is asked for; `auto`: local if Spark runs on this machine and the data fit in memory.
 
     Parameters
     ----------

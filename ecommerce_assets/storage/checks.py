@@ -113,7 +113,7 @@ class CheckContext:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check found, where there is more to say than what is wrong.
+    """The result of a check that has more than a problem to report.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What each running step has read, so that what it writes can name its inputs exactly."""
+"""Records the inputs of each running step, so that its outputs can name the exact versions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class StepInputs:
-    """The inputs of one step of one run, and when the first of them was asked for."""
+    """The inputs of one step of one run, and the time at which it read the first one."""
 
     started: float = field(default_factory=time.monotonic)
     by_asset: dict[str, list[Input]] = field(default_factory=dict)
@@ -34,25 +34,25 @@ class StepInputs:
 
     @property
     def inputs(self) -> list[Input]:
-        """What was read, in the order in which it was asked for."""
+        """Returns the inputs in the order in which they were read."""
         return [read for inputs in self.by_asset.values() for read in inputs]
 
     def latest(self, lake: Lake, asset: str, run_id: str, choose: Choice | None = None) -> Version:
-        """The version of an asset for this step: chosen once, so that a later commit does not split its inputs.
+        """Returns the version of an asset for this step. It is chosen once, so a later commit cannot split inputs.
 
-        Without this, an index could be found through one model and the model itself be read a moment later, as another.
+        Otherwise an index could be that of one model, and the model itself, read a moment later, another one.
 
         Parameters
         ----------
         choose
-            Chooses it, where that is not simply the newest.
+            Returns the version; by default the newest one.
         """
         if asset not in self.chosen:
             self.chosen[asset] = choose(lake, run_id) if choose else lake.latest(asset, run_id)
         return self.chosen[asset]
 
     def add_version(self, version: Version) -> None:
-        """A whole version was read."""
+        """Records that a whole version was read."""
         self.versions[version.asset] = version
         # Set, not added to: a step that is retried reads its inputs again.
         self.by_asset[version.asset] = [
@@ -90,7 +90,7 @@ _STEPS: dict[tuple[str, str], StepInputs] = {}
 
 
 def step_inputs(run_id: str, step_key: str) -> StepInputs:
-    """The record of a step, begun where there is none. All IO managers of a process share it."""
+    """Returns the record of a step, a new one at first. All IO managers of a process share it."""
     return _STEPS.setdefault((run_id, step_key), StepInputs())
 
 
@@ -98,10 +98,10 @@ _PUBLISHED: dict[str, set[str]] = {}
 
 
 def add_published(context: dg.OutputContext, asset: str) -> str:
-    """Record that the run published the asset; returns which of the run's assets it was, such as `3 of 14`.
+    """Records that the run published the asset, and returns its number among the run's assets, such as `3 of 14`.
 
-    Only what this run makes counts: a selection of assets, or the steps that a retry goes on with. Outside a run, of
-    a context that was built by hand, it is empty.
+    Only the steps that this run executes count, such as the selected assets or the steps of a retry. Outside a run, for
+    a context that was built by hand, the text is empty.
     """
     try:
         plan = context.step_context.execution_plan
@@ -115,7 +115,7 @@ def add_published(context: dg.OutputContext, asset: str) -> str:
 
 
 def promoted_field(default: Any, description: str, **limits: Any) -> Any:
-    """A field of a config that is unset by default: `given` leaves it out, and the promoted value counts."""
+    """Returns a config field that is unset by default: `given` leaves it out, and the promoted value is used."""
     return Field(None, description=f"{description} Unset: the promoted value, {_text(default)} by default.", **limits)
 
 
@@ -124,19 +124,19 @@ def _text(value: Any) -> str:
 
 
 def given(config: dg.Config) -> dict[str, Any]:
-    """The fields of a config that are set."""
+    """Returns the fields of a config that are set."""
     return {name: value for name, value in config.model_dump(mode="json").items() if value is not None}
 
 
 @dataclass(frozen=True)
 class NewestVersions:
-    """The newest versions of assets that a step reads without being handed them: it works without, or reads them only
-    where its config asks for it."""
+    """The newest versions of assets that are not arguments of a step: it can do without them, or its config asks for
+    them."""
 
     data_dir: str
 
     def parameters(self, context: dg.AssetExecutionContext, asset: str) -> dict[str, Any]:
-        """What the newest version was made with; empty where there is none. It does not count as an input."""
+        """Returns the parameters of the newest version, empty without one. They are not recorded as an input."""
         try:
             return Lake(self.data_dir, context.log.warning).latest(asset, context.run.run_id).parameters
         except VersionNotFoundError:

@@ -125,7 +125,7 @@ def test_versions_belong_together(lake: Lake) -> None:
     assert found.features is not None
     assert found.features["segment"] == "New"
     [note] = found.notes
-    assert note.startswith("segmented_users 1 is not what recommendations was made from")
+    assert note.startswith("segmented_users 1 is not the version that recommendations was made from")
 
 
 def test_who_came_since_has_a_history(lake: Lake) -> None:
