@@ -113,24 +113,24 @@ class Settings(BaseSettings):
     data_dir: str = Field(SAMPLE_DATA_DIR, description="folder or bucket that holds `raw/` and `lake/`")
     first_day: dt.date = Field(FIRST_DAY, ge=EARLIEST_DAY, description="first daily partition, `YYYY-MM-DD`")
     last_day: dt.date | None = Field(
-        None, description="last daily partition; unset: up to yesterday (the sample: its own last day)"
+        None, description="last daily partition; unset: yesterday (for the sample, its last day)"
     )
     lookback_days: int | None = Field(
         None, ge=1, description="features and models read this many days, counted back from the newest; unset: all"
     )
     keep_versions: int = Field(3, ge=0, description="superseded versions of each asset that are kept")
-    precomputed_features: bool = Field(
-        True, description="take feature tables from `processed/parquet` where there are any"
-    )
+    precomputed_features: bool = Field(True, description="use feature tables from `processed/parquet` if there are any")
     id_type: Literal["bigint", "string"] = Field(
         "bigint", description="type of `product_id` and `user_id`: `bigint` or `string`"
     )
     automation: bool = Field(True, description="new days start runs by themselves")
     quiet_seconds: int = Field(
-        300, ge=0, description="a raw day without a fresh `_SUCCESS` counts once nothing in it changed for so long"
+        300,
+        ge=0,
+        description="a raw day without a fresh `_SUCCESS` is read after it has not changed for this many seconds",
     )
     max_rejected_share: float = Field(
-        0.2, ge=0, le=1, description="a day of whose raw rows a larger share is rejected is blocked; 0 to 1"
+        0.2, ge=0, le=1, description="a day is blocked if a larger share of its raw rows is rejected; 0 to 1"
     )
     freshness_hours: float = Field(
         25, gt=0, description="the UI shows `recommendations` as overdue once they are older than this many hours"
@@ -145,8 +145,8 @@ class Settings(BaseSettings):
     rfm_bounds: Annotated[RfmBounds | None, NoDecode, BeforeValidator(_rfm_bounds)] = Field(
         None,
         description="fixed bounds of the RFM scores as a JSON object, such as "
-        '`{"purchase_days": [2, 3, 5, 10], "purchase_recency": [30, 60, 120, 240]}`; unset: the quintiles of the '
-        "buyers",
+        '`{"purchase_days": [2, 3, 5, 10], "purchase_recency": [30, 60, 120, 240]}`; unset: computed from '
+        "the quintiles of the buyers",
     )
     min_holdout_users: int = Field(
         100, ge=0, description="with fewer users in the holdout, `als_evaluation` warns and blocks nothing"
