@@ -121,7 +121,7 @@ def test_secrets_reach_spark_but_not_the_config_that_the_ui_shows(monkeypatch: p
 
 
 def test_days_must_be_in_order() -> None:
-    with pytest.raises(SettingsError, match="LAST_DAY=2019-01-01 lies before ECOMMERCE_FIRST_DAY=2019-10-01"):
+    with pytest.raises(SettingsError, match="LAST_DAY=2019-01-01 is before ECOMMERCE_FIRST_DAY=2019-10-01"):
         load_settings(last_day="2019-01-01")
 
 

@@ -110,7 +110,7 @@ def movement(context: CheckContext) -> Figure | None:
 
 def _groups_table(context: CheckContext) -> str | None:
     rows = [(p.name, f"{p.users:,}", percent(p.share), percent(p.revenue_share)) for p in _parts(context)]
-    return short_table(("group", "users", "share of users", "share of revenue"), rows) if rows else None
+    return short_table(("group", "users", "share", "revenue"), rows) if rows else None
 
 
 def _bounds_table(context: CheckContext) -> str | None:
