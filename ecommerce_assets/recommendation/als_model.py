@@ -53,11 +53,11 @@ DEFAULTS = {
 SPARK_SCHEMA = StructType(
     [StructField("id", IntegerType(), False), StructField("features", ArrayType(FloatType(), False), True)]
 )
-"""Of the factors, as MLlib writes them."""
+"""Spark schema of the factors, as MLlib writes them."""
 
 _FEATURES = pa.list_(pa.field("element", pa.float32(), nullable=False))
 ARROW_SCHEMA = pa.schema([pa.field("id", pa.int32(), nullable=False), pa.field("features", _FEATURES)])
-"""The same for Arrow."""
+"""Arrow schema of the factors."""
 
 ROWS_PER_BATCH = 10_000
 """2 MB at rank 50."""
@@ -69,12 +69,12 @@ class AlsModel(ABC):
     @property
     @abstractmethod
     def users(self) -> Factors:
-        """Factors of the users, in this process."""
+        """Returns the factors of the users, in this process."""
 
     @property
     @abstractmethod
     def products(self) -> Factors:
-        """Factors of the products, in this process."""
+        """Returns the factors of the products, in this process."""
 
     @abstractmethod
     def user_frame(self, spark: SparkSession) -> DataFrame:
@@ -86,11 +86,11 @@ class FittedModel(AlsModel):
 
     @abstractmethod
     def save(self, path: str) -> None:
-        """Write the folder `path`, a URI, in the layout of MLlib's `ALSModel`."""
+        """Writes the folder `path`, a URI, in the layout of MLlib's `ALSModel`."""
 
     @abstractmethod
     def describe(self) -> dict[str, int]:
-        """`users` and `products` that have factors, and how many vectors are `vectors_not_finite`, `vectors_negative`.
+        """Returns numbers of `users` and `products` with factors, of `vectors_not_finite` and of `vectors_negative`.
 
         A vector is negative if one of its numbers is.
         """
@@ -98,7 +98,7 @@ class FittedModel(AlsModel):
 
 @dataclass(frozen=True)
 class LocalModel(FittedModel):
-    """A model of the local engine; Spark takes no part in saving or describing it."""
+    """A model of the local engine; it is saved and described without Spark."""
 
     of_users: Factors
     of_products: Factors
@@ -135,7 +135,7 @@ class LocalModel(FittedModel):
 
 @dataclass(frozen=True)
 class MllibModel(FittedModel):
-    """A model that Spark has."""
+    """A model of Spark's ALS."""
 
     model: ALSModel
 
@@ -180,7 +180,7 @@ class MllibModel(FittedModel):
 
 @dataclass(frozen=True)
 class SavedModel(AlsModel):
-    """A model in its folder, whichever engine fitted it.
+    """A saved model of either engine, read from its folder.
 
     Raises
     ------
@@ -215,7 +215,7 @@ class SavedModel(AlsModel):
 
 
 def as_spark_model(model: FittedModel, folder: str) -> ALSModel:
-    """The model as MLlib's; a model that Spark does not have yet is saved in `folder`, which Spark then reads."""
+    """Returns the model as MLlib's. A model of the local engine is saved in `folder`, from which Spark reads it."""
     from pyspark.ml.recommendation import ALSModel
 
     from ecommerce_assets.storage.filesystem import spark_path
@@ -245,7 +245,7 @@ def factor_table(factors: Factors) -> pa.Table:
 
 
 def as_factors(table: Any) -> Factors:
-    """From a table of `id`, `features` in any order."""
+    """Returns the factors in a table of `id` and `features`, in any order."""
     numbers = table.column("id").to_numpy().astype(np.int32)
     flat = table.column("features").combine_chunks().flatten().to_numpy(zero_copy_only=False)
     vectors = np.asarray(flat, np.float32).reshape(len(numbers), len(flat) // max(len(numbers), 1))

@@ -34,16 +34,16 @@ class AlsParameters:
     halfLife: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """All of them, as recorded with a version."""
+        """Returns all parameters, as they are recorded with a version."""
         return asdict(self)
 
     def spark_params(self) -> dict[str, Any]:
-        """Those that Spark's ALS and the local engine take; the half-life changes the ratings that they read."""
+        """Returns the parameters of Spark's ALS and the local engine. The half-life changes only the ratings."""
         return {name: value for name, value in asdict(self).items() if name != "halfLife"}
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> AlsParameters:
-        """From values such as a version's parameters; other names are ignored, missing ones get their default."""
+        """Returns the parameters in a version's parameters; ignores other names, uses defaults for missing ones."""
         names = [field.name for field in fields(cls)]
         known = {name: values[name] for name in names if values.get(name) is not None}
         return cls(**{**known, "halfLife": known.get("halfLife") or None})

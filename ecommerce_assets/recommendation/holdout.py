@@ -1,4 +1,4 @@
-"""The temporal holdout: what users did before a cutoff, which is trained on, and after it, which lists are scored by.
+"""The temporal holdout: models are trained on the events before a cutoff, and lists are scored by the events after it.
 
 `prepare` is the entry point. It makes two holdouts from one reading of the events: the `outer` one, which scores, and
 the `inner` one before it, which trains the blend.
@@ -43,7 +43,7 @@ BYTES_PER_EVENT = 200
 
 @dataclass(frozen=True)
 class Holdout:
-    """What a model is trained on and scored with; the frames are persisted.
+    """The data that a model is trained on and scored with; the frames are persisted.
 
     Attributes
     ----------
@@ -81,9 +81,9 @@ class Prepared:
     pairs
         `user_idx`, `product_idx`, `rating`, and `train`: whether the rmse is trained with the pair.
     outer
-        None where there is no cutoff, or nothing on one of its sides.
+        None without a cutoff, or without events on one of its sides.
     inner
-        None where there is none, or it was not asked for.
+        None if there is none, or if it was not requested.
     """
 
     pairs: DataFrame | pa.Table
@@ -92,7 +92,7 @@ class Prepared:
 
 
 def fits_in_process(spark: SparkSession, events: int, engine: Engine) -> bool:
-    """Whether the holdouts of so many events can be prepared without Spark frames; see `choose_engine`."""
+    """Returns whether the holdouts of this number of events fit in this process; see `choose_engine`."""
     if engine == Engine.mllib or not is_local(spark):
         return False
     return events <= EVENTS_IN_PROCESS and events * BYTES_PER_EVENT <= MEMORY_SHARE * free_memory()
@@ -242,7 +242,7 @@ def events_by_pair(events: DataFrame, cutoffs: dict[str, datetime]) -> DataFrame
 
 
 def _pairs_of(pairs: DataFrame, name: str) -> DataFrame:
-    """The pairs of the holdout at the cutoff of this name."""
+    """Returns the pairs of the holdout at the cutoff of this name."""
     columns = ("rating", "interaction_count", "purchases", "last_interaction_at", "relevant")
     of_cutoff = [F.col(f"{name}_{column}").alias(column) for column in columns]
     return pairs.select("user_idx", "product_idx", "bucket", *of_cutoff).where("rating is not null or relevant")
@@ -260,7 +260,7 @@ def persisted(frame: DataFrame) -> Iterator[DataFrame]:
 
 @dataclass(frozen=True)
 class Cutoffs:
-    """The cutoffs of the two holdouts, each None where there is none, and the number of events."""
+    """Returns the cutoffs of the two holdouts, None for a missing one, and the number of events."""
 
     outer: datetime | None
     inner: datetime | None
@@ -268,7 +268,7 @@ class Cutoffs:
 
 
 def nested_cutoffs(events: DataFrame) -> Cutoffs:
-    """The cutoff of the events, and that of the events before it; see `holdout_cutoff`."""
+    """Returns the cutoff of the events, and the cutoff of the events before it; see `holdout_cutoff`."""
     hours = _counts(events, SECONDS_PER_HOUR)
     outer_hour, _ = _crowded(hours, HOLDOUT_SHARE)
     total = sum(hours.values())

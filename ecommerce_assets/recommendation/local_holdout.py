@@ -1,4 +1,4 @@
-"""The temporal holdouts in the memory of this process: what holdout.py has as Spark frames, for logs that fit.
+"""The temporal holdouts in the memory of this process, for logs that fit; holdout.py has them as Spark frames.
 
 `local_holdouts` is the entry point.
 """
@@ -22,7 +22,7 @@ from ecommerce_assets.segmentation.model import SegmentationModel, SegmentationP
 
 @dataclass(frozen=True)
 class LocalHoldout:
-    """What a model is trained on and scored with.
+    """The data that a model is trained on and scored with.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class LocalHoldout:
 
     @cached_property
     def interactions(self) -> pa.Table:
-        """The pairs before the cutoff, as `collect_pairs` has them."""
+        """Returns the pairs before the cutoff, in the form of `collect_pairs`."""
         return self.pairs.filter(self.pairs.column("rating").is_valid()).drop_columns(["relevant", "bucket"])
 
 
@@ -66,7 +66,7 @@ class Numbered:
         return cls(ids, numbers), numbers[codes]
 
     def of_ids(self, ids: pa.ChunkedArray) -> pa.Array:
-        """The numbers of these ids, as int32; null for those that are not known."""
+        """Returns the numbers of these ids, as int32; null for unknown ids."""
         return pa.array(self.numbers, pa.int32()).take(pc.index_in(ids, value_set=self.ids).combine_chunks())
 
     def products(self, rows: Integers) -> Products:

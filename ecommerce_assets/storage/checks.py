@@ -1,4 +1,4 @@
-"""Checks: rules that a version must satisfy before readers see it. They look at the files as written.
+"""Checks: rules that a version must satisfy before readers see it. They read the written files.
 
 The IO managers run them between write and publish (`measure`, then `run_checks`) and record the results with the
 version. The checks of each table are defined beside its asset; those that many tables share are at the end of this file
@@ -42,7 +42,7 @@ class Previous:
 
 @dataclass(frozen=True)
 class CheckContext:
-    """What a check may look at.
+    """The data that a check can use.
 
     Attributes
     ----------
