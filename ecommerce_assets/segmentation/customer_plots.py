@@ -30,7 +30,7 @@ def size_and_revenue(context: CheckContext) -> Figure | None:
     if not buyers:
         return None
     count, users = sum(part.users for part in buyers), sum(part.users for part in _parts(context))
-    shares = [part._replace(share=part.users / count) for part in buyers]
+    shares = [Part(part.name, part.users, part.users / count, part.revenue_share) for part in buyers]
     return share_bars(shares, f"{count:,} buyers of {users:,} users", of="buyers")
 
 
