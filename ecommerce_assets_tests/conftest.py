@@ -28,14 +28,6 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return WORKERS if is_whole else 0
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one worker, and all that use `ran`, so that the graph runs once."""
-    for item in items:
-        uses_graph = "ran" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("ran" if uses_graph else item.nodeid.partition("::")[0]))
-
-
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """The session of the whole test run, small, with the project's own settings."""
