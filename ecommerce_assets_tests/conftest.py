@@ -13,6 +13,8 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from ecommerce_assets.events.sample import generate
 from ecommerce_assets.spark.resource import SparkResource
@@ -26,6 +28,18 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Workers for all tests; chosen tests and trials run in pytest's own process."""
     is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and config.option.markexpr == "not trial"
     return WORKERS if is_whole else 0
+
+
+class FilesTogether(LoadFileScheduling):
+    """Keeps the tests of a file in one worker, and all files that use `ran`, so that its graph runs once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "ran" if "ran: " in (self.config.rootpath / file).read_text() else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FilesTogether:
+    return FilesTogether(config, log)
 
 
 @pytest.fixture(scope="session")
