@@ -91,7 +91,7 @@ def read_parquet(address: str) -> Seen:
         return {name: (str(*column.unique().to_pylist()), len(column)) for name, column in columns.items()}
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(60, marks=pytest.mark.trial)])
+@pytest.mark.parametrize("kills", [5, pytest.param(60, marks=pytest.mark.trial)])
 @pytest.mark.parametrize(
     ("kind", "read"), [("sqlite", read_sqlite), ("postgres", read_postgres), ("parquet", read_parquet)]
 )
