@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import tempfile
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -12,10 +13,33 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from ecommerce_assets.events.sample import generate
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, run_graph
+
+WORKERS = 2
+"""Processes of a run of all tests; each has a Spark of its own, which needs 2 GB of memory."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Workers for all tests; chosen tests and trials run in pytest's own process."""
+    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and config.option.markexpr == "not trial"
+    return WORKERS if is_whole else 0
+
+
+class FilesTogether(LoadFileScheduling):
+    """Keeps the tests of a file in one worker, and all files that use `ran`, so that its graph runs once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "ran" if "ran: " in (self.config.rootpath / file).read_text() else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FilesTogether:
+    return FilesTogether(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -31,12 +55,19 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
             "spark.default.parallelism": 2,
             "spark.sql.codegen.wholeStage": False,
             "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+            # Looking up the line of Python that makes each column, for error messages, takes five times as long as
+            # making the column.
+            "spark.python.sql.dataFrameDebugging.enabled": False,
             # With one compiler Java keeps 48 MB for compiled code, and ends where a whole graph fills them.
             "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC "
             "-Xss4m",
         },
     )
-    yield resource.spark_session
+    with pytest.MonkeyPatch.context() as patch:
+        # The lock for one Spark per machine is in the temporary folder: with its own folder, this waits for no other.
+        patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("tmp")))
+        session = resource.spark_session
+    yield session
     resource.stop()
 
 

@@ -101,6 +101,7 @@ def test_a_mistake_in_the_command_is_one_sentence(
     assert sentence_of(done.exception) == sentence
 
 
+@pytest.mark.trial
 def test_a_command_prints_that_sentence_and_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "dagster.yaml").touch()
     environment = {**os.environ, "DAGSTER_HOME": str(tmp_path)}

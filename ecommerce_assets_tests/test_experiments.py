@@ -116,6 +116,7 @@ class TestExperiment:
         [check] = [check for check in evaluated.checks if check.name == "as_good_as_before"]
         assert "an experiment" in check.values["compared with"]
 
+    @pytest.mark.trial
     def test_a_run_without_config_is_compared_with_the_last_one_that_was_no_experiment(
         self, ran: tuple[Path, dg.ExecuteInProcessResult], shop: Path, tmp_path: Path
     ) -> None:

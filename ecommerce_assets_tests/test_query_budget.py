@@ -15,7 +15,7 @@ from ecommerce_assets.settings import SAMPLE_DATA_DIR, Settings, variable
 from ecommerce_assets_tests.benchmarks.graph import command
 
 PROJECT = Path(__file__).parents[1]
-MOST_QUERIES, MOST_JOBS = 40, 80
+MOST_QUERIES, MOST_JOBS = 48, 95
 
 
 @pytest.mark.trial

@@ -12,7 +12,7 @@ from ecommerce_assets.segmentation.customer_groups import CUSTOMER_GROUPS, GROUP
 from ecommerce_assets.segmentation.customer_value import CUSTOMER_VALUE
 from ecommerce_assets.segmentation.naming import SEGMENT_NAMES
 from ecommerce_assets.segmentation.pipeline import SEGMENTED_USERS
-from ecommerce_assets.segmentation.segment_history import CHANGES, SEGMENT_HISTORY, changes_by_date
+from ecommerce_assets.segmentation.segment_history import CHANGES, SEGMENT_HISTORY, changes_by_date, moved_users
 from ecommerce_assets.storage.checks import (
     NOTHING_TO_COMPARE,
     Check,
@@ -27,6 +27,7 @@ from ecommerce_assets.storage.drift import row_count_stable, shares_stable
 
 SILHOUETTE_FLOOR = 0.2
 SMALLEST_SHARE = 0.01
+MOST_MOVED = 0.3
 
 EXPECTED_PURCHASES, EXPECTED_VALUE = "expected_purchases_sum", "expected_value_sum"
 """Names of numbers that are measured over customer_value."""
@@ -93,6 +94,15 @@ def _history_kept(context: CheckContext) -> str | Outcome:
         f"{day} ({users:,} rows, now {now.get(day, 0):,})" for day, users in earlier.items() if now.get(day) != users
     ]
     return Outcome(f"the history differs from the previous version on {', '.join(lost)}" if lost else "")
+
+
+def _few_moved(context: CheckContext) -> Outcome:
+    if context.parameters["previous_date"] is None:
+        return NOTHING_TO_COMPARE
+    moved, users = moved_users(context.stats, "previous")
+    share = moved / users if users else 0.0
+    many = f"{moved:,} of {users:,} users ({share:.0%}) moved since {context.parameters['previous_date']}"
+    return Outcome(many if share > MOST_MOVED else "", {"share of users who moved": round(share, 4)})
 
 
 def _every_k_once(context: CheckContext) -> str | None:
@@ -183,6 +193,12 @@ SEGMENT_HISTORY_CHECKS = (
         "Earlier dates have as many rows as in the previous version.",
         _history_kept,
         summary=changes_by_date,
+    ),
+    Check(
+        "few_users_moved",
+        f"At most {MOST_MOVED:.0%} of the users are in another group than at the previous date.",
+        _few_moved,
+        blocking=False,
     ),
 )
 

@@ -12,7 +12,7 @@ from ecommerce_assets.segmentation.customer_groups import CELLS, GROUP_NAMES, GR
 from ecommerce_assets.segmentation.customer_value import HORIZON_DAYS, compared_in_words
 from ecommerce_assets.segmentation.plots import Part, share_bars
 from ecommerce_assets.segmentation.profile import percent
-from ecommerce_assets.segmentation.segment_history import MOVEMENT
+from ecommerce_assets.segmentation.segment_history import moved_users, moves_of
 from ecommerce_assets.storage.checks import CheckContext
 from ecommerce_assets.storage.display import Note, Plot
 from ecommerce_assets.storage.markdown import short_table
@@ -81,7 +81,7 @@ def _outline(axes: Axes, left: int, right: int, bottom: int, top: int) -> None:
 
 def movement(context: CheckContext) -> Figure | None:
     """Returns a heat map: users who moved, by the group that they left and the group that they joined."""
-    moves = _moves(context, "since")
+    moves = moves_of(context.stats, "since")
     between = {pair: users for pair, users in moves.items() if None not in pair and pair[0] != pair[1]}
     if not between:
         return None
@@ -126,32 +126,12 @@ def _movement_table(context: CheckContext) -> str | None:
     for since in ("previous", "since"):
         day = dates["previous_date" if since == "previous" else "since"]
         if since == "previous" or day != dates["previous_date"]:
-            moved, both = moved_users(context, since)
+            moved, both = moved_users(context.stats, since)
             share = f" ({percent(moved / both)})" if both else ""
             sentences.append(f"{moved:,} of {both:,} users{share} moved since {day}.")
-    moves = Counter({pair: n for pair, n in _moves(context, "since").items() if pair[0] != pair[1]})
+    moves = Counter({pair: n for pair, n in moves_of(context.stats, "since").items() if pair[0] != pair[1]})
     rows = [(source or "(new)", target or "(gone)", f"{users:,}") for (source, target), users in moves.most_common()]
     return " ".join(sentences) + ("\n\n" + short_table(("from", "to", "users"), rows) if rows else "")
-
-
-def moved_users(context: CheckContext, since: str = "previous") -> tuple[int, int]:
-    """Returns the number of users whose group changed, and of all users who have a group at both dates.
-
-    Parameters
-    ----------
-    since
-        `previous` or `since`, the earlier of the two dates; see `segment_history.Dates`.
-    """
-    both = {pair: users for pair, users in _moves(context, since).items() if None not in pair}
-    return sum(users for pair, users in both.items() if pair[0] != pair[1]), sum(both.values())
-
-
-def _moves(context: CheckContext, since: str) -> Counter[tuple[str | None, str | None]]:
-    moves = Counter[tuple[str | None, str | None]]()
-    for cell in context.stats.summaries.get(MOVEMENT) or ():
-        if cell[since] is not None or cell["now"] is not None:
-            moves[cell[since], cell["now"]] += cell["users"]
-    return moves
 
 
 def _parts(context: CheckContext) -> list[Part]:

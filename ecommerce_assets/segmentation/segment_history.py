@@ -7,6 +7,7 @@ does not shorten it.
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
     from ecommerce_assets.storage.checks import CheckContext, Read
+    from ecommerce_assets.storage.version import Stats
 
 SEGMENT_HISTORY = TableSpec.of(
     ColumnSpec("user_id", "id", "The user.", key=True),
@@ -144,6 +146,29 @@ def changes_by_date(rows: DataFrame, _context: CheckContext, _read: Read) -> Dat
     changes = rows.groupBy("date").agg(F.count("*").alias("users"))
     pairs = F.struct(F.col("date").cast("string").alias("date"), "users")
     return changes.agg(F.sort_array(F.collect_list(pairs)).alias(CHANGES))
+
+
+def moves_of(stats: Stats, since: str) -> Counter[tuple[str | None, str | None]]:
+    """Returns users by their groups at a date and now; None: not in the data.
+
+    Parameters
+    ----------
+    stats
+        Of a version, with the summary `MOVEMENT`.
+    since
+        `previous` or `since`: see `Dates`.
+    """
+    moves = Counter[tuple[str | None, str | None]]()
+    for cell in stats.summaries.get(MOVEMENT) or ():
+        if cell[since] is not None or cell["now"] is not None:
+            moves[cell[since], cell["now"]] += cell["users"]
+    return moves
+
+
+def moved_users(stats: Stats, since: str) -> tuple[int, int]:
+    """Returns the number of users whose group changed, and of all users who are in the data at both dates."""
+    both = {pair: users for pair, users in moves_of(stats, since).items() if None not in pair}
+    return sum(users for pair, users in both.items() if pair[0] != pair[1]), sum(both.values())
 
 
 def _as_of(column: str, day: str | None) -> Column:

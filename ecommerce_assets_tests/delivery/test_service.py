@@ -20,7 +20,7 @@ import pyarrow.dataset as ds
 import pytest
 from click.testing import CliRunner
 from fastapi.testclient import TestClient
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecommerce_assets.cli import main
@@ -293,6 +293,7 @@ def test_the_page_of_the_requests_needs_no_network(client: TestClient) -> None:
     }
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(-5, 5), st.integers(1, 3), st.sampled_from("abc")), unique_by=lambda row: row[:2])
 )
@@ -305,6 +306,7 @@ def test_the_rows_of_an_id_come_in_the_order_of_their_rank(rows: list[tuple[int,
         assert lists.rows(wanted) == ({"source": expected} if expected else None)
 
 
+@settings(deadline=None)
 @given(st.sets(st.text()), st.text())
 def test_a_text_is_found_where_it_is(known: set[str], wanted: str) -> None:
     ids = Ids.of([pa.chunked_array([pa.array(list(known), pa.string())])])

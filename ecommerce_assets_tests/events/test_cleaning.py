@@ -202,7 +202,7 @@ def test_tables_have_their_columns(spark: SparkSession, tmp_path: Path) -> None:
 odd_text = st.sampled_from([None, "", " ", "abc", "17", "-3", "1.0", "NaN", "2019-10-01 10:00:00", "view", "purchase"])
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys(EVENTS.names, odd_text)), max_size=30))
 def test_no_row_is_lost(spark: SparkSession, tmp_path: Path, rows: list[dict[str, str | None]]) -> None:
     frame = parsed(spark, tmp_path, *rows)

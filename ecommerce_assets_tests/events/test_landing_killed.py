@@ -58,7 +58,7 @@ def sources(tmp_path: Path) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(30, marks=pytest.mark.trial)])
+@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=pytest.mark.trial)])
 def test_killed_at_any_moment_and_landed_again(tmp_path: Path, sources: list[str], kills: int) -> None:
     whole = tmp_path / "whole"
     started = time.monotonic()

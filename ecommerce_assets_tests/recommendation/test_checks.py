@@ -136,7 +136,7 @@ def decided(shop: Shop, eligible: str) -> DataFrame:
     return shop.product_index.selectExpr("product_id", *about)
 
 
-@pytest.mark.parametrize(("exclude", "blend"), [("purchased", Blend()), ("seen", Blend()), ("none", None)])
+@pytest.mark.parametrize(("exclude", "blend"), [("seen", Blend()), ("none", None)])
 def test_published_lists_pass_and_fail_by_another_rule_or_index(
     spark: SparkSession, exclude: str, blend: Blend | None
 ) -> None:

@@ -148,7 +148,7 @@ def test_without_events_there_are_no_pairs(spark: SparkSession) -> None:
 def generated(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """Views and purchases of a generated shop, those of a third of the users without sessions."""
     folder: Path = tmp_path_factory.mktemp("pairs")
-    generate(folder, events=8_000, days=20)
+    generate(folder, events=3_000, days=10)
     files = f"{folder}/raw/events/*/*.parquet"
     return duckdb.sql(
         "select epoch_us(event_time) as at, event_type, product_id, user_id, "

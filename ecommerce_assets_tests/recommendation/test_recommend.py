@@ -248,11 +248,9 @@ def test_a_user_who_bought_everything_gets_nothing(spark: SparkSession) -> None:
         assert len(found[UPRIGHT]) == 6
 
 
-@pytest.mark.parametrize("blend", [None, Blend()])
-def test_sparks_workers_make_the_same_lists(monkeypatch: pytest.MonkeyPatch, shop: Shop, blend: Blend | None) -> None:
-    found = shop.recommend(blend=blend)
+def test_sparks_workers_make_the_same_lists(monkeypatch: pytest.MonkeyPatch, shop: Shop, blended: Lists) -> None:
     monkeypatch.setattr("ecommerce_assets.recommendation.recommend.PAIRS_IN_PROCESS", 0)
-    assert shop.recommend(blend=blend) == found
+    assert shop.recommend(blend=Blend()) == blended
     assert shop.frame().dtypes == [(c.name, c.type) for c in RECOMMENDATIONS.with_id_type("bigint").columns]
 
 

@@ -9,9 +9,16 @@ import dagster as dg
 from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.segmentation.checks import SEGMENT_HISTORY_CHECKS
-from ecommerce_assets.segmentation.customer_plots import SEGMENT_HISTORY_NOTES, moved_users
-from ecommerce_assets.segmentation.segment_history import CHANGES, SEGMENT_HISTORY, Dates, add_changes, movement
-from ecommerce_assets.storage.checks import CheckContext, Previous, measure
+from ecommerce_assets.segmentation.customer_plots import SEGMENT_HISTORY_NOTES
+from ecommerce_assets.segmentation.segment_history import (
+    CHANGES,
+    SEGMENT_HISTORY,
+    Dates,
+    add_changes,
+    moved_users,
+    movement,
+)
+from ecommerce_assets.storage.checks import CheckContext, Outcome, Previous, measure
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.version import Stats
 from ecommerce_assets_tests.helpers import LAST_DAY, event, read, run_graph, write_day
@@ -87,8 +94,12 @@ def test_movement_counts_users_that_are_in_the_data_at_both_dates(spark: SparkSe
     third = run(spark, second, {**TWO, 1: ("VIP", "At Risk")}, THIRD)
     dates = Dates.following(THIRD, Dates.following(SECOND, Dates.following(FIRST, {}).as_dict()).as_dict())
     context = context_of(third, dates)
-    assert moved_users(context, "previous") == (1, 3)  # 1 of 1, 2 and 4
-    assert moved_users(context, "since") == (2, 2)  # 1 and 2: 3 is gone, 4 is new
+    assert moved_users(context.stats, "previous") == (1, 3)  # 1 of 1, 2 and 4
+    assert moved_users(context.stats, "since") == (2, 2)  # 1 and 2: 3 is gone, 4 is new
+    [few] = [check for check in SEGMENT_HISTORY_CHECKS if check.name == "few_users_moved"]
+    assert few.test(context) == Outcome(
+        "1 of 3 users (33%) moved since 2020-01-02", {"share of users who moved": 0.3333}
+    )
     [note] = SEGMENT_HISTORY_NOTES
     text = note.write(context)
     assert text is not None

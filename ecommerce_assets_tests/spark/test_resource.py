@@ -89,6 +89,7 @@ print("stopped")
 """
 
 
+@pytest.mark.trial
 def test_the_session_is_stopped_after_a_failed_run(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", RUN, str(tmp_path)],

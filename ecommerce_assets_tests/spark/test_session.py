@@ -94,6 +94,7 @@ resource.stop()
 """
 
 
+@pytest.mark.trial
 def test_what_spark_submit_was_told_wins_over_our_settings(tmp_path: Path) -> None:
     script = tmp_path / "submitted.py"
     script.write_text(SUBMITTED)

@@ -98,7 +98,7 @@ while True:
 """
 
 
-@pytest.mark.parametrize("many", [8, pytest.param(60, marks=pytest.mark.trial)])
+@pytest.mark.parametrize("many", [4, pytest.param(60, marks=pytest.mark.trial)])
 def test_killed_again_and_again_every_version_is_whole(tmp_path: Path, many: int) -> None:
     """Two processes rewrite the same ten days in a loop; each is killed, again and again, at a random moment."""
     command = [sys.executable, "-c", KILLED_WRITER, str(tmp_path)]
