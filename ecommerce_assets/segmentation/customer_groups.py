@@ -136,7 +136,7 @@ def assign_groups(user_features: DataFrame, bounds: ScoreBounds) -> DataFrame:
         F.when(is_buyer, 1 + reached["purchase_days"]).alias("f_score"),
         F.when(is_buyer, 1 + reached["monetary"]).alias("m_score"),
     )
-    group = F.when((F.col("purchase_days") == 0) | (F.col("monetary") == 0), PROSPECTS)
+    group = F.when(F.coalesce(F.col("purchase_days").cast("double"), F.col("monetary")) == 0, PROSPECTS)
     for each in GROUPS:
         r, f = F.col("r_score"), F.col("f_score")
         group = group.when(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from ecommerce_assets.segmentation.checks import CUSTOMER_GROUPS_CHECKS
 from ecommerce_assets.segmentation.customer_groups import (
     CUSTOMER_GROUPS,
     GROUPS,
@@ -16,6 +17,7 @@ from ecommerce_assets.segmentation.customer_groups import (
     score_bounds,
 )
 from ecommerce_assets.settings import RfmBounds, SettingsError, load_settings
+from ecommerce_assets.storage.checks import CheckContext, measure, run_checks
 
 EXAMPLE = Path(__file__).parent / "rfm_example.csv"
 """Values and scores of the 995 customers of `rfm_data_orders`, as `rfm_table_order` prints them for 2006-12-31 (README
@@ -102,6 +104,15 @@ def test_a_shop_without_buyers_has_prospects_only(spark: SparkSession) -> None:
     bounds = score_bounds(users)
     assert bounds == ScoreBounds((), (), ())
     assert [row["customer_group"] for row in assign_groups(users, bounds).collect()] == ["Prospects"]
+
+
+def test_buyers_of_free_products_have_the_group_of_their_scores(spark: SparkSession) -> None:
+    users = users_frame(spark, [(1, 0, 1, 0.0), (2, 3, 2, 5.0)])
+    found = assign_groups(users, score_bounds(users))
+    assert {row["user_id"]: row["customer_group"] for row in found.collect()} == {1: "New", 2: "Hibernating"}
+    context = CheckContext(measure(found, CUSTOMER_GROUPS_CHECKS)[None])
+    [check] = [c for c in CUSTOMER_GROUPS_CHECKS if c.name == "groups_match_scores"]
+    assert [outcome.passed for outcome in run_checks([check], context)] == [True]
 
 
 def test_spenders_without_known_purchase_days_have_no_group(spark: SparkSession) -> None:
