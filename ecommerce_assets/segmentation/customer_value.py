@@ -379,18 +379,18 @@ def predict(history: DataFrame, model: ValueModel, span: Span) -> DataFrame:
     """Returns the rows of `CUSTOMER_VALUE`.
 
     What is expected of an active buyer depends on purchase days and age only. It is computed here for all pairs that
-    can occur, and joined; the rest is closed form, in Spark.
+    occur, far fewer than buyers, and joined; the rest is closed form, in Spark.
 
     Parameters
     ----------
     history
         `purchase_history` up to the span's end.
     """
-    age, repeats = np.tril_indices(span.days)  # at most one repeat purchase day per day of age
-    expected = model.purchases.expected_if_active(HORIZON_DAYS, np.asarray(repeats, float), np.asarray(age, float))
-    columns = {"age": age.astype(np.int32), "purchase_days": repeats + 1, "expected_if_active": expected}
-    if_active = history.sparkSession.createDataFrame(pa.table(columns))
     aged = history.withColumn("age", _day_number(span.end) - F.col("first_day"))
+    pairs = aged.select("age", "purchase_days").distinct().toArrow()
+    repeats, age = _floats(pairs, "purchase_days") - 1, _floats(pairs, "age")
+    expected = model.purchases.expected_if_active(HORIZON_DAYS, repeats, age)
+    if_active = history.sparkSession.createDataFrame(pairs.append_column("expected_if_active", pa.array(expected)))
     active, days = _probability_active(model.purchases), F.col("purchase_days")
     purchases = active * F.col("expected_if_active")
     spending = model.spending
