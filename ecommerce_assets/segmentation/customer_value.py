@@ -317,7 +317,7 @@ def build_customer_value(cleaned_events: DataFrame) -> tuple[DataFrame, ValueRep
         reason = f"Events up to the cutoff {span.cutoff} do not support the model. {error}"
         return _without_model(cleaned_events, span.end), replace(report, reason=reason)
     history = purchase_history(cleaned_events, span.cutoff, span.end)
-    return predict(history, model, span), replace(
+    return predict(history, table, model, span), replace(
         report,
         fitted_buyers=table.num_rows,
         model=model,
@@ -375,7 +375,7 @@ def compare_on_holdout(history: pa.Table, span: Span) -> Holdout:
     )
 
 
-def predict(history: DataFrame, model: ValueModel, span: Span) -> DataFrame:
+def predict(history: DataFrame, fitted: pa.Table, model: ValueModel, span: Span) -> DataFrame:
     """Returns the rows of `CUSTOMER_VALUE`.
 
     What is expected of an active buyer depends on purchase days and age only. It is computed here for all pairs that
@@ -385,17 +385,21 @@ def predict(history: DataFrame, model: ValueModel, span: Span) -> DataFrame:
     ----------
     history
         `purchase_history` up to the span's end.
+    fitted
+        Its rows that the model was fitted to, which spare a Spark query if they are all.
     """
-    aged = history.withColumn("age", _day_number(span.end) - F.col("first_day"))
-    pairs = aged.select("age", "purchase_days").distinct().toArrow()
-    repeats, age = _floats(pairs, "purchase_days") - 1, _floats(pairs, "age")
+    key = ["first_day", "purchase_days"]
+    known = fitted if fitted.num_rows == span.buyers else history.select(*key).distinct().toArrow()
+    pairs = known.group_by(key).aggregate([])
+    repeats, age = _floats(pairs, "purchase_days") - 1, _day_number(span.end) - _floats(pairs, "first_day")
     expected = model.purchases.expected_if_active(HORIZON_DAYS, repeats, age)
     if_active = history.sparkSession.createDataFrame(pairs.append_column("expected_if_active", pa.array(expected)))
+    aged = history.withColumn("age", _day_number(span.end) - F.col("first_day"))
     active, days = _probability_active(model.purchases), F.col("purchase_days")
     purchases = active * F.col("expected_if_active")
     spending = model.spending
     value = spending.p * (spending.gamma + F.col("value")) / (spending.p * days + spending.q - 1)
-    return aged.join(F.broadcast(if_active), ["age", "purchase_days"], "left").select(
+    return aged.join(F.broadcast(if_active), key, "left").select(
         "user_id",
         "purchase_days",
         active.alias("probability_active"),
