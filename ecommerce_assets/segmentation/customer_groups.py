@@ -104,7 +104,15 @@ def score_bounds(user_features: DataFrame, fixed: RfmBounds | None = None) -> Sc
         `purchase_recency`, `purchase_days`, `monetary`. Users without purchase_days do not count.
     fixed
         Bounds of the shop, which replace the computed ones, column by column.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, as in user_features of an earlier release.
     """
+    lacking = [name for name in SCORES.values() if name not in user_features.columns]
+    if lacking:
+        raise ValueError(f"user_features lacks the columns {', '.join(lacking)}: materialise it again.")
     given = fixed.as_dict() if fixed else {}
     missing = [name for name in SCORES.values() if name not in given]
     computed: dict[str, tuple[float, ...]] = {}

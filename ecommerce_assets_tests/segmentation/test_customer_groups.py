@@ -130,7 +130,7 @@ def test_fixed_bounds_replace_the_quintiles(spark: SparkSession) -> None:
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ('{"purchase_days": [2, 3, 3, 5]}', r"purchase_days must be a list of four numbers in ascending order"),
+        ('{"purchase_days": [2, 3, 5, 3]}', r"purchase_days must be a list of four numbers in ascending order"),
         ('{"purchase_days": [2, 3, 5]}', r"got \[2, 3, 5\]"),
         ('{"frequency": [2, 3, 5, 8]}', r"among purchase_recency, purchase_days, monetary, got 'frequency'"),
         ("[2, 3", "not JSON"),
@@ -143,5 +143,11 @@ def test_bounds_that_cannot_be_used_are_one_sentence(monkeypatch: pytest.MonkeyP
 
 
 def test_bounds_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ECOMMERCE_RFM_BOUNDS", '"monetary": [10, 20.5, 100, 500]')
-    assert load_settings().rfm_bounds == RfmBounds(monetary=(10, 20.5, 100, 500))
+    monkeypatch.setenv("ECOMMERCE_RFM_BOUNDS", '"monetary": [10, 20.5, 100, 500], "purchase_days": [2, 2, 3, 5]')
+    assert load_settings().rfm_bounds == RfmBounds(monetary=(10, 20.5, 100, 500), purchase_days=(2, 2, 3, 5))
+
+
+def test_user_features_of_an_earlier_release_are_refused_in_one_sentence(spark: SparkSession) -> None:
+    users = users_frame(spark, []).drop("purchase_recency", "purchase_days")
+    with pytest.raises(ValueError, match="lacks the columns purchase_recency, purchase_days: materialise it again"):
+        score_bounds(users)
