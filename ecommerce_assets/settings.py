@@ -99,7 +99,7 @@ def _rfm_bounds(setting: Any) -> Any:
         if name not in RfmBounds.model_fields:
             raise ValueError(f"the names must be among {names}, got {name!r}")
         numbers = isinstance(values, list) and all(type(v) in (int, float) and math.isfinite(v) for v in values)
-        if not numbers or len(values) != 4 or sorted(set(values)) != values:
+        if not numbers or len(values) != 4 or sorted(values) != values:  # quintiles may be equal
             raise ValueError(f"{name} must be a list of four numbers in ascending order, got {json.dumps(values)}")
     return bounds
 

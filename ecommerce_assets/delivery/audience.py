@@ -388,7 +388,6 @@ def _connect(scratch: Path) -> duckdb.DuckDBPyConnection:
     """Returns a DuckDB connection that can use only the folder `scratch` and the registered tables."""
     connection = connect(scratch / "spill")
     for setting in (
-        "default_collation = 'nocase'",  # group = 'at risk' matches At Risk
         "autoinstall_known_extensions = false",
         "python_enable_replacements = false",
         f"allowed_directories = [{literal(f'{scratch}/')}]",
@@ -462,8 +461,12 @@ def _call(node: dict[str, Any]) -> _Call:
 
 
 def _join(columns: dict[str, AudienceColumn]) -> str:
-    """Returns the SELECT of these columns, one row per user."""
-    selected = ", ".join(f"{column.table}.{_quoted(name)}" for name, column in columns.items())
+    """Returns the SELECT of these columns, one row per user. Texts but ids ignore case: 'at risk' finds At Risk."""
+    selected = ", ".join(
+        f"{column.table}.{_quoted(name)}"
+        + (f" COLLATE NOCASE AS {_quoted(name)}" if column.type == "string" and name != "user_id" else "")
+        for name, column in columns.items()
+    )
     others = [table for table in (*TABLES[1:], "interest") if any(c.table == table for c in columns.values())]
     joins = " ".join(f"LEFT JOIN {table} USING (user_id)" for table in others)
     return f"SELECT {selected} FROM {USERS} {joins}"

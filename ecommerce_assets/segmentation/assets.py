@@ -117,7 +117,10 @@ def segment_history(
     context: dg.AssetExecutionContext, user_features: Version, segmented_users: DataFrame, customer_groups: DataFrame
 ) -> Artifact:
     """The dates on which the segment or group of each user changed, since the first run."""
-    day = datetime.fromisoformat(user_features.stats.results["reference_date"]).date()
+    reference = user_features.stats.results.get("reference_date")
+    if reference is None:  # written by an earlier release, or there are no events
+        raise ValueError(f"user_features {user_features.version} has no reference date: materialise it again.")
+    day = datetime.fromisoformat(reference).date()
     newest: NewestVersions = context.resources.newest_versions
     previous = newest.table(context, "segment_history", segmented_users.sparkSession)
     version, history = previous or (None, None)

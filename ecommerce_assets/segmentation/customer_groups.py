@@ -106,7 +106,15 @@ def score_bounds(user_features: DataFrame, fixed: RfmBounds | None = None) -> Sc
         above 0 count.
     fixed
         Bounds that the shop sets. A column that has them keeps them; the others are computed.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, as in user_features of an earlier release.
     """
+    lacking = [name for name in SCORES.values() if name not in user_features.columns]
+    if lacking:
+        raise ValueError(f"user_features lacks the columns {', '.join(lacking)}: materialise it again.")
     fixed_bounds = fixed.as_dict() if fixed else {}
     missing = [name for name in SCORES.values() if name not in fixed_bounds]
     computed: dict[str, tuple[float, ...]] = {}
@@ -139,7 +147,7 @@ def assign_groups(user_features: DataFrame, bounds: ScoreBounds) -> DataFrame:
         F.when(is_buyer, 1 + reached["monetary"]).alias("m_score"),
     )
     # Buyers may have paid 0, so monetary decides only if purchase_days is unknown.
-    group = F.when(F.coalesce("purchase_days", "monetary") == 0, PROSPECTS)
+    group = F.when(F.coalesce(F.col("purchase_days").cast("double"), F.col("monetary")) == 0, PROSPECTS)
     for each in GROUPS:
         r, f = F.col("r_score"), F.col("f_score")
         group = group.when(

@@ -339,7 +339,7 @@ def build_customer_value(cleaned_events: DataFrame) -> tuple[DataFrame, ValueRep
         reason = f"Events up to the cutoff {span.cutoff} do not support the model. {error}"
         return _without_model(cleaned_events, span.end), replace(report, reason=reason)
     history = purchase_history(cleaned_events, span.cutoff, span.end)
-    return predict(history, model, span), replace(
+    return predict(history, table, model, span), replace(
         report,
         fitted_buyers=table.num_rows,
         model=model,
@@ -397,27 +397,31 @@ def compare_on_holdout(history: pa.Table, span: Span) -> Holdout:
     )
 
 
-def predict(history: DataFrame, model: ValueModel, span: Span) -> DataFrame:
+def predict(history: DataFrame, fitted: pa.Table, model: ValueModel, span: Span) -> DataFrame:
     """Returns the rows of `CUSTOMER_VALUE`.
 
-    The expected purchases of an active buyer depend only on purchase days and age. They are computed here for all
-    possible pairs, and joined. Spark computes the rest in closed form.
+    The expected purchases of an active buyer depend only on purchase days and age. They are computed here for the
+    pairs that occur, far fewer than buyers, and joined. Spark computes the rest in closed form.
 
     Parameters
     ----------
     history
         Rows of `purchase_history` up to the end of the span.
+    fitted
+        Those of its rows that the model was fitted to, which save a Spark query if they are all.
     """
-    age, repeats = np.tril_indices(span.days)  # at most one repeat purchase day per day of age
-    expected = model.purchases.expected_if_active(HORIZON_DAYS, np.asarray(repeats, float), np.asarray(age, float))
-    columns = {"age": age.astype(np.int32), "purchase_days": repeats + 1, "expected_if_active": expected}
-    if_active = history.sparkSession.createDataFrame(pa.table(columns))
+    key = ["first_day", "purchase_days"]
+    known = fitted if fitted.num_rows == span.buyers else history.select(*key).distinct().toArrow()
+    pairs = known.group_by(key).aggregate([])
+    repeats, age = _floats(pairs, "purchase_days") - 1, _day_number(span.end) - _floats(pairs, "first_day")
+    expected = model.purchases.expected_if_active(HORIZON_DAYS, repeats, age)
+    if_active = history.sparkSession.createDataFrame(pairs.append_column("expected_if_active", pa.array(expected)))
     aged = history.withColumn("age", _day_number(span.end) - F.col("first_day"))
     active, days = _probability_active(model.purchases), F.col("purchase_days")
     purchases = active * F.col("expected_if_active")
     spending = model.spending
     value = spending.p * (spending.gamma + F.col("value")) / (spending.p * days + spending.q - 1)
-    return aged.join(F.broadcast(if_active), ["age", "purchase_days"], "left").select(
+    return aged.join(F.broadcast(if_active), key, "left").select(
         "user_id",
         "purchase_days",
         active.alias("probability_active"),

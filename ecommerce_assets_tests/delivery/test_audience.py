@@ -110,6 +110,16 @@ def test_texts_are_compared_without_case(shop: Lake) -> None:
         assert found.count == 2
 
 
+def test_ids_that_differ_in_case_are_different_users(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / "data"))
+    users = [user(each, "2019-10-01", "2019-10-03") for each in ("Ab", "aB")]
+    publish(lake, "segmented_users", users, "string")
+    put_table(lake, "customer_groups", pa.table({"user_id": ["Ab", "aB"], "customer_group": ["Lost", "New"]}))
+    found = {row["user_id"]: row["customer_group"] for row in rows(lake, "group in ('lost', 'new')", tmp_path)}
+    assert found == {"Ab": "Lost", "aB": "New"}
+    assert ids(lake, "user_id = 'Ab'", tmp_path) == ["Ab"]
+
+
 def rows(lake: Lake, where: str, folder: Path) -> list[dict[str, Any]]:
     """The rows of the Parquet file."""
     with audience(lake, where) as found:

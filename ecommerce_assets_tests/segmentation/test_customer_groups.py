@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from ecommerce_assets.segmentation.checks import CUSTOMER_GROUPS_CHECKS
 from ecommerce_assets.segmentation.customer_groups import (
     CUSTOMER_GROUPS,
     GROUPS,
@@ -16,6 +17,7 @@ from ecommerce_assets.segmentation.customer_groups import (
     score_bounds,
 )
 from ecommerce_assets.settings import RfmBounds, SettingsError, load_settings
+from ecommerce_assets.storage.checks import CheckContext, measure, run_checks
 
 EXAMPLE = Path(__file__).parent / "rfm_example.csv"
 """Values and scores of the 995 customers of `rfm_data_orders`, as `rfm_table_order` prints them for 2006-12-31 (README
@@ -104,9 +106,13 @@ def test_a_shop_without_buyers_has_prospects_only(spark: SparkSession) -> None:
     assert [row["customer_group"] for row in assign_groups(users, bounds).collect()] == ["Prospects"]
 
 
-def test_buyers_who_paid_nothing_have_the_group_of_their_scores(spark: SparkSession) -> None:
-    [row] = assign_groups(users_frame(spark, [(1, 9, 1, 0.0)]), FIXED).collect()
-    assert (row["r_score"], row["f_score"], row["m_score"], row["customer_group"]) == (5, 1, 1, "New")
+def test_buyers_of_free_products_have_the_group_of_their_scores(spark: SparkSession) -> None:
+    users = users_frame(spark, [(1, 0, 1, 0.0), (2, 3, 2, 5.0)])
+    found = assign_groups(users, score_bounds(users))
+    assert {row["user_id"]: row["customer_group"] for row in found.collect()} == {1: "New", 2: "Hibernating"}
+    context = CheckContext(measure(found, CUSTOMER_GROUPS_CHECKS)[None])
+    [check] = [c for c in CUSTOMER_GROUPS_CHECKS if c.name == "groups_match_scores"]
+    assert [outcome.passed for outcome in run_checks([check], context)] == [True]
 
 
 def test_spenders_without_known_purchase_days_have_no_group(spark: SparkSession) -> None:
@@ -124,7 +130,7 @@ def test_fixed_bounds_replace_the_quintiles(spark: SparkSession) -> None:
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ('{"purchase_days": [2, 3, 3, 5]}', r"purchase_days must be a list of four numbers in ascending order"),
+        ('{"purchase_days": [2, 3, 5, 3]}', r"purchase_days must be a list of four numbers in ascending order"),
         ('{"purchase_days": [2, 3, 5]}', r"got \[2, 3, 5\]"),
         ('{"frequency": [2, 3, 5, 8]}', r"among purchase_recency, purchase_days, monetary, got 'frequency'"),
         ("[2, 3", "not JSON"),
@@ -137,5 +143,11 @@ def test_bounds_that_cannot_be_used_are_one_sentence(monkeypatch: pytest.MonkeyP
 
 
 def test_bounds_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ECOMMERCE_RFM_BOUNDS", '"monetary": [10, 20.5, 100, 500]')
-    assert load_settings().rfm_bounds == RfmBounds(monetary=(10, 20.5, 100, 500))
+    monkeypatch.setenv("ECOMMERCE_RFM_BOUNDS", '"monetary": [10, 20.5, 100, 500], "purchase_days": [2, 2, 3, 5]')
+    assert load_settings().rfm_bounds == RfmBounds(monetary=(10, 20.5, 100, 500), purchase_days=(2, 2, 3, 5))
+
+
+def test_user_features_of_an_earlier_release_are_refused_in_one_sentence(spark: SparkSession) -> None:
+    users = users_frame(spark, []).drop("purchase_recency", "purchase_days")
+    with pytest.raises(ValueError, match="lacks the columns purchase_recency, purchase_days: materialise it again"):
+        score_bounds(users)
