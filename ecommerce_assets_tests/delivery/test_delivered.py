@@ -52,6 +52,7 @@ def test_with_the_setting_it_follows_the_tables(address: str, kind: str) -> None
 def test_a_run_delivers_and_records_exactly_its_inputs(lake: Lake, tmp_path: Path) -> None:
     publish(lake, "recommendations", listed(7, 300))
     publish(lake, "product_pairs", paired(100, "bought", 200))
+    publish(lake, "customer_groups", [{"user_id": 7, "monetary": 0.0, "customer_group": "Prospects"}])
     address = str(tmp_path / "shop.db")
     run = materialize(lake, address)
     assert run.success
