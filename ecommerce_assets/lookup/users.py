@@ -73,7 +73,11 @@ def find_user(lake: Lake, text: str) -> UserAnswer:
     shown = [row["product_id"] for row in (*recommended, *events)]
     known = tables.products(products, [*shown, *(row.get("because_product_id") for row in recommended)])
     if users is not None and features is not None:
-        features = {**features, "description": _in_words(users, features["segment_id"]), **_group(tables, user_id)}
+        features = {
+            **features,
+            "description": _in_words(users, features["segment_id"]),
+            **_group(tables, users, user_id),
+        }
     return UserAnswer(
         user_id=user_id,
         features=features,
@@ -173,11 +177,10 @@ def _as_event(row: Row, known: dict[int | str, Row]) -> Row:
     }
 
 
-def _group(tables: Tables, user_id: int | str) -> Row:
-    if "customer_groups" not in tables.lake.assets():
-        return {}
+def _group(tables: Tables, users: Version, user_id: int | str) -> Row:
+    groups = tables.beside(users, "customer_groups")
     sql = "select customer_group, r_score, f_score, m_score from {table} where user_id = ?"
-    return next(iter(tables.rows(tables.newest("customer_groups"), sql, user_id)), {})
+    return next(iter(tables.rows(groups, sql, user_id)), {})
 
 
 def _in_words(users: Version, segment_id: int) -> str | None:

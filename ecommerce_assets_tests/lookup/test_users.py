@@ -62,7 +62,9 @@ def test_list_and_history_are_what_the_tables_hold(ran: Ran) -> None:
 
 def test_the_customer_group_is_shown(lake: Lake) -> None:
     scores = {"r_score": 2, "f_score": 3, "m_score": 5}
-    publish(lake, "customer_groups", [{"user_id": 7, "customer_group": "At Risk", **scores}])
+    features = lake.latest("user_features")
+    row = {"user_id": 7, "customer_group": "At Risk", **scores}
+    publish(lake, "customer_groups", [row], inputs=made_from(features))
     found = find_user(lake, "7")
     assert found.features is not None
     assert {name: found.features[name] for name in scores} == scores
