@@ -1,15 +1,17 @@
 """The history of a few users over several runs."""
 
 import datetime as dt
+import io
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
+from PIL import Image
 from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.segmentation.checks import SEGMENT_HISTORY_CHECKS
-from ecommerce_assets.segmentation.customer_plots import SEGMENT_HISTORY_NOTES
+from ecommerce_assets.segmentation.customer_plots import SEGMENT_HISTORY_NOTES, SEGMENT_HISTORY_PLOTS
 from ecommerce_assets.segmentation.segment_history import (
     CHANGES,
     SEGMENT_HISTORY,
@@ -19,6 +21,7 @@ from ecommerce_assets.segmentation.segment_history import (
     movement,
 )
 from ecommerce_assets.storage.checks import CheckContext, Outcome, Previous, measure
+from ecommerce_assets.storage.display import png
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.version import Stats
 from ecommerce_assets_tests.helpers import LAST_DAY, event, read, run_graph, write_day
@@ -108,6 +111,12 @@ def test_movement_counts_users_that_are_in_the_data_at_both_dates(spark: SparkSe
     assert "|New|Loyal|1|" in text
     assert "|(new)|New|1|" in text
     assert "|Prospects|(gone)|1|" in text
+    [plot] = SEGMENT_HISTORY_PLOTS
+    figure = plot.draw(context)
+    assert figure is not None
+    assert figure.axes[0].get_title("left") == "2 users moved from 2020-01-01 to 2020-01-09"
+    assert sorted(label.get_text() for label in figure.axes[0].get_yticklabels()) == ["Champions", "New"]
+    assert Image.open(io.BytesIO(png(figure))).width <= 900
 
 
 def test_a_version_that_lost_rows_of_an_earlier_date_is_blocked(spark: SparkSession) -> None:
