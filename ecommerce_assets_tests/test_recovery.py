@@ -28,7 +28,6 @@ BEFORE_ALS = {"user_features", "product_features", "segmentation_model", "segmen
     "product_eligibility",
     "product_pairs",
     "customer_groups",
-    "segment_history",
     "customer_value",
     "interaction_data",
 }
