@@ -28,7 +28,8 @@ from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY
 from ecommerce_assets_tests.spark.connect_server import connect_server
 
-TABLES = [name for name, stored in CATALOG.items() if stored.table is not None and name != "raw_events"]
+EXTERNAL = ("raw_events", "product_catalog")
+TABLES = [name for name, stored in CATALOG.items() if stored.table is not None and name not in EXTERNAL]
 ENDS_WITHIN = 900.0
 SETTINGS = {"spark.sql.shuffle.partitions": "8"}
 
