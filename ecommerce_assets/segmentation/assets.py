@@ -1,6 +1,7 @@
 """The assets of this package; segmentation_by_k is materialised on demand only."""
 
 from datetime import datetime
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -25,6 +26,12 @@ from ecommerce_assets.storage.version import Version
 
 GROUP = "segmentation"
 
+COMMON: dict[str, Any] = {
+    "group_name": GROUP,
+    "owners": OWNERS,
+    "backfill_policy": dg.BackfillPolicy.single_run(),
+}
+
 
 class SegmentationConfig(dg.Config):
     """Parameters of K-Means, by Spark's names, and the engine."""
@@ -40,13 +47,11 @@ class SegmentationConfig(dg.Config):
 
 
 @dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
     kinds={"spark", "kmeans"},
     code_version="2",
-    backfill_policy=dg.BackfillPolicy.single_run(),
     io_manager_key="model_io_manager",
     required_resource_keys={"newest_versions"},
+    **COMMON,
 )
 def segmentation_model(
     context: dg.AssetExecutionContext, config: SegmentationConfig, user_features: StoredTable
@@ -71,11 +76,9 @@ def segmentation_model(
 
 
 @dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
     kinds={"spark", "parquet"},
     code_version="2",
-    backfill_policy=dg.BackfillPolicy.single_run(),
+    **COMMON,
 )
 def segmented_users(user_features: DataFrame, segmentation_model: Folder) -> Artifact:
     """Every user's features with the number and the name of the segment."""
@@ -92,12 +95,10 @@ def segmented_users(user_features: DataFrame, segmentation_model: Folder) -> Art
 
 
 @dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
     kinds={"spark", "parquet"},
     code_version="1",
-    backfill_policy=dg.BackfillPolicy.single_run(),
     required_resource_keys={"rfm_bounds"},
+    **COMMON,
 )
 def customer_groups(context: dg.AssetExecutionContext, user_features: DataFrame) -> Artifact:
     """Recency, frequency and monetary scores of every buyer, and the group that they give, such as At Risk."""
@@ -106,12 +107,10 @@ def customer_groups(context: dg.AssetExecutionContext, user_features: DataFrame)
 
 
 @dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
     kinds={"spark", "parquet"},
     code_version="1",
-    backfill_policy=dg.BackfillPolicy.single_run(),
     required_resource_keys={"newest_versions"},
+    **COMMON,
 )
 def segment_history(
     context: dg.AssetExecutionContext, user_features: Version, segmented_users: DataFrame, customer_groups: DataFrame
@@ -136,11 +135,9 @@ def segment_history(
 
 
 @dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
     kinds={"spark", "parquet"},
     code_version="1",
-    backfill_policy=dg.BackfillPolicy.single_run(),
+    **COMMON,
 )
 def customer_value(cleaned_events: DataFrame) -> Artifact:
     """Probability that a buyer is still active, and expected purchases and value in the next 90 days."""

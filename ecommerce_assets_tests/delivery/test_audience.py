@@ -299,9 +299,9 @@ def test_the_command_prints_the_count_and_writes_the_file(shop: Lake, tmp_path: 
         "3,Active_Buyers,At Risk,2,2,2,group = At Risk",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["found.csv"]
-    told = json.loads(run(shop, "group = 'Lost'", "--to", str(file), "--json").stdout)
-    assert (told["count"], told["users"], told["columns"]) == (0, 4, header.split(","))
-    assert told["versions"]["customer_groups"]["version"] == "0"
+    document = json.loads(run(shop, "group = 'Lost'", "--to", str(file), "--json").stdout)
+    assert (document["count"], document["users"], document["columns"]) == (0, 4, header.split(","))
+    assert document["versions"]["customer_groups"]["version"] == "0"
     assert file.read_text().splitlines() == [header]
 
 

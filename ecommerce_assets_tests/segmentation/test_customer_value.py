@@ -166,20 +166,20 @@ def test_a_large_shop_is_fitted_to_a_sample_and_every_buyer_is_predicted(
     assert frame.where("expected_value > 0").count() == report.buyers == 1_500
 
 
-@pytest.mark.parametrize(("days", "said"), [(27, "Days of events: 27;"), (60, "Repeat buyers: 1;")])
+@pytest.mark.parametrize(("days", "reason"), [(27, "Days of events: 27;"), (60, "Repeat buyers: 1;")])
 def test_a_shop_that_does_not_support_the_model_gets_nulls_and_a_reason(
-    spark: SparkSession, days: int, said: str
+    spark: SparkSession, days: int, reason: str
 ) -> None:
     last = (FIRST + dt.timedelta(days=days - 1)).date()
     events = [event("2019-10-01 10:00:00", "purchase", user_id=user) for user in (1, 2)]
     events += [event("2019-10-03 10:00:00", "purchase", user_id=1), event(f"{last} 10:00:00", user_id=1)]
     result = asset(events_frame(spark, events))
     assert sorted(map(tuple, result.value.collect())) == [(1, 2, None, None, None), (2, 1, None, None, None)]
-    assert said in result.results["reason"]
+    assert reason in result.results["reason"]
     context = context_of(result.value, result.results)
     assert all(found.passed for found in run_checks(CUSTOMER_VALUE_CHECKS, context))
     [note] = write_notes(CUSTOMER_VALUE_NOTES, context, pytest.fail).values()
-    assert said in note
+    assert reason in note
     assert CUSTOMER_VALUE_PLOTS[0].draw(context) is None
 
 
