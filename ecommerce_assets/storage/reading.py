@@ -16,7 +16,7 @@ from ecommerce_assets.settings import FIXED_SPARK_SETTINGS, load_settings
 from ecommerce_assets.storage import delta
 from ecommerce_assets.storage.filesystem import Folder, spark_path
 from ecommerce_assets.storage.lake import Day, Lake, VersionNotFoundError
-from ecommerce_assets.storage.stored_table import StoredTable
+from ecommerce_assets.storage.stored_table import StoredTable, parquet_dataset
 from ecommerce_assets.storage.version import PARTITION_COLUMN, Version
 
 if TYPE_CHECKING:  # each takes a second to import
@@ -146,15 +146,12 @@ def arrow_dataset(lake: Lake, version: Version, paths: Sequence[str]) -> ds.Data
     Without `event_date`.
     """
     import pyarrow as pa
-    import pyarrow.dataset as ds
 
     schema = pa.schema(delta.open_table(lake.asset(version.asset), int(version.version)).schema().to_arrow())
     if version.days:
         schema = schema.remove(schema.get_field_index(PARTITION_COLUMN))
     files = [f"{lake.asset(version.asset).path}/{path}" for path in paths]
-    options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-    layout = ds.ParquetFileFormat(default_fragment_scan_options=options)
-    return ds.dataset(files, schema=schema, format=layout, filesystem=lake.root.fs, partitioning=None)
+    return parquet_dataset(files, schema, lake.root.fs)
 
 
 def read_document(lake: Lake, version: Version) -> Any:

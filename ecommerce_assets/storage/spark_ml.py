@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyspark
 
+from ecommerce_assets.storage.stored_table import parquet_dataset
+
 if TYPE_CHECKING:  # executors, which import the modules of models, need not have fsspec
     import pyarrow.dataset as ds
 
@@ -76,9 +78,5 @@ def write_rows(folder: Folder, table: pa.Table, row_group_size: int | None = Non
 
 def rows_of(folder: Folder, schema: pa.Schema | None = None) -> ds.Dataset:
     """Returns the Parquet files of a table. Reading them raises OSError if a file is missing or a checksum is wrong."""
-    import pyarrow.dataset as ds  # imports pandas
-
     files = [f"{folder.path}/{file.path}" for file in folder.data_files()]
-    options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-    layout = ds.ParquetFileFormat(default_fragment_scan_options=options)
-    return ds.dataset(files, schema=schema, format=layout, filesystem=folder.fs)
+    return parquet_dataset(files, schema, folder.fs)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as ds
+    from fsspec import AbstractFileSystem
     from pyspark.sql import DataFrame
 
 
@@ -48,3 +49,12 @@ class StoredTable:
         if self.dataset is None:
             return self.frame.select(*columns).toArrow()
         return self.dataset.to_table(columns=list(columns))
+
+
+def parquet_dataset(files: Sequence[str], schema: pa.Schema | None, filesystem: AbstractFileSystem) -> ds.Dataset:
+    """Returns Parquet files as a dataset that verifies pages: reading a page with a wrong checksum raises OSError."""
+    import pyarrow.dataset as ds  # imports pandas
+
+    options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    layout = ds.ParquetFileFormat(default_fragment_scan_options=options)
+    return ds.dataset(files, schema=schema, format=layout, filesystem=filesystem, partitioning=None)
