@@ -85,6 +85,11 @@ def short(number: float) -> str:
     return f"{number:.3g}"
 
 
+def short_count(number: float) -> str:
+    """Returns a whole number for a cell of a heat map: all its digits below 10,000, as `short` from there on."""
+    return f"{number:,.0f}" if number < 10_000 else short(number)
+
+
 def short_axis(axes: Axes, axis: str = "y") -> None:
     """Ticks as `short` numbers."""
     from matplotlib.ticker import FuncFormatter

@@ -25,6 +25,7 @@ from ecommerce_assets.plotting import (
     percent_axis,
     short,
     short_axis,
+    short_count,
     title,
 )
 from ecommerce_assets.storage.checks import CheckContext
@@ -66,7 +67,7 @@ def recency_and_frequency(context: CheckContext) -> Figure | None:
         for column, users in enumerate(line):
             if users:
                 colour = CARD if shades(users) > 0.6 else INK
-                axes.text(column, row, _count(users), ha="center", va="center", color=colour, fontsize=9)
+                axes.text(column, row, short_count(users), ha="center", va="center", color=colour, fontsize=9)
     axes.set_xticks(range(columns), [RECENCY.label(n) for n in range(columns)])
     axes.set_yticks(range(rows), [FREQUENCY.label(n) for n in range(rows)])
     axes.set_xlabel("Days since last visit")
@@ -184,10 +185,6 @@ def _funnel(context: CheckContext) -> list[dict[str, Any]]:
 
 def _cells(context: CheckContext) -> Sequence[Mapping[str, Any]]:
     return context.stats.summaries.get(CELLS) or ()
-
-
-def _count(users: float) -> str:
-    return f"{users:,.0f}" if users < 10_000 else short(users)
 
 
 def _rate(share: float) -> str:

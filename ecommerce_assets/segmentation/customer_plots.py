@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ecommerce_assets.plotting import BLUE, CARD, FAINT, GREY, INK, ORANGE, SEQUENTIAL, grid, panels, short, title
+from ecommerce_assets.plotting import BLUE, CARD, FAINT, GREY, INK, ORANGE, SEQUENTIAL, grid, panels, short_count, title
 from ecommerce_assets.segmentation.checks import EXPECTED_PURCHASES, EXPECTED_VALUE
 from ecommerce_assets.segmentation.customer_groups import CELLS, GROUP_NAMES, GROUPS, PROSPECTS, SCORES
 from ecommerce_assets.segmentation.customer_value import HORIZON_DAYS, compared_in_words
@@ -95,8 +95,7 @@ def movement(context: CheckContext) -> Figure | None:
         for column, users in enumerate(line):
             if users:
                 colour = CARD if users > 0.7 * most else INK
-                text = f"{users:,}" if users < 10_000 else short(users)
-                axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
+                axes.text(column, row, short_count(users), ha="center", va="center", color=colour, fontsize=9)
     axes.set_xticks(range(len(targets)), targets, rotation=35, ha="right")
     axes.set_yticks(range(len(sources)), sources)
     axes.set_ylabel("from", color=FAINT)
