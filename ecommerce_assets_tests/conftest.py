@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from ecommerce_assets.events.sample import generate
 from ecommerce_assets.spark.resource import SparkResource
+from ecommerce_assets_tests.engine import SAIL
 from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, run_graph
 
 WORKERS = 2
@@ -43,8 +45,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FilesTo
 
 
 @pytest.fixture(scope="session")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+def spark(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """The session of the whole test run, small, with the project's own settings."""
+    if pytestconfig.getoption("engine") == SAIL:
+        on_sail: Any = SparkResource(
+            master=SAIL, driver_memory="2g", checkpoint_dir=str(tmp_path_factory.mktemp("checkpoints"))
+        )
+        with _own_lock(tmp_path_factory):
+            session = on_sail.spark_session
+        yield session
+        on_sail.stop()
+        return
     resource: Any = SparkResource(
         master="local[2]",
         driver_memory="3g",
@@ -63,12 +74,18 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
             "-Xss4m",
         },
     )
-    with pytest.MonkeyPatch.context() as patch:
-        # The lock for one Spark per machine is in the temporary folder: with its own folder, this waits for no other.
-        patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("tmp")))
+    with _own_lock(tmp_path_factory):
         session = resource.spark_session
     yield session
     resource.stop()
+
+
+@contextmanager
+def _own_lock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The lock for one Spark per machine is in the temporary folder: in a folder of its own, it waits for no other."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("tmp")))
+        yield
 
 
 @pytest.fixture(scope="session")

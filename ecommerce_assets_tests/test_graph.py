@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from ecommerce_assets.definitions import CATALOG, ON_DEMAND
 from ecommerce_assets.events.assets import TABLES as DAILY_TABLES
 from ecommerce_assets.events.landing import land
-from ecommerce_assets.storage.filesystem import spark_path
+from ecommerce_assets.spark.connect import spark_path
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.metadata import NO_RAW_DATA
 from ecommerce_assets.storage.promoted import PROMOTED
@@ -106,6 +106,7 @@ def test_every_user_gets_ten(spark: SparkSession, ran: tuple[Path, dg.ExecuteInP
         assert own.score.is_monotonic_decreasing
 
 
+@pytest.mark.spark_only
 def test_models_load_in_plain_pyspark(spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
     lake = Lake(str(ran[0]))
     segmentation, als = (lake.latest(name) for name in ("segmentation_model", "als_model"))

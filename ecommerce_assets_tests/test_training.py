@@ -136,6 +136,7 @@ def test_a_training_reads_its_own_days_alone(spark: SparkSession, tmp_path: Path
     assert users == {days[0]: [0], days[1]: [1]}, "what an earlier one left there is not read"
 
 
+@pytest.mark.spark_only
 def test_a_session_that_ran_before_goes_on(spark: SparkSession, tmp_path: Path) -> None:
     with EcommerceModelTrainer(str(tmp_path)) as trainer:
         assert trainer.spark.sparkContext is spark.sparkContext

@@ -4,16 +4,18 @@ raw.py reads the files, parsing.py parses them, cleaning.py has the rules about 
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import dagster as dg
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.events.cleaning import accepted_events, classify, count_by_day, rejected_events
 from ecommerce_assets.events.partitions import daily_partitions
 from ecommerce_assets.events.raw import LAND_COMMAND, RAW_COLUMNS, ParsedEvents, RawDataError, RawEvents
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.settings import Settings
+from ecommerce_assets.spark.connect import persisted
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage.metadata import NO_AUTOMATIC_EVENTS
 from ecommerce_assets.storage.stored_asset import Artifact
@@ -64,21 +66,21 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
         context: dg.AssetExecutionContext, spark: SparkResource, raw_events: RawEvents
     ) -> Iterator[dg.Output[Artifact]]:
         spark.working_on("clean_events")
-        try:
-            events = raw_events.parsed(spark.scratch("raw_events"), settings.id_type)
-            classified, counts, raw = _classified_where_readable(spark, events)
-        except RawDataError as error:
-            raise dg.Failure(str(error), allow_retries=False) from None
-        results = _day_results(raw, counts)
-        parameters = {"id_type": settings.id_type, "max_rejected_share": settings.max_rejected_share}
-        for name, table in (("rejected_events", rejected_events), ("cleaned_events", accepted_events)):
-            if name in context.op_execution_context.selected_output_names:
-                artifact = Artifact(
-                    table(classified), parameters, days=raw.days, day_results=results, absent_days=raw.absent
-                )
-                is_partial = bool(raw.absent or raw.unreadable)
-                yield dg.Output(artifact, output_name=name, metadata=NO_AUTOMATIC_EVENTS if is_partial else {})
-        classified.unpersist()
+        with ExitStack() as stack:
+            try:
+                events = raw_events.parsed(spark.scratch("raw_events"), settings.id_type)
+                classified, counts, raw = _classified_where_readable(spark.spark_session, events, stack)
+            except RawDataError as error:
+                raise dg.Failure(str(error), allow_retries=False) from None
+            results = _day_results(raw, counts)
+            parameters = {"id_type": settings.id_type, "max_rejected_share": settings.max_rejected_share}
+            for name, table in (("rejected_events", rejected_events), ("cleaned_events", accepted_events)):
+                if name in context.op_execution_context.selected_output_names:
+                    artifact = Artifact(
+                        table(classified), parameters, days=raw.days, day_results=results, absent_days=raw.absent
+                    )
+                    is_partial = bool(raw.absent or raw.unreadable)
+                    yield dg.Output(artifact, output_name=name, metadata=NO_AUTOMATIC_EVENTS if is_partial else {})
         if raw.unreadable:
             # At the end: by now the days that are good have been published.
             raise dg.Failure(f"{' '.join(raw.unreadable.values())} The other days were cleaned.", allow_retries=False)
@@ -86,21 +88,21 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
     return [raw_events, clean_events]
 
 
-def _classified_where_readable(spark: SparkResource, events: ParsedEvents) -> _Classified:
+def _classified_where_readable(spark: SparkSession, events: ParsedEvents, stack: ExitStack) -> _Classified:
     """Without the days whose landed files turn out to be damaged when Spark reads them."""
     try:
-        return _classified(spark, events)
+        return _classified(spark, events, stack)
     except Exception:
         damaged = events.raw.damaged_days()  # Spark names neither the file nor the reason in a sentence
         if not damaged:
             raise
-    return _classified(spark, events.without(damaged))
+    return _classified(spark, events.without(damaged), stack)
 
 
-def _classified(spark: SparkResource, events: ParsedEvents) -> _Classified:
+def _classified(spark: SparkSession, events: ParsedEvents, stack: ExitStack) -> _Classified:
     raw = events.raw
     rows_of_day = {day: raw.rows(day) for day in raw.days}
-    classified = spark.persist(classify(events.frame(spark.spark_session), rows_of_day, events.has_event_ids))
+    classified = stack.enter_context(persisted(classify(events.frame(spark), rows_of_day, events.has_event_ids)))
     return classified, count_by_day(classified), raw
 
 

@@ -71,7 +71,8 @@ def exact_sum(amount: Column) -> Column:
     billionths = F.rint((amount - whole) * _BILLION).cast("bigint")
     # Put together as decimals: as doubles the two parts would be rounded twice, and 1.14 become 1.1400000000000001.
     total = F.sum(whole).cast("decimal(19,0)") + F.sum(billionths).cast("decimal(19,0)") * F.lit(_BILLIONTH)
-    return F.coalesce(total.cast("double"), F.lit(0.0))
+    # By way of text: Sail's cast of a decimal to a double is not always the nearest one.
+    return F.coalesce(total.cast("string").cast("double"), F.lit(0.0))
 
 
 def ratio(part: Column, whole: Column) -> Column:

@@ -23,8 +23,10 @@ from ecommerce_assets.events.raw import fingerprint
 from ecommerce_assets.features.product_features import PRODUCT_FEATURES
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, USER_FEATURES
 from ecommerce_assets.progress import Say
+from ecommerce_assets.spark.connect import path_to_read
+from ecommerce_assets.spark.sail import is_sail
 from ecommerce_assets.storage.columns import TableSpec
-from ecommerce_assets.storage.filesystem import FileInfo, Folder, spark_path
+from ecommerce_assets.storage.filesystem import FileInfo, Folder
 from ecommerce_assets.storage.stored_asset import Artifact
 from ecommerce_assets.storage.version import FileEntry, Input
 
@@ -93,7 +95,7 @@ class PrecomputedFeatures:
             made_of = Input(asset=name.partition(".")[0], fingerprint=fingerprint(files), files=entries)
             # The nanoseconds that pandas writes are read as integers; without this Spark refuses the file.
             spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
-            frame = spark.read.parquet(*[spark_path(f"{folder.uri}/{file.path}") for file in files])
+            frame = spark.read.parquet(*[path_to_read(spark, f"{folder.uri}/{file.path}") for file in files])
             return Artifact(
                 self._table(frame, kind, there), results={PRECOMPUTED: f"{folder.uri}/{name}"}, inputs=[made_of]
             )
@@ -104,9 +106,10 @@ class PrecomputedFeatures:
         def value(name: str) -> Column:
             if name not in there:
                 return F.lit(None)
+            if "nanoseconds" not in there[name][1] or is_sail(frame.sparkSession):  # Sail reads them as times
+                return F.col(name)
             # As integers: a double holds the nanoseconds of our time to 256 only.
-            nanoseconds = F.expr(f"timestamp_micros(`{name}` div 1000)")
-            return nanoseconds if "nanoseconds" in there[name][1] else F.col(name)
+            return F.expr(f"timestamp_micros(`{name}` div 1000)")
 
         # try_cast: a value that does not fit becomes null, and the checks count it.
         columns = kind.schema.with_id_type(self.id_type).columns

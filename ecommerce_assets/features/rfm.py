@@ -5,7 +5,6 @@ One pass over user_features; what comes back is a few hundred numbers whatever t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,8 +56,10 @@ def rfm_cells(rows: DataFrame, _context: CheckContext, _read: Read) -> DataFrame
     binned = rows.select(*[_bin(bins).alias(bins.feature) for bins in (RECENCY, FREQUENCY, MONETARY)])
     # All three at once first: the rows are gone through a single time, and what is left is tiny.
     cells = binned.groupBy(*features).agg(F.count("*").alias("users"))
-    sets: Sequence[Sequence[str]] = (features[:2], features[2:])
-    counted = cells.groupingSets(sets, *features).agg(F.sum("users").alias("users"))
+    # Then each cell twice: for recency with frequency, and for monetary.
+    halves = cells.withColumn("rf", F.explode(F.array(F.lit(True), F.lit(False))))
+    shown = [F.when(F.col("rf") == (name != MONETARY.feature), F.col(name)).alias(name) for name in features]
+    counted = halves.groupBy(*shown).agg(F.sum("users").alias("users"))
     return counted.agg(F.sort_array(F.collect_list(F.struct(*features, "users"))).alias(CELLS))
 
 

@@ -206,9 +206,9 @@ class SavedModel(AlsModel):
         return (as_factors(pa.Table.from_batches([batch])) for batch in scanner.to_batches() if batch.num_rows)
 
     def user_frame(self, spark: SparkSession) -> DataFrame:
-        from ecommerce_assets.storage.filesystem import spark_path
+        from ecommerce_assets.spark.connect import path_to_read
 
-        return spark.read.schema(SPARK_SCHEMA).parquet(spark_path((self.folder / USER_FACTORS).uri))
+        return spark.read.schema(SPARK_SCHEMA).parquet(path_to_read(spark, (self.folder / USER_FACTORS).uri))
 
     def _read(self, name: str) -> Factors:
         return as_factors(rows_of(self.folder / name, ARROW_SCHEMA).to_table())
@@ -218,7 +218,7 @@ def as_spark_model(model: FittedModel, folder: str) -> ALSModel:
     """Returns the model as MLlib's. A model of the local engine is saved in `folder`, from which Spark reads it."""
     from pyspark.ml.recommendation import ALSModel
 
-    from ecommerce_assets.storage.filesystem import spark_path
+    from ecommerce_assets.spark.connect import spark_path
 
     if isinstance(model, MllibModel):
         return model.model

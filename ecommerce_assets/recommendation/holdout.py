@@ -25,6 +25,7 @@ from ecommerce_assets.recommendation.interactions import WEIGHTS, rating_of
 from ecommerce_assets.recommendation.local_holdout import LocalHoldout, local_holdouts
 from ecommerce_assets.recommendation.scores import BUCKETS
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters, assign_segments, fit_segmentation
+from ecommerce_assets.spark.connect import persisted
 from ecommerce_assets.spark.engine import MEMORY_SHARE, Engine, is_local
 from ecommerce_assets.spark.free_memory import free_memory
 from ecommerce_assets.storage.stored_table import StoredTable
@@ -121,12 +122,12 @@ def prepare(
     if in_process:
         yield _prepare_in_process(events, cutoffs, segmentation)
         return
-    with ExitStack() as stack:
+    with ExitStack() as stack, ExitStack() as until_paired:
 
         def kept(frame: DataFrame) -> DataFrame:
             return stack.enter_context(persisted(frame))
 
-        counted = events_by_pair(events, cutoffs).persist()
+        counted = until_paired.enter_context(persisted(events_by_pair(events, cutoffs)))
         sums = {f"{name}_events": F.sum(f"{name}_events") for name in cutoffs}
         users, products = (
             kept(build_index(counted, f"{what}_id", f"{what}_idx", count=F.sum("events"), **sums))
@@ -144,7 +145,7 @@ def prepare(
             *(F.count(f"{name}_rating").alias(f"{name} past") for name in cutoffs),
             *(F.count_if(f"{name}_relevant").alias(f"{name} relevant") for name in cutoffs),
         ).collect()[0]
-        counted.unpersist()  # it is all in the pairs: two copies would be in memory beside the models
+        until_paired.close()  # it is all in the pairs: two copies would be in memory beside the models
         holdouts: dict[str, Holdout] = {}
         model, known_segments = None, None
         for name, at in cutoffs.items():
@@ -246,16 +247,6 @@ def _pairs_of(pairs: DataFrame, name: str) -> DataFrame:
     columns = ("rating", "interaction_count", "purchases", "last_interaction_at", "relevant")
     of_cutoff = [F.col(f"{name}_{column}").alias(column) for column in columns]
     return pairs.select("user_idx", "product_idx", "bucket", *of_cutoff).where("rating is not null or relevant")
-
-
-@contextmanager
-def persisted(frame: DataFrame) -> Iterator[DataFrame]:
-    """The frame, kept from its first use to the end of the block."""
-    kept = frame.persist()
-    try:
-        yield kept
-    finally:
-        kept.unpersist()
 
 
 @dataclass(frozen=True)

@@ -218,7 +218,7 @@ def as_pipeline(model: SegmentationModel, folder: str) -> PipelineModel:
     """Returns the model as a `PipelineModel` of Spark ML, which reads it from `folder`, where it is saved."""
     from pyspark.ml import PipelineModel
 
-    from ecommerce_assets.storage.filesystem import spark_path
+    from ecommerce_assets.spark.connect import spark_path
 
     model.save(folder)
     return PipelineModel.load(spark_path(folder))

@@ -1,16 +1,19 @@
-"""One way for what a classic session and Spark Connect do differently, with public means of PySpark alone.
+"""One way for what a classic session, Spark Connect and Sail do differently, with public means of PySpark alone.
 
-`open_session` connects to a server; the other functions work with either kind of session.
+`open_session` connects to a server; the other functions work with any kind of session.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
+import re
 import tempfile
 import uuid
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,8 +21,10 @@ from typing import Any, Generic, TypeVar
 
 from pyspark import Broadcast, SparkFiles
 from pyspark.errors import PySparkException
-from pyspark.sql import SparkSession, is_remote
+from pyspark.sql import DataFrame, SparkSession, is_remote
 from pyspark.sql import functions as F
+
+from ecommerce_assets.spark import sail
 
 Value = TypeVar("Value")
 
@@ -40,7 +45,12 @@ def is_connect_url(master: str) -> bool:
 
 def active_session() -> SparkSession | None:
     """The Spark Connect session that this process has already, such as a notebook's."""
-    return SparkSession.getActiveSession() if is_remote() else None
+    if not is_remote():
+        return None
+    try:
+        return SparkSession.active()
+    except PySparkException:
+        return None
 
 
 def open_session(url: str) -> SparkSession:
@@ -81,7 +91,7 @@ def _is_installed(module: str) -> bool:
 
 
 def master_of(spark: SparkSession) -> str:
-    """Where Spark runs, such as `local[2]`: for Spark Connect the server's master."""
+    """Where Spark runs, such as `local[2]`: for Spark Connect the server's master, for Sail `sail`."""
     return str(spark.conf.get("spark.master"))
 
 
@@ -89,6 +99,8 @@ def parallelism(spark: SparkSession) -> int:
     """Number of tasks that Spark runs at the same time by default. Spark Connect answers it with a small query."""
     if not is_remote():
         return spark.sparkContext.defaultParallelism
+    if sail.is_sail(spark):
+        return os.cpu_count() or 1
     return spark.range(ROWS_TO_SPREAD).select(F.spark_partition_id()).distinct().count()
 
 
@@ -105,7 +117,45 @@ def ship_package(spark: SparkSession, folder: Path) -> None:
     spark.addArtifacts(str(archive), pyfile=True)
 
 
-def send_to_workers(spark: SparkSession, value: Value) -> Broadcast[Value] | SharedFile[Value]:
+def spark_path(uri: str) -> str:
+    r"""The URI of one file or folder as Spark's readers must be given it, which take what they get for a pattern.
+
+    Not for the option basePath, nor for writing: there Spark takes a path as it stands.
+
+    Examples
+    --------
+    >>> print(spark_path("/data/my shop [1]/part-0.parquet"))
+    /data/my shop \[1\]/part-0.parquet
+    """
+    return re.sub(r"[\\\[\]{}*?]", r"\\\g<0>", uri)
+
+
+def path_to_read(spark: SparkSession, uri: str) -> str:
+    """The URI of one file or folder as the readers of this session must be given it."""
+    return sail.path(uri) if sail.is_sail(spark) else spark_path(uri)
+
+
+def path_to_write(spark: SparkSession, uri: str) -> str:
+    """The URI of a folder as writers must be given it."""
+    return sail.path(uri) if sail.is_sail(spark) else uri
+
+
+@contextmanager
+def persisted(frame: DataFrame) -> Iterator[DataFrame]:
+    """The frame, kept from its first use to the end of the block; by Sail in files, from the start."""
+    if sail.is_sail(frame.sparkSession):
+        with sail.stored(frame) as kept:
+            yield kept
+        return
+    kept = frame.persist()
+    try:
+        yield kept
+    finally:
+        with suppress(Exception):  # where Spark has died, the error of the block is the one to show
+            kept.unpersist()
+
+
+def send_to_workers(spark: SparkSession, value: Value) -> Broadcast[Value] | SharedFile[Value] | sail.Held[Value]:
     """A value for Spark's Python workers, each of which fetches it once: a broadcast, over Spark Connect a file.
 
     Functions read `.value`; `.destroy()` frees what it takes, when no job reads it any more. A function that holds the
@@ -113,6 +163,8 @@ def send_to_workers(spark: SparkSession, value: Value) -> Broadcast[Value] | Sha
     """
     if not is_remote():
         return spark.sparkContext.broadcast(value)
+    if sail.is_sail(spark):
+        return sail.Held(value)
     name = f"shared-{uuid.uuid4().hex}.pickle"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / name

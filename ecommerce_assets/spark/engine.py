@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from pyspark.sql import SparkSession
 
+from ecommerce_assets.spark import sail
 from ecommerce_assets.spark.connect import master_of
 from ecommerce_assets.spark.free_memory import free_memory
 
@@ -57,4 +58,4 @@ def choose_engine(spark: SparkSession, engine: Engine, estimate: Callable[[], tu
 
 def is_local(spark: SparkSession) -> bool:
     """Returns whether Spark runs on this machine only, without a cluster."""
-    return master_of(spark).startswith("local")
+    return master_of(spark).startswith(("local", sail.MASTER))

@@ -20,12 +20,12 @@ import dagster as dg
 import fsspec
 from dagster_pyspark import LazyPySparkResource
 from pydantic import Field, PrivateAttr
-from pyspark.sql import DataFrame, SparkSession, is_remote
+from pyspark.sql import SparkSession, is_remote
 
 from ecommerce_assets.runs import RunProcess, record_process
 from ecommerce_assets.secret import HIDDEN
 from ecommerce_assets.settings import FIXED_SPARK_SETTINGS, load_settings
-from ecommerce_assets.spark import connect
+from ecommerce_assets.spark import connect, sail
 from ecommerce_assets.spark.machine_lock import MachineLock
 from ecommerce_assets.spark.progress import JobProgress
 from ecommerce_assets.spark.session import (
@@ -75,7 +75,6 @@ class SparkResource(LazyPySparkResource):
         description=f"More Spark settings, by their full names; {HIDDEN}: as in ECOMMERCE_SPARK_CONFIG.",
     )
 
-    _persisted: list[DataFrame] = PrivateAttr(default_factory=list)
     _at_stop: ExitStack = PrivateAttr(default_factory=ExitStack)
     _log: Any = PrivateAttr(default=None)
     _asset: str | None = PrivateAttr(default=None)
@@ -208,6 +207,13 @@ class SparkResource(LazyPySparkResource):
         return f"{self._scratch}/{name}"
 
     def _start_or_join(self) -> None:
+        remote = connect.active_session()
+        if remote is not None and sail.is_sail(remote):
+            self._spark_session = remote
+            return
+        if self.master == sail.MASTER:
+            self._start_sail()
+            return
         if connect.is_connect_url(self.master) or is_remote():
             self._connect()
             return
@@ -218,15 +224,35 @@ class SparkResource(LazyPySparkResource):
         settings = self.settings(submitted())
         is_local = settings["spark.master"].startswith("local")
         if is_local:
-            if self.checkpoint_dir:
-                _check_writable(self.checkpoint_dir)
-            lock = MachineLock(self._holder)
-            lock.acquire(self._logger.info)
-            self._at_stop.callback(lock.release)
+            self._take_machine()
         self._spark_session = start(settings, self._logger.info)
         self._at_stop.callback(_stop, self._spark_session)
         if not is_local:
             connect.ship_package(self._spark_session, Path(self._at_stop.enter_context(tempfile.TemporaryDirectory())))
+
+    def _take_machine(self) -> None:
+        if self.checkpoint_dir:
+            _check_writable(self.checkpoint_dir)
+        lock = MachineLock(self._holder)
+        lock.acquire(self._logger.info)
+        self._at_stop.callback(lock.release)
+
+    def _start_sail(self) -> None:
+        self._take_machine()
+        fs, scratch = _file_system(self.scratch("sail"))
+        if "file" not in fs.protocol:
+            scratch = self._at_stop.enter_context(tempfile.TemporaryDirectory())
+        self._spark_session, stop = sail.start(self.driver_memory, scratch, self._out_of_memory, self._logger.info)
+        self._at_stop.callback(stop)
+        settings = self.settings()
+        connect.configure(self._spark_session, {name: settings[name] for name in OF_THE_SESSION})
+
+    def _out_of_memory(self) -> dg.Failure:
+        return dg.Failure(
+            f"The data do not fit into Sail's memory of {self.driver_memory}: set ECOMMERCE_DRIVER_MEMORY to more, or "
+            "use Spark, ECOMMERCE_SPARK_MASTER=local[*].",
+            allow_retries=False,
+        )
 
     def _connect(self) -> None:
         settings, existing = self.settings(), connect.active_session()
@@ -244,20 +270,10 @@ class SparkResource(LazyPySparkResource):
         """Spark's id of the running application; None where no session was needed so far."""
         return self._spark_session.conf.get("spark.app.id", None) if self._spark_session is not None else None
 
-    def persist(self, frame: DataFrame) -> DataFrame:
-        """Keep a frame in memory until the end of the run, however the run ends."""
-        self._persisted.append(frame.persist())
-        return frame
-
     def stop(self) -> None:
         """Stop the session if this resource started it; always let the next run have the machine."""
-        try:
-            while self._persisted:
-                with suppress(Exception):
-                    self._persisted.pop().unpersist()
-        finally:
-            self._spark_session, self._progress, self._asset, self._scratch = None, None, None, None
-            self._at_stop.close()
+        self._spark_session, self._progress, self._asset, self._scratch = None, None, None, None
+        self._at_stop.close()
 
 
 def local_cores(master: str) -> int:

@@ -215,6 +215,8 @@ def measure(
         day = str(values.pop(PARTITION_COLUMN)) if daily else None
         content = _content(values["rows"], values.pop("content_xor") or 0, values.pop("content_sum") or 0)
         known = {name: values.pop(name) for name in ("rows", "numbers", "shares", "distributions") if name in values}
+        for distribution in known.get("distributions", {}).values():
+            _put_quantiles(distribution)
         structs = {name: value for name, value in values.items() if isinstance(value, dict | list)}
         numbers = {name: value for name, value in values.items() if name not in structs}
         numbers |= known.pop("numbers", {})
@@ -288,9 +290,18 @@ def _distribution(column: str, key: str, one_in: int) -> str:
     moments = f"named_struct('known', count({value}), 'mean', avg({value}), 'deviation', stddev_pop({value})"
     if not key:
         return f"{moments})"
-    levels = ", ".join(f"{n / QUANTILES}D" for n in range(1, QUANTILES + 1))
     sampled = f"filter (where pmod(xxhash64({key}), {one_in}) = 0)"
-    return f"{moments} {sampled}, 'quantiles', percentile_approx({value}, array({levels}), 1000) {sampled})"
+    return f"{moments} {sampled}, 'sample', collect_list({value}) {sampled})"
+
+
+def _put_quantiles(distribution: dict[str, Any]) -> None:
+    """Replaces the sample that `_distribution` gave by its quantiles."""
+    import numpy as np
+
+    sample = distribution.pop("sample", None)
+    if sample:
+        levels = np.arange(1, QUANTILES + 1) / QUANTILES
+        distribution["quantiles"] = np.quantile(sample, levels, method="inverted_cdf").tolist()
 
 
 def _content(rows: int, bits: int, total: int) -> str:
@@ -348,7 +359,7 @@ def unique_key(table: TableSpec) -> Check:
     keys = ", ".join(table.keys)
 
     def distinct(rows: DataFrame, _: CheckContext, __: Read) -> DataFrame:
-        return rows.selectExpr(f"count(distinct {keys}) as distinct_keys")
+        return rows.select(*table.keys).dropna().distinct().selectExpr("count(*) as distinct_keys")
 
     def test(context: CheckContext) -> str | None:
         return counted(context, context.rows - context.number("distinct_keys"), f"repeat a {keys}")

@@ -69,6 +69,11 @@ class TableSpec:
         """Columns that are never null."""
         return [column.name for column in self.columns if column.key or not column.nullable]
 
+    @property
+    def ddl(self) -> str:
+        """The columns and their Spark types, as Spark's functions take a schema."""
+        return ", ".join(f"{column.name} {column.type}" for column in self.columns)
+
     def with_id_type(self, id_type: str) -> TableSpec:
         """The same table with `id` columns of the given Spark type (`bigint` or `string`)."""
         return TableSpec(tuple(replace(c, type=id_type) if c.type == "id" else c for c in self.columns))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -155,19 +154,6 @@ def _local_files(folder: str, root: str, above: tuple[str, ...] = ()) -> Iterato
                 with suppress(FileNotFoundError):  # it was removed meanwhile
                     status = entry.stat()
                     yield FileInfo(os.path.relpath(entry.path, root), status.st_size, status.st_mtime)
-
-
-def spark_path(uri: str) -> str:
-    r"""The URI of one file or folder as Spark's readers must be given it, which take what they get for a pattern.
-
-    Not for the option basePath, nor for writing: there Spark takes a path as it stands.
-
-    Examples
-    --------
-    >>> print(spark_path("/data/my shop [1]/part-0.parquet"))
-    /data/my shop \[1\]/part-0.parquet
-    """
-    return re.sub(r"[\\\[\]{}*?]", r"\\\g<0>", uri)
 
 
 def delta_uri(uri: str) -> str:

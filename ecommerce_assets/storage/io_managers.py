@@ -18,6 +18,7 @@ from pydantic import Field, PrivateAttr
 from pyspark.sql import DataFrame
 
 from ecommerce_assets.spark.column_lineage import Lineage, check_sources, trace, trace_origins
+from ecommerce_assets.spark.connect import path_to_write
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage import delta, display, metadata
 from ecommerce_assets.storage.asset_checks import evaluations, failures
@@ -268,7 +269,9 @@ class ParquetIOManager(LakeIOManager):
         lineage = trace(frame, step.lake.asset_of)
         (lineage or {}).pop(PARTITION_COLUMN, None)
         writer = frame.write.option("compression", "zstd")
-        (writer.partitionBy(PARTITION_COLUMN) if days else writer).parquet(step.folder.uri)
+        (writer.partitionBy(PARTITION_COLUMN) if days else writer).parquet(
+            path_to_write(frame.sparkSession, step.folder.uri)
+        )
         columns = {f.name: f.dataType.simpleString() for f in frame.schema.fields if f.name != PARTITION_COLUMN}
         files = delta.describe_files(step.folder)
         began = time.monotonic()

@@ -6,15 +6,18 @@ package.
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from ecommerce_assets.settings import FIXED_SPARK_SETTINGS, load_settings
 from ecommerce_assets.storage import delta
-from ecommerce_assets.storage.filesystem import Folder, spark_path
+from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.lake import Day, Lake, VersionNotFoundError
 from ecommerce_assets.storage.stored_table import StoredTable, parquet_dataset
 from ecommerce_assets.storage.version import PARTITION_COLUMN, Version
@@ -89,7 +92,15 @@ def read_version(spark: SparkSession, lake: Lake, version: Version) -> Any:
     if version.kind == "model":
         from pyspark.ml.util import DefaultParamsReader
 
-        return DefaultParamsReader.loadParamsInstance(spark_path(f"{lake.folder(version).uri}/{MODEL_FOLDER}"), spark)
+        from ecommerce_assets.spark.connect import spark_path
+        from ecommerce_assets.spark.sail import is_sail
+
+        folder = f"{lake.folder(version).uri}/{MODEL_FOLDER}"
+        if is_sail(spark):
+            raise ValueError(
+                f"{version.asset} is a model of Spark ML, which Sail cannot load; its files are in {folder}."
+            )
+        return DefaultParamsReader.loadParamsInstance(spark_path(folder), spark)
     paths = [file.path for file in lake.files(version)]
     return read_parquet(spark, lake.asset(version.asset), paths, version.columns or {})
 
@@ -129,15 +140,26 @@ def read_parquet(
     """
     from pyspark.sql import functions as F
 
+    from ecommerce_assets.spark.connect import path_to_read
+    from ecommerce_assets.spark.sail import is_sail, read_files
+
     schema = ", ".join(f"`{name}` {kind}" for name, kind in columns.items())
     if not paths:
         return spark.createDataFrame([], f"{schema}, {PARTITION_COLUMN} date" if daily else schema)
-    uris = [spark_path(f"{table.uri}/{path}") for path in paths]
+    if daily and is_sail(spark):
+        days = {f"{table.uri}/{path}": {PARTITION_COLUMN: _day_of(path)} for path in paths}
+        return read_files(spark, schema, days)
+    uris = [path_to_read(spark, f"{table.uri}/{path}") for path in paths]
     # The files are listed and have no base path, so Spark does not look for partition columns: the versions of a table
     # are in folders of their own, which it would take for a conflict.
     frame = spark.read.schema(schema).option(VERIFY_PAGES, "true").parquet(*uris)
     day = F.regexp_extract("_metadata.file_path", rf"{PARTITION_COLUMN}=([0-9-]+)", 1).cast("date")
     return frame.withColumn(PARTITION_COLUMN, day) if daily else frame
+
+
+def _day_of(path: str) -> date:
+    """The day in the path of a daily table's file."""
+    return date.fromisoformat(path.rpartition(f"{PARTITION_COLUMN}=")[2].partition("/")[0])
 
 
 def arrow_dataset(lake: Lake, version: Version, paths: Sequence[str]) -> ds.Dataset:
@@ -160,11 +182,20 @@ def read_document(lake: Lake, version: Version) -> Any:
 
 
 def _session() -> SparkSession:
-    """The session that runs in this process, or a new one, with the Java that our runs take."""
+    """The session that runs in this process, or a new one on this machine, of the engine that our runs take."""
+    from ecommerce_assets.spark import sail
     from ecommerce_assets.spark.session import active_session, start
 
-    settings = {**FIXED_SPARK_SETTINGS, "spark.master": "local[*]", "spark.ui.showConsoleProgress": "false"}
-    return active_session() or start(settings, logging.getLogger(__name__).info)
+    existing, log, settings = active_session(), logging.getLogger(__name__).info, load_settings()
+    if existing is not None:
+        return existing
+    if settings.spark_master == sail.MASTER:
+        scratch = tempfile.mkdtemp()
+        session, stop = sail.start(settings.driver_memory, scratch, MemoryError, log)
+        atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+        atexit.register(stop)
+        return session
+    return start({**FIXED_SPARK_SETTINGS, "spark.master": "local[*]", "spark.ui.showConsoleProgress": "false"}, log)
 
 
 def _utc(moment: datetime | str) -> datetime:

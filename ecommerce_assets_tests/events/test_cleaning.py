@@ -124,6 +124,7 @@ def test_equal_events_of_two_days_are_not_repeats(spark: SparkSession, tmp_path:
     assert accepted_events(classify(parsed(spark, tmp_path, **days))).count() == 2
 
 
+@pytest.mark.spark_only
 def test_a_large_day_has_several_tasks_and_shares_none(spark: SparkSession, tmp_path: Path) -> None:
     tasks_of_day = {"2019-10-01": 2, "2019-10-08": 1, "2019-10-15": 3}
     days: dict[str, list[dict[str, str | None]]] = {
@@ -154,6 +155,7 @@ def test_small_days_share_a_task(rows: list[int], firsts: list[int], counts: lis
     assert _tasks_of_days(rows) == (firsts, counts)
 
 
+@pytest.mark.spark_only
 def test_each_task_has_a_number_of_its_own(spark: SparkSession) -> None:
     for tasks in (1, 2, 7, 90):
         numbers = _numbers_by_task(tasks)
@@ -162,6 +164,7 @@ def test_each_task_has_a_number_of_its_own(spark: SparkSession) -> None:
         assert [found[number] for number in numbers] == list(range(tasks))
 
 
+@pytest.mark.spark_only
 @pytest.mark.parametrize("by_sorting", [True, False])
 def test_events_come_in_a_fixed_order_by_time(spark: SparkSession, tmp_path: Path, by_sorting: bool) -> None:
     times = [f"2019-10-01 {n % 24:02d}:{n * 7 % 60:02d}:{n % 5:02d}" for n in range(500)]

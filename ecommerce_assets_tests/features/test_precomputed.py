@@ -73,7 +73,7 @@ def test_nanoseconds_of_pandas_are_read_as_timestamps(spark: SparkSession, tmp_p
     export(tmp_path, "user_behavior_20241201_120000.parquet", users(7).append_column("last_event_time", times))
     found = newest(tmp_path, spark, log)
     assert found is not None
-    [row] = found.value.selectExpr("string(last_event_time) at").collect()
+    [row] = found.value.selectExpr("cast(last_event_time as string) at").collect()
     assert row["at"] == "2019-10-01 10:00:00.25"
 
 
@@ -166,6 +166,7 @@ def shop(tmp_path: Path) -> Path:
 FEATURES = ["cleaned_events", "rejected_events", "user_features", "segmentation_model", "segmented_users"]
 
 
+@pytest.mark.spark_only
 def test_a_run_over_an_export_records_it_and_only_warns(spark: SparkSession, shop: Path) -> None:
     result = run_graph(shop, "2019-10-01", select=FEATURES, run_config={})
     assert result.success

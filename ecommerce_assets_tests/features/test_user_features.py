@@ -139,6 +139,7 @@ def test_recency_counts_back_from_a_given_reference(spark: SparkSession) -> None
         assert build_user_features(one, reference).collect()[0]["recency"] == days
 
 
+@pytest.mark.spark_only
 def test_a_day_is_a_day_in_utc_whatever_the_session(spark: SparkSession) -> None:
     elsewhere = spark.newSession()
     elsewhere.conf.set("spark.sql.session.timeZone", "America/New_York")

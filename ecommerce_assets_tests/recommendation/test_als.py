@@ -13,7 +13,8 @@ from ecommerce_assets.recommendation.als import AlsParameters, Engine, choose_en
 from ecommerce_assets.recommendation.als_model import FittedModel, SavedModel, as_factors, as_spark_model
 from ecommerce_assets.recommendation.local_als import Factors, objective
 from ecommerce_assets.spark import engine as engines
-from ecommerce_assets.storage.filesystem import Folder, spark_path
+from ecommerce_assets.spark.connect import spark_path
+from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.stored_table import StoredTable
 
 SMALL = AlsParameters(rank=3, maxIter=2)
@@ -90,6 +91,7 @@ def test_shuffled_input_gives_the_same_factors(
         np.testing.assert_allclose(found.vectors, expected.vectors, rtol=0, atol=1e-5)
 
 
+@pytest.mark.spark_only
 def test_saved_model_loads_in_plain_pyspark(spark: SparkSession, tmp_path: Path, model: FittedModel) -> None:
     path = str(tmp_path / "model-[1]")
     model.save(path)
@@ -101,6 +103,7 @@ def test_saved_model_loads_in_plain_pyspark(spark: SparkSession, tmp_path: Path,
     assert same(of_spark(loaded.itemFactors), model.products)
 
 
+@pytest.mark.spark_only
 def test_plain_pyspark_predicts_and_recommends_what_the_factors_say(
     spark: SparkSession, tmp_path: Path, model: FittedModel
 ) -> None:
@@ -129,6 +132,7 @@ def test_both_engines_describe_their_factors_alike(model: FittedModel) -> None:
     assert model.describe() == {"users": 12, "products": 10, "vectors_not_finite": 0, "vectors_negative": 0}
 
 
+@pytest.mark.spark_only
 def test_unknown_pairs_are_dropped_from_predictions(spark: SparkSession, tmp_path: Path, model: FittedModel) -> None:
     asked = spark.createDataFrame([(0, 0), (0, 99), (99, 0)], "user_idx int, product_idx int")
     found = as_spark_model(model, str(tmp_path / "model")).transform(asked).collect()
@@ -145,6 +149,7 @@ def test_one_interaction_is_enough(spark: SparkSession, engine: Engine) -> None:
     assert fit_als(one, SMALL, engine).products.numbers.tolist() == [0]
 
 
+@pytest.mark.spark_only
 def test_both_engines_save_the_same_layout(tmp_path: Path, interactions: StoredTable) -> None:
     for engine in (Engine.local, Engine.mllib):
         fit_als(interactions, SMALL, engine).save(str(tmp_path / engine))

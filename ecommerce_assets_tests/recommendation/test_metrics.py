@@ -69,6 +69,7 @@ class TestRankingMetrics:
         found = judged([[A, B], [A, B]], [[A], [X]], 2)
         assert found["recall"].tolist() == [1.0, 0.0]
 
+    @pytest.mark.spark_only
     @pytest.mark.parametrize("k", [1, 3, 10])
     def test_agrees_with_spark(self, spark: SparkSession, k: int) -> None:
         draw = random.Random(k)

@@ -250,6 +250,7 @@ def test_als_alone_is_scored_as_with_all_systems(
                 assert result.mean(system, metric) == pytest.approx(whole.mean(system, metric))
 
 
+@pytest.mark.spark_only
 def test_both_engines_fit_the_same_recommenders(holdout: Holdout, systems: Systems) -> None:
     other = fitted(holdout, Engine.mllib)
     one, two = systems.maker.training, other.maker.training

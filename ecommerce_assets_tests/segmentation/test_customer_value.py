@@ -116,6 +116,7 @@ def test_holdout_is_the_last_fifth_of_the_days(spark: SparkSession) -> None:
     assert span("2021-10-30").holdout_days == 90
 
 
+@pytest.mark.spark_only
 def test_predictions_of_a_simulated_shop(shop: DataFrame) -> None:
     result = asset(shop)
     rows, report = result.value.toArrow().sort_by("user_id"), result.results
@@ -157,6 +158,7 @@ def test_predictions_of_a_simulated_shop(shop: DataFrame) -> None:
     assert Image.open(io.BytesIO(picture)).width <= 900
 
 
+@pytest.mark.spark_only
 def test_a_large_shop_is_fitted_to_a_sample_and_every_buyer_is_predicted(
     shop: DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,6 +110,7 @@ def test_shuffled_input_gives_the_same_clusters(
     assert segment_ids(fitted(other, 3, engine), other) == segment_ids(fit.model, groups)
 
 
+@pytest.mark.spark_only
 def test_the_engines_agree(groups: DataFrame) -> None:
     local, mllib = (fit_segmentation(StoredTable(groups), THREE, engine) for engine in (Engine.local, Engine.mllib))
     np.testing.assert_allclose(local.model.mean, mllib.model.mean, rtol=1e-12)
@@ -119,6 +120,7 @@ def test_the_engines_agree(groups: DataFrame) -> None:
     assert local.silhouette == pytest.approx(mllib.silhouette, abs=1e-9)
 
 
+@pytest.mark.spark_only
 def test_plain_pyspark_loads_the_saved_model_and_predicts_the_same(spark: SparkSession, tmp_path: Path) -> None:
     draw = np.random.default_rng(5)
     users = users_frame(spark, [(n, *three_groups()[n % 30][1:8], float(draw.exponential(50.0))) for n in range(500)])
@@ -134,6 +136,7 @@ def test_plain_pyspark_loads_the_saved_model_and_predicts_the_same(spark: SparkS
     assert (kmeans.getK(), kmeans.getSeed(), kmeans.getMaxIter(), kmeans.getTol()) == (7, 42, 20, 1e-4)
 
 
+@pytest.mark.spark_only
 def test_silhouette_is_that_of_spark(spark: SparkSession, tmp_path: Path) -> None:
     # The last user is alone in its cluster.
     users = users_frame(spark, [*three_groups(), (30, *VIP[:2], 1e6, *VIP[3:])])
@@ -152,6 +155,7 @@ def test_saved_model_is_read_without_spark(tmp_path: Path, fit: Fit) -> None:
     assert loaded.parameters == THREE
 
 
+@pytest.mark.spark_only
 def test_a_model_that_spark_saved_is_read_too(spark: SparkSession, tmp_path: Path) -> None:
     # Spark stores a vector that is mostly zeros as a sparse one.
     users = users_frame(spark, [(n, 0, 1, 0.0, 0.0, 0.0, 0, 0, float(n % 4)) for n in range(12)])

@@ -11,11 +11,13 @@ from pyspark.sql import functions as F
 
 from ecommerce_assets.definitions import CATALOG
 from ecommerce_assets.spark.column_lineage import LineageError, check_sources, made_from, trace
-from ecommerce_assets.storage.filesystem import spark_path
+from ecommerce_assets.spark.connect import spark_path
 from ecommerce_assets.storage.lake import Lake
 
 TYPE, TIME, PRICE = "cleaned_events.event_type", "cleaned_events.event_time", "cleaned_events.price"
 USER, PRODUCT = "cleaned_events.user_id", "cleaned_events.product_id"
+
+pytestmark = pytest.mark.spark_only
 
 USER_FEATURES = {
     "user_id": {USER},

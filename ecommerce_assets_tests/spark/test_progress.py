@@ -14,6 +14,8 @@ from pyspark.sql import DataFrame, SparkSession
 from ecommerce_assets.spark.progress import PROPERTIES, JobProgress
 from ecommerce_assets.spark.resource import SparkResource
 
+pytestmark = pytest.mark.spark_only
+
 
 def slow(spark: SparkSession, tasks: int, seconds: float) -> DataFrame:
     """A job of so many tasks, each of which takes so long."""

@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 from ecommerce_assets.spark.resource import SparkResource, _check_writable, _remove_leftovers, local_cores
 
 
+@pytest.mark.spark_only
 def test_a_session_handed_to_it_is_left_running_and_unaltered(spark: SparkSession) -> None:
     spark.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
     try:
@@ -49,6 +50,7 @@ def test_settings_reach_spark_as_written() -> None:
     assert "spark.sql.shuffle.partitions" not in cluster.settings()
 
 
+@pytest.mark.spark_only
 def test_python_workers_are_this_python(spark: SparkSession) -> None:
     """Not the first one on the PATH, which need not have this package: a command is run without its environment too."""
     assert spark.sparkContext.pythonExec == sys.executable
@@ -136,6 +138,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.spark_only
 def test_a_java_that_dies_is_one_sentence_and_says_itself_why(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run(

@@ -14,6 +14,8 @@ from pyspark.sql import SparkSession
 
 from ecommerce_assets.env_file import PROJECT_DIR
 
+pytestmark = pytest.mark.spark_only
+
 START = """
 import json, os, pathlib, subprocess, sys
 from ecommerce_assets.spark.session import start
@@ -40,7 +42,7 @@ print(json.dumps({
 }))
 sys.stdout.flush()
 try:
-    session.range(3).selectExpr("raise_error('on purpose')").write.parquet(str(data / "failed"))
+    session.range(3).selectExpr("cast(raise_error('on purpose') as string)").write.parquet(str(data / "failed"))
 except Exception:
     pass
 session.stop()

@@ -36,6 +36,7 @@ def run_json(data_dir: Path, *arguments: str) -> Any:
     return json.loads(run(data_dir, *arguments, "--json")[1])
 
 
+@pytest.mark.spark_only
 def test_lineage_leads_to_every_raw_file(shop: Path) -> None:
     code, shown, _ = run(shop, "lineage", "recommendations")
     assert code == 0

@@ -71,6 +71,7 @@ def written_rows(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> dict[s
     return counters
 
 
+@pytest.mark.spark_only
 @pytest.mark.parametrize(
     "assets",
     [
@@ -101,6 +102,7 @@ def test_every_table_is_computed_once_and_its_rows_are_those_of_the_files(
         assert 0 < (newest[asset].check_seconds or 0) < newest[asset].seconds
 
 
+@pytest.mark.spark_only
 def test_one_more_day_costs_one_day_and_an_empty_table_no_query(
     shop: Path, raw_rows: Accumulator[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

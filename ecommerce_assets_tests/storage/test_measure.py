@@ -77,6 +77,7 @@ def test_an_outcome_keeps_its_values_and_a_reported_result_makes_a_failure_a_war
         assert (passed.blocking, failed.blocking, failed.partition) == (True, blocking, "2019-10-01")
 
 
+@pytest.mark.spark_only
 def test_all_that_checks_and_plots_need_takes_one_query(spark: SparkSession, tmp_path: Path) -> None:
     def counts(rows: DataFrame, _: CheckContext, __: Read) -> DataFrame:
         grouped = rows.groupBy("day").agg(F.count("*").alias("users"))

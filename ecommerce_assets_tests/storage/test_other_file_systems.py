@@ -172,6 +172,7 @@ def mounted(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     hadoop.unset(link)
 
 
+@pytest.mark.spark_only
 @pytest.mark.parametrize(
     "assets",
     [

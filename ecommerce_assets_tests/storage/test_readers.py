@@ -22,7 +22,8 @@ from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import SparkSession
 
 from ecommerce_assets.definitions import CATALOG
-from ecommerce_assets.storage.filesystem import Folder, spark_path
+from ecommerce_assets.spark.connect import path_to_read, path_to_write
+from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.reading import read, read_parquet
 from ecommerce_assets.storage.version import PARTITION_COLUMN
@@ -134,6 +135,7 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         read("a", as_of="yesterday", data_dir=str(tmp_path))
 
 
+@pytest.mark.spark_only
 def test_models_and_documents(spark: SparkSession, ran: Ran) -> None:
     data_dir = str(ran[0])
     assert isinstance(read("als_model", data_dir=data_dir, spark=spark), ALSModel)
@@ -141,6 +143,7 @@ def test_models_and_documents(spark: SparkSession, ran: Ran) -> None:
     assert read("training_metadata", data_dir=data_dir)["segments_count"] == 5
 
 
+@pytest.mark.spark_only
 @pytest.mark.parametrize("asset", ["cleaned_events", "user_features"])
 def test_a_flipped_bit_is_an_error_and_not_another_value(
     spark: SparkSession, ran: Ran, tmp_path: Path, asset: str
@@ -190,8 +193,9 @@ NAMES = ["my shop [1]", "a{b,c}", "wh*t?", "back\\slash", "per%20cent"]
 @pytest.mark.parametrize("name", NAMES)
 def test_a_path_is_not_a_pattern(spark: SparkSession, tmp_path: Path, name: str) -> None:
     folder = f"{tmp_path}/{name}"
-    spark.range(3).selectExpr("id", "'x' as kind").write.partitionBy("kind").parquet(folder)
-    files = [spark_path(str(path)) for path in Path(folder).rglob("*.parquet")]
+    written = spark.range(3).selectExpr("id", "'x' as kind").write.partitionBy("kind")
+    written.parquet(path_to_write(spark, folder))
+    files = [path_to_read(spark, str(path)) for path in Path(folder).rglob("*.parquet")]
     assert spark.read.parquet(*files).columns == ["id"]
     if any(mark in name for mark in "%\\"):
         with pytest.raises(ValueError, match="choose another data dir"):
