@@ -87,7 +87,8 @@ def item_neighbours(interactions: StoredTable, product_index: StoredTable, engin
             "common_users": pa.array(result.common_users[rows, ranks].astype(np.int64)),
         }
     )
-    made = interactions.frame.sparkSession.createDataFrame(table)
+    id_type = product_index.frame.schema["product_id"].dataType.simpleString()
+    made = interactions.frame.sparkSession.createDataFrame(table, ITEM_NEIGHBOURS.with_id_type(id_type).ddl)
     listed: list[tuple[DataFrame, str]] = [(product_index.frame, "product_id")]
     pairs = [(interactions.frame, name) for name in ("user_idx", "product_idx", "last_interaction_at")]
     origins = dict.fromkeys(("rank", "similarity", "common_users"), pairs)

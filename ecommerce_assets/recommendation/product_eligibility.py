@@ -68,8 +68,8 @@ def product_eligibility(
     index, spark = product_index.to_arrow("product_id"), product_index.frame.sparkSession
     features = product_features.to_arrow("product_id", "category", "brand", "avg_price")
     rows = eligible_products(catalog, index, features, now or datetime.now(UTC))
-    columns = PRODUCT_ELIGIBILITY.with_id_type(product_index.frame.schema["product_id"].dataType.simpleString()).columns
-    frame = spark.createDataFrame(rows, ", ".join(f"{column.name} {column.type}" for column in columns))
+    id_type = product_index.frame.schema["product_id"].dataType.simpleString()
+    frame = spark.createDataFrame(rows, PRODUCT_ELIGIBILITY.with_id_type(id_type).ddl)
     listed = {name: f"product_catalog.{name}" for name in KINDS}
     features_of = {"category": "category", "brand": "brand", "price": "avg_price"}
     known = {name: [(product_features.frame, column)] for name, column in features_of.items()}

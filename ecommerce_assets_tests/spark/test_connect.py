@@ -5,33 +5,20 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import pytest
-from deltalake import DeltaTable
 
-from ecommerce_assets.definitions import CATALOG
 from ecommerce_assets.events.sample import generate
-from ecommerce_assets.recommendation.als_model import SavedModel
 from ecommerce_assets.spark import connect
 from ecommerce_assets.spark.column_lineage import UNAVAILABLE
-from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY
 from ecommerce_assets_tests.spark.connect_server import connect_server
-
-EXTERNAL = ("raw_events", "product_catalog")
-TABLES = [name for name, stored in CATALOG.items() if stored.table is not None and name not in EXTERNAL]
-ENDS_WITHIN = 900.0
-SETTINGS = {"spark.sql.shuffle.partitions": "8"}
+from ecommerce_assets_tests.spark.whole_graph import ENDS_WITHIN, TABLES, factors_of, rows_of, run
 
 
 def test_missing_packages_are_named_with_the_command_that_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,50 +57,6 @@ def there(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tupl
         yield run(shop, folder, url)
 
 
-def run(shop: Path, folder: Path, master: str) -> tuple[Path, str]:
-    """The README's command: the data dir, and what it printed."""
-    data_dir, home = folder / "shop", folder / "home"
-    shutil.copytree(shop, data_dir)
-    home.mkdir()
-    (home / "dagster.yaml").write_text("python_logs: {python_log_level: INFO}\ntelemetry: {enabled: false}\n")
-    environment = os.environ | {
-        "DAGSTER_HOME": str(home),
-        "ECOMMERCE_DATA_DIR": str(data_dir),
-        "ECOMMERCE_FIRST_DAY": "2019-10-01",
-        "ECOMMERCE_LAST_DAY": "2019-12-29",
-        "ECOMMERCE_SPARK_MASTER": master,
-        "ECOMMERCE_DRIVER_MEMORY": "2g",
-        "ECOMMERCE_SPARK_CONFIG": json.dumps(SETTINGS),
-    }
-    command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "ecommerce_assets.definitions"]
-    command += ["--select", "*", "--partition-range", f"{FIRST_DAY}...{LAST_DAY}"]
-    finished = subprocess.run(
-        command,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=ENDS_WITHIN,
-        check=False,
-    )
-    (folder / "run.log").write_text(finished.stdout)
-    assert finished.returncode == 0, finished.stdout[-6000:]
-    return data_dir, finished.stdout
-
-
-def rows_of(data_dir: Path, asset: str) -> list[Any]:
-    """The rows, sorted; of a source file the path below the data dir, of metrics twelve digits: the rmse is a sum whose
-    order depends on the session."""
-    table = DeltaTable(Lake(str(data_dir)).asset(asset).uri).to_pyarrow_table()
-    rows = table.to_pylist()
-    for row in rows:
-        if "source_file" in row:
-            row["source_file"] = row["source_file"].rpartition(f"{data_dir}/")[2]
-        if asset == "als_evaluation":
-            row["value"] = float(f"{row['value']:.12g}")
-    return sorted((tuple(row.values()) for row in rows), key=repr)
-
-
 @pytest.mark.trial
 @pytest.mark.parametrize("asset", TABLES)
 def test_every_table_has_the_rows_of_a_local_run(here: Path, there: tuple[Path, str], asset: str) -> None:
@@ -124,12 +67,7 @@ def test_every_table_has_the_rows_of_a_local_run(here: Path, there: tuple[Path, 
 
 @pytest.mark.trial
 def test_the_models_are_those_of_a_local_run(here: Path, there: tuple[Path, str]) -> None:
-    def als(data_dir: Path) -> list[Any]:
-        lake = Lake(str(data_dir))
-        model = SavedModel(Folder(f"{lake.folder(lake.latest('als_model')).uri}/model"))
-        return [model.users.vectors.tolist(), model.products.vectors.tolist()]
-
-    assert als(there[0]) == als(here)
+    assert factors_of(there[0]) == factors_of(here)
     for asset in ("segmentation_model", "als_model"):
         expected, found = (Lake(str(data_dir)).latest(asset) for data_dir in (here, there[0]))
         assert found.parameters == expected.parameters
