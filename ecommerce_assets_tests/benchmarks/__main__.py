@@ -19,7 +19,7 @@ from ecommerce_assets_tests.benchmarks import growth, machine, process, referenc
 from ecommerce_assets_tests.benchmarks.part import Place, missing
 
 PACKAGE = "ecommerce_assets_tests.benchmarks"
-MODULES = {"graph": "graph", "mllib": "mllib", "duckdb": "duckdb_peer", "kernels": "kernels"}
+MODULES = {"sail": "sail", "graph": "graph", "mllib": "mllib", "duckdb": "duckdb_peer", "kernels": "kernels"}
 PARTS = (*MODULES, "reference")
 """In the order in which they run: kernels after graph, whose lake it reads."""
 

@@ -42,7 +42,7 @@ EVERYTHING = ("--select", "*", "--partition-range", f"{FIRST_DAY}...{LAST_DAY}")
 ONE_DAY = ("--select", "cleaned_events,rejected_events", "--partition", f"{LAST_DAY}")
 
 
-def environment(place: Place, home: Path) -> dict[str, str]:
+def environment(place: Place, home: Path, master: str) -> dict[str, str]:
     """This process's, with the settings of the benchmark and no others of the project."""
     return {
         **os.environ,
@@ -50,6 +50,7 @@ def environment(place: Place, home: Path) -> dict[str, str]:
         "DAGSTER_HOME": str(home),
         "OPENLINEAGE_DISABLED": "true",
         "ECOMMERCE_DATA_DIR": str(place.shop),
+        "ECOMMERCE_SPARK_MASTER": master,
         "ECOMMERCE_FIRST_DAY": str(FIRST_DAY),
         "ECOMMERCE_LAST_DAY": str(LAST_DAY),
         "ECOMMERCE_DRIVER_MEMORY": place.memory,
@@ -79,20 +80,20 @@ def check_seconds(shop: Path) -> dict[str, float]:
     return {name: seconds for name, seconds in found.items() if seconds is not None}
 
 
-def measure(place: Place) -> dict[str, Any]:
+def measure(place: Place, name: str = "graph", master: str = "local[*]") -> dict[str, Any]:
     """Wall seconds, peak memory, and seconds by asset; then what one more day costs beside all days."""
     compiled = compile_kernels()  # so that no size pays for it; kernels.py tells what it costs
     shutil.rmtree(place.shop / "lake", ignore_errors=True)
-    work = place.work("graph")
+    work = place.work(name)
     home = work / "dagster_home"
     home.mkdir()
     shutil.copy(INSTANCE, home)
 
-    def run(name: str, chosen: tuple[str, ...]) -> process.Finished:
+    def run(step: str, chosen: tuple[str, ...]) -> process.Finished:
         # In the work folder, where no .env can change the settings.
-        finished = process.run(command(*chosen), work / name, cwd=work, env=environment(place, home))
+        finished = process.run(command(*chosen), work / step, cwd=work, env=environment(place, home, master))
         if finished.exit_code:
-            raise RuntimeError(f"the graph ended with {finished.exit_code}; see {work}/{name}.err")
+            raise RuntimeError(f"the graph ended with {finished.exit_code}; see {work}/{step}.err")
         return finished
 
     started = datetime.now(UTC)

@@ -65,13 +65,16 @@ def compare(parts: Parts, extrapolated: tuple[float, float] | None = None) -> li
     if extrapolated and "seconds" not in parts.get("reference", {}):
         note = f"reference extrapolated, as events to the power of {extrapolated[1]:.2f}"
         add("whole graph: reference / ours", extrapolated[0], graph.get("seconds"), note=note)
-    duckdb = parts.get("duckdb", {})
+    duckdb, sail = parts.get("duckdb", {}), parts.get("sail", {})
+    add("whole graph: Spark / Sail", graph.get("seconds"), sail.get("seconds"))
+    add("whole graph: reference / ours on Sail", parts.get("reference", {}).get("seconds"), sail.get("seconds"))
     checks = _sum(graph, TABLES, "check_seconds") or 0.0
     note = f"without the {checks:,.1f} s of our checks" if checks else ""
     written = _sum(graph, TABLES)
     add("tables: ours / DuckDB", written and written - checks, _sum(duckdb, TABLES), note=note)
     all_of_it = (*TABLES, *LISTS)
-    add("tables, ALS and top 10: DuckDB and implicit / ours", _sum(duckdb, all_of_it), _sum(graph, all_of_it))
+    for on, ours in (("", graph), (" on Sail", sail)):
+        add(f"tables, ALS and top 10: DuckDB and implicit / ours{on}", _sum(duckdb, all_of_it), _sum(ours, all_of_it))
 
     def kernel(stage: str) -> float | None:
         return _sum(kernels, (stage,))
@@ -88,6 +91,7 @@ def compare(parts: Parts, extrapolated: tuple[float, float] | None = None) -> li
     for name, title in tops:
         note = _difference_note(kernels, "ours") if name == "brute force" else _difference_note(kernels, name)
         add(f"top 10: {title} / ours", kernel(f"top 10: {name}"), kernel("top 10: ours"), note=note)
+    add("peak memory: Spark / Sail", _megabytes(graph), _megabytes(sail), "MB")
     for part, name in (("reference", "reference"), ("mllib", "MLlib pipeline"), ("duckdb", "DuckDB and implicit")):
         add(f"peak memory: {name} / ours", _megabytes(parts.get(part, {})), _megabytes(graph), "MB")
     return rows
