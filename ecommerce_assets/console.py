@@ -21,6 +21,8 @@ RUN_COMMANDS = {"materialize", "execute", "launch"}
 
 INTERRUPTED = "Interrupted: versions that were published stay, other assets of the run were not made."
 _INTERRUPTS = ("KeyboardInterrupt", "DagsterExecutionInterruptedError")
+_SENTENCES = ("NoEngineError",)
+"""Errors whose message says all, and what to do."""
 _NAMES_ASSET = re.compile(r"[a-z][a-z0-9_]*(,|:| \(| is blocked)")
 """How a message begins that names its asset, which need not be the step's name."""
 
@@ -49,13 +51,20 @@ def message_of(meta: dict[str, Any]) -> str:
     if explained is not None and explained.description:
         text = explained.description
     elif error is not None and "Steps failed" not in text:  # a line of the step says why
-        text = INTERRUPTED if _is_interrupt(error) else f"{text}\n{error.to_string()}"
+        sentence = INTERRUPTED if _caused_by(error, _INTERRUPTS) else _explained(error)
+        text = sentence or f"{text}\n{error.to_string()}"
     text = re.sub(r'^Execution of run for "\w+" failed\.', "The run failed.", text)
     return text if step is None or _NAMES_ASSET.match(text) else f"{step}: {text}"
 
 
-def _is_interrupt(error: Any) -> bool:
-    return error is not None and (error.cls_name in _INTERRUPTS or _is_interrupt(error.cause))
+def _caused_by(error: Any, names: Sequence[str]) -> Any:
+    """The error or the cause of it that has one of these names; None if there is none."""
+    return error if error is None or error.cls_name in names else _caused_by(error.cause, names)
+
+
+def _explained(error: Any) -> str | None:
+    found = _caused_by(error, _SENTENCES)
+    return found and str(found.message).partition(": ")[2].strip()
 
 
 @contextmanager

@@ -158,8 +158,8 @@ class Settings(BaseSettings):
         description="`als_evaluation` is blocked if the NDCG of the published lists clearly falls by a larger share; 0 "
         "to 1",
     )
-    spark_master: str = Field("local[*]", description="Spark master")
-    driver_memory: str = Field("8g", pattern=r"^\d+[kmgt]$", description="memory of Spark's driver")
+    spark_master: str = Field("local[*]", description="Spark master, or `sail` for Sail, which needs no Java")
+    driver_memory: str = Field("8g", pattern=r"^\d+[kmgt]$", description="memory of Spark's driver, or of Sail")
     executor_memory: str = Field("8g", pattern=r"^\d+[kmgt]$", description="memory of a Spark executor")
     spark_event_log: str | None = Field(
         None,

@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, FloatType, IntegerType, StructField, StructType
 
 from ecommerce_assets.recommendation.local_als import Factors
+from ecommerce_assets.spark.connect import frame_of
 from ecommerce_assets.storage.spark_ml import rows_of, write_metadata, write_rows
 
 if TYPE_CHECKING:  # Spark ML takes a second to import; executors, which import this module, need not have fsspec
@@ -228,7 +229,7 @@ def as_spark_model(model: FittedModel, folder: str) -> ALSModel:
 
 def factor_frame(spark: SparkSession, factors: Factors) -> DataFrame:
     """`id`, `features`, as in MLlib's models; handed over as Arrow."""
-    return spark.createDataFrame(factor_table(factors), SPARK_SCHEMA)
+    return frame_of(spark, factor_table(factors), SPARK_SCHEMA)
 
 
 def factor_table(factors: Factors) -> pa.Table:

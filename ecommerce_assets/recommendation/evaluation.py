@@ -51,6 +51,7 @@ from ecommerce_assets.recommendation.systems import (
     difference,
 )
 from ecommerce_assets.spark.column_lineage import made_from
+from ecommerce_assets.spark.connect import frame_of
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.stored_table import StoredTable
 
@@ -121,7 +122,7 @@ class Evaluation:
         # As Arrow, which Java reads by itself: for rows of Python's own it starts further Python workers.
         schema = pa.schema([(c.name, ARROW_TYPES[c.type]) for c in ALS_EVALUATION.columns])
         rows = [dict(zip(schema.names, row, strict=True)) for row in self.rows]
-        made = events.sparkSession.createDataFrame(pa.Table.from_pylist(rows, schema), ALS_EVALUATION.ddl)
+        made = frame_of(events.sparkSession, pa.Table.from_pylist(rows, schema), ALS_EVALUATION.ddl)
         scored_by = [(events, name) for name in SCORED_BY]
         return made_from(made, {c.name: scored_by for c in ALS_EVALUATION.columns if not c.constant})
 

@@ -20,6 +20,7 @@ from ecommerce_assets.recommendation.interactions import LAST, collect_pairs
 from ecommerce_assets.recommendation.products import INDEXED, Products, batch_type, products_of
 from ecommerce_assets.recommendation.recommenders.base import Ragged
 from ecommerce_assets.spark.column_lineage import made_from
+from ecommerce_assets.spark.connect import frame_of
 from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.stored_table import StoredTable
@@ -88,7 +89,7 @@ def item_neighbours(interactions: StoredTable, product_index: StoredTable, engin
         }
     )
     id_type = product_index.frame.schema["product_id"].dataType.simpleString()
-    made = interactions.frame.sparkSession.createDataFrame(table, ITEM_NEIGHBOURS.with_id_type(id_type).ddl)
+    made = frame_of(interactions.frame.sparkSession, table, ITEM_NEIGHBOURS.with_id_type(id_type).ddl)
     listed: list[tuple[DataFrame, str]] = [(product_index.frame, "product_id")]
     pairs = [(interactions.frame, name) for name in ("user_idx", "product_idx", "last_interaction_at")]
     origins = dict.fromkeys(("rank", "similarity", "common_users"), pairs)

@@ -17,6 +17,7 @@ from ecommerce_assets.events.parsing import connect, literal
 from ecommerce_assets.recommendation.catalog import KINDS, ProductCatalog
 from ecommerce_assets.recommendation.product_rules import ProductRules
 from ecommerce_assets.spark.column_lineage import made_from
+from ecommerce_assets.spark.connect import frame_of
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.stored_table import StoredTable
 
@@ -69,7 +70,7 @@ def product_eligibility(
     features = product_features.to_arrow("product_id", "category", "brand", "avg_price")
     rows = eligible_products(catalog, index, features, now or datetime.now(UTC))
     id_type = product_index.frame.schema["product_id"].dataType.simpleString()
-    frame = spark.createDataFrame(rows, PRODUCT_ELIGIBILITY.with_id_type(id_type).ddl)
+    frame = frame_of(spark, rows, PRODUCT_ELIGIBILITY.with_id_type(id_type).ddl)
     listed = {name: f"product_catalog.{name}" for name in KINDS}
     features_of = {"category": "category", "brand": "brand", "price": "avg_price"}
     known = {name: [(product_features.frame, column)] for name, column in features_of.items()}

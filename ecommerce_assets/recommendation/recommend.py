@@ -46,7 +46,7 @@ from ecommerce_assets.recommendation.products import INDEXED, Products, products
 from ecommerce_assets.recommendation.reasons import reasons
 from ecommerce_assets.recommendation.recommenders.base import ProductStats, Training
 from ecommerce_assets.spark.column_lineage import made_from
-from ecommerce_assets.spark.connect import send_to_workers
+from ecommerce_assets.spark.connect import frame_of, send_to_workers
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.stored_table import StoredTable
 
@@ -233,7 +233,7 @@ class _Task:
     def run(self, users: DataFrame | pa.Table, spark: SparkSession, schema: StructType) -> DataFrame:
         """The rows of all users: made by threads of this process, or by Spark's workers where Spark has the users."""
         if isinstance(users, pa.Table):
-            return spark.createDataFrame(by_threads(users, self.rows), schema)
+            return frame_of(spark, by_threads(users, self.rows), schema)
         shared = send_to_workers(spark, self)
 
         def batches(incoming: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

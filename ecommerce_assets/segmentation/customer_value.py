@@ -22,6 +22,7 @@ from ecommerce_assets.features.expressions import distinct_count, exact_sum, of_
 from ecommerce_assets.features.rfm import FREQUENCY
 from ecommerce_assets.segmentation.purchase_model import BgNbd, Floats, GammaGamma, Histories
 from ecommerce_assets.spark.column_lineage import made_from
+from ecommerce_assets.spark.connect import frame_of
 from ecommerce_assets.storage.checks import collect_in_one_job
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 
@@ -415,7 +416,11 @@ def predict(history: DataFrame, fitted: pa.Table, model: ValueModel, span: Span)
     pairs = known.group_by(key).aggregate([])
     repeats, age = _floats(pairs, "purchase_days") - 1, _day_number(span.end) - _floats(pairs, "first_day")
     expected = model.purchases.expected_if_active(HORIZON_DAYS, repeats, age)
-    if_active = history.sparkSession.createDataFrame(pairs.append_column("expected_if_active", pa.array(expected)))
+    if_active = frame_of(
+        history.sparkSession,
+        pairs.append_column("expected_if_active", pa.array(expected)),
+        "first_day int, purchase_days bigint, expected_if_active double",
+    )
     aged = history.withColumn("age", _day_number(span.end) - F.col("first_day"))
     active, days = _probability_active(model.purchases), F.col("purchase_days")
     purchases = active * F.col("expected_if_active")

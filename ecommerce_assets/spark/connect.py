@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import shutil
 import tempfile
 import uuid
 import warnings
@@ -17,14 +18,18 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pyspark import Broadcast, SparkFiles
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession, is_remote
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
 from ecommerce_assets.spark import sail
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Value = TypeVar("Value")
 
@@ -144,8 +149,11 @@ def path_to_write(spark: SparkSession, uri: str) -> str:
 def persisted(frame: DataFrame) -> Iterator[DataFrame]:
     """The frame, kept from its first use to the end of the block; by Sail in files, from the start."""
     if sail.is_sail(frame.sparkSession):
-        with sail.stored(frame) as kept:
+        kept, folder = sail.stored(frame)
+        try:
             yield kept
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
         return
     kept = frame.persist()
     try:
@@ -153,6 +161,16 @@ def persisted(frame: DataFrame) -> Iterator[DataFrame]:
     finally:
         with suppress(Exception):  # where Spark has died, the error of the block is the one to show
             kept.unpersist()
+
+
+def used_again(frame: DataFrame) -> DataFrame:
+    """The frame, for several uses in one query: Spark computes it once anyway, Sail each time, so it gets files."""
+    return sail.stored(frame)[0] if sail.is_sail(frame.sparkSession) else frame
+
+
+def frame_of(spark: SparkSession, table: pa.Table, schema: str | StructType) -> DataFrame:
+    """An Arrow table of this process as a frame."""
+    return sail.frame_of(spark, table, schema) if sail.is_sail(spark) else spark.createDataFrame(table, schema)
 
 
 def send_to_workers(spark: SparkSession, value: Value) -> Broadcast[Value] | SharedFile[Value] | sail.Held[Value]:

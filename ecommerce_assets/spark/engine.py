@@ -19,12 +19,19 @@ MEMORY_SHARE = 0.5
 """Share of the free memory that the estimate may reach; the rest is for Spark, and for errors of the estimate."""
 
 
+USE_SPARK = "ECOMMERCE_SPARK_MASTER=local[*]"
+
+
 class Engine(StrEnum):
     """The engine that computes a model; `auto` lets `choose_engine` decide."""
 
     auto = "auto"
     local = "local"
     mllib = "mllib"
+
+
+class NoEngineError(ValueError):
+    """No engine can compute the model; the message is a sentence that says what to do."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,15 @@ def choose_engine(spark: SparkSession, engine: Engine, estimate: Callable[[], tu
     estimate
         Returns the size of the data, such as `615,000 pairs`, and the bytes that the local engine needs for them. The
         data fit if this is at most half of the free memory. Called only for `auto` with Spark on this machine.
+
+    Raises
+    ------
+    NoEngineError
+        If Sail runs, which has no `mllib`, and it is asked for or the data do not fit.
     """
+    on_sail = sail.is_sail(spark)
+    if on_sail and engine == Engine.mllib:
+        raise NoEngineError(f"The engine mllib needs Spark, {USE_SPARK}; Sail has the engine local.")
     if engine != Engine.auto:
         return EngineChoice(Engine(engine), f"Engine {engine}, as the configuration asks.")
     if not is_local(spark):
@@ -53,6 +68,10 @@ def choose_engine(spark: SparkSession, engine: Engine, estimate: Callable[[], tu
     memory = f"{what} need about {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free"
     if needed <= MEMORY_SHARE * free:
         return EngineChoice(Engine.local, f"Engine local, because Spark runs on this machine and {memory}.")
+    if on_sail:
+        raise NoEngineError(
+            f"{memory}, of which half may be used: use Spark, {USE_SPARK}, whose engine mllib needs less."
+        )
     return EngineChoice(Engine.mllib, f"Engine mllib, because {memory}, of which half may be used.")
 
 

@@ -26,6 +26,7 @@ from ecommerce_assets.runs import RunProcess, record_process
 from ecommerce_assets.secret import HIDDEN
 from ecommerce_assets.settings import FIXED_SPARK_SETTINGS, load_settings
 from ecommerce_assets.spark import connect, sail
+from ecommerce_assets.spark.engine import USE_SPARK
 from ecommerce_assets.spark.machine_lock import MachineLock
 from ecommerce_assets.spark.progress import JobProgress
 from ecommerce_assets.spark.session import (
@@ -60,8 +61,8 @@ class SparkResource(LazyPySparkResource):
     """
 
     app_name: str = Field(default="E-commerce Model Training", description="Name of the Spark application.")
-    master: str = Field(default="local[*]", description="Spark master URL, or sc://host:port for Spark Connect.")
-    driver_memory: str = Field(default="8g", description="Heap of the driver, such as 8g.")
+    master: str = Field(default="local[*]", description="Spark master URL, sc://host:port for Spark Connect, or sail.")
+    driver_memory: str = Field(default="8g", description="Heap of the driver, or memory pool of Sail, such as 8g.")
     executor_memory: str = Field(default="8g", description="Heap of an executor, such as 8g.")
     adaptive: bool = Field(default=True, description="Adaptive query execution.")
     serializer: str = Field(default="org.apache.spark.serializer.KryoSerializer", description="Spark serializer class.")
@@ -250,7 +251,7 @@ class SparkResource(LazyPySparkResource):
     def _out_of_memory(self) -> dg.Failure:
         return dg.Failure(
             f"The data do not fit into Sail's memory of {self.driver_memory}: set ECOMMERCE_DRIVER_MEMORY to more, or "
-            "use Spark, ECOMMERCE_SPARK_MASTER=local[*].",
+            f"use Spark, {USE_SPARK}.",
             allow_retries=False,
         )
 

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from importlib.util import find_spec
 from itertools import zip_longest
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 from urllib.parse import quote
 
 import pyspark
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Value = TypeVar("Value")
 
@@ -64,9 +67,10 @@ def start(
     log(f"Starting Sail with {memory} of memory.")
     os.makedirs(scratch, exist_ok=True)
     os.environ.update(_configuration(memory, scratch))
-    # As `SparkSession.builder.remote` does, which takes no channel: PySpark's functions then make columns for it.
-    os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
     with ExitStack() as stack:
+        # As `SparkSession.builder.remote` does, which takes no channel: PySpark's functions then make columns for it.
+        os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
+        stack.callback(os.environ.pop, "SPARK_CONNECT_MODE_ENABLED", None)
         server = SparkConnectServer()
         server.start(background=True)
         stack.callback(server.stop)
@@ -129,14 +133,21 @@ def read_files(spark: SparkSession, schema: str, files: Mapping[str, Mapping[str
     return frames[0]
 
 
-@contextmanager
-def stored(frame: DataFrame) -> Iterator[DataFrame]:
-    """Yields the frame from files, which are removed at the end of the block: Sail's `persist` keeps nothing."""
+def frame_of(spark: SparkSession, table: pa.Table, schema: str | StructType) -> DataFrame:
+    """Returns an Arrow table as a frame, by way of a file that lives as long as Sail: a message has a limit of size."""
+    import pyarrow.parquet as pq
+
+    file = f"{spark.conf.get(_SCRATCH)}/{uuid.uuid4().hex}.parquet"
+    pq.write_table(table, file)
+    return spark.read.schema(schema).parquet(path(file))
+
+
+def stored(frame: DataFrame) -> tuple[DataFrame, str]:
+    """Returns the frame from files, and their folder, which lives as long as Sail: its `persist` keeps nothing."""
     spark = frame.sparkSession
-    with tempfile.TemporaryDirectory(dir=spark.conf.get(_SCRATCH)) as folder:
-        rows = path(f"{folder}/rows")
-        frame.write.parquet(rows)
-        yield spark.read.schema(frame.schema).parquet(rows)
+    folder = f"{spark.conf.get(_SCRATCH)}/{uuid.uuid4().hex}"
+    frame.write.parquet(path(folder))
+    return spark.read.schema(frame.schema).parquet(path(folder)), folder
 
 
 class Held(Generic[Value]):

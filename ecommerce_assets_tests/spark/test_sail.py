@@ -158,3 +158,43 @@ def test_what_does_not_fit_is_written_to_files_or_ends_with_a_sentence(tmp_path:
         "The data do not fit into Sail's memory of 100m: set ECOMMERCE_DRIVER_MEMORY to more, or use Spark, "
         "ECOMMERCE_SPARK_MASTER=local[*].",
     ]
+
+
+MLLIB = """
+import sys
+import dagster as dg
+from ecommerce_assets.console import short_log_lines
+from ecommerce_assets.spark import engine
+from ecommerce_assets.spark.resource import SparkResource
+
+@dg.op
+def work(spark: SparkResource):
+    engine.choose_engine(spark.spark_session, engine.Engine(sys.argv[2]), lambda: ("9 users", 10**15))
+
+@dg.job(resource_defs={"spark": SparkResource(master="sail", driver_memory="100m", checkpoint_dir=sys.argv[1])})
+def job():
+    work()
+
+with short_log_lines():
+    job.execute_in_process(raise_on_error=False)
+"""
+
+
+@pytest.mark.trial
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ("mllib", "The engine mllib needs Spark, ECOMMERCE_SPARK_MASTER=local[*]; Sail has the engine local."),
+        (
+            "auto",
+            "of which half may be used: use Spark, ECOMMERCE_SPARK_MASTER=local[*], whose engine mllib needs less.",
+        ),
+    ],
+)
+def test_sparks_own_models_are_refused_with_a_sentence(tmp_path: Path, asked: str, sentence: str) -> None:
+    command = [sys.executable, "-c", MLLIB, str(tmp_path), asked]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
+    [line] = [line for line in done.stderr.splitlines() if " - ERROR - work: " in line]
+    assert line.endswith(sentence)
+    assert "Traceback" not in done.stderr
