@@ -13,10 +13,10 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ecommerce_assets.events.landing.__main__ import main
 
 from ecommerce_assets.events import parsing
 from ecommerce_assets.events.landing import LandingError, LandingSummary, land
-from ecommerce_assets.events.landing.__main__ import main
 from ecommerce_assets.events.landing.summary import Window
 from ecommerce_assets.events.parsing import parsed_schema
 from ecommerce_assets.storage.filesystem import Folder

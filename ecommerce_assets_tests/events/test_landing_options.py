@@ -10,10 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ecommerce_assets.events.landing.__main__ import main
 
 from ecommerce_assets.events import landing
 from ecommerce_assets.events.landing import LandingError, Layout, land
-from ecommerce_assets.events.landing.__main__ import main
 from ecommerce_assets_tests.events.landing_files import (
     HEADER,
     NEXT_DAY,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-
 from ecommerce_assets.lookup.__main__ import main
+
 from ecommerce_assets.lookup.printing import SOURCES, print_user
 from ecommerce_assets.lookup.users import find_user
 from ecommerce_assets.recommendation.lists import SOURCES as LIST_SOURCES

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from deltalake import DeltaTable
+from ecommerce_assets.storage.__main__ import main
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from pyspark.sql import SparkSession
@@ -27,7 +28,6 @@ from ecommerce_assets.recommendation.als_model import LocalModel, SavedModel
 from ecommerce_assets.recommendation.local_als import Factors
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage import delta, reading
-from ecommerce_assets.storage.__main__ import main
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.inspection import verify
 from ecommerce_assets.storage.io_managers import JsonIOManager
