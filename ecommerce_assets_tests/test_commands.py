@@ -26,7 +26,7 @@ def test_the_workflow_calls_the_commands_of_the_readme() -> None:
     called = [step.replace('--with "$SPARK" ', "") for step in steps]  # one version of PySpark per job
     lines = (PROJECT / "README.md").read_text().splitlines()
     assert called == [
-        next(line for line in lines if words in line) for words in ("uv run pytest", "uv run dagster asset materialize")
+        next(line for line in lines if words in line) for words in ("uv run pytest", "uv run ecommerce-assets run")
     ]
 
 

@@ -12,7 +12,7 @@ from dagster._serdes import serialize_value
 from ecommerce_assets.definitions import build_defs, spark_options
 from ecommerce_assets.env_file import PROJECT_DIR
 from ecommerce_assets.settings import (
-    SAMPLE_DATA_DIR,
+    DEFAULT_DATA_DIR,
     Settings,
     SettingsError,
     load_settings,
@@ -26,7 +26,7 @@ def test_defaults_are_the_shipped_sample(monkeypatch: pytest.MonkeyPatch) -> Non
     for name in ("DATA_DIR", "FIRST_DAY", "LAST_DAY"):
         monkeypatch.setenv(f"ECOMMERCE_{name}", "")
     settings = load_settings()
-    assert settings.data_dir == SAMPLE_DATA_DIR
+    assert settings.data_dir == DEFAULT_DATA_DIR
     assert str(settings.end_day) == "2019-12-29"
     assert (settings.driver_memory, settings.spark_master) == ("8g", "local[*]")
 

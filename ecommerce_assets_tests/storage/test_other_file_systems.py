@@ -17,11 +17,11 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from deltalake import DeltaTable
-from ecommerce_assets.storage.__main__ import main
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from pyspark.sql import SparkSession
 
+from ecommerce_assets.cli import main
 from ecommerce_assets.definitions import CATALOG
 from ecommerce_assets.events.raw import find_raw_events
 from ecommerce_assets.recommendation.als_model import LocalModel, SavedModel
