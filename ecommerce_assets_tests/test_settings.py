@@ -10,13 +10,11 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._serdes import serialize_value
 
 from ecommerce_assets.definitions import build_defs, spark_options
-from ecommerce_assets.env_file import PROJECT_DIR
 from ecommerce_assets.settings import (
     DEFAULT_DATA_DIR,
     Settings,
     SettingsError,
     load_settings,
-    variable,
     warn_of_unknown,
 )
 from ecommerce_assets.spark.resource import SparkResource
@@ -147,8 +145,3 @@ def test_dagsters_commands_print_an_error_as_one_line(capsys: pytest.CaptureFixt
         command([])
     assert ended.value.code == 1
     assert capsys.readouterr().err == "Error: ECOMMERCE_ID_TYPE='uuid' cannot be used\n"
-
-
-def test_the_readme_names_every_setting() -> None:
-    readme = (PROJECT_DIR / "README.md").read_text()
-    assert [name for name in Settings.model_fields if f"`{variable(name)}`" not in readme] == []

@@ -212,7 +212,7 @@ def command(out: Path, seed: int, events: int, days: int, add_day: Path | None) 
     \b
     Examples:
       ecommerce-assets sample ~/sample
-      ecommerce-assets sample --add-day ~/shop
+      ecommerce-assets sample --add-day ~/sample
     """
     try:
         if add_day:
