@@ -19,6 +19,7 @@ from ecommerce_assets.storage.filesystem import Folder
 
 MODULE = "ecommerce_assets.definitions"
 DAGSTER_HOME = "DAGSTER_HOME"
+DAGSTER_COMMAND = ("dagster", "asset", "materialize")
 
 
 @click.command("run")
@@ -36,13 +37,15 @@ def command(select: str, partition_range: str | None) -> None:
       ecommerce-assets run --select cleaned_events,rejected_events --partition-range 2019-10-01...2019-10-31
     """
     settings = load_settings()
-    console.set_up(["dagster", "asset", "materialize"])
+    if partition_range is None and select == "*":
+        partition_range = available_days(settings)
+    console.set_up(DAGSTER_COMMAND)
+    if partition_range is None and _has_days(select):
+        partition_range = available_days(settings)
     if not os.environ.get(DAGSTER_HOME):
         os.environ[DAGSTER_HOME] = str(_instance_folder(Path.cwd() / ".dagster"))
-    if partition_range is None and (select == "*" or _has_days(select)):
-        partition_range = available_days(settings)
     days = ["--partition-range", partition_range] if partition_range else []
-    sys.argv = ["dagster", "asset", "materialize", "-m", MODULE, "--select", select, *days]
+    sys.argv = [*DAGSTER_COMMAND, "-m", MODULE, "--select", select, *days]
     [dagster] = entry_points(group="console_scripts", name="dagster")
     dagster.load()()
 

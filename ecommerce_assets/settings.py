@@ -112,7 +112,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
-    # The descriptions are the last column of the README's table, and the end of an error message.
+    # The descriptions are the last column of the table in README.md, and the end of an error message.
     data_dir: str = Field(DEFAULT_DATA_DIR, description="folder or bucket that holds `raw/` and `lake/`")
     first_day: dt.date = Field(FIRST_DAY, ge=EARLIEST_DAY, description="first daily partition, `YYYY-MM-DD`")
     last_day: dt.date | None = Field(

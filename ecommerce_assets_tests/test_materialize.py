@@ -53,10 +53,12 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_mistake_is_one_sentence_and_the_history_is_in_the_current_folder(tmp_path: Path) -> None:
     make_days(tmp_path / "shop", "2019-10-02")
-    done = run(tmp_path, "--select", "user_featurs")
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "Error: there is no asset 'user_featurs'; did you mean user_features?"
-    assert "Traceback" not in done.stderr
+    mistake = ("--select", "user_featurs", "--partition-range", "2019-10-02...2019-10-02")
+    for arguments in (mistake, mistake[:2]):
+        done = run(tmp_path, *arguments)
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1] == "Error: there is no asset 'user_featurs'; did you mean user_features?"
+        assert "Traceback" not in done.stderr
     shipped = (PROJECT / ".dagster" / "dagster.yaml").read_text()
     assert (tmp_path / ".dagster" / "dagster.yaml").read_text() == shipped
 
