@@ -45,7 +45,7 @@ GRAPH = json.loads((Path(__file__).parent / "asset_graph.json").read_text())
 
 
 def section(page: str, title: str) -> str:
-    """What stands below a heading, up to the next one of its level."""
+    """The text below a heading, up to the next one of its level."""
     found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
     assert found, f"there is no section {title}"
     return found[1]
@@ -87,8 +87,8 @@ def test_every_parameter_is_in_the_table_as_it_is() -> None:
         "als_tuning": TuningConfig,
         "backtest": BacktestConfig,
     }
-    told = [tuple(row) for row in table_rows(section(RECOMMENDATION, "Parameters"))[1:]]
-    assert told == [
+    listed = [tuple(row) for row in table_rows(section(RECOMMENDATION, "Parameters"))[1:]]
+    assert listed == [
         (
             asset,
             name,
