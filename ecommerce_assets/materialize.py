@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import warnings
 from datetime import UTC, date, datetime, timedelta
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -46,6 +47,8 @@ def command(select: str, partition_range: str | None) -> None:
         os.environ[DAGSTER_HOME] = str(_instance_folder(Path.cwd() / ".dagster"))
     days = ["--partition-range", partition_range] if partition_range else []
     sys.argv = [*DAGSTER_COMMAND, "-m", MODULE, "--select", select, *days]
+    # The advice to call another command is for those who called Dagster's.
+    warnings.filterwarnings("ignore", "Function `asset_materialize_command` is superseded")
     [dagster] = entry_points(group="console_scripts", name="dagster")
     dagster.load()()
 

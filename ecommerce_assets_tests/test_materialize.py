@@ -59,6 +59,7 @@ def test_a_mistake_is_one_sentence_and_the_history_is_in_the_current_folder(tmp_
         assert done.returncode == 1
         assert done.stderr.splitlines()[-1] == "Error: there is no asset 'user_featurs'; did you mean user_features?"
         assert "Traceback" not in done.stderr
+        assert "Supers" not in done.stderr
     shipped = (PROJECT / ".dagster" / "dagster.yaml").read_text()
     assert (tmp_path / ".dagster" / "dagster.yaml").read_text() == shipped
 
