@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 import pytest
 from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._serdes import serialize_value
 
+from ecommerce_assets import settings as settings_module
 from ecommerce_assets.definitions import build_defs, spark_options
 from ecommerce_assets.settings import (
     DEFAULT_DATA_DIR,
+    SAMPLE_MARKER,
     Settings,
     SettingsError,
     load_settings,
@@ -27,6 +30,15 @@ def test_defaults_are_the_shipped_sample(monkeypatch: pytest.MonkeyPatch) -> Non
     assert settings.data_dir == DEFAULT_DATA_DIR
     assert str(settings.end_day) == "2019-12-29"
     assert (settings.driver_memory, settings.spark_master) == ("8g", "local[*]")
+
+
+def test_days_end_with_the_sample_only_where_the_sample_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `pip install`, the default data dir may have a shop's own events."""
+    monkeypatch.setattr(settings_module, "DEFAULT_DATA_DIR", str(tmp_path))
+    assert load_settings(data_dir=str(tmp_path)).end_day is None
+    (tmp_path / "raw" / "events").mkdir(parents=True)
+    (tmp_path / "raw" / "events" / SAMPLE_MARKER).touch()
+    assert str(load_settings(data_dir=str(tmp_path)).end_day) == "2019-12-29"
 
 
 def test_environment_is_read_and_empty_means_unset(monkeypatch: pytest.MonkeyPatch) -> None:
