@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from ecommerce_assets import console
-from ecommerce_assets.env_file import PROJECT_DIR, RUN
+from ecommerce_assets.env_file import RUN
 from ecommerce_assets.events.schema import PARTITION_COLUMN
 from ecommerce_assets.settings import Settings, load_settings
 from ecommerce_assets.storage.filesystem import Folder
@@ -95,10 +95,7 @@ def _has_days(select: str) -> bool:
 
 def _instance_folder(folder: Path) -> Path:
     """Returns the folder of Dagster's instance; it gets the project's dagster.yaml if it has none."""
-    shipped = Path(__file__).with_name("dagster.yaml")  # in a wheel
-    if not shipped.is_file():
-        shipped = PROJECT_DIR / ".dagster" / "dagster.yaml"
     folder.mkdir(exist_ok=True)
     if not (folder / "dagster.yaml").exists():
-        shutil.copy(shipped, folder)
+        shutil.copy(Path(__file__).with_name("dagster.yaml"), folder)
     return folder
