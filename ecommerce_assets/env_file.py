@@ -16,6 +16,10 @@ from dotenv import dotenv_values, load_dotenv
 from ecommerce_assets.secret import HIDDEN, is_secret
 
 PROJECT_DIR = Path(__file__).resolve().parents[1]
+IS_CHECKOUT = (PROJECT_DIR / "pyproject.toml").is_file()
+"""Whether this is a copy of the project; false after `pip install`, where PROJECT_DIR is the folder of all packages."""
+RUN = "uv run " if IS_CHECKOUT else ""
+"""How commands begin in messages."""
 
 
 class EnvFileError(ValueError):

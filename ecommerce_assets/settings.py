@@ -22,15 +22,18 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from ecommerce_assets.env_file import PROJECT_DIR, EnvFileError, env_files, read_env_files
+from ecommerce_assets.env_file import IS_CHECKOUT, PROJECT_DIR, EnvFileError, env_files, read_env_files
 from ecommerce_assets.secret import has_credentials, has_password, shown
 
 PREFIX = "ECOMMERCE_"
-SAMPLE_DATA_DIR = str(PROJECT_DIR / "data")
+DEFAULT_DATA_DIR = str((PROJECT_DIR if IS_CHECKOUT else Path.cwd()) / "data")
+DATA_DIR_HELP = "Data dir; by default ECOMMERCE_DATA_DIR, else the folder `data`."
 FIRST_DAY = dt.date(2019, 10, 1)
 EARLIEST_DAY = dt.date(1990, 1, 1)
 """Earlier dates are default values of programs, such as 1970-01-01 and 0001-01-01, and not dates of events."""
 SAMPLE_LAST_DAY = dt.date(2019, 12, 29)
+SAMPLE_MARKER = "_SAMPLE"
+"""File in `raw/events` of a data dir that has the shipped sample."""
 
 FIXED_SPARK_SETTINGS = {
     "spark.sql.session.timeZone": "UTC",
@@ -109,8 +112,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
-    # The descriptions are the last column of the README's table, and the end of an error message.
-    data_dir: str = Field(SAMPLE_DATA_DIR, description="folder or bucket that holds `raw/` and `lake/`")
+    # The descriptions are the last column of the table in README.md, and the end of an error message.
+    data_dir: str = Field(DEFAULT_DATA_DIR, description="folder or bucket that holds `raw/` and `lake/`")
     first_day: dt.date = Field(FIRST_DAY, ge=EARLIEST_DAY, description="first daily partition, `YYYY-MM-DD`")
     last_day: dt.date | None = Field(
         None, description="last daily partition; unset: yesterday (for the sample, its last day)"
@@ -217,8 +220,9 @@ class Settings(BaseSettings):
     @property
     def end_day(self) -> dt.date | None:
         """Returns the last daily partition: the setting, or the end of the shipped sample; None if days go on."""
-        if self.last_day is None and self.data_dir == SAMPLE_DATA_DIR:
-            return SAMPLE_LAST_DAY
+        if self.last_day is None and self.data_dir == DEFAULT_DATA_DIR:
+            is_sample = (Path(self.data_dir) / "raw" / "events" / SAMPLE_MARKER).exists()
+            return SAMPLE_LAST_DAY if is_sample else None
         return self.last_day
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
+from ecommerce_assets.cli import COMMANDS, main
 from ecommerce_assets.definitions import CATALOG, ON_DEMAND
 from ecommerce_assets_tests.helpers import event, write_day
 
@@ -26,8 +29,16 @@ def test_the_workflow_calls_the_commands_of_the_readme() -> None:
     called = [step.replace('--with "$SPARK" ', "") for step in steps]  # one version of PySpark per job
     lines = (PROJECT / "README.md").read_text().splitlines()
     assert called == [
-        next(line for line in lines if words in line) for words in ("uv run pytest", "uv run dagster asset materialize")
+        next(line for line in lines if words in line) for words in ("uv run pytest", "uv run ecommerce-assets run")
     ]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_subcommand_has_help_with_an_example_and_is_in_the_readme(name: str) -> None:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    assert re.search(rf"Examples?:\s+.*ecommerce-assets {name}\b", str(command.help))
+    assert name == "java-home" or re.search(rf"^\|.*`{name}`", (PROJECT / "README.md").read_text(), re.MULTILINE)
 
 
 def test_the_workflow_is_one() -> None:

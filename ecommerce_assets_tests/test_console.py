@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from dagster._cli.asset import asset_materialize_command
 
 from ecommerce_assets.console import RunRecord, sentence_of, short_log_lines
-from ecommerce_assets.settings import SAMPLE_DATA_DIR
+from ecommerce_assets.settings import DEFAULT_DATA_DIR
 
 
 def run_and_log(work: object, capfd: pytest.CaptureFixture[str]) -> list[str]:
@@ -95,7 +95,7 @@ def test_a_mistake_in_the_command_is_one_sentence(
     arguments: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    monkeypatch.setenv("ECOMMERCE_DATA_DIR", SAMPLE_DATA_DIR)
+    monkeypatch.setenv("ECOMMERCE_DATA_DIR", DEFAULT_DATA_DIR)
     done = CliRunner().invoke(asset_materialize_command, ["-m", "ecommerce_assets.definitions", *arguments])
     assert done.exception is not None
     assert sentence_of(done.exception) == sentence

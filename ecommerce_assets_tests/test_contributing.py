@@ -1,4 +1,4 @@
-"""The README's section on contributing: its example is applied to a copy of the project, step by step as it stands."""
+"""CONTRIBUTING.md: its example is applied to a copy of the project, step by step as it stands."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ ASSET = dg.AssetKey("brand_features")
 
 
 def section() -> str:
-    readme = (PROJECT / "README.md").read_text()
-    return readme.partition("\n## Contributing\n")[2].partition("\n## ")[0]
+    page = (PROJECT / ".github" / "CONTRIBUTING.md").read_text()
+    return page.partition("\n## Add an asset\n")[2].partition("\n## ")[0]
 
 
 def blocks(kind: str) -> list[str]:
@@ -45,7 +45,7 @@ def apply(project: Path) -> None:
             lines = hunk.split("\n")
             old = "\n".join(line[1:] for line in lines if not line.startswith("+"))
             text = file.read_text()
-            assert f"\n{text}".count(f"\n{old}\n") == 1, f"{name}: the README's lines are not there once:\n{old}"
+            assert f"\n{text}".count(f"\n{old}\n") == 1, f"{name}: the page's lines are not in it once:\n{old}"
             file.write_text(text.replace(old, "\n".join(line[1:] for line in lines)))
 
 
@@ -114,7 +114,7 @@ def test_what_a_commit_must_pass_needs_no_network() -> None:
 
 @pytest.mark.trial
 def test_the_commands_of_the_last_step(changed: Path, tmp_path: Path) -> None:
-    """Recorded, tested and materialised, as the README says; every column of the new version has its sources."""
+    """Recorded, tested and materialised, as the page says; every column of the new version has its sources."""
     (changed / "data").unlink()
     shutil.copytree(PROJECT / "data" / "raw", changed / "data" / "raw")
     environment = {

@@ -170,7 +170,7 @@ def test_dagsters_own_commands_and_ours(project: Path, tmp_path: Path) -> None:
         )
 
     definitions = "dagster asset list -m ecommerce_assets.definitions --select cleaned_events"
-    for command in (definitions, "ecommerce_assets.storage versions cleaned_events", "ecommerce_assets.training"):
+    for command in (definitions, "ecommerce_assets.training"):
         for folder in (copy, tmp_path):
             wrong = run(command, folder)
             said = f"ECOMMERCE_LOOKBACK_DAYS='0' in {copy}/.env cannot be used: it must be 1 or more"

@@ -33,6 +33,7 @@ KNOWS_DAGSTER = {
     "recovery",
     "alerts",
     "on_demand",
+    "materialize",
     "training",
     # the records of runs
     "runs",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ecommerce_assets.settings import SAMPLE_DATA_DIR, Settings, variable
+from ecommerce_assets.settings import DEFAULT_DATA_DIR, Settings, variable
 from ecommerce_assets_tests.benchmarks.graph import command
 
 PROJECT = Path(__file__).parents[1]
@@ -23,7 +23,7 @@ def test_the_sample_takes_few_queries_and_jobs(tmp_path: Path) -> None:
     shop, home, log = (tmp_path / name for name in ("shop", "home", "log"))
     home.mkdir()
     log.mkdir()
-    shutil.copytree(f"{SAMPLE_DATA_DIR}/raw", shop / "raw")
+    shutil.copytree(f"{DEFAULT_DATA_DIR}/raw", shop / "raw")
     shutil.copy(PROJECT / ".dagster" / "dagster.yaml", home)
     settings = {
         "data_dir": str(shop),

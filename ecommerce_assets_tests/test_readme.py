@@ -1,10 +1,15 @@
-"""The README is right: its graph and its tables are those of the code, and every command in it runs."""
+"""The pages are right: graph, tables and links are those of the code, and every command runs.
+
+Blocks of `bash` and `python` run, in the trial. Blocks of `sh` need files or hosts that a test does not have.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,23 +18,36 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+import click
 import duckdb
 import pytest
 
+from ecommerce_assets.cli import main
 from ecommerce_assets.recommendation.assets import AlsConfig, ListConfig, NeighboursConfig, PairsConfig, SimilarConfig
 from ecommerce_assets.recommendation.backtest_assets import BacktestConfig
 from ecommerce_assets.recommendation.tuning_assets import TuningConfig
 from ecommerce_assets.segmentation.assets import SegmentationConfig
+from ecommerce_assets.settings import Settings, variable
 
 PROJECT = Path(__file__).parents[1]
-README = (PROJECT / "README.md").read_text()
+PACKAGES = ("ecommerce_assets", "ecommerce_assets_tests")
+PAGES = {
+    str(file.relative_to(PROJECT)): file.read_text()
+    for file in [
+        PROJECT / "README.md",
+        *sorted(file for package in PACKAGES for file in (PROJECT / package).rglob("README.md")),
+        PROJECT / ".github" / "CONTRIBUTING.md",
+    ]
+}
+"""By path; the README comes first, because its main command makes what other pages read."""
+OPERATING, RECOMMENDATION = PAGES["ecommerce_assets/README.md"], PAGES["ecommerce_assets/recommendation/README.md"]
 GRAPH = json.loads((Path(__file__).parent / "asset_graph.json").read_text())
 
 
-def section(title: str) -> str:
-    """What stands below a heading, up to the next one of its level."""
-    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", README, re.DOTALL | re.MULTILINE)
-    assert found, f"the README has no section {title}"
+def section(page: str, title: str) -> str:
+    """The text below a heading, up to the next one of its level."""
+    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
+    assert found, f"there is no section {title}"
     return found[1]
 
 
@@ -44,7 +62,7 @@ def table_rows(text: str) -> list[list[str]]:
 
 
 def test_the_picture_of_the_graph_is_the_graph() -> None:
-    [drawn] = re.findall(r"```mermaid\nflowchart LR\n(.*?)```", README, re.DOTALL)
+    [drawn] = re.findall(r"```mermaid\nflowchart LR\n(.*?)```", OPERATING, re.DOTALL)
     arrows = set()
     for line in drawn.splitlines():
         before, after = (side.split(" & ") for side in line.strip().split(" --> "))
@@ -69,8 +87,8 @@ def test_every_parameter_is_in_the_table_as_it_is() -> None:
         "als_tuning": TuningConfig,
         "backtest": BacktestConfig,
     }
-    told = [tuple(row) for row in table_rows(section("Parameters"))[1:]]
-    assert told == [
+    listed = [tuple(row) for row in table_rows(section(RECOMMENDATION, "Parameters"))[1:]]
+    assert listed == [
         (
             asset,
             name,
@@ -82,18 +100,75 @@ def test_every_parameter_is_in_the_table_as_it_is() -> None:
     ]
 
 
+def test_every_asset_is_in_the_table() -> None:
+    listed = {name for row in table_rows(section(OPERATING, "Assets")) for name in re.findall(r"\w+", row[0])}
+    assert set(GRAPH) - {"als_tuning", "backtest", "segmentation_by_k"} <= listed
+
+
+def test_every_setting_is_in_the_table() -> None:
+    rows = table_rows(section(OPERATING, "Settings"))[1:]
+    assert [row[0] for row in rows] == [variable(name) for name in Settings.model_fields]
+    assert [row[2] for row in rows] == [str(field.description).strip("`") for field in Settings.model_fields.values()]
+
+
+def anchors(page: str) -> set[str]:
+    """The names that GitHub gives to the headings of a page."""
+    titles = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_link_leads_somewhere(name: str) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[name]):
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (PROJECT / name).parent / path if path else PROJECT / name
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target.read_text()), link
+
+
+def commands(page: str) -> list[str]:
+    """The command lines of a page, in blocks and in running text, with continued lines joined."""
+    code = re.findall(r"^```(?:bash|sh)\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    lines = [line for block in code for line in block.replace("\\\n", " ").splitlines()]
+    return [*lines, *re.findall(r"`((?:uv run|ecommerce-assets) [^`]+)`", page)]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_command_is_one(name: str) -> None:
+    """Subcommands, options and modules exist, and options have values of their types."""
+    for line in commands(PAGES[name]):
+        if "ecommerce-assets" not in line and "python -m" not in line:
+            continue
+        words = shlex.split(re.sub(r"\$\((.*?)\)", r"\1", line.replace('"$(', "$(").replace(')"', ")")), comments=True)
+        if "python" in words:
+            assert importlib.util.find_spec(words[words.index("-m") + 1]), line
+            continue
+        group: click.Command = main
+        arguments = words[words.index("ecommerce-assets") + 1 :] if "ecommerce-assets" in words else ["--help"]
+        while isinstance(group, click.Group) and not arguments[0].startswith("-"):
+            subcommand = group.get_command(click.Context(group), arguments.pop(0))
+            assert subcommand, line
+            group = subcommand
+        if "--help" not in arguments:
+            group.make_context("ecommerce-assets", arguments)  # raises UsageError
+
+
 INSTEAD = {
     "--events 1e6 5e6 --out /tmp/benchmark": "--events 2e4 --only graph kernels --out benchmark",  # not for hours
 }
 """What a command is replaced with where it cannot be run as it stands."""
-SERVES = "dagster dev"
+SERVES = re.compile(r"dagster dev|ecommerce-assets serve")
 """Commands with it go on until they are stopped."""
-LANDED = re.compile(r"^\s*(DAGSTER_HOME=.*dagster asset materialize .*)$", re.MULTILINE)
+READY = ("Serving dagster-webserver on", "Uvicorn running on")
+LANDED = re.compile(r"^\s*(ECOMMERCE_.* uv run ecommerce-assets run .*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Someone with a copy of the project, a home of their own and some files, who types what the README says."""
+    """Someone with a copy of the project, a home of their own and some files, who types what the pages say."""
 
     project: Path
     environment: dict[str, str]
@@ -125,7 +200,7 @@ class Reader:
             )
         try:
             deadline = time.monotonic() + 120
-            while "Serving dagster-webserver on" not in log.read_text():
+            while not any(words in log.read_text() for words in READY):
                 assert served.poll() is None, log.read_text()[-3000:]
                 assert time.monotonic() < deadline, log.read_text()[-3000:]
                 time.sleep(0.5)
@@ -137,8 +212,8 @@ class Reader:
                 os.killpg(served.pid, signal.SIGKILL)
 
 
-def blocks(kind: str, text: str = README) -> list[str]:
-    """The README's code of a kind, as it is to be run."""
+def blocks(kind: str, text: str) -> list[str]:
+    """The code of a kind, as it is to be run."""
     found = re.findall(rf"^```{kind}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     for as_written, instead in INSTEAD.items():
         found = [code.replace(as_written, instead) for code in found]
@@ -149,15 +224,16 @@ def is_test(command: str) -> bool:
     return "pytest" in command
 
 
-def spoken() -> list[str]:
-    """The commands in running text that stand in no block."""
-    prose = re.sub(r"^```.*?^```", "", README, flags=re.DOTALL | re.MULTILINE)
-    written = "".join(blocks("bash"))
-    return [c for c in dict.fromkeys(re.findall(r"`(uv run [^`]+)`", prose)) if c not in written and not is_test(c)]
+def spoken(page: str) -> list[str]:
+    """The commands in running text that are in no block."""
+    prose = re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE)
+    written = "".join(blocks("bash", page))
+    found = dict.fromkeys(re.findall(r"`(uv run [^`…]+)`", prose))
+    return [command for command in found if command not in written and not is_test(command)]
 
 
 def test_what_is_replaced_is_there() -> None:
-    assert [text for text in INSTEAD if text not in README] == []
+    assert [text for text in INSTEAD if not any(text in page for page in PAGES.values())] == []
 
 
 @pytest.fixture(scope="module")
@@ -175,11 +251,12 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
     for name in ("VIRTUAL_ENV", "PYTHONPATH"):
         kept.pop(name, None)
     (folder / "tmp").mkdir()
+    lay_out_files(project)
     return Reader(project, {**kept, "HOME": str(home), "UV_CACHE_DIR": packages, "TMPDIR": str(folder / "tmp")})
 
 
 def lay_out_files(project: Path) -> None:
-    """Log files such as the README's commands name, and an export; made of the sample."""
+    """Log files such as the commands name, and an export; made of the sample."""
     day = next((project / "data/raw/events").glob("event_date=*/"))
     rows = f"SELECT * FROM read_parquet('{day}/*.parquet', hive_partitioning=false)"
     duckdb.sql(f"COPY ({rows}) TO '{project}/events_1.csv.gz' (HEADER, COMPRESSION gzip)")
@@ -198,26 +275,29 @@ def lay_out_files(project: Path) -> None:
 
 
 @pytest.mark.trial
-def test_every_command_runs(reader: Reader) -> None:
-    """All but the tests' own, in the README's order; what a section exports holds to its end."""
-    lay_out_files(reader.project)
-    for text in re.split(r"^## ", README, flags=re.MULTILINE):
-        if text.startswith("Contributing"):
-            continue  # its code are files: test_contributing.py writes and runs them
+@pytest.mark.parametrize("name", PAGES)
+def test_every_command_runs(reader: Reader, name: str) -> None:
+    """All but the tests' own, in the order of the page; what a section exports holds to its end."""
+    if name.endswith("CONTRIBUTING.md"):
+        return  # test_contributing.py writes its files and runs its commands
+    if not (reader.project / "data" / "lake").exists() and name != "README.md":
+        reader.types("uv run ecommerce-assets run")
+    for text in re.split(r"^## ", PAGES[name], flags=re.MULTILINE):
         exports = ""
         for code in blocks("bash", text):
             if is_test(code):
                 continue
-            if SERVES in code:
-                reader.starts(exports + code)
-                continue
-            exports += "".join(line + "\n" for line in code.splitlines() if line.startswith("export "))
-            said = reader.types(exports + code)
-            for command in LANDED.findall(said):
+            lines = code.splitlines()
+            served = lines.pop() if SERVES.search(lines[-1]) else None
+            exports += "".join(line + "\n" for line in lines if line.startswith("export "))
+            printed = reader.types("\n".join([exports, *lines]))
+            for command in LANDED.findall(printed):
                 reader.types(exports + command)
+            if served:
+                reader.starts(exports + served)
         if exports:
             reader.types(exports + "uv run python -c 'from ecommerce_assets.settings import *; load_settings()'")
         for code in blocks("python", text):
             reader.types(f"uv run python - <<'END'\n{code}\nEND")
-    for command in spoken():
-        (reader.starts if SERVES in command else reader.types)(command)
+    for command in spoken(PAGES[name]):
+        (reader.starts if SERVES.search(command) else reader.types)(command)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 import pytest
 from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._serdes import serialize_value
 
+from ecommerce_assets import settings as settings_module
 from ecommerce_assets.definitions import build_defs, spark_options
-from ecommerce_assets.env_file import PROJECT_DIR
 from ecommerce_assets.settings import (
-    SAMPLE_DATA_DIR,
+    DEFAULT_DATA_DIR,
+    SAMPLE_MARKER,
     Settings,
     SettingsError,
     load_settings,
-    variable,
     warn_of_unknown,
 )
 from ecommerce_assets.spark.resource import SparkResource
@@ -26,9 +27,18 @@ def test_defaults_are_the_shipped_sample(monkeypatch: pytest.MonkeyPatch) -> Non
     for name in ("DATA_DIR", "FIRST_DAY", "LAST_DAY"):
         monkeypatch.setenv(f"ECOMMERCE_{name}", "")
     settings = load_settings()
-    assert settings.data_dir == SAMPLE_DATA_DIR
+    assert settings.data_dir == DEFAULT_DATA_DIR
     assert str(settings.end_day) == "2019-12-29"
     assert (settings.driver_memory, settings.spark_master) == ("8g", "local[*]")
+
+
+def test_days_end_with_the_sample_only_where_the_sample_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `pip install`, the default data dir may have a shop's own events."""
+    monkeypatch.setattr(settings_module, "DEFAULT_DATA_DIR", str(tmp_path))
+    assert load_settings(data_dir=str(tmp_path)).end_day is None
+    (tmp_path / "raw" / "events").mkdir(parents=True)
+    (tmp_path / "raw" / "events" / SAMPLE_MARKER).touch()
+    assert str(load_settings(data_dir=str(tmp_path)).end_day) == "2019-12-29"
 
 
 def test_environment_is_read_and_empty_means_unset(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,8 +157,3 @@ def test_dagsters_commands_print_an_error_as_one_line(capsys: pytest.CaptureFixt
         command([])
     assert ended.value.code == 1
     assert capsys.readouterr().err == "Error: ECOMMERCE_ID_TYPE='uuid' cannot be used\n"
-
-
-def test_the_readme_names_every_setting() -> None:
-    readme = (PROJECT_DIR / "README.md").read_text()
-    assert [name for name in Settings.model_fields if f"`{variable(name)}`" not in readme] == []

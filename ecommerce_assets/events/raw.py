@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from ecommerce_assets.env_file import RUN
 from ecommerce_assets.events.landing.target import is_landed
 from ecommerce_assets.events.parquet import MAGIC, check_pages, holds_bad_text, read_parquet_sql, texts_as_bytes
 from ecommerce_assets.events.parsing import ID_TYPES, IdType, connect, literal, parse, parsed_schema
@@ -35,7 +36,7 @@ RAW_COLUMNS = "raw_columns"
 """Name of the result that holds a day's raw columns."""
 
 THREADS = 8
-LAND_COMMAND = "uv run python -m ecommerce_assets.events.landing"
+LAND_COMMAND = f"{RUN}ecommerce-assets land"
 
 _PARQUET_ENDINGS = (".parquet", ".parq", ".pq")
 _ORIGINAL = ", ".join(f"{name}: string" for name in EVENTS.names)

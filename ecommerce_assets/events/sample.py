@@ -7,10 +7,8 @@ project runs on any other log without it.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
@@ -18,12 +16,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ecommerce_assets.events.landing import land
+from ecommerce_assets.events.landing import LandingError, land
 from ecommerce_assets.events.parsing import parsed_schema
 from ecommerce_assets.events.sample_shop import (
     BOT_SHARE,
@@ -39,8 +38,8 @@ from ecommerce_assets.events.sample_shop import (
     make_visits,
 )
 from ecommerce_assets.events.schema import EVENTS, PARTITION_COLUMN
+from ecommerce_assets.settings import DEFAULT_DATA_DIR, SAMPLE_MARKER
 
-MARKER = "_SAMPLE"
 FILE_NAME = "part-0.parquet"
 FIRST_DAY = date(2019, 10, 1)
 FULL_SIZE = 60_000
@@ -124,7 +123,7 @@ def make_tables(events: int, days: int, seed: int, first_day: date) -> list[pa.T
 def clear_sample(folder: Path) -> None:
     """Remove an earlier sample; raises FileExistsError, and removes nothing, where the events are anything else."""
     partitions = sorted(folder.glob(f"{PARTITION_COLUMN}=*"))
-    own = (folder / MARKER).exists() and all(f.name == FILE_NAME for p in partitions for f in p.iterdir())
+    own = (folder / SAMPLE_MARKER).exists() and all(f.name == FILE_NAME for p in partitions for f in p.iterdir())
     if partitions and not own:
         raise FileExistsError(f"{folder} holds events that are not this generator's sample; nothing was written.")
     for partition in partitions:
@@ -152,10 +151,10 @@ def generate(
     folder = Path(out_dir) / "raw" / "events"
     clear_sample(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    command = f"python -m ecommerce_assets.events.sample --seed {seed} --events {events} --days {days}"
+    command = f"ecommerce-assets sample --seed {seed} --events {events} --days {days}"
     about = {"about": "Generated sample, not real data.", "seed": seed, "first_day": str(first_day), "command": command}
     # the marker comes first, so that a folder that was left half-written may be replaced
-    (folder / MARKER).write_text(json.dumps(about, indent=2) + "\n")
+    (folder / SAMPLE_MARKER).write_text(json.dumps(about, indent=2) + "\n")
     for i, table in enumerate(tables):
         partition = folder / f"{PARTITION_COLUMN}={first_day + timedelta(days=i)}"
         partition.mkdir()
@@ -183,10 +182,10 @@ def next_day(shop: Path) -> tuple[date, pa.Table]:
     return day, pa.table({name: later.get(name, table[name]) for name in table.column_names})
 
 
-def add_day(shop: Path, source: Path) -> date:
+def land_next_day(shop: Path, source: Path) -> date:
     """Land one more day into a copy of the sample shop, which is made first where there is none; returns the day."""
     if not (shop / "raw" / "events").exists():
-        shutil.copytree(source / "raw", shop / "raw", ignore=shutil.ignore_patterns(MARKER))
+        shutil.copytree(source / "raw", shop / "raw", ignore=shutil.ignore_patterns(SAMPLE_MARKER))
     with tempfile.TemporaryDirectory() as folder:
         day, events = next_day(shop)
         pq.write_table(events, f"{folder}/{day}.parquet")
@@ -194,27 +193,32 @@ def add_day(shop: Path, source: Path) -> date:
     return day
 
 
-def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="python -m ecommerce_assets.events.sample", description=__doc__)
-    parser.add_argument("out", nargs="?", type=Path, default=Path(__file__).parents[2] / "data", help="data dir")
-    parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--events", type=int, default=FULL_SIZE)
-    parser.add_argument("--days", type=int, default=FULL_LENGTH)
-    parser.add_argument(
-        "--add-day", type=Path, metavar="SHOP", help="land one more day into SHOP, a copy of the sample shop"
-    )
-    args = parser.parse_args()
-    if args.add_day:
-        day = add_day(args.add_day, args.out)
-        print(f"Landed {day} into {args.add_day}; with `dagster dev` running on it, new lists follow by themselves.")
-        return
+@click.command("sample")
+@click.argument("out", default=DEFAULT_DATA_DIR, type=click.Path(path_type=Path))
+@click.option("--seed", type=int, default=42, show_default=True, help="Seed of the generator.")
+@click.option("--events", type=int, default=FULL_SIZE, show_default=True, help="About how many events to write.")
+@click.option("--days", type=int, default=FULL_LENGTH, show_default=True, help="Number of days, from 2019-10-01.")
+@click.option(
+    "--add-day",
+    metavar="SHOP",
+    type=click.Path(path_type=Path),
+    help="Land one more day into the data dir SHOP; if it is missing, it becomes a copy of OUT first.",
+)
+def command(out: Path, seed: int, events: int, days: int, add_day: Path | None) -> None:
+    """Write generated events of a shop that does not exist to the data dir OUT, by default `data`.
+
+    The same options give the same bytes. Events that are not of this command are never replaced.
+
+    \b
+    Examples:
+      ecommerce-assets sample ~/sample
+      ecommerce-assets sample --add-day ~/sample
+    """
     try:
-        rows = generate(args.out, args.events, args.days, args.seed)
-    except (FileExistsError, ValueError) as error:
-        sys.exit(str(error))
-    print(f"{rows} events in {args.out / 'raw' / 'events'}")
-
-
-if __name__ == "__main__":
-    main()
+        if add_day:
+            day = land_next_day(add_day, out)
+            click.echo(f"Landed {day} into {add_day}. If `dagster dev` runs on it, new lists follow automatically.")
+        else:
+            click.echo(f"{generate(out, events, days, seed)} events in {out / 'raw' / 'events'}")
+    except (FileExistsError, FileNotFoundError, LandingError, ValueError) as error:
+        raise click.ClickException(str(error)) from None

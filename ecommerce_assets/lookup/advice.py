@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 
-from ecommerce_assets.settings import SAMPLE_DATA_DIR
+from ecommerce_assets.env_file import RUN
+from ecommerce_assets.settings import DEFAULT_DATA_DIR
 from ecommerce_assets.storage.lake import Lake
 
 _DAY = "event_date="
@@ -17,10 +18,7 @@ def nothing_stored(lake: Lake) -> str:
     if not days:
         return (
             f"Nothing is stored in {where}, and no events have been landed there: start with "
-            "uv run python -m ecommerce_assets.events.landing FILE, or name another folder with --data-dir."
+            f"{RUN}ecommerce-assets land FILE, or name another folder with --data-dir."
         )
-    variable = "" if where == SAMPLE_DATA_DIR else f"ECOMMERCE_DATA_DIR={shlex.quote(where)} "
-    return (
-        f'Nothing is stored in {where} yet; this makes it: DAGSTER_HOME="$PWD/.dagster" {variable}uv run dagster asset '
-        f"materialize -m ecommerce_assets.definitions --select '*' --partition-range {days[0]}...{days[-1]}"
-    )
+    variable = "" if where == DEFAULT_DATA_DIR else f"ECOMMERCE_DATA_DIR={shlex.quote(where)} "
+    return f"Nothing is stored in {where} yet; this makes it: {variable}{RUN}ecommerce-assets run"

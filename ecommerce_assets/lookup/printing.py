@@ -10,6 +10,7 @@ from typing import Any, TextIO
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
+from ecommerce_assets.env_file import RUN
 from ecommerce_assets.lookup.products import ProductAnswer
 from ecommerce_assets.lookup.tables import Row
 from ecommerce_assets.lookup.users import UserAnswer
@@ -148,7 +149,7 @@ def print_example_users(rows: Sequence[Row], out: TextIO) -> None:
                 for r in rows
             ],
         )
-        console.print("\nLook one up: python -m ecommerce_assets.lookup user ID")
+        console.print(f"\nLook one up: {RUN}ecommerce-assets lookup user ID")
 
 
 def print_example_products(rows: Sequence[Row], out: TextIO) -> None:
@@ -163,7 +164,7 @@ def print_example_products(rows: Sequence[Row], out: TextIO) -> None:
                 for r in rows
             ],
         )
-        console.print("\nLook one up: python -m ecommerce_assets.lookup product ID")
+        console.print(f"\nLook one up: {RUN}ecommerce-assets lookup product ID")
 
 
 @contextmanager

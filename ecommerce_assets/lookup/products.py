@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ecommerce_assets.env_file import RUN
 from ecommerce_assets.lookup.tables import Row, Tables, UnknownIdError, source_days, typed, versions
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.version import Version
@@ -113,5 +114,5 @@ def _unknown(product_id: int | str, products: Version | None, notes: list[str]) 
     return (
         f"There is no product {product_id} among the {products.stats.rows:,} of product_features {products.version} "
         f"(made {products.committed_at:%Y-%m-%d %H:%M} UTC): "
-        "`python -m ecommerce_assets.lookup product` without an id names some."
+        f"`{RUN}ecommerce-assets lookup product` without an id lists some."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ecommerce_assets.env_file import RUN
 from ecommerce_assets.lookup.tables import Row, Tables, UnknownIdError, source_days, typed, utc, versions
 from ecommerce_assets.recommendation.recommenders.popularity import Popularity
 from ecommerce_assets.recommendation.recommenders.segment_popularity import SegmentPopularity
@@ -206,5 +207,5 @@ def _unknown(user_id: int | str, users: Version | None, days: Sequence[Day], not
     events = f" in cleaned_events from {days[0].day} to {days[-1].day}" if days else ""
     return (
         f"There is no user {user_id}{among}{' nor' if among and events else ''}{events}: "
-        "`python -m ecommerce_assets.lookup user` without an id names some."
+        f"`{RUN}ecommerce-assets lookup user` without an id lists some."
     )

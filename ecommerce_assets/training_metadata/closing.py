@@ -7,10 +7,11 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from ecommerce_assets.env_file import RUN
 from ecommerce_assets.recommendation.evaluation_checks import Comparison, percent
 from ecommerce_assets.recommendation.notes import main_systems
 from ecommerce_assets.recommendation.systems import PUBLISHED
-from ecommerce_assets.settings import DATA_DIR, SAMPLE_DATA_DIR
+from ecommerce_assets.settings import DATA_DIR, DEFAULT_DATA_DIR
 from ecommerce_assets.training_metadata.card import comparison
 from ecommerce_assets.training_metadata.document import TrainingMetadata
 
@@ -51,11 +52,11 @@ def _evaluation(training: TrainingMetadata) -> list[str]:
 
 def _next(data_dir: str) -> list[str]:
     """Commands that work in any shell: they name the data dir and the history of runs."""
-    shop = "" if data_dir == SAMPLE_DATA_DIR else f"{DATA_DIR}={shlex.quote(data_dir)} "
+    shop = "" if data_dir == DEFAULT_DATA_DIR else f"{DATA_DIR}={shlex.quote(data_dir)} "
     home = f"DAGSTER_HOME={shlex.quote(os.environ['DAGSTER_HOME'])} " if os.environ.get("DAGSTER_HOME") else ""
     return [
-        f"  Next       {home}{shop}uv run dagster dev",
+        f"  Next       {home}{shop}{RUN}dagster dev -m ecommerce_assets.definitions",
         "             shows it in the browser;",
-        f"             {shop}uv run python -m ecommerce_assets.lookup user",
+        f"             {shop}{RUN}ecommerce-assets lookup user",
         "             shows what one customer gets",
     ]

@@ -16,10 +16,10 @@ import pytest
 
 from ecommerce_assets.events import parsing
 from ecommerce_assets.events.landing import LandingError, LandingSummary, land
-from ecommerce_assets.events.landing.__main__ import main
 from ecommerce_assets.events.landing.summary import Window
 from ecommerce_assets.events.parsing import parsed_schema
 from ecommerce_assets.storage.filesystem import Folder
+from ecommerce_assets_tests.command import land as main
 from ecommerce_assets_tests.events.landing_files import (
     HEADER,
     NEXT_DAY,
@@ -328,7 +328,7 @@ class TestNextCommand:
 
 def test_neither_spark_nor_dagster_is_loaded() -> None:
     code = (
-        "import sys, ecommerce_assets.events.landing.__main__ as _;"
+        "import sys; from ecommerce_assets.cli import main; main(['land', '--help'], standalone_mode=False);"
         "sys.exit(bool({'pyspark', 'dagster'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -5,7 +5,6 @@ import gzip
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +14,8 @@ import pytest
 from filelock import FileLock
 
 from ecommerce_assets.events.landing import LandingError
-from ecommerce_assets.events.landing.__main__ import main
+from ecommerce_assets_tests.command import PROGRAM
+from ecommerce_assets_tests.command import land as main
 from ecommerce_assets_tests.events.landing_files import (
     HEADER,
     NEXT_DAY,
@@ -204,7 +204,7 @@ class TestFullDisk:
 
 
 class TestOutput:
-    COMMAND = (sys.executable, "-m", "ecommerce_assets.events.landing")
+    COMMAND = (PROGRAM, "land")
 
     def test_control_characters_of_a_file_are_written_out(
         self, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]

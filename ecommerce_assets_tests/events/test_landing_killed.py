@@ -20,13 +20,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from ecommerce_assets.events.landing import staging, target
-from ecommerce_assets.events.landing.__main__ import main
 from ecommerce_assets.events.landing.target import Target, landed_rows
+from ecommerce_assets_tests.command import PROGRAM
+from ecommerce_assets_tests.command import land as main
 from ecommerce_assets_tests.events.landing_files import NEXT_DAY, ROW, csv_file, files, land_one, landed
 
 DAYS = 40
 ROWS_PER_DAY = 400
-COMMAND = (sys.executable, "-m", "ecommerce_assets.events.landing")
+COMMAND = (PROGRAM, "land")
 
 
 def is_finished(partition: Path) -> bool:

@@ -13,7 +13,7 @@ import pytest
 
 from ecommerce_assets.events import landing
 from ecommerce_assets.events.landing import LandingError, Layout, land
-from ecommerce_assets.events.landing.__main__ import main
+from ecommerce_assets_tests.command import land as main
 from ecommerce_assets_tests.events.landing_files import (
     HEADER,
     NEXT_DAY,
@@ -105,17 +105,16 @@ def test_the_readmes_command_lands_every_row_of_the_data_set(
     words = readme_commands()[name]
     while "=" in words[0]:
         monkeypatch.setenv(*words.pop(0).split("=", 1))
-    assert words[:5] == ["uv", "run", "python", "-m", "ecommerce_assets.events.landing"]
-    (tmp_path / words[5]).write_bytes(text.encode("latin-1" if "latin-1" in words else "utf-8"))
+    assert words[:4] == ["uv", "run", "ecommerce-assets", "land"]
+    (tmp_path / words[4]).write_bytes(text.encode("latin-1" if "latin-1" in words else "utf-8"))
     monkeypatch.chdir(tmp_path)
-    assert main([str(data_dir) if word == f"~/{name}" else word for word in words[5:]]) == 0
+    assert main([str(data_dir) if word == f"~/{name}" else word for word in words[4:]]) == 0
     assert landed(data_dir, columns) == sorted(rows, key=str)
     assert landed(data_dir, "DISTINCT reject_reason") == [(None,)] * len(days(data_dir))
 
 
 def test_the_help_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["--help"])
+    assert main(["--help"]) == 0
     assert "strptime(InvoiceDate, '%d/%m/%Y %H:%M')" in capsys.readouterr().out
 
 

@@ -170,7 +170,7 @@ def test_absent_folder_says_where_it_looked_and_how_to_land(tmp_path: Path) -> N
     with pytest.raises(RawDataError) as error:
         find_raw_events(str(tmp_path), ["2019-10-01"])
     assert str(tmp_path / "raw" / "events") in str(error.value)
-    assert "python -m ecommerce_assets.events.landing" in str(error.value)
+    assert "ecommerce-assets land" in str(error.value)
 
 
 def test_absent_day_is_named_with_its_folder(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-import sys
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -15,9 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ecommerce_assets.events.sample import MARKER, SAMPLE_SCHEMA, add_day, generate
+from ecommerce_assets.events.sample import SAMPLE_SCHEMA, generate, land_next_day
 from ecommerce_assets.events.sample_shop import BOT_USER
 from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS
+from ecommerce_assets.settings import SAMPLE_MARKER
+from ecommerce_assets_tests.command import PROGRAM
 
 SHIPPED = Path(__file__).parents[2] / "data" / "raw" / "events"
 DAYS = [date(2019, 10, 1) + timedelta(days=i) for i in range(90)]
@@ -64,10 +65,10 @@ def test_the_shipped_sample_is_what_the_command_makes(tmp_path: Path) -> None:
 
 
 def test_the_marker_says_that_it_is_a_sample() -> None:
-    about = json.loads((SHIPPED / MARKER).read_text())
+    about = json.loads((SHIPPED / SAMPLE_MARKER).read_text())
     assert about["about"] == "Generated sample, not real data."
     assert about["seed"] == 42
-    assert "python -m ecommerce_assets.events.sample --seed 42" in about["command"]
+    assert "ecommerce-assets sample --seed 42" in about["command"]
 
 
 def test_size_days_and_types() -> None:
@@ -181,10 +182,10 @@ def test_it_leaves_foreign_events_alone(tmp_path: Path, file: str) -> None:
 
 
 def test_the_command(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ecommerce_assets.events.sample", str(tmp_path), "--events", "200", "--days", "2"]
+    command = [PROGRAM, "sample", str(tmp_path), "--events", "200", "--days", "2"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "events in" in done.stdout
-    (tmp_path / "raw" / "events" / MARKER).unlink()
+    (tmp_path / "raw" / "events" / SAMPLE_MARKER).unlink()
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
     assert refused.stderr.count("\n") == 1
@@ -194,8 +195,8 @@ def test_the_command(tmp_path: Path) -> None:
 def test_days_are_added_to_a_copy(tmp_path: Path) -> None:
     generate(tmp_path / "sample", events=2000, days=8)
     shop = tmp_path / "shop"
-    assert [str(add_day(shop, tmp_path / "sample")) for _ in range(2)] == ["2019-10-09", "2019-10-10"]
-    assert not (shop / "raw/events" / MARKER).exists()
+    assert [str(land_next_day(shop, tmp_path / "sample")) for _ in range(2)] == ["2019-10-09", "2019-10-10"]
+    assert not (shop / "raw/events" / SAMPLE_MARKER).exists()
     week_before = pq.read_table(shop / "raw/events/event_date=2019-10-02", partitioning=None).num_rows
     [added] = (shop / "raw/events/event_date=2019-10-09").glob("*.parquet")
     assert 0.5 * week_before < pq.read_metadata(added).num_rows < week_before

@@ -12,11 +12,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from ecommerce_assets.lookup.__main__ import main
 from ecommerce_assets.lookup.printing import SOURCES, print_user
 from ecommerce_assets.lookup.users import find_user
 from ecommerce_assets.recommendation.lists import SOURCES as LIST_SOURCES
 from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets_tests.command import call
 from ecommerce_assets_tests.helpers import event, write_day
 from ecommerce_assets_tests.lookup.shop import listed, made_from, paired, product, publish, small_shop
 
@@ -35,7 +35,7 @@ def shop(tmp_path: Path) -> Path:
 
 
 def run(capsys: pytest.CaptureFixture[str], shop: Path, *arguments: str) -> tuple[int, str, str]:
-    code = main([*arguments, "--data-dir", str(shop)])
+    code = call("lookup", *arguments, "--data-dir", str(shop))
     output = capsys.readouterr()
     return code, output.out, output.err
 
@@ -125,7 +125,7 @@ def test_without_an_id_some_are_named_and_can_be_looked_up(capsys: pytest.Captur
     for what in ("user", "product"):
         code, printed, _ = run(capsys, ran[0], what)
         assert code == 0
-        assert printed.endswith(f"Look one up: python -m ecommerce_assets.lookup {what} ID\n")
+        assert printed.endswith(f"Look one up: uv run ecommerce-assets lookup {what} ID\n")
         first = printed.splitlines()[2].split()[0]
         code, printed, _ = run(capsys, ran[0], what, first)
         assert (code, printed.splitlines()[0]) == (0, f"{what.capitalize()} {first}")
@@ -203,7 +203,7 @@ def test_a_damaged_file_is_one_sentence(capsys: pytest.CaptureFixture[str], shop
     file.write_bytes(b"x" * file.stat().st_size)
     code, printed, error = run(capsys, shop, "user", "7")
     assert (code, printed, error.count("\n")) == (2, "", 1)
-    assert error.endswith("python -m ecommerce_assets.storage verify finds it.\n")
+    assert error.endswith("uv run ecommerce-assets verify finds it.\n")
     file.write_bytes(b"x")
     code, printed, error = run(capsys, shop, "user", "7")
     assert code == 0
@@ -214,17 +214,19 @@ def test_a_damaged_file_is_one_sentence(capsys: pytest.CaptureFixture[str], shop
 def test_where_nothing_is_stored_the_command_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, printed, error = run(capsys, tmp_path, "user", "1")
     assert (code, printed) == (2, "")
-    assert "start with uv run python -m ecommerce_assets.events.landing FILE" in error
+    assert "start with uv run ecommerce-assets land FILE" in error
     for day in ("2019-10-01", "2019-10-03"):
         write_day(tmp_path, day, [event(f"{day} 10:00")])
     code, printed, error = run(capsys, tmp_path, "product")
     assert (code, printed) == (2, "")
-    assert f"ECOMMERCE_DATA_DIR={tmp_path} uv run dagster asset materialize" in error
-    assert error.endswith("--select '*' --partition-range 2019-10-01...2019-10-03\n")
+    assert error.endswith(f"this makes it: ECOMMERCE_DATA_DIR={tmp_path} uv run ecommerce-assets run\n")
 
 
 def test_it_starts_without_what_is_slow_to_import() -> None:
-    program = "import sys, ecommerce_assets.lookup.__main__; print(*sys.modules)"
+    program = (
+        "import sys; from ecommerce_assets.cli import main; main(['lookup', 'user', '--help'], standalone_mode=False);"
+        "print(*sys.modules)"
+    )
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert "duckdb" in loaded
     assert {"dagster", "pyspark", "pandas"}.isdisjoint(loaded)

@@ -161,7 +161,7 @@ def test_an_unknown_id_is_one_sentence(lake: Lake) -> None:
     with pytest.raises(
         UnknownIdError,
         match=r"^There is no user 99 among the 3 users of segmented_users 0 nor in cleaned_events from 2019-10-01 to "
-        r"2019-10-03: `python -m ecommerce_assets.lookup user` without an id names some\.$",
+        r"2019-10-03: `uv run ecommerce-assets lookup user` without an id lists some\.$",
     ):
         find_user(lake, "99")
 

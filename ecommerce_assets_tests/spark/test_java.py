@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ecommerce_assets.spark.java import ensure_java
+from ecommerce_assets_tests.command import PROGRAM
 
 WORK = """
 import logging; logging.basicConfig(level=logging.INFO)
@@ -119,7 +120,7 @@ def test_spark_works_on_a_machine_without_java(tmp_path: Path) -> None:
 def test_its_place_is_printed_for_spark_submit(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": path_without_java(tmp_path / "bin")}
     environment.pop("JAVA_HOME", None)
-    command = [sys.executable, "-m", "ecommerce_assets.spark.java"]
+    command = [PROGRAM, "java-home"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     asked = subprocess.run([f"{done.stdout.strip()}/bin/java", "-version"], capture_output=True, text=True, check=True)
     assert 'version "25' in asked.stderr

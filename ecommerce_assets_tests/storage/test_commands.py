@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
-from ecommerce_assets.storage.__main__ import main
+from ecommerce_assets.cli import main
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.version import FileEntry, Input
 from ecommerce_assets_tests.stored import put_folder, put_table, version_of

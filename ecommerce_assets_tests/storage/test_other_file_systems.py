@@ -21,13 +21,13 @@ from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from pyspark.sql import SparkSession
 
+from ecommerce_assets.cli import main
 from ecommerce_assets.definitions import CATALOG
 from ecommerce_assets.events.raw import find_raw_events
 from ecommerce_assets.recommendation.als_model import LocalModel, SavedModel
 from ecommerce_assets.recommendation.local_als import Factors
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage import delta, reading
-from ecommerce_assets.storage.__main__ import main
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.inspection import verify
 from ecommerce_assets.storage.io_managers import JsonIOManager

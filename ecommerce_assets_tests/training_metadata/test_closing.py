@@ -6,7 +6,7 @@ import pytest
 
 from ecommerce_assets.recommendation.evaluation_checks import BETTER
 from ecommerce_assets.recommendation.systems import TITLES
-from ecommerce_assets.settings import SAMPLE_DATA_DIR
+from ecommerce_assets.settings import DEFAULT_DATA_DIR
 from ecommerce_assets.training_metadata.closing import closing_words
 from ecommerce_assets_tests.training_metadata.test_card import document, evaluation
 
@@ -21,7 +21,7 @@ def test_the_summary_has_what_was_made_where_it_is_and_how_the_lists_compare() -
     parts += [f"{TITLES['popularity']}: 10.0 %", "0.1500 (0.1000 to 0.2000)", BETTER]
     assert [part for part in parts if part not in text] == []
     assert max(map(len, text.splitlines())) < 180
-    assert "ECOMMERCE_DATA_DIR=/shop uv run python -m ecommerce_assets.lookup user" in text
+    assert "ECOMMERCE_DATA_DIR=/shop uv run ecommerce-assets lookup user" in text
 
 
 @pytest.mark.parametrize(("users", "compared"), [(2, False), (99, False), (100, True)])
@@ -34,7 +34,7 @@ def test_few_users_are_no_comparison(users: int, compared: bool) -> None:
 
 def test_commands_for_the_sample_have_no_data_dir(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", "/my home")
-    text = closing_words(document(versions=VERSIONS).model_dump(), f"{SAMPLE_DATA_DIR}/lake")
+    text = closing_words(document(versions=VERSIONS).model_dump(), f"{DEFAULT_DATA_DIR}/lake")
     assert "DAGSTER_HOME='/my home' uv run dagster dev" in text
     assert "ECOMMERCE_DATA_DIR" not in text
 

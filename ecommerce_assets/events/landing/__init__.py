@@ -1,6 +1,6 @@
 """Lands files that people have as daily partitions of raw events, without Spark. See README.md beside this file.
 
-Entry points: `land`, and the command `python -m ecommerce_assets.events.landing`.
+Entry points: `land`, and the command `ecommerce-assets land`.
 """
 
 from ecommerce_assets.events.landing.errors import LandingError

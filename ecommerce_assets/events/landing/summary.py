@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
+from ecommerce_assets.env_file import RUN
 from ecommerce_assets.events.landing.layout import shown
 from ecommerce_assets.events.parsing import UNREADABLE_LINE, IdType
 from ecommerce_assets.settings import DATA_DIR, PREFIX
@@ -206,11 +207,8 @@ class LandingSummary:
         if self.id_type != "bigint":
             variables[f"{PREFIX}ID_TYPE"] = self.id_type
         variables[DATA_DIR] = shlex.quote(self.data_dir)
-        return (
-            f'DAGSTER_HOME="$PWD/.dagster" {" ".join(f"{name}={value}" for name, value in variables.items())} '
-            f"uv run dagster asset materialize -m ecommerce_assets.definitions "
-            f"--select '*' --partition-range {days[0]}...{days[-1]}"
-        )
+        environment = " ".join(f"{name}={value}" for name, value in variables.items())
+        return f"{environment} {RUN}ecommerce-assets run --partition-range {days[0]}...{days[-1]}"
 
     def __str__(self) -> str:
         blocks = [*map(str, self.sources), *_other_files(self.other_files), _day_table(self.rows_by_day), self._next()]

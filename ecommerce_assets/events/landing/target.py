@@ -20,10 +20,9 @@ from filelock import FileLock, Timeout
 from ecommerce_assets.events.landing.errors import LandingError
 from ecommerce_assets.events.landing.layout import CONTENT_DIGITS, FILE_DIGITS
 from ecommerce_assets.events.schema import PARTITION_COLUMN
-from ecommerce_assets.settings import DATA_DIR
+from ecommerce_assets.settings import DATA_DIR, SAMPLE_MARKER
 from ecommerce_assets.storage.filesystem import Folder
 
-SAMPLE_MARKER = "_SAMPLE"
 STAGING_PREFIX = ".landing-"
 SUCCESS = "_SUCCESS"
 """The marker in a day's folder: all its files are there."""

@@ -1,4 +1,4 @@
-"""The command line of storage: versions, lineage, verify, prune. Works from the folders alone."""
+"""The commands `ecommerce-assets versions | lineage | verify | prune`. They work from the folders alone."""
 
 from __future__ import annotations
 
@@ -13,20 +13,16 @@ from typing import Any
 import click
 from deltalake.exceptions import DeltaError
 
-from ecommerce_assets.settings import SettingsError, load_settings
+from ecommerce_assets.settings import DATA_DIR_HELP, SettingsError, load_settings
 from ecommerce_assets.storage.delta import DamagedLogError
-from ecommerce_assets.storage.inspection import ancestors, lineage_tree, verify, version_states
+from ecommerce_assets.storage.inspection import ancestors, lineage_tree, version_states
+from ecommerce_assets.storage.inspection import verify as verify_files
 from ecommerce_assets.storage.lake import Lake, OldLayoutError, VersionNotFoundError
-from ecommerce_assets.storage.retention import GRACE, KEEP, prune
+from ecommerce_assets.storage.retention import GRACE, KEEP
+from ecommerce_assets.storage.retention import prune as prune_versions
 
 SHOWN_VERSIONS = 20
 _TRACED = {"run_id", "code_version", "committed_at", "parameters", "inputs", "column_lineage", "stats"}
-
-
-@click.group()
-def main() -> None:
-    """List, trace, verify and remove stored versions. Exit code 1: damage was found; 2: there is nothing to show."""
-
 
 Answer = tuple[Any, list[str], int]
 """What is printed as JSON, the same as lines, and the exit code."""
@@ -35,9 +31,9 @@ Answer = tuple[Any, list[str], int]
 def command(run: Callable[..., Answer]) -> click.Command:
     """Make a function of a lake, a command of the same name; what it raises for people ends with 2."""
 
-    @click.command(run.__name__.removeprefix("_"))
+    @click.command(run.__name__)
     @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-    @click.option("--data-dir", metavar="DIR", help="By default ECOMMERCE_DATA_DIR, else the shipped sample's.")
+    @click.option("--data-dir", metavar="DIR", help=DATA_DIR_HELP)
     @wraps(run)
     def answer(data_dir: str | None, as_json: bool, **options: Any) -> None:
         try:
@@ -62,8 +58,11 @@ def command(run: Callable[..., Answer]) -> click.Command:
 @command
 @click.argument("asset")
 @click.option("--all", "every", is_flag=True, help=f"By default the newest {SHOWN_VERSIONS}.")
-def _versions(lake: Lake, asset: str, every: bool) -> Answer:
-    """List the versions of an asset, newest first."""
+def versions(lake: Lake, asset: str, every: bool) -> Answer:
+    """List the versions of an asset, newest first.
+
+    Example: ecommerce-assets versions recommendations
+    """
     states = version_states(lake, asset, None if every else SHOWN_VERSIONS)
     rows: list[tuple[str, ...]] = [("version", "published (UTC)", "rows", "bytes", "run", "state")]
     for s in states:
@@ -77,8 +76,11 @@ def _versions(lake: Lake, asset: str, every: bool) -> Answer:
 @command
 @click.argument("asset")
 @click.option("--version", help="By default the newest.")
-def _lineage(lake: Lake, asset: str, version: str | None) -> Answer:
-    """Show what a version was made from, down to the raw files."""
+def lineage(lake: Lake, asset: str, version: str | None) -> Answer:
+    """Show what a version was made from, down to the raw files.
+
+    Example: ecommerce-assets lineage recommendations --version 0
+    """
     start = lake.version(asset, version) if version else lake.latest(asset)
     traced_versions = ancestors(lake, start)
     traced = {
@@ -96,9 +98,14 @@ def _lineage(lake: Lake, asset: str, version: str | None) -> Answer:
 
 @command
 @click.argument("assets", nargs=-1)
-def _verify(lake: Lake, assets: tuple[str, ...]) -> Answer:
-    """Read every file of every version that is kept, by default of all assets, and check its checksums."""
-    result = verify(lake, assets)
+def verify(lake: Lake, assets: tuple[str, ...]) -> Answer:
+    """Read every file of every version that is kept, by default of all assets, and check its checksums.
+
+    The exit code is 1 if a file is damaged.
+
+    Example: ecommerce-assets verify
+    """
+    result = verify_files(lake, assets)
     lines = [f"DAMAGED: {' '.join(filter(None, (p.asset, p.version)))}: {p.message}" for p in result.problems]
     outcome = f"{len(lines):,} problems" if lines else "all intact"
     lines.append(f"{result.versions:,} versions, {result.files:,} files, {result.bytes:,} bytes checked: {outcome}")
@@ -116,10 +123,13 @@ def _verify(lake: Lake, assets: tuple[str, ...]) -> Answer:
     show_default=True,
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
-def _prune(lake: Lake, asset: str | None, keep: int | None, grace_hours: int, dry_run: bool) -> Answer:
-    """Remove superseded versions that nothing needs, and what dead writers left."""
+def prune(lake: Lake, asset: str | None, keep: int | None, grace_hours: int, dry_run: bool) -> Answer:
+    """Remove superseded versions that nothing needs, and what dead writers left.
+
+    Example: ecommerce-assets prune --dry-run
+    """
     keep = load_settings().keep_versions if keep is None else keep
-    removed = prune(lake, asset, keep, timedelta(hours=grace_hours), dry_run=dry_run)
+    removed = prune_versions(lake, asset, keep, timedelta(hours=grace_hours), dry_run=dry_run)
     verb = "would remove" if dry_run else "removed"
     lines = [f"{verb} {removal}" for removal in removed]
     document = {"dry_run": dry_run, "removed": [asdict(removal) for removal in removed]}
@@ -139,11 +149,3 @@ def aligned(rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> list[
 
 def _as_text(value: Any) -> str:
     return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else str(value)
-
-
-for each in (_versions, _lineage, _verify, _prune):
-    main.add_command(each)
-
-
-if __name__ == "__main__":
-    main()
