@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ecommerce_assets.events.parsing import parse_id
 from ecommerce_assets.events.schema import EVENT_TYPES
 from ecommerce_assets.recommendation.als_model import SavedModel
 from ecommerce_assets.recommendation.als_parameters import AlsParameters
@@ -45,7 +45,6 @@ PRECISION = 1e-12
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-INT64 = np.iinfo(np.int64)
 
 
 @dataclass(frozen=True)
@@ -243,9 +242,12 @@ class FoldIn:
         return factors.T @ factors
 
     def _position(self, product_id: int | str) -> int | None:
-        """Returns the product's position; None if it is unknown."""
+        """Returns the product's position; None if it is unknown. Raises ValueError if the id has the wrong type."""
         ids = self.products.ids
-        wanted = _id_like(product_id, np.issubdtype(ids.dtype, np.integer))
+        is_number = np.issubdtype(ids.dtype, np.integer)
+        if (wanted := parse_id(product_id, "bigint" if is_number else "string")) is None:
+            kind = "a whole number of at most 64 bits" if is_number else "a string"
+            raise ValueError(f"product_id must be {kind} in this shop, got {product_id!r}.")
         place = bisect_left(ids, wanted)
         return place if place < len(ids) and ids[place] == wanted else None
 
@@ -289,21 +291,3 @@ def _solve(matrix: Doubles, right: Doubles) -> Doubles:
 def _microseconds(time: datetime) -> int:
     """Returns the microseconds since 1970-01-01 UTC."""
     return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - EPOCH) // MICROSECOND
-
-
-def _id_like(product_id: Any, is_number: bool) -> int | str:
-    """Returns the id in the type of the shop's ids. Raises ValueError if that is not possible."""
-    if isinstance(product_id, str) and not is_number:
-        return product_id
-    if isinstance(product_id, Integral) and not isinstance(product_id, bool):
-        number = int(product_id)
-        if not is_number:
-            return str(number)
-    elif isinstance(product_id, str) and re.fullmatch(r"[+-]?[0-9]+", product_id.strip()):
-        number = int(product_id)
-    else:
-        number = INT64.max + 1
-    if INT64.min <= number <= INT64.max:
-        return number
-    kind = "a whole number of at most 64 bits" if is_number else "a string"
-    raise ValueError(f"product_id must be {kind} in this shop, got {product_id!r}.")
