@@ -26,7 +26,14 @@ from ecommerce_assets.recommendation.fitting import (
     categories_of,
     stats_in_process,
 )
-from ecommerce_assets.recommendation.interactions import LAST, MAX_RATING, WEIGHTS, collect_pairs, latest_of_pairs
+from ecommerce_assets.recommendation.interactions import (
+    LAST,
+    MAX_RATING,
+    WEIGHTS,
+    collect_pairs,
+    latest_of_pairs,
+    recency_weight,
+)
 from ecommerce_assets.recommendation.list_rules import ELIGIBILITY, with_catalog
 from ecommerce_assets.recommendation.lists import LONGEST_LIST, SOURCES, ListMaker, Ranker
 from ecommerce_assets.recommendation.parameters import ListParameters
@@ -183,7 +190,7 @@ class FoldIn:
         last_at = np.array([pair[3] for _, pair in history], np.int64)
         ages = (last_at.max(initial=self.reference) - last_at) / 1e6 / SECONDS_PER_DAY
         half_life = self.als.halfLife
-        weighed = ratings if half_life is None else ratings * 0.5 ** (ages / half_life)
+        weighed = ratings if half_life is None else ratings * recency_weight(ages, half_life)
         return Users(
             begins=np.array([0, len(history)]),
             positions=positions,

@@ -112,11 +112,11 @@ def weighed_by_recency(rating: pa.ChunkedArray, last: pa.ChunkedArray, half_life
     """`weigh_by_recency` in this process; `last` in microseconds."""
     moments = last.to_numpy()
     age = (moments.max(initial=0) - moments) / MICROSECONDS_PER_DAY
-    return pa.array(rating.to_numpy().astype(np.float64) * 0.5 ** (age / half_life))
+    return pa.array(rating.to_numpy().astype(np.float64) * recency_weight(age, half_life))
 
 
 def weigh_by_recency(interactions: DataFrame, half_life: float | None) -> DataFrame:
-    """The interactions with each `rating` multiplied by 0.5 ** (age / half-life).
+    """The interactions with each `rating` multiplied by `recency_weight`.
 
     The age of a pair is the time from its last interaction to the latest one of all.
 
@@ -130,7 +130,12 @@ def weigh_by_recency(interactions: DataFrame, half_life: float | None) -> DataFr
     if half_life is None:
         return interactions
     age = (F.lit(latest_interaction(interactions)) - F.unix_micros("last_interaction_at")) / MICROSECONDS_PER_DAY
-    return interactions.withColumn("rating", F.col("rating") * F.pow(F.lit(0.5), age / half_life))
+    return interactions.withColumn("rating", F.col("rating") * recency_weight(age, half_life))
+
+
+def recency_weight(age: Any, half_life: float) -> Any:
+    """Returns the weight of ratings of this age, both in days; the age is an array, or a column of Spark."""
+    return 0.5 ** (age / half_life)
 
 
 def latest_interaction(interactions: DataFrame) -> int:

@@ -6,7 +6,6 @@ least one purchase, and measure time in days from a buyer's first purchase in th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
@@ -424,8 +423,7 @@ def predict(history: DataFrame, fitted: pa.Table, model: ValueModel, span: Span)
     aged = history.withColumn("age", _day_number(span.end) - F.col("first_day"))
     active, days = _probability_active(model.purchases), F.col("purchase_days")
     purchases = active * F.col("expected_if_active")
-    spending = model.spending
-    value = spending.p * (spending.gamma + F.col("value")) / (spending.p * days + spending.q - 1)
+    value = model.spending.expected_value(days, F.col("value"))
     return aged.join(F.broadcast(if_active), key, "left").select(
         "user_id",
         "purchase_days",
@@ -438,12 +436,8 @@ def predict(history: DataFrame, fitted: pa.Table, model: ValueModel, span: Span)
 def _probability_active(model: BgNbd) -> Column:
     """Returns `BgNbd.probability_active` of the columns purchase_days, first_day, last_day and age."""
     repeats, last = F.col("purchase_days") - 1, F.col("last_day") - F.col("first_day")
-    odds_of_leaving = F.exp(
-        math.log(model.a)
-        - F.log(model.b + repeats - 1)
-        + (model.r + repeats) * (F.log(model.alpha + F.col("age")) - F.log(model.alpha + last))
-    )
-    return F.when(repeats > 0, 1 / (1 + odds_of_leaving)).otherwise(1.0)
+    active = model.probability_of_repeat_buyers(repeats, last, F.col("age"), F)
+    return F.when(repeats > 0, active).otherwise(1.0)
 
 
 def _without_model(cleaned_events: DataFrame, end: date) -> DataFrame:
