@@ -276,6 +276,11 @@ def literal(value: object) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
+def identifier(name: str) -> str:
+    """The name of a column as SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def is_null_marker(sql: str) -> str:
     """SQL: whether a text, blanks around it apart, is a null marker."""
     return _is_trimmed_null_marker(f"trim({sql}, {WHITESPACE})")

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from ecommerce_assets.events.parquet import check_pages, read_parquet_sql
-from ecommerce_assets.events.parsing import IdType, connect, parse_id, parse_values, split_header
+from ecommerce_assets.events.parsing import IdType, connect, identifier, parse_id, parse_values, split_header
 from ecommerce_assets.recommendation.product_rules import ProductRules
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.filesystem import FileInfo, Folder
@@ -249,10 +249,9 @@ def _source(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], where:
         connection.register("listed", _read_csv(files[0], columns, delimiter))
         reader = "listed"
     kinds = {name: kind for name, kind in KINDS.items() if name in plain}
-    chosen = {name: columns[plain.index(name)].replace('"', '""') for name in kinds}
-    quoted = ", ".join(f'"{column}" AS {name}' for name, column in chosen.items())
+    chosen = ", ".join(f"{identifier(columns[plain.index(name)])} AS {name}" for name in kinds)
     connection.execute("SET preserve_insertion_order = true")
-    return f"SELECT {quoted}, row_number() OVER () - 1 AS place FROM {reader}", kinds
+    return f"SELECT {chosen}, row_number() OVER () - 1 AS place FROM {reader}", kinds
 
 
 def _header(file: Path) -> tuple[str, list[str]]:
