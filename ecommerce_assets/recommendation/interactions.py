@@ -50,7 +50,6 @@ def build_interactions(events: DataFrame, user_index: DataFrame, product_index: 
     )
     # A user's events meet in one task before they are counted: a count before the shuffle halves the rows at best, and
     # this way the join with user_index needs no other shuffle. The products go to every task, as their factors will.
-    # On 1 million events the table took 3.6 s this way and 4.4 s with three shuffles.
     pairs = (
         touched.repartition("user_id")
         .groupBy("user_id", "product_id")
