@@ -93,7 +93,7 @@ class Tables:
 
     def dataset(self, version: Version) -> ds.Dataset:
         """Returns the rows of a table that is not daily."""
-        return arrow_dataset(self.lake, version, [file.path for file in self.lake.files(version)])
+        return arrow_dataset(self.lake, version)
 
     def _use(self, version: Version) -> Version:
         self.used[version.asset] = version

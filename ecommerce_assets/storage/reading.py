@@ -107,16 +107,14 @@ def read_version(spark: SparkSession, lake: Lake, version: Version) -> Any:
 
 def read_table(spark: SparkSession, lake: Lake, version: Version) -> StoredTable:
     """A version of a table that is not daily, to be read with or without Spark."""
-    paths = [file.path for file in lake.files(version)]
-    dataset = arrow_dataset(lake, version, paths) if paths else None
+    dataset = arrow_dataset(lake, version) if lake.files(version) else None
     return StoredTable(read_version(spark, lake, version), dataset, version.parameters)
 
 
 def read_without_spark(lake: Lake, version: Version) -> StoredTable:
     """Returns a version of a table that is not daily, without Spark: `frame` is None, the rows are in the dataset."""
     frame: Any = None
-    paths = [file.path for file in lake.files(version)]
-    return StoredTable(frame, arrow_dataset(lake, version, paths), version.parameters)
+    return StoredTable(frame, arrow_dataset(lake, version), version.parameters)
 
 
 def read_days(spark: SparkSession, lake: Lake, days: Sequence[Day]) -> DataFrame:
@@ -180,16 +178,20 @@ def read_daily_files(
     return frame.withColumns({PARTITION_COLUMN: day, "source_file": F.regexp_replace(path, "^file:/+", "/")})
 
 
-def arrow_dataset(lake: Lake, version: Version, paths: Sequence[str]) -> ds.Dataset:
-    """Parquet files of a table's version, by their paths below the table, as an Arrow dataset that verifies pages.
+def arrow_dataset(lake: Lake, version: Version, paths: Sequence[str] | None = None) -> ds.Dataset:
+    """Parquet files of a table's version as an Arrow dataset that verifies pages, without `event_date`.
 
-    Without `event_date`.
+    Parameters
+    ----------
+    paths
+        Paths of the files below the table; None: all files of the version.
     """
     import pyarrow as pa
 
     schema = pa.schema(delta.open_table(lake.asset(version.asset), int(version.version)).schema().to_arrow())
     if version.days:
         schema = schema.remove(schema.get_field_index(PARTITION_COLUMN))
+    paths = [file.path for file in lake.files(version)] if paths is None else paths
     files = [f"{lake.asset(version.asset).path}/{path}" for path in paths]
     return parquet_dataset(files, schema, lake.root.fs)
 
