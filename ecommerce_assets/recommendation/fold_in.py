@@ -18,14 +18,11 @@ import numpy.typing as npt
 
 from ecommerce_assets.events.parsing import parse_id
 from ecommerce_assets.events.schema import EVENT_TYPES
+from ecommerce_assets.features.expressions import SECONDS_PER_DAY
 from ecommerce_assets.recommendation.als_model import SavedModel
 from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.blend import Blend
-from ecommerce_assets.recommendation.fitting import (
-    SECONDS_PER_DAY,
-    categories_of,
-    stats_in_process,
-)
+from ecommerce_assets.recommendation.fitting import categories_of, stats_in_process
 from ecommerce_assets.recommendation.interactions import (
     LAST,
     MAX_RATING,

@@ -13,6 +13,7 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ecommerce_assets.features.expressions import SECONDS_PER_DAY
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.stored_table import StoredTable
 
@@ -67,7 +68,7 @@ def build_interactions(events: DataFrame, user_index: DataFrame, product_index: 
     )
 
 
-MICROSECONDS_PER_DAY = 86_400 * 1_000_000
+MICROSECONDS_PER_DAY = SECONDS_PER_DAY * 1_000_000
 
 EVENTS, PURCHASED, LAST = "events", "purchased", "last"
 """Columns that `collect_pairs` has on demand."""
