@@ -97,6 +97,11 @@ def short_axis(axes: Axes, axis: str = "y") -> None:
     (axes.yaxis if axis == "y" else axes.xaxis).set_major_formatter(FuncFormatter(lambda value, _: short(value)))
 
 
+def percent_label(share: float) -> str:
+    """A share for a label: 34%, 3.4%."""
+    return f"{share:.1%}" if 0 < abs(share) < 0.1 else f"{share:.0%}"
+
+
 def percent_axis(axes: Axes, axis: str = "y") -> None:
     """Ticks of shares as percentages."""
     from matplotlib.ticker import PercentFormatter

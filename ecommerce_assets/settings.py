@@ -74,13 +74,17 @@ def _json_object(setting: Any) -> Any:
 
 
 class RfmBounds(BaseModel):
-    """Bounds that a shop sets for the scores of customer_groups; None: computed from the buyers.
+    """Bounds of the scores of customer_groups: four values each, in ascending order.
+
+    A value reaches a bound if it is at least the bound. f_score is 1 plus the number of bounds that purchase_days
+    reaches, m_score is 1 plus the number that monetary reaches, and r_score is 5 minus the number that purchase_recency
+    reaches.
 
     Attributes
     ----------
     purchase_recency, purchase_days, monetary
-        Four values in ascending order, in days, days and the currency of the shop; see
-        `segmentation.customer_groups.ScoreBounds`.
+        Bounds in days, days and the currency of the shop. None in the setting: they are computed from the buyers; empty
+        if there are no buyers.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -89,9 +93,9 @@ class RfmBounds(BaseModel):
     purchase_days: tuple[float, ...] | None = None
     monetary: tuple[float, ...] | None = None
 
-    def as_dict(self) -> dict[str, tuple[float, ...]]:
-        """Returns the bounds that are set, by column."""
-        return self.model_dump(exclude_none=True)
+    def as_dict(self) -> dict[str, list[float]]:
+        """Returns the bounds that are not None by column, as `ECOMMERCE_RFM_BOUNDS` takes them."""
+        return self.model_dump(mode="json", exclude_none=True)
 
 
 def _rfm_bounds(setting: Any) -> Any:

@@ -136,6 +136,10 @@ class TestExperiment:
         done = command(folder, "promote", "newest", "--force")
         assert done.exit_code == 0, done.output
         assert read_promoted(lake).values["als_model"] == {"rank": 6, "maxIter": 2}
+        promoted = lake.latest("promoted_parameters")
+        again = command(folder, "promote", "newest", "--force")
+        assert (again.exit_code, lake.latest("promoted_parameters")) == (0, promoted)
+        assert "Nothing is promoted" in again.stdout
         assert run_graph(folder, FIRST_DAY, LAST_DAY, select=["recommendations"]).success
         assert "No evaluation has the promoted parameters" not in capfd.readouterr().err
         lists = lake.latest("recommendations")
@@ -165,7 +169,7 @@ class TestExperiment:
             assert part in text
 
     def test_what_is_worse_is_promoted_with_force_only(self, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("ecommerce_assets.cli.outcome_of", lambda _: "worse")
+        monkeypatch.setattr("ecommerce_assets.recommendation.commands.outcome_of", lambda _: "worse")
         refused = command(shop, "promote", "newest")
         assert refused.exit_code == 1
         assert "--force" in refused.stderr

@@ -19,9 +19,9 @@ import click
 import duckdb
 import pyarrow as pa
 
-from ecommerce_assets.delivery.files import OPTIONS
+from ecommerce_assets.delivery.files import OPTIONS, without_formula
 from ecommerce_assets.events.landing.staging import one_line
-from ecommerce_assets.events.parsing import connect, literal
+from ecommerce_assets.events.parsing import connect, identifier, literal
 from ecommerce_assets.lookup.tables import Tables, UnknownIdError, typed
 from ecommerce_assets.recommendation.als_model import SavedModel
 from ecommerce_assets.recommendation.interest import Interest
@@ -50,8 +50,6 @@ ALWAYS = ("user_id", "segment", "customer_group", "r_score", "f_score", "m_score
 """The first columns of every export, as far as their tables are published."""
 
 HELP = "`ecommerce-assets audience --columns` lists all columns"
-FORMULA = r"^[=+\-@\t\r]"
-"""Start of a text that spreadsheets read as a formula."""
 
 _EXAMPLES = 5
 _STREAM = "reading the stream registered as"
@@ -159,8 +157,9 @@ class Audience:
         first = next(iter(condition.calls), None)
         texts = [_described(condition.names.get(column.name, column.name), column) for column in (*used, *interests)]
         selected = (
-            f"SELECT {', '.join(map(_quoted, ordered))}, concat_ws(', ', {', '.join(texts) or literal('')}) AS reason, "
-            f'{_quoted(first or "monetary")} AS "order by" FROM ({joined}) AS customers WHERE {condition.sql}'
+            f"SELECT {', '.join(map(identifier, ordered))}, "
+            f"concat_ws(', ', {', '.join(texts) or literal('')}) AS reason, "
+            f'{identifier(first or "monetary")} AS "order by" FROM ({joined}) AS customers WHERE {condition.sql}'
         )
         self._bind(selected, [written for name, written in condition.names.items() if name not in known])
         if first:
@@ -192,7 +191,7 @@ class Audience:
         file = self._scratch / f"audience.{target.kind}"
         types = self._connection.execute("DESCRIBE matching").fetchall()
         is_text = {name for name, kind, *_ in types if kind == "VARCHAR" and target.kind == "csv"}
-        columns = ", ".join(_without_formula(name) if name in is_text else _quoted(name) for name in self.columns)
+        columns = ", ".join(without_formula(name) if name in is_text else identifier(name) for name in self.columns)
         order = '"order by" DESC NULLS LAST, matching.user_id'
         self._run(f"COPY (SELECT {columns} FROM matching ORDER BY {order}) TO {literal(file)} ({OPTIONS[target.kind]})")
         try:
@@ -463,8 +462,8 @@ def _call(node: dict[str, Any]) -> _Call:
 def _join(columns: dict[str, AudienceColumn]) -> str:
     """Returns the SELECT of these columns, one row per user. Texts but ids ignore case: 'at risk' finds At Risk."""
     selected = ", ".join(
-        f"{column.table}.{_quoted(name)}"
-        + (f" COLLATE NOCASE AS {_quoted(name)}" if column.type == "string" and name != "user_id" else "")
+        f"{column.table}.{identifier(name)}"
+        + (f" COLLATE NOCASE AS {identifier(name)}" if column.type == "string" and name != "user_id" else "")
         for name, column in columns.items()
     )
     others = [table for table in (*TABLES[1:], "interest") if any(c.table == table for c in columns.values())]
@@ -478,7 +477,7 @@ def _no_interest(calls: dict[str, _Call]) -> pa.Table:
 
 def _described(name: str, column: AudienceColumn) -> str:
     """Returns SQL for a part of a reason, such as `monetary = 312.50`."""
-    value = _quoted(column.name)
+    value = identifier(column.name)
     text = f"CAST({value} AS VARCHAR)"
     if column.type in _NUMBERS:
         digits = f"CASE WHEN {value} = trunc({value}) THEN '%.0f' WHEN abs({value}) < 1 THEN '%.4g' ELSE '%.2f' END"
@@ -486,13 +485,3 @@ def _described(name: str, column: AudienceColumn) -> str:
     if column.type == _TIME:
         text = f"strftime({value}, '%Y-%m-%d %H:%M')"
     return f"concat({literal(name)}, coalesce(' = ' || {text}, ' is null'))"
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _without_formula(name: str) -> str:
-    column = _quoted(name)
-    is_formula = f"regexp_matches({column}, {literal(FORMULA)})"
-    return f"CASE WHEN {is_formula} THEN '''' || {column} ELSE {column} END AS {column}"

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ecommerce_assets.delivery.rows import DeliveredTable, Delivery, DeliveryError, PublishedRows
+from ecommerce_assets.events.parsing import identifier, literal
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.lake import VERSION_FOLDER, Lake
 
@@ -24,6 +25,14 @@ OPTIONS = {
     "jsonl": f"FORMAT json, {_TIMES}",
 }
 """DuckDB's COPY options by format; the format is also the suffix of the files."""
+
+_FORMULA = r"^[=+\-@\t\r]"
+
+
+def without_formula(column: str) -> str:
+    """Returns SQL for a column of texts: one that a spreadsheet would read as a formula gets a `'` in front."""
+    name = identifier(column)
+    return f"CASE WHEN regexp_matches({name}, {literal(_FORMULA)}) THEN '''' || {name} ELSE {name} END AS {name}"
 
 
 class Files:
@@ -112,8 +121,14 @@ class Files:
                 path = folder.fs.unstrip_protocol(path)
             with table.reader() as reader:
                 connection.register("published", reader)
-                quoted = path.replace("'", "''")
-                connection.execute(f"COPY published TO '{quoted}' ({OPTIONS[self.kind]})")
+                columns = "*"
+                if self.kind == "csv":
+                    # Programs look rows up by their ids, which stay as they are.
+                    texts = [
+                        f.name for f in reader.schema if str(f.type).endswith("string") and not f.name.endswith("_id")
+                    ]
+                    columns = f"* REPLACE ({', '.join(map(without_formula, texts))})"
+                connection.execute(f"COPY (SELECT {columns} FROM published) TO {literal(path)} ({OPTIONS[self.kind]})")
         rows = _count_rows(folder, file)
         table.check_count(rows, self.address)
         [size] = [info.bytes for info in folder.all_files() if info.path == file]

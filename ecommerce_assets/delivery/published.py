@@ -242,7 +242,7 @@ class Published:
             *(tables.newest("similar_products"), lake.latest_or_none("product_pairs")),
         )
         versions = {version.asset: version for version in chosen if version is not None}
-        stored = {asset: _dataset(lake, version) for asset, version in versions.items()}
+        stored = {asset: arrow_dataset(lake, version) for asset, version in versions.items()}
         products = Ids.of(
             _column(table, name)
             for asset, table in stored.items()
@@ -355,10 +355,6 @@ def newest_versions(lake: Lake) -> dict[str, str]:
     """Returns the newest published version of each asset that is watched; reads no rows."""
     newest = {asset: lake.latest_or_none(asset) for asset in _WATCHED}
     return {asset: version.version for asset, version in newest.items() if version is not None}
-
-
-def _dataset(lake: Lake, version: Version) -> ds.Dataset:
-    return arrow_dataset(lake, version, [file.path for file in lake.files(version)])
 
 
 def _column(table: ds.Dataset, name: str, where: ds.Expression | None = None) -> pa.ChunkedArray:

@@ -106,8 +106,7 @@ class PublishedRows:
         """Returns a reader of the rows, with the column `version`, in bounded memory."""
         import pyarrow as pa
 
-        files = [file.path for file in self.lake.files(self.version)]
-        dataset = arrow_dataset(self.lake, self.version, files)
+        dataset = arrow_dataset(self.lake, self.version)
         scanner = dataset.scanner(batch_size=BATCH_ROWS, batch_readahead=1, fragment_readahead=1)
         schema = dataset.schema.append(pa.field(VERSION_COLUMN, pa.string(), nullable=False))
 

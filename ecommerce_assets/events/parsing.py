@@ -1,13 +1,16 @@
 """Parses raw values into events, in DuckDB: event times, prices, ids, texts and null markers.
 
 The only parser of the project. Landing applies it to the files that people name, cleaning to raw partitions that other
-jobs wrote. Entry point: `parse`, which makes one SELECT from another.
+jobs wrote. Entry point: `parse`, which makes one SELECT from another. `parse_id` is for one id, without DuckDB.
 """
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +25,9 @@ ID_TYPES: tuple[IdType, ...] = ("bigint", "string")
 
 NULL_MARKERS = ("null", "\\n", "na", "n/a", "nan", "none", "nil", "nat", "<na>", "#n/a", "(null)", "undefined")
 """Texts that stand for a missing value, in any case. Empty text is missing too."""
+
+DELIMITERS = ",;\t|"
+"""Delimiters that a CSV file may have."""
 
 TRUE_WORDS, FALSE_WORDS = ("true", "t", "yes", "y"), ("false", "f", "no", "n")
 """Texts that stand for true and false, in any case."""
@@ -244,9 +250,35 @@ def parsed_schema(id_type: IdType) -> pa.Schema:
     return pa.schema([*events, ("reject_reason", pa.string()), ("original", original)])
 
 
+def parse_id(value: object, id_type: str) -> int | str | None:
+    """Returns an id in the type of the shop's ids, `00123` as a text or as the number 123; None if it cannot be one."""
+    if isinstance(value, bool) or not isinstance(value, str | Integral):
+        return None
+    text = str(value).strip()
+    if id_type == "string":
+        return text
+    is_number = re.fullmatch(r"[+-]?0*\d{1,19}", text, re.ASCII)
+    return int(text) if is_number and -(2**63) <= int(text) < 2**63 else None
+
+
+def split_header(line: str) -> tuple[str, list[str]]:
+    """Returns the delimiter of a CSV file, which is the one that makes most columns of its header, and the columns.
+
+    Raises csv.Error if the header cannot be read.
+    """
+    columns = {mark: next(csv.reader([line], delimiter=mark), []) for mark in DELIMITERS}
+    delimiter = max(DELIMITERS, key=lambda mark: len(columns[mark]))
+    return delimiter, columns[delimiter]
+
+
 def literal(value: object) -> str:
     """A text as SQL."""
     return "'" + str(value).replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """The name of a column as SQL."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def is_null_marker(sql: str) -> str:

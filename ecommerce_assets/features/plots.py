@@ -23,6 +23,7 @@ from ecommerce_assets.plotting import (
     grid,
     panels,
     percent_axis,
+    percent_label,
     short,
     short_axis,
     short_count,
@@ -159,7 +160,7 @@ def category_conversion(context: CheckContext) -> Figure | None:
         most = max(most, *shares)
         drawn = right.barh([n + offset for n in places], shares, height=0.34, color=colour, label=name.capitalize())
         none = "no views" if name == "carts" else ""
-        labels = [_rate(s) if row["views"] else none for s, row in zip(shares, rows, strict=True)]
+        labels = [percent_label(s) if row["views"] else none for s, row in zip(shares, rows, strict=True)]
         right.bar_label(drawn, labels, padding=3, fontsize=9)
     right.set_xlim(0, 1.15 * most or 1)
     title(right, "Carts and purchases per 100 views")
@@ -185,10 +186,6 @@ def _funnel(context: CheckContext) -> list[dict[str, Any]]:
 
 def _cells(context: CheckContext) -> Sequence[Mapping[str, Any]]:
     return context.stats.summaries.get(CELLS) or ()
-
-
-def _rate(share: float) -> str:
-    return f"{share:.1%}" if 0 < share < 0.1 else f"{share:.0%}"
 
 
 def _short_name(name: str | None) -> str:

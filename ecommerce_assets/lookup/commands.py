@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,11 +15,10 @@ import duckdb
 
 from ecommerce_assets.env_file import RUN
 from ecommerce_assets.lookup import printing
-from ecommerce_assets.lookup.advice import nothing_stored
 from ecommerce_assets.lookup.products import example_products, find_product
 from ecommerce_assets.lookup.tables import UnknownIdError
 from ecommerce_assets.lookup.users import example_users, find_user
-from ecommerce_assets.settings import DATA_DIR_HELP, SettingsError, load_settings
+from ecommerce_assets.settings import DATA_DIR_HELP, DEFAULT_DATA_DIR, SettingsError, load_settings
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 
 
@@ -64,7 +64,7 @@ def _answer(id: str | None, data_dir: str | None, as_json: bool, one: Any, some:
     try:
         lake = Lake(data_dir or load_settings().data_dir, warn=lambda message: print(message, file=sys.stderr))
         if not lake.assets():
-            raise VersionNotFoundError(nothing_stored(lake))
+            raise VersionNotFoundError(_nothing_stored(lake))
         find, show = one if id is not None else some
         found = find(lake, id) if id is not None else find(lake)
     except (UnknownIdError, VersionNotFoundError, SettingsError) as error:
@@ -78,6 +78,18 @@ def _answer(id: str | None, data_dir: str | None, as_json: bool, one: Any, some:
         print(json.dumps(found if isinstance(found, list) else asdict(found), indent=2, default=_as_text))
     else:
         show(found, sys.stdout)
+
+
+def _nothing_stored(lake: Lake) -> str:
+    """Returns the sentence with the command that makes everything, or the one that lands events if there are none."""
+    where = lake.data.uri
+    if not any(name.startswith("event_date=") for name in (lake.data / "raw" / "events").folders()):
+        return (
+            f"Nothing is stored in {where}, and no events have been landed there: start with "
+            f"{RUN}ecommerce-assets land FILE, or name another folder with --data-dir."
+        )
+    variable = "" if where == DEFAULT_DATA_DIR else f"ECOMMERCE_DATA_DIR={shlex.quote(where)} "
+    return f"Nothing is stored in {where} yet; this makes it: {variable}{RUN}ecommerce-assets run"
 
 
 def _as_text(value: Any) -> str:

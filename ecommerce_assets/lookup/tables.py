@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from ecommerce_assets.events.parsing import parse_id
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.reading import arrow_dataset
 from ecommerce_assets.storage.version import Version
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 """Values by column."""
-
-_INT64 = range(-(2**63), 2**63)
 
 
 class UnknownIdError(LookupError):
@@ -95,7 +93,7 @@ class Tables:
 
     def dataset(self, version: Version) -> ds.Dataset:
         """Returns the rows of a table that is not daily."""
-        return arrow_dataset(self.lake, version, [file.path for file in self.lake.files(version)])
+        return arrow_dataset(self.lake, version)
 
     def _use(self, version: Version) -> Version:
         self.used[version.asset] = version
@@ -146,17 +144,14 @@ def _in_utc(value: Any) -> Any:
 
 
 def typed(text: str, column: str, tables: Iterable[Version | None]) -> int | str:
-    """Returns an id in the type of the first of these tables: `00123` is a text or the number 123.
+    """Returns an id in the type of the first of these tables; see `parse_id`.
 
     Raises UnknownIdError if the ids of the shop are numbers and the text is not.
     """
     stored = next((table.columns[column] for table in tables if table is not None and table.columns), "string")
-    text = text.strip()
-    if stored == "string":
-        return text
-    if re.fullmatch(r"[+-]?\d+", text, re.ASCII) and int(text) in _INT64:
-        return int(text)
-    raise UnknownIdError(f"{column} {text!r} cannot be: in this shop it is a whole number of at most 64 bits.")
+    if (found := parse_id(text, stored)) is None:
+        raise UnknownIdError(f"{column} {text!r} cannot be: in this shop it is a whole number of at most 64 bits.")
+    return found
 
 
 def versions(used: Iterable[Version]) -> dict[str, Row]:

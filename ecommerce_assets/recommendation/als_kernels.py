@@ -1,12 +1,14 @@
-"""The half-steps of local_als.py, compiled by Numba. Importing this module imports Numba, so it is imported late.
+"""The loops of local_als.py, compiled by Numba. Importing this module imports Numba, so it is imported late.
 
-Every function works on the rows `start` to `stop` alone, one row after the other, and releases the GIL: who calls may
+`group` and `order_repeats` sort pairs into the rows of users or products, in time that goes with their number; the
+other functions solve a half-step.
+
+Each of these works on the rows `start` to `stop` alone, one row after the other, and releases the GIL: who calls may
 deal the rows out to threads as he likes, and gets the same bits. Factors are float32 rows of `width` numbers, the rank
-rounded up to a multiple of 8; what is beyond the rank is zero and stays so. Rows are made by als_grouping.py.
+rounded up to a multiple of 8; what is beyond the rank is zero and stays so.
 
-The functions are long, and stay in one module: dealt out to short ones, a fit takes a fifth more time and its first
-compilation half as much again; and Numba keeps what it compiled until the module of the caller changes, and would not
-see that another did.
+The functions are long, and stay in one module: split into short ones, a fit and its first compilation take longer; and
+Numba keeps what it compiled until the module of the caller changes, and would not see that another did.
 """
 
 from __future__ import annotations
@@ -18,16 +20,44 @@ import numpy as np
 from ecommerce_assets.recommendation.compiled import compiled
 
 IN_MEMORY = 4_096
-"""Rows with up to so many ratings are solved over a copy of their ratings' factors, which fits in a second-level cache.
-With 1,024, 4,096 or 16,384 a fit takes the same time, with 256 more."""
+"""Rows with up to so many ratings are solved over a copy of their ratings' factors, which fits in a second-level
+cache."""
 
 BLOCK, PITCH = 256, 272
 """Ratings whose squares are summed at a time, and the distance between their columns in memory: a large power of two
-would put all columns into the same lines of the cache (writing them takes 25 ns per rating, and 78 at a distance of
-256)."""
+would put all columns into the same lines of the cache, which is several times slower."""
 
 f4, f8 = np.float32, np.float64
 TINY = f4(1e-12)
+
+
+@compiled
+def group(keys: Any, others: Any, ratings: Any, count: int) -> Any:
+    """Counting sort by `keys` (0 to count - 1), stable: where each key's rows begin, their `others` and `ratings`."""
+    begins = np.zeros(count + 1, np.int64)
+    for key in keys:
+        begins[key + 1] += 1
+    for key in range(count):
+        begins[key + 1] += begins[key]
+    free = begins[:-1].copy()
+    sorted_others, sorted_ratings = np.empty_like(others), np.empty_like(ratings)
+    for i in range(len(keys)):
+        place = free[keys[i]]
+        free[keys[i]] += 1
+        sorted_others[place] = others[i]
+        sorted_ratings[place] = ratings[i]
+    return begins, sorted_others, sorted_ratings
+
+
+@compiled
+def order_repeats(begins: Any, others: Any, ratings: Any) -> None:
+    """Sort the ratings of a pair that occurs several times: `group` leaves them in the order of the input."""
+    for row in range(len(begins) - 1):
+        for i in range(begins[row] + 1, begins[row + 1]):
+            j = i
+            while j > begins[row] and others[j] == others[j - 1] and ratings[j] < ratings[j - 1]:
+                ratings[j], ratings[j - 1] = ratings[j - 1], ratings[j]
+                j -= 1
 
 
 @compiled
@@ -44,8 +74,8 @@ def positive(ratings: Any, begin: int, end: int) -> Any:
 def add_squares(matrix: Any, columns: Any, count: int) -> None:
     """Add Σ v vᵀ to the upper half of the matrix; `columns` holds the vectors v as its first `count` columns.
 
-    Eight sums at once, along the vectors: eight products for six loads. 45 ns per vector of 56 numbers, where adding
-    one vector after the other to the matrix takes 200 to 300 ns and NumPy's BLAS, with both halves, 100 ns.
+    Eight sums at once, along the vectors: eight products for six loads. That is faster than NumPy's BLAS, which adds
+    both halves, and than one vector after the other.
     """
     for i in range(0, matrix.shape[0], 2):
         for k in range(i - i % 4, matrix.shape[0], 4):
@@ -297,7 +327,7 @@ def cholesky_solve(matrix: Any, right: Any, size: int) -> None:
         lead = matrix[p, p:size]
         for k in range(size - p):
             lead[k] *= scale
-        # Two rows at once: 7 µs for 56 numbers, where one at a time takes 9.
+        # Two rows at once are faster than one at a time.
         for i in range(p + 1, size - 1, 2):
             a, b = matrix[p, i], matrix[p, i + 1]
             lead, row, below = matrix[p, i:size], matrix[i, i:size], matrix[i + 1, i:size]

@@ -6,10 +6,8 @@ Both are optional files in `<data dir>/catalog/`: `products.parquet` or `product
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -24,7 +22,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from ecommerce_assets.events.parquet import check_pages, read_parquet_sql
-from ecommerce_assets.events.parsing import IdType, connect, parse_values
+from ecommerce_assets.events.parsing import IdType, connect, identifier, parse_id, parse_values, split_header
 from ecommerce_assets.recommendation.product_rules import ProductRules
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.filesystem import FileInfo, Folder
@@ -53,9 +51,6 @@ KINDS = {column.name: column.type for column in PRODUCT_CATALOG.columns}
 
 DECIDING = ("in_stock", "available_from", "available_until", "blocked")
 """Columns in which an unreadable value is an error: it could be the value that keeps a product out of lists."""
-
-DELIMITERS = ",;\t|"
-"""Delimiters that a CSV file may have."""
 
 
 class CatalogError(ValueError):
@@ -176,12 +171,9 @@ def _read_rules(folder: Folder, id_type: IdType) -> ProductRules:
 
 
 def _as_id(value: int | str, id_type: IdType, where: str) -> int | str:
-    text = str(value).strip()
-    if id_type == "string":
-        return text
-    if re.fullmatch(r"[+-]?\d{1,19}", text) and -(2**63) <= int(text) < 2**63:
-        return int(text)
-    raise CatalogError(f"{where}: pinned {value!r} is not a product_id of type {id_type}; correct or remove it.")
+    if (product_id := parse_id(value, id_type)) is None:
+        raise CatalogError(f"{where}: pinned {value!r} is not a product_id of type {id_type}; correct or remove it.")
+    return product_id
 
 
 def _read_products(files: Sequence[Path], where: str, id_type: IdType) -> tuple[pa.Table, list[str]]:
@@ -237,7 +229,7 @@ _ARROW_TYPES = {
 def _source(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], where: str) -> tuple[str, dict[str, str]]:
     """Returns the SELECT of the rows with their `place` (from 0), and the kinds of the columns that the file has."""
     is_parquet = where.endswith(".parquet")
-    names, delimiter = (pq.read_schema(files[0]).names, "") if is_parquet else _header(files[0])
+    delimiter, names = ("", pq.read_schema(files[0]).names) if is_parquet else _header(files[0])
     plain = [name.strip().lower() for name in names]
     repeated = [name for name in KINDS if plain.count(name) > 1]
     if not names:
@@ -257,19 +249,14 @@ def _source(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], where:
         connection.register("listed", _read_csv(files[0], columns, delimiter))
         reader = "listed"
     kinds = {name: kind for name, kind in KINDS.items() if name in plain}
-    chosen = {name: columns[plain.index(name)].replace('"', '""') for name in kinds}
-    quoted = ", ".join(f'"{column}" AS {name}' for name, column in chosen.items())
+    chosen = ", ".join(f"{identifier(columns[plain.index(name)])} AS {name}" for name in kinds)
     connection.execute("SET preserve_insertion_order = true")
-    return f"SELECT {quoted}, row_number() OVER () - 1 AS place FROM {reader}", kinds
+    return f"SELECT {chosen}, row_number() OVER () - 1 AS place FROM {reader}", kinds
 
 
-def _header(file: Path) -> tuple[list[str], str]:
-    """Returns the columns of a CSV file, and its delimiter: the one that yields the most columns."""
+def _header(file: Path) -> tuple[str, list[str]]:
     with file.open("rb") as source:
-        line = source.readline().decode("utf-8-sig", "replace")
-    readings = {mark: next(csv.reader([line], delimiter=mark), []) for mark in DELIMITERS}
-    delimiter = max(DELIMITERS, key=lambda mark: len(readings[mark]))
-    return readings[delimiter], delimiter
+        return split_header(source.readline().decode("utf-8-sig", "replace"))
 
 
 def _read_csv(file: Path, columns: Sequence[str], delimiter: str) -> pa.Table:

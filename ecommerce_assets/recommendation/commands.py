@@ -60,11 +60,15 @@ def promote(lake: Lake, version: str, force: bool) -> Answer:
                 f"({chosen.stats.results.get('holdout', 'no holdout')}). Promote it in spite of that with --force."
             )
         values, source = Parameters.of_evaluation(chosen.parameters).as_dict(), f"als_evaluation {chosen.version}"
-    before = Parameters.of(read_promoted(lake).values).as_dict()
+    promoted = read_promoted(lake)
+    before = Parameters.of(promoted.values).as_dict()
     changed = {
         asset: {name: value for name, value in part.items() if value != before[asset][name]}
         for asset, part in values.items()
     }
+    if not any(changed.values()):
+        document, lines = _shown(promoted)
+        return document, [*lines, f"Nothing is promoted: these are the parameters of {source} already."], 0
     document, lines = _shown(store.promote(lake, changed, source))
     return document, [*lines, "The next run without config uses them."], 0
 

@@ -80,6 +80,6 @@ def _changed_lists(lake: Lake, one: Version, other: Version) -> dict[str, Any] |
     for name, version in zip(("one", "two"), made, strict=True):
         if version is None:
             return None
-        database.register(name, arrow_dataset(lake, version, [file.path for file in lake.files(version)]))
+        database.register(name, arrow_dataset(lake, version))
     users, changed, in_common = database.execute(CHANGED_LISTS).fetchall()[0]
     return {"users": users, "changed": changed, "in_common": in_common}

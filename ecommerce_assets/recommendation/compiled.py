@@ -1,7 +1,7 @@
 """How this room's inner loops are compiled by Numba, and where the result is kept.
 
-The loops themselves stand in als_grouping.py and als_kernels.py. Importing this module imports Numba, which takes half
-a second and 100 MB that only a fit needs: so those are imported late.
+The loops are in als_kernels.py, list_kernels.py and neighbour_kernels.py. Importing this module imports Numba, which
+takes half a second and 100 MB: so those are imported late.
 """
 
 import functools
@@ -22,7 +22,7 @@ def compiled(function: Callable[..., Any]) -> Any:
     """Compile at the first call, and keep the result on disk where there is a place for it.
 
     Numba keeps it beside this file, else in the user's cache folder, and refuses where it can write to neither; then it
-    is compiled anew in each process, which takes 4 s.
+    is compiled anew in each process, which takes seconds.
     """
     try:
         dispatcher = numba.njit(cache=True, **OPTIONS)(function)

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ecommerce_assets.bootstrap import bootstrap, mean_and_interval
 from ecommerce_assets.progress import Say
 from ecommerce_assets.recommendation.als import (
     AfterIteration,
@@ -34,7 +35,7 @@ from ecommerce_assets.recommendation.fitting import categories_of
 from ecommerce_assets.recommendation.holdout import HOLDOUT_SHARE, Prepared, fits_in_process, nested_cutoffs, prepare
 from ecommerce_assets.recommendation.lists import Ranker
 from ecommerce_assets.recommendation.local_als import predictions
-from ecommerce_assets.recommendation.metrics import Floats, bootstrap, mean_and_interval, novelty
+from ecommerce_assets.recommendation.metrics import Floats, novelty
 from ecommerce_assets.recommendation.parameters import Parameters
 from ecommerce_assets.recommendation.recommenders.base import ProductStats
 from ecommerce_assets.recommendation.scores import USER_METRICS, Scores, bootstrap_means, interval

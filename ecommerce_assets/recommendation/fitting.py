@@ -15,6 +15,7 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ecommerce_assets.features.expressions import SECONDS_PER_DAY
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.interactions import EVENTS, LAST, PURCHASED
 from ecommerce_assets.recommendation.lists import ragged, vectors_of
@@ -25,8 +26,6 @@ from ecommerce_assets.storage.stored_table import StoredTable
 
 RECENT_SHARE = 0.1
 """Of the time between the first and the last interaction: what counts as recent."""
-
-SECONDS_PER_DAY = 86_400
 
 HISTORY = ("product_idx", "rating", EVENTS, PURCHASED, LAST)
 """What a history has of each pair, in this order."""

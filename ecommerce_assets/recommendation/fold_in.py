@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,16 +16,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ecommerce_assets.events.parsing import parse_id
 from ecommerce_assets.events.schema import EVENT_TYPES
+from ecommerce_assets.features.expressions import SECONDS_PER_DAY
 from ecommerce_assets.recommendation.als_model import SavedModel
 from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.blend import Blend
-from ecommerce_assets.recommendation.fitting import (
-    SECONDS_PER_DAY,
-    categories_of,
-    stats_in_process,
+from ecommerce_assets.recommendation.fitting import categories_of, stats_in_process
+from ecommerce_assets.recommendation.interactions import (
+    LAST,
+    MAX_RATING,
+    WEIGHTS,
+    collect_pairs,
+    latest_of_pairs,
+    recency_weight,
 )
-from ecommerce_assets.recommendation.interactions import LAST, MAX_RATING, WEIGHTS, collect_pairs, latest_of_pairs
 from ecommerce_assets.recommendation.list_rules import ELIGIBILITY, with_catalog
 from ecommerce_assets.recommendation.lists import LONGEST_LIST, SOURCES, ListMaker, Ranker
 from ecommerce_assets.recommendation.parameters import ListParameters
@@ -45,7 +49,6 @@ PRECISION = 1e-12
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-INT64 = np.iinfo(np.int64)
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,7 @@ class FoldIn:
         last_at = np.array([pair[3] for _, pair in history], np.int64)
         ages = (last_at.max(initial=self.reference) - last_at) / 1e6 / SECONDS_PER_DAY
         half_life = self.als.halfLife
-        weighed = ratings if half_life is None else ratings * 0.5 ** (ages / half_life)
+        weighed = ratings if half_life is None else ratings * recency_weight(ages, half_life)
         return Users(
             begins=np.array([0, len(history)]),
             positions=positions,
@@ -243,9 +246,12 @@ class FoldIn:
         return factors.T @ factors
 
     def _position(self, product_id: int | str) -> int | None:
-        """Returns the product's position; None if it is unknown."""
+        """Returns the product's position; None if it is unknown. Raises ValueError if the id has the wrong type."""
         ids = self.products.ids
-        wanted = _id_like(product_id, np.issubdtype(ids.dtype, np.integer))
+        is_number = np.issubdtype(ids.dtype, np.integer)
+        if (wanted := parse_id(product_id, "bigint" if is_number else "string")) is None:
+            kind = "a whole number of at most 64 bits" if is_number else "a string"
+            raise ValueError(f"product_id must be {kind} in this shop, got {product_id!r}.")
         place = bisect_left(ids, wanted)
         return place if place < len(ids) and ids[place] == wanted else None
 
@@ -289,21 +295,3 @@ def _solve(matrix: Doubles, right: Doubles) -> Doubles:
 def _microseconds(time: datetime) -> int:
     """Returns the microseconds since 1970-01-01 UTC."""
     return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - EPOCH) // MICROSECOND
-
-
-def _id_like(product_id: Any, is_number: bool) -> int | str:
-    """Returns the id in the type of the shop's ids. Raises ValueError if that is not possible."""
-    if isinstance(product_id, str) and not is_number:
-        return product_id
-    if isinstance(product_id, Integral) and not isinstance(product_id, bool):
-        number = int(product_id)
-        if not is_number:
-            return str(number)
-    elif isinstance(product_id, str) and re.fullmatch(r"[+-]?[0-9]+", product_id.strip()):
-        number = int(product_id)
-    else:
-        number = INT64.max + 1
-    if INT64.min <= number <= INT64.max:
-        return number
-    kind = "a whole number of at most 64 bits" if is_number else "a string"
-    raise ValueError(f"product_id must be {kind} in this shop, got {product_id!r}.")

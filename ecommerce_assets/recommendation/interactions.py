@@ -13,6 +13,7 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ecommerce_assets.features.expressions import SECONDS_PER_DAY
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.stored_table import StoredTable
 
@@ -50,7 +51,6 @@ def build_interactions(events: DataFrame, user_index: DataFrame, product_index: 
     )
     # A user's events meet in one task before they are counted: a count before the shuffle halves the rows at best, and
     # this way the join with user_index needs no other shuffle. The products go to every task, as their factors will.
-    # On 1 million events the table took 3.6 s this way and 4.4 s with three shuffles.
     pairs = (
         touched.repartition("user_id")
         .groupBy("user_id", "product_id")
@@ -68,7 +68,7 @@ def build_interactions(events: DataFrame, user_index: DataFrame, product_index: 
     )
 
 
-MICROSECONDS_PER_DAY = 86_400 * 1_000_000
+MICROSECONDS_PER_DAY = SECONDS_PER_DAY * 1_000_000
 
 EVENTS, PURCHASED, LAST = "events", "purchased", "last"
 """Columns that `collect_pairs` has on demand."""
@@ -112,11 +112,11 @@ def weighed_by_recency(rating: pa.ChunkedArray, last: pa.ChunkedArray, half_life
     """`weigh_by_recency` in this process; `last` in microseconds."""
     moments = last.to_numpy()
     age = (moments.max(initial=0) - moments) / MICROSECONDS_PER_DAY
-    return pa.array(rating.to_numpy().astype(np.float64) * 0.5 ** (age / half_life))
+    return pa.array(rating.to_numpy().astype(np.float64) * recency_weight(age, half_life))
 
 
 def weigh_by_recency(interactions: DataFrame, half_life: float | None) -> DataFrame:
-    """The interactions with each `rating` multiplied by 0.5 ** (age / half-life).
+    """The interactions with each `rating` multiplied by `recency_weight`.
 
     The age of a pair is the time from its last interaction to the latest one of all.
 
@@ -130,7 +130,12 @@ def weigh_by_recency(interactions: DataFrame, half_life: float | None) -> DataFr
     if half_life is None:
         return interactions
     age = (F.lit(latest_interaction(interactions)) - F.unix_micros("last_interaction_at")) / MICROSECONDS_PER_DAY
-    return interactions.withColumn("rating", F.col("rating") * F.pow(F.lit(0.5), age / half_life))
+    return interactions.withColumn("rating", F.col("rating") * recency_weight(age, half_life))
+
+
+def recency_weight(age: Any, half_life: float) -> Any:
+    """Returns the weight of ratings of this age, both in days; the age is an array, or a column of Spark."""
+    return 0.5 ** (age / half_life)
 
 
 def latest_interaction(interactions: DataFrame) -> int:

@@ -1,7 +1,6 @@
 """Implicit ALS on one machine, in NumPy and Numba: the objective and the parameters of Spark MLlib, without Spark.
 
-The loops over ratings are those of als_grouping.py and als_kernels.py. Which engine fits the published model is for
-als.py to say.
+The loops over ratings are in als_kernels.py. als.py chooses the engine that fits the published model.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int32]
 
 SWEEPS = 2
-"""Of coordinate descent per half-step. At 615,000 pairs 1, 2, 3, 5 sweeps end at objectives of 1.131, 1.129, 1.131 and
-1.130 million after 15 iterations, in 1.3, 1.4, 1.7 and 2.2 s: each iteration starts where the one before ended."""
+"""Of coordinate descent per half-step. More take longer and do not end at a lower objective, because each iteration
+starts where the one before ended."""
 
 CHUNKS = 64
 """Pieces of a half-step that threads take one after the other, of about equal cost."""
@@ -112,7 +111,7 @@ class LocalAls:
         threads: int | None = None,
     ) -> None:
         # Imported here: Numba takes half a second and 100 MB that only a fit needs.
-        from ecommerce_assets.recommendation import als_grouping, als_kernels
+        from ecommerce_assets.recommendation import als_kernels
 
         if not len(rating):
             raise ValueError("There is nothing to learn from: no pairs.")
@@ -125,12 +124,12 @@ class LocalAls:
         products, product_rows = _rows(product_idx)
         ratings = np.ascontiguousarray(rating, dtype=np.float32)
         # Three stable counting sorts: by product, by user (now users' rows are in order), by product (now both are).
-        begins, by_user, ratings = als_grouping.group(product_rows, user_rows, ratings, len(products))
-        begins, by_product, ratings = als_grouping.group(by_user, _spread(begins), ratings, len(users))
-        als_grouping.order_repeats(begins, by_product, ratings)
+        begins, by_user, ratings = als_kernels.group(product_rows, user_rows, ratings, len(products))
+        begins, by_product, ratings = als_kernels.group(by_user, _spread(begins), ratings, len(users))
+        als_kernels.order_repeats(begins, by_product, ratings)
         width = -(-rank // 8) * 8
         self.users = Side(users, begins, by_product, ratings, np.zeros((len(users), width), np.float32))
-        begins, by_user, ratings = als_grouping.group(by_product, _spread(begins), ratings, len(products))
+        begins, by_user, ratings = als_kernels.group(by_product, _spread(begins), ratings, len(products))
         self.products = Side(products, begins, by_user, ratings, np.zeros((len(products), width), np.float32))
         # As MLlib: a random direction of length one, in the positive quadrant where factors must be.
         start = np.random.default_rng(seed).standard_normal((len(users), rank), np.float32)

@@ -1,4 +1,4 @@
-"""Metrics of lists and their bootstrap intervals. NumPy only."""
+"""Metrics of lists. NumPy only."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 RANKING_METRICS = ("precision", "recall", "ndcg", "map", "hit_rate")
-BOOTSTRAP_ROUNDS = 1000
-BOOTSTRAP_SEED = 42
-CONFIDENCE = 0.95
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -133,37 +130,6 @@ def category_diversity(listed: Integers, category: Integers) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         # Every product is in one pair with itself.
         return np.asarray(1 - (same.sum(axis=(1, 2)) - count) / pairs, np.float64)
-
-
-def bootstrap(buckets: Floats) -> Floats:
-    """Resampled sums over buckets of users.
-
-    The Poisson bootstrap (Hanley and MacGibbon 2006; Chamandy et al. 2012): in each round every bucket counts a
-    Poisson(1) number of times. Users are in buckets at random, so that the intervals are those of resampled users.
-
-    Parameters
-    ----------
-    buckets
-        (b, v) sums of each bucket.
-
-    Returns
-    -------
-    array
-        (1 + rounds, v); row 0 holds the plain sums, the others one round each.
-    """
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
-    weights = rng.poisson(1, (BOOTSTRAP_ROUNDS, len(buckets))).astype(np.float64)
-    return np.vstack([buckets.sum(axis=0), weights @ buckets])
-
-
-def mean_and_interval(users: Floats, sums: Floats) -> tuple[float, float, float]:
-    """Mean per user with the percentile interval of its bootstrap rounds; element 0 is the data itself."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        means = sums / users
-    rounds = means[1:][np.isfinite(means[1:])]
-    tail = (1 - CONFIDENCE) / 2
-    lower, upper = np.quantile(rounds, [tail, 1 - tail]) if len(rounds) else (means[0], means[0])
-    return float(means[0]), float(lower), float(upper)
 
 
 def novelty(share_of_users: Floats) -> Floats:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from ecommerce_assets.features.expressions import SECONDS_PER_DAY, fingerprint
+from ecommerce_assets.features.expressions import fingerprint
+from ecommerce_assets.recommendation.interactions import MICROSECONDS_PER_DAY
 from ecommerce_assets.spark.connect import used_again
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 
@@ -45,7 +46,6 @@ PRODUCT_PAIRS = TableSpec.of(
 )
 
 _BASKET = ("kind", "user_id", "session", "number")
-_MICROSECONDS_PER_DAY = SECONDS_PER_DAY * 1_000_000
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _baskets(events: DataFrame, window_days: int) -> DataFrame:
         F.unix_micros("event_time").alias("at"),
     )
     in_time = Window.partitionBy("kind", "user_id", "session").orderBy("at")
-    late = F.col("at") - F.lag("at").over(in_time) > window_days * _MICROSECONDS_PER_DAY
+    late = F.col("at") - F.lag("at").over(in_time) > window_days * MICROSECONDS_PER_DAY
     split = F.col("session").isNull() & late
     latest = Window.partitionBy(*_BASKET).orderBy(F.desc("at"), "product_id")
     return (

@@ -13,16 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ecommerce_assets.bootstrap import bootstrap, mean_and_interval
 from ecommerce_assets.recommendation.lists import SOURCES, Lists
 from ecommerce_assets.recommendation.metrics import (
     RANKING_METRICS,
     Flags,
     Floats,
     Integers,
-    bootstrap,
     category_diversity,
     hits_of,
-    mean_and_interval,
     ranking_metrics,
     serendipity,
 )

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyspark.sql import functions as F
@@ -70,30 +69,7 @@ CELLS = "group_cells"
 """Name of a summary: users and revenue by r_score, f_score and group."""
 
 
-@dataclass(frozen=True)
-class ScoreBounds:
-    """Bounds of the scores: four values each, in ascending order.
-
-    A value reaches a bound if it is at least the bound. f_score is 1 plus the number of bounds that purchase_days
-    reaches, m_score is 1 plus the number that monetary reaches, and r_score is 5 minus the number that purchase_recency
-    reaches.
-
-    Attributes
-    ----------
-    purchase_recency, purchase_days, monetary
-        Bounds in days, days and the currency of the shop. Empty if there are no buyers.
-    """
-
-    purchase_recency: tuple[float, ...]
-    purchase_days: tuple[float, ...]
-    monetary: tuple[float, ...]
-
-    def as_dict(self) -> dict[str, list[float]]:
-        """Returns the bounds by column, as `ECOMMERCE_RFM_BOUNDS` takes them."""
-        return {name: list(bounds) for name, bounds in asdict(self).items()}
-
-
-def score_bounds(user_features: DataFrame, fixed: RfmBounds | None = None) -> ScoreBounds:
+def score_bounds(user_features: DataFrame, fixed: RfmBounds | None = None) -> RfmBounds:
     """Returns the bounds that split the buyers into fifths.
 
     A bound is a quintile plus 1, as in `rfm_table_order` of the R package rfm. So a value that equals a quintile gets
@@ -123,10 +99,10 @@ def score_bounds(user_features: DataFrame, fixed: RfmBounds | None = None) -> Sc
         percentiles = [F.percentile(F.col(name), quintiles).alias(name) for name in missing]
         [row] = collect_in_one_job(user_features.where("purchase_days > 0").agg(*percentiles))
         computed = {name: tuple(value + 1 for value in row[name] or ()) for name in missing}
-    return ScoreBounds(**{name: tuple(fixed_bounds.get(name) or computed[name]) for name in SCORES.values()})
+    return RfmBounds(**{name: tuple(fixed_bounds.get(name) or computed[name]) for name in SCORES.values()})
 
 
-def assign_groups(user_features: DataFrame, bounds: ScoreBounds) -> DataFrame:
+def assign_groups(user_features: DataFrame, bounds: RfmBounds) -> DataFrame:
     """Returns one row per user with the columns of `CUSTOMER_GROUPS`.
 
     Parameters

@@ -6,7 +6,6 @@ least one purchase, and measure time in days from a buyer's first purchase in th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from ecommerce_assets.bootstrap import bootstrap, mean_and_interval
 from ecommerce_assets.features.expressions import distinct_count, exact_sum, of_type, utc, utc_day
 from ecommerce_assets.features.rfm import FREQUENCY
 from ecommerce_assets.segmentation.purchase_model import BgNbd, Floats, GammaGamma, Histories
@@ -40,7 +40,8 @@ SAMPLED_BUYERS = 100_000
 """Approximate minimum size of the random sample of buyers that the model is fitted to and tested on. With fewer than
 twice as many buyers, all of them are used. Every buyer gets a prediction."""
 
-BOOTSTRAP_ROUNDS, BOOTSTRAP_SEED, BOOTSTRAP_BUCKETS = 1_000, 42, 1_000
+BUCKETS = 1_000
+"""Of buyers, which `bootstrap` resamples."""
 
 EPOCH = date(1970, 1, 1)
 
@@ -424,8 +425,7 @@ def predict(history: DataFrame, fitted: pa.Table, model: ValueModel, span: Span)
     aged = history.withColumn("age", _day_number(span.end) - F.col("first_day"))
     active, days = _probability_active(model.purchases), F.col("purchase_days")
     purchases = active * F.col("expected_if_active")
-    spending = model.spending
-    value = spending.p * (spending.gamma + F.col("value")) / (spending.p * days + spending.q - 1)
+    value = model.spending.expected_value(days, F.col("value"))
     return aged.join(F.broadcast(if_active), key, "left").select(
         "user_id",
         "purchase_days",
@@ -438,12 +438,8 @@ def predict(history: DataFrame, fitted: pa.Table, model: ValueModel, span: Span)
 def _probability_active(model: BgNbd) -> Column:
     """Returns `BgNbd.probability_active` of the columns purchase_days, first_day, last_day and age."""
     repeats, last = F.col("purchase_days") - 1, F.col("last_day") - F.col("first_day")
-    odds_of_leaving = F.exp(
-        math.log(model.a)
-        - F.log(model.b + repeats - 1)
-        + (model.r + repeats) * (F.log(model.alpha + F.col("age")) - F.log(model.alpha + last))
-    )
-    return F.when(repeats > 0, 1 / (1 + odds_of_leaving)).otherwise(1.0)
+    active = model.probability_of_repeat_buyers(repeats, last, F.col("age"), F)
+    return F.when(repeats > 0, active).otherwise(1.0)
 
 
 def _without_model(cleaned_events: DataFrame, end: date) -> DataFrame:
@@ -458,25 +454,20 @@ def _without_model(cleaned_events: DataFrame, end: date) -> DataFrame:
 
 
 def _compare(actual: Floats, model: Floats, same_as_before: Floats) -> Comparison:
-    """Returns sums, errors and the interval of their difference.
-
-    The 95 % interval is from a Poisson bootstrap (Hanley and MacGibbon 2006) over random groups of buyers.
-    """
+    """Returns sums, errors and the 95 % interval of their difference."""
     model_error, before_error = np.abs(model - actual), np.abs(same_as_before - actual)
-    bucket = np.arange(len(actual)) % BOOTSTRAP_BUCKETS
-    sizes, differences = np.bincount(bucket), np.bincount(bucket, model_error - before_error)
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
-    rounds = rng.poisson(1, (BOOTSTRAP_ROUNDS, len(sizes))).astype(np.float64)
-    lower, upper = np.quantile(rounds @ differences / (rounds @ sizes), [0.025, 0.975])
+    bucket = np.arange(len(actual)) % BUCKETS
+    sums = bootstrap(np.column_stack([np.bincount(bucket), np.bincount(bucket, model_error - before_error)]))
+    difference, lower, upper = mean_and_interval(sums[:, 0], sums[:, 1])
     return Comparison(
         actual=float(actual.sum()),
         model=float(model.sum()),
         same_as_before=float(same_as_before.sum()),
         model_error=float(model_error.mean()),
         same_as_before_error=float(before_error.mean()),
-        difference=float((model_error - before_error).mean()),
-        lower=float(lower),
-        upper=float(upper),
+        difference=difference,
+        lower=lower,
+        upper=upper,
     )
 
 

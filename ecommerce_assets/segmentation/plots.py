@@ -20,6 +20,7 @@ from ecommerce_assets.plotting import (
     grid,
     panels,
     percent_axis,
+    percent_label,
     short,
     short_axis,
     title,
@@ -43,10 +44,6 @@ def _plain(value: float) -> str:
     return short(value) if abs(value) >= 1000 else f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.1f}"
 
 
-def _share(value: float) -> str:
-    return f"{value:.1%}" if 0 < abs(value) < 0.1 else f"{value:.0%}"
-
-
 NO_VIEWS = (
     "The log has no views, so every conversion_rate is 0, and no segment is named Active_Buyers, which needs more than "
     "0.1 purchases per view."
@@ -56,8 +53,8 @@ COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "recency": ("Days since\nlast visit", _plain),
     "frequency": ("Days\nactive", _plain),
     "monetary": ("Money\nspent", _plain),
-    "conversion_rate": ("Purchases\nper view", _share),
-    "cart_abandonment": ("Carts\nabandoned", _share),
+    "conversion_rate": ("Purchases\nper view", percent_label),
+    "cart_abandonment": ("Carts\nabandoned", percent_label),
     "unique_products": ("Products\nseen", _plain),
     "unique_categories": ("Categories\nseen", _plain),
     "avg_price": ("Average\nprice", _plain),

@@ -6,8 +6,10 @@ Science 24(2), 2005. Fader and Hardie, "The Gamma-Gamma Model of Monetary Value"
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -119,12 +121,24 @@ class BgNbd:
 
         Fader and Hardie, "Computing P(alive) Using the BG/NBD Model", 2008.
         """
-        odds_of_leaving = np.exp(
-            np.log(self.a)
-            - np.log(self.b + np.maximum(repeats, 1) - 1)
-            + (self.r + repeats) * (np.log(self.alpha + age) - np.log(self.alpha + last))
+        active = self.probability_of_repeat_buyers(np.maximum(repeats, 1), last, age, np)
+        return np.where(repeats > 0, active, 1.0)
+
+    def probability_of_repeat_buyers(self, repeats: Any, last: Any, age: Any, functions: Any) -> Any:
+        """Returns the same for at least one repeat purchase, for arrays or for columns of Spark.
+
+        Parameters
+        ----------
+        functions
+            `numpy` or `pyspark.sql.functions`.
+        """
+        logarithm = functions.log
+        odds_of_leaving = functions.exp(
+            math.log(self.a)
+            - logarithm(self.b + repeats - 1)
+            + (self.r + repeats) * (logarithm(self.alpha + age) - logarithm(self.alpha + last))
         )
-        return np.where(repeats > 0, 1 / (1 + odds_of_leaving), 1.0)
+        return 1 / (1 + odds_of_leaving)
 
     def expected_if_active(self, duration: float, repeats: Floats, age: Floats) -> Floats:
         """Returns the expected purchases within `duration` of buyers who have not left; they depend only on x and T.
@@ -210,10 +224,10 @@ class GammaGamma:
         ]
         return float(each.sum()), np.array([part.sum() for part in gradient])
 
-    def expected_value(self, purchases: Floats, value: Floats) -> Floats:
+    def expected_value(self, purchases: Any, value: Any) -> Any:
         """Returns the expected value of the next purchase of buyers who spent `value` on this number of purchases.
 
-        Equation 5 of the paper; without purchases, it is the mean over all buyers.
+        Equation 5 of the paper; without purchases, it is the mean over all buyers. For arrays or for columns of Spark.
         """
         return self.p * (self.gamma + value) / (self.p * purchases + self.q - 1)
 

@@ -107,16 +107,14 @@ def read_version(spark: SparkSession, lake: Lake, version: Version) -> Any:
 
 def read_table(spark: SparkSession, lake: Lake, version: Version) -> StoredTable:
     """A version of a table that is not daily, to be read with or without Spark."""
-    paths = [file.path for file in lake.files(version)]
-    dataset = arrow_dataset(lake, version, paths) if paths else None
+    dataset = arrow_dataset(lake, version) if lake.files(version) else None
     return StoredTable(read_version(spark, lake, version), dataset, version.parameters)
 
 
 def read_without_spark(lake: Lake, version: Version) -> StoredTable:
     """Returns a version of a table that is not daily, without Spark: `frame` is None, the rows are in the dataset."""
     frame: Any = None
-    paths = [file.path for file in lake.files(version)]
-    return StoredTable(frame, arrow_dataset(lake, version, paths), version.parameters)
+    return StoredTable(frame, arrow_dataset(lake, version), version.parameters)
 
 
 def read_days(spark: SparkSession, lake: Lake, days: Sequence[Day]) -> DataFrame:
@@ -138,40 +136,62 @@ def read_parquet(
     daily
         With `event_date`, which the paths have and the files have not.
     """
+    from ecommerce_assets.spark.connect import path_to_read
+
+    schema = ", ".join(f"`{name}` {kind}" for name, kind in columns.items())
+    if not paths:
+        return spark.createDataFrame([], f"{schema}, {PARTITION_COLUMN} date" if daily else schema)
+    uris, options = [f"{table.uri}/{path}" for path in paths], {VERIFY_PAGES: "true"}
+    if daily:
+        return read_daily_files(spark, schema, uris, options).drop("source_file")
+    return spark.read.schema(schema).options(**options).parquet(*[path_to_read(spark, uri) for uri in uris])
+
+
+def read_daily_files(
+    spark: SparkSession, schema: str, uris: Sequence[str], options: Mapping[str, str] | None = None
+) -> DataFrame:
+    """Parquet files with two more columns that their paths stand for: `event_date` (date) and `source_file`.
+
+    Parameters
+    ----------
+    schema
+        Columns in the files, as DDL.
+    uris
+        At least one file, each below a folder such as `event_date=2019-10-01`.
+    options
+        Of Spark's reader.
+    """
     from pyspark.sql import functions as F
 
     from ecommerce_assets.spark.connect import path_to_read
     from ecommerce_assets.spark.sail import is_sail, read_files
 
-    schema = ", ".join(f"`{name}` {kind}" for name, kind in columns.items())
-    if not paths:
-        return spark.createDataFrame([], f"{schema}, {PARTITION_COLUMN} date" if daily else schema)
-    if daily and is_sail(spark):
-        days = {f"{table.uri}/{path}": {PARTITION_COLUMN: _day_of(path)} for path in paths}
-        return read_files(spark, schema, days)
-    uris = [path_to_read(spark, f"{table.uri}/{path}") for path in paths]
-    # The files are listed and have no base path, so Spark does not look for partition columns: the versions of a table
-    # are in folders of their own, which it would take for a conflict.
-    frame = spark.read.schema(schema).option(VERIFY_PAGES, "true").parquet(*uris)
-    day = F.regexp_extract("_metadata.file_path", rf"{PARTITION_COLUMN}=([0-9-]+)", 1).cast("date")
-    return frame.withColumn(PARTITION_COLUMN, day) if daily else frame
+    if is_sail(spark):
+        days = {uri: uri.rpartition(f"/{PARTITION_COLUMN}=")[2].partition("/")[0] for uri in uris}
+        values = {uri: {PARTITION_COLUMN: date.fromisoformat(day), "source_file": uri} for uri, day in days.items()}
+        return read_files(spark, schema, values)
+    path = F.col("_metadata.file_path")
+    # Not as Spark's own partition column: folders inside a day's folder are no columns, and the versions of a table are
+    # in folders of their own, which Spark would take for a conflict.
+    day = F.substring(F.substring_index(path, f"/{PARTITION_COLUMN}=", -1), 1, len("YYYY-MM-DD")).cast("date")
+    frame = spark.read.schema(schema).options(**(options or {})).parquet(*[path_to_read(spark, uri) for uri in uris])
+    return frame.withColumns({PARTITION_COLUMN: day, "source_file": F.regexp_replace(path, "^file:/+", "/")})
 
 
-def _day_of(path: str) -> date:
-    """The day in the path of a daily table's file."""
-    return date.fromisoformat(path.rpartition(f"{PARTITION_COLUMN}=")[2].partition("/")[0])
+def arrow_dataset(lake: Lake, version: Version, paths: Sequence[str] | None = None) -> ds.Dataset:
+    """Parquet files of a table's version as an Arrow dataset that verifies pages, without `event_date`.
 
-
-def arrow_dataset(lake: Lake, version: Version, paths: Sequence[str]) -> ds.Dataset:
-    """Parquet files of a table's version, by their paths below the table, as an Arrow dataset that verifies pages.
-
-    Without `event_date`.
+    Parameters
+    ----------
+    paths
+        Paths of the files below the table; None: all files of the version.
     """
     import pyarrow as pa
 
     schema = pa.schema(delta.open_table(lake.asset(version.asset), int(version.version)).schema().to_arrow())
     if version.days:
         schema = schema.remove(schema.get_field_index(PARTITION_COLUMN))
+    paths = [file.path for file in lake.files(version)] if paths is None else paths
     files = [f"{lake.asset(version.asset).path}/{path}" for path in paths]
     return parquet_dataset(files, schema, lake.root.fs)
 

@@ -64,6 +64,16 @@ def test_text_with_line_ends_quotes_and_commas_counts_as_one_row(kind: str, lake
     assert deliver(lake, f"{kind}:{tmp_path}/out").tables["recommendations"] == ("1", 1)
 
 
+def test_texts_in_csv_are_no_formulas_and_ids_are_exact(lake: Lake, tmp_path: Path) -> None:
+    row = {"product_id": "-a", "rank": 1, "similar_product_id": "=b", "similarity": -0.5, "name": "=1+1", "brand": "a"}
+    publish(lake, "similar_products", [row], "string")
+    for kind, name in {"csv": "'=1+1", "jsonl": "=1+1"}.items():
+        deliver(lake, f"{kind}:{tmp_path}")
+        file = tmp_path / current(tmp_path)["tables"]["similar_products"]["file"]
+        columns = "product_id, similar_product_id, similarity, name, brand, category"
+        assert duckdb.sql(f"SELECT {columns} FROM '{file}'").fetchall() == [("-a", "=b", -0.5, name, "a", None)]
+
+
 def test_the_same_versions_are_not_delivered_again(lake: Lake, tmp_path: Path) -> None:
     first = deliver(lake, f"csv:{tmp_path}/out")
     again = deliver(lake, f"csv:{tmp_path}/out")

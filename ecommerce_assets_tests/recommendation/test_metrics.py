@@ -12,13 +12,11 @@ import pytrec_eval
 from pyspark.mllib.evaluation import RankingMetrics
 from pyspark.sql import SparkSession
 
+from ecommerce_assets.bootstrap import ROUNDS, bootstrap, mean_and_interval
 from ecommerce_assets.recommendation.metrics import (
-    BOOTSTRAP_ROUNDS,
     RANKING_METRICS,
-    bootstrap,
     category_diversity,
     hits_of,
-    mean_and_interval,
     novelty,
     ranking_metrics,
     serendipity,
@@ -175,7 +173,7 @@ class TestBootstrap:
         return bootstrap(buckets)
 
     def test_first_row_holds_the_plain_sums(self, values: Any, sums: Any) -> None:
-        assert sums.shape == (1 + BOOTSTRAP_ROUNDS, 3)
+        assert sums.shape == (1 + ROUNDS, 3)
         assert sums[0] == pytest.approx(values.sum(axis=0))
 
     def test_interval_agrees_with_the_normal_approximation(self, values: Any, sums: Any) -> None:

@@ -12,7 +12,6 @@ from ecommerce_assets.segmentation.checks import CUSTOMER_GROUPS_CHECKS
 from ecommerce_assets.segmentation.customer_groups import (
     CUSTOMER_GROUPS,
     GROUPS,
-    ScoreBounds,
     assign_groups,
     score_bounds,
 )
@@ -62,7 +61,7 @@ def test_each_pair_of_scores_belongs_to_one_group() -> None:
             assert len(found) == 1, (r, f, found)
 
 
-FIXED = ScoreBounds((10, 20, 30, 40), (2, 3, 4, 5), (50, 100, 150, 200))
+FIXED = RfmBounds(purchase_recency=(10, 20, 30, 40), purchase_days=(2, 3, 4, 5), monetary=(50, 100, 150, 200))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +91,7 @@ def test_users_without_purchases_are_prospects_and_do_not_move_the_bounds(spark:
     prospects = [(100 + n, None, 0, 0.0) for n in range(50)]
     users = users_frame(spark, buyers + prospects)
     bounds = score_bounds(users)
-    assert bounds == ScoreBounds((3, 5, 7, 9), (4, 6, 8, 10), (3, 5, 7, 9))
+    assert bounds == RfmBounds(purchase_recency=(3, 5, 7, 9), purchase_days=(4, 6, 8, 10), monetary=(3, 5, 7, 9))
     assigned = assign_groups(users, bounds)
     assert assigned.dtypes == [(c.name, c.type) for c in CUSTOMER_GROUPS.with_id_type("bigint").columns]
     found = {tuple(row)[4:] for row in assigned.where("user_id >= 100").collect()}
@@ -102,7 +101,7 @@ def test_users_without_purchases_are_prospects_and_do_not_move_the_bounds(spark:
 def test_a_shop_without_buyers_has_prospects_only(spark: SparkSession) -> None:
     users = users_frame(spark, [(1, None, 0, 0.0)])
     bounds = score_bounds(users)
-    assert bounds == ScoreBounds((), (), ())
+    assert bounds == RfmBounds(purchase_recency=(), purchase_days=(), monetary=())
     assert [row["customer_group"] for row in assign_groups(users, bounds).collect()] == ["Prospects"]
 
 
@@ -124,7 +123,7 @@ def test_spenders_without_known_purchase_days_have_no_group(spark: SparkSession)
 def test_fixed_bounds_replace_the_quintiles(spark: SparkSession) -> None:
     users = users_frame(spark, [(n, n, n + 1, float(n)) for n in range(11)])
     bounds = score_bounds(users, RfmBounds(purchase_days=(2, 3, 5, 8)))
-    assert bounds == ScoreBounds((3, 5, 7, 9), (2, 3, 5, 8), (3, 5, 7, 9))
+    assert bounds == RfmBounds(purchase_recency=(3, 5, 7, 9), purchase_days=(2, 3, 5, 8), monetary=(3, 5, 7, 9))
 
 
 @pytest.mark.parametrize(

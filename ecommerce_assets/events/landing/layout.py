@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ecommerce_assets.events.landing.errors import LandingError
-from ecommerce_assets.events.parsing import literal
+from ecommerce_assets.events.parsing import identifier, literal
 from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS, OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 
 CONTENT_DIGITS = 16
@@ -137,12 +137,12 @@ class Layout:
             if target in names and target != source:
                 raise LandingError(
                     f"{path} has a column {target} already, so it cannot be made from {source}; to use {source} all "
-                    f"the same: {_option('--compute', f'{target}={_identifier(source)}')}."
+                    f"the same: {_option('--compute', f'{target}={identifier(source)}')}."
                 )
         # In the order of importance: a column of the file is used where no option makes the event column.
         sql = {name: literal(value) for name, value in self.defaults.items()}
-        sql |= {name: _identifier(name) for name in EVENTS.names if name in names}
-        sql |= {target: _identifier(source) for source, target in self.columns.items()}
+        sql |= {name: identifier(name) for name in EVENTS.names if name in names}
+        sql |= {target: identifier(source) for source, target in self.columns.items()}
         sql |= self.compute
         named = " ".join([*sql.values(), *self.where]).lower()
         for name in dict.fromkeys(map(str.lower, names)):
@@ -194,10 +194,6 @@ class Layout:
             return sha256[:CONTENT_DIGITS]
         digest = hashlib.sha256(f"{sha256} {given}".encode()).hexdigest()
         return sha256[:FILE_DIGITS] + digest[: CONTENT_DIGITS - FILE_DIGITS]
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _option(option: str, text: str) -> str:

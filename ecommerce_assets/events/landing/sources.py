@@ -21,12 +21,11 @@ from ecommerce_assets.events.landing.errors import LandingError
 from ecommerce_assets.events.landing.layout import Columns, Layout
 from ecommerce_assets.events.landing.lines import MAX_LINE_BYTES, compression, open_text
 from ecommerce_assets.events.parquet import is_parquet, read_parquet_sql
-from ecommerce_assets.events.parsing import literal
+from ecommerce_assets.events.parsing import literal, split_header
 from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS
 
 CSV_ENDINGS = (".csv", ".csv.gz", ".csv.zst")
 PARQUET_ENDINGS = (".parquet", ".parq", ".pq")
-DELIMITERS = ",;\t|"
 MAX_REJECTS = 100_000
 """DuckDB keeps unreadable lines in memory; a file with more of them than this is read line by line."""
 _PART_NAME = re.compile(r"(part|data)[-_.]?\d|\d{6}_\d", re.IGNORECASE)
@@ -254,10 +253,10 @@ def _csv(path: Path, layout: Layout) -> CsvSource:
 
 
 def _header(path: Path, line: bytes, encoding: str) -> tuple[str, tuple[str, ...]]:
-    """The delimiter, which is the one that makes most columns, and the names of the columns."""
+    """The delimiter and the names of the columns."""
     try:
         text = line.decode("utf-8-sig" if encoding == "utf-8" else encoding).rstrip("\r\n")
-        readings = {mark: next(csv.reader([text], delimiter=mark), []) for mark in DELIMITERS}
+        delimiter, names = split_header(text)
     except UnicodeDecodeError:
         raise LandingError(
             f"{path} is not in UTF-8: add --encoding latin-1 if it comes from an older system, or save it as UTF-8."
@@ -266,8 +265,7 @@ def _header(path: Path, line: bytes, encoding: str) -> tuple[str, tuple[str, ...
         raise LandingError(f"{path} is not a CSV file: its first line cannot be read.") from None
     if "\0" in text:
         raise LandingError(f"{path} is not a CSV file in UTF-8: its first line has zero bytes; save it as UTF-8.")
-    delimiter = max(DELIMITERS, key=lambda mark: len(readings[mark]))
-    return delimiter, tuple(name.strip() for name in readings[delimiter])
+    return delimiter, tuple(name.strip() for name in names)
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
