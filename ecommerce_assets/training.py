@@ -40,6 +40,7 @@ from ecommerce_assets.recommendation.als import AlsParameters, choose_engine, fi
 from ecommerce_assets.recommendation.als_model import as_spark_model
 from ecommerce_assets.recommendation.indices import build_index
 from ecommerce_assets.recommendation.interactions import build_interactions
+from ecommerce_assets.runs import RANGE_END_TAG, RANGE_START_TAG
 from ecommerce_assets.segmentation.model import as_pipeline
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters, assign_segments, fit_segmentation
 from ecommerce_assets.settings import load_settings
@@ -216,10 +217,7 @@ class EcommerceModelTrainer:
         }
         # Not days that an earlier training left in the data dir.
         job = build_defs(settings, overrides, own_days_only=True).resolve_implicit_global_asset_job_def()
-        tags = {
-            "dagster/asset_partition_range_start": days[0],
-            "dagster/asset_partition_range_end": days[-1],
-        }
+        tags = {RANGE_START_TAG: days[0], RANGE_END_TAG: days[-1]}
         with dg.DagsterInstance.ephemeral(settings=_QUIET) as instance, short_log_lines():
             job.execute_in_process(tags=tags, instance=instance, raise_on_error=True)
 
