@@ -43,6 +43,7 @@ KNOWS_DAGSTER = {
     "storage.inputs",
     "storage.io_managers",
     "storage.metadata",
+    "storage.step_context",
     "events.readers",
 }
 """All other modules are pure: they run in a notebook, and are tested, without Dagster."""

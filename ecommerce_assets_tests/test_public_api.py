@@ -71,6 +71,16 @@ def test_no_module_imports_what_is_private_to_dagster() -> None:
     assert private == []
 
 
+def test_one_module_uses_the_private_context_of_a_step() -> None:
+    private = {"step_context", "get_step_execution_context"}
+    users = {
+        file
+        for file, tree in trees().items()
+        if any(isinstance(node, ast.Attribute) and node.attr in private for node in ast.walk(tree))
+    }
+    assert users == {"storage/step_context.py"}
+
+
 def test_what_executors_import_needs_numpy_pandas_and_pyarrow_only() -> None:
     code = (
         "import sys\n"

@@ -9,6 +9,7 @@ from ecommerce_assets.events.exports import ExportedEvents
 from ecommerce_assets.events.parsing import IdType
 from ecommerce_assets.events.raw import LAND_COMMAND, RawDataError, RawEvents, find_raw_events
 from ecommerce_assets.storage.inputs import step_inputs
+from ecommerce_assets.storage.step_context import running_step
 
 
 class RawEventsReader(dg.IOManager):
@@ -30,7 +31,7 @@ class RawEventsReader(dg.IOManager):
             raise dg.Failure(str(error), allow_retries=False) from None
         # Spark starts, or waits for another run's to end, before the clock of this step does.
         _ = context.resources.spark.spark_session
-        inputs = step_inputs(context.step_context.run_id, context.step_context.step.key)
+        inputs = step_inputs(*running_step(context))
         if raw.absent:
             context.log.warning(
                 f"No raw data for {len(raw.absent)} of {len(raw.absent) + len(raw.days)} days; what is stored for them "
@@ -56,6 +57,6 @@ class ExportsReader(dg.IOManager):
         raise NotImplementedError("exports come from outside")
 
     def load_input(self, context: dg.InputContext) -> ExportedEvents:
-        inputs = step_inputs(context.step_context.run_id, context.step_context.step.key)
+        inputs = step_inputs(*running_step(context))
         inputs.add_external(self._exports.inputs())
         return self._exports

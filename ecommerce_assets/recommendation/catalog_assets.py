@@ -23,6 +23,7 @@ from ecommerce_assets.recommendation.catalog import (
 from ecommerce_assets.settings import Settings
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.inputs import step_inputs
+from ecommerce_assets.storage.step_context import running_step
 
 PRODUCT_CATALOG = "product_catalog"
 READER = "product_catalog_reader"
@@ -54,7 +55,7 @@ class ProductCatalogReader(dg.IOManager):
             raise dg.Failure(str(error), allow_retries=False) from None
         for warning in catalog.warnings:
             context.log.warning(warning)
-        step_inputs(context.step_context.run_id, context.step_context.step.key).add_external(catalog.inputs())
+        step_inputs(*running_step(context)).add_external(catalog.inputs())
         return catalog
 
 
