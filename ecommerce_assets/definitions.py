@@ -26,7 +26,6 @@ from ecommerce_assets.features import assets as features_assets
 from ecommerce_assets.features import checks as features
 from ecommerce_assets.features.funnel import category_funnel
 from ecommerce_assets.features.plots import PRODUCT_FEATURES_PLOTS, USER_FEATURES_PLOTS
-from ecommerce_assets.features.precomputed import PrecomputedFeatures
 from ecommerce_assets.features.product_features import PRODUCT_FEATURES
 from ecommerce_assets.features.rfm import rfm_cells
 from ecommerce_assets.features.user_features import USER_FEATURES
@@ -40,12 +39,7 @@ from ecommerce_assets.recommendation.backtest import BACKTEST_NOTES, BACKTEST_PL
 from ecommerce_assets.recommendation.backtest_assets import backtest_asset
 from ecommerce_assets.recommendation.catalog import FOLDER as CATALOG_FOLDER
 from ecommerce_assets.recommendation.catalog import PRODUCT_CATALOG
-from ecommerce_assets.recommendation.catalog_assets import (
-    READER,
-    ProductCatalogReader,
-    product_catalog,
-    product_catalog_changes,
-)
+from ecommerce_assets.recommendation.catalog_assets import READER, product_catalog, product_catalog_changes
 from ecommerce_assets.recommendation.evaluation import ALS_EVALUATION
 from ecommerce_assets.recommendation.evaluation_plots import ALS_EVALUATION_PLOTS
 from ecommerce_assets.recommendation.indices import PRODUCT_INDEX, USER_INDEX
@@ -60,6 +54,7 @@ from ecommerce_assets.recommendation.notes import (
 from ecommerce_assets.recommendation.product_eligibility import PRODUCT_ELIGIBILITY
 from ecommerce_assets.recommendation.product_pairs import PRODUCT_PAIRS
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, products_shown
+from ecommerce_assets.recommendation.resources import EvaluationLimits, ProductCatalogReader
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
 from ecommerce_assets.recommendation.tuning_assets import als_tuning
 from ecommerce_assets.recommendation.tuning_document import ALS_TUNING_PLOTS
@@ -266,35 +261,23 @@ def build_resources(settings: Settings, own_days_only: bool = False) -> dict[str
         "on_version": _report,
     }
 
-    @dg.io_manager(required_resource_keys={"spark"}, description="Finds the raw files of the days asked for.")
-    def raw_events_reader(_: Any) -> RawEventsReader:
-        return RawEventsReader(data_dir, settings.id_type)
-
+    id_type = settings.id_type
+    exports = f"{data_dir}/processed/parquet"
     return {
         "spark": spark,
         "io_manager": ParquetIOManager(**storage),
         "model_io_manager": SparkModelIOManager(**storage),
         "json_io_manager": JsonIOManager(**storage),
-        "raw_events_reader": raw_events_reader,
-        READER: dg.IOManagerDefinition.hardcoded_io_manager(
-            ProductCatalogReader(settings), "Reads the product catalogue and the rules for lists."
+        "raw_events_reader": RawEventsReader(data_dir=data_dir, id_type=id_type, spark=spark),
+        READER: ProductCatalogReader(data_dir=data_dir, id_type=id_type),
+        "precomputed_features": features_assets.FeatureExports(
+            folder=exports, enabled=settings.precomputed_features, id_type=id_type
         ),
-        "precomputed_features": dg.ResourceDefinition.hardcoded_resource(
-            PrecomputedFeatures(f"{data_dir}/processed/parquet", settings.precomputed_features, settings.id_type),
-            "Finds feature tables that were computed elsewhere.",
+        "newest_versions": NewestVersions(data_dir=data_dir),
+        "evaluation_limits": EvaluationLimits(
+            max_quality_loss=settings.max_quality_loss, min_holdout_users=settings.min_holdout_users
         ),
-        "newest_versions": dg.ResourceDefinition.hardcoded_resource(
-            NewestVersions(data_dir), "Finds versions that a step reads without being handed them."
-        ),
-        "max_quality_loss": dg.ResourceDefinition.hardcoded_resource(
-            settings.max_quality_loss, "A clear fall of the NDCG by a larger share blocks als_evaluation."
-        ),
-        "rfm_bounds": dg.ResourceDefinition.hardcoded_resource(
-            settings.rfm_bounds, "Fixed bounds of the scores of customer_groups."
-        ),
-        "min_holdout_users": dg.ResourceDefinition.hardcoded_resource(
-            settings.min_holdout_users, "With fewer users in the holdout, als_evaluation blocks nothing."
-        ),
+        "rfm_bounds": segmentation_assets.FixedBounds.of(settings.rfm_bounds),
     }
 
 

@@ -33,7 +33,7 @@ from ecommerce_assets.console import short_log_lines
 from ecommerce_assets.definitions import build_defs, spark_options
 from ecommerce_assets.events.exports import find_exports
 from ecommerce_assets.events.readers import ExportsReader
-from ecommerce_assets.features.precomputed import PrecomputedFeatures
+from ecommerce_assets.features.assets import FeatureExports
 from ecommerce_assets.features.product_features import build_product_features
 from ecommerce_assets.features.user_features import build_user_features, reference_time
 from ecommerce_assets.recommendation.als import AlsParameters, choose_engine, fit_als, log_iterations
@@ -210,9 +210,9 @@ class EcommerceModelTrainer:
             update={"first_day": date.fromisoformat(days[0]), "last_day": date.fromisoformat(days[-1])}
         )
         overrides = {
-            "raw_events_reader": dg.IOManagerDefinition.hardcoded_io_manager(reader),
-            "precomputed_features": dg.ResourceDefinition.hardcoded_resource(
-                PrecomputedFeatures(processed_data_path, settings.precomputed_features, settings.id_type)
+            "raw_events_reader": reader,
+            "precomputed_features": FeatureExports(
+                folder=processed_data_path, enabled=settings.precomputed_features, id_type=settings.id_type
             ),
         }
         # Not days that an earlier training left in the data dir.

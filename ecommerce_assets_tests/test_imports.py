@@ -39,6 +39,7 @@ KNOWS_DAGSTER = {
     "runs",
     # what Dagster calls resources and IO managers, and what is told to its UI
     "spark.resource",
+    "resources",
     "storage.asset_checks",
     "storage.inputs",
     "storage.io_managers",

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import dagster as dg
-from pyspark.sql import DataFrame
+from pydantic import Field
+from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.features.precomputed import PRODUCT_DATA, USER_BEHAVIOR, FeatureExport, PrecomputedFeatures
 from ecommerce_assets.features.product_features import build_product_features
@@ -21,28 +22,39 @@ COMMON: dict[str, Any] = {
     "kinds": {"spark", "parquet"},
     "code_version": "1",
     "backfill_policy": dg.BackfillPolicy.single_run(),
-    "required_resource_keys": {"precomputed_features"},
 }
 
 
+class FeatureExports(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Feature tables that were computed elsewhere; see precomputed.py."""
+
+    folder: str = Field(description="Folder or bucket that holds them.")
+    enabled: bool = Field(default=True, description="false: always compute our own.")
+    id_type: str = Field(default="bigint", description="Type of the ids of users and products.")
+
+    def newest(self, kind: FeatureExport, context: dg.AssetExecutionContext, spark: SparkSession) -> Artifact | None:
+        """Returns the newest readable table of a kind; None if there is none."""
+        exports = PrecomputedFeatures(self.folder, self.enabled, self.id_type)
+        return exports.newest(kind, spark, context.log.info, context.log.warning)
+
+
 @dg.asset(**{**COMMON, "code_version": "2"})
-def user_features(context: dg.AssetExecutionContext, cleaned_events: DataFrame) -> Artifact:
+def user_features(
+    context: dg.AssetExecutionContext, precomputed_features: FeatureExports, cleaned_events: DataFrame
+) -> Artifact:
     """Recency, frequency, monetary value and behaviour of each user, over all events that are read."""
     reference = reference_time(cleaned_events)
     results = {"reference_date": reference.isoformat() if reference else None}
-    precomputed = _precomputed(context, USER_BEHAVIOR, cleaned_events)
+    precomputed = precomputed_features.newest(USER_BEHAVIOR, context, cleaned_events.sparkSession)
     if precomputed is not None:
         return replace(precomputed, results={**precomputed.results, **results})
     return Artifact(build_user_features(cleaned_events, reference), results=results)
 
 
 @dg.asset(**COMMON)
-def product_features(context: dg.AssetExecutionContext, cleaned_events: DataFrame) -> Artifact:
+def product_features(
+    context: dg.AssetExecutionContext, precomputed_features: FeatureExports, cleaned_events: DataFrame
+) -> Artifact:
     """Views, carts, purchases, revenue, category and brand of each product, over all events that are read."""
-    precomputed = _precomputed(context, PRODUCT_DATA, cleaned_events)
+    precomputed = precomputed_features.newest(PRODUCT_DATA, context, cleaned_events.sparkSession)
     return Artifact(build_product_features(cleaned_events)) if precomputed is None else precomputed
-
-
-def _precomputed(context: dg.AssetExecutionContext, kind: FeatureExport, events: DataFrame) -> Artifact | None:
-    finder: PrecomputedFeatures = context.resources.precomputed_features
-    return finder.newest(kind, events.sparkSession, context.log.info, context.log.warning)

@@ -34,6 +34,7 @@ from ecommerce_assets.recommendation.product_eligibility import product_eligibil
 from ecommerce_assets.recommendation.product_pairs import PairParameters
 from ecommerce_assets.recommendation.product_pairs import product_pairs as find_product_pairs
 from ecommerce_assets.recommendation.recommend import recommend
+from ecommerce_assets.recommendation.resources import EvaluationLimits
 from ecommerce_assets.recommendation.similar import similar_products as find_similar_products
 from ecommerce_assets.recommendation.systems import PUBLISHED
 from ecommerce_assets.recommendation.tuning_assets import tuned
@@ -163,16 +164,20 @@ def interaction_data(cleaned_events: DataFrame, user_index: DataFrame, product_i
 @dg.asset(
     kinds={"spark", "als"},
     io_manager_key="model_io_manager",
-    required_resource_keys={"newest_versions"},
     **COMMON,
 )
-def als_model(context: dg.AssetExecutionContext, config: AlsConfig, interaction_data: StoredTable) -> Artifact:
+def als_model(
+    context: dg.AssetExecutionContext,
+    config: AlsConfig,
+    newest_versions: NewestVersions,
+    interaction_data: StoredTable,
+) -> Artifact:
     """The recommender: implicit-feedback ALS, trained on all interactions; ALSModel.load reads its folder `model`."""
-    promoted = context.resources.newest_versions.promoted(context).of("als_model")
+    promoted = newest_versions.promoted(context).of("als_model")
     parameters = AlsParameters.of({**promoted, **given(config)})
     tuned_by: dict[str, Any] = {}
     if config.params == ParamsFrom.tuned:
-        parameters, tuned_by = tuned(context, parameters)
+        parameters, tuned_by = tuned(context, newest_versions, parameters)
     choice = choose_engine(interaction_data, parameters, config.engine)
     context.log.info(choice.reason)
     objectives: list[float] = []
@@ -214,19 +219,20 @@ def item_neighbours(
 
 @dg.asset(
     kinds={"spark", "parquet"},
-    required_resource_keys={"max_quality_loss", "min_holdout_users", "newest_versions"},
     **{**COMMON, "code_version": "4"},
 )
 def als_evaluation(
     context: dg.AssetExecutionContext,
     config: ListConfig,
+    newest_versions: NewestVersions,
+    evaluation_limits: EvaluationLimits,
     cleaned_events: DataFrame,
     product_features: StoredTable,
     als_model: Version,
     segmented_users: Version,
 ) -> Artifact:
     """The published lists, ALS and every simple system, scored on what users did after a cutoff; and the rmse."""
-    promoted = context.resources.newest_versions.promoted(context)
+    promoted = newest_versions.promoted(context)
     decided = Parameters.of(promoted.values)
     parameters = Parameters(
         SegmentationParameters.of(segmented_users.parameters),
@@ -246,8 +252,8 @@ def als_evaluation(
         **parameters.recommendations.as_dict(),
         "als": {**parameters.als_model.as_dict(), "engine": engine.value},
         "segmentation": parameters.segmentation_model.as_dict(),
-        "min_holdout_users": context.resources.min_holdout_users,
-        "max_quality_loss": context.resources.max_quality_loss,
+        "min_holdout_users": evaluation_limits.min_holdout_users,
+        "max_quality_loss": evaluation_limits.max_quality_loss,
         EXPERIMENT: bool(changes),
     }
     metrics = evaluation.results.get("metrics", {})
@@ -301,11 +307,11 @@ def product_eligibility(
 @dg.asset(
     kinds={"spark", "parquet"},
     ins=dict.fromkeys(EVALUATED, AS_EVALUATED),
-    required_resource_keys={"newest_versions"},
     **{**COMMON, "code_version": "4"},
 )
 def recommendations(
     context: dg.AssetExecutionContext,
+    newest_versions: NewestVersions,
     als_model: Folder,
     als_evaluation: Version,
     blend_model: dict[str, Any],
@@ -318,15 +324,14 @@ def recommendations(
     product_eligibility: StoredTable,
 ) -> Artifact:
     """The top 10 of every user: the candidates of all recommenders, ranked, or what is popular."""
-    newest: NewestVersions = context.resources.newest_versions
     parameters = Parameters.of_evaluation(als_evaluation.parameters)
-    evaluated = Parameters.of(newest.parameters(context, "blend_model"))
+    evaluated = Parameters.of(newest_versions.parameters(context, "blend_model"))
     if changes := evaluated.changes(parameters):
         context.log.warning(
             f"The newest evaluation has other parameters ({in_words(changes)}) than these lists, which are made "
             "with an earlier one. To publish it, run: ecommerce-assets promote newest"
         )
-    elif changes := parameters.changes(Parameters.of(newest.promoted(context).values)):
+    elif changes := parameters.changes(Parameters.of(newest_versions.promoted(context).values)):
         context.log.warning(
             f"No evaluation has the promoted parameters yet; these lists are made with others: {in_words(changes)}."
         )

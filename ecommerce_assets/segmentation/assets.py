@@ -16,6 +16,7 @@ from ecommerce_assets.segmentation.model import SEGMENTATION_MODEL_PARTS, Segmen
 from ecommerce_assets.segmentation.pipeline import assign_segments, choose_engine, fit_segmentation
 from ecommerce_assets.segmentation.profile import profile
 from ecommerce_assets.segmentation.segment_history import Dates, add_changes
+from ecommerce_assets.settings import RfmBounds
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.filesystem import Folder
@@ -31,6 +32,23 @@ COMMON: dict[str, Any] = {
     "owners": OWNERS,
     "backfill_policy": dg.BackfillPolicy.single_run(),
 }
+
+
+class FixedBounds(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Fixed bounds of the scores of customer_groups; those that are unset are computed from the buyers."""
+
+    purchase_recency: list[float] | None = Field(default=None, description="Four numbers of days, ascending.")
+    purchase_days: list[float] | None = Field(default=None, description="Four numbers of days, ascending.")
+    monetary: list[float] | None = Field(default=None, description="Four amounts, ascending.")
+
+    @classmethod
+    def of(cls, setting: RfmBounds | None) -> "FixedBounds":
+        """The bounds of the setting."""
+        return cls(**{name: list(values) for name, values in (setting or RfmBounds()).as_dict().items()})
+
+    def as_setting(self) -> RfmBounds:
+        """Returns the bounds as the setting has them."""
+        return RfmBounds.model_validate({name: getattr(self, name) for name in RfmBounds.model_fields})
 
 
 class SegmentationConfig(dg.Config):
@@ -50,14 +68,16 @@ class SegmentationConfig(dg.Config):
     kinds={"spark", "kmeans"},
     code_version="2",
     io_manager_key="model_io_manager",
-    required_resource_keys={"newest_versions"},
     **COMMON,
 )
 def segmentation_model(
-    context: dg.AssetExecutionContext, config: SegmentationConfig, user_features: StoredTable
+    context: dg.AssetExecutionContext,
+    config: SegmentationConfig,
+    newest_versions: NewestVersions,
+    user_features: StoredTable,
 ) -> Artifact:
     """K-Means on the standardised features; its folder `model` loads with `PipelineModel.load`."""
-    promoted = context.resources.newest_versions.promoted(context).of("segmentation_model")
+    promoted = newest_versions.promoted(context).of("segmentation_model")
     parameters = SegmentationParameters.of({**promoted, **given(config)})
     choice = choose_engine(user_features, config.engine)
     context.log.info(choice.reason)
@@ -97,31 +117,32 @@ def segmented_users(user_features: DataFrame, segmentation_model: Folder) -> Art
 @dg.asset(
     kinds={"spark", "parquet"},
     code_version="1",
-    required_resource_keys={"rfm_bounds"},
     **COMMON,
 )
-def customer_groups(context: dg.AssetExecutionContext, user_features: DataFrame) -> Artifact:
+def customer_groups(rfm_bounds: FixedBounds, user_features: DataFrame) -> Artifact:
     """Recency, frequency and monetary scores of every buyer, and the group that they give, such as At Risk."""
-    bounds = score_bounds(user_features, context.resources.rfm_bounds)
+    bounds = score_bounds(user_features, rfm_bounds.as_setting())
     return Artifact(assign_groups(user_features, bounds), {"bounds": bounds.as_dict()})
 
 
 @dg.asset(
     kinds={"spark", "parquet"},
     code_version="1",
-    required_resource_keys={"newest_versions"},
     **COMMON,
 )
 def segment_history(
-    context: dg.AssetExecutionContext, user_features: Version, segmented_users: DataFrame, customer_groups: DataFrame
+    context: dg.AssetExecutionContext,
+    newest_versions: NewestVersions,
+    user_features: Version,
+    segmented_users: DataFrame,
+    customer_groups: DataFrame,
 ) -> Artifact:
     """The dates on which the segment or group of each user changed, since the first run."""
     reference = user_features.stats.results.get("reference_date")
     if reference is None:  # written by an earlier release, or there are no events
         raise ValueError(f"user_features {user_features.version} has no reference date: materialise it again.")
     day = datetime.fromisoformat(reference).date()
-    newest: NewestVersions = context.resources.newest_versions
-    previous = newest.table(context, "segment_history", segmented_users.sparkSession)
+    previous = newest_versions.table(context, "segment_history", segmented_users.sparkSession)
     version, history = previous or (None, None)
     if version and day.isoformat() < version.parameters["date"]:
         context.log.warning(

@@ -126,12 +126,11 @@ def given(config: dg.Config) -> dict[str, Any]:
     return {name: value for name, value in config.model_dump(mode="json").items() if value is not None}
 
 
-@dataclass(frozen=True)
-class NewestVersions:
+class NewestVersions(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The newest versions of assets that are not arguments of a step: it can do without them, or its config asks for
     them."""
 
-    data_dir: str
+    data_dir: str = Field(description="Folder or bucket that holds lake/.")
 
     def parameters(self, context: dg.AssetExecutionContext, asset: str) -> dict[str, Any]:
         """Returns the parameters of the newest version, empty without one. They are not recorded as an input."""
