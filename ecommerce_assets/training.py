@@ -30,7 +30,7 @@ import dagster as dg
 from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.console import short_log_lines
-from ecommerce_assets.definitions import build_defs, spark_options
+from ecommerce_assets.definitions import build_defs
 from ecommerce_assets.events.exports import find_exports
 from ecommerce_assets.events.readers import ExportsReader
 from ecommerce_assets.features.assets import FeatureExports
@@ -44,7 +44,7 @@ from ecommerce_assets.runs import RANGE_END_TAG, RANGE_START_TAG
 from ecommerce_assets.segmentation.model import as_pipeline
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters, assign_segments, fit_segmentation
 from ecommerce_assets.settings import load_settings
-from ecommerce_assets.spark.resource import SparkResource
+from ecommerce_assets.spark.resource import SparkResource, spark_options
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.reading import MODEL_FOLDER, read

@@ -10,6 +10,7 @@ from pydantic import Field
 from pyspark.sql import DataFrame
 
 from ecommerce_assets.owners import OWNERS
+from ecommerce_assets.recommendation import catalog, checks, notes
 from ecommerce_assets.recommendation.als import (
     AlsParameters,
     Engine,
@@ -19,32 +20,37 @@ from ecommerce_assets.recommendation.als import (
     log_iterations,
 )
 from ecommerce_assets.recommendation.als_model import ALS_MODEL_PARTS, SavedModel
+from ecommerce_assets.recommendation.als_plots import ALS_MODEL_PLOTS
+from ecommerce_assets.recommendation.backtest_assets import BACKTEST, backtest_asset
 from ecommerce_assets.recommendation.blend import Blend
 from ecommerce_assets.recommendation.catalog import ProductCatalog
-from ecommerce_assets.recommendation.catalog_assets import PRODUCT_CATALOG, READER
-from ecommerce_assets.recommendation.evaluation import evaluate
+from ecommerce_assets.recommendation.catalog_assets import PRODUCT_CATALOG, READER, product_catalog
+from ecommerce_assets.recommendation.evaluation import ALS_EVALUATION, evaluate
+from ecommerce_assets.recommendation.evaluation_plots import ALS_EVALUATION_PLOTS
 from ecommerce_assets.recommendation.exclude import Exclude
-from ecommerce_assets.recommendation.indices import build_index
-from ecommerce_assets.recommendation.interactions import build_interactions
-from ecommerce_assets.recommendation.item_neighbours import NEIGHBOURS
+from ecommerce_assets.recommendation.indices import PRODUCT_INDEX, USER_INDEX, build_index
+from ecommerce_assets.recommendation.interactions import INTERACTION_DATA, build_interactions
+from ecommerce_assets.recommendation.item_neighbours import ITEM_NEIGHBOURS, NEIGHBOURS
 from ecommerce_assets.recommendation.item_neighbours import item_neighbours as find_item_neighbours
 from ecommerce_assets.recommendation.lists import LONGEST_LIST, Ranker
 from ecommerce_assets.recommendation.parameters import ListParameters, Parameters, in_words
+from ecommerce_assets.recommendation.product_eligibility import PRODUCT_ELIGIBILITY
 from ecommerce_assets.recommendation.product_eligibility import product_eligibility as eligibility_of
-from ecommerce_assets.recommendation.product_pairs import PairParameters
+from ecommerce_assets.recommendation.product_pairs import PRODUCT_PAIRS, PairParameters
 from ecommerce_assets.recommendation.product_pairs import product_pairs as find_product_pairs
-from ecommerce_assets.recommendation.recommend import recommend
+from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, products_shown, recommend
 from ecommerce_assets.recommendation.resources import EvaluationLimits
+from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
 from ecommerce_assets.recommendation.similar import similar_products as find_similar_products
 from ecommerce_assets.recommendation.systems import PUBLISHED
-from ecommerce_assets.recommendation.tuning_assets import tuned
+from ecommerce_assets.recommendation.tuning_assets import ALS_TUNING, als_tuning, tuned
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.inputs import NewestVersions, given, promoted_field
 from ecommerce_assets.storage.io_managers import AS_READ_BY
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.promoted import read_promoted
-from ecommerce_assets.storage.stored_asset import Artifact
+from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
 from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets.storage.version import EXPERIMENT, Version
 
@@ -365,7 +371,8 @@ def product_pairs(config: PairsConfig, cleaned_events: DataFrame, product_eligib
     return Artifact(find_product_pairs(cleaned_events, parameters, eligible), config.model_dump())
 
 
-ASSETS = [
+ASSETS = (
+    product_catalog,
     user_index,
     product_index,
     interaction_data,
@@ -377,4 +384,33 @@ ASSETS = [
     recommendations,
     similar_products,
     product_pairs,
-]
+)
+ON_DEMAND_ASSETS = (als_tuning, backtest_asset)
+
+CATALOG = {
+    "user_index": StoredAsset(USER_INDEX, checks.USER_INDEX_CHECKS),
+    "product_index": StoredAsset(PRODUCT_INDEX, checks.PRODUCT_INDEX_CHECKS),
+    "interaction_data": StoredAsset(INTERACTION_DATA, checks.INTERACTION_DATA_CHECKS),
+    "als_model": StoredAsset(None, checks.ALS_MODEL_CHECKS, ALS_MODEL_PARTS, plots=ALS_MODEL_PLOTS),
+    "als_evaluation": StoredAsset(
+        ALS_EVALUATION, checks.ALS_EVALUATION_CHECKS, plots=ALS_EVALUATION_PLOTS, notes=notes.ALS_EVALUATION_NOTES
+    ),
+    "item_neighbours": StoredAsset(ITEM_NEIGHBOURS, checks.ITEM_NEIGHBOURS_CHECKS),
+    "blend_model": StoredAsset(None, checks.BLEND_MODEL_CHECKS, notes=notes.BLEND_MODEL_NOTES, choose=published_blend),
+    "product_catalog": StoredAsset(catalog.PRODUCT_CATALOG, folder=catalog.FOLDER),
+    "product_eligibility": StoredAsset(
+        PRODUCT_ELIGIBILITY, checks.PRODUCT_ELIGIBILITY_CHECKS, notes=notes.PRODUCT_ELIGIBILITY_NOTES
+    ),
+    "recommendations": StoredAsset(
+        RECOMMENDATIONS,
+        checks.RECOMMENDATIONS_CHECKS,
+        summaries=(products_shown,),
+        notes=notes.RECOMMENDATIONS_NOTES,
+    ),
+    "similar_products": StoredAsset(SIMILAR_PRODUCTS, checks.SIMILAR_PRODUCTS_CHECKS),
+    "product_pairs": StoredAsset(PRODUCT_PAIRS, checks.PRODUCT_PAIRS_CHECKS),
+}
+"""How each asset of this package is stored, checked and shown."""
+
+ON_DEMAND = {"als_tuning": ALS_TUNING, "backtest": BACKTEST}
+"""The same of assets that have a job of their own."""

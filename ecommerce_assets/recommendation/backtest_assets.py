@@ -5,13 +5,22 @@ from pydantic import Field
 from pyspark.sql import DataFrame
 
 from ecommerce_assets.owners import OWNERS
-from ecommerce_assets.recommendation.backtest import FEWEST_CUTOFFS, MOST_CUTOFFS, backtest
+from ecommerce_assets.recommendation.backtest import (
+    BACKTEST_CHECKS,
+    BACKTEST_NOTES,
+    BACKTEST_PLOTS,
+    FEWEST_CUTOFFS,
+    MOST_CUTOFFS,
+    backtest,
+)
 from ecommerce_assets.recommendation.parameters import Parameters
 from ecommerce_assets.recommendation.resources import EvaluationLimits
 from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.inputs import NewestVersions
-from ecommerce_assets.storage.stored_asset import Artifact
+from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
 from ecommerce_assets.storage.stored_table import StoredTable
+
+BACKTEST = StoredAsset(None, BACKTEST_CHECKS, plots=BACKTEST_PLOTS, notes=BACKTEST_NOTES)
 
 
 class BacktestConfig(dg.Config):

@@ -5,6 +5,7 @@ from pydantic import Field
 
 from ecommerce_assets.events.parsing import IdType
 from ecommerce_assets.recommendation.catalog import FOLDER, CatalogError, ProductCatalog, read_catalog
+from ecommerce_assets.settings import Settings
 from ecommerce_assets.storage.inputs import step_inputs
 from ecommerce_assets.storage.step_context import running_step
 
@@ -16,6 +17,11 @@ class EvaluationLimits(dg.ConfigurableResource):  # type: ignore[type-arg]
         description="als_evaluation is blocked if its NDCG clearly falls by a larger share than this."
     )
     min_holdout_users: int = Field(description="With fewer users in the holdout, als_evaluation blocks nothing.")
+
+    @classmethod
+    def of(cls, settings: Settings) -> "EvaluationLimits":
+        """Returns the limits that the shop sets."""
+        return cls(max_quality_loss=settings.max_quality_loss, min_holdout_users=settings.min_holdout_users)
 
 
 class ProductCatalogReader(dg.ConfigurableIOManager):

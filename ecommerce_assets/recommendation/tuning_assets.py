@@ -12,13 +12,21 @@ from ecommerce_assets.recommendation.backtest import MOST_CUTOFFS
 from ecommerce_assets.recommendation.parameters import ListParameters
 from ecommerce_assets.recommendation.resources import EvaluationLimits
 from ecommerce_assets.recommendation.tuning import in_words, tune
-from ecommerce_assets.recommendation.tuning_document import describe_tuning, trials_table
+from ecommerce_assets.recommendation.tuning_document import (
+    ALS_TUNING_PLOTS,
+    TUNING_CHECKS,
+    describe_tuning,
+    trials_table,
+)
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.storage.inputs import NewestVersions
 from ecommerce_assets.storage.lake import VersionNotFoundError
-from ecommerce_assets.storage.stored_asset import Artifact
+from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
 
 COMMAND = "dagster job execute -m ecommerce_assets.definitions -j als_tuning"
+
+
+ALS_TUNING = StoredAsset(None, TUNING_CHECKS, plots=ALS_TUNING_PLOTS)
 
 
 class TuningConfig(dg.Config):

@@ -9,19 +9,20 @@ from pyspark.sql import DataFrame
 
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES
 from ecommerce_assets.owners import OWNERS
+from ecommerce_assets.segmentation import checks, customer_plots, plots
 from ecommerce_assets.segmentation.by_k import LARGEST, SMALLEST, quality_by_k
-from ecommerce_assets.segmentation.customer_groups import assign_groups, score_bounds
-from ecommerce_assets.segmentation.customer_value import HORIZON_DAYS, build_customer_value
+from ecommerce_assets.segmentation.customer_groups import CUSTOMER_GROUPS, assign_groups, group_cells, score_bounds
+from ecommerce_assets.segmentation.customer_value import CUSTOMER_VALUE, HORIZON_DAYS, build_customer_value
 from ecommerce_assets.segmentation.model import SEGMENTATION_MODEL_PARTS, SegmentationModel, SegmentationParameters
-from ecommerce_assets.segmentation.pipeline import assign_segments, choose_engine, fit_segmentation
+from ecommerce_assets.segmentation.pipeline import SEGMENTED_USERS, assign_segments, choose_engine, fit_segmentation
 from ecommerce_assets.segmentation.profile import profile
-from ecommerce_assets.segmentation.segment_history import Dates, add_changes
-from ecommerce_assets.settings import RfmBounds
+from ecommerce_assets.segmentation.segment_history import SEGMENT_HISTORY, Dates, add_changes, movement
+from ecommerce_assets.settings import RfmBounds, Settings
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.inputs import NewestVersions, given, promoted_field
-from ecommerce_assets.storage.stored_asset import Artifact
+from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
 from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets.storage.version import Version
 
@@ -42,9 +43,10 @@ class FixedBounds(dg.ConfigurableResource):  # type: ignore[type-arg]
     monetary: list[float] | None = Field(default=None, description="Four amounts, ascending.")
 
     @classmethod
-    def of(cls, setting: RfmBounds | None) -> "FixedBounds":
-        """The bounds of the setting."""
-        return cls(**{name: list(values) for name, values in (setting or RfmBounds()).as_dict().items()})
+    def of(cls, settings: Settings) -> "FixedBounds":
+        """Returns the bounds that the shop sets."""
+        bounds = settings.rfm_bounds or RfmBounds()
+        return cls(**{name: list(values) for name, values in bounds.as_dict().items()})
 
     def as_setting(self) -> RfmBounds:
         """Returns the bounds as the setting has them."""
@@ -193,3 +195,48 @@ def segmentation_by_k(
         "by_k": quality_by_k(user_features, ks, parameters, context.log.info, engine),
     }
     return Artifact(document, parameters.as_dict())
+
+
+ASSETS = (segmentation_model, segmented_users, customer_groups, segment_history, customer_value)
+ON_DEMAND_ASSETS = (segmentation_by_k,)
+
+CATALOG = {
+    "segmentation_model": StoredAsset(None, checks.SEGMENTATION_MODEL_CHECKS, SEGMENTATION_MODEL_PARTS),
+    "segmented_users": StoredAsset(
+        SEGMENTED_USERS,
+        checks.SEGMENTED_USERS_CHECKS,
+        plots=plots.SEGMENTED_USERS_PLOTS,
+        notes=plots.SEGMENTED_USERS_NOTES,
+    ),
+    "customer_groups": StoredAsset(
+        CUSTOMER_GROUPS,
+        checks.CUSTOMER_GROUPS_CHECKS,
+        summaries=(group_cells,),
+        plots=customer_plots.CUSTOMER_GROUPS_PLOTS,
+        notes=customer_plots.CUSTOMER_GROUPS_NOTES,
+    ),
+    "segment_history": StoredAsset(
+        SEGMENT_HISTORY,
+        checks.SEGMENT_HISTORY_CHECKS,
+        summaries=(movement,),
+        plots=customer_plots.SEGMENT_HISTORY_PLOTS,
+        notes=customer_plots.SEGMENT_HISTORY_NOTES,
+    ),
+    "customer_value": StoredAsset(
+        CUSTOMER_VALUE,
+        checks.CUSTOMER_VALUE_CHECKS,
+        plots=customer_plots.CUSTOMER_VALUE_PLOTS,
+        notes=customer_plots.CUSTOMER_VALUE_NOTES,
+    ),
+}
+"""How each asset of this package is stored, checked and shown."""
+
+ON_DEMAND = {
+    "segmentation_by_k": StoredAsset(
+        None,
+        checks.SEGMENTATION_BY_K_CHECKS,
+        plots=plots.SEGMENTATION_BY_K_PLOTS,
+        notes=plots.SEGMENTATION_BY_K_NOTES,
+    )
+}
+"""The same of assets that have a job of their own."""
