@@ -10,6 +10,7 @@ import dagster as dg
 
 from ecommerce_assets import mlflow_log
 from ecommerce_assets.alerts import alerts
+from ecommerce_assets.asset_specs import described
 from ecommerce_assets.automation import automation, with_automation, with_freshness
 from ecommerce_assets.delivery import assets as delivery
 from ecommerce_assets.delivery.rows import KEYS as DELIVERED_TABLES
@@ -32,7 +33,6 @@ from ecommerce_assets.storage.asset_checks import asset_checks
 from ecommerce_assets.storage.columns import TableSpec
 from ecommerce_assets.storage.inputs import NewestVersions
 from ecommerce_assets.storage.io_managers import JsonIOManager, ParquetIOManager, SparkModelIOManager
-from ecommerce_assets.storage.metadata import column_schema
 from ecommerce_assets.storage.version import Version
 from ecommerce_assets.training_metadata import assets as training
 
@@ -83,11 +83,18 @@ def build_defs(
     # A job's checks must be among all checks, the very same, or the code location does not load in the UI.
     of_jobs = {n: asset_checks(n, stored.checks, settings.data_dir, on_demand=True) for n, stored in ON_DEMAND.items()}
     resources = {**build_resources(settings, own_days_only), **(resource_overrides or {})}
-    graph = dg.map_asset_specs(
-        lambda spec: with_freshness(with_automation(_with_columns_and_folder(spec, settings)), settings), assets
-    )
+
+    def complete(spec: dg.AssetSpec) -> dg.AssetSpec:
+        spec = described(spec, catalog[spec.key.to_user_string()], settings)
+        return with_freshness(with_automation(spec), settings)
+
+    graph = dg.map_asset_specs(complete, assets)
+    on_demand = [
+        described(as_external(asset), ON_DEMAND[asset.key.to_user_string()], settings, on_demand=True)
+        for asset in ON_DEMAND_ASSETS
+    ]
     return dg.Definitions(
-        assets=[*graph, *[_with_columns_and_folder(as_external(asset), settings) for asset in ON_DEMAND_ASSETS]],
+        assets=[*graph, *on_demand],
         asset_checks=[*checks, raw_events_checks(settings.data_dir), *of_jobs.values()],
         sensors=[
             new_event_partitions(settings),
@@ -137,17 +144,6 @@ def _report(
     """A `Listener`: sends what is recorded of a version where the user asked for it."""
     openlineage.emit(version, data_dir, table, warn, description)
     mlflow_log.log_version(version, data_dir, warn)
-
-
-def _with_columns_and_folder(spec: dg.AssetSpec, settings: Settings) -> dg.AssetSpec:
-    """The spec with what is known before anything is materialised: the columns, and the folder."""
-    name = spec.key.to_user_string()
-    stored = CATALOG.get(name)
-    folder = stored.folder if stored and stored.folder else f"lake/{name}"
-    metadata: dict[str, Any] = {"dagster/uri": f"{settings.data_dir}/{folder}"}
-    if stored and stored.table:
-        metadata["dagster/column_schema"] = column_schema(stored.table.with_id_type(settings.id_type), {})
-    return spec.merge_attributes(metadata=metadata)
 
 
 # What Dagster says of its own `--select '*'`, to someone who can do nothing about it.

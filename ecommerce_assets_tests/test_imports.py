@@ -29,6 +29,7 @@ KNOWS_DAGSTER = {
     "catalog_assets",
     # the roof
     "definitions",
+    "asset_specs",
     "automation",
     "recovery",
     "alerts",
