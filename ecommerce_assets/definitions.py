@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 
-from ecommerce_assets import mlflow_log
 from ecommerce_assets.alerts import alerts
 from ecommerce_assets.asset_specs import described
 from ecommerce_assets.automation import automation, with_automation, with_freshness
@@ -17,23 +16,17 @@ from ecommerce_assets.delivery.rows import KEYS as DELIVERED_TABLES
 from ecommerce_assets.events import assets as events
 from ecommerce_assets.events.checks import raw_events_checks
 from ecommerce_assets.events.partitions import daily_partitions
-from ecommerce_assets.events.readers import RawEventsReader
 from ecommerce_assets.events.sensor import new_event_partitions
 from ecommerce_assets.features import assets as features
 from ecommerce_assets.on_demand import as_external, on_demand_jobs
-from ecommerce_assets.openlineage import sending as openlineage
 from ecommerce_assets.recommendation import assets as recommendation
-from ecommerce_assets.recommendation.catalog_assets import READER, product_catalog_changes
-from ecommerce_assets.recommendation.resources import EvaluationLimits, ProductCatalogReader
+from ecommerce_assets.recommendation.catalog_assets import product_catalog_changes
 from ecommerce_assets.recovery import recovery
+from ecommerce_assets.resources import build_resources
 from ecommerce_assets.segmentation import assets as segmentation
 from ecommerce_assets.settings import Settings, load_settings
-from ecommerce_assets.spark.resource import SparkResource, spark_options
 from ecommerce_assets.storage.asset_checks import asset_checks
-from ecommerce_assets.storage.columns import TableSpec
-from ecommerce_assets.storage.inputs import NewestVersions
-from ecommerce_assets.storage.io_managers import JsonIOManager, ParquetIOManager, SparkModelIOManager
-from ecommerce_assets.storage.version import Version
+from ecommerce_assets.storage.stored_asset import StoredAsset
 from ecommerce_assets.training_metadata import assets as training
 
 CATALOG = {
@@ -47,6 +40,8 @@ CATALOG = {
 
 ON_DEMAND = {**recommendation.ON_DEMAND, **segmentation.ON_DEMAND}
 """The same of assets that have a job of their own."""
+
+EVERYTHING = {**CATALOG, **ON_DEMAND, **delivery.CATALOG}
 
 ON_DEMAND_ASSETS = (*recommendation.ON_DEMAND_ASSETS, *segmentation.ON_DEMAND_ASSETS)
 
@@ -70,27 +65,27 @@ def build_defs(
         *recommendation.ASSETS,
         training.training_metadata,
     ]
-    catalog = CATALOG
+    delivered: Mapping[str, StoredAsset] = {}
     if settings.deliver_to:
-        catalog = {**CATALOG, **delivery.CATALOG}
+        delivered = delivery.CATALOG
         assets.append(delivery.delivered_asset(settings.deliver_to, settings.data_dir, list(DELIVERED_TABLES)))
     days = daily_partitions(settings)
     checks = [
         asset_checks(name, stored.checks, settings.data_dir, days=days if name in events.TABLES else None)
-        for name, stored in catalog.items()
+        for name, stored in {**CATALOG, **delivered}.items()
         if stored.checks
     ]
     # A job's checks must be among all checks, the very same, or the code location does not load in the UI.
     of_jobs = {n: asset_checks(n, stored.checks, settings.data_dir, on_demand=True) for n, stored in ON_DEMAND.items()}
-    resources = {**build_resources(settings, own_days_only), **(resource_overrides or {})}
+    resources = {**build_resources(settings, EVERYTHING, own_days_only), **(resource_overrides or {})}
 
     def complete(spec: dg.AssetSpec) -> dg.AssetSpec:
-        spec = described(spec, catalog[spec.key.to_user_string()], settings)
+        spec = described(spec, EVERYTHING[spec.key.to_user_string()], settings)
         return with_freshness(with_automation(spec), settings)
 
     graph = dg.map_asset_specs(complete, assets)
     on_demand = [
-        described(as_external(asset), ON_DEMAND[asset.key.to_user_string()], settings, on_demand=True)
+        described(as_external(asset), EVERYTHING[asset.key.to_user_string()], settings, on_demand=True)
         for asset in ON_DEMAND_ASSETS
     ]
     return dg.Definitions(
@@ -108,42 +103,6 @@ def build_defs(
         # One JVM per run: the default executor would start a process, and with it a Spark, for every step.
         executor=dg.in_process_executor,
     )
-
-
-def build_resources(settings: Settings, own_days_only: bool = False) -> dict[str, Any]:
-    """Spark, the IO managers and the readers, all on one data dir, and the settings of steps."""
-    data_dir, id_type = settings.data_dir, settings.id_type
-    # To be configured at launch, or each IO manager would get a Spark of its own.
-    spark = SparkResource.configure_at_launch(**spark_options(settings))
-    storage: dict[str, Any] = {
-        "data_dir": data_dir,
-        "keep_versions": settings.keep_versions,
-        "lookback_days": settings.lookback_days,
-        "own_days_only": own_days_only,
-        "spark": spark,
-        "catalog": {**CATALOG, **ON_DEMAND, **delivery.CATALOG},
-        "on_version": _report,
-    }
-    return {
-        "spark": spark,
-        "io_manager": ParquetIOManager(**storage),
-        "model_io_manager": SparkModelIOManager(**storage),
-        "json_io_manager": JsonIOManager(**storage),
-        "raw_events_reader": RawEventsReader(data_dir=data_dir, id_type=id_type, spark=spark),
-        READER: ProductCatalogReader(data_dir=data_dir, id_type=id_type),
-        "precomputed_features": features.FeatureExports.of(settings),
-        "newest_versions": NewestVersions(data_dir=data_dir),
-        "evaluation_limits": EvaluationLimits.of(settings),
-        "rfm_bounds": segmentation.FixedBounds.of(settings),
-    }
-
-
-def _report(
-    version: Version, data_dir: str, table: TableSpec | None, warn: Callable[[str], object], description: str | None
-) -> None:
-    """A `Listener`: sends what is recorded of a version where the user asked for it."""
-    openlineage.emit(version, data_dir, table, warn, description)
-    mlflow_log.log_version(version, data_dir, warn)
 
 
 # What Dagster says of its own `--select '*'`, to someone who can do nothing about it.
