@@ -69,7 +69,10 @@ def test_tags_tell_when_an_asset_is_made_and_whether_it_is_about_single_users() 
     graph = build_defs(load_settings()).resolve_asset_graph()
 
     def tagged(selection: str) -> set[str]:
-        return {key.to_user_string() for key in dg.AssetSelection.from_coercible(selection).resolve(graph)}
+        return {
+            key.to_user_string()
+            for key in dg.AssetSelection.from_string(selection, include_sources=True).resolve(graph)
+        }
 
     assert tagged('tag:"refresh"="external"') == {"raw_events", "product_catalog"}
     assert tagged('tag:"refresh"="daily"') == {"cleaned_events", "rejected_events"}
