@@ -1,14 +1,33 @@
-"""Assets that are made only when someone asks for them: each has a job of its own and is no part of the graph's run.
+"""Assets that are made only when someone asks for them: each has a job of its own and is not part of the graph's run.
 
-Which assets those are is known under the roof, in definitions.py.
+They are in `ON_DEMAND_ASSETS` of each package.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
+
+
+def on_demand_jobs(
+    assets: Iterable[dg.AssetsDefinition],
+    graph: Sequence[dg.AssetsDefinition | dg.AssetSpec],
+    checks: Mapping[str, dg.AssetChecksDefinition],
+    resources: Mapping[str, Any],
+) -> list[dg.JobDefinition]:
+    """A job for each asset that is made on demand.
+
+    Parameters
+    ----------
+    graph
+        The assets that are made by the graph's run.
+    checks
+        By the name of the asset.
+    """
+    specs = [spec for asset in graph for spec in ([asset] if isinstance(asset, dg.AssetSpec) else asset.specs)]
+    return [on_demand_job(asset, specs, [checks[asset.key.to_user_string()]], resources) for asset in assets]
 
 
 def on_demand_job(

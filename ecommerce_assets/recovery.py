@@ -13,14 +13,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import dagster as dg
-from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-from dagster._core.storage.tags import AUTOMATION_CONDITION_TAG
 from pydantic import BaseModel, ValidationError
 
 from ecommerce_assets.events.arrivals import MAX_ATTEMPTS
 from ecommerce_assets.events.sensor import TARGETS as DAILY
-from ecommerce_assets.runs import UNFINISHED, awaits_retry, dead_runs, describe, remind_of_retries, short_id
+from ecommerce_assets.runs import (
+    AUTOMATION_CONDITION_TAG,
+    UNFINISHED,
+    awaits_retry,
+    dead_runs,
+    describe,
+    remind_of_retries,
+    short_id,
+)
 from ecommerce_assets.settings import Settings
 
 SECONDS_BETWEEN_TICKS = 30
@@ -47,9 +52,7 @@ def recovery(settings: Settings) -> dg.SensorDefinition:
         repairs = [*end_dead_runs(context.instance), *_overdue(context.instance)]
         for sentence in repairs:
             context.log.warning(sentence)
-        step = next_step(
-            context.instance, context.repository_def.asset_graph, _Cursor.read(context.cursor), time.time()
-        )
+        step = next_step(context.instance, context.repository_def, _Cursor.read(context.cursor), time.time())
         if step.is_new_problem:
             context.log.warning(step.message)
         return dg.SensorResult(
@@ -101,7 +104,7 @@ class _Step:
     is_new_problem: bool = False
 
 
-def next_step(instance: dg.DagsterInstance, graph: AssetGraph, before: _Cursor, now: float) -> _Step:
+def next_step(instance: dg.DagsterInstance, repository: dg.RepositoryDefinition, before: _Cursor, now: float) -> _Step:
     """What the sensor does about assets that are older than their inputs.
 
     Assets are requested only where a run was meant to make them: it failed, was requested by a sensor and is not
@@ -116,7 +119,7 @@ def next_step(instance: dg.DagsterInstance, graph: AssetGraph, before: _Cursor, 
     """
     if instance.get_runs(dg.RunsFilter(statuses=UNFINISHED), limit=1):
         return _Step(_Cursor(), "A run is in progress or in the queue.")
-    undone = undone_assets(instance, graph)
+    undone = undone_assets(instance, repository)
     names = ", ".join(key.to_user_string() for key in undone.keys)
     runs = [instance.get_run_by_id(run_id) for run_id in undone.run_ids]
     existing = [run for run in runs if run is not None]
@@ -174,11 +177,12 @@ class Undone:
         return hashlib.sha256(listing.encode()).hexdigest()[:16]
 
 
-def undone_assets(instance: dg.DagsterInstance, graph: AssetGraph) -> Undone:
+def undone_assets(instance: dg.DagsterInstance, repository: dg.RepositoryDefinition) -> Undone:
     """The assets with an automation condition that are older than their inputs, unless a check blocks them.
 
     What is made from a blocked version is left out too: it waits for new inputs, as the conditions do.
     """
+    graph = repository.asset_graph
     keys = graph.toposorted_asset_keys
     entries = {record.asset_entry.asset_key: record.asset_entry for record in instance.get_asset_records(keys)}
     made = {key: entry.last_materialization.timestamp for key, entry in entries.items() if entry.last_materialization}
@@ -187,7 +191,8 @@ def undone_assets(instance: dg.DagsterInstance, graph: AssetGraph) -> Undone:
     waits: set[dg.AssetKey] = set()
     for key in keys:
         node = graph.get(key)
-        failed_at = _last_failure_of_a_blocking_check(instance, graph, key)
+        blocking = [check for check in graph.get_check_keys_for_assets({key}) if graph.get_check_spec(check).blocking]
+        failed_at = max(_failures(instance, blocking), default=0.0)
         if node.automation_condition is None:
             waits |= {key} if failed_at else set()
             continue
@@ -202,15 +207,9 @@ def undone_assets(instance: dg.DagsterInstance, graph: AssetGraph) -> Undone:
     return Undone(undone, list(dict.fromkeys(filter(None, run_ids))), inputs)
 
 
-def _last_failure_of_a_blocking_check(instance: dg.DagsterInstance, graph: AssetGraph, key: dg.AssetKey) -> float:
-    """When a blocking check of the asset failed, seconds since 1970; 0 where the last result of each is good."""
-    return max(_failures(instance, graph, key), default=0.0)
-
-
-def _failures(instance: dg.DagsterInstance, graph: AssetGraph, key: dg.AssetKey) -> Iterable[float]:
-    for check in graph.get_check_keys_for_assets({key}):
-        if not graph.get_check_spec(check).blocking:
-            continue
+def _failures(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey]) -> Iterable[float]:
+    """When each check failed, in seconds since 1970, if its last result is a failure."""
+    for check in checks:
         record = instance.get_latest_asset_check_evaluation_record(check)
-        if record is not None and record.status is AssetCheckExecutionRecordStatus.FAILED:
+        if record is not None and record.status.value == "FAILED":
             yield record.event.timestamp if record.event else record.create_timestamp

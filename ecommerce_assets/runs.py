@@ -13,8 +13,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 from pydantic import BaseModel, ValidationError
+
+# Tags that Dagster sets or reads; it has no public names for them.
+RANGE_START_TAG, RANGE_END_TAG = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+PARTITION_TAG = "dagster/partition"
+RUN_KEY_TAG = "dagster/run_key"
+WILL_RETRY_TAG = "dagster/will_retry"
+AUTO_RETRY_RUN_ID_TAG = "dagster/auto_retry_run_id"
+AUTOMATION_CONDITION_TAG = "dagster/from_automation_condition"
 
 PROCESS_TAG = ".dagster/ecommerce_assets_process"
 """Tag of a run: the process that works on it, as JSON. The UI hides tags that begin so."""

@@ -30,20 +30,21 @@ import dagster as dg
 from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.console import short_log_lines
-from ecommerce_assets.definitions import build_defs, spark_options
+from ecommerce_assets.definitions import build_defs
 from ecommerce_assets.events.exports import find_exports
 from ecommerce_assets.events.readers import ExportsReader
-from ecommerce_assets.features.precomputed import PrecomputedFeatures
+from ecommerce_assets.features.assets import FeatureExports
 from ecommerce_assets.features.product_features import build_product_features
 from ecommerce_assets.features.user_features import build_user_features, reference_time
 from ecommerce_assets.recommendation.als import AlsParameters, choose_engine, fit_als, log_iterations
 from ecommerce_assets.recommendation.als_model import as_spark_model
 from ecommerce_assets.recommendation.indices import build_index
 from ecommerce_assets.recommendation.interactions import build_interactions
+from ecommerce_assets.runs import RANGE_END_TAG, RANGE_START_TAG
 from ecommerce_assets.segmentation.model import as_pipeline
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters, assign_segments, fit_segmentation
 from ecommerce_assets.settings import load_settings
-from ecommerce_assets.spark.resource import SparkResource
+from ecommerce_assets.spark.resource import SparkResource, spark_options
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.reading import MODEL_FOLDER, read
@@ -209,17 +210,14 @@ class EcommerceModelTrainer:
             update={"first_day": date.fromisoformat(days[0]), "last_day": date.fromisoformat(days[-1])}
         )
         overrides = {
-            "raw_events_reader": dg.IOManagerDefinition.hardcoded_io_manager(reader),
-            "precomputed_features": dg.ResourceDefinition.hardcoded_resource(
-                PrecomputedFeatures(processed_data_path, settings.precomputed_features, settings.id_type)
+            "raw_events_reader": reader,
+            "precomputed_features": FeatureExports(
+                folder=processed_data_path, enabled=settings.precomputed_features, id_type=settings.id_type
             ),
         }
         # Not days that an earlier training left in the data dir.
         job = build_defs(settings, overrides, own_days_only=True).resolve_implicit_global_asset_job_def()
-        tags = {
-            "dagster/asset_partition_range_start": days[0],
-            "dagster/asset_partition_range_end": days[-1],
-        }
+        tags = {RANGE_START_TAG: days[0], RANGE_END_TAG: days[-1]}
         with dg.DagsterInstance.ephemeral(settings=_QUIET) as instance, short_log_lines():
             job.execute_in_process(tags=tags, instance=instance, raise_on_error=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from datetime import timedelta
@@ -62,6 +63,32 @@ def test_every_asset_is_described() -> None:
             columns = node.metadata["dagster/column_schema"].columns
             assert [c.name for c in columns] == table.names
             assert all(c.description for c in columns)
+
+
+def test_tags_tell_when_an_asset_is_made_and_whether_it_is_about_single_users() -> None:
+    graph = build_defs(load_settings()).resolve_asset_graph()
+
+    def tagged(selection: str) -> set[str]:
+        return {
+            key.to_user_string()
+            for key in dg.AssetSelection.from_string(selection, include_sources=True).resolve(graph)
+        }
+
+    assert tagged('tag:"refresh"="external"') == {"raw_events", "product_catalog"}
+    assert tagged('tag:"refresh"="daily"') == {"cleaned_events", "rejected_events"}
+    assert tagged('tag:"refresh"="on_demand"') == set(ON_DEMAND)
+    assert tagged('tag:"personal_data"="true"') == {
+        *("raw_events", "cleaned_events", "rejected_events", "user_features", "user_index", "interaction_data"),
+        *("segmented_users", "segment_history", "customer_groups", "customer_value", "als_model", "recommendations"),
+    }
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    shutil.copy(PROJECT / ".dagster" / "dagster.yaml", tmp_path)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        queue = instance.get_concurrency_config().run_queue_config
+        assert queue is not None
+        assert queue.max_concurrent_runs == 1
 
 
 def test_recommendations_are_overdue_after_the_hours_of_the_setting() -> None:

@@ -1,8 +1,9 @@
-"""PySpark is used by its public API, apart from one module; executors need few packages."""
+"""PySpark and Dagster are used by their public API, apart from one module each; executors need few packages."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -55,6 +56,29 @@ def test_no_module_but_one_uses_what_is_private_to_pyspark() -> None:
     ours = {name for tree in parsed.values() for name in names_of_ours(tree) if name.startswith("_")}
     used = {file: sorted(set(private_uses(tree, ours))) for file, tree in parsed.items()}
     assert {file: names for file, names in used.items() if names} == {EXCEPTION: ["_1", "_2", "_jdf"]}
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_no_module_imports_what_is_private_to_dagster() -> None:
+    private = [name for tree in trees().values() for name in imported(tree) if re.match(r"dagster\w*\..*\b_", name)]
+    assert private == []
+
+
+def test_one_module_uses_the_private_context_of_a_step() -> None:
+    private = {"step_context", "get_step_execution_context"}
+    users = {
+        file
+        for file, tree in trees().items()
+        if any(isinstance(node, ast.Attribute) and node.attr in private for node in ast.walk(tree))
+    }
+    assert users == {"storage/step_context.py"}
 
 
 def test_what_executors_import_needs_numpy_pandas_and_pyarrow_only() -> None:

@@ -11,7 +11,7 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._serdes import serialize_value
 
 from ecommerce_assets import settings as settings_module
-from ecommerce_assets.definitions import build_defs, spark_options
+from ecommerce_assets.definitions import build_defs
 from ecommerce_assets.settings import (
     DEFAULT_DATA_DIR,
     SAMPLE_MARKER,
@@ -20,7 +20,7 @@ from ecommerce_assets.settings import (
     load_settings,
     warn_of_unknown,
 )
-from ecommerce_assets.spark.resource import SparkResource
+from ecommerce_assets.spark.resource import SparkResource, spark_options
 
 
 def test_defaults_are_the_shipped_sample(monkeypatch: pytest.MonkeyPatch) -> None:

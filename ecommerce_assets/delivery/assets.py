@@ -5,14 +5,18 @@ from pathlib import Path
 
 import dagster as dg
 
+from ecommerce_assets.delivery.checks import DELIVERED_CHECKS
 from ecommerce_assets.delivery.deliver import deliver_versions, target_of
 from ecommerce_assets.delivery.files import Files
 from ecommerce_assets.delivery.rows import DeliveryError
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.settings import variable
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets.storage.stored_asset import Artifact
+from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
 from ecommerce_assets.storage.version import Version
+
+CATALOG = {"delivered": StoredAsset(None, DELIVERED_CHECKS)}
+"""How the asset is stored and checked."""
 
 
 def delivered_asset(address: str, data_dir: str, tables: Sequence[str]) -> dg.AssetsDefinition:

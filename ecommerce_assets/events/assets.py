@@ -10,15 +10,18 @@ from typing import Any
 import dagster as dg
 from pyspark.sql import DataFrame, SparkSession
 
+from ecommerce_assets.events import checks
 from ecommerce_assets.events.cleaning import accepted_events, classify, count_by_day, rejected_events
 from ecommerce_assets.events.partitions import daily_partitions
+from ecommerce_assets.events.plots import CLEANED_EVENTS_PLOTS
 from ecommerce_assets.events.raw import LAND_COMMAND, RAW_COLUMNS, ParsedEvents, RawDataError, RawEvents
+from ecommerce_assets.events.schema import EVENTS, REJECTED_EVENTS
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.settings import Settings
 from ecommerce_assets.spark.connect import persisted
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage.metadata import NO_AUTOMATIC_EVENTS
-from ecommerce_assets.storage.stored_asset import Artifact
+from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
 
 GROUP = "events"
 
@@ -28,6 +31,13 @@ TABLES = {
     "cleaned_events": "Valid events in their own types, exact repeats dropped.",
 }
 """Which tables one reading of the raw files makes, and how they are described."""
+
+CATALOG = {
+    "raw_events": StoredAsset(EVENTS, folder="raw/events"),
+    "cleaned_events": StoredAsset(EVENTS, checks.CLEANED_EVENTS_CHECKS, plots=CLEANED_EVENTS_PLOTS),
+    "rejected_events": StoredAsset(REJECTED_EVENTS, checks.REJECTED_EVENTS_CHECKS),
+}
+"""How each asset of this package is stored, checked and shown."""
 
 _Classified = tuple[DataFrame, dict[str, dict[str, int]], RawEvents]
 """The classified rows, their counts by day, and the raw files behind them."""

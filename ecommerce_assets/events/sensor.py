@@ -12,12 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-    PARTITION_NAME_TAG,
-    RUN_KEY_TAG,
-)
 from pydantic import ValidationError
 
 from ecommerce_assets.events.arrivals import (
@@ -33,7 +27,17 @@ from ecommerce_assets.events.arrivals import (
 )
 from ecommerce_assets.events.checks import judge_raw_days
 from ecommerce_assets.events.partitions import daily_partitions
-from ecommerce_assets.runs import UNFINISHED, WITH_PROCESS, awaits_retry, dead_runs, describe
+from ecommerce_assets.runs import (
+    PARTITION_TAG,
+    RANGE_END_TAG,
+    RANGE_START_TAG,
+    RUN_KEY_TAG,
+    UNFINISHED,
+    WITH_PROCESS,
+    awaits_retry,
+    dead_runs,
+    describe,
+)
 from ecommerce_assets.settings import PREFIX, Settings
 from ecommerce_assets.storage.lake import Lake
 
@@ -135,8 +139,8 @@ def _being_cleaned(instance: dg.DagsterInstance) -> list[tuple[str, str]]:
     found = []
     for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
         selected = run.asset_selection
-        first = run.tags.get(ASSET_PARTITION_RANGE_START_TAG) or run.tags.get(PARTITION_NAME_TAG)
-        last = run.tags.get(ASSET_PARTITION_RANGE_END_TAG) or first
+        first = run.tags.get(RANGE_START_TAG) or run.tags.get(PARTITION_TAG)
+        last = run.tags.get(RANGE_END_TAG) or first
         if first and last and RUN_KEY_TAG not in run.tags and (not selected or CLEANED_EVENTS in selected):
             found.append((first, last))
     return found
@@ -162,7 +166,7 @@ def _request(
     return dg.RunRequest(
         run_key=key,
         asset_selection=[dg.AssetKey(name) for name in TARGETS],  # the Runs page shows it as the run's target
-        tags={ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last},
+        tags={RANGE_START_TAG: first, RANGE_END_TAG: last},
     )
 
 

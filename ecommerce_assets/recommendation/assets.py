@@ -10,6 +10,7 @@ from pydantic import Field
 from pyspark.sql import DataFrame
 
 from ecommerce_assets.owners import OWNERS
+from ecommerce_assets.recommendation import catalog, checks, notes
 from ecommerce_assets.recommendation.als import (
     AlsParameters,
     Engine,
@@ -19,31 +20,37 @@ from ecommerce_assets.recommendation.als import (
     log_iterations,
 )
 from ecommerce_assets.recommendation.als_model import ALS_MODEL_PARTS, SavedModel
+from ecommerce_assets.recommendation.als_plots import ALS_MODEL_PLOTS
+from ecommerce_assets.recommendation.backtest_assets import BACKTEST, backtest_asset
 from ecommerce_assets.recommendation.blend import Blend
 from ecommerce_assets.recommendation.catalog import ProductCatalog
-from ecommerce_assets.recommendation.catalog_assets import PRODUCT_CATALOG, READER
-from ecommerce_assets.recommendation.evaluation import evaluate
+from ecommerce_assets.recommendation.catalog_assets import PRODUCT_CATALOG, READER, product_catalog
+from ecommerce_assets.recommendation.evaluation import ALS_EVALUATION, evaluate
+from ecommerce_assets.recommendation.evaluation_plots import ALS_EVALUATION_PLOTS
 from ecommerce_assets.recommendation.exclude import Exclude
-from ecommerce_assets.recommendation.indices import build_index
-from ecommerce_assets.recommendation.interactions import build_interactions
-from ecommerce_assets.recommendation.item_neighbours import NEIGHBOURS
+from ecommerce_assets.recommendation.indices import PRODUCT_INDEX, USER_INDEX, build_index
+from ecommerce_assets.recommendation.interactions import INTERACTION_DATA, build_interactions
+from ecommerce_assets.recommendation.item_neighbours import ITEM_NEIGHBOURS, NEIGHBOURS
 from ecommerce_assets.recommendation.item_neighbours import item_neighbours as find_item_neighbours
 from ecommerce_assets.recommendation.lists import LONGEST_LIST, Ranker
 from ecommerce_assets.recommendation.parameters import ListParameters, Parameters, in_words
+from ecommerce_assets.recommendation.product_eligibility import PRODUCT_ELIGIBILITY
 from ecommerce_assets.recommendation.product_eligibility import product_eligibility as eligibility_of
-from ecommerce_assets.recommendation.product_pairs import PairParameters
+from ecommerce_assets.recommendation.product_pairs import PRODUCT_PAIRS, PairParameters
 from ecommerce_assets.recommendation.product_pairs import product_pairs as find_product_pairs
-from ecommerce_assets.recommendation.recommend import recommend
+from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, products_shown, recommend
+from ecommerce_assets.recommendation.resources import EvaluationLimits
+from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
 from ecommerce_assets.recommendation.similar import similar_products as find_similar_products
 from ecommerce_assets.recommendation.systems import PUBLISHED
-from ecommerce_assets.recommendation.tuning_assets import tuned
+from ecommerce_assets.recommendation.tuning_assets import ALS_TUNING, als_tuning, tuned
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.inputs import NewestVersions, given, promoted_field
 from ecommerce_assets.storage.io_managers import AS_READ_BY
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.promoted import read_promoted
-from ecommerce_assets.storage.stored_asset import Artifact
+from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
 from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets.storage.version import EXPERIMENT, Version
 
@@ -163,16 +170,20 @@ def interaction_data(cleaned_events: DataFrame, user_index: DataFrame, product_i
 @dg.asset(
     kinds={"spark", "als"},
     io_manager_key="model_io_manager",
-    required_resource_keys={"newest_versions"},
     **COMMON,
 )
-def als_model(context: dg.AssetExecutionContext, config: AlsConfig, interaction_data: StoredTable) -> Artifact:
+def als_model(
+    context: dg.AssetExecutionContext,
+    config: AlsConfig,
+    newest_versions: NewestVersions,
+    interaction_data: StoredTable,
+) -> Artifact:
     """The recommender: implicit-feedback ALS, trained on all interactions; ALSModel.load reads its folder `model`."""
-    promoted = context.resources.newest_versions.promoted(context).of("als_model")
+    promoted = newest_versions.promoted(context).of("als_model")
     parameters = AlsParameters.of({**promoted, **given(config)})
     tuned_by: dict[str, Any] = {}
     if config.params == ParamsFrom.tuned:
-        parameters, tuned_by = tuned(context, parameters)
+        parameters, tuned_by = tuned(context, newest_versions, parameters)
     choice = choose_engine(interaction_data, parameters, config.engine)
     context.log.info(choice.reason)
     objectives: list[float] = []
@@ -214,19 +225,20 @@ def item_neighbours(
 
 @dg.asset(
     kinds={"spark", "parquet"},
-    required_resource_keys={"max_quality_loss", "min_holdout_users", "newest_versions"},
     **{**COMMON, "code_version": "4"},
 )
 def als_evaluation(
     context: dg.AssetExecutionContext,
     config: ListConfig,
+    newest_versions: NewestVersions,
+    evaluation_limits: EvaluationLimits,
     cleaned_events: DataFrame,
     product_features: StoredTable,
     als_model: Version,
     segmented_users: Version,
 ) -> Artifact:
     """The published lists, ALS and every simple system, scored on what users did after a cutoff; and the rmse."""
-    promoted = context.resources.newest_versions.promoted(context)
+    promoted = newest_versions.promoted(context)
     decided = Parameters.of(promoted.values)
     parameters = Parameters(
         SegmentationParameters.of(segmented_users.parameters),
@@ -246,8 +258,8 @@ def als_evaluation(
         **parameters.recommendations.as_dict(),
         "als": {**parameters.als_model.as_dict(), "engine": engine.value},
         "segmentation": parameters.segmentation_model.as_dict(),
-        "min_holdout_users": context.resources.min_holdout_users,
-        "max_quality_loss": context.resources.max_quality_loss,
+        "min_holdout_users": evaluation_limits.min_holdout_users,
+        "max_quality_loss": evaluation_limits.max_quality_loss,
         EXPERIMENT: bool(changes),
     }
     metrics = evaluation.results.get("metrics", {})
@@ -301,11 +313,11 @@ def product_eligibility(
 @dg.asset(
     kinds={"spark", "parquet"},
     ins=dict.fromkeys(EVALUATED, AS_EVALUATED),
-    required_resource_keys={"newest_versions"},
     **{**COMMON, "code_version": "4"},
 )
 def recommendations(
     context: dg.AssetExecutionContext,
+    newest_versions: NewestVersions,
     als_model: Folder,
     als_evaluation: Version,
     blend_model: dict[str, Any],
@@ -318,15 +330,14 @@ def recommendations(
     product_eligibility: StoredTable,
 ) -> Artifact:
     """The top 10 of every user: the candidates of all recommenders, ranked, or what is popular."""
-    newest: NewestVersions = context.resources.newest_versions
     parameters = Parameters.of_evaluation(als_evaluation.parameters)
-    evaluated = Parameters.of(newest.parameters(context, "blend_model"))
+    evaluated = Parameters.of(newest_versions.parameters(context, "blend_model"))
     if changes := evaluated.changes(parameters):
         context.log.warning(
             f"The newest evaluation has other parameters ({in_words(changes)}) than these lists, which are made "
             "with an earlier one. To publish it, run: ecommerce-assets promote newest"
         )
-    elif changes := parameters.changes(Parameters.of(newest.promoted(context).values)):
+    elif changes := parameters.changes(Parameters.of(newest_versions.promoted(context).values)):
         context.log.warning(
             f"No evaluation has the promoted parameters yet; these lists are made with others: {in_words(changes)}."
         )
@@ -360,7 +371,8 @@ def product_pairs(config: PairsConfig, cleaned_events: DataFrame, product_eligib
     return Artifact(find_product_pairs(cleaned_events, parameters, eligible), config.model_dump())
 
 
-ASSETS = [
+ASSETS = (
+    product_catalog,
     user_index,
     product_index,
     interaction_data,
@@ -372,4 +384,33 @@ ASSETS = [
     recommendations,
     similar_products,
     product_pairs,
-]
+)
+ON_DEMAND_ASSETS = (als_tuning, backtest_asset)
+
+CATALOG = {
+    "user_index": StoredAsset(USER_INDEX, checks.USER_INDEX_CHECKS),
+    "product_index": StoredAsset(PRODUCT_INDEX, checks.PRODUCT_INDEX_CHECKS),
+    "interaction_data": StoredAsset(INTERACTION_DATA, checks.INTERACTION_DATA_CHECKS),
+    "als_model": StoredAsset(None, checks.ALS_MODEL_CHECKS, ALS_MODEL_PARTS, plots=ALS_MODEL_PLOTS),
+    "als_evaluation": StoredAsset(
+        ALS_EVALUATION, checks.ALS_EVALUATION_CHECKS, plots=ALS_EVALUATION_PLOTS, notes=notes.ALS_EVALUATION_NOTES
+    ),
+    "item_neighbours": StoredAsset(ITEM_NEIGHBOURS, checks.ITEM_NEIGHBOURS_CHECKS),
+    "blend_model": StoredAsset(None, checks.BLEND_MODEL_CHECKS, notes=notes.BLEND_MODEL_NOTES, choose=published_blend),
+    "product_catalog": StoredAsset(catalog.PRODUCT_CATALOG, folder=catalog.FOLDER),
+    "product_eligibility": StoredAsset(
+        PRODUCT_ELIGIBILITY, checks.PRODUCT_ELIGIBILITY_CHECKS, notes=notes.PRODUCT_ELIGIBILITY_NOTES
+    ),
+    "recommendations": StoredAsset(
+        RECOMMENDATIONS,
+        checks.RECOMMENDATIONS_CHECKS,
+        summaries=(products_shown,),
+        notes=notes.RECOMMENDATIONS_NOTES,
+    ),
+    "similar_products": StoredAsset(SIMILAR_PRODUCTS, checks.SIMILAR_PRODUCTS_CHECKS),
+    "product_pairs": StoredAsset(PRODUCT_PAIRS, checks.PRODUCT_PAIRS_CHECKS),
+}
+"""How each asset of this package is stored, checked and shown."""
+
+ON_DEMAND = {"als_tuning": ALS_TUNING, "backtest": BACKTEST}
+"""The same of assets that have a job of their own."""

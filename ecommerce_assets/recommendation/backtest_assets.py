@@ -5,12 +5,22 @@ from pydantic import Field
 from pyspark.sql import DataFrame
 
 from ecommerce_assets.owners import OWNERS
-from ecommerce_assets.recommendation.backtest import FEWEST_CUTOFFS, MOST_CUTOFFS, backtest
+from ecommerce_assets.recommendation.backtest import (
+    BACKTEST_CHECKS,
+    BACKTEST_NOTES,
+    BACKTEST_PLOTS,
+    FEWEST_CUTOFFS,
+    MOST_CUTOFFS,
+    backtest,
+)
 from ecommerce_assets.recommendation.parameters import Parameters
+from ecommerce_assets.recommendation.resources import EvaluationLimits
 from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.inputs import NewestVersions
-from ecommerce_assets.storage.stored_asset import Artifact
+from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
 from ecommerce_assets.storage.stored_table import StoredTable
+
+BACKTEST = StoredAsset(None, BACKTEST_CHECKS, plots=BACKTEST_PLOTS, notes=BACKTEST_NOTES)
 
 
 class BacktestConfig(dg.Config):
@@ -28,7 +38,6 @@ class BacktestConfig(dg.Config):
     name="run_backtest",  # a job and a step cannot share a name, and the job has the asset's
     group_name="recommendation",
     backfill_policy=dg.BackfillPolicy.single_run(),
-    required_resource_keys={"newest_versions", "min_holdout_users"},
     outs={
         "backtest": dg.AssetOut(
             owners=OWNERS,
@@ -43,19 +52,20 @@ class BacktestConfig(dg.Config):
 def backtest_asset(
     context: dg.AssetExecutionContext,
     config: BacktestConfig,
+    newest_versions: NewestVersions,
+    evaluation_limits: EvaluationLimits,
     cleaned_events: DataFrame,
     product_features: StoredTable,
 ) -> Artifact:
     """Score all systems at several cutoffs, with the promoted parameters."""
-    newest: NewestVersions = context.resources.newest_versions
-    parameters = Parameters.of(newest.promoted(context).values)
-    engine = Engine(newest.parameters(context, "als_model").get("engine", Engine.auto))
+    parameters = Parameters.of(newest_versions.promoted(context).values)
+    engine = Engine(newest_versions.parameters(context, "als_model").get("engine", Engine.auto))
     document = backtest(cleaned_events, product_features, parameters, config.cutoffs, engine, context.log.info)
     used = {
         **config.model_dump(),
         **parameters.recommendations.as_dict(),
         "als": {**parameters.als_model.as_dict(), "engine": engine.value},
         "segmentation": parameters.segmentation_model.as_dict(),
-        "min_holdout_users": context.resources.min_holdout_users,
+        "min_holdout_users": evaluation_limits.min_holdout_users,
     }
     return Artifact(document, used, {name: document[name] for name in ("mean", "best_baseline")})

@@ -1,6 +1,6 @@
-"""The external asset `product_catalog`: the reader that passes it to steps, and the sensor that reports its changes.
+"""The external asset `product_catalog`, and the sensor that reports its changes.
 
-catalog.py reads the files.
+catalog.py reads the files, and `ProductCatalogReader` in resources.py passes them to steps.
 """
 
 from __future__ import annotations
@@ -11,18 +11,9 @@ from typing import Any
 import dagster as dg
 
 from ecommerce_assets.owners import OWNERS
-from ecommerce_assets.recommendation.catalog import (
-    FOLDER,
-    PRODUCT_FILES,
-    RULES_FILE,
-    CatalogError,
-    ProductCatalog,
-    catalog_files,
-    read_catalog,
-)
+from ecommerce_assets.recommendation.catalog import FOLDER, PRODUCT_FILES, RULES_FILE, catalog_files
 from ecommerce_assets.settings import Settings
 from ecommerce_assets.storage.filesystem import Folder
-from ecommerce_assets.storage.inputs import step_inputs
 
 PRODUCT_CATALOG = "product_catalog"
 READER = "product_catalog_reader"
@@ -36,26 +27,6 @@ product_catalog = dg.AssetSpec(
     description="What the shop sells, and its rules for lists. The files are optional and come from the shop: "
     f"`{FOLDER}/{'` or `'.join(PRODUCT_FILES)}`, and `{FOLDER}/{RULES_FILE}`.",
 )
-
-
-class ProductCatalogReader(dg.IOManager):
-    """Passes the catalogue to a step, and records the files as inputs of the step."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
-        raise NotImplementedError(f"No step writes the catalogue: write its files into {FOLDER}/ in the data dir.")
-
-    def load_input(self, context: dg.InputContext) -> ProductCatalog:
-        try:
-            catalog = read_catalog(self._settings.data_dir, self._settings.id_type)
-        except CatalogError as error:
-            raise dg.Failure(str(error), allow_retries=False) from None
-        for warning in catalog.warnings:
-            context.log.warning(warning)
-        step_inputs(context.step_context.run_id, context.step_context.step.key).add_external(catalog.inputs())
-        return catalog
 
 
 def product_catalog_changes(settings: Settings) -> dg.SensorDefinition:

@@ -9,7 +9,6 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ecommerce_assets.recommendation.backtest import BACKTEST_CHECKS as BACKTEST_CHECKS
 from ecommerce_assets.recommendation.blend import FEWEST_TRAINING_USERS
 from ecommerce_assets.recommendation.evaluation import ALS_EVALUATION
 from ecommerce_assets.recommendation.evaluation_checks import EVALUATION_CHECKS
@@ -24,7 +23,6 @@ from ecommerce_assets.recommendation.product_pairs import KINDS, PRODUCT_PAIRS
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS
 from ecommerce_assets.recommendation.scores import USER_METRICS
 from ecommerce_assets.recommendation.similar import SIMILAR_PRODUCTS
-from ecommerce_assets.recommendation.tuning_document import TUNING_CHECKS
 from ecommerce_assets.storage.checks import (
     Check,
     CheckContext,
@@ -372,8 +370,6 @@ ALS_MODEL_CHECKS = (
         blocking=False,
     ),
 )
-
-ALS_TUNING_CHECKS = TUNING_CHECKS
 
 _RANKING = f"metric in ({quoted((*USER_METRICS, 'coverage', 'diversity'))})"
 

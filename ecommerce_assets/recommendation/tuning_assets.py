@@ -10,14 +10,23 @@ from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.backtest import MOST_CUTOFFS
 from ecommerce_assets.recommendation.parameters import ListParameters
+from ecommerce_assets.recommendation.resources import EvaluationLimits
 from ecommerce_assets.recommendation.tuning import in_words, tune
-from ecommerce_assets.recommendation.tuning_document import describe_tuning, trials_table
+from ecommerce_assets.recommendation.tuning_document import (
+    ALS_TUNING_PLOTS,
+    TUNING_CHECKS,
+    describe_tuning,
+    trials_table,
+)
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.storage.inputs import NewestVersions
 from ecommerce_assets.storage.lake import VersionNotFoundError
-from ecommerce_assets.storage.stored_asset import Artifact
+from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
 
 COMMAND = "dagster job execute -m ecommerce_assets.definitions -j als_tuning"
+
+
+ALS_TUNING = StoredAsset(None, TUNING_CHECKS, plots=ALS_TUNING_PLOTS)
 
 
 class TuningConfig(dg.Config):
@@ -39,7 +48,6 @@ class TuningConfig(dg.Config):
     name="tune_als",  # a job and a step cannot share a name, and the job has the asset's
     group_name="recommendation",
     backfill_policy=dg.BackfillPolicy.single_run(),
-    required_resource_keys={"newest_versions", "min_holdout_users"},
     outs={
         "als_tuning": dg.AssetOut(
             owners=OWNERS,
@@ -52,10 +60,15 @@ class TuningConfig(dg.Config):
         )
     },
 )
-def als_tuning(context: dg.AssetExecutionContext, config: TuningConfig, cleaned_events: DataFrame) -> Artifact:
+def als_tuning(
+    context: dg.AssetExecutionContext,
+    config: TuningConfig,
+    newest_versions: NewestVersions,
+    evaluation_limits: EvaluationLimits,
+    cleaned_events: DataFrame,
+) -> Artifact:
     """Search parameters as `tune` does, with the lists and segments that als_evaluation scores."""
-    newest: NewestVersions = context.resources.newest_versions
-    promoted = newest.promoted(context)
+    promoted = newest_versions.promoted(context)
     segmentation = SegmentationParameters.of(promoted.of("segmentation_model"))
     lists = ListParameters.of(promoted.of("recommendations"))
     exclude, k = lists.exclude, lists.k
@@ -69,19 +82,20 @@ def als_tuning(context: dg.AssetExecutionContext, config: TuningConfig, cleaned_
         "k": k,
         "exclude": str(exclude),
         "segmentation": segmentation.as_dict(),
-        "min_holdout_users": context.resources.min_holdout_users,
+        "min_holdout_users": evaluation_limits.min_holdout_users,
     }
     return Artifact(document, parameters, {name: value for name, value in document.items() if name != "trials"})
 
 
-def tuned(context: dg.AssetExecutionContext, parameters: AlsParameters) -> tuple[AlsParameters, dict[str, Any]]:
+def tuned(
+    context: dg.AssetExecutionContext, newest_versions: NewestVersions, parameters: AlsParameters
+) -> tuple[AlsParameters, dict[str, Any]]:
     """The parameters with those of the best trial of the newest als_tuning, and the version and trial for the record.
 
     Raises VersionNotFoundError where there is no tuning.
     """
-    newest: NewestVersions = context.resources.newest_versions
     try:
-        version, document = newest.document(context, "als_tuning")
+        version, document = newest_versions.document(context, "als_tuning")
     except VersionNotFoundError as problem:
         raise VersionNotFoundError(f"als_model is configured with params=tuned. {problem} Run: {COMMAND}") from None
     chosen = AlsParameters.of({**parameters.as_dict(), **document["params"]})

@@ -9,18 +9,20 @@ from pyspark.sql import DataFrame
 
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES
 from ecommerce_assets.owners import OWNERS
+from ecommerce_assets.segmentation import checks, customer_plots, plots
 from ecommerce_assets.segmentation.by_k import LARGEST, SMALLEST, quality_by_k
-from ecommerce_assets.segmentation.customer_groups import assign_groups, score_bounds
-from ecommerce_assets.segmentation.customer_value import HORIZON_DAYS, build_customer_value
+from ecommerce_assets.segmentation.customer_groups import CUSTOMER_GROUPS, assign_groups, group_cells, score_bounds
+from ecommerce_assets.segmentation.customer_value import CUSTOMER_VALUE, HORIZON_DAYS, build_customer_value
 from ecommerce_assets.segmentation.model import SEGMENTATION_MODEL_PARTS, SegmentationModel, SegmentationParameters
-from ecommerce_assets.segmentation.pipeline import assign_segments, choose_engine, fit_segmentation
+from ecommerce_assets.segmentation.pipeline import SEGMENTED_USERS, assign_segments, choose_engine, fit_segmentation
 from ecommerce_assets.segmentation.profile import profile
-from ecommerce_assets.segmentation.segment_history import Dates, add_changes
+from ecommerce_assets.segmentation.segment_history import SEGMENT_HISTORY, Dates, add_changes, movement
+from ecommerce_assets.settings import RfmBounds, Settings
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.inputs import NewestVersions, given, promoted_field
-from ecommerce_assets.storage.stored_asset import Artifact
+from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
 from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets.storage.version import Version
 
@@ -31,6 +33,24 @@ COMMON: dict[str, Any] = {
     "owners": OWNERS,
     "backfill_policy": dg.BackfillPolicy.single_run(),
 }
+
+
+class FixedBounds(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Fixed bounds of the scores of customer_groups; those that are unset are computed from the buyers."""
+
+    purchase_recency: list[float] | None = Field(default=None, description="Four numbers of days, ascending.")
+    purchase_days: list[float] | None = Field(default=None, description="Four numbers of days, ascending.")
+    monetary: list[float] | None = Field(default=None, description="Four amounts, ascending.")
+
+    @classmethod
+    def of(cls, settings: Settings) -> "FixedBounds":
+        """Returns the bounds that the shop sets."""
+        bounds = settings.rfm_bounds or RfmBounds()
+        return cls(**{name: list(values) for name, values in bounds.as_dict().items()})
+
+    def as_setting(self) -> RfmBounds:
+        """Returns the bounds as the setting has them."""
+        return RfmBounds.model_validate({name: getattr(self, name) for name in RfmBounds.model_fields})
 
 
 class SegmentationConfig(dg.Config):
@@ -50,14 +70,16 @@ class SegmentationConfig(dg.Config):
     kinds={"spark", "kmeans"},
     code_version="2",
     io_manager_key="model_io_manager",
-    required_resource_keys={"newest_versions"},
     **COMMON,
 )
 def segmentation_model(
-    context: dg.AssetExecutionContext, config: SegmentationConfig, user_features: StoredTable
+    context: dg.AssetExecutionContext,
+    config: SegmentationConfig,
+    newest_versions: NewestVersions,
+    user_features: StoredTable,
 ) -> Artifact:
     """K-Means on the standardised features; its folder `model` loads with `PipelineModel.load`."""
-    promoted = context.resources.newest_versions.promoted(context).of("segmentation_model")
+    promoted = newest_versions.promoted(context).of("segmentation_model")
     parameters = SegmentationParameters.of({**promoted, **given(config)})
     choice = choose_engine(user_features, config.engine)
     context.log.info(choice.reason)
@@ -97,31 +119,32 @@ def segmented_users(user_features: DataFrame, segmentation_model: Folder) -> Art
 @dg.asset(
     kinds={"spark", "parquet"},
     code_version="1",
-    required_resource_keys={"rfm_bounds"},
     **COMMON,
 )
-def customer_groups(context: dg.AssetExecutionContext, user_features: DataFrame) -> Artifact:
+def customer_groups(rfm_bounds: FixedBounds, user_features: DataFrame) -> Artifact:
     """Recency, frequency and monetary scores of every buyer, and the group that they give, such as At Risk."""
-    bounds = score_bounds(user_features, context.resources.rfm_bounds)
+    bounds = score_bounds(user_features, rfm_bounds.as_setting())
     return Artifact(assign_groups(user_features, bounds), {"bounds": bounds.as_dict()})
 
 
 @dg.asset(
     kinds={"spark", "parquet"},
     code_version="1",
-    required_resource_keys={"newest_versions"},
     **COMMON,
 )
 def segment_history(
-    context: dg.AssetExecutionContext, user_features: Version, segmented_users: DataFrame, customer_groups: DataFrame
+    context: dg.AssetExecutionContext,
+    newest_versions: NewestVersions,
+    user_features: Version,
+    segmented_users: DataFrame,
+    customer_groups: DataFrame,
 ) -> Artifact:
     """The dates on which the segment or group of each user changed, since the first run."""
     reference = user_features.stats.results.get("reference_date")
     if reference is None:  # written by an earlier release, or there are no events
         raise ValueError(f"user_features {user_features.version} has no reference date: materialise it again.")
     day = datetime.fromisoformat(reference).date()
-    newest: NewestVersions = context.resources.newest_versions
-    previous = newest.table(context, "segment_history", segmented_users.sparkSession)
+    previous = newest_versions.table(context, "segment_history", segmented_users.sparkSession)
     version, history = previous or (None, None)
     if version and day.isoformat() < version.parameters["date"]:
         context.log.warning(
@@ -172,3 +195,48 @@ def segmentation_by_k(
         "by_k": quality_by_k(user_features, ks, parameters, context.log.info, engine),
     }
     return Artifact(document, parameters.as_dict())
+
+
+ASSETS = (segmentation_model, segmented_users, customer_groups, segment_history, customer_value)
+ON_DEMAND_ASSETS = (segmentation_by_k,)
+
+CATALOG = {
+    "segmentation_model": StoredAsset(None, checks.SEGMENTATION_MODEL_CHECKS, SEGMENTATION_MODEL_PARTS),
+    "segmented_users": StoredAsset(
+        SEGMENTED_USERS,
+        checks.SEGMENTED_USERS_CHECKS,
+        plots=plots.SEGMENTED_USERS_PLOTS,
+        notes=plots.SEGMENTED_USERS_NOTES,
+    ),
+    "customer_groups": StoredAsset(
+        CUSTOMER_GROUPS,
+        checks.CUSTOMER_GROUPS_CHECKS,
+        summaries=(group_cells,),
+        plots=customer_plots.CUSTOMER_GROUPS_PLOTS,
+        notes=customer_plots.CUSTOMER_GROUPS_NOTES,
+    ),
+    "segment_history": StoredAsset(
+        SEGMENT_HISTORY,
+        checks.SEGMENT_HISTORY_CHECKS,
+        summaries=(movement,),
+        plots=customer_plots.SEGMENT_HISTORY_PLOTS,
+        notes=customer_plots.SEGMENT_HISTORY_NOTES,
+    ),
+    "customer_value": StoredAsset(
+        CUSTOMER_VALUE,
+        checks.CUSTOMER_VALUE_CHECKS,
+        plots=customer_plots.CUSTOMER_VALUE_PLOTS,
+        notes=customer_plots.CUSTOMER_VALUE_NOTES,
+    ),
+}
+"""How each asset of this package is stored, checked and shown."""
+
+ON_DEMAND = {
+    "segmentation_by_k": StoredAsset(
+        None,
+        checks.SEGMENTATION_BY_K_CHECKS,
+        plots=plots.SEGMENTATION_BY_K_PLOTS,
+        notes=plots.SEGMENTATION_BY_K_NOTES,
+    )
+}
+"""The same of assets that have a job of their own."""

@@ -23,8 +23,8 @@ from pydantic import Field, PrivateAttr
 from pyspark.sql import SparkSession, is_remote
 
 from ecommerce_assets.runs import RunProcess, record_process
-from ecommerce_assets.secret import HIDDEN
-from ecommerce_assets.settings import FIXED_SPARK_SETTINGS, load_settings
+from ecommerce_assets.secret import HIDDEN, is_secret
+from ecommerce_assets.settings import FIXED_SPARK_SETTINGS, Settings, load_settings
 from ecommerce_assets.spark import connect, sail
 from ecommerce_assets.spark.engine import USE_SPARK
 from ecommerce_assets.spark.machine_lock import MachineLock
@@ -275,6 +275,21 @@ class SparkResource(LazyPySparkResource):
         """Stop the session if this resource started it; always let the next run have the machine."""
         self._spark_session, self._progress, self._asset, self._scratch = None, None, None, None
         self._at_stop.close()
+
+
+def spark_options(settings: Settings) -> dict[str, Any]:
+    """The fields of SparkResource for these settings."""
+    return {
+        "master": settings.spark_master,
+        "driver_memory": settings.driver_memory,
+        "executor_memory": settings.executor_memory,
+        "checkpoint_dir": f"{settings.data_dir}/.checkpoints",
+        "event_log_dir": settings.spark_event_log,
+        # The UI shows the fields of a resource; SparkResource reads what is hidden here from the settings.
+        "spark_config": {
+            name: HIDDEN if is_secret(name, value) else value for name, value in settings.spark_config.items()
+        },
+    }
 
 
 def local_cores(master: str) -> int:

@@ -15,6 +15,7 @@ from pydantic import Field
 from ecommerce_assets.storage.lake import Day, Lake, VersionNotFoundError
 from ecommerce_assets.storage.promoted import Promoted, read_promoted
 from ecommerce_assets.storage.reading import read_version
+from ecommerce_assets.storage.step_context import planned_assets, running_step
 from ecommerce_assets.storage.stored_asset import Choice
 from ecommerce_assets.storage.version import Input, Version
 
@@ -103,12 +104,9 @@ def add_published(context: dg.OutputContext, asset: str) -> str:
     Only the steps that this run executes count, such as the selected assets or the steps of a retry. Outside a run, for
     a context that was built by hand, the text is empty.
     """
-    try:
-        plan = context.step_context.execution_plan
-    except dg.DagsterInvariantViolationError:
+    planned = planned_assets(context)
+    if not planned:
         return ""
-    outputs = [output for key in plan.step_keys_to_execute for output in plan.get_step_by_key(key).step_outputs]
-    planned = {output.properties.asset_key for output in outputs} - {None}
     published = _PUBLISHED.setdefault(context.run_id, set())
     published.add(asset)
     return f"{len(published)} of {len(planned)}"
@@ -128,12 +126,11 @@ def given(config: dg.Config) -> dict[str, Any]:
     return {name: value for name, value in config.model_dump(mode="json").items() if value is not None}
 
 
-@dataclass(frozen=True)
-class NewestVersions:
+class NewestVersions(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The newest versions of assets that are not arguments of a step: it can do without them, or its config asks for
     them."""
 
-    data_dir: str
+    data_dir: str = Field(description="Folder or bucket that holds lake/.")
 
     def parameters(self, context: dg.AssetExecutionContext, asset: str) -> dict[str, Any]:
         """Returns the parameters of the newest version, empty without one. They are not recorded as an input."""
@@ -170,7 +167,7 @@ class NewestVersions:
         Raises VersionNotFoundError where there is none.
         """
         lake = Lake(self.data_dir, context.log.warning)
-        inputs = step_inputs(context.run.run_id, context.get_step_execution_context().step.key)
+        inputs = step_inputs(*running_step(context))
         version = inputs.latest(lake, asset, context.run.run_id)
         document = json.loads(lake.folder(version).read_bytes(f"{asset}.json"))
         inputs.add_version(version)

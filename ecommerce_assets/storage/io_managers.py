@@ -43,6 +43,7 @@ from ecommerce_assets.storage.reading import (
     read_version,
 )
 from ecommerce_assets.storage.retention import GRACE, KEEP, prune
+from ecommerce_assets.storage.step_context import check_event, running_step
 from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
 from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets.storage.version import EXPERIMENT, PARTITION_COLUMN, CheckResult, Stats, StoredFile, Version
@@ -195,7 +196,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
         self._tell(step, bad)
         for check in step.stored.checks:
             for evaluation in evaluations(step.asset, check, whole):
-                yield dg.DagsterEvent.asset_check_evaluation(context.step_context, evaluation)
+                yield check_event(context, evaluation)
         names = ", ".join(dict.fromkeys(check.name for check in failed))
         others = "; the other days are published" if len(bad.days) < len(whole.days) else ""
         raise BlockedError(
@@ -219,20 +220,21 @@ class LakeIOManager(dg.ConfigurableIOManager):
             log.warning(f"Old versions of {step.asset} could not be removed ({error}); the next run tries again.")
 
     def load_input(self, context: dg.InputContext) -> Any:
-        asset, step = context.asset_key.to_user_string(), context.step_context
-        self.spark.working_on(step.step.key)
-        inputs = step_inputs(step.run_id, step.step.key)
+        asset = context.asset_key.to_user_string()
+        run_id, step_key = running_step(context)
+        self.spark.working_on(step_key)
+        inputs = step_inputs(run_id, step_key)
         lake = Lake(self.data_dir, context.log.warning, self._cache)
         wanted = context.dagster_type.typing_type
         wants_version = wanted is Version
         if context.has_asset_partitions and not wants_version:
-            days = lake.days(asset, step.run_id, self.lookback_days, own_days_only=self.own_days_only)
+            days = lake.days(asset, run_id, self.lookback_days, own_days_only=self.own_days_only)
             inputs.add_days(days)
             return read_days(self.spark.spark_session, lake, days)
         reader = (context.definition_metadata or {}).get(AS_READ_BY)
         chosen = reader or asset
         choose = self.catalog[chosen].choose if chosen in self.catalog else None
-        version = inputs.latest(lake, chosen, step.run_id, choose)
+        version = inputs.latest(lake, chosen, run_id, choose)
         if reader is not None:
             version = lake.ancestor(version, asset)
         inputs.add_version(version)

@@ -19,6 +19,7 @@ from ecommerce_assets.spark.column_lineage import UNAVAILABLE
 from ecommerce_assets.storage.columns import TableSpec
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.markdown import behind_a_link, markdown_table
+from ecommerce_assets.storage.step_context import add_day_metadata
 from ecommerce_assets.storage.version import Input, Stats, Version
 
 PREVIEW_ROWS = 10
@@ -103,7 +104,7 @@ def report(
             shown = (notes, texts) if day == newest else ({}, {})
             entries = _entries(version, version.days[day], read, uri, table, *shown)
         if not emit_days:
-            context.step_context.add_asset_metadata(entries, asset_key=context.asset_key, partition_key=day)
+            add_day_metadata(context, entries, day)
         elif day in version.days or day in stored_days:
             event = dg.AssetMaterialization(context.asset_key, metadata=entries, partition=day, tags=tags)
             context.log_event(event)

@@ -43,6 +43,8 @@ class StoredAsset:
         What the UI shows of a version.
     choose
         Which version readers get; None: the newest.
+    folder
+        External assets only: their folder in the data dir.
     """
 
     table: TableSpec | None = None
@@ -55,6 +57,7 @@ class StoredAsset:
     plots: Sequence[Plot] = ()
     notes: Sequence[Note] = ()
     choose: Choice | None = None
+    folder: str | None = None
 
     @property
     def column_names(self) -> list[str]:

@@ -6,10 +6,12 @@ import dagster as dg
 
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.recommendation.assets import AS_EVALUATED, EVALUATED
-from ecommerce_assets.storage.stored_asset import Artifact
+from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
 from ecommerce_assets.storage.version import Version
-from ecommerce_assets.training_metadata.card import in_short
-from ecommerce_assets.training_metadata.document import describe_training
+from ecommerce_assets.training_metadata.card import in_short, model_card
+from ecommerce_assets.training_metadata.checks import TRAINING_METADATA_CHECKS
+from ecommerce_assets.training_metadata.closing import closing_words
+from ecommerce_assets.training_metadata.document import TrainingMetadata, describe_training
 
 
 @dg.asset(
@@ -46,3 +48,11 @@ def training_metadata(
     versions = {version.asset: version for version in list(locals().values())}
     document = describe_training(versions, datetime.now(UTC))
     return Artifact(document.model_dump(mode="json"), results={"in short": in_short(document)})
+
+
+CATALOG = {
+    "training_metadata": StoredAsset(
+        None, TRAINING_METADATA_CHECKS, document=TrainingMetadata, card=model_card, closing=closing_words
+    )
+}
+"""How the asset is stored, checked and shown."""

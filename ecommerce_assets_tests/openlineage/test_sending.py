@@ -16,8 +16,8 @@ import dagster as dg
 import pytest
 
 from ecommerce_assets import mlflow_log
-from ecommerce_assets.definitions import build_resources
 from ecommerce_assets.openlineage import sending
+from ecommerce_assets.resources import build_resources
 from ecommerce_assets.settings import load_settings
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage.io_managers import JsonIOManager
@@ -78,7 +78,7 @@ def test_the_code_location_sends_what_all_its_io_managers_publish(monkeypatch: p
     sent: list[tuple[str, Any]] = []
     monkeypatch.setattr(sending, "emit", lambda *about: sent.append(("OpenLineage", about[0])))
     monkeypatch.setattr(mlflow_log, "log_version", lambda *about: sent.append(("MLflow", about[0])))
-    resources, version = build_resources(load_settings()), made()
+    resources, version = build_resources(load_settings(), {}), made()
     for kind in ("", "model_", "json_"):
         resources[f"{kind}io_manager"].on_version(version, SHOP, None, print, None)
     assert sent == [("OpenLineage", version), ("MLflow", version)] * 3

@@ -1,0 +1,37 @@
+"""What Dagster's UI shows of an asset before it is materialised: its columns, its folder, and tags to filter by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+
+from ecommerce_assets.settings import Settings
+from ecommerce_assets.storage.metadata import column_schema
+from ecommerce_assets.storage.stored_asset import StoredAsset
+
+ABOUT_A_USER = {"user_id", "user_idx", "userFactors.id"}
+"""Columns of tables, and parts of models, that tell users apart."""
+
+
+def described(spec: dg.AssetSpec, stored: StoredAsset, settings: Settings, *, on_demand: bool = False) -> dg.AssetSpec:
+    """Returns the spec with metadata and with two tags.
+
+    `refresh` is `external` (made outside the project), `daily` (each new day), `batch` (after each batch of days) or
+    `on_demand` (has a job of its own). `personal_data` is `true` where rows or parts are about single users.
+    """
+    name = spec.key.to_user_string()
+    metadata: dict[str, Any] = {"dagster/uri": f"{settings.data_dir}/{stored.folder or f'lake/{name}'}"}
+    if stored.table:
+        metadata["dagster/column_schema"] = column_schema(stored.table.with_id_type(settings.id_type), {})
+    is_personal = not ABOUT_A_USER.isdisjoint(stored.column_names)
+    tags = {"refresh": _refresh(spec, stored, on_demand), "personal_data": str(is_personal).lower()}
+    return spec.merge_attributes(metadata=metadata, tags=tags)
+
+
+def _refresh(spec: dg.AssetSpec, stored: StoredAsset, on_demand: bool) -> str:
+    if on_demand:
+        return "on_demand"
+    if stored.folder:
+        return "external"
+    return "daily" if spec.partitions_def else "batch"
