@@ -25,7 +25,7 @@ from ecommerce_assets.recommendation.interactions import WEIGHTS, rating_of
 from ecommerce_assets.recommendation.local_holdout import LocalHoldout, local_holdouts
 from ecommerce_assets.recommendation.scores import BUCKETS
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters, assign_segments, fit_segmentation
-from ecommerce_assets.spark.connect import persisted
+from ecommerce_assets.spark.connect import has_workers, persisted
 from ecommerce_assets.spark.engine import MEMORY_SHARE, Engine, is_local
 from ecommerce_assets.spark.free_memory import free_memory
 from ecommerce_assets.storage.stored_table import StoredTable
@@ -96,7 +96,8 @@ def fits_in_process(spark: SparkSession, events: int, engine: Engine) -> bool:
     """Returns whether the holdouts of this number of events fit in this process; see `choose_engine`."""
     if engine == Engine.mllib or not is_local(spark):
         return False
-    return events <= EVENTS_IN_PROCESS and events * BYTES_PER_EVENT <= MEMORY_SHARE * free_memory()
+    has_memory = events * BYTES_PER_EVENT <= MEMORY_SHARE * free_memory()
+    return has_memory and (events <= EVENTS_IN_PROCESS or not has_workers(spark))
 
 
 @contextmanager

@@ -46,7 +46,7 @@ from ecommerce_assets.recommendation.products import INDEXED, Products, products
 from ecommerce_assets.recommendation.reasons import reasons
 from ecommerce_assets.recommendation.recommenders.base import ProductStats, Training
 from ecommerce_assets.spark.column_lineage import made_from
-from ecommerce_assets.spark.connect import frame_of, send_to_workers
+from ecommerce_assets.spark.connect import frame_of, has_workers, send_to_workers
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.stored_table import StoredTable
 
@@ -148,7 +148,8 @@ def recommend(
         .join(histories(interactions.frame), "user_idx", "left")
     )
     asked: DataFrame | pa.Table
-    if choose_engine(interactions, AlsParameters()).engine == Engine.local and interactions.rows <= PAIRS_IN_PROCESS:
+    is_local = choose_engine(interactions, AlsParameters()).engine == Engine.local
+    if is_local and (interactions.rows <= PAIRS_IN_PROCESS or not has_workers(spark)):
         pairs, asked = collect_pairs(interactions, EVENTS, PURCHASED, LAST), numbered(users, user_index)
         stats = stats_in_process(pairs, asked.filter(HAS_SEGMENT), products, known)
         reference = latest_of_pairs(pairs)

@@ -109,6 +109,11 @@ def parallelism(spark: SparkSession) -> int:
     return spark.range(ROWS_TO_SPREAD).select(F.spark_partition_id()).distinct().count()
 
 
+def has_workers(spark: SparkSession) -> bool:
+    """Whether Python functions run in processes of their own, side by side: not with Sail."""
+    return not sail.is_sail(spark)
+
+
 def ship_package(spark: SparkSession, folder: Path) -> None:
     """Send this package to Spark's Python workers, which need not have it; numpy, pandas and pyarrow they must have.
 
