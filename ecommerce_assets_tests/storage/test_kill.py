@@ -57,10 +57,10 @@ def test_killed_while_spark_writes(spark: SparkSession, tmp_path: Path, monkeypa
         # The folder of the version appears with Spark's first file; nothing is committed before the last.
         cleaned = data_dir / "lake" / "cleaned_events"
         there = set(cleaned.glob("2*/**/*.parquet"))
-        assert list((data_dir / ".checkpoints").iterdir())
         while set(cleaned.glob("2*/**/*.parquet")) == there and child.process.poll() is None:
             time.sleep(0.001)
         child.kill()
+        assert list((data_dir / ".checkpoints").iterdir())
         child.wait_until_dead()
     now = check(data_dir, before, 2)
     assert now == {"rejected_events": 2, "cleaned_events": 1}
