@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
@@ -14,7 +15,7 @@ from pyspark.sql import SparkSession
 from ecommerce_assets.cli import main
 from ecommerce_assets.recommendation.parameters import Parameters
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
-from ecommerce_assets.storage.promoted import promote, read_promoted, revert
+from ecommerce_assets.storage.promoted import PROMOTED, promote, read_promoted, revert
 from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, read, run_graph
 
 CHAIN = ["als_model", "als_evaluation", "blend_model", "recommendations", "training_metadata"]
@@ -59,6 +60,18 @@ class TestDocument:
     def test_revert_of_the_first_gives_the_defaults(self, lake: Lake) -> None:
         promote(lake, {"als_model": {"rank": 8}}, "one")
         assert revert(lake).values == read_promoted(lake).values == {}
+
+    def test_what_is_promoted_already_is_not_written_again(self, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+        evaluated = SimpleNamespace(
+            version="3", parameters={"als": {"rank": 8}}, stats=SimpleNamespace(results={"metrics": {"ndcg": {}}})
+        )
+        monkeypatch.setattr("ecommerce_assets.recommendation.commands.find_evaluation", lambda *_: evaluated)
+        first = command(Path(lake.data.path), "promote", "3")
+        promoted = lake.latest(PROMOTED)
+        again = command(Path(lake.data.path), "promote", "3")
+        assert (first.exit_code, again.exit_code, lake.latest(PROMOTED)) == (0, 0, promoted)
+        assert "Nothing is promoted" in again.stdout
+        assert "Nothing is promoted" not in first.stdout
 
     def test_half_life_zero_is_none(self) -> None:
         assert Parameters.of({"als_model": {"halfLife": 0}}) == Parameters.of({})
@@ -136,10 +149,6 @@ class TestExperiment:
         done = command(folder, "promote", "newest", "--force")
         assert done.exit_code == 0, done.output
         assert read_promoted(lake).values["als_model"] == {"rank": 6, "maxIter": 2}
-        promoted = lake.latest("promoted_parameters")
-        again = command(folder, "promote", "newest", "--force")
-        assert (again.exit_code, lake.latest("promoted_parameters")) == (0, promoted)
-        assert "Nothing is promoted" in again.stdout
         assert run_graph(folder, FIRST_DAY, LAST_DAY, select=["recommendations"]).success
         assert "No evaluation has the promoted parameters" not in capfd.readouterr().err
         lists = lake.latest("recommendations")

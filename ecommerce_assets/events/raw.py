@@ -28,8 +28,8 @@ from ecommerce_assets.events.parsing import ID_TYPES, IdType, connect, literal, 
 from ecommerce_assets.events.schema import EVENTS, PARTITION_COLUMN, REQUIRED_COLUMNS
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.spark.connect import path_to_read
+from ecommerce_assets.spark.sail import is_sail, read_files
 from ecommerce_assets.storage.filesystem import FileInfo, Folder
-from ecommerce_assets.storage.reading import read_daily_files
 from ecommerce_assets.storage.version import FileEntry, Input
 
 RAW_COLUMNS = "raw_columns"
@@ -160,13 +160,24 @@ class ParsedEvents:
         """Every raw row: `event_date` (date), the event columns in their types, `reject_reason`, `original` (struct of
         strings, null unless a value was rejected or became null) and `source_file`."""
         raw = self.raw
-        landed = [f"{raw.folder.uri}/{file.path}" for file in raw.files if file.is_parsed]
+        landed = {f"{raw.folder.uri}/{file.path}": file for file in raw.files if file.is_parsed}
         others = path_to_read(spark, self.folder.uri) if any(not file.is_parsed for file in raw.files) else None
         frames = []
         columns = [*EVENTS.names, "reject_reason", "original"]
-        if landed:
-            frame = read_daily_files(spark, self._schema(), landed)
+        if landed and is_sail(spark):
+            places = {
+                path: {PARTITION_COLUMN: date.fromisoformat(file.day), "source_file": path}
+                for path, file in landed.items()
+            }
+            frame = read_files(spark, self._schema(), places)
             frames.append(frame.select(PARTITION_COLUMN, *columns, "source_file"))
+        elif landed:
+            frame = spark.read.schema(self._schema()).parquet(*[path_to_read(spark, path) for path in landed])
+            path = F.col("_metadata.file_path")
+            # Not as Spark's own partition column: folders inside a day's folder are not columns.
+            day = F.substring(F.substring_index(path, f"/{PARTITION_COLUMN}=", -1), 1, len("YYYY-MM-DD"))
+            file = F.regexp_replace(path, "^file:/+", "/").alias("source_file")
+            frames.append(frame.select(day.cast("date").alias(PARTITION_COLUMN), *columns, file))
         if others or not frames:
             extra = f"{PARTITION_COLUMN} date, source_file string, "
             frame = (

@@ -136,46 +136,28 @@ def read_parquet(
     daily
         With `event_date`, which the paths have and the files have not.
     """
-    from ecommerce_assets.spark.connect import path_to_read
-
-    schema = ", ".join(f"`{name}` {kind}" for name, kind in columns.items())
-    if not paths:
-        return spark.createDataFrame([], f"{schema}, {PARTITION_COLUMN} date" if daily else schema)
-    uris, options = [f"{table.uri}/{path}" for path in paths], {VERIFY_PAGES: "true"}
-    if daily:
-        return read_daily_files(spark, schema, uris, options).drop("source_file")
-    return spark.read.schema(schema).options(**options).parquet(*[path_to_read(spark, uri) for uri in uris])
-
-
-def read_daily_files(
-    spark: SparkSession, schema: str, uris: Sequence[str], options: Mapping[str, str] | None = None
-) -> DataFrame:
-    """Parquet files with two more columns that their paths stand for: `event_date` (date) and `source_file`.
-
-    Parameters
-    ----------
-    schema
-        Columns in the files, as DDL.
-    uris
-        At least one file, each below a folder such as `event_date=2019-10-01`.
-    options
-        Of Spark's reader.
-    """
     from pyspark.sql import functions as F
 
     from ecommerce_assets.spark.connect import path_to_read
     from ecommerce_assets.spark.sail import is_sail, read_files
 
-    if is_sail(spark):
-        days = {uri: uri.rpartition(f"/{PARTITION_COLUMN}=")[2].partition("/")[0] for uri in uris}
-        values = {uri: {PARTITION_COLUMN: date.fromisoformat(day), "source_file": uri} for uri, day in days.items()}
-        return read_files(spark, schema, values)
-    path = F.col("_metadata.file_path")
-    # Not as Spark's own partition column: folders inside a day's folder are no columns, and the versions of a table are
-    # in folders of their own, which Spark would take for a conflict.
-    day = F.substring(F.substring_index(path, f"/{PARTITION_COLUMN}=", -1), 1, len("YYYY-MM-DD")).cast("date")
-    frame = spark.read.schema(schema).options(**(options or {})).parquet(*[path_to_read(spark, uri) for uri in uris])
-    return frame.withColumns({PARTITION_COLUMN: day, "source_file": F.regexp_replace(path, "^file:/+", "/")})
+    schema = ", ".join(f"`{name}` {kind}" for name, kind in columns.items())
+    if not paths:
+        return spark.createDataFrame([], f"{schema}, {PARTITION_COLUMN} date" if daily else schema)
+    if daily and is_sail(spark):
+        days = {f"{table.uri}/{path}": {PARTITION_COLUMN: _day_of(path)} for path in paths}
+        return read_files(spark, schema, days)
+    uris = [path_to_read(spark, f"{table.uri}/{path}") for path in paths]
+    # The files are listed and have no base path, so Spark does not look for partition columns: the versions of a table
+    # are in folders of their own, which it would take for a conflict.
+    frame = spark.read.schema(schema).option(VERIFY_PAGES, "true").parquet(*uris)
+    day = F.regexp_extract("_metadata.file_path", rf"{PARTITION_COLUMN}=([0-9-]+)", 1).cast("date")
+    return frame.withColumn(PARTITION_COLUMN, day) if daily else frame
+
+
+def _day_of(path: str) -> date:
+    """The day in the path of a daily table's file."""
+    return date.fromisoformat(path.rpartition(f"{PARTITION_COLUMN}=")[2].partition("/")[0])
 
 
 def arrow_dataset(lake: Lake, version: Version, paths: Sequence[str] | None = None) -> ds.Dataset:
