@@ -1,7 +1,9 @@
-"""What Dagster's UI shows of an asset before it is materialised: its columns, its folder, and tags to filter by."""
+"""What Dagster's UI shows of an asset before it is materialised: columns, folder, code, and tags to filter by."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -12,6 +14,13 @@ from ecommerce_assets.storage.stored_asset import StoredAsset
 
 ABOUT_A_USER = {"user_id", "user_idx", "userFactors.id"}
 """Columns of tables, and parts of models, that tell users apart."""
+
+
+def with_code(assets: Sequence[Any]) -> Sequence[Any]:
+    """Returns the assets with the file and line of their functions, which the UI opens in an editor."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.with_source_code_references(assets)
 
 
 def described(spec: dg.AssetSpec, stored: StoredAsset, settings: Settings, *, on_demand: bool = False) -> dg.AssetSpec:

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from ecommerce_assets.alerts import alerts
-from ecommerce_assets.asset_specs import described
+from ecommerce_assets.asset_specs import described, with_code
 from ecommerce_assets.automation import automation, with_automation, with_freshness
 from ecommerce_assets.delivery import assets as delivery
 from ecommerce_assets.delivery.rows import KEYS as DELIVERED_TABLES
@@ -83,10 +83,10 @@ def build_defs(
         spec = described(spec, EVERYTHING[spec.key.to_user_string()], settings)
         return with_freshness(with_automation(spec), settings)
 
-    graph = dg.map_asset_specs(complete, assets)
+    graph = dg.map_asset_specs(complete, with_code(assets))
     on_demand = [
         described(as_external(asset), EVERYTHING[asset.key.to_user_string()], settings, on_demand=True)
-        for asset in ON_DEMAND_ASSETS
+        for asset in with_code(ON_DEMAND_ASSETS)
     ]
     return dg.Definitions(
         assets=[*graph, *on_demand],

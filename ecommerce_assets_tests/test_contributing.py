@@ -46,7 +46,7 @@ def apply(project: Path) -> None:
             old = "\n".join(line[1:] for line in lines if not line.startswith("+"))
             text = file.read_text()
             assert f"\n{text}".count(f"\n{old}\n") == 1, f"{name}: the page's lines are not in it once:\n{old}"
-            file.write_text(text.replace(old, "\n".join(line[1:] for line in lines)))
+            file.write_text(text.replace(old, "\n".join(line[1:] for line in lines if not line.startswith("-"))))
 
 
 @pytest.fixture(scope="module")

@@ -58,6 +58,9 @@ def test_every_asset_is_described() -> None:
         assert node.metadata["dagster/uri"], key
         if not node.is_external:
             assert node.code_version, key
+        if key.to_user_string() not in ("raw_events", "product_catalog"):
+            [code] = node.metadata["dagster/code_references"].code_references
+            assert code.file_path.endswith("assets.py"), key
         table = CATALOG[key.to_user_string()].table if key.to_user_string() in CATALOG else None
         if table is not None:
             columns = node.metadata["dagster/column_schema"].columns
