@@ -92,7 +92,9 @@ def _check_packages() -> None:
         problem = f"PySpark 4.0 to 4.2, and {pyspark.__version__} is installed"
     else:
         return
-    raise RuntimeError(f"ECOMMERCE_SPARK_MASTER={MASTER} needs {problem}. Install it: uv sync --extra sail")
+    raise RuntimeError(
+        f"ECOMMERCE_SPARK_MASTER={MASTER} needs {problem}. Install it: uv sync --no-group newest --extra sail"
+    )
 
 
 def _configuration(memory: str, scratch: str) -> Mapping[str, str]:
