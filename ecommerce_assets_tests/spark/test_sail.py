@@ -97,7 +97,14 @@ def comparable(data_dir: Path, asset: str) -> list[Any]:
     if asset != "rejected_events":
         return rows
     place = CATALOG[asset].column_names.index("price")
-    return sorted(((float(row[place] or "-inf"), *row[:place], *row[place + 1 :]) for row in rows), key=repr)
+    return sorted(((*row[:place], _number(row[place]), *row[place + 1 :]) for row in rows), key=repr)
+
+
+def _number(text: str | None) -> str | None:
+    try:
+        return repr(float(text or ""))
+    except ValueError:
+        return text
 
 
 @pytest.mark.trial
