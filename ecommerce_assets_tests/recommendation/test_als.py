@@ -202,6 +202,7 @@ def test_the_configured_engine_is_chosen(interactions: StoredTable) -> None:
         assert f"{engine}" in choice.reason
 
 
+@pytest.mark.spark_only
 def test_auto_is_local_where_the_pairs_fit_in_memory(
     interactions: StoredTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,6 +170,7 @@ def test_a_model_that_spark_saved_is_read_too(spark: SparkSession, tmp_path: Pat
     assert loaded.parameters == SegmentationParameters(k=3, seed=1, maxIter=5)
 
 
+@pytest.mark.spark_only
 def test_auto_is_local_where_the_users_fit_in_memory(groups: DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     for free, expected in ((2 * 30 * 500, Engine.local), (2 * 30 * 500 - 2, Engine.mllib)):
         monkeypatch.setattr(engines, "free_memory", lambda free=free: free)
