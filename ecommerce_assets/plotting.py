@@ -77,7 +77,7 @@ def grid(axes: Axes, axis: str = "y") -> None:
     axes.tick_params(length=0)
 
 
-def short(number: float) -> str:
+def short_number(number: float) -> str:
     """A number for a label: 950, 12.3k, 4.5M."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(number) >= size:
@@ -86,15 +86,15 @@ def short(number: float) -> str:
 
 
 def short_count(number: float) -> str:
-    """Returns a whole number for a cell of a heat map: all its digits below 10,000, as `short` from there on."""
-    return f"{number:,.0f}" if number < 10_000 else short(number)
+    """Returns a whole number for a cell of a heat map: all its digits below 10,000, as `short_number` from there on."""
+    return f"{number:,.0f}" if number < 10_000 else short_number(number)
 
 
 def short_axis(axes: Axes, axis: str = "y") -> None:
-    """Ticks as `short` numbers."""
+    """Ticks as `short_number` numbers."""
     from matplotlib.ticker import FuncFormatter
 
-    (axes.yaxis if axis == "y" else axes.xaxis).set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    (axes.yaxis if axis == "y" else axes.xaxis).set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
 
 
 def percent_label(share: float) -> str:

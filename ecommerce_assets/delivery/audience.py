@@ -22,11 +22,11 @@ import pyarrow as pa
 from ecommerce_assets.delivery.files import OPTIONS, without_formula
 from ecommerce_assets.events.landing.staging import one_line
 from ecommerce_assets.events.parsing import connect, identifier, literal
-from ecommerce_assets.lookup.tables import Tables, UnknownIdError, typed
+from ecommerce_assets.lookup.tables import Tables, UnknownIdError, parse_stored_id
 from ecommerce_assets.recommendation.als_model import SavedModel
 from ecommerce_assets.recommendation.interest import Interest
 from ecommerce_assets.secret import has_password
-from ecommerce_assets.segmentation.customer_value import tested_in_words
+from ecommerce_assets.segmentation.customer_value import describe_test
 from ecommerce_assets.storage import delta
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
@@ -178,7 +178,7 @@ class Audience:
         read = {column.table for column in ordered.values()}
         self.used = {asset: v for asset, v in self._tables.used.items() if asset not in TABLES or asset in read}
         if PREDICTED in self.used:
-            self.notes.append(tested_in_words(self.used[PREDICTED].stats.results))
+            self.notes.append(describe_test(self.used[PREDICTED].stats.results))
 
     def write(self, target: Target) -> None:
         """Writes the customers to a file. Readers see only the complete file; it replaces an existing one.
@@ -235,12 +235,12 @@ class Audience:
         """Returns the interest that the calls ask for, from the model behind the newest recommendations."""
         tables = self._tables
         lists = tables.newest("recommendations")
-        model = tables.behind(lists, "als_model") if lists else None
+        model = tables.ancestor(lists, "als_model") if lists else None
         if lists is None or model is None:
             raise AudienceError(f"{calls[0].function} needs a model: {tables.notes[-1]}")
         for asset in ("user_index", "product_index", "interaction_data"):
-            self._connection.register(asset, tables.dataset(tables.exactly_behind(model, asset)))
-        decided = tables.behind(lists, "product_eligibility")
+            self._connection.register(asset, tables.dataset(tables.exact_ancestor(model, asset)))
+        decided = tables.ancestor(lists, "product_eligibility")
         if decided is None:
             raise AudienceError(f"{calls[0].function} needs the table product_eligibility: {tables.notes[-1]}")
         self._connection.register("product_eligibility", tables.dataset(decided))
@@ -257,7 +257,7 @@ class Audience:
         """Returns the product_idx of the products in a call."""
         if call.function == PRODUCT:
             try:
-                product = typed(call.argument, "product_id", [self._tables.used["product_index"]])
+                product = parse_stored_id(call.argument, "product_id", [self._tables.used["product_index"]])
             except UnknownIdError as error:
                 raise AudienceError(f"{call.column}: {error}") from error
             sql, values = "SELECT product_idx FROM product_index WHERE product_id = ?", [product]
@@ -369,7 +369,7 @@ def _sources(tables: Tables) -> dict[str, Version]:
     users = tables.newest(USERS)
     if users is None:
         raise VersionNotFoundError(tables.notes[-1])
-    others = {asset: tables.beside(users, asset) for asset in TABLES[1:]}
+    others = {asset: tables.with_same_events(users, asset) for asset in TABLES[1:]}
     return {USERS: users, **{asset: version for asset, version in others.items() if version is not None}}
 
 

@@ -10,7 +10,7 @@ from ecommerce_assets.delivery.audience import TABLES, audience_columns, target_
 from ecommerce_assets.delivery.audience import audience as customers_that_match
 from ecommerce_assets.delivery.deliver import default_target
 from ecommerce_assets.delivery.deliver import deliver as deliver_tables
-from ecommerce_assets.lookup.tables import versions
+from ecommerce_assets.lookup.tables import version_times
 from ecommerce_assets.recommendation.evaluation_checks import percent
 from ecommerce_assets.settings import DATA_DIR_HELP, load_settings
 from ecommerce_assets.storage.commands import Answer, aligned, command
@@ -78,7 +78,7 @@ def audience(lake: Lake, where: str | None, to: str | None, columns: bool) -> An
             "users": customers.users,
             "to": target.address if target else None,
             "columns": customers.columns,
-            "versions": versions(customers.used.values()),
+            "versions": version_times(customers.used.values()),
             "notes": customers.notes,
         }
     written = [f"Written to {target.address}"] if target else []

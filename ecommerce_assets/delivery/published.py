@@ -236,9 +236,9 @@ class Published:
         Raises VersionNotFoundError if no recommendations are published, or a version behind them was removed.
         """
         lists, tables = lake.latest("recommendations"), Tables(lake)
-        about = tables.about_products(lists)
+        about = tables.product_table(lists)
         chosen = (
-            *(lists, about, tables.behind(lists, "segmented_users")),
+            *(lists, about, tables.ancestor(lists, "segmented_users")),
             *(tables.newest("similar_products"), lake.latest_or_none("product_pairs")),
         )
         versions = {version.asset: version for version in chosen if version is not None}

@@ -24,7 +24,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from threadpoolctl import threadpool_limits
 
 from ecommerce_assets.delivery.published import LONGEST_LIST, Published, Row, newest_versions
-from ecommerce_assets.lookup.tables import UnknownIdError, typed
+from ecommerce_assets.lookup.tables import UnknownIdError, parse_stored_id
 from ecommerce_assets.recommendation.fold_in import Event, FoldIn
 from ecommerce_assets.storage.lake import Lake
 
@@ -405,7 +405,7 @@ def _is_loopback(host: str) -> bool:
 def _typed(published: Published, column: str, text: str) -> int | str:
     """Returns an id in the type of the shop's ids. Raises InvalidValueError if that is not possible."""
     try:
-        return typed(text, column, [published.versions["recommendations"]])
+        return parse_stored_id(text, column, [published.versions["recommendations"]])
     except UnknownIdError as error:
         raise InvalidValueError(str(error)) from None
 

@@ -24,9 +24,9 @@ from ecommerce_assets.plotting import (
     panels,
     percent_axis,
     percent_label,
-    short,
     short_axis,
     short_count,
+    short_number,
     title,
 )
 from ecommerce_assets.storage.checks import CheckContext
@@ -138,7 +138,11 @@ def _distribution(axes: Axes, bins: Bins, users: Mapping[int, int], colour: str)
 def _money_label(number: int) -> str:
     if number == 0:
         return "nothing"
-    return f"> {short(MONETARY.ends[-1])}" if number == len(MONETARY.ends) else f"≤ {short(MONETARY.ends[number])}"
+    return (
+        f"> {short_number(MONETARY.ends[-1])}"
+        if number == len(MONETARY.ends)
+        else f"≤ {short_number(MONETARY.ends[number])}"
+    )
 
 
 def category_conversion(context: CheckContext) -> Figure | None:
@@ -149,7 +153,7 @@ def category_conversion(context: CheckContext) -> Figure | None:
     places = list(range(len(rows)))
     figure, (left, right) = panels(columns=2, height=1.4 + 0.44 * len(rows), sharey=True, width_ratios=[2, 3])
     bars = left.barh(places, [row["views"] for row in rows], color=GREY, height=0.7)
-    left.bar_label(bars, [short(row["views"]) for row in rows], padding=3, fontsize=9)
+    left.bar_label(bars, [short_number(row["views"]) for row in rows], padding=3, fontsize=9)
     left.margins(x=0.15)
     left.set_yticks(places, [_short_name(row["category"]) for row in rows])
     left.invert_yaxis()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ecommerce_assets.env_file import RUN
-from ecommerce_assets.lookup.tables import Row, Tables, UnknownIdError, source_days, typed, versions
+from ecommerce_assets.lookup.tables import Row, Tables, UnknownIdError, parse_stored_id, source_days, version_times
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.version import Version
 
@@ -53,8 +53,8 @@ def find_product(lake: Lake, text: str) -> ProductAnswer:
     """
     tables = Tables(lake)
     similar = tables.newest("similar_products")
-    products = tables.behind(similar, "product_features")
-    product_id = typed(text, "product_id", [products, similar])
+    products = tables.ancestor(similar, "product_features")
+    product_id = parse_stored_id(text, "product_id", [products, similar])
     features = next(iter(tables.rows(products, "select * from {table} where product_id = ?", product_id)), None)
     near = tables.rows(
         similar,
@@ -74,8 +74,8 @@ def find_product(lake: Lake, text: str) -> ProductAnswer:
     notes = list(tables.notes)
     if similar is not None and not near:
         notes.append("The product has no neighbours: item_neighbours has no eligible product with common users.")
-    about = tables.about_products(similar)
-    known = tables.products(about, [product_id, *(row["product_id"] for row in (*near, *pairs))])
+    about = tables.product_table(similar)
+    known = tables.describe_products(about, [product_id, *(row["product_id"] for row in (*near, *pairs))])
     made = similar or products
     return ProductAnswer(
         product_id=product_id,
@@ -85,7 +85,7 @@ def find_product(lake: Lake, text: str) -> ProductAnswer:
         bought_together=[_with_product(row, known, *PAIRED) for row in pairs if row["kind"] == "bought"],
         viewed_together=[_with_product(row, known, *PAIRED) for row in pairs if row["kind"] == "viewed"],
         days=source_days(lake, made) if made is not None else None,
-        versions=versions(tables.used.values()),
+        versions=version_times(tables.used.values()),
         notes=notes,
     )
 

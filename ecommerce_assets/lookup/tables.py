@@ -49,7 +49,7 @@ class Tables:
             self.notes.append(str(error))
             return None
 
-    def behind(self, reader: Version | None, asset: str) -> Version | None:
+    def ancestor(self, reader: Version | None, asset: str) -> Version | None:
         """Returns the version of `asset` that `reader` was made from; the newest without a reader.
 
         If that version was removed, the newest is used and a note says so.
@@ -57,7 +57,7 @@ class Tables:
         if reader is None:
             return self.newest(asset)
         try:
-            return self.exactly_behind(reader, asset)
+            return self.exact_ancestor(reader, asset)
         except VersionNotFoundError:
             newest = self.newest(asset)
             if newest is not None:
@@ -66,11 +66,11 @@ class Tables:
                 )
             return newest
 
-    def exactly_behind(self, reader: Version, asset: str) -> Version:
+    def exact_ancestor(self, reader: Version, asset: str) -> Version:
         """Returns the version of `asset` that `reader` was made from. Raises VersionNotFoundError if it was removed."""
         return self._use(self.lake.ancestor(reader, asset))
 
-    def beside(self, other: Version, asset: str) -> Version | None:
+    def with_same_events(self, other: Version, asset: str) -> Version | None:
         """Returns the newest version of `asset` that was made from the same events as `other`.
 
         If there is none, it returns the newest version, and a note says so. If nothing is published, it returns None.
@@ -114,16 +114,16 @@ class Tables:
         columns = [column[0] for column in result.description or ()]
         return [dict(zip(columns, map(_in_utc, row), strict=True)) for row in result.fetchall()]
 
-    def about_products(self, reader: Version | None) -> Version | None:
+    def product_table(self, reader: Version | None) -> Version | None:
         """Returns the table that describes the products of `reader`; None if there is none.
 
         It is product_eligibility. A data dir of an earlier release has only product_features, which has no names.
         """
         has_eligibility = "product_eligibility" in self.lake.assets()
-        return self.behind(reader, "product_eligibility" if has_eligibility else "product_features")
+        return self.ancestor(reader, "product_eligibility" if has_eligibility else "product_features")
 
-    def products(self, table: Version | None, ids: Iterable[Any]) -> dict[Any, Row]:
-        """Returns name, category, brand and price of products, by id; `table` is a result of `about_products`."""
+    def describe_products(self, table: Version | None, ids: Iterable[Any]) -> dict[Any, Row]:
+        """Returns name, category, brand and price of products, by id; `table` is a result of `product_table`."""
         wanted = sorted(set(ids) - {None})
         if not wanted or table is None:
             return {}
@@ -143,7 +143,7 @@ def _in_utc(value: Any) -> Any:
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
 
 
-def typed(text: str, column: str, tables: Iterable[Version | None]) -> int | str:
+def parse_stored_id(text: str, column: str, tables: Iterable[Version | None]) -> int | str:
     """Returns an id in the type of the first of these tables; see `parse_id`.
 
     Raises UnknownIdError if the ids of the shop are numbers and the text is not.
@@ -154,7 +154,7 @@ def typed(text: str, column: str, tables: Iterable[Version | None]) -> int | str
     return found
 
 
-def versions(used: Iterable[Version]) -> dict[str, Row]:
+def version_times(used: Iterable[Version]) -> dict[str, Row]:
     """Returns version and time of the versions that an answer comes from, by asset."""
     return {m.asset: {"version": m.version, "committed_at": m.committed_at} for m in used}
 

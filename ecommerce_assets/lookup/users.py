@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ecommerce_assets.env_file import RUN
-from ecommerce_assets.lookup.tables import Row, Tables, UnknownIdError, source_days, typed, utc, versions
+from ecommerce_assets.lookup.tables import Row, Tables, UnknownIdError, parse_stored_id, source_days, utc, version_times
 from ecommerce_assets.recommendation.recommenders.popularity import Popularity
 from ecommerce_assets.recommendation.recommenders.segment_popularity import SegmentPopularity
 from ecommerce_assets.storage.lake import Day, Lake, VersionNotFoundError
@@ -59,10 +59,10 @@ def find_user(lake: Lake, text: str) -> UserAnswer:
     """
     tables = Tables(lake)
     lists = tables.newest("recommendations")
-    users = tables.behind(lists, "segmented_users")
-    products = tables.about_products(lists)
+    users = tables.ancestor(lists, "segmented_users")
+    products = tables.product_table(lists)
     days = _days(tables)
-    user_id = typed(text, "user_id", [users, lists, *(day.version for day in days[-1:])])
+    user_id = parse_stored_id(text, "user_id", [users, lists, *(day.version for day in days[-1:])])
     times = f"{utc('first_event_time')}, {utc('last_event_time')}"
     sql = f"select * replace ({times}) from {{table}} where user_id = ?"
     features = next(iter(tables.rows(users, sql, user_id)), None)
@@ -72,7 +72,7 @@ def find_user(lake: Lake, text: str) -> UserAnswer:
     if features is None and not recommended and not events:
         raise UnknownIdError(_unknown(user_id, users, days, tables.notes))
     shown = [row["product_id"] for row in (*recommended, *events)]
-    known = tables.products(products, [*shown, *(row.get("because_product_id") for row in recommended)])
+    known = tables.describe_products(products, [*shown, *(row.get("because_product_id") for row in recommended)])
     if users is not None and features is not None:
         features = {
             **features,
@@ -86,7 +86,7 @@ def find_user(lake: Lake, text: str) -> UserAnswer:
         history=[_as_event(row, known) for row in events],
         days=source_days(lake, lists) if lists is not None else None,
         newest_day=days[-1].day if days else None,
-        versions=versions(tables.used.values()),
+        versions=version_times(tables.used.values()),
         notes=[*tables.notes, *_remarks(lists, features, recommended)],
     )
 
@@ -179,7 +179,7 @@ def _as_event(row: Row, known: dict[int | str, Row]) -> Row:
 
 
 def _group(tables: Tables, users: Version, user_id: int | str) -> Row:
-    groups = tables.beside(users, "customer_groups")
+    groups = tables.with_same_events(users, "customer_groups")
     sql = "select customer_group, r_score, f_score, m_score from {table} where user_id = ?"
     return next(iter(tables.rows(groups, sql, user_id)), {})
 

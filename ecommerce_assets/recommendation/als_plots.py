@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ecommerce_assets.plotting import BLUE, FAINT, INK, grid, panels, short, short_axis, title
+from ecommerce_assets.plotting import BLUE, FAINT, INK, grid, panels, short_axis, short_number, title
 from ecommerce_assets.storage.checks import CheckContext
 from ecommerce_assets.storage.display import Plot
 
@@ -34,7 +34,9 @@ def objective_by_iteration(context: CheckContext) -> Figure | None:
     fall = 1 - found[-1] / found[-2]
     axes.set_title(f"the last iteration lowered it by {fall:.2%}", loc="right", fontsize=10, color=FAINT, pad=8)
     for at in (0, len(found) - 1):
-        axes.annotate(short(found[at]), (at + 1, found[at]), (0, 8), textcoords="offset points", ha="center", color=INK)
+        axes.annotate(
+            short_number(found[at]), (at + 1, found[at]), (0, 8), textcoords="offset points", ha="center", color=INK
+        )
     return figure
 
 

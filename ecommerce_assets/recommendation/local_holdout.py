@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from ecommerce_assets.recommendation.interactions import EVENTS, LAST, PURCHASED
 from ecommerce_assets.recommendation.products import Integers, Products, ids_of
-from ecommerce_assets.segmentation.local import LocalUsers, matrix, segment_names
+from ecommerce_assets.segmentation.local import LocalUsers, feature_matrix, segment_names
 from ecommerce_assets.segmentation.model import SegmentationModel, SegmentationParameters
 
 
@@ -107,13 +107,13 @@ def local_holdouts(
         if not (pc.any(relevant).as_py() and pc.any(is_past).as_py()):
             break
         features = features_before(name)
-        seen = matrix(features)
+        seen = feature_matrix(features)
         if model is None:
             model = LocalUsers(features).fit(segmentation).model
-            segment = segment_names(seen, model.numbers(seen), len(model.centres))
+            segment = segment_names(seen, model.predict(seen), len(model.centres))
         segments = {
             "user_idx": users.of_ids(features.column("user_id")),
-            "segment": pa.array(segment[model.numbers(seen)], pa.string()),
+            "segment": pa.array(segment[model.predict(seen)], pa.string()),
             "total_events": features.column("total_events"),
         }
         columns = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ecommerce_assets.plotting import BLUE, CARD, FAINT, GREY, INK, ORANGE, SEQUENTIAL, grid, panels, short_count, title
 from ecommerce_assets.segmentation.checks import EXPECTED_PURCHASES, EXPECTED_VALUE
 from ecommerce_assets.segmentation.customer_groups import CELLS, GROUP_NAMES, GROUPS, PROSPECTS, SCORES
-from ecommerce_assets.segmentation.customer_value import HORIZON_DAYS, compared_in_words
+from ecommerce_assets.segmentation.customer_value import HORIZON_DAYS, describe_comparison
 from ecommerce_assets.segmentation.plots import Part, share_bars
 from ecommerce_assets.segmentation.profile import percent
 from ecommerce_assets.segmentation.segment_history import moved_users, moves_of
@@ -185,7 +185,7 @@ def _value_in_words(context: CheckContext) -> str:
         sums = [f"{sum_:,.0f}{_off_by(sum_, actual)}" for sum_ in (compared["model"], compared["same_as_before"])]
         errors = [f"{compared[error]:,.2f}" for error in ("model_error", "same_as_before_error")]
         rows += [(name, f"{actual:,.0f}", *sums), (f"error per buyer, {name}", "", *errors)]
-        sentences.append(f"- {name}: {compared_in_words(compared)}")
+        sentences.append(f"- {name}: {describe_comparison(compared)}")
     fitted = results["fitted_buyers"]
     sample = "" if fitted == results["buyers"] else f" (of a random sample of {fitted:,} buyers)"
     return "\n".join(

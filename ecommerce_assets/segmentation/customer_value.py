@@ -479,7 +479,7 @@ def _floats(table: pa.Table, name: str) -> Floats:
     return np.asarray(table.column(name).to_numpy(), np.float64)
 
 
-def compared_in_words(compared: Mapping[str, Any]) -> str:
+def describe_comparison(compared: Mapping[str, Any]) -> str:
     """Returns whether the model is better than "same as before", with the interval of the difference in error.
 
     Parameters
@@ -495,7 +495,7 @@ def compared_in_words(compared: Mapping[str, Any]) -> str:
     return f'the model is not better than "same as before" ({interval})'
 
 
-def tested_in_words(results: Mapping[str, Any]) -> str:
+def describe_test(results: Mapping[str, Any]) -> str:
     """Returns the result of the test in one sentence, or why there are no predictions.
 
     Parameters
@@ -508,5 +508,5 @@ def tested_in_words(results: Mapping[str, Any]) -> str:
     holdout = results["holdout"]
     return (
         f"customer_value, tested on the {holdout['days']} days after {holdout['cutoff']}: for purchase days "
-        f"{compared_in_words(holdout['purchases'])}, for value {compared_in_words(holdout['value'])}."
+        f"{describe_comparison(holdout['purchases'])}, for value {describe_comparison(holdout['value'])}."
     )

@@ -34,7 +34,7 @@ class LocalUsers:
     def __init__(self, user_features: pa.Table) -> None:
         if not user_features.num_rows:
             raise ValueError(NO_USERS)
-        scaled = matrix(user_features.sort_by("user_id"))
+        scaled = feature_matrix(user_features.sort_by("user_id"))
         self._mean, self._std = scaled.mean(axis=0), scaled.std(axis=0, ddof=min(1, len(scaled) - 1))
         self._std[np.ptp(scaled, axis=0) == 0] = 0.0  # because the mean is rounded, it can be above 0
         scaled -= self._mean
@@ -60,7 +60,7 @@ class LocalUsers:
         return Fit(model, float(kmeans.inertia_), silhouette(self._scaled, kmeans.labels_))
 
 
-def matrix(user_features: pa.Table) -> Floats:
+def feature_matrix(user_features: pa.Table) -> Floats:
     """Returns the features, one row per user; null counts as 0."""
     columns = [pc.fill_null(user_features.column(name).cast(pa.float64()), 0.0) for name in CLUSTERING_FEATURES]
     return np.column_stack([column.to_numpy() for column in columns])

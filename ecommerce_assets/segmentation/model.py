@@ -120,7 +120,7 @@ class SegmentationModel:
     centres: Floats
     parameters: SegmentationParameters
 
-    def numbers(self, features: Floats) -> npt.NDArray[np.intp]:
+    def predict(self, features: Floats) -> npt.NDArray[np.intp]:
         """Returns the number of the nearest centre for each user; ties go to the smaller number.
 
         Parameters
@@ -134,7 +134,7 @@ class SegmentationModel:
         return np.asarray(sum(parts).argmin(axis=1))  # type: ignore[union-attr]
 
     def assign(self, users: DataFrame) -> DataFrame:
-        """Returns the users with `segment_id`, the same number as from `numbers`, as a column expression.
+        """Returns the users with `segment_id`, the same number as from `predict`, as a column expression.
 
         Parameters
         ----------

@@ -45,7 +45,7 @@ BYTES_PER_USER = 500
 """Memory that the local engine needs per user: the features as read, sorted, as a matrix, and twice in scikit-learn."""
 
 
-def as_seen(user_features: DataFrame) -> DataFrame:
+def fill_features(user_features: DataFrame) -> DataFrame:
     """Returns the users with the clustering features as doubles, null → 0.0; the other columns do not change."""
     seen = {name: F.coalesce(F.col(name).cast("double"), F.lit(0.0)) for name in CLUSTERING_FEATURES}
     return user_features.withColumns(seen)
@@ -125,7 +125,7 @@ class MllibUsers:
         from pyspark.ml import Pipeline
         from pyspark.ml.feature import StandardScaler, VectorAssembler
 
-        users, count = as_seen(user_features.frame).select("user_id", *CLUSTERING_FEATURES), user_features.rows
+        users, count = fill_features(user_features.frame).select("user_id", *CLUSTERING_FEATURES), user_features.rows
         if not count:
             raise ValueError(NO_USERS)
         partitions = max(2, math.ceil(count / ROWS_PER_PARTITION))
@@ -177,7 +177,7 @@ def assign_segments(
     segments
         Segments of the model with their names; None: they are described and named by these users.
     """
-    clustered = model.assign(as_seen(user_features))
+    clustered = model.assign(fill_features(user_features))
     segments = _segments(clustered) if segments is None else segments
     named = F.lit(None).cast("string")
     for segment in segments:

@@ -21,8 +21,8 @@ from ecommerce_assets.plotting import (
     panels,
     percent_axis,
     percent_label,
-    short,
     short_axis,
+    short_number,
     title,
 )
 from ecommerce_assets.segmentation.profile import percent
@@ -41,7 +41,7 @@ MOST_ROWS = 15
 
 
 def _plain(value: float) -> str:
-    return short(value) if abs(value) >= 1000 else f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.1f}"
+    return short_number(value) if abs(value) >= 1000 else f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.1f}"
 
 
 NO_VIEWS = (
@@ -99,7 +99,7 @@ def size_and_revenue(context: CheckContext) -> Figure | None:
     parts = [Part(name, s["users"], s["share"], s["revenue_share"]) for name, s in _named(segments)]
     revenue = sum(s["revenue"] for s in context.results["segments"])
     users = sum(s["users"] for s in context.results["segments"])
-    return share_bars(parts, f"{users:,} users, {f'{short(revenue)} revenue' if revenue else 'no revenue'}")
+    return share_bars(parts, f"{users:,} users, {f'{short_number(revenue)} revenue' if revenue else 'no revenue'}")
 
 
 class Part(NamedTuple):

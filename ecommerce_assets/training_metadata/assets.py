@@ -8,9 +8,9 @@ from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.recommendation.assets import AS_EVALUATED, EVALUATED
 from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
 from ecommerce_assets.storage.version import Version
-from ecommerce_assets.training_metadata.card import in_short, model_card
+from ecommerce_assets.training_metadata.card import model_card, summarize
 from ecommerce_assets.training_metadata.checks import TRAINING_METADATA_CHECKS
-from ecommerce_assets.training_metadata.closing import closing_words
+from ecommerce_assets.training_metadata.closing import closing_summary
 from ecommerce_assets.training_metadata.document import TrainingMetadata, describe_training
 
 
@@ -47,12 +47,12 @@ def training_metadata(
     """What the tables and models are, what they were made from, with which parameters, and how good they are."""
     versions = {version.asset: version for version in list(locals().values())}
     document = describe_training(versions, datetime.now(UTC))
-    return Artifact(document.model_dump(mode="json"), results={"in short": in_short(document)})
+    return Artifact(document.model_dump(mode="json"), results={"in short": summarize(document)})
 
 
 CATALOG = {
     "training_metadata": StoredAsset(
-        None, TRAINING_METADATA_CHECKS, document=TrainingMetadata, card=model_card, closing=closing_words
+        None, TRAINING_METADATA_CHECKS, document=TrainingMetadata, card=model_card, closing=closing_summary
     )
 }
 """How the asset is stored, checked and shown."""

@@ -26,7 +26,7 @@ an A/B test."""
 DIFFERENCE_TITLE = "published lists less best baseline"
 
 
-def in_short(document: TrainingMetadata) -> str:
+def summarize(document: TrainingMetadata) -> str:
     """Two sentences: how much data there is, and how the lists compare with the best baseline."""
     return (
         f"{document.total_interactions:,} events of {document.total_users:,} users and {document.total_products:,} "
@@ -52,7 +52,7 @@ def model_card(document: Mapping[str, Any]) -> str:
         ("Warnings", _warnings(training)),
         ("Intended use and limits", LIMITS),
     )
-    head = f"# Segments and recommendations, {training.training_date:%Y-%m-%d %H:%M} UTC\n\n{in_short(training)}"
+    head = f"# Segments and recommendations, {training.training_date:%Y-%m-%d %H:%M} UTC\n\n{summarize(training)}"
     return "\n\n".join([head, *(f"## {name}\n\n{text}" for name, text in sections if text)]) + "\n"
 
 

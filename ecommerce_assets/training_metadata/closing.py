@@ -16,7 +16,7 @@ from ecommerce_assets.training_metadata.card import comparison
 from ecommerce_assets.training_metadata.document import TrainingMetadata
 
 
-def closing_words(document: Mapping[str, Any], lake: str) -> str:
+def closing_summary(document: Mapping[str, Any], lake: str) -> str:
     """The summary, of the document as written; `lake` is the folder that holds the assets."""
     training = TrainingMetadata.model_validate(document)
     lists, data = training.recommendations, training.data

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES
-from ecommerce_assets.segmentation.local import LocalUsers, matrix, segment_names, silhouette
+from ecommerce_assets.segmentation.local import LocalUsers, feature_matrix, segment_names, silhouette
 from ecommerce_assets.segmentation.model import SegmentationParameters
 
 
@@ -23,11 +23,11 @@ GROUPS = features((5, 1000.0, 3.0), (7, 10.0, 100.0), (4, 20.0, 5.0))
 
 def test_groups_become_segments_with_their_names() -> None:
     model = LocalUsers(GROUPS).fit(SegmentationParameters(k=3)).model
-    numbers = model.numbers(matrix(GROUPS))
-    names = segment_names(matrix(GROUPS), numbers, 3)
+    numbers = model.predict(feature_matrix(GROUPS))
+    names = segment_names(feature_matrix(GROUPS), numbers, 3)
     assert names[numbers].tolist() == ["VIP_Customers"] * 5 + ["Dormant_Users"] * 7 + ["Casual_Browsers"] * 4
     later = features((1, 900.0, 5.0), (1, 12.0, 90.0))
-    assert names[model.numbers(matrix(later))].tolist() == ["VIP_Customers", "Dormant_Users"]
+    assert names[model.predict(feature_matrix(later))].tolist() == ["VIP_Customers", "Dormant_Users"]
 
 
 def test_the_order_of_the_users_changes_no_bit() -> None:

@@ -14,14 +14,14 @@ from pyspark.ml.feature import StandardScaler, VectorAssembler
 from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, build_user_features
-from ecommerce_assets.segmentation.local import matrix
+from ecommerce_assets.segmentation.local import feature_matrix
 from ecommerce_assets.segmentation.model import ASSEMBLER, KMEANS, SCALER, Fit, SegmentationModel, as_pipeline
 from ecommerce_assets.segmentation.pipeline import (
     SEGMENTED_USERS,
     SegmentationParameters,
-    as_seen,
     assign_segments,
     choose_engine,
+    fill_features,
     fit_segmentation,
 )
 from ecommerce_assets.spark import engine as engines
@@ -127,10 +127,12 @@ def test_plain_pyspark_loads_the_saved_model_and_predicts_the_same(spark: SparkS
     model = fitted(users, 7)
     loaded = as_pipeline(model, str(tmp_path / "model-[1]"))
     assert isinstance(loaded, PipelineModel)
-    predicted = {row["user_id"]: row["segment_id"] for row in loaded.transform(as_seen(users)).collect()}
+    predicted = {row["user_id"]: row["segment_id"] for row in loaded.transform(fill_features(users)).collect()}
     assert predicted == segment_ids(model, users)
     table = users.toArrow()
-    assert predicted == dict(zip(table["user_id"].to_pylist(), model.numbers(matrix(table)).tolist(), strict=True))
+    assert predicted == dict(
+        zip(table["user_id"].to_pylist(), model.predict(feature_matrix(table)).tolist(), strict=True)
+    )
     assert sorted(set(predicted.values())) == list(range(7))
     kmeans: Any = loaded.stages[-1]
     assert (kmeans.getK(), kmeans.getSeed(), kmeans.getMaxIter(), kmeans.getTol()) == (7, 42, 20, 1e-4)
@@ -141,7 +143,7 @@ def test_silhouette_is_that_of_spark(spark: SparkSession, tmp_path: Path) -> Non
     # The last user is alone in its cluster.
     users = users_frame(spark, [*three_groups(), (30, *VIP[:2], 1e6, *VIP[3:])])
     fit = fit_segmentation(StoredTable(users), SegmentationParameters(k=6), Engine.local)
-    clustered = as_pipeline(fit.model, str(tmp_path / "model")).transform(as_seen(users)).persist()
+    clustered = as_pipeline(fit.model, str(tmp_path / "model")).transform(fill_features(users)).persist()
     assert 1 in [row["count"] for row in clustered.groupBy("segment_id").count().collect()]
     evaluator = ClusteringEvaluator(featuresCol="features", predictionCol="segment_id")
     assert fit.silhouette == pytest.approx(evaluator.evaluate(clustered), abs=1e-9)
@@ -189,7 +191,7 @@ def test_a_shop_without_views_is_known(spark: SparkSession, views: tuple[int | N
 def test_null_features_count_as_zero(spark: SparkSession, engine: Engine) -> None:
     users = users_frame(spark, [(1, *[None] * 8), (2, *VIP), (3, *CASUAL)])
     zeros = dict.fromkeys(CLUSTERING_FEATURES, 0.0)
-    assert {row["user_id"]: row.asDict() for row in as_seen(users).collect()}[1] == {"user_id": 1, **zeros}
+    assert {row["user_id"]: row.asDict() for row in fill_features(users).collect()}[1] == {"user_id": 1, **zeros}
     assigned, _ = assign_segments(fitted(users, 2, engine), users)
     stored = {row["user_id"]: row.asDict() for row in assigned.collect()}
     assert {name: stored[1][name] for name in CLUSTERING_FEATURES} == zeros

@@ -16,7 +16,7 @@ from ecommerce_assets.recommendation.als import AlsParameters, Engine, fit_als
 from ecommerce_assets.recommendation.als_model import SavedModel
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.segmentation.model import SegmentationModel, SegmentationParameters, as_pipeline
-from ecommerce_assets.segmentation.pipeline import as_seen, assign_segments, fit_segmentation
+from ecommerce_assets.segmentation.pipeline import assign_segments, fill_features, fit_segmentation
 from ecommerce_assets.spark import connect
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage.filesystem import Folder
@@ -58,7 +58,7 @@ def main(url: str, folder: Path) -> None:
     for engine in (Engine.local, Engine.mllib):
         path = str(folder / f"segmentation-{engine}")
         fit = fit_segmentation(users, SegmentationParameters(k=3), engine)
-        predicted = as_pipeline(fit.model, path).transform(as_seen(users.frame)).select("user_id", "segment_id")
+        predicted = as_pipeline(fit.model, path).transform(fill_features(users.frame)).select("user_id", "segment_id")
         assigned = assign_segments(SegmentationModel.load(Folder(path)), users.frame)[0].select("user_id", "segment_id")
         assert sorted(predicted.collect()) == sorted(assigned.collect())
         assert fit.silhouette is not None

@@ -7,7 +7,7 @@ from typing import Any
 from ecommerce_assets.recommendation.evaluation_checks import BETTER, DIFFERENCE
 from ecommerce_assets.recommendation.scores import USER_METRICS
 from ecommerce_assets.recommendation.systems import PUBLISHED, SYSTEMS, TITLES
-from ecommerce_assets.training_metadata.card import in_short, model_card
+from ecommerce_assets.training_metadata.card import model_card, summarize
 from ecommerce_assets.training_metadata.document import TrainingMetadata
 
 SEGMENT = {
@@ -70,15 +70,15 @@ def document(**changed: Any) -> TrainingMetadata:
 
 
 def test_in_short_compares_the_lists_with_the_best_baseline() -> None:
-    text = in_short(document())
+    text = summarize(document())
     for part in ("45,000", "1,200", "30 ", TITLES["latest"], "0.3000", "0.1500 (0.1000 to 0.2000)", BETTER):
         assert part in text
-    assert "nobody came back" in in_short(document(evaluation={"holdout": "none: nobody came back"}))
+    assert "nobody came back" in summarize(document(evaluation={"holdout": "none: nobody came back"}))
 
 
 def test_few_users_are_no_comparison() -> None:
     few = document(evaluation=evaluation(holdout_users=2))
-    for text in (in_short(few), model_card(few.model_dump(mode="json"))):
+    for text in (summarize(few), model_card(few.model_dump(mode="json"))):
         assert "2 holdout users" in text
         assert BETTER not in text
 
