@@ -1,1 +1,1 @@
-"""Who the customers are: a K-Means model on user features, and names for its segments."""
+"""Customers: K-Means segments, customer groups by RFM scores, their history, and predicted customer value."""

@@ -1,5 +1,6 @@
-"""The assets of this package; segmentation_by_k is materialised on demand only."""
+"""The assets of segments, customer groups, their history and customer value; segmentation_by_k has its own job."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ from pyspark.sql import DataFrame
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.segmentation import checks, customer_plots, plots
-from ecommerce_assets.segmentation.by_k import LARGEST, SMALLEST, quality_by_k
+from ecommerce_assets.segmentation.by_k import MAX_K, MIN_K, quality_by_k
 from ecommerce_assets.segmentation.customer_groups import CUSTOMER_GROUPS, assign_groups, group_cells, score_bounds
 from ecommerce_assets.segmentation.customer_value import CUSTOMER_VALUE, HORIZON_DAYS, build_customer_value
 from ecommerce_assets.segmentation.model import SEGMENTATION_MODEL_PARTS, SegmentationModel, SegmentationParameters
@@ -36,25 +37,25 @@ COMMON: dict[str, Any] = {
 
 
 class FixedBounds(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Fixed bounds of the scores of customer_groups; those that are unset are computed from the buyers."""
+    """Fixed bounds of the scores of customer_groups. Bounds that are not set are computed from the buyers."""
 
-    purchase_recency: list[float] | None = Field(default=None, description="Four numbers of days, ascending.")
-    purchase_days: list[float] | None = Field(default=None, description="Four numbers of days, ascending.")
-    monetary: list[float] | None = Field(default=None, description="Four amounts, ascending.")
+    purchase_recency: list[float] | None = Field(default=None, description="Four numbers of days in ascending order.")
+    purchase_days: list[float] | None = Field(default=None, description="Four numbers of days in ascending order.")
+    monetary: list[float] | None = Field(default=None, description="Four amounts in ascending order.")
 
     @classmethod
     def of(cls, settings: Settings) -> "FixedBounds":
-        """Returns the bounds that the shop sets."""
+        """Returns the bounds in the settings."""
         bounds = settings.rfm_bounds or RfmBounds()
         return cls(**{name: list(values) for name, values in bounds.as_dict().items()})
 
-    def as_setting(self) -> RfmBounds:
-        """Returns the bounds as the setting has them."""
+    def as_bounds(self) -> RfmBounds:
+        """Returns the bounds in the type of the settings."""
         return RfmBounds.model_validate({name: getattr(self, name) for name in RfmBounds.model_fields})
 
 
 class SegmentationConfig(dg.Config):
-    """Parameters of K-Means, by Spark's names, and the engine."""
+    """Parameters of K-Means, by the names that Spark gives them, and the engine."""
 
     k: int | None = promoted_field(SegmentationParameters.k, "Number of clusters.", ge=2)
     seed: int | None = promoted_field(SegmentationParameters.seed, "Seed of the initial centres.")
@@ -78,7 +79,7 @@ def segmentation_model(
     newest_versions: NewestVersions,
     user_features: StoredTable,
 ) -> Artifact:
-    """K-Means on the standardised features; its folder `model` loads with `PipelineModel.load`."""
+    """K-Means on the standardised user features. `PipelineModel.load` of plain PySpark loads its folder `model`."""
     promoted = newest_versions.promoted(context).of("segmentation_model")
     parameters = SegmentationParameters.of({**promoted, **given(config)})
     choice = choose_engine(user_features, config.engine)
@@ -93,8 +94,8 @@ def segmentation_model(
         "engine_reason": choice.reason,
     }
     used = {**parameters.as_dict(), "engine": choice.engine.value}
-    seen = [(user_features.frame, name) for name in CLUSTERING_FEATURES]
-    return Artifact(fit.model, used, results, made_from=dict.fromkeys(SEGMENTATION_MODEL_PARTS, seen))
+    features = [(user_features.frame, name) for name in CLUSTERING_FEATURES]
+    return Artifact(fit.model, used, results, made_from=dict.fromkeys(SEGMENTATION_MODEL_PARTS, features))
 
 
 @dg.asset(
@@ -103,12 +104,12 @@ def segmentation_model(
     **COMMON,
 )
 def segmented_users(user_features: DataFrame, segmentation_model: Folder) -> Artifact:
-    """Every user's features with the number and the name of the segment."""
+    """Features of each user, with the number and the name of the user's segment."""
     model = SegmentationModel.load(segmentation_model)
     users, segments = assign_segments(model, user_features)
     results = {
         "segments_count": len(segments),
-        "segments": profile(segments),
+        "segments": [asdict(each) for each in profile(segments)],
         "has_views": any(segment.has_views for segment in segments),
     }
     parts = [f"segmentation_model.{part}" for part in SEGMENTATION_MODEL_PARTS]
@@ -122,8 +123,8 @@ def segmented_users(user_features: DataFrame, segmentation_model: Folder) -> Art
     **COMMON,
 )
 def customer_groups(rfm_bounds: FixedBounds, user_features: DataFrame) -> Artifact:
-    """Recency, frequency and monetary scores of every buyer, and the group that they give, such as At Risk."""
-    bounds = score_bounds(user_features, rfm_bounds.as_setting())
+    """Recency, frequency and monetary scores of each user, and the group by these scores, such as At Risk."""
+    bounds = score_bounds(user_features, rfm_bounds.as_bounds())
     return Artifact(assign_groups(user_features, bounds), {"bounds": bounds.as_dict()})
 
 
@@ -139,7 +140,7 @@ def segment_history(
     segmented_users: DataFrame,
     customer_groups: DataFrame,
 ) -> Artifact:
-    """The dates on which the segment or group of each user changed, since the first run."""
+    """Segment and group of each user, for each date since the first run on which one of them changed."""
     reference = user_features.stats.results.get("reference_date")
     if reference is None:  # written by an earlier release, or there are no events
         raise ValueError(f"user_features {user_features.version} has no reference date: materialise it again.")
@@ -148,7 +149,7 @@ def segment_history(
     version, history = previous or (None, None)
     if version and day.isoformat() < version.parameters["date"]:
         context.log.warning(
-            f"segment_history stays as it is: the data end on {day}, before its last date, "
+            f"segment_history does not change: the data end on {day}, before its last date, "
             f"{version.parameters['date']}."
         )
         return Artifact(history, version.parameters)
@@ -178,21 +179,21 @@ def customer_value(cleaned_events: DataFrame) -> Artifact:
             kinds={"spark", "json"},
             code_version="1",
             io_manager_key="json_io_manager",
-            description="Silhouette and cost within the clusters for k from 2 to 10 on the newest user_features: which "
-            "k to choose. The job of the same name makes it.",
+            description="Silhouette and cost of the segmentation for k from 2 to 10, to choose k by. The job of the "
+            "same name materialises it.",
         )
     },
 )
 def segmentation_by_k(
     context: dg.AssetExecutionContext, user_features: StoredTable, segmentation_model: Version
 ) -> Artifact:
-    """All but k is as in the newest segmentation_model, whose k is marked."""
+    """Fits K-Means for each k, with the other parameters of the newest segmentation_model."""
     parameters = SegmentationParameters.of(segmentation_model.parameters)
     engine = Engine(segmentation_model.parameters.get("engine", Engine.auto))
-    ks = {*range(SMALLEST, LARGEST + 1), parameters.k}
+    ks = {*range(MIN_K, MAX_K + 1), parameters.k}
     document = {
         "k_in_use": parameters.k,
-        "by_k": quality_by_k(user_features, ks, parameters, context.log.info, engine),
+        "by_k": [asdict(each) for each in quality_by_k(user_features, ks, parameters, context.log.info, engine)],
     }
     return Artifact(document, parameters.as_dict())
 
@@ -239,4 +240,4 @@ ON_DEMAND = {
         notes=plots.SEGMENTATION_BY_K_NOTES,
     )
 }
-"""The same of assets that have a job of their own."""
+"""The same for assets that have their own job."""

@@ -1,65 +1,79 @@
-"""The quality of the segmentation for several k, to choose k by.
-
-The users, the engine and the parameters are those of segmentation_model, so the k in use finds the same clusters.
-"""
+"""Computes the quality of the segmentation for several k, to choose k by. `quality_by_k` is the entry point."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from ecommerce_assets.progress import Say, duration
-from ecommerce_assets.segmentation.model import Fit
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters, standardised
 from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.stored_table import StoredTable
 
-SMALLEST, LARGEST = 2, 10
+MIN_K, MAX_K = 2, 10
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Quality of the segmentation with one k.
+
+    Attributes
+    ----------
+    clusters
+        Number of clusters that K-Means found.
+    silhouette
+        From -1 to 1; None if there are too few different users.
+    cost
+        Sum of squared distances to the centres, in standardised features.
+    reason
+        Why there is no silhouette; None if there is one.
+    seconds
+        Duration of the fit.
+    """
+
+    k: int
+    clusters: int
+    silhouette: float | None
+    cost: float
+    reason: str | None
+    seconds: float
 
 
 def quality_by_k(
     user_features: StoredTable,
     ks: Iterable[int],
     parameters: SegmentationParameters,
-    say: Say,
+    log: Say,
     engine: Engine = Engine.auto,
-) -> list[dict[str, Any]]:
-    """Returns k, clusters, silhouette, cost (sum of squared distances to the centres), reason and seconds for each k.
-
-    clusters is the number of clusters that K-Means gave. If the silhouette is None, `reason` says why. The users are
-    read and standardised once.
+) -> list[Quality]:
+    """Returns the quality for each k, in ascending order. The users are read and standardised once.
 
     Parameters
     ----------
     ks
         Numbers of clusters.
     parameters
-        Of K-Means; its k is not used.
-    say
-        Called after each k with the silhouette, the share of the work that is done and the time that is left.
+        Parameters of K-Means; k is ignored.
+    log
+        Called after each k with one line: silhouette, share of the work that is done, and remaining time.
     """
-    results: list[dict[str, Any]] = []
-    todo = sorted(ks)
+    ks = sorted(ks)
+    results: list[Quality] = []
     with standardised(user_features, engine) as users:
-        began = time.monotonic()
-        for k in todo:
-            started = time.monotonic()
-            tried = _quality(users.fit(replace(parameters, k=k)))
-            results.append({**tried, "seconds": round(time.monotonic() - started, 3)})
-            # The work for one k grows about as k does.
-            done = sum(todo[: len(results)]) / sum(todo)
-            left = (time.monotonic() - began) * (1 - done) / done
-            quality = tried["silhouette"]
-            text = f"no silhouette, {tried['reason']}" if quality is None else f"silhouette {quality:.3f}"
-            say(f"k = {k}: {text}; {done:.0%} done, about {duration(left)} left.")
+        start = time.monotonic()
+        for k in ks:
+            fit_start = time.monotonic()
+            fit = users.fit(replace(parameters, k=k))
+            clusters, silhouette = len(fit.model.centres), fit.silhouette
+            reason = None if silhouette is not None else "too few users"
+            if clusters < k:
+                silhouette, reason = None, f"fewer than {k} different users"
+            seconds = round(time.monotonic() - fit_start, 3)
+            results.append(Quality(k, clusters, silhouette, fit.cost, reason, seconds))
+            # The time of a fit grows roughly in proportion to k.
+            done = sum(ks[: len(results)]) / sum(ks)
+            left = (time.monotonic() - start) * (1 - done) / done
+            text = f"no silhouette, {reason}" if silhouette is None else f"silhouette {silhouette:.3f}"
+            log(f"k = {k}: {text}; {done:.0%} done, about {duration(left)} left.")
     return results
-
-
-def _quality(fit: Fit) -> dict[str, Any]:
-    k, clusters, quality = fit.model.parameters.k, len(fit.model.centres), fit.silhouette
-    reason = None if quality is not None else "there are too few users"
-    if clusters < k:
-        quality, reason = None, f"there are fewer than {k} different users"
-    return {"k": k, "clusters": clusters, "silhouette": quality, "cost": fit.cost, "reason": reason}

@@ -1,4 +1,4 @@
-"""The checks of the assets of this package."""
+"""The checks of the assets of segments, customer groups, their history and customer value."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from ecommerce_assets.features.checks import RELATIVE_TOLERANCE, amounts_out_of_range, same_amount
 from ecommerce_assets.features.precomputed import PRECOMPUTED
-from ecommerce_assets.segmentation.by_k import LARGEST, SMALLEST
+from ecommerce_assets.segmentation.by_k import MAX_K, MIN_K
 from ecommerce_assets.segmentation.customer_groups import CUSTOMER_GROUPS, GROUP_NAMES, PROSPECTS
 from ecommerce_assets.segmentation.customer_value import CUSTOMER_VALUE
 from ecommerce_assets.segmentation.naming import SEGMENT_NAMES
@@ -25,31 +25,31 @@ from ecommerce_assets.storage.checks import (
 )
 from ecommerce_assets.storage.drift import row_count_stable, shares_stable
 
-SILHOUETTE_FLOOR = 0.2
-SMALLEST_SHARE = 0.01
-MOST_MOVED = 0.3
+MIN_SILHOUETTE = 0.2
+MIN_SEGMENT_SHARE = 0.01
+MAX_MOVED_SHARE = 0.3
 
 EXPECTED_PURCHASES, EXPECTED_VALUE = "expected_purchases_sum", "expected_value_sum"
-"""Names of numbers that are measured over customer_value."""
+"""Names of sums over customer_value in its stats."""
 
 
 def _silhouette_floor(context: CheckContext) -> str | Outcome:
     silhouette = context.results["silhouette"]
     if silhouette is None:
-        return "there are too few users or clusters for a silhouette"
-    overlap = f"the silhouette is {silhouette:.3f}, below {SILHOUETTE_FLOOR}: the segments overlap"
-    return Outcome("" if silhouette >= SILHOUETTE_FLOOR else overlap, {"silhouette": round(silhouette, 3)})
+        return "too few users or clusters for a silhouette"
+    overlap = f"the silhouette is {silhouette:.3f}, below {MIN_SILHOUETTE}: the segments overlap; try another k"
+    return Outcome("" if silhouette >= MIN_SILHOUETTE else overlap, {"silhouette": round(silhouette, 3)})
 
 
 def _all_clusters(context: CheckContext) -> str | None:
     clusters, k = context.results["clusters"], context.parameters["k"]
-    return None if clusters == k else f"K-Means gave {clusters} clusters, and k is {k}"
+    return None if clusters == k else f"K-Means found {clusters} clusters, not k = {k}: fewer users differ than k"
 
 
 def _every_user(context: CheckContext) -> str | None:
     users = context.input_rows("user_features")
     rows = context.rows
-    return None if users == rows else f"user_features has {users:,} users, the table {rows:,}"
+    return None if users == rows else f"user_features has {users:,} users, and the table has {rows:,}"
 
 
 def _sizes_add_up(context: CheckContext) -> str | None:
@@ -61,16 +61,16 @@ def _money_conserved(context: CheckContext) -> str | None:
     spent, summed = context.input_number("user_features", "money"), context.number("monetary_sum")
     if same_amount(spent, summed):
         return None
-    return f"monetary sums to {spent:,.2f} in user_features, to {summed:,.2f} here"
+    return f"the sum of monetary is {spent:,.2f} in user_features, and {summed:,.2f} in the table"
 
 
 def _no_tiny_segment(context: CheckContext) -> str | None:
-    tiny = [s for s in context.results["segments"] if s["share"] < SMALLEST_SHARE]
+    tiny = [s for s in context.results["segments"] if s["share"] < MIN_SEGMENT_SHARE]
     names = ", ".join(f"{s['segment']} (segment_id {s['segment_id']}, {s['users']:,} users)" for s in tiny)
-    return f"below {SMALLEST_SHARE:.0%} of the users: {names}" if tiny else None
+    return f"below {MIN_SEGMENT_SHARE:.0%} of the users: {names}" if tiny else None
 
 
-def _every_buyer(context: CheckContext) -> str | None:
+def _every_buyer_has_a_row(context: CheckContext) -> str | None:
     buyers, rows = context.results["buyers"], context.rows
     return None if buyers == rows else f"{buyers:,} users have a purchase, and the table has {rows:,} rows"
 
@@ -79,7 +79,11 @@ def _predicted_or_explained(context: CheckContext) -> str | None:
     missing, reason = context.number("without_prediction"), context.results["reason"]
     if reason is None:
         return f"{missing:,} of {context.rows:,} buyers have no prediction" if missing else None
-    return None if missing == context.rows else f"there are predictions, but the stats give a reason for none: {reason}"
+    return (
+        None
+        if missing == context.rows
+        else f"there are predictions, but the stats have a reason for no predictions: {reason}"
+    )
 
 
 def _history_kept(context: CheckContext) -> str | Outcome:
@@ -90,10 +94,10 @@ def _history_kept(context: CheckContext) -> str | Outcome:
         {entry["date"]: entry["users"] for entry in stats.summaries[CHANGES] if entry["date"] < today}
         for stats in (context.previous[0].stats, context.stats)
     )
-    lost = [
+    changed = [
         f"{day} ({users:,} rows, now {now.get(day, 0):,})" for day, users in earlier.items() if now.get(day) != users
     ]
-    return Outcome(f"the history differs from the previous version on {', '.join(lost)}" if lost else "")
+    return Outcome(f"the history differs from the previous version on {', '.join(changed)}" if changed else "")
 
 
 def _few_moved(context: CheckContext) -> Outcome:
@@ -102,14 +106,14 @@ def _few_moved(context: CheckContext) -> Outcome:
     moved, users = moved_users(context.stats, "previous")
     share = moved / users if users else 0.0
     many = f"{moved:,} of {users:,} users ({share:.0%}) moved since {context.parameters['previous_date']}"
-    return Outcome(many if share > MOST_MOVED else "", {"share of users who moved": round(share, 4)})
+    return Outcome(many if share > MAX_MOVED_SHARE else "", {"share of users who moved": round(share, 4)})
 
 
 def _every_k_once(context: CheckContext) -> str | None:
     document = context.document
-    wanted = sorted({*range(SMALLEST, LARGEST + 1), document["k_in_use"]})
+    expected = sorted({*range(MIN_K, MAX_K + 1), document["k_in_use"]})
     tried = [entry["k"] for entry in document["by_k"]]
-    return None if tried == wanted else f"the entries are for k = {tried}, not {wanted}"
+    return None if tried == expected else f"the entries are for k = {tried}, not {expected}"
 
 
 def _in_range(context: CheckContext) -> str | None:
@@ -121,22 +125,22 @@ def _in_range(context: CheckContext) -> str | None:
     return "; ".join(wrong) or None
 
 
-def _costs_sound(context: CheckContext) -> str | None:
+def _costs_finite(context: CheckContext) -> str | None:
     costs = {entry["k"]: entry["cost"] for entry in context.document["by_k"]}
     return "; ".join(f"k = {k}: {cost}" for k, cost in costs.items() if not 0 <= cost < math.inf) or None
 
 
 def _costs_fall(context: CheckContext) -> str | None:
     by_k = context.document["by_k"]
-    risen = [now["k"] for old, now in pairwise(by_k) if now["cost"] > old["cost"] * (1 + RELATIVE_TOLERANCE)]
-    if not risen:
+    rising = [now["k"] for old, now in pairwise(by_k) if now["cost"] > old["cost"] * (1 + RELATIVE_TOLERANCE)]
+    if not rising:
         return None
-    return f"the cost rises at k = {', '.join(map(str, risen))}: K-Means ended in a poor optimum; try another seed"
+    return f"the cost rises at k = {', '.join(map(str, rising))}: K-Means stopped at a poor optimum; try another seed"
 
 
 SEGMENTATION_MODEL_CHECKS = (
     Check("all_clusters_found", "The number of clusters is k.", _all_clusters, blocking=False),
-    Check("silhouette_floor", f"The silhouette is at least {SILHOUETTE_FLOOR}.", _silhouette_floor, blocking=False),
+    Check("silhouette_floor", f"The silhouette is at least {MIN_SILHOUETTE}.", _silhouette_floor, blocking=False),
 )
 
 SEGMENTED_USERS_CHECKS = (
@@ -144,19 +148,19 @@ SEGMENTED_USERS_CHECKS = (
     unique_key(SEGMENTED_USERS),
     row_count_stable(),
     one_of("known_segments", "segment", SEGMENT_NAMES),
-    rule("numbered_segments", "segment_id is a number from 0 up.", "segment_id < 0"),
+    rule("segment_id_not_negative", "segment_id is at least 0.", "segment_id < 0"),
     Check("every_user_has_a_segment", "There are as many users as in user_features.", _every_user),
-    Check("sizes_add_up", "The sizes of the segments add up to the users.", _sizes_add_up),
+    Check("sizes_add_up", "The sizes of the segments add up to the number of users.", _sizes_add_up),
     Check(
         name="money_conserved",
-        description="monetary adds up to that of user_features.",
+        description="The sum of monetary is that of user_features.",
         numbers={"monetary_sum": "sum(monetary)"},
         test=_money_conserved,
         warning_if=PRECOMPUTED,
     ),
     Check(
         "no_tiny_segment",
-        f"No segment has less than {SMALLEST_SHARE:.0%} of the users.",
+        f"No segment has less than {MIN_SEGMENT_SHARE:.0%} of the users.",
         _no_tiny_segment,
         blocking=False,
     ),
@@ -170,13 +174,13 @@ CUSTOMER_GROUPS_CHECKS = (
     one_of("known_groups", "customer_group", GROUP_NAMES),
     rule(
         "scores_from_1_to_5",
-        "Buyers have three scores from 1 to 5, other users none.",
+        "Buyers have three scores from 1 to 5; other users have none.",
         "(purchase_days > 0 and not (r_score between 1 and 5 and f_score between 1 and 5 and m_score between 1 and 5)) "
         "or (purchase_days = 0 and coalesce(r_score, f_score, m_score) is not null)",
     ),
     rule(
         "groups_match_scores",
-        "A user is in Prospects if there are no scores, and only then.",
+        "Users without scores are in Prospects, and no other users are.",
         f"(r_score is null) <> (customer_group = '{PROSPECTS}')",
         warning_if=PRECOMPUTED,
     ),
@@ -196,7 +200,7 @@ SEGMENT_HISTORY_CHECKS = (
     ),
     Check(
         "few_users_moved",
-        f"At most {MOST_MOVED:.0%} of the users are in another group than at the previous date.",
+        f"At most {MAX_MOVED_SHARE:.0%} of the users are in another group than at the previous date.",
         _few_moved,
         blocking=False,
     ),
@@ -206,8 +210,8 @@ CUSTOMER_VALUE_CHECKS = (
     no_nulls(CUSTOMER_VALUE),
     unique_key(CUSTOMER_VALUE),
     row_count_stable(),
-    Check("every_buyer", "There is one row for each user with a purchase.", _every_buyer),
-    rule("bought_on_a_day", "purchase_days is at least 1.", "purchase_days < 1"),
+    Check("every_buyer_has_a_row", "There is one row for each user with a purchase.", _every_buyer_has_a_row),
+    rule("purchase_days_positive", "purchase_days is at least 1.", "purchase_days < 1"),
     rule("probabilities_in_range", "probability_active is from 0 to 1.", "not probability_active between 0 and 1"),
     rule(
         "amounts_in_range",
@@ -216,7 +220,7 @@ CUSTOMER_VALUE_CHECKS = (
     ),
     Check(
         name="predicted_or_explained",
-        description="Every buyer has predictions; or none has, and the stats have the reason.",
+        description="All buyers have predictions; or no buyer has, and the stats have the reason.",
         numbers={
             "without_prediction": "count_if(probability_active is null or expected_purchases is null or "
             "expected_value is null)",
@@ -228,10 +232,8 @@ CUSTOMER_VALUE_CHECKS = (
 )
 
 SEGMENTATION_BY_K_CHECKS = (
-    Check(
-        "every_k_once", f"There is one entry for each k from {SMALLEST} to {LARGEST} and the k in use.", _every_k_once
-    ),
-    Check("silhouettes_in_range", "Each silhouette is from -1 to 1, or there is a reason for none.", _in_range),
-    Check("costs_sound", "The cost within the clusters is a finite number from 0 up.", _costs_sound),
+    Check("every_k_once", f"There is one entry for each k from {MIN_K} to {MAX_K} and the k in use.", _every_k_once),
+    Check("silhouettes_in_range", "Each silhouette is from -1 to 1, or null with a reason.", _in_range),
+    Check("costs_finite", "The cost within the clusters is finite and not negative.", _costs_finite),
     Check("costs_fall", "The cost falls as k grows.", _costs_fall, blocking=False),
 )

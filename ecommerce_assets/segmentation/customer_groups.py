@@ -88,9 +88,9 @@ def score_bounds(user_features: DataFrame, fixed: RfmBounds | None = None) -> Rf
     ValueError
         If a column is missing, as in user_features of an earlier release.
     """
-    lacking = [name for name in SCORES.values() if name not in user_features.columns]
-    if lacking:
-        raise ValueError(f"user_features lacks the columns {', '.join(lacking)}: materialise it again.")
+    absent = [name for name in SCORES.values() if name not in user_features.columns]
+    if absent:
+        raise ValueError(f"user_features lacks the columns {', '.join(absent)}: materialise it again.")
     fixed_bounds = fixed.as_dict() if fixed else {}
     missing = [name for name in SCORES.values() if name not in fixed_bounds]
     computed: dict[str, tuple[float, ...]] = {}
@@ -113,7 +113,7 @@ def assign_groups(user_features: DataFrame, bounds: RfmBounds) -> DataFrame:
     bounds
         The bounds of `score_bounds`.
     """
-    reached = {name: _reached(name, getattr(bounds, name)) for name in SCORES.values()}
+    reached = {name: _bounds_reached(name, getattr(bounds, name)) for name in SCORES.values()}
     is_buyer = F.col("purchase_days") > 0
     scored = user_features.select(
         "user_id",
@@ -132,7 +132,8 @@ def assign_groups(user_features: DataFrame, bounds: RfmBounds) -> DataFrame:
     return scored.withColumn("customer_group", group)
 
 
-def _reached(name: str, bounds: tuple[float, ...]) -> Column:
+def _bounds_reached(name: str, bounds: tuple[float, ...]) -> Column:
+    """Returns the number of bounds that are at most the value."""
     count = F.lit(0)
     for bound in bounds:
         count = count + (F.col(name) >= bound).cast("int")

@@ -118,7 +118,7 @@ def _bounds_table(context: CheckContext) -> str | None:
     return short_table(("score", "1st bound", "2nd", "3rd", "4th"), rows) if any(bounds.values()) else None
 
 
-def _movement_table(context: CheckContext) -> str | None:
+def _movement_note(context: CheckContext) -> str | None:
     dates, sentences = context.parameters, []
     if dates["previous_date"] is None:
         return "This is the first date of the history. Movement is shown from the second date on."
@@ -174,7 +174,7 @@ def purchases_in_holdout(context: CheckContext) -> Figure | None:
     return figure
 
 
-def _value_in_words(context: CheckContext) -> str:
+def _value_note(context: CheckContext) -> str:
     results = context.results
     if results["reason"] is not None:
         return f"No predictions. {results['reason']}"
@@ -211,15 +211,15 @@ def _off_by(predicted: float, actual: float) -> str:
 CUSTOMER_GROUPS_NOTES = (Note("groups at a glance", _groups_table), Note("bounds of the scores", _bounds_table))
 
 CUSTOMER_GROUPS_PLOTS = (
-    Plot("Buyers and revenue by group", "Each group's share of the buyers and of the money spent.", size_and_revenue),
+    Plot("Buyers and revenue by group", "Share of each group in the buyers and in the money spent.", size_and_revenue),
     Plot(
         "Groups by recency and frequency of purchases",
-        "Number of buyers by r_score and f_score. Together they decide the group.",
+        "Number of buyers by r_score and f_score, which define the group.",
         scores_and_groups,
     ),
 )
 
-SEGMENT_HISTORY_NOTES = (Note("movement between groups", _movement_table),)
+SEGMENT_HISTORY_NOTES = (Note("movement between groups", _movement_note),)
 
 SEGMENT_HISTORY_PLOTS = (
     Plot(
@@ -229,13 +229,13 @@ SEGMENT_HISTORY_PLOTS = (
     ),
 )
 
-CUSTOMER_VALUE_NOTES = (Note("value of the buyers", _value_in_words),)
+CUSTOMER_VALUE_NOTES = (Note("value of the buyers", _value_note),)
 
 CUSTOMER_VALUE_PLOTS = (
     Plot(
         "Test of the predicted purchases",
         "Purchase days of the buyers in the holdout, which the model was not fitted to. Same as before: each buyer "
-        "keeps the rate of repeat purchase days. Closer to actual is better.",
+        "keeps the past rate of repeat purchase days. Closer to actual is better.",
         purchases_in_holdout,
     ),
 )

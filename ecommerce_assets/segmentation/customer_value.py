@@ -29,11 +29,11 @@ from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 HORIZON_DAYS = 90
 """Days after the reference date that the predictions are for."""
 
-FEWEST_DAYS = 28
+MIN_DAYS = 28
 """Minimum number of days of events for predictions."""
 
 HOLDOUT_SHARE = 0.2
-SHORTEST_HOLDOUT, LONGEST_HOLDOUT = 7, 90
+MIN_HOLDOUT_DAYS, MAX_HOLDOUT_DAYS = 7, 90
 """Length of the holdout: a share of the days of events, and its limits in days."""
 
 SAMPLED_BUYERS = 100_000
@@ -41,7 +41,7 @@ SAMPLED_BUYERS = 100_000
 twice as many buyers, all of them are used. Every buyer gets a prediction."""
 
 BUCKETS = 1_000
-"""Of buyers, which `bootstrap` resamples."""
+"""Number of random groups of buyers that `bootstrap` resamples."""
 
 EPOCH = date(1970, 1, 1)
 
@@ -98,7 +98,7 @@ class Span:
     @property
     def holdout_days(self) -> int:
         """Returns the length of the holdout in days: the last fifth of the days, at least 7 and at most 90."""
-        return min(max(round(HOLDOUT_SHARE * self.days), SHORTEST_HOLDOUT), LONGEST_HOLDOUT)
+        return min(max(round(HOLDOUT_SHARE * self.days), MIN_HOLDOUT_DAYS), MAX_HOLDOUT_DAYS)
 
     @property
     def cutoff(self) -> date:
@@ -174,7 +174,7 @@ class ValueModel:
         Raises
         ------
         ValueError
-            The data do not support a model; the message says why.
+            If the data do not support a model; the message has the reason.
         """
         return cls(BgNbd.fit(buyers.histories), GammaGamma.fit(buyers.purchase_days, buyers.value))
 
@@ -320,15 +320,15 @@ def build_customer_value(cleaned_events: DataFrame) -> tuple[DataFrame, ValueRep
     """Returns the rows of `CUSTOMER_VALUE` (not yet computed), and the report to store with them.
 
     The model is fitted before the cutoff and compared with "same as before" on the holdout, then fitted to all days.
-    There are no predictions if there are fewer than `FEWEST_DAYS` days, or if the data before the cutoff do not support
+    There are no predictions if there are fewer than `MIN_DAYS` days, or if the data before the cutoff do not support
     the model: predictions that cannot be tested are not published.
     """
     span = span_of(cleaned_events)
     if span is None:
         return _without_model(cleaned_events, EPOCH), ValueReport(None, 0, reason="There are no events.")
     report = ValueReport(span.reference.isoformat(), span.buyers)
-    if span.days < FEWEST_DAYS:
-        reason = f"Days of events: {span.days}; at least {FEWEST_DAYS} are needed."
+    if span.days < MIN_DAYS:
+        reason = f"Days of events: {span.days}; at least {MIN_DAYS} are needed."
         return _without_model(cleaned_events, span.end), replace(report, reason=reason)
     one_in = max(1, span.buyers // SAMPLED_BUYERS)
     sampled = cleaned_events.where(F.pmod(F.xxhash64("user_id"), F.lit(one_in)) == 0)
@@ -372,11 +372,11 @@ def compare_on_holdout(history: pa.Table, span: Span) -> Holdout:
     Raises
     ------
     ValueError
-        The data before the cutoff do not support a model.
+        If the data before the cutoff do not support a model.
     """
-    known = history.filter(pc.greater(history.column("past_purchase_days"), 0))
-    buyers = Buyers.of(known, "past_purchase_days", "past_last_day", "past_value", span.cutoff)
-    actual, actual_value = _floats(known, "holdout_purchase_days"), _floats(known, "holdout_value")
+    past_buyers = history.filter(pc.greater(history.column("past_purchase_days"), 0))
+    buyers = Buyers.of(past_buyers, "past_purchase_days", "past_last_day", "past_value", span.cutoff)
+    actual, actual_value = _floats(past_buyers, "holdout_purchase_days"), _floats(past_buyers, "holdout_value")
     expected, expected_value = ValueModel.fit(buyers).expected(buyers, span.holdout_days)
     same_as_before = span.holdout_days * buyers.repeats / np.maximum(buyers.age, 1)
     group_of = np.searchsorted(FREQUENCY.ends, buyers.purchase_days)
@@ -392,7 +392,7 @@ def compare_on_holdout(history: pa.Table, span: Span) -> Holdout:
     return Holdout(
         cutoff=span.cutoff.isoformat(),
         days=span.holdout_days,
-        buyers=known.num_rows,
+        buyers=past_buyers.num_rows,
         purchases=_compare(actual, expected, same_as_before),
         value=_compare(actual_value, expected_value, same_as_before * buyers.value / buyers.purchase_days),
         by_past=groups,
@@ -455,16 +455,16 @@ def _without_model(cleaned_events: DataFrame, end: date) -> DataFrame:
 
 def _compare(actual: Floats, model: Floats, same_as_before: Floats) -> Comparison:
     """Returns sums, errors and the 95 % interval of their difference."""
-    model_error, before_error = np.abs(model - actual), np.abs(same_as_before - actual)
+    model_error, same_error = np.abs(model - actual), np.abs(same_as_before - actual)
     bucket = np.arange(len(actual)) % BUCKETS
-    sums = bootstrap(np.column_stack([np.bincount(bucket), np.bincount(bucket, model_error - before_error)]))
+    sums = bootstrap(np.column_stack([np.bincount(bucket), np.bincount(bucket, model_error - same_error)]))
     difference, lower, upper = mean_and_interval(sums[:, 0], sums[:, 1])
     return Comparison(
         actual=float(actual.sum()),
         model=float(model.sum()),
         same_as_before=float(same_as_before.sum()),
         model_error=float(model_error.mean()),
-        same_as_before_error=float(before_error.mean()),
+        same_as_before_error=float(same_error.mean()),
         difference=difference,
         lower=lower,
         upper=upper,

@@ -1,4 +1,4 @@
-"""K-Means in this process: the local engine of the segmentation. `LocalUsers.fit` is the entry point."""
+"""The engine `local`: K-Means in this process, with scikit-learn. `LocalUsers.fit` is the entry point."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ecommerce_assets.features.user_features import CLUSTERING_FEATURES
 from ecommerce_assets.segmentation.model import Fit, Floats, SegmentationModel, SegmentationParameters, scale_of
 from ecommerce_assets.segmentation.naming import name_segment
 
-STARTS = 5
+N_INIT = 5
 """Number of K-Means runs, each with other initial centres; the one with the lowest cost is used."""
 
-NO_USERS = "There are no users to segment: user_features has no rows, because no event was accepted."
+NO_USERS = "No users to segment: user_features has no rows. Check that cleaned_events has events."
 
 
 class LocalUsers:
@@ -23,7 +23,7 @@ class LocalUsers:
     Parameters
     ----------
     user_features
-        `user_id` and `CLUSTERING_FEATURES`, in any order, which does not change the fit. Null counts as 0.
+        `user_id` and `CLUSTERING_FEATURES`. The order of the rows does not change the fit. Null counts as 0.
 
     Raises
     ------
@@ -53,7 +53,7 @@ class LocalUsers:
         from threadpoolctl import threadpool_limits
 
         clusters = _count_different(self._scaled, parameters.k)
-        kmeans = KMeans(clusters, n_init=STARTS, max_iter=parameters.maxIter, random_state=parameters.seed % 2**32)
+        kmeans = KMeans(clusters, n_init=N_INIT, max_iter=parameters.maxIter, random_state=parameters.seed % 2**32)
         with threadpool_limits(1):  # threads sum in random order, and two fits must agree
             kmeans.fit(self._scaled)
         model = SegmentationModel(self._mean, self._std, kmeans.cluster_centers_, parameters)

@@ -22,7 +22,7 @@ from pyspark.sql.types import ArrayType, ByteType, DoubleType, IntegerType, Stru
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES
 from ecommerce_assets.storage.spark_ml import read_params, rows_of, write_metadata, write_rows
 
-if TYPE_CHECKING:  # Spark ML takes a second to import; executors, which import this module, need not have fsspec
+if TYPE_CHECKING:  # Spark ML takes a second to import, and executors, which import this module, may lack fsspec
     from pyspark.ml import PipelineModel
 
     from ecommerce_assets.storage.filesystem import Folder
@@ -66,7 +66,7 @@ _SPARK_VECTOR = {
 
 def _schema(*fields: pa.Field) -> pa.Schema:
     """Returns a schema with Spark's in its metadata, without which Spark reads a vector as a struct and fails."""
-    of_spark = [
+    spark_fields = [
         {
             "name": field.name,
             "type": _SPARK_VECTOR if field.type == _VECTOR else "integer",
@@ -75,7 +75,7 @@ def _schema(*fields: pa.Field) -> pa.Schema:
         }
         for field in fields
     ]
-    document = json.dumps({"type": "struct", "fields": of_spark})
+    document = json.dumps({"type": "struct", "fields": spark_fields})
     return pa.schema(fields, {"org.apache.spark.sql.parquet.row.metadata": document})
 
 
@@ -159,10 +159,10 @@ class SegmentationModel:
         assembler, scaler, kmeans = _stages(folder, uids)
         write_metadata(assembler, "feature.VectorAssembler", uids[0], ASSEMBLER)
         write_metadata(scaler, "feature.StandardScalerModel", uids[1], SCALER)
-        of_scaler = [{"std": _stored(self.std), "mean": _stored(self.mean)}]
-        write_rows(scaler / "data", pa.Table.from_pylist(of_scaler, _SCALER_SCHEMA))
+        moments = [{"std": _as_vector(self.std), "mean": _as_vector(self.mean)}]
+        write_rows(scaler / "data", pa.Table.from_pylist(moments, _SCALER_SCHEMA))
         write_metadata(kmeans, "clustering.KMeansModel", uids[2], {**KMEANS, **self.parameters.as_dict()})
-        centres = [{"clusterIdx": n, "clusterCenter": _stored(centre)} for n, centre in enumerate(self.centres)]
+        centres = [{"clusterIdx": n, "clusterCenter": _as_vector(centre)} for n, centre in enumerate(self.centres)]
         write_rows(kmeans / "data", pa.Table.from_pylist(centres, _CENTRES_SCHEMA))
 
     @classmethod
@@ -175,7 +175,7 @@ class SegmentationModel:
             If a file is missing or its checksum is wrong.
         """
         _, scaler, kmeans = _stages(folder, read_params(folder)["stageUids"])
-        [of_scaler] = rows_of(scaler / "data", _SCALER_SCHEMA).to_table().to_pylist()
+        [moments] = rows_of(scaler / "data", _SCALER_SCHEMA).to_table().to_pylist()
         centres = (
             rows_of(kmeans / "data", _CENTRES_SCHEMA)
             .to_table()
@@ -184,9 +184,9 @@ class SegmentationModel:
             .to_pylist()
         )
         return cls(
-            _read(of_scaler["mean"]),
-            _read(of_scaler["std"]),
-            np.array([_read(centre) for centre in centres]),
+            _as_array(moments["mean"]),
+            _as_array(moments["std"]),
+            np.array([_as_array(centre) for centre in centres]),
             SegmentationParameters.of(read_params(kmeans)),
         )
 
@@ -215,7 +215,7 @@ def scale_of(std: Floats) -> Floats:
 
 
 def as_pipeline(model: SegmentationModel, folder: str) -> PipelineModel:
-    """Returns the model as a `PipelineModel` of Spark ML, which reads it from `folder`, where it is saved."""
+    """Saves the model in `folder`, and returns it as Spark ML's `PipelineModel`, loaded from there."""
     from pyspark.ml import PipelineModel
 
     from ecommerce_assets.spark.connect import spark_path
@@ -226,9 +226,9 @@ def as_pipeline(model: SegmentationModel, folder: str) -> PipelineModel:
 
 def _squared_distance(scaled: list[Column], centre: list[float]) -> Column:
     total = F.lit(0.0)
-    for feature, of_centre in zip(scaled, centre, strict=True):
-        apart = feature - F.lit(of_centre)
-        total = total + apart * apart
+    for feature, coordinate in zip(scaled, centre, strict=True):
+        difference = feature - F.lit(coordinate)
+        total = total + difference * difference
     return total
 
 
@@ -236,11 +236,11 @@ def _stages(folder: Folder, uids: list[str]) -> list[Folder]:
     return [folder / "stages" / f"{n}_{uid}" for n, uid in enumerate(uids)]
 
 
-def _stored(vector: Floats) -> dict[str, Any]:
+def _as_vector(vector: Floats) -> dict[str, Any]:
     return {"type": 1, "values": vector.tolist()}
 
 
-def _read(stored: dict[str, Any]) -> Floats:
+def _as_array(stored: dict[str, Any]) -> Floats:
     values = np.array(stored["values"], np.float64)
     if stored["type"] == 1:
         return values

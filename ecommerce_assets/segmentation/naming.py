@@ -1,4 +1,4 @@
-"""Names a segment by the first of five rules on its mean features that holds. `name_segment` is the entry point."""
+"""Names a segment by its mean features: the first of five rules that holds. `name_segment` is the entry point."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RULES: tuple[tuple[str, Callable[[Means], bool]], ...] = (
 SEGMENT_NAMES = tuple(name for name, _ in RULES)
 
 ALL_USERS = "*"
-"""Key of the users of all segments, and of users without a segment, in a mapping by segment."""
+"""In a mapping by segment, the key for all users, including users without a segment."""
 
 
 def name_segment(means: Means) -> str:

@@ -1,8 +1,7 @@
 """Fits the segmentation model and assigns users to segments.
 
 `fit_segmentation` fits the model, `assign_segments` applies it. Two engines fit the same kind of model (model.py):
-`local` (local.py, one machine) and `mllib` (Spark, any cluster). naming.py names the segments, profile.py describes
-them.
+`local` (local.py, one machine) and `mllib` (Spark, any cluster).
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from ecommerce_assets.segmentation.model import ASSEMBLER, KMEANS, SCALER, Fit, 
 from ecommerce_assets.segmentation.model import SegmentationParameters as SegmentationParameters
 from ecommerce_assets.segmentation.naming import SEGMENT_NAMES, name_segment
 from ecommerce_assets.segmentation.profile import Segment
+from ecommerce_assets.spark import engine as engines
 from ecommerce_assets.spark.engine import Engine, EngineChoice
-from ecommerce_assets.spark.engine import choose_engine as by_memory
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.stored_table import StoredTable
 
 SEGMENTED_USERS = TableSpec.of(
     *(
-        ColumnSpec(c.name, "double", f"{c.description} As the model saw it: 0 for null.", nullable=False)
+        ColumnSpec(c.name, "double", f"{c.description} 0 if user_features has null.", nullable=False)
         if c.name in CLUSTERING_FEATURES
         else c
         for c in USER_FEATURES.columns
@@ -42,13 +41,13 @@ SEGMENTED_USERS = TableSpec.of(
 ROWS_PER_PARTITION = 2_000_000
 
 BYTES_PER_USER = 500
-"""Memory that the local engine needs per user: the features as read, sorted, as a matrix, and twice in scikit-learn."""
+"""Memory of the local engine per user: features as read, sorted and as a matrix, and two copies in scikit-learn."""
 
 
 def fill_features(user_features: DataFrame) -> DataFrame:
     """Returns the users with the clustering features as doubles, null → 0.0; the other columns do not change."""
-    seen = {name: F.coalesce(F.col(name).cast("double"), F.lit(0.0)) for name in CLUSTERING_FEATURES}
-    return user_features.withColumns(seen)
+    filled = {name: F.coalesce(F.col(name).cast("double"), F.lit(0.0)) for name in CLUSTERING_FEATURES}
+    return user_features.withColumns(filled)
 
 
 def choose_engine(user_features: StoredTable, engine: Engine = Engine.auto) -> EngineChoice:
@@ -61,7 +60,7 @@ def choose_engine(user_features: StoredTable, engine: Engine = Engine.auto) -> E
         users = user_features.rows
         return f"{users:,} users", users * BYTES_PER_USER
 
-    return by_memory(user_features.frame.sparkSession, engine, estimate)
+    return engines.choose_engine(user_features.frame.sparkSession, engine, estimate)
 
 
 def fit_segmentation(
@@ -70,7 +69,7 @@ def fit_segmentation(
     """Returns K-Means with k clusters, fitted to the standardised features of all users (mean 0, standard deviation 1).
 
     Both engines give the same kind of model. The local one needs no Spark jobs; see `LocalUsers.fit` for its initial
-    centres and its end. MLlib starts with k-means|| (Bahmani et al., "Scalable K-Means++", VLDB 2012) and stops
+    centres and stopping rule. MLlib starts with k-means|| (Bahmani et al., "Scalable K-Means++", VLDB 2012) and stops
     when no centre moves by more than 1e-4, or after `maxIter` iterations.
 
     Raises
@@ -142,7 +141,7 @@ class MllibUsers:
         """Returns the fit of Spark's K-Means; see `fit_segmentation`."""
         from pyspark.ml.clustering import KMeans
 
-        # The other solver, block, fails if there are fewer different users than k (Spark 4.3).
+        # The other solver, block, fails with fewer different users than k (Spark 4.3).
         kmeans = KMeans(**KMEANS, solver="row", **parameters.as_dict()).fit(self.scaled)
         model = SegmentationModel(self.mean, self.std, np.array(kmeans.clusterCenters()), parameters)
         return Fit(model, float(kmeans.summary.trainingCost), _silhouette(kmeans.transform(self.scaled)))
@@ -175,7 +174,7 @@ def assign_segments(
     user_features
         Users with the columns of `USER_FEATURES`.
     segments
-        Segments of the model with their names; None: they are described and named by these users.
+        Segments of the model with their names; None: computed from these users.
     """
     clustered = model.assign(fill_features(user_features))
     segments = _segments(clustered) if segments is None else segments

@@ -1,7 +1,4 @@
-"""Plots and notes of the segments: what sets them apart, and what they bring.
-
-The numbers are from profile.py and by_k.py; plotting.py defines how pictures look.
-"""
+"""Plots and notes of segmented_users and segmentation_by_k."""
 
 from __future__ import annotations
 
@@ -33,31 +30,31 @@ from ecommerce_assets.storage.markdown import short_table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FARTHEST = 2.0
-"""Number of standard deviations at which the colours end: values beyond it are as dark."""
+COLOUR_LIMIT = 2.0
+"""Number of standard deviations with the darkest colour; larger values have the same colour."""
 
-MOST_ROWS = 15
-"""Maximum number of segments in a picture: the largest ones."""
+MAX_SEGMENTS_SHOWN = 15
+"""Maximum number of segments in a plot: the largest ones."""
 
 
-def _plain(value: float) -> str:
+def _number(value: float) -> str:
     return short_number(value) if abs(value) >= 1000 else f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.1f}"
 
 
 NO_VIEWS = (
-    "The log has no views, so every conversion_rate is 0, and no segment is named Active_Buyers, which needs more than "
-    "0.1 purchases per view."
+    "The events have no views, so conversion_rate is 0 for all users, and no segment is named Active_Buyers, which "
+    "needs a conversion_rate above 0.1."
 )
 
 COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
-    "recency": ("Days since\nlast visit", _plain),
-    "frequency": ("Days\nactive", _plain),
-    "monetary": ("Money\nspent", _plain),
+    "recency": ("Days since\nlast visit", _number),
+    "frequency": ("Days\nactive", _number),
+    "monetary": ("Money\nspent", _number),
     "conversion_rate": ("Purchases\nper view", percent_label),
     "cart_abandonment": ("Carts\nabandoned", percent_label),
-    "unique_products": ("Products\nseen", _plain),
-    "unique_categories": ("Categories\nseen", _plain),
-    "avg_price": ("Average\nprice", _plain),
+    "unique_products": ("Products\nseen", _number),
+    "unique_categories": ("Categories\nseen", _number),
+    "avg_price": ("Average\nprice", _number),
 }
 """Label of each feature, and the function that formats its mean."""
 
@@ -67,14 +64,14 @@ def segment_profiles(context: CheckContext) -> Figure | None:
     segments = _by_size(context)
     if not segments:
         return None
-    apart = [[s["difference"][name] for name in COLUMNS] for s in segments]
+    differences = [[s["difference"][name] for name in COLUMNS] for s in segments]
     figure, [axes] = panels(height=1.7 + 0.42 * len(segments))
-    cells = axes.imshow(apart, cmap=DIVERGING, vmin=-FARTHEST, vmax=FARTHEST, aspect="auto")
+    cells = axes.imshow(differences, cmap=DIVERGING, vmin=-COLOUR_LIMIT, vmax=COLOUR_LIMIT, aspect="auto")
     for row, segment in enumerate(segments):
-        for column, (name, (_, written)) in enumerate(COLUMNS.items()):
-            colour = CARD if abs(apart[row][column]) > 0.65 * FARTHEST else INK
-            axes.text(column, row, written(segment["mean"][name]), ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(COLUMNS)), [words for words, _ in COLUMNS.values()])
+        for column, (name, (_, text_of)) in enumerate(COLUMNS.items()):
+            colour = CARD if abs(differences[row][column]) > 0.65 * COLOUR_LIMIT else INK
+            axes.text(column, row, text_of(segment["mean"][name]), ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(COLUMNS)), [label for label, _ in COLUMNS.values()])
     axes.set_yticks(range(len(segments)), [f"{n}  {percent(s['share'])}" for n, s in _named(segments)])
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
@@ -85,7 +82,7 @@ def segment_profiles(context: CheckContext) -> Figure | None:
     axes.tick_params(which="minor", length=0)
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(cells, ax=axes, shrink=0.9 if len(segments) > 2 else 1.0, aspect=16, pad=0.01)
-    bar.set_ticks([-FARTHEST, 0, FARTHEST], labels=["far below\naverage", "average", "far above\naverage"])
+    bar.set_ticks([-COLOUR_LIMIT, 0, COLOUR_LIMIT], labels=["far below\naverage", "average", "far above\naverage"])
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=8)
     return figure
@@ -103,7 +100,7 @@ def size_and_revenue(context: CheckContext) -> Figure | None:
 
 
 class Part(NamedTuple):
-    """A group of users, with its shares of all users and of the revenue."""
+    """A group of users, with its shares in all users and in the revenue."""
 
     name: str
     users: int
@@ -112,7 +109,7 @@ class Part(NamedTuple):
 
 
 def share_bars(parts: Sequence[Part], heading: str, of: str = "users") -> Figure:
-    """Returns paired bars: each part's share of the users (or of `of`, such as buyers) and of the revenue."""
+    """Returns paired bars: the share of each part in the users (or in `of`, such as buyers) and in the revenue."""
     figure, [axes] = panels(height=1.5 + 0.55 * len(parts))
     for offset, values, colour, label in (
         (-0.2, [part.share for part in parts], BLUE, f"Share of {of}"),
@@ -165,7 +162,7 @@ def _by_k_table(context: CheckContext) -> str:
     return short_table(("k", "silhouette", "cost", "clusters found"), rows)
 
 
-def _at_a_glance(context: CheckContext) -> str | None:
+def _segments_table(context: CheckContext) -> str | None:
     segments = _by_size(context, most=None)
     rows = [(name, f"{s['users']:,}", percent(s["share"]), percent(s["revenue_share"])) for name, s in _named(segments)]
     return short_table(("segment", "users", "share", "revenue"), rows) if rows else None
@@ -176,12 +173,12 @@ def _descriptions(context: CheckContext) -> str | None:
     return "\n".join(lines if context.results["has_views"] else [*lines, "", NO_VIEWS]) if lines else None
 
 
-def _by_size(context: CheckContext, most: int | None = MOST_ROWS) -> list[Mapping[str, Any]]:
+def _by_size(context: CheckContext, most: int | None = MAX_SEGMENTS_SHOWN) -> list[Mapping[str, Any]]:
     return sorted(context.results["segments"], key=lambda s: (-s["users"], s["segment_id"]))[:most]
 
 
 def _named(segments: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Returns names for people, with the number of the cluster if several segments have the same name."""
+    """Returns each segment with its name without underscores, and its number if several segments have that name."""
     times = Counter(s["segment"] for s in segments)
     return [
         (s["segment"].replace("_", " ") + (f" #{s['segment_id']}" if times[s["segment"]] > 1 else ""), s)
@@ -189,16 +186,18 @@ def _named(segments: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str
     ]
 
 
-SEGMENTED_USERS_NOTES = (Note("segments at a glance", _at_a_glance), Note("segments in words", _descriptions))
+SEGMENTED_USERS_NOTES = (Note("segments at a glance", _segments_table), Note("segments in words", _descriptions))
 
 SEGMENTED_USERS_PLOTS = (
     Plot(
-        "What sets the segments apart",
-        "Numbers are a segment's means, colours how far they lie from the mean of all users, in standard deviations "
-        "(darkest from 2 on). Carts abandoned are negative where people buy without the cart.",
+        "Differences between the segments",
+        "Numbers: means of the segment. Colours: difference from the mean of all users, in standard deviations "
+        "(darkest from 2 on). Carts abandoned are negative if users buy without a cart.",
         segment_profiles,
     ),
-    Plot("Users and revenue by segment", "Each segment's part of the users and of the money spent.", size_and_revenue),
+    Plot(
+        "Users and revenue by segment", "Share of each segment in the users and in the money spent.", size_and_revenue
+    ),
 )
 
 SEGMENTATION_BY_K_NOTES = (Note("quality by k", _by_k_table),)
@@ -206,8 +205,8 @@ SEGMENTATION_BY_K_NOTES = (Note("quality by k", _by_k_table),)
 SEGMENTATION_BY_K_PLOTS = (
     Plot(
         "Quality by k",
-        "Silhouette: how clearly users belong to their own cluster, from -1 to 1. Cost: the sum of squared distances "
-        "to the centres, which always falls; a good k is where it stops falling fast.",
+        "Silhouette: how clearly users belong to their cluster, from -1 to 1. Cost: sum of squared distances to the "
+        "centres. It falls with each k; a good k is where it stops falling fast.",
         quality_by_k,
     ),
 )

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-FEWEST_REPEAT_BUYERS = 100
-"""Minimum number of repeat buyers: with fewer, the four parameters depend mostly on chance."""
+MIN_REPEAT_BUYERS = 100
+"""Minimum number of repeat buyers: with fewer, the four parameters are mostly noise."""
 
 PURCHASE_BOUND, SPENDING_BOUND = 4.0, 8.0
 """Limits of the logarithm of each parameter, in units of the mean age and the mean value of the data. If buyers
@@ -74,11 +74,11 @@ class BgNbd:
         Raises
         ------
         ValueError
-            There are fewer than `FEWEST_REPEAT_BUYERS` repeat buyers, or all buyers bought equally often.
+            If there are fewer than `MIN_REPEAT_BUYERS` repeat buyers, or all buyers bought equally often.
         """
         repeat_buyers = int(histories.buyers[histories.repeats > 0].sum())
-        if repeat_buyers < FEWEST_REPEAT_BUYERS:
-            raise ValueError(f"Repeat buyers: {repeat_buyers:,}; at least {FEWEST_REPEAT_BUYERS} are needed.")
+        if repeat_buyers < MIN_REPEAT_BUYERS:
+            raise ValueError(f"Repeat buyers: {repeat_buyers:,}; at least {MIN_REPEAT_BUYERS} are needed.")
         if np.ptp(histories.repeats) == 0:
             raise ValueError("All buyers bought on the same number of days.")
         unit = float(np.average(histories.age, weights=histories.buyers))
@@ -188,7 +188,7 @@ class GammaGamma:
         Raises
         ------
         ValueError
-            Nobody paid anything, or all buyers paid the same.
+            If nobody paid anything, or all buyers paid the same.
         """
         paid = value > 0
         if not paid.any():

@@ -85,7 +85,7 @@ class Dates:
 
     @property
     def since(self) -> dt.date | None:
-        """Returns the date from which movement is counted; see above."""
+        """Returns the date from which movement is counted."""
         return max(self.first, self.date - dt.timedelta(MOVEMENT_DAYS)) if self.previous else None
 
     def as_dict(self) -> dict[str, str | None]:
@@ -174,5 +174,5 @@ def moved_users(stats: Stats, since: str) -> tuple[int, int]:
 def _as_of(column: str, day: str | None) -> Column:
     if day is None:
         return F.lit(None).cast("string")
-    at = F.when(F.col("date") <= F.lit(day).cast("date"), F.col("date"))
-    return F.max_by(column, at)
+    dates = F.when(F.col("date") <= F.lit(day).cast("date"), F.col("date"))
+    return F.max_by(column, dates)

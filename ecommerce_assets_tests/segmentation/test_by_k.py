@@ -1,4 +1,4 @@
-"""Quality by k: the same as the model's, few users, its checks and its job."""
+"""The quality by k, with too few users too; its checks and its job."""
 
 from __future__ import annotations
 
@@ -24,28 +24,23 @@ from ecommerce_assets.storage.version import Stats
 from ecommerce_assets_tests.segmentation.test_pipeline import CASUAL, DORMANT, VIP, three_groups, users_frame
 
 
-@pytest.mark.parametrize("engine", [Engine.local, Engine.mllib])
-def test_the_k_in_use_is_as_good_as_the_model(spark: SparkSession, engine: Engine) -> None:
+def test_quality_of_a_k_is_that_of_the_model(spark: SparkSession) -> None:
     users, lines = StoredTable(users_frame(spark, three_groups())), list[str]()
-    found = quality_by_k(users, {3, 2}, SegmentationParameters(), lines.append, engine)
-    assert [(entry["k"], entry["clusters"], entry["reason"]) for entry in found] == [(2, 2, None), (3, 3, None)]
-    fit = fit_segmentation(users, SegmentationParameters(k=3), engine)
-    assert found[1]["silhouette"] == pytest.approx(fit.silhouette, abs=1e-12)
-    assert found[1]["cost"] == pytest.approx(fit.cost)
-    assert found[1]["cost"] < found[0]["cost"]
-    assert f"{found[0]['silhouette']:.3f}; 40% done" in lines[0]
+    two, three = quality_by_k(users, {3, 2}, SegmentationParameters(), lines.append, Engine.local)
+    assert [(each.k, each.clusters, each.reason) for each in (two, three)] == [(2, 2, None), (3, 3, None)]
+    fit = fit_segmentation(users, SegmentationParameters(k=3), Engine.local)
+    assert three.silhouette == pytest.approx(fit.silhouette, abs=1e-12)
+    assert three.cost == pytest.approx(fit.cost)
+    assert three.cost < two.cost
+    assert f"{two.silhouette:.3f}; 40% done" in lines[0]
     assert "; 100% done" in lines[1]
 
 
 def test_without_enough_users_there_is_a_reason_and_no_silhouette(spark: SparkSession) -> None:
     users = users_frame(spark, [(n, *(VIP, DORMANT, CASUAL)[n % 3]) for n in range(9)])
-    found = quality_by_k(StoredTable(users), [3, 5], SegmentationParameters(), print)
-    assert found[0]["silhouette"] == pytest.approx(1.0)
-    assert found[1]["silhouette"] is None
-    assert "fewer than 5" in found[1]["reason"]
-    [alone] = quality_by_k(StoredTable(users.limit(1)), [2], SegmentationParameters(), print)
-    assert alone["silhouette"] is None
-    assert alone["reason"]
+    three, five = quality_by_k(StoredTable(users), [3, 5], SegmentationParameters(), print, Engine.local)
+    assert (three.silhouette, three.reason) == (pytest.approx(1.0), None)
+    assert (five.silhouette, five.reason) == (None, "fewer than 5 different users")
 
 
 def failed(*changed: dict[str, Any], k_in_use: int = 5) -> dict[str, str]:
@@ -61,7 +56,7 @@ def test_checks_find_wrong_entries() -> None:
     assert failed() == {}
     assert failed({"silhouette": None, "reason": "there are too few users"}) == {}
     assert failed({"silhouette": None}, {"silhouette": 1.1}) == {"silhouettes_in_range": "k = 2: None; k = 3: 1.1"}
-    assert failed({"cost": float("nan")}) == {"costs_sound": "k = 2: nan"}
+    assert failed({"cost": float("nan")}) == {"costs_finite": "k = 2: nan"}
     assert list(failed({}, {"cost": 98.5})) == ["costs_fall"]
     assert list(failed(k_in_use=12)) == ["every_k_once"]
 

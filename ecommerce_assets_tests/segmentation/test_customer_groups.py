@@ -1,4 +1,4 @@
-"""Scores against the published example of the R package rfm, and groups on a handful of users."""
+"""Scores compared with the published example of the R package rfm, and groups of a few users."""
 
 import csv
 from collections.abc import Sequence
@@ -57,16 +57,13 @@ def test_equal_values_at_a_quintile_get_the_lower_score(spark: SparkSession) -> 
 def test_each_pair_of_scores_belongs_to_one_group() -> None:
     for r in range(1, 6):
         for f in range(1, 6):
-            found = [g.name for g in GROUPS if g.lowest_r <= r <= g.highest_r and g.lowest_f <= f <= g.highest_f]
-            assert len(found) == 1, (r, f, found)
+            groups = [g.name for g in GROUPS if g.lowest_r <= r <= g.highest_r and g.lowest_f <= f <= g.highest_f]
+            assert len(groups) == 1, (r, f, groups)
 
 
-FIXED = RfmBounds(purchase_recency=(10, 20, 30, 40), purchase_days=(2, 3, 4, 5), monetary=(50, 100, 150, 200))
-
-
-@pytest.mark.parametrize(
-    ("recency", "days", "group"),
-    [
+def test_groups_by_recency_and_purchase_days(spark: SparkSession) -> None:
+    bounds = RfmBounds(purchase_recency=(10, 20, 30, 40), purchase_days=(2, 3, 4, 5), monetary=(50, 100, 150, 200))
+    buyers = [
         (9, 5, "Champions"),
         (29, 4, "Loyal"),
         (10, 2, "Potential Loyalists"),
@@ -78,52 +75,41 @@ FIXED = RfmBounds(purchase_recency=(10, 20, 30, 40), purchase_days=(2, 3, 4, 5),
         (40, 4, "At Risk"),
         (30, 1, "Hibernating"),
         (40, 2, "Lost"),
-    ],
-)
-def test_groups(spark: SparkSession, recency: int, days: int, group: str) -> None:
-    [row] = assign_groups(users_frame(spark, [(1, recency, days, 60.0)]), FIXED).collect()
-    assert row["customer_group"] == group
-    assert row["m_score"] == 2
+    ]
+    users = users_frame(spark, [(n, recency, days, 60.0) for n, (recency, days, _) in enumerate(buyers)])
+    rows = assign_groups(users, bounds).orderBy("user_id").collect()
+    assert [(row["customer_group"], row["m_score"]) for row in rows] == [(group, 2) for *_, group in buyers]
 
 
-def test_users_without_purchases_are_prospects_and_do_not_move_the_bounds(spark: SparkSession) -> None:
+def test_users_without_purchases_are_prospects_and_do_not_change_the_bounds(spark: SparkSession) -> None:
     buyers = [(n, n, n + 1, float(n)) for n in range(11)]
     prospects = [(100 + n, None, 0, 0.0) for n in range(50)]
     users = users_frame(spark, buyers + prospects)
     bounds = score_bounds(users)
     assert bounds == RfmBounds(purchase_recency=(3, 5, 7, 9), purchase_days=(4, 6, 8, 10), monetary=(3, 5, 7, 9))
+    fixed = score_bounds(users, RfmBounds(purchase_days=(2, 3, 5, 8)))
+    assert fixed == RfmBounds(purchase_recency=(3, 5, 7, 9), purchase_days=(2, 3, 5, 8), monetary=(3, 5, 7, 9))
     assigned = assign_groups(users, bounds)
     assert assigned.dtypes == [(c.name, c.type) for c in CUSTOMER_GROUPS.with_id_type("bigint").columns]
-    found = {tuple(row)[4:] for row in assigned.where("user_id >= 100").collect()}
-    assert found == {(None, None, None, "Prospects")}
+    rows = {tuple(row)[4:] for row in assigned.where("user_id >= 100").collect()}
+    assert rows == {(None, None, None, "Prospects")}
 
 
-def test_a_shop_without_buyers_has_prospects_only(spark: SparkSession) -> None:
-    users = users_frame(spark, [(1, None, 0, 0.0)])
+def test_a_shop_without_known_buyers_has_no_bounds(spark: SparkSession) -> None:
+    users = users_frame(spark, [(1, None, 0, 0.0), (2, None, None, 0.0), (3, None, None, 20.0)])
     bounds = score_bounds(users)
     assert bounds == RfmBounds(purchase_recency=(), purchase_days=(), monetary=())
-    assert [row["customer_group"] for row in assign_groups(users, bounds).collect()] == ["Prospects"]
+    groups = {row["user_id"]: row["customer_group"] for row in assign_groups(users, bounds).collect()}
+    assert groups == {1: "Prospects", 2: "Prospects", 3: None}  # user 3 paid, but purchase_days is unknown
 
 
 def test_buyers_of_free_products_have_the_group_of_their_scores(spark: SparkSession) -> None:
     users = users_frame(spark, [(1, 0, 1, 0.0), (2, 3, 2, 5.0)])
-    found = assign_groups(users, score_bounds(users))
-    assert {row["user_id"]: row["customer_group"] for row in found.collect()} == {1: "New", 2: "Hibernating"}
-    context = CheckContext(measure(found, CUSTOMER_GROUPS_CHECKS)[None])
-    [check] = [c for c in CUSTOMER_GROUPS_CHECKS if c.name == "groups_match_scores"]
-    assert [outcome.passed for outcome in run_checks([check], context)] == [True]
-
-
-def test_spenders_without_known_purchase_days_have_no_group(spark: SparkSession) -> None:
-    users = users_frame(spark, [(1, None, None, 20.0), (2, None, None, 0.0)])
-    found = {row["user_id"]: row["customer_group"] for row in assign_groups(users, score_bounds(users)).collect()}
-    assert found == {1: None, 2: "Prospects"}
-
-
-def test_fixed_bounds_replace_the_quintiles(spark: SparkSession) -> None:
-    users = users_frame(spark, [(n, n, n + 1, float(n)) for n in range(11)])
-    bounds = score_bounds(users, RfmBounds(purchase_days=(2, 3, 5, 8)))
-    assert bounds == RfmBounds(purchase_recency=(3, 5, 7, 9), purchase_days=(2, 3, 5, 8), monetary=(3, 5, 7, 9))
+    groups = assign_groups(users, score_bounds(users))
+    assert {row["user_id"]: row["customer_group"] for row in groups.collect()} == {1: "New", 2: "Hibernating"}
+    checks = [check for check in CUSTOMER_GROUPS_CHECKS if check.name == "groups_match_scores"]
+    [outcome] = run_checks(checks, CheckContext(measure(groups, checks)[None]))
+    assert outcome.passed
 
 
 @pytest.mark.parametrize(
@@ -135,18 +121,18 @@ def test_fixed_bounds_replace_the_quintiles(spark: SparkSession) -> None:
         ("[2, 3", "not JSON"),
     ],
 )
-def test_bounds_that_cannot_be_used_are_one_sentence(monkeypatch: pytest.MonkeyPatch, value: str, reason: str) -> None:
+def test_invalid_bounds_are_an_error_with_the_value(monkeypatch: pytest.MonkeyPatch, value: str, reason: str) -> None:
     monkeypatch.setenv("ECOMMERCE_RFM_BOUNDS", value)
     with pytest.raises(SettingsError, match=reason):
         load_settings()
 
 
-def test_bounds_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bounds_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ECOMMERCE_RFM_BOUNDS", '"monetary": [10, 20.5, 100, 500], "purchase_days": [2, 2, 3, 5]')
     assert load_settings().rfm_bounds == RfmBounds(monetary=(10, 20.5, 100, 500), purchase_days=(2, 2, 3, 5))
 
 
-def test_user_features_of_an_earlier_release_are_refused_in_one_sentence(spark: SparkSession) -> None:
+def test_user_features_of_an_earlier_release_are_an_error_with_the_missing_columns(spark: SparkSession) -> None:
     users = users_frame(spark, []).drop("purchase_recency", "purchase_days")
     with pytest.raises(ValueError, match="lacks the columns purchase_recency, purchase_days: materialise it again"):
         score_bounds(users)

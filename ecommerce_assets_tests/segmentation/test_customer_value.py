@@ -202,8 +202,8 @@ def test_checks_find_wrong_rows(spark: SparkSession) -> None:
     failed = run_checks(CUSTOMER_VALUE_CHECKS, context_of(rows, {"buyers": 2, "reason": None}))
     assert [found.name for found in failed if not found.passed] == [
         "unique_key",
-        "every_buyer",
-        "bought_on_a_day",
+        "every_buyer_has_a_row",
+        "purchase_days_positive",
         "probabilities_in_range",
         "amounts_in_range",
     ]

@@ -1,4 +1,4 @@
-"""K-Means in this process."""
+"""K-Means and silhouette in this process."""
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +10,7 @@ from ecommerce_assets.segmentation.model import SegmentationParameters
 
 
 def features(*groups: tuple[int, float, float]) -> pa.Table:
-    """Users in groups: how many, their monetary value, their recency; they differ by a little."""
+    """Returns users in groups, each given by its number of users, monetary and recency; monetary differs a little."""
     rows = [(value + n / 100, recency) for count, value, recency in groups for n in range(count)]
     columns = {"user_id": list(range(len(rows))), **{name: [0.0] * len(rows) for name in CLUSTERING_FEATURES}}
     columns |= {"monetary": [row[0] for row in rows], "recency": [row[1] for row in rows]}
@@ -30,7 +30,7 @@ def test_groups_become_segments_with_their_names() -> None:
     assert names[model.predict(feature_matrix(later))].tolist() == ["VIP_Customers", "Dormant_Users"]
 
 
-def test_the_order_of_the_users_changes_no_bit() -> None:
+def test_the_order_of_the_users_changes_nothing() -> None:
     shuffled = GROUPS.take(pa.array(np.random.default_rng(0).permutation(GROUPS.num_rows)))
     one, other = (LocalUsers(table).fit(SegmentationParameters(k=4)) for table in (GROUPS, shuffled))
     np.testing.assert_array_equal(one.model.centres, other.model.centres)
@@ -38,14 +38,14 @@ def test_the_order_of_the_users_changes_no_bit() -> None:
 
 
 @pytest.mark.parametrize("users", [1, 3])
-def test_there_are_no_more_clusters_than_different_users(users: int) -> None:
+def test_clusters_are_at_most_as_many_as_different_users(users: int) -> None:
     fit = LocalUsers(GROUPS.take(pa.array([0] * users))).fit(SegmentationParameters(k=5))
     assert fit.model.centres.tolist() == [[0.0] * 8]
     assert (fit.cost, fit.silhouette) == (0.0, None)
 
 
-def test_a_constant_feature_counts_for_nothing() -> None:
-    # The mean of 0.1 is not 0.1 in floating point, so the standard deviation is not exactly 0 without care.
+def test_a_constant_feature_is_scaled_to_zero() -> None:
+    # In floating point the mean of many 0.1 is not exactly 0.1.
     price = pa.array([0.1] * GROUPS.num_rows)
     table = GROUPS.set_column(GROUPS.schema.get_field_index("avg_price"), "avg_price", price)
     model = LocalUsers(table).fit(SegmentationParameters(k=3)).model

@@ -1,4 +1,4 @@
-"""The segmentation model on a handful of users."""
+"""The segmentation on a few users, with both engines."""
 
 import random
 from collections.abc import Sequence
@@ -40,6 +40,12 @@ USERS_DDL = (
 VIP: tuple[Any, ...] = (5, 20, 900.0, 0.5, 0.0, 30, 5, 40.0)
 DORMANT: tuple[Any, ...] = (85, 1, 0.0, 0.0, 0.0, 1, 1, 10.0)
 CASUAL: tuple[Any, ...] = (40, 3, 0.0, 0.0, 1.0, 6, 2, 25.0)
+NULLS, ZEROS = (None,) * 8, (0, 0, 0.0, 0.0, 0.0, 0, 0, 0.0)
+
+BY_PRICE = SegmentationModel(
+    np.zeros(8), np.ones(8), np.array([[0.0] * 7 + [price] for price in (0.0, 100.0, 200.0)]), THREE
+)
+"""A model that assigns users by avg_price: near 0, near 100 or near 200."""
 
 
 def users_frame(spark: SparkSession, users: Sequence[tuple[Any, ...]]) -> DataFrame:
@@ -47,7 +53,7 @@ def users_frame(spark: SparkSession, users: Sequence[tuple[Any, ...]]) -> DataFr
 
 
 def three_groups() -> list[tuple[Any, ...]]:
-    """Users 0 to 29: ten near each of VIP, DORMANT and CASUAL, in turns."""
+    """Returns users 0 to 29: by turns near VIP, DORMANT and CASUAL."""
     draw = random.Random(3)
     users = []
     for user_id in range(30):
@@ -57,12 +63,8 @@ def three_groups() -> list[tuple[Any, ...]]:
 
 
 def segment_ids(model: SegmentationModel, users: DataFrame) -> dict[int, int]:
-    assigned, _ = assign_segments(model, users)
-    return {row["user_id"]: row["segment_id"] for row in assigned.collect()}
-
-
-def fitted(users: DataFrame, k: int, engine: Engine = Engine.local) -> SegmentationModel:
-    return fit_segmentation(StoredTable(users), SegmentationParameters(k=k), engine).model
+    rows = model.assign(fill_features(users)).select("user_id", "segment_id").collect()
+    return {row["user_id"]: row["segment_id"] for row in rows}
 
 
 @pytest.fixture(scope="module")
@@ -80,100 +82,87 @@ def fit(groups: DataFrame, engine: Engine) -> Fit:
     return fit_segmentation(StoredTable(groups), THREE, engine)
 
 
-def test_finds_the_three_groups(fit: Fit, groups: DataFrame) -> None:
-    found = segment_ids(fit.model, groups)
-    assert len(found) == 30
-    assert all(found[user_id] == found[user_id % 3] for user_id in found)
-    assert sorted({found[0], found[1], found[2]}) == [0, 1, 2]
+def test_three_groups_become_segments_with_names_sizes_and_means(fit: Fit, groups: DataFrame) -> None:
+    assigned, segments = assign_segments(fit.model, groups)
+    rows = assigned.select("user_id", "segment_id", "segment").collect()
+    names = {0: "VIP_Customers", 1: "Dormant_Users", 2: "Casual_Browsers"}
+    assert {row["user_id"]: row["segment"] for row in rows} == {n: names[n % 3] for n in range(30)}
+    assert len({(row["segment_id"], row["segment"]) for row in rows}) == 3
+    assert [s.segment_id for s in segments] == [0, 1, 2]
+    assert {s.name: s.users for s in segments} == dict.fromkeys(names.values(), 10)
+    means = {s.name: s.means for s in segments}
+    assert means["VIP_Customers"]["frequency"] == 20.0
+    assert means["Dormant_Users"]["avg_price"] == 10.0
+    assert list(means["Casual_Browsers"]) == list(CLUSTERING_FEATURES)
     assert fit.silhouette is not None
     assert 0.9 < fit.silhouette <= 1.0
 
 
-def test_segments_have_names_sizes_and_means(fit: Fit, groups: DataFrame) -> None:
-    users, segments = assign_segments(fit.model, groups)
-    assert {s.name: s.users for s in segments} == {"VIP_Customers": 10, "Dormant_Users": 10, "Casual_Browsers": 10}
-    assert [s.segment_id for s in segments] == [0, 1, 2]
-    by_name = {s.name: s.means for s in segments}
-    assert by_name["VIP_Customers"]["frequency"] == 20.0
-    assert by_name["Dormant_Users"]["avg_price"] == 10.0
-    assert list(by_name["Casual_Browsers"]) == list(CLUSTERING_FEATURES)
-    names = {row["user_id"]: row["segment"] for row in users.collect()}
-    assert (names[0], names[1], names[2]) == ("VIP_Customers", "Dormant_Users", "Casual_Browsers")
-
-
-def test_shuffled_input_gives_the_same_clusters(
-    spark: SparkSession, fit: Fit, groups: DataFrame, engine: Engine
-) -> None:
-    shuffled = three_groups()
-    random.Random(11).shuffle(shuffled)
-    other = users_frame(spark, shuffled).repartition(7)
-    assert segment_ids(fitted(other, 3, engine), other) == segment_ids(fit.model, groups)
+@pytest.fixture(scope="module")
+def shuffled(spark: SparkSession) -> Fit:
+    """The fit of MLlib on the same users in another order and partitioning."""
+    users = three_groups()
+    random.Random(11).shuffle(users)
+    return fit_segmentation(StoredTable(users_frame(spark, users).repartition(7)), THREE, Engine.mllib)
 
 
 @pytest.mark.spark_only
-def test_the_engines_agree(groups: DataFrame) -> None:
-    local, mllib = (fit_segmentation(StoredTable(groups), THREE, engine) for engine in (Engine.local, Engine.mllib))
-    np.testing.assert_allclose(local.model.mean, mllib.model.mean, rtol=1e-12)
-    np.testing.assert_allclose(local.model.std, mllib.model.std, rtol=1e-12)
-    np.testing.assert_allclose(np.sort(local.model.centres, 0), np.sort(mllib.model.centres, 0), atol=1e-9)
-    assert local.cost == pytest.approx(mllib.cost, rel=1e-9)
-    assert local.silhouette == pytest.approx(mllib.silhouette, abs=1e-9)
+def test_mllib_on_shuffled_users_gives_the_same_clusters_as_both_engines(fit: Fit, shuffled: Fit) -> None:
+    np.testing.assert_allclose(shuffled.model.mean, fit.model.mean, rtol=1e-12)
+    np.testing.assert_allclose(shuffled.model.std, fit.model.std, rtol=1e-12)
+    np.testing.assert_allclose(np.sort(shuffled.model.centres, 0), np.sort(fit.model.centres, 0), atol=1e-9)
+    assert shuffled.cost == pytest.approx(fit.cost, rel=1e-9)
+    assert shuffled.silhouette == pytest.approx(fit.silhouette, abs=1e-9)
 
 
 @pytest.mark.spark_only
-def test_plain_pyspark_loads_the_saved_model_and_predicts_the_same(spark: SparkSession, tmp_path: Path) -> None:
-    draw = np.random.default_rng(5)
-    users = users_frame(spark, [(n, *three_groups()[n % 30][1:8], float(draw.exponential(50.0))) for n in range(500)])
-    model = fitted(users, 7)
-    loaded = as_pipeline(model, str(tmp_path / "model-[1]"))
+def test_plain_pyspark_loads_the_saved_model_and_agrees(spark: SparkSession, tmp_path: Path) -> None:
+    draw, near = np.random.default_rng(5), three_groups()
+    rows = [(n, *near[n % 30][1:8], float(draw.exponential(50.0))) for n in range(500)]
+    users = users_frame(spark, [*rows, (500, *VIP[:2], 1e6, *VIP[3:])]).persist()  # the last is alone in its cluster
+    fit = fit_segmentation(StoredTable(users), SegmentationParameters(k=7), Engine.local)
+    loaded = as_pipeline(fit.model, str(tmp_path / "model-[1]"))
     assert isinstance(loaded, PipelineModel)
-    predicted = {row["user_id"]: row["segment_id"] for row in loaded.transform(fill_features(users)).collect()}
-    assert predicted == segment_ids(model, users)
+    clustered = loaded.transform(fill_features(users)).persist()
+    predicted = {row["user_id"]: row["segment_id"] for row in clustered.select("user_id", "segment_id").collect()}
+    assert predicted == segment_ids(fit.model, users)
     table = users.toArrow()
-    assert predicted == dict(
-        zip(table["user_id"].to_pylist(), model.predict(feature_matrix(table)).tolist(), strict=True)
-    )
-    assert sorted(set(predicted.values())) == list(range(7))
+    numbers = fit.model.predict(feature_matrix(table)).tolist()
+    assert predicted == dict(zip(table["user_id"].to_pylist(), numbers, strict=True))
+    assert sorted(set(numbers)) == list(range(7))
+    assert numbers.count(predicted[500]) == 1
+    evaluator = ClusteringEvaluator(featuresCol="features", predictionCol="segment_id")
+    assert fit.silhouette == pytest.approx(evaluator.evaluate(clustered), abs=1e-9)
     kmeans: Any = loaded.stages[-1]
     assert (kmeans.getK(), kmeans.getSeed(), kmeans.getMaxIter(), kmeans.getTol()) == (7, 42, 20, 1e-4)
 
 
-@pytest.mark.spark_only
-def test_silhouette_is_that_of_spark(spark: SparkSession, tmp_path: Path) -> None:
-    # The last user is alone in its cluster.
-    users = users_frame(spark, [*three_groups(), (30, *VIP[:2], 1e6, *VIP[3:])])
-    fit = fit_segmentation(StoredTable(users), SegmentationParameters(k=6), Engine.local)
-    clustered = as_pipeline(fit.model, str(tmp_path / "model")).transform(fill_features(users)).persist()
-    assert 1 in [row["count"] for row in clustered.groupBy("segment_id").count().collect()]
-    evaluator = ClusteringEvaluator(featuresCol="features", predictionCol="segment_id")
-    assert fit.silhouette == pytest.approx(evaluator.evaluate(clustered), abs=1e-9)
-
-
-def test_saved_model_is_read_without_spark(tmp_path: Path, fit: Fit) -> None:
-    fit.model.save(str(tmp_path / "model"))
+def test_the_saved_model_is_read_without_spark(tmp_path: Path) -> None:
+    model = SegmentationModel(np.arange(8) / 3, np.arange(8) / 7, np.arange(16).reshape(2, 8) / 9, THREE)
+    model.save(str(tmp_path / "model"))
     loaded = SegmentationModel.load(Folder(str(tmp_path / "model")))
     for name in ("mean", "std", "centres"):
-        np.testing.assert_array_equal(getattr(loaded, name), getattr(fit.model, name))
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(model, name))
     assert loaded.parameters == THREE
 
 
 @pytest.mark.spark_only
-def test_a_model_that_spark_saved_is_read_too(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_model_that_spark_saved_is_read(spark: SparkSession, tmp_path: Path) -> None:
     # Spark stores a vector that is mostly zeros as a sparse one.
     users = users_frame(spark, [(n, 0, 1, 0.0, 0.0, 0.0, 0, 0, float(n % 4)) for n in range(12)])
     stages = [VectorAssembler(**ASSEMBLER), StandardScaler(**SCALER), KMeans(**KMEANS, k=3, seed=1, maxIter=5)]
     pipeline = Pipeline(stages=stages).fit(users)
     pipeline.write().save(str(tmp_path / "model"))
     loaded = SegmentationModel.load(Folder(str(tmp_path / "model")))
-    fitted: Any = pipeline.stages
-    np.testing.assert_array_equal(loaded.std, fitted[1].std.toArray())
-    np.testing.assert_array_equal(loaded.mean, fitted[1].mean.toArray())
-    np.testing.assert_array_equal(loaded.centres, fitted[2].clusterCenters())
+    _, scaler, kmeans = pipeline.stages
+    np.testing.assert_array_equal(loaded.std, scaler.std.toArray())  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(loaded.mean, scaler.mean.toArray())  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(loaded.centres, kmeans.clusterCenters())  # type: ignore[attr-defined]
     assert loaded.parameters == SegmentationParameters(k=3, seed=1, maxIter=5)
 
 
 @pytest.mark.spark_only
-def test_auto_is_local_where_the_users_fit_in_memory(groups: DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_local_if_the_users_fit_in_memory(groups: DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     for free, expected in ((2 * 30 * 500, Engine.local), (2 * 30 * 500 - 2, Engine.mllib)):
         monkeypatch.setattr(engines, "free_memory", lambda free=free: free)
         choice = choose_engine(StoredTable(groups))
@@ -181,75 +170,40 @@ def test_auto_is_local_where_the_users_fit_in_memory(groups: DataFrame, monkeypa
         assert "30 users" in choice.reason
 
 
-@pytest.mark.parametrize(("views", "expected"), [((0, 0), False), ((0, 1), True), ((0, None), True)])
-def test_a_shop_without_views_is_known(spark: SparkSession, views: tuple[int | None, ...], expected: bool) -> None:
-    users = spark.createDataFrame([(1, *VIP, views[0]), (2, *VIP, views[1])], f"{USERS_DDL}, views bigint")
-    [segment] = assign_segments(fitted(users, 2), users)[1]
-    assert segment.has_views == expected
-
-
-def test_null_features_count_as_zero(spark: SparkSession, engine: Engine) -> None:
-    users = users_frame(spark, [(1, *[None] * 8), (2, *VIP), (3, *CASUAL)])
-    zeros = dict.fromkeys(CLUSTERING_FEATURES, 0.0)
-    assert {row["user_id"]: row.asDict() for row in fill_features(users).collect()}[1] == {"user_id": 1, **zeros}
-    assigned, _ = assign_segments(fitted(users, 2, engine), users)
-    stored = {row["user_id"]: row.asDict() for row in assigned.collect()}
-    assert {name: stored[1][name] for name in CLUSTERING_FEATURES} == zeros
-
-
-def test_null_and_zero_give_one_segment(spark: SparkSession, engine: Engine) -> None:
-    users = users_frame(spark, [(1, *[None] * 8), (2, 0, 0, 0.0, 0.0, 0.0, 0, 0, 0.0), (3, *VIP)])
-    found = segment_ids(fitted(users, 2, engine), users)
-    assert found[1] == found[2] != found[3]
-
-
-def test_fewer_users_than_clusters(spark: SparkSession, engine: Engine) -> None:
-    users = users_frame(spark, [(1, *VIP), (2, *DORMANT), (3, *CASUAL)])
+def test_null_and_zero_features_give_one_segment_and_k_may_exceed_the_users(
+    spark: SparkSession, engine: Engine
+) -> None:
+    users = users_frame(spark, [(1, *NULLS), (2, *ZEROS), (3, *VIP)])
     fit = fit_segmentation(StoredTable(users), SegmentationParameters(), engine)
-    assert sorted(segment_ids(fit.model, users)) == [1, 2, 3]
+    numbers = segment_ids(fit.model, users)
+    assert numbers[1] == numbers[2] != numbers[3]
     assert len(fit.model.centres) <= 3
-    assert fit.silhouette is None
 
 
-def test_one_user_forms_one_segment(spark: SparkSession, engine: Engine) -> None:
+def test_a_single_user_is_one_segment_without_silhouette(spark: SparkSession, engine: Engine) -> None:
     users = users_frame(spark, [(1, *VIP)])
     fit = fit_segmentation(StoredTable(users), SegmentationParameters(), engine)
-    assigned, segments = assign_segments(fit.model, users)
-    assert [(row["user_id"], row["segment_id"], row["segment"]) for row in assigned.collect()] == [
-        (1, 0, "VIP_Customers")
-    ]
-    assert [(s.segment_id, s.users) for s in segments] == [(0, 1)]
+    assert segment_ids(fit.model, users) == {1: 0}
     assert fit.silhouette is None
 
 
-def test_equal_users_form_one_segment_without_silhouette(spark: SparkSession, engine: Engine) -> None:
-    users = users_frame(spark, [(user_id, *CASUAL) for user_id in range(6)])
-    fit = fit_segmentation(StoredTable(users), SegmentationParameters(), engine)
-    assert set(segment_ids(fit.model, users).values()) == {0}
-    assert fit.silhouette is None
-
-
-def test_no_users_is_an_error_that_names_the_table(spark: SparkSession, engine: Engine) -> None:
+def test_no_users_are_an_error_that_names_the_table(spark: SparkSession, engine: Engine) -> None:
     with pytest.raises(ValueError, match="user_features has no rows"):
-        fitted(users_frame(spark, []), 5, engine)
+        fit_segmentation(StoredTable(users_frame(spark, [])), SegmentationParameters(), engine)
 
 
-def test_two_clusters_may_have_one_name(spark: SparkSession, engine: Engine) -> None:
-    cheap, dear = (40, 3, 0.0, 0.0, 0.0, 2, 1, 1.0), (40, 3, 0.0, 0.0, 0.0, 2, 1, 900.0)
-    users = users_frame(spark, [(n, *(cheap if n % 2 else dear)) for n in range(6)])
-    assigned, segments = assign_segments(fitted(users, 2, engine), users)
-    assert [(s.segment_id, s.name, s.users) for s in segments] == [
-        (0, "Casual_Browsers", 3),
-        (1, "Casual_Browsers", 3),
-    ]
-    assert {row["segment"] for row in assigned.collect()} == {"Casual_Browsers"}
+def test_segments_may_share_a_name_and_know_whether_users_have_views(spark: SparkSession) -> None:
+    views = [(0.0, 0), (1.0, 0), (100.0, 0), (101.0, 1), (200.0, 0), (201.0, None)]
+    rows = [(n, *ZEROS[:7], price, count) for n, (price, count) in enumerate(views)]
+    segments = assign_segments(BY_PRICE, spark.createDataFrame(rows, f"{USERS_DDL}, views bigint"))[1]
+    assert [(s.segment_id, s.name, s.users) for s in segments] == [(n, "Casual_Browsers", 2) for n in range(3)]
+    assert [s.has_views for s in segments] == [False, True, True]
 
 
-def test_segmented_users_have_the_documented_columns_and_types(spark: SparkSession, engine: Engine) -> None:
-    events = [event("2020-01-01 10:00:00", user_id=user_id, price=10.0 * user_id) for user_id in (1, 2, 3)]
-    features = build_user_features(events_frame(spark, events))
-    assigned, _ = assign_segments(fitted(features, 2, engine), features)
-    stored = SEGMENTED_USERS.conform(assigned)
-    assert stored.columns == assigned.columns == SEGMENTED_USERS.names
-    assert dict(stored.dtypes) == {c.name: c.type for c in SEGMENTED_USERS.with_id_type("bigint").columns}
-    assert all(row["segment"] is not None for row in stored.collect())
+def test_segmented_users_have_the_documented_columns_and_zeros_for_nulls(spark: SparkSession) -> None:
+    features = build_user_features(events_frame(spark, [event("2020-01-01 10:00:00", user_id=1, price=None)]))
+    assigned, _ = assign_segments(BY_PRICE, features)
+    assert SEGMENTED_USERS.conform(assigned).columns == assigned.columns == SEGMENTED_USERS.names
+    [row] = assigned.collect()
+    assert dict(assigned.dtypes) == {c.name: c.type for c in SEGMENTED_USERS.with_id_type("bigint").columns}
+    assert (row["avg_price"], row["segment_id"], row["segment"]) == (0.0, 0, "Casual_Browsers")

@@ -1,11 +1,10 @@
-"""What sets a segment apart: numbers worked out by hand, and the sentences made of them."""
+"""The profile of segments: numbers computed by hand, and sentences."""
 
 from __future__ import annotations
 
 import json
 import math
 from statistics import fmean, pstdev, pvariance
-from typing import Any
 
 import pytest
 
@@ -17,20 +16,20 @@ NO_SPREAD = dict.fromkeys(CLUSTERING_FEATURES, 0.0)
 
 
 def segment(number: int, users: int, revenue: float = 0.0, spread: float = 0.0, **means: float) -> Segment:
-    """All features 1.0 but for those given; the variance of those is `spread`."""
+    """Returns a segment with these means and the variance `spread`; other features have mean 1.0 and no variance."""
     variances = {**NO_SPREAD, **dict.fromkeys(means, spread)}
     return Segment(number, "Casual_Browsers", users, {**PLAIN, **means}, revenue, variances)
 
 
 def sentences(*segments: Segment) -> list[str]:
-    return [found["description"] for found in profile(segments)]
+    return [each.description for each in profile(segments)]
 
 
 def test_every_feature_has_words() -> None:
     assert tuple(WORDS) == CLUSTERING_FEATURES
 
 
-def test_differences_by_hand() -> None:
+def test_differences_are_in_standard_deviations_of_all_users() -> None:
     # Money 0, 2 and 10, 12, 14, 16: mean 9, variance (81 + 49 + 1 + 9 + 25 + 49) / 6.
     low, high = [0.0, 2.0], [10.0, 12.0, 14.0, 16.0]
     deviation = pstdev([*low, *high])
@@ -43,17 +42,17 @@ def test_differences_by_hand() -> None:
     assert second["monetary"] == pytest.approx((13 - 9) / deviation)
     assert first["recency"] == 0.0, "all users are alike"
     [poor, rich] = profile(segments)
-    assert (poor["share"], poor["revenue"], poor["revenue_share"]) == (0.3333, 2.0, 0.037)
-    assert (rich["share"], rich["revenue"], rich["revenue_share"]) == (0.6667, 52.0, 0.963)
+    assert (poor.share, poor.revenue, poor.revenue_share) == (0.3333, 2.0, 0.037)
+    assert (rich.share, rich.revenue, rich.revenue_share) == (0.6667, 52.0, 0.963)
 
 
-def test_a_far_mean_with_a_small_spread_keeps_its_digits() -> None:
-    # Sums of squares would have lost all of it: 1e9² + 1 is 1e9² to a double.
+def test_a_large_mean_with_a_small_spread_loses_no_digits() -> None:
+    # Sums of squares would lose the difference: in floating point, 1e18 + 1 is 1e18.
     segments = [segment(0, 50, avg_price=1e9 - 1), segment(1, 50, avg_price=1e9 + 1)]
     assert [d["avg_price"] for d in differences(segments)] == pytest.approx([-1.0, 1.0])
 
 
-def test_the_rounding_of_a_constant_is_no_difference() -> None:
+def test_the_rounding_error_of_a_constant_is_not_a_difference() -> None:
     segments = [segment(0, 3, conversion_rate=0.1), segment(1, 3, conversion_rate=math.nextafter(0.1, 1))]
     assert [d["conversion_rate"] for d in differences(segments)] == [0.0, 0.0]
 
@@ -73,7 +72,7 @@ def test_a_sentence_has_size_revenue_habits_and_differences() -> None:
     assert "below" not in second
 
 
-def test_at_most_three_features_the_farthest_first() -> None:
+def test_a_sentence_has_at_most_three_features_the_largest_difference_first() -> None:
     # Means of 1 ± d with a variance of 1 - d² within: the deviation of all users is 1, the difference d.
     far = {"frequency": 0.6, "avg_price": -0.9, "unique_products": 0.95, "recency": 0.49, "unique_categories": 0.55}
     pair = [
@@ -120,15 +119,15 @@ def test_at_most_three_features_the_farthest_first() -> None:
         ),
     ],
 )
-def test_sentences_of_odd_shops_fit_their_numbers(segments: list[Segment], parts: list[str]) -> None:
+def test_sentences_of_small_and_equal_segments(segments: list[Segment], parts: list[str]) -> None:
     sentence = sentences(*segments)[0]
     assert [part for part in parts if part not in sentence] == []
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
-def test_no_sentence_has_nan(broken: float) -> None:
-    found: list[Any] = profile([segment(0, 2, broken, monetary=broken), segment(1, 2, 5.0, monetary=2.5)])
-    text = json.dumps([[s["difference"], s["revenue_share"], s["description"]] for s in found], allow_nan=False)
+def test_nan_and_infinity_are_not_in_profiles(broken: float) -> None:
+    profiles = profile([segment(0, 2, broken, monetary=broken), segment(1, 2, 5.0, monetary=2.5)])
+    text = json.dumps([[s.difference, s.revenue_share, s.description] for s in profiles], allow_nan=False)
     assert "nan" not in text
     assert "inf" not in text
 
@@ -137,5 +136,5 @@ def test_no_sentence_has_nan(broken: float) -> None:
     ("share", "text"),
     [(0, "0 %"), (0.004, "less than 1 %"), (0.06, "6 %"), (0.994, "99 %"), (0.999, "more than 99 %"), (1, "100 %")],
 )
-def test_percent_never_rounds_to_none_or_all(share: float, text: str) -> None:
+def test_percent_is_0_or_100_only_if_the_share_is(share: float, text: str) -> None:
     assert percent(share) == text
