@@ -1,3 +1,1 @@
-"""Look one user or one product up from a shell, without Spark: tables.py reads, users.py and products.py answer,
-printing.py shows. Nothing here computes or writes anything.
-"""
+"""Looks up one user or one product in the stored tables, without Spark. commands.py is the command line."""

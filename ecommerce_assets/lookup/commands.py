@@ -1,4 +1,4 @@
-"""The commands `ecommerce-assets lookup user | product`: an id in, text or JSON out; no logic."""
+"""The commands `ecommerce-assets lookup user` and `ecommerce-assets lookup product`."""
 
 from __future__ import annotations
 
@@ -32,65 +32,73 @@ def lookup() -> None:
     """
 
 
-def _command(run: Callable[..., None]) -> None:
-    """Add a function of an optional id to the group."""
-    run = click.argument("id", required=False)(run)
-    run = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")(run)
-    run = click.option("--data-dir", metavar="DIR", help=DATA_DIR_HELP)(run)
-    lookup.command()(run)
+def _command(function: Callable[..., None]) -> None:
+    """Adds a command with an optional id to the group."""
+    function = click.argument("id", required=False)(function)
+    function = click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+    function = click.option("--data-dir", metavar="DIR", help=DATA_DIR_HELP)(function)
+    lookup.command()(function)
 
 
 @_command
 def user(id: str | None, data_dir: str | None, as_json: bool) -> None:
-    """Show the segment, recommendations and newest events of user ID; without ID, the five with the most purchases.
+    """Show segment, recommendations and newest events of user ID.
+
+    Without ID: show the five users with the most purchases.
 
     Example: ecommerce-assets lookup user 522702121
     """
-    _answer(id, data_dir, as_json, (find_user, printing.print_user), (example_users, printing.print_example_users))
+    if id is None:
+        _print(data_dir, as_json, example_users, printing.print_example_users)
+    else:
+        _print(data_dir, as_json, lambda lake: find_user(lake, id), printing.print_user)
 
 
 @_command
 def product(id: str | None, data_dir: str | None, as_json: bool) -> None:
-    """Show what product ID is, how it sells, and its neighbours; without ID, the five with the most purchases.
+    """Show features, similar products and product pairs of product ID.
+
+    Without ID: show the five products with the most purchases.
 
     Example: ecommerce-assets lookup product 10002895
     """
-    one, some = (find_product, printing.print_product), (example_products, printing.print_example_products)
-    _answer(id, data_dir, as_json, one, some)
+    if id is None:
+        _print(data_dir, as_json, example_products, printing.print_example_products)
+    else:
+        _print(data_dir, as_json, lambda lake: find_product(lake, id), printing.print_product)
 
 
-def _answer(id: str | None, data_dir: str | None, as_json: bool, one: Any, some: Any) -> None:
-    """Print what is found of the id, or some examples; each is a function that finds and one that prints."""
+def _print(data_dir: str | None, as_json: bool, find: Callable[[Lake], Any], print_text: Callable[..., None]) -> None:
+    """Prints the result of `find` as JSON or with `print_text`. An error is one line, and the exit code is 2."""
     try:
         lake = Lake(data_dir or load_settings().data_dir, warn=lambda message: print(message, file=sys.stderr))
         if not lake.assets():
             raise VersionNotFoundError(_nothing_stored(lake))
-        find, show = one if id is not None else some
-        found = find(lake, id) if id is not None else find(lake)
+        answer = find(lake)
     except (UnknownIdError, VersionNotFoundError, SettingsError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
     except duckdb.Error as error:
-        why = str(error).splitlines()[0]
-        print(f"A file cannot be read ({why}): {RUN}ecommerce-assets verify finds it.", file=sys.stderr)
+        reason = str(error).splitlines()[0]
+        print(f"A file cannot be read ({reason}). Find it with: {RUN}ecommerce-assets verify", file=sys.stderr)
         sys.exit(2)
     if as_json:
-        print(json.dumps(found if isinstance(found, list) else asdict(found), indent=2, default=_as_text))
+        print(json.dumps(answer if isinstance(answer, list) else asdict(answer), indent=2, default=_json_value))
     else:
-        show(found, sys.stdout)
+        print_text(answer, sys.stdout)
 
 
 def _nothing_stored(lake: Lake) -> str:
-    """Returns the sentence with the command that makes everything, or the one that lands events if there are none."""
-    where = lake.data.uri
+    """Returns the error for an empty data dir, with the command that fills it."""
+    folder = lake.data.uri
     if not any(name.startswith("event_date=") for name in (lake.data / "raw" / "events").folders()):
         return (
-            f"Nothing is stored in {where}, and no events have been landed there: start with "
-            f"{RUN}ecommerce-assets land FILE, or name another folder with --data-dir."
+            f"{folder} has no events and no tables. Choose another folder with --data-dir, or land events with: "
+            f"{RUN}ecommerce-assets land FILE"
         )
-    variable = "" if where == DEFAULT_DATA_DIR else f"ECOMMERCE_DATA_DIR={shlex.quote(where)} "
-    return f"Nothing is stored in {where} yet; this makes it: {variable}{RUN}ecommerce-assets run"
+    variable = "" if folder == DEFAULT_DATA_DIR else f"ECOMMERCE_DATA_DIR={shlex.quote(folder)} "
+    return f"{folder} has events, but no tables. Make them with: {variable}{RUN}ecommerce-assets run"
 
 
-def _as_text(value: Any) -> str:
+def _json_value(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)

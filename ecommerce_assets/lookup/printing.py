@@ -1,13 +1,13 @@
-"""Answers for people: a few lines and tables of text. In a pipe they are plain, and as wide as they must be."""
+"""Prints an answer as text: a few lines and tables. In a pipe, lines have no colours and are never wrapped."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TextIO
 
-from rich.console import Console, JustifyMethod
+from rich.console import Console
 from rich.table import Table
 
 from ecommerce_assets.env_file import RUN
@@ -17,135 +17,129 @@ from ecommerce_assets.lookup.users import UserAnswer
 from ecommerce_assets.recommendation.recommenders import RECOMMENDERS
 
 _PIPE_WIDTH = 10_000
-"""In a pipe nothing is wrapped or cut off."""
+"""Characters of a line in a pipe: more than any line has, so none is wrapped."""
 
 SOURCES = {
     **{recommender.source: recommender.title for recommender in RECOMMENDERS},
     "pinned": "pinned by the shop",
     "new": "new in the catalogue",
 }
-"""The values of `source`, for people."""
+"""Titles of the values of `source`."""
 
-_NUMBERS = {
-    "#",
-    "price",
-    "score",
-    "similarity",
-    "baskets",
-    "confidence",
-    "lift",
-    "events",
-    "purchases",
-    "views",
-    "spent",
-}
-_WORDS = {"name", "category", "brand", "source", "segment", "because of"}
-"""Columns that are wrapped if a terminal is too narrow; numbers, times and ids stay whole as long as possible."""
+_OPTIONAL = {"name", "because of"}
+"""Columns that are left out if no row has a value."""
+
+_WRAPPED = {"name", "category", "brand", "source", "segment", "because of"}
+"""Columns that are wrapped first if the terminal is too narrow."""
+
+_LEFT = _WRAPPED | {"product", "user", "time", "event"}
+"""Columns that are aligned to the left; the others are numbers."""
 
 
 def print_user(answer: UserAnswer, out: TextIO) -> None:
-    """Segment, recommendations, the newest events, and which versions they come from."""
+    """Prints segment, recommendations, newest events, the version of the recommendations, and notes."""
     with _console(out) as console:
-        _title(console, f"User {answer.user_id}")
+        _print_title(console, f"User {answer.user_id}")
         if answer.features is not None:
-            _user_features(console, answer.features)
+            _print_user_features(console, answer.features)
         if answer.recommendations:
-            _title(console, "\nRecommendations")
-            reasons = [r["because_name"] or r["because_product_id"] for r in answer.recommendations]
-            shown = any(reason is not None for reason in reasons)
-            _table(
+            _print_title(console, "\nRecommendations")
+            _print_table(
                 console,
                 [
-                    "#",
-                    "product",
-                    "name",
-                    "category",
-                    "brand",
-                    "price",
-                    "score",
-                    "source",
-                    *(["because of"] if shown else []),
-                ],
-                [
-                    (
-                        r["rank"],
-                        *_product(r),
-                        _money(r["price"]),
-                        _score(r["score"]),
-                        SOURCES.get(r["source"], r["source"]),
-                        *([reason] if shown else []),
-                    )
-                    for r, reason in zip(answer.recommendations, reasons, strict=True)
+                    {
+                        "#": r["rank"],
+                        **_product_cells(r),
+                        "price": _money(r["price"]),
+                        "score": _score(r["score"]),
+                        "source": SOURCES.get(r["source"], r["source"]),
+                        "because of": r["because_name"] or r["because_product_id"],
+                    }
+                    for r in answer.recommendations
                 ],
             )
         if answer.history:
-            _title(console, f"\nNewest events (UTC, up to {answer.newest_day})")
-            _table(
+            _print_title(console, f"\nNewest events (UTC, up to {answer.newest_day})")
+            _print_table(
                 console,
-                ["time", "event", "product", "name", "category", "brand", "price"],
-                [(_time(e["event_time"]), e["event_type"], *_product(e), _money(e["price"])) for e in answer.history],
+                [
+                    {
+                        "time": _time(e["event_time"]),
+                        "event": e["event_type"],
+                        **_product_cells(e),
+                        "price": _money(e["price"]),
+                    }
+                    for e in answer.history
+                ],
             )
-        _end(console, answer, "recommendations")
-
-
-def _score(value: float) -> str:
-    return f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.2g}"
+        _print_version_and_notes(console, answer, "recommendations")
 
 
 def print_product(answer: ProductAnswer, out: TextIO) -> None:
-    """The product, its neighbours, and which versions they come from."""
+    """Prints features, similar products, pairs, the version of the similar products, and notes."""
     with _console(out) as console:
-        _title(console, f"Product {answer.product_id}" + (f": {_clean(answer.name)}" if answer.name else ""))
+        _print_title(console, f"Product {answer.product_id}" + (f": {_printable(answer.name)}" if answer.name else ""))
         if answer.features is not None:
             f = answer.features
-            _lines(
+            _print_values(
                 console,
-                [
-                    ("category", f["category"]),
-                    ("brand", f["brand"]),
-                    ("price", _money(f["avg_price"])),
-                    ("events", _counts(f, ("total_views", "total_carts", "total_purchases"))),
-                    ("users", _number(f["unique_users"])),
-                    ("revenue", _money(f["revenue"])),
-                ],
+                {
+                    "category": f["category"],
+                    "brand": f["brand"],
+                    "price": _money(f["avg_price"]),
+                    "events": _counts(f, "total_views", "total_carts", "total_purchases"),
+                    "users": _number(f["unique_users"]),
+                    "revenue": _money(f["revenue"]),
+                },
             )
         if answer.neighbours:
-            _title(console, "\nSimilar products")
-            _table(
+            _print_title(console, "\nSimilar products")
+            _print_table(
                 console,
-                ["#", "product", "name", "category", "brand", "price", "similarity"],
-                [(n["rank"], *_product(n), _money(n["price"]), f"{n['similarity']:.3f}") for n in answer.neighbours],
+                [
+                    {
+                        "#": n["rank"],
+                        **_product_cells(n),
+                        "price": _money(n["price"]),
+                        "similarity": f"{n['similarity']:.3f}",
+                    }
+                    for n in answer.neighbours
+                ],
             )
         for title, pairs in (("Bought together", answer.bought_together), ("Viewed together", answer.viewed_together)):
             if pairs:
-                _title(console, f"\n{title}")
-                _table(
+                _print_title(console, f"\n{title}")
+                _print_table(
                     console,
-                    ["#", "product", "name", "category", "brand", "price", "baskets", "confidence", "lift"],
                     [
-                        (
-                            p["rank"],
-                            *_product(p),
-                            _money(p["price"]),
-                            _number(p["baskets"]),
-                            f"{p['confidence']:.3f}",
-                            f"{p['lift']:.2f}",
-                        )
+                        {
+                            "#": p["rank"],
+                            **_product_cells(p),
+                            "price": _money(p["price"]),
+                            "baskets": _number(p["baskets"]),
+                            "confidence": f"{p['confidence']:.3f}",
+                            "lift": f"{p['lift']:.2f}",
+                        }
                         for p in pairs
                     ],
                 )
-        _end(console, answer, "similar_products")
+        _print_version_and_notes(console, answer, "similar_products")
 
 
 def print_example_users(rows: Sequence[Row], out: TextIO) -> None:
-    """A few users to begin with."""
+    """Prints the result of `example_users`."""
     with _console(out) as console:
-        _title(console, "Users with the most purchases")
-        _table(
+        _print_title(console, "Users with the most purchases")
+        _print_table(
             console,
-            ["user", "segment", "purchases", "events", "spent"],
             [
-                (r["user_id"], r["segment"], _number(r["purchases"]), _number(r["total_events"]), _money(r["monetary"]))
+                {
+                    "user": r["user_id"],
+                    "segment": r["segment"],
+                    "purchases": _number(r["purchases"]),
+                    "events": _number(r["total_events"]),
+                    "spent": _money(r["monetary"]),
+                }
                 for r in rows
             ],
         )
@@ -153,14 +147,18 @@ def print_example_users(rows: Sequence[Row], out: TextIO) -> None:
 
 
 def print_example_products(rows: Sequence[Row], out: TextIO) -> None:
-    """A few products to begin with."""
+    """Prints the result of `example_products`."""
     with _console(out) as console:
-        _title(console, "Products with the most purchases")
-        _table(
+        _print_title(console, "Products with the most purchases")
+        _print_table(
             console,
-            ["product", "name", "category", "brand", "purchases", "views", "price"],
             [
-                (*_product(r), _number(r["total_purchases"]), _number(r["total_views"]), _money(r["avg_price"]))
+                {
+                    **_product_cells(r),
+                    "purchases": _number(r["total_purchases"]),
+                    "views": _number(r["total_views"]),
+                    "price": _money(r["avg_price"]),
+                }
                 for r in rows
             ],
         )
@@ -169,7 +167,7 @@ def print_example_products(rows: Sequence[Row], out: TextIO) -> None:
 
 @contextmanager
 def _console(out: TextIO) -> Iterator[Console]:
-    # Brands are text from the data: nothing in them is markup, an emoji or a number to colour.
+    # Text from the data, such as a brand, must not become markup, an emoji or a coloured number.
     width = None if out.isatty() else _PIPE_WIDTH
     console = Console(file=out, width=width, markup=False, emoji=False, highlight=False)
     with console.capture() as capture:
@@ -177,70 +175,68 @@ def _console(out: TextIO) -> Iterator[Console]:
     out.writelines(f"{line.rstrip()}\n" for line in capture.get().splitlines())  # tables pad their cells
 
 
-def _user_features(console: Console, f: Row) -> None:
-    last = "" if f["last_event_time"] is None else f"{_time(f['last_event_time'])} UTC"
-    _lines(
+def _print_user_features(console: Console, f: Row) -> None:
+    group = f.get("customer_group")
+    if group and f["r_score"] is not None:
+        group = f"{group} (r {f['r_score']}, f {f['f_score']}, m {f['m_score']})"
+    _print_values(
         console,
-        [
-            ("segment", f["segment"]),
-            ("", f["description"]),
-            *([("group", _group(f))] if f.get("customer_group") else []),
-            ("last seen", last),
-            ("active on", f"{f['frequency']:,.0f} day{'' if f['frequency'] == 1 else 's'}"),
-            ("events", _counts(f, ("views", "carts", "purchases"))),
-            ("spent", _money(f["monetary"])),
-            ("mean price", _money(f["avg_price"])),
-        ],
+        {
+            "segment": f["segment"],
+            "": f["description"],
+            "group": group,
+            "last seen": None if f["last_event_time"] is None else f"{_time(f['last_event_time'])} UTC",
+            "active on": f"{f['frequency']:,.0f} day{'' if f['frequency'] == 1 else 's'}",
+            "events": _counts(f, "views", "carts", "purchases"),
+            "spent": _money(f["monetary"]),
+            "mean price": _money(f["avg_price"]),
+        },
     )
 
 
-def _group(f: Row) -> str:
-    scores = "" if f["r_score"] is None else f" (r {f['r_score']}, f {f['f_score']}, m {f['m_score']})"
-    return f"{f['customer_group']}{scores}"
-
-
-def _end(console: Console, answer: UserAnswer | ProductAnswer, asset: str) -> None:
+def _print_version_and_notes(console: Console, answer: UserAnswer | ProductAnswer, asset: str) -> None:
     if asset in answer.versions:
-        made = answer.versions[asset]
+        version = answer.versions[asset]
         days = f" from events of {answer.days[0]} to {answer.days[1]}" if answer.days else ""
-        console.print(f"\n{asset} {made['version']}, made {_time(made['committed_at'])} UTC{days}", style="dim")
+        console.print(f"\n{asset} {version['version']}, made {_time(version['committed_at'])} UTC{days}", style="dim")
     for note in answer.notes:
         console.print(f"Note: {note}")
 
 
-def _title(console: Console, text: str) -> None:
+def _print_title(console: Console, text: str) -> None:
     console.print(text, style="bold")
 
 
-def _lines(console: Console, pairs: Sequence[tuple[str, str | None]]) -> None:
-    """One line for each pair that has a value."""
+def _print_values(console: Console, values: Mapping[str, str | None]) -> None:
+    """Prints one line for each label that has a value."""
     grid = Table.grid(padding=(0, 2))
-    for label, value in pairs:
+    for label, value in values.items():
         if value:
-            grid.add_row(label, _clean(value))
+            grid.add_row(label, _printable(value))
     console.print(grid)
 
 
-def _table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def _print_table(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints rows with the same columns."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    if "name" in columns and not any(row[columns.index("name")] for row in rows):  # without a catalogue
-        place = columns.index("name")
-        columns, rows = [*columns[:place], *columns[place + 1 :]], [(*row[:place], *row[place + 1 :]) for row in rows]
+    columns = [name for name in rows[0] if name not in _OPTIONAL or any(row[name] for row in rows)] if rows else []
     for name in columns:
-        justify: JustifyMethod = "right" if name in _NUMBERS else "left"
-        table.add_column(name, justify=justify, no_wrap=name not in _WORDS, overflow="fold")
+        table.add_column(
+            name, justify="left" if name in _LEFT else "right", no_wrap=name not in _WRAPPED, overflow="fold"
+        )
     for row in rows:
-        table.add_row(*[_clean(cell) for cell in row])
+        table.add_row(*[_printable(row[name]) for name in columns])
     console.print(table)
 
 
-def _product(row: Row) -> tuple[Any, Any, Any, Any]:
-    return row["product_id"], row.get("name"), row["category"], row["brand"]
+def _product_cells(row: Row) -> Row:
+    names = {"product": "product_id", "name": "name", "category": "category", "brand": "brand"}
+    return {column: row.get(name) for column, name in names.items()}
 
 
-def _counts(row: Row, names: Sequence[str]) -> str:
-    known = [(row[name], name.removeprefix("total_")) for name in names if row[name] is not None]
-    return ", ".join(f"{count:,} {name if count != 1 else name[:-1]}" for count, name in known)
+def _counts(row: Row, *names: str) -> str:
+    counts = [(row[name], name.removeprefix("total_")) for name in names if row[name] is not None]
+    return ", ".join(f"{count:,} {name if count != 1 else name[:-1]}" for count, name in counts)
 
 
 def _number(value: float | None) -> str:
@@ -251,11 +247,15 @@ def _money(value: float | None) -> str:
     return "" if value is None else f"{value:,.2f}"
 
 
+def _score(value: float) -> str:
+    return f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.2g}"
+
+
 def _time(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M}"
 
 
-def _clean(value: Any) -> str:
-    """As text without what would move a terminal's cursor; nothing for null."""
+def _printable(value: Any) -> str:
+    """Returns a value as text, empty for None, without characters that control the terminal."""
     text = "" if value is None else str(value)
     return "".join(c if c.isprintable() else "�" for c in text)

@@ -1,4 +1,4 @@
-"""Looks up one product: its features, its neighbours, and what is bought and viewed with it. See `find_product`."""
+"""Looks up one product: features, similar products and product pairs. `find_product` is the entry point."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ecommerce_assets.lookup.tables import Row, Tables, UnknownIdError, parse_st
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.version import Version
 
-PAIRED = ("baskets", "confidence", "lift")
-"""Columns of product_pairs that are shown."""
+PAIR_COLUMNS = ("baskets", "confidence", "lift")
+"""Columns of product_pairs in an answer."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ProductAnswer:
     Attributes
     ----------
     features
-        The product's row of product_features; None where there is none.
+        The product's row of product_features; None if there is none.
     name
         The product's name; None if the catalogue has none.
     neighbours
@@ -28,11 +28,11 @@ class ProductAnswer:
     bought_together, viewed_together
         rank, product_id, name, category, brand, price, baskets, confidence, lift; by rank.
     days
-        First and last day of the events that the neighbours (or, without them, the features) were made from.
+        First and last day of the events that similar_products (or, without it, product_features) was made from.
     versions
         version and committed_at of each table, by asset.
     notes
-        What is missing and what is special, a sentence each.
+        One sentence for each table that is missing or in another version, and for a product without neighbours.
     """
 
     product_id: int | str
@@ -47,7 +47,7 @@ class ProductAnswer:
 
 
 def find_product(lake: Lake, text: str) -> ProductAnswer:
-    """Returns the newest neighbours and pairs of a product, and the features that its neighbours were made with.
+    """Returns the newest similar products and pairs of a product, and the features that these were made with.
 
     Raises UnknownIdError if none of these tables has the id.
     """
@@ -55,13 +55,13 @@ def find_product(lake: Lake, text: str) -> ProductAnswer:
     similar = tables.newest("similar_products")
     products = tables.ancestor(similar, "product_features")
     product_id = parse_stored_id(text, "product_id", [products, similar])
-    features = next(iter(tables.rows(products, "select * from {table} where product_id = ?", product_id)), None)
-    near = tables.rows(
+    features = tables.row(products, "select * from {table} where product_id = ?", product_id)
+    neighbours = tables.rows(
         similar,
         "select rank, similar_product_id as product_id, similarity from {table} where product_id = ? order by rank",
         product_id,
     )
-    # A data dir of an earlier release has no pairs: that needs no note.
+    # A data dir of an earlier release has no pairs, and needs no note.
     paired = tables.newest("product_pairs") if "product_pairs" in lake.assets() else None
     pairs = tables.rows(
         paired,
@@ -69,29 +69,33 @@ def find_product(lake: Lake, text: str) -> ProductAnswer:
         "where product_id = ? order by kind, rank",
         product_id,
     )
-    if features is None and not near and not pairs:
+    if features is None and not neighbours and not pairs:
         raise UnknownIdError(_unknown(product_id, products, tables.notes))
     notes = list(tables.notes)
-    if similar is not None and not near:
-        notes.append("The product has no neighbours: item_neighbours has no eligible product with common users.")
-    about = tables.product_table(similar)
-    known = tables.describe_products(about, [product_id, *(row["product_id"] for row in (*near, *pairs))])
-    made = similar or products
+    if similar is not None and not neighbours:
+        notes.append("No similar products: no eligible product has users in common with this one.")
+    known = tables.describe_products(
+        tables.product_table(similar), [product_id, *(row["product_id"] for row in (*neighbours, *pairs))]
+    )
+    source = similar or products
     return ProductAnswer(
         product_id=product_id,
         features=features,
         name=known.get(product_id, {}).get("name"),
-        neighbours=[_with_product(row, known, "similarity") for row in near],
-        bought_together=[_with_product(row, known, *PAIRED) for row in pairs if row["kind"] == "bought"],
-        viewed_together=[_with_product(row, known, *PAIRED) for row in pairs if row["kind"] == "viewed"],
-        days=source_days(lake, made) if made is not None else None,
+        neighbours=[_with_product(row, known, "similarity") for row in neighbours],
+        bought_together=[_with_product(row, known, *PAIR_COLUMNS) for row in pairs if row["kind"] == "bought"],
+        viewed_together=[_with_product(row, known, *PAIR_COLUMNS) for row in pairs if row["kind"] == "viewed"],
+        days=source_days(lake, source) if source is not None else None,
         versions=version_times(tables.used.values()),
         notes=notes,
     )
 
 
 def example_products(lake: Lake) -> list[Row]:
-    """The five products with the most purchases: id, category, brand, total_purchases, total_views, avg_price."""
+    """Returns the five products with the most purchases.
+
+    Columns: product_id, category, brand, total_purchases, total_views, avg_price.
+    """
     tables = Tables(lake)
     products = tables.newest("product_features")
     if products is None:
@@ -112,7 +116,6 @@ def _unknown(product_id: int | str, products: Version | None, notes: list[str]) 
     if products is None:
         return " ".join(notes)
     return (
-        f"There is no product {product_id} among the {products.stats.rows:,} of product_features {products.version} "
-        f"(made {products.committed_at:%Y-%m-%d %H:%M} UTC): "
-        f"`{RUN}ecommerce-assets lookup product` without an id lists some."
+        f"Unknown product {product_id}: not in the {products.stats.rows:,} products of product_features "
+        f"{products.version}. List known products with: {RUN}ecommerce-assets lookup product"
     )

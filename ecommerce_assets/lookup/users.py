@@ -1,4 +1,4 @@
-"""What is known of one user: segment, recommendations, the newest events."""
+"""Looks up one user: segment, recommendations and newest events. `find_user` is the entry point."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ecommerce_assets.recommendation.recommenders.segment_popularity import Segm
 from ecommerce_assets.storage.lake import Day, Lake, VersionNotFoundError
 from ecommerce_assets.storage.version import Version
 
-EVENTS_SHOWN = 10
+MAX_EVENTS = 10
+"""Maximum number of events in the history of a user."""
 
-_POPULAR = {SegmentPopularity.source, Popularity.source}
-_ONLY_POPULAR = "The list has only products that are popular in the segment or in the shop."
+_FALLBACK_SOURCES = {SegmentPopularity.source, Popularity.source}
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class UserAnswer:
     recommendations
         rank, product_id, name, category, brand, price, score, source, because_product_id, because_name; by rank.
     history
-        event_time (UTC), event_type, product_id, name, category, brand, price; newest first.
+        event_time (UTC), event_type, product_id, name, category, brand, price; newest first, at most `MAX_EVENTS`.
     days
         First and last day of the events that the recommendations were made from.
     newest_day
-        The newest day that was searched for events; None without events.
+        The newest day of cleaned_events; None without events.
     versions
         version and committed_at of each table, by asset.
     notes
-        One sentence for each table that is missing or in another version, and for each list that has no model.
+        One sentence for each table that is missing or in another version, and for a list that has no model.
     """
 
     user_id: int | str
@@ -52,10 +52,9 @@ class UserAnswer:
 
 
 def find_user(lake: Lake, text: str) -> UserAnswer:
-    """All about the user with this id.
+    """Returns the newest recommendations and events of a user, and the segment that the recommendations were made with.
 
-    The recommendations are the newest, segment and products those that they were made with, the events the newest of
-    all. Raises UnknownIdError where no table knows the id.
+    Raises UnknownIdError if none of these tables has the id.
     """
     tables = Tables(lake)
     lists = tables.newest("recommendations")
@@ -64,35 +63,30 @@ def find_user(lake: Lake, text: str) -> UserAnswer:
     days = _days(tables)
     user_id = parse_stored_id(text, "user_id", [users, lists, *(day.version for day in days[-1:])])
     times = f"{utc('first_event_time')}, {utc('last_event_time')}"
-    sql = f"select * replace ({times}) from {{table}} where user_id = ?"
-    features = next(iter(tables.rows(users, sql, user_id)), None)
-    sql = "select * from {table} where user_id = ? order by rank"
-    recommended = tables.rows(lists, sql, user_id)
-    events = _history(tables, _worth_a_look(lake, days, users, features), user_id)
+    features = tables.row(users, f"select * replace ({times}) from {{table}} where user_id = ?", user_id)
+    recommended = tables.rows(lists, "select * from {table} where user_id = ? order by rank", user_id)
+    events = _newest_events(tables, _days_to_search(lake, days, users, features), user_id)
     if features is None and not recommended and not events:
         raise UnknownIdError(_unknown(user_id, users, days, tables.notes))
-    shown = [row["product_id"] for row in (*recommended, *events)]
-    known = tables.describe_products(products, [*shown, *(row.get("because_product_id") for row in recommended)])
+    product_ids = [row["product_id"] for row in (*recommended, *events)]
+    known = tables.describe_products(products, [*product_ids, *(row.get("because_product_id") for row in recommended)])
     if users is not None and features is not None:
-        features = {
-            **features,
-            "description": _in_words(users, features["segment_id"]),
-            **_group(tables, users, user_id),
-        }
+        features["description"] = _segment_description(users, features["segment_id"])
+        features |= _customer_group(tables, users, user_id)
     return UserAnswer(
         user_id=user_id,
         features=features,
-        recommendations=[_with_product(row, known) for row in recommended],
-        history=[_as_event(row, known) for row in events],
+        recommendations=[_recommendation(row, known) for row in recommended],
+        history=[_event(row, known) for row in events],
         days=source_days(lake, lists) if lists is not None else None,
         newest_day=days[-1].day if days else None,
         versions=version_times(tables.used.values()),
-        notes=[*tables.notes, *_remarks(lists, features, recommended)],
+        notes=[*tables.notes, *_notes(lists, features, recommended)],
     )
 
 
 def example_users(lake: Lake) -> list[Row]:
-    """The five users with the most purchases: user_id, segment, purchases, total_events, monetary."""
+    """Returns user_id, segment, purchases, total_events and monetary of the five users with the most purchases."""
     tables = Tables(lake)
     users = tables.newest("segmented_users")
     if users is None:
@@ -111,48 +105,48 @@ def _days(tables: Tables) -> list[Day]:
         return []
 
 
-def _worth_a_look(lake: Lake, days: Sequence[Day], users: Version | None, features: Row | None) -> list[Day]:
-    """The days on which the user may have events, newest first.
+def _days_to_search(lake: Lake, days: Sequence[Day], users: Version | None, features: Row | None) -> list[Day]:
+    """Returns the days on which the user may have events, newest first.
 
-    The features have the user's first and last event: of the days that they were made from, unchanged since, all others
-    are left out, and all of them where the user has no features.
+    The features have the times of the user's first and last event. A day that the features were made from, and that did
+    not change since, is searched only if it is between these two; without features it is not searched.
     """
     number = users.input_version("user_features") if users is not None else None
-    made_from = lake.known("user_features", number) if number else None
-    read = {
-        day: int(step.version)
-        for step in (made_from.inputs if made_from is not None else ())
-        if step.asset == "cleaned_events" and step.version
-        for day in step.partitions
+    user_features = lake.known("user_features", number) if number else None
+    read_versions = {
+        day: int(each.version)
+        for each in (user_features.inputs if user_features is not None else ())
+        if each.asset == "cleaned_events" and each.version
+        for day in each.partitions
     }
-    known = {day.day for day in days if int(day.version.version) <= read.get(day.day, -1)}
+    unchanged = {day.day for day in days if int(day.version.version) <= read_versions.get(day.day, -1)}
     first, last = "", ""
     if features is not None:
         times = [features["first_event_time"], features["last_event_time"]]
         first, last = [f"{time:%Y-%m-%d}" for time in times] if None not in times else ("", "9999")
-    return [day for day in reversed(days) if day.day not in known or first <= day.day <= last]
+    return [day for day in reversed(days) if day.day not in unchanged or first <= day.day <= last]
 
 
-def _history(tables: Tables, days: Sequence[Day], user_id: int | str) -> list[Row]:
-    """The newest events, from ever more days at a time until there are enough."""
+def _newest_events(tables: Tables, days: Sequence[Day], user_id: int | str) -> list[Row]:
+    """Returns the newest events. It reads twice as many days with each query, until there are `MAX_EVENTS` events."""
     events: list[Row] = []
     start, count = 0, 1
-    while start < len(days) and len(events) < EVENTS_SHOWN:
+    while start < len(days) and len(events) < MAX_EVENTS:
         chosen = days[start : start + count]
-        events += tables.rows_of(
+        events += tables.rows_of_files(
             chosen[0].version,
             [file.path for day in chosen for file in day.files],
             f"select {utc('event_time')}, event_type, product_id, category_code, brand, price from {{table}} "
             "where user_id = ? order by event_time desc, product_id, event_type limit ?",
             user_id,
-            EVENTS_SHOWN - len(events),
+            MAX_EVENTS - len(events),
         )
         start, count = start + count, count * 2
     return events
 
 
-def _with_product(row: Row, known: dict[int | str, Row]) -> Row:
-    product, because = known.get(row["product_id"], {}), row.get("because_product_id")  # earlier versions lack it
+def _recommendation(row: Row, known: dict[int | str, Row]) -> Row:
+    product, because = known.get(row["product_id"], {}), row.get("because_product_id")  # earlier releases lack it
     return {
         "rank": row["rank"],
         "product_id": row["product_id"],
@@ -164,7 +158,7 @@ def _with_product(row: Row, known: dict[int | str, Row]) -> Row:
     }
 
 
-def _as_event(row: Row, known: dict[int | str, Row]) -> Row:
+def _event(row: Row, known: dict[int | str, Row]) -> Row:
     """Returns the event; a missing category or brand is that of the product."""
     product = known.get(row["product_id"], {})
     return {
@@ -178,34 +172,36 @@ def _as_event(row: Row, known: dict[int | str, Row]) -> Row:
     }
 
 
-def _group(tables: Tables, users: Version, user_id: int | str) -> Row:
+def _customer_group(tables: Tables, users: Version, user_id: int | str) -> Row:
     groups = tables.with_same_events(users, "customer_groups")
     sql = "select customer_group, r_score, f_score, m_score from {table} where user_id = ?"
-    return next(iter(tables.rows(groups, sql, user_id)), {})
+    return tables.row(groups, sql, user_id) or {}
 
 
-def _in_words(users: Version, segment_id: int) -> str | None:
+def _segment_description(users: Version, segment_id: int) -> str | None:
     segments = users.stats.results.get("segments", ())
     return next((segment.get("description") for segment in segments if segment["segment_id"] == segment_id), None)
 
 
-def _remarks(lists: Version | None, features: Row | None, recommended: Sequence[Row]) -> list[str]:
+def _notes(lists: Version | None, features: Row | None, recommended: Sequence[Row]) -> list[str]:
     if lists is None:
         return []
     if not recommended and features is not None:
-        return ["There is no product that could be recommended to this user."]
+        return ["No recommendations: no product is eligible for this user."]
     if not recommended:
-        at = f"{lists.committed_at:%Y-%m-%d %H:%M} UTC"
-        return [f"Came after the recommendations were made ({at}): the next run has a list for this user."]
-    return [_ONLY_POPULAR] if {row["source"] for row in recommended} <= _POPULAR else []
+        made = f"{lists.committed_at:%Y-%m-%d %H:%M} UTC"
+        return [f"The user has no events before the recommendations were made ({made}): run the assets again."]
+    if {row["source"] for row in recommended} <= _FALLBACK_SOURCES:
+        return ["The list has only popular products, of the segment or of the shop."]
+    return []
 
 
 def _unknown(user_id: int | str, users: Version | None, days: Sequence[Day], notes: Sequence[str]) -> str:
     if users is None and not days:
         return " ".join(notes)
-    among = f" among the {users.stats.rows:,} users of segmented_users {users.version}" if users is not None else ""
-    events = f" in cleaned_events from {days[0].day} to {days[-1].day}" if days else ""
+    searched = [f"the {users.stats.rows:,} users of segmented_users {users.version}"] if users is not None else []
+    searched += [f"cleaned_events from {days[0].day} to {days[-1].day}"] if days else []
     return (
-        f"There is no user {user_id}{among}{' nor' if among and events else ''}{events}: "
-        f"`{RUN}ecommerce-assets lookup user` without an id lists some."
+        f"Unknown user {user_id}: not in {' or '.join(searched)}. "
+        f"List known users with: {RUN}ecommerce-assets lookup user"
     )
