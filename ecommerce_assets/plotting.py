@@ -1,7 +1,7 @@
-"""The house style of all pictures: card, colours, sizes. The plots.py of each room draws them.
+"""The style of all plots: colours, sizes, axes and labels. `panels` makes a figure.
 
-Matplotlib is imported by those who draw, when they draw: it takes half a second that only a run needs. Figures are made
-without pyplot, which keeps global state and is not safe in threads.
+Matplotlib is imported inside the functions, because only a run that draws plots needs it. Figures are made without
+pyplot, which keeps global state and is not thread-safe.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, FAINT, GRID, CARD = "#1f2933", "#6b7785", "#e4e8ed", "#ffffff"
-"""Text, secondary text, lines behind the data, background. The card is white in both themes of the UI: a picture that
-is pasted into a slide has to bring its background along."""
+"""Text, secondary text, grid lines, background. The background is white in both themes of the UI, so that a plot can be
+pasted into a slide."""
 
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#9aa5b1"
-"""Of Okabe and Ito's colours, which people with any colour vision tell apart (Color Universal Design, 2008)."""
+"""From the palette of Okabe and Ito, which is safe for colour-blind readers (Color Universal Design, 2008)."""
 
 SEQUENTIAL, DIVERGING = "Blues", "RdBu_r"
-"""Colour maps of amounts from zero up, and of values on both sides of zero."""
+"""Colour maps for amounts of at least zero, and for values on both sides of zero."""
 
 WIDTH = 9.0
 """In inches: 900 pixels at `DPI`, which fit the dialog in which the UI shows a picture."""
@@ -28,7 +28,7 @@ WIDTH = 9.0
 DPI = 100
 
 STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",  # comes with Matplotlib: the same picture everywhere
+    "font.family": "DejaVu Sans",  # part of Matplotlib, so plots look the same on every machine
     "font.size": 10,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -48,37 +48,37 @@ STYLE: dict[str, Any] = {
 
 
 def panels(columns: int = 1, rows: int = 1, height: float = 3.6, **options: Any) -> tuple[Figure, list[Axes]]:
-    """An empty figure of the house's width and its axes, row by row.
+    """Returns an empty figure of the standard width and its axes, row by row.
 
     Parameters
     ----------
     height
-        Of the whole figure, in inches.
+        Height of the figure in inches.
     options
-        As for `Figure.subplots`.
+        Arguments of `Figure.subplots`.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
-        made = figure.subplots(rows, columns, squeeze=False, **options)
-    return figure, list(made.flat)
+        axes = figure.subplots(rows, columns, squeeze=False, **options)
+    return figure, list(axes.flat)
 
 
 def title(axes: Axes, text: str) -> None:
-    """The heading of one panel."""
+    """Sets the title of one panel."""
     axes.set_title(text, loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)
 
 
 def grid(axes: Axes, axis: str = "y") -> None:
-    """Light lines behind the data, along one axis, and no ticks."""
+    """Draws light grid lines for one axis and removes the ticks."""
     axes.grid(visible=True, axis=axis)
     axes.tick_params(length=0)
 
 
 def short_number(number: float) -> str:
-    """A number for a label: 950, 12.3k, 4.5M."""
+    """Returns a number for a label: 950, 12.3k, 4.5M."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(number) >= size:
             return f"{number / size:.3g}{unit}"
@@ -86,24 +86,24 @@ def short_number(number: float) -> str:
 
 
 def short_count(number: float) -> str:
-    """Returns a whole number for a cell of a heat map: all its digits below 10,000, as `short_number` from there on."""
+    """Returns a whole number for a cell of a heat map: all digits below 10,000, else as `short_number`."""
     return f"{number:,.0f}" if number < 10_000 else short_number(number)
 
 
 def short_axis(axes: Axes, axis: str = "y") -> None:
-    """Ticks as `short_number` numbers."""
+    """Labels the ticks with `short_number`."""
     from matplotlib.ticker import FuncFormatter
 
     (axes.yaxis if axis == "y" else axes.xaxis).set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
 
 
 def percent_label(share: float) -> str:
-    """A share for a label: 34%, 3.4%."""
+    """Returns a share for a label: 34%, 3.4%."""
     return f"{share:.1%}" if 0 < abs(share) < 0.1 else f"{share:.0%}"
 
 
 def percent_axis(axes: Axes, axis: str = "y") -> None:
-    """Ticks of shares as percentages."""
+    """Labels the ticks, which are shares, with percentages."""
     from matplotlib.ticker import PercentFormatter
 
     (axes.yaxis if axis == "y" else axes.xaxis).set_major_formatter(PercentFormatter(1.0, decimals=None))

@@ -1,1 +1,1 @@
-"""training_metadata: what the newest tables and models are and how good, as one JSON document and as a model card."""
+"""training_metadata: one JSON document and a model card about the newest tables and models."""

@@ -1,4 +1,4 @@
-"""The asset training_metadata; its content is defined in document.py, its card in card.py."""
+"""The asset training_metadata. document.py defines its content, card.py its model card."""
 
 from datetime import UTC, datetime
 
@@ -21,9 +21,8 @@ from ecommerce_assets.training_metadata.document import TrainingMetadata, descri
     code_version="3",
     backfill_policy=dg.BackfillPolicy.single_run(),
     io_manager_key="json_io_manager",
-    ins=dict.fromkeys(
-        (*EVALUATED, "segmentation_model"), AS_EVALUATED
-    ),  # as recommendations reads them: a card is about one model
+    # The same versions as recommendations reads, so that a card describes one model.
+    ins=dict.fromkeys((*EVALUATED, "segmentation_model"), AS_EVALUATED),
 )
 def training_metadata(
     user_features: Version,
@@ -44,7 +43,7 @@ def training_metadata(
     similar_products: Version,
     product_pairs: Version,
 ) -> Artifact:
-    """What the tables and models are, what they were made from, with which parameters, and how good they are."""
+    """Sizes, inputs, parameters, durations, failed checks and evaluation of the newest tables and models."""
     versions = {version.asset: version for version in list(locals().values())}
     document = describe_training(versions, datetime.now(UTC))
     return Artifact(document.model_dump(mode="json"), results={"in short": summarize(document)})

@@ -1,6 +1,6 @@
-"""The document for people: `model_card` writes it as Markdown.
+"""`model_card`: the document of training_metadata as Markdown.
 
-Its sections follow Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019).
+The sections follow Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019).
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from ecommerce_assets.storage.markdown import escaped, markdown_table
 from ecommerce_assets.training_metadata.document import TrainingMetadata
 
 LIMITS = """\
-Meant for: the audiences of campaigns, "recommended for you", "similar products". Not meant for: decisions about \
-single persons, prices, credit. Users are known by their events alone; fairness between groups of people is not \
-tested, because the data has no such attribute. Users who came after the last day that was read get no list until the \
-next run. Offline metrics say how well the lists predict what users did anyway; how lists change what users do needs \
-an A/B test."""
+Intended for audiences of campaigns, "recommended for you" and "similar products". Not intended for decisions about \
+individual persons, such as prices or credit. Fairness between groups of people is not tested, because events have no \
+attributes of people. Users whose first event is after the last day have no list until the next run. Offline metrics \
+measure how well the lists predict past behaviour; only an A/B test measures how the lists change behaviour."""
 
-DIFFERENCE_TITLE = "published lists less best baseline"
+DIFFERENCE_TITLE = "published lists minus best baseline"
 
 
 def summarize(document: TrainingMetadata) -> str:
-    """Two sentences: how much data there is, and how the lists compare with the best baseline."""
+    """Returns two sentences: the size of the data, and the lists compared with the best baseline."""
     return (
         f"{document.total_interactions:,} events of {document.total_users:,} users and {document.total_products:,} "
         f"products; {document.segments_count} segments. {comparison(document)}."
@@ -35,12 +34,12 @@ def summarize(document: TrainingMetadata) -> str:
 
 
 def comparison(document: TrainingMetadata) -> str:
-    """The published lists beside the best baseline, or why nothing is compared; without the full stop."""
+    """Returns the published lists compared with the best baseline, or why there is no comparison; without full stop."""
     return compare(document.evaluation.model_dump(), document.parameters.get("als_evaluation", {}))
 
 
 def model_card(document: Mapping[str, Any]) -> str:
-    """The card, of the document as written."""
+    """Returns the card of a document in JSON values."""
     training = TrainingMetadata.model_validate(document)
     sections = (
         ("Data", _data(training)),
@@ -79,7 +78,7 @@ def _segments(training: TrainingMetadata) -> str:
     )
     quality = "none (too few users or clusters)" if training.silhouette is None else f"{training.silhouette:.3f}"
     parameters = training.parameters.get("segmentation_model", {})
-    table = markdown_table(("segment", "users", "share", "of revenue", "who they are"), rows)
+    table = markdown_table(("segment", "users", "share", "share of revenue", "description"), rows)
     return f"{table}\n\nK-Means, {_settings(parameters)}. Silhouette {quality} (-1 to 1)."
 
 
@@ -88,7 +87,7 @@ def _recommendations(training: TrainingMetadata) -> str:
     entries = ", ".join(f"{source} {count} ({share})" for source, count, share in source_rows(lists.sources))
     published = (
         f"{lists.users:,} users have a list. Entries by source: {entries}. {percent(lists.coverage)} of the products "
-        "are shown to someone."
+        "are in at least one list."
     )
     if evaluation.best_baseline is None:
         return f"{published}\n\n{comparison(training)}."
@@ -96,11 +95,10 @@ def _recommendations(training: TrainingMetadata) -> str:
     rows = metric_rows(evaluation.metrics, [*systems, DIFFERENCE], intervals=True)
     table = markdown_table((f"at {training.list_length}", *systems.values(), DIFFERENCE_TITLE), rows)
     method = (
-        f"Trained on what was before {_minute(evaluation.cutoff)}, scored on what {evaluation.holdout_users:,} users "
-        "did afterwards; a user whom a system cannot serve counts zero. In brackets: bootstrap 95 % intervals over "
-        "users."
+        f"Trained on the events before {_minute(evaluation.cutoff)}, scored on the later events of "
+        f"{evaluation.holdout_users:,} users. A user without a list counts zero. In brackets: 95 % bootstrap intervals."
     )
-    error = "" if evaluation.rmse is None else f" rmse of ALS {evaluation.rmse:.3f}, on a random fifth of the pairs."
+    error = "" if evaluation.rmse is None else f" RMSE of ALS on a random fifth of the pairs: {evaluation.rmse:.3f}."
     return f"{published}\n\n{method}{error}\n\n{table}"
 
 
@@ -127,7 +125,7 @@ def _similar(training: TrainingMetadata) -> str:
     if similar.same_category is None:
         return f"{entries}."
     return (
-        f"{entries}; {percent(similar.same_category)} are of the same category as their product, by chance it would be "
+        f"{entries}. {percent(similar.same_category)} have the category of their product; by chance it would be "
         f"{percent(similar.same_category_by_chance)}."
     )
 
@@ -143,7 +141,7 @@ def _training(training: TrainingMetadata) -> str:
     return (
         f"Implicit ALS, {_settings(als)}.{fall} {training.als.get('engine_reason', '')}\n\n"
         f"{ranking}\n\n"
-        f"{sum(training.seconds.values()):,.0f} s for the assets of this card, most for "
+        f"Duration: {sum(training.seconds.values()):,.0f} s for all assets; the slowest are "
         f"{', '.join(f'{name} {seconds:.0f} s' for name, seconds in slowest)}."
     )
 

@@ -14,12 +14,12 @@ from ecommerce_assets.training_metadata.document import TrainingMetadata
 
 def _totals_agree(context: CheckContext) -> str | None:
     document = context.document
-    wanted = {
+    expected = {
         "total_users": context.input_rows("user_index"),
         "total_products": context.input_rows("product_index"),
         "total_interactions": context.input_number("product_index", "events"),
     }
-    wrong = [f"{name} is {document[name]:,}, not {n:,.0f}" for name, n in wanted.items() if document[name] != n]
+    wrong = [f"{name} is {document[name]:,}, not {n:,.0f}" for name, n in expected.items() if document[name] != n]
     sizes, users = sum(segment["users"] for segment in document["segments"]), context.input_rows("segmented_users")
     if sizes != users:
         wrong.append(f"the segments have {sizes:,} users, not {users:,}")
@@ -29,12 +29,12 @@ def _totals_agree(context: CheckContext) -> str | None:
 
 
 def _numbers_finite(context: CheckContext) -> str | None:
-    broken = list(_not_finite(context.document, ""))
-    return f"not a finite number: {', '.join(broken)}" if broken else None
+    paths = list(_not_finite(context.document, ""))
+    return f"not a finite number: {', '.join(paths)}" if paths else None
 
 
 def _not_finite(value: Any, path: str) -> Iterator[str]:
-    """The paths of the numbers in a document that JSON does not know."""
+    """Yields the paths of NaN and infinity in a document; JSON has neither."""
     if isinstance(value, float) and not math.isfinite(value):
         yield path.lstrip(".")
     elif isinstance(value, Mapping):
@@ -45,7 +45,7 @@ def _not_finite(value: Any, path: str) -> Iterator[str]:
             yield from _not_finite(inner, f"{path}[{number}]")
 
 
-def _as_documented(context: CheckContext) -> str | None:
+def _matches_schema(context: CheckContext) -> str | None:
     try:
         TrainingMetadata.model_validate(context.document)
     except ValidationError as error:
@@ -54,7 +54,7 @@ def _as_documented(context: CheckContext) -> str | None:
 
 
 TRAINING_METADATA_CHECKS = (
-    Check("as_documented", "The document has the fields of its schema, with their types.", _as_documented),
-    Check("totals_agree", "The totals are those of the tables that are described.", _totals_agree),
+    Check("as_documented", "The document has the fields of its schema, with their types.", _matches_schema),
+    Check("totals_agree", "The totals are those of the tables.", _totals_agree),
     Check("numbers_finite", "No number is NaN or infinite.", _numbers_finite),
 )

@@ -1,4 +1,4 @@
-"""The closing summary of a run, for its log: what was made, where it is, how the lists compare, and what to do next."""
+"""`closing_summary`: the last log lines of a run, with the results, their folder, the evaluation and next commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ from ecommerce_assets.training_metadata.document import TrainingMetadata
 
 
 def closing_summary(document: Mapping[str, Any], lake: str) -> str:
-    """The summary, of the document as written; `lake` is the folder that holds the assets."""
+    """Returns the summary.
+
+    Parameters
+    ----------
+    document
+        The document of training_metadata as JSON values.
+    lake
+        Folder of the assets: `<data dir>/lake`.
+    """
     training = TrainingMetadata.model_validate(document)
     lists, data = training.recommendations, training.data
     days = f" of {data.days:,} day{'s' * (data.days > 1)} to {data.last_day}" if data.days else ""
@@ -28,9 +36,9 @@ def closing_summary(document: Mapping[str, Any], lake: str) -> str:
         f"  Made       {lists.entries:,} recommendations for {lists.users:,} users in {training.segments_count} "
         f"segments, and {training.similar_products.entries:,} similar products, from "
         f"{training.total_interactions:,} events{days}",
-        f"  Stored in  {lake}, a folder per asset; the lists are version {version} of the table recommendations",
+        f"  Stored in  {lake}, one folder for each asset; the lists are version {version} of recommendations",
         *_evaluation(training),
-        *([f"  Look at    the warnings of {warnings}"] if warnings else []),
+        *([f"  Warnings   {warnings}"] if warnings else []),
         *_next(lake.removesuffix("/lake")),
     ]
     return "\n".join(lines)
@@ -51,12 +59,12 @@ def _evaluation(training: TrainingMetadata) -> list[str]:
 
 
 def _next(data_dir: str) -> list[str]:
-    """Commands that work in any shell: they name the data dir and the history of runs."""
+    """Returns commands that work in any shell, because they set the data dir and the history of runs."""
     shop = "" if data_dir == DEFAULT_DATA_DIR else f"{DATA_DIR}={shlex.quote(data_dir)} "
     home = f"DAGSTER_HOME={shlex.quote(os.environ['DAGSTER_HOME'])} " if os.environ.get("DAGSTER_HOME") else ""
     return [
         f"  Next       {home}{shop}{RUN}dagster dev -m ecommerce_assets.definitions",
-        "             shows it in the browser;",
+        "             shows the assets in the browser;",
         f"             {shop}{RUN}ecommerce-assets lookup user",
-        "             shows what one customer gets",
+        "             shows the recommendations of a user",
     ]

@@ -1,4 +1,4 @@
-"""The schema of training_metadata.json, and `describe_training`, which makes it from the metadata of versions alone."""
+"""The schema of training_metadata.json. `describe_training` makes the document from the metadata of the versions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ecommerce_assets.recommendation.systems import DIFFERENCES, SYSTEMS
 from ecommerce_assets.storage.version import Version
 
 Interval = tuple[float | None, float | None, float | None]
-"""A value with the lower and the upper end of its bootstrap 95 % interval; null where there is none."""
+"""A value, and the lower and upper end of its bootstrap 95 % interval; null if there is none."""
 
 
 class _Part(BaseModel):
@@ -25,12 +25,12 @@ class Segment(_Part):
     """One cluster of users."""
 
     segment_id: int = Field(description="Number of the cluster, from 0.")
-    segment: str = Field(description="Its name; two clusters may have the same.")
-    users: int = Field(description="Users in it.")
-    share: float = Field(description="Of all users, 0 to 1.")
+    segment: str = Field(description="Name of the cluster. Two clusters may have the same name.")
+    users: int = Field(description="Number of users in the cluster.")
+    share: float = Field(description="Share of all users, 0 to 1.")
     mean: dict[str, float] = Field(description="Mean of each clustering feature.")
     revenue: float | None = Field(default=None, description="Sum of monetary.")
-    revenue_share: float | None = Field(default=None, description="Of the shop's revenue, 0 to 1.")
+    revenue_share: float | None = Field(default=None, description="Share of the shop's revenue, 0 to 1.")
     difference: dict[str, float] = Field(
         default_factory=dict,
         description="By feature: (mean of the segment - mean of all users) / standard deviation of all users.",
@@ -39,20 +39,21 @@ class Segment(_Part):
 
 
 class Evaluation(_Part):
-    """als_evaluation: metrics of all systems on what users did after a cutoff."""
+    """als_evaluation: metrics of all systems on the holdout, which are the events after a cutoff."""
 
     cutoff: str | None = Field(
-        default=None, description="Systems are trained on what was before it, and scored on what came after."
+        default=None,
+        description="Time that splits the events: systems are trained on those before it, scored on those after it.",
     )
-    holdout: str | None = Field(default=None, description="Why there are no ranking metrics; null if there are.")
+    holdout: str | None = Field(default=None, description="Reason for missing ranking metrics; null if there are any.")
     holdout_users: int | None = Field(
-        default=None, description="Number of users who did something that could have been recommended."
+        default=None, description="Number of users with a relevant product in the holdout."
     )
     best_baseline: str | None = Field(
-        default=None, description="The simple system with the highest NDCG over all users; null without a holdout."
+        default=None, description="The baseline with the highest NDCG over all users; null without a holdout."
     )
     best_baselines: dict[str, str] = Field(
-        default_factory=dict, description="The same by exclusion (purchased, seen, none)."
+        default_factory=dict, description="Best baseline by exclusion (purchased, seen, none)."
     )
     metrics: dict[str, dict[str, Interval]] = Field(
         default_factory=dict,
@@ -74,59 +75,62 @@ class Evaluation(_Part):
     )
     shown_by_popularity: dict[str, list[float]] = Field(
         default_factory=dict,
-        description="By system, the share of its entries in each tenth of the catalogue, the most popular tenth first; "
-        "touched: what users did before the cutoff.",
+        description="By system: share of its entries in each tenth of the catalogue, the most popular tenth first. "
+        "touched: the same for the products that users interacted with before the cutoff.",
     )
     blend: dict[str, Any] | None = Field(
         default=None,
-        description="What blend_model has: weight, mean and scale of each feature (null: too few training users), "
+        description="Stats of blend_model: weight, mean and scale of each feature (null: too few training users), "
         "intercept, and number of training users. Null: the ranker is als.",
     )
-    rmse: float | None = Field(default=None, description="On a fifth of the pairs, against the rating.")
+    rmse: float | None = Field(
+        default=None, description="Root mean squared error of the rating, on a random fifth of the pairs."
+    )
     rmse_pairs: int | None = Field(default=None, description="Number of pairs that rmse is computed on.")
     rmse_pairs_left_out: int | None = Field(
-        default=None, description="Number of pairs whose user or product the training part lacks."
+        default=None,
+        description="Number of pairs that are left out, because their user or product is not in the training part.",
     )
 
 
 class Data(_Part):
-    """What everything was made from."""
+    """The days of events that were read."""
 
-    first_day: str | None = Field(default=None, description="First day that was read.")
-    last_day: str | None = Field(default=None, description="Last day that was read.")
-    days: int = Field(default=0, description="Days that were read.")
+    first_day: str | None = Field(default=None, description="First day.")
+    last_day: str | None = Field(default=None, description="Last day.")
+    days: int = Field(default=0, description="Number of days.")
 
 
 class Recommendations(_Part):
-    """The published lists."""
+    """The table recommendations."""
 
-    users: int = Field(description="Users who have a list.")
-    entries: int = Field(description="Entries of all lists.")
-    coverage: float | None = Field(description="Share of all products that are shown to anyone.")
+    users: int = Field(description="Number of users with a list.")
+    entries: int = Field(description="Number of entries of all lists.")
+    coverage: float | None = Field(description="Share of all products that are in at least one list.")
     sources: dict[str, int] = Field(description="Number of entries by source, for the sources that occur.")
 
 
 class SimilarProducts(_Part):
-    """similar_products."""
+    """The table similar_products."""
 
-    entries: int = Field(description="Rows.")
+    entries: int = Field(description="Number of entries.")
     same_category: float | None = Field(
-        default=None, description="Share of the entries with the same category on both sides."
+        default=None, description="Share of the entries whose two products have the same category."
     )
     same_category_by_chance: float | None = Field(
-        default=None, description="That share if the lists were drawn at random."
+        default=None, description="The same share for lists of random products."
     )
 
 
 class VersionInputs(_Part):
-    """One version of an asset, and those it was made from."""
+    """A version of an asset and its inputs."""
 
     version: str
-    inputs: list[str] = Field(description="asset/version, or the asset alone where files came from outside.")
+    inputs: list[str] = Field(description="`asset/version`; `asset` alone for an external asset.")
 
 
 class FailedCheck(_Part):
-    """A check that did not pass: a warning, because a version that fails a blocking check is not published."""
+    """A check that failed with a warning. A version that fails a blocking check is not published."""
 
     asset: str
     check: str
@@ -137,35 +141,39 @@ class FailedCheck(_Part):
 class TrainingMetadata(_Part):
     """training_metadata.json."""
 
-    training_date: datetime = Field(description="When the document was made, ISO 8601.")
-    total_users: int = Field(description="Users with an accepted event.")
-    total_products: int = Field(description="Products with an accepted event.")
-    total_interactions: int = Field(description="Accepted events.")
-    segments_count: int = Field(description="Clusters that have users.")
+    training_date: datetime = Field(description="Time of the document (ISO 8601).")
+    total_users: int = Field(description="Number of users with an accepted event.")
+    total_products: int = Field(description="Number of products with an accepted event.")
+    total_interactions: int = Field(description="Number of accepted events.")
+    segments_count: int = Field(description="Number of clusters with users.")
     data: Data
-    silhouette: float | None = Field(description="Of the clusters, -1 to 1; null: too few users or clusters.")
+    silhouette: float | None = Field(
+        description="Silhouette of the segmentation, -1 to 1; null: too few users or clusters."
+    )
     segments: list[Segment]
     rmse: float | None = Field(description="The same as evaluation.rmse.")
     evaluation: Evaluation
     coverage: float | None = Field(description="The same as recommendations.coverage.")
     recommendations: Recommendations
     similar_products: SimilarProducts
-    als: dict[str, Any] = Field(description="Results of the fit: vectors, engine and why, objective by iteration.")
-    failed_checks: list[FailedCheck] = Field(description="Warnings of the versions that are described.")
-    parameters: dict[str, dict[str, Any]] = Field(description="By asset.")
-    seconds: dict[str, float] = Field(description="By asset, from its first input to its checked output.")
-    rows: dict[str, int] = Field(description="By table.")
-    versions: dict[str, VersionInputs] = Field(description="By asset.")
+    als: dict[str, Any] = Field(
+        description="Stats of als_model: number of vectors, engine and the reason for it, objective by iteration."
+    )
+    failed_checks: list[FailedCheck] = Field(description="Failed checks of these versions.")
+    parameters: dict[str, dict[str, Any]] = Field(description="Parameters by asset.")
+    seconds: dict[str, float] = Field(description="Seconds by asset, from reading the first input to publishing.")
+    rows: dict[str, int] = Field(description="Number of rows by table.")
+    versions: dict[str, VersionInputs] = Field(description="Version and inputs by asset.")
 
     @property
     def list_length(self) -> int:
-        """Length of the lists that als_evaluation scored."""
+        """Returns the length of the lists that als_evaluation scored."""
         length: int = self.parameters.get("als_evaluation", {}).get("k", 10)
         return length
 
 
 def describe_training(versions: Mapping[str, Version], now: datetime) -> TrainingMetadata:
-    """The document, of these versions by asset name."""
+    """Returns the document about these versions, by asset."""
     segmented, evaluation = versions["segmented_users"], versions["als_evaluation"].stats.results
     lists = _recommendations(versions)
     return TrainingMetadata(
@@ -181,7 +189,7 @@ def describe_training(versions: Mapping[str, Version], now: datetime) -> Trainin
         evaluation=Evaluation(**evaluation),
         coverage=lists.coverage,
         recommendations=lists,
-        similar_products=_similar(versions["similar_products"]),
+        similar_products=_similar_products(versions["similar_products"]),
         als=versions["als_model"].stats.results,
         failed_checks=[
             FailedCheck(asset=name, check=check.name, message=check.message, partition=check.partition)
@@ -200,7 +208,7 @@ def describe_training(versions: Mapping[str, Version], now: datetime) -> Trainin
 
 
 def _data(index: Version) -> Data:
-    days = sorted({day for read in index.inputs for day in read.partitions})
+    days = sorted({day for each in index.inputs for day in each.partitions})
     return Data(first_day=days[0], last_day=days[-1], days=len(days)) if days else Data()
 
 
@@ -214,12 +222,13 @@ def _recommendations(versions: Mapping[str, Version]) -> Recommendations:
     )
 
 
-def _similar(version: Version) -> SimilarProducts:
+def _similar_products(version: Version) -> SimilarProducts:
     numbers = version.stats.numbers
-    known = numbers.get("with_categories")
+    with_categories = numbers.get("with_categories")
     names = ("same_category", "same_category_by_chance")
     return SimilarProducts(
-        entries=version.stats.rows or 0, **{name: (numbers.get(name) or 0) / known if known else None for name in names}
+        entries=version.stats.rows or 0,
+        **{name: (numbers.get(name) or 0) / with_categories if with_categories else None for name in names},
     )
 
 

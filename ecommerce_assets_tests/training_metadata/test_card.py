@@ -1,4 +1,4 @@
-"""The model card of made-up documents: with all numbers, and with none."""
+"""The model card of documents with all numbers, and with as few as possible."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SEGMENT = {
 
 
 def evaluation(**changed: Any) -> dict[str, Any]:
-    """Results of als_evaluation; the best baseline: latest."""
+    """Returns stats of als_evaluation. The best baseline is `latest`."""
     interval = {**dict.fromkeys(SYSTEMS, (0.1, 0.05, 0.15)), PUBLISHED: (0.3, 0.2, 0.4), "latest": (0.15, 0.1, 0.2)}
     compared = {**interval, DIFFERENCE: (0.15, 0.1, 0.2)}
     shares = dict.fromkeys(SYSTEMS, (0.5, None, None))
@@ -69,21 +69,21 @@ def document(**changed: Any) -> TrainingMetadata:
     return TrainingMetadata.model_validate({**fields, **changed})
 
 
-def test_in_short_compares_the_lists_with_the_best_baseline() -> None:
+def test_the_summary_compares_the_lists_with_the_best_baseline() -> None:
     text = summarize(document())
     for part in ("45,000", "1,200", "30 ", TITLES["latest"], "0.3000", "0.1500 (0.1000 to 0.2000)", BETTER):
         assert part in text
     assert "nobody came back" in summarize(document(evaluation={"holdout": "none: nobody came back"}))
 
 
-def test_few_users_are_no_comparison() -> None:
+def test_with_few_holdout_users_there_is_no_comparison() -> None:
     few = document(evaluation=evaluation(holdout_users=2))
     for text in (summarize(few), model_card(few.model_dump(mode="json"))):
         assert "2 holdout users" in text
         assert BETTER not in text
 
 
-def test_card_has_every_section_with_its_numbers() -> None:
+def test_the_card_has_the_numbers_of_the_document() -> None:
     card = model_card(document().model_dump(mode="json"))
     assert card.startswith("# Segments and recommendations, 2026-01-31 06:00 UTC\n")
     assert "|VIP_Customers|1,200|100.0 %|100.0 %|Everybody.|" in card
@@ -95,7 +95,7 @@ def test_card_has_every_section_with_its_numbers() -> None:
         assert part in card
 
 
-def test_card_without_an_evaluation_gives_the_reason_and_the_warnings() -> None:
+def test_the_card_without_an_evaluation_has_the_reason_and_the_warnings() -> None:
     warning = {"asset": "als_evaluation", "check": "clearly_beats_baselines", "message": "brand <b> is new"}
     nothing = document(
         evaluation={"holdout": "none: nobody came back"},
