@@ -1,4 +1,4 @@
-"""A shop of a few rows, written without Spark: for what the shop of the fixture `ran` does not have."""
+"""Tables of a few rows, published without Spark."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def publish(lake: Lake, asset: str, rows: Rows | Mapping[str, Rows], id_type: str = "bigint", **fields: Any) -> Version:
-    """Publish a version of a table; columns that a row lacks are null. `rows` by day make a version of a daily one."""
+    """Publishes a version of a table; missing columns are null. Rows by day are for daily tables."""
     schema = pa.schema([(c.name, ARROW_TYPES[c.type]) for c in TABLES[asset].with_id_type(id_type).columns])
 
-    def table(of_day: Rows) -> pa.Table:
-        return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in of_day], schema=schema)
+    def table(rows: Rows) -> pa.Table:
+        return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
 
     if isinstance(rows, Mapping):
-        return put_table(lake, asset, days={day: table(of_day) for day, of_day in rows.items()}, **fields)
+        return put_table(lake, asset, days={day: table(day_rows) for day, day_rows in rows.items()}, **fields)
     return put_table(lake, asset, table(rows), **fields)
 
 
 def made_from(*versions: Version) -> tuple[Input, ...]:
-    """The inputs of a version that was made from these, all their days."""
+    """Returns the inputs of a version that was made from these versions, with all their days."""
     return tuple(
         Input(asset=v.asset, version=v.version, partitions=tuple(v.days), fingerprint=v.folder) for v in versions
     )
@@ -65,7 +65,7 @@ def made_from(*versions: Version) -> tuple[Input, ...]:
 def seen(
     time: str, user: Any, product: Any, event_type: str = "view", price: float = 9.5, **more: Any
 ) -> dict[str, Any]:
-    """An event; `time` in UTC."""
+    """Returns an event; `time` is in UTC."""
     moment = datetime.fromisoformat(time).replace(tzinfo=UTC)
     return {
         "event_time": moment,
@@ -78,7 +78,7 @@ def seen(
 
 
 def user(user_id: Any, first: str, last: str, segment: str = "Active_Buyers") -> dict[str, Any]:
-    """A row of segmented_users."""
+    """Returns a row of segmented_users."""
     times = {"first_event_time": f"{first} 10:00", "last_event_time": f"{last} 10:00"}
     return {
         "user_id": user_id,
@@ -90,13 +90,13 @@ def user(user_id: Any, first: str, last: str, segment: str = "Active_Buyers") ->
 
 
 def product(product_id: Any, category: str | None = "toys", brand: str | None = "acme") -> dict[str, Any]:
-    """A row of product_features."""
+    """Returns a row of product_features."""
     counts = dict.fromkeys(("total_views", "total_carts", "total_purchases", "unique_users"), 3)
     return {"product_id": product_id, "category": category, "brand": brand, "avg_price": 7.25, "revenue": 1.0, **counts}
 
 
 def listed(user_id: Any, *products: Any, source: str = "als", because: Any = None) -> list[dict[str, Any]]:
-    """Rows of recommendations."""
+    """Returns rows of recommendations."""
     made = {"user_id": user_id, "source": source, "because_product_id": because}
     return [
         {"rank": rank, "product_id": product_id, "score": 1 / rank, **made}
@@ -105,7 +105,7 @@ def listed(user_id: Any, *products: Any, source: str = "als", because: Any = Non
 
 
 def paired(product_id: Any, kind: str, *products: Any) -> list[dict[str, Any]]:
-    """Rows of product_pairs."""
+    """Returns rows of product_pairs."""
     numbers = {"baskets": 3, "support": 0.125, "confidence": 0.25, "lift": 2.0}
     return [
         {"product_id": product_id, "kind": kind, "rank": rank, "pair_product_id": other, **numbers}
@@ -117,9 +117,9 @@ NEAR = {"product_id": 100, "rank": 1, "similar_product_id": 200, "similarity": 0
 
 
 def small_shop(lake: Lake, ids: type = int) -> Version:
-    """Three days, users 7, 8 and 9: ALS makes the list of 7, and a part of that of 8; two products; 100 has neighbours.
+    """Publishes three days with two products and three users, and returns the version of recommendations.
 
-    Returns the version of the recommendations.
+    User 7 has recommendations of ALS, user 9 popular products, user 8 both. Product 100 has a similar product.
     """
     kind = "string" if ids is str else "bigint"
     seven, eight, nine, one, two = (ids(n) for n in (7, 8, 9, 100, 200))

@@ -154,10 +154,10 @@ def test_a_model_that_spark_saved_is_read(spark: SparkSession, tmp_path: Path) -
     pipeline = Pipeline(stages=stages).fit(users)
     pipeline.write().save(str(tmp_path / "model"))
     loaded = SegmentationModel.load(Folder(str(tmp_path / "model")))
-    _, scaler, kmeans = pipeline.stages
-    np.testing.assert_array_equal(loaded.std, scaler.std.toArray())  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(loaded.mean, scaler.mean.toArray())  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(loaded.centres, kmeans.clusterCenters())  # type: ignore[attr-defined]
+    fitted: Any = pipeline.stages
+    np.testing.assert_array_equal(loaded.std, fitted[1].std.toArray())
+    np.testing.assert_array_equal(loaded.mean, fitted[1].mean.toArray())
+    np.testing.assert_array_equal(loaded.centres, fitted[2].clusterCenters())
     assert loaded.parameters == SegmentationParameters(k=3, seed=1, maxIter=5)
 
 
