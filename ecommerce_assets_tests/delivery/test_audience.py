@@ -207,7 +207,7 @@ def test_the_reason_names_the_product_that_contributed_most(shop: Lake, tmp_path
     [
         ("interest_in_product(999) > 0", r"interest_in_product\(999\): the model .* knows no such product"),
         ("interest_in_product(400) > 0", r"interest_in_product\(400\): the model .* knows no such product"),
-        ("interest_in_product('x') > 0", "it is a whole number"),
+        ("interest_in_product('x') > 0", "must be a whole number"),
         ("interest_in_product(user_id) > 0", r"needs one value: interest_in_product\(ID\)"),
         ("interest_in_category() > 0", r"needs one value: interest_in_category\('NAME'\)"),
         ("interest_in_category('toy') > 0", "no eligible product is in this category; similar categories are toys"),

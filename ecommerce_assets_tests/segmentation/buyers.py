@@ -1,4 +1,4 @@
-"""Buyers that behave as the models of purchase_model.py say."""
+"""Simulates buyers by the models of purchase_model.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from ecommerce_assets.segmentation.purchase_model import BgNbd, Floats, GammaGam
 
 @dataclass(frozen=True)
 class SimulatedBuyers:
-    """One entry per buyer, and the times and values of single purchases, first ones included (since day 0)."""
+    """Simulated buyers.
+
+    Attributes
+    ----------
+    repeats, last, age, value, holdout
+        One entry per buyer, as in `Histories`; value of the purchases until the last day; number of purchases in the
+        holdout.
+    buyer, time, price
+        One entry per purchase: number of the buyer, days since day 0, and price.
+    """
 
     repeats: Floats
     last: Floats
@@ -27,7 +36,7 @@ class SimulatedBuyers:
 def simulate(
     model: BgNbd, spending: GammaGamma, buyers: int, days: int, seed: int, holdout_days: int = 0
 ) -> SimulatedBuyers:
-    """Buyers whose first purchases are spread over `days`, followed until `holdout_days` later."""
+    """Returns buyers with first purchases spread over `days`, and their purchases until `holdout_days` later."""
     rng = np.random.default_rng(seed)
     first = rng.uniform(0, days, buyers)
     wait = 1 / rng.gamma(model.r, 1 / model.alpha, buyers)

@@ -1,9 +1,10 @@
-"""The histories of buyers, the predictions of a simulated shop, and shops that are too small."""
+"""Purchase histories, the predictions for a simulated shop, and shops that are too small."""
 
 from __future__ import annotations
 
 import datetime as dt
 import io
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -36,14 +37,14 @@ TRUTH = ValueModel(BgNbd(0.8, 20.0, 0.8, 2.0), GammaGamma(6.0, 4.0, 60.0))
 
 @pytest.fixture(scope="module")
 def shop(spark: SparkSession) -> DataFrame:
-    """120 days of a shop whose buyers behave as the model says."""
-    made = simulate(TRUTH.purchases, TRUTH.spending, buyers=1_500, days=120, seed=3)
-    times = [FIRST + dt.timedelta(days=float(time)) for time in made.time]
+    """120 days of purchases that are simulated by the model."""
+    buyers = simulate(TRUTH.purchases, TRUTH.spending, buyers=1_500, days=120, seed=3)
+    times = [FIRST + dt.timedelta(days=float(time)) for time in buyers.time]
     columns = {
-        "user_id": made.buyer,
+        "user_id": buyers.buyer,
         "event_time": pa.array(times, pa.timestamp("us", tz="UTC")),
         "event_type": ["purchase"] * len(times),
-        "price": made.price,
+        "price": buyers.price,
     }
     return spark.createDataFrame(pa.table(columns)).localCheckpoint()
 
@@ -53,7 +54,7 @@ def day(text: str) -> int:
 
 
 def context_of(rows: DataFrame, results: dict[str, object]) -> CheckContext:
-    """What checks, notes and plots see of a version."""
+    """Returns the context of the checks, notes and plots of a version."""
     empty = CheckContext(Stats())
     summaries = [summary(rows, empty, lambda _: rows) for summary in summaries_of(CUSTOMER_VALUE_CHECKS)]
     stats = measure(rows, CUSTOMER_VALUE_CHECKS, summaries)[None]
@@ -104,27 +105,23 @@ def test_history_counts_days_and_splits_them_at_the_cutoff(spark: SparkSession) 
 
 
 def test_holdout_is_the_last_fifth_of_the_days(spark: SparkSession) -> None:
-    def span(last: str) -> customer_value.Span:
-        events = [event("2019-10-01 23:00:00", "purchase", user_id=4), event(f"{last} 01:00:00", user_id=5)]
-        found = span_of(events_frame(spark, events))
-        assert found is not None
-        return found
-
-    ninety = span("2019-12-29")
-    assert (ninety.days, ninety.buyers, ninety.holdout_days, ninety.cutoff) == (90, 1, 18, dt.date(2019, 12, 11))
-    assert span("2019-10-30").holdout_days == 7
-    assert span("2021-10-30").holdout_days == 90
+    first, last = "2019-10-01 23:00:00", "2019-12-29 01:00:00"
+    span = span_of(events_frame(spark, [event(first, "purchase", user_id=4), event(last, user_id=5)]))
+    assert span is not None
+    assert (span.days, span.buyers, span.holdout_days, span.cutoff) == (90, 1, 18, dt.date(2019, 12, 11))
+    assert replace(span, reference=dt.datetime(2019, 10, 30, tzinfo=dt.UTC)).holdout_days == 7
+    assert replace(span, reference=dt.datetime(2021, 10, 30, tzinfo=dt.UTC)).holdout_days == 90
 
 
 @pytest.mark.spark_only
-def test_predictions_of_a_simulated_shop(shop: DataFrame) -> None:
+def test_predictions_for_a_simulated_shop_are_those_of_the_model_and_pass_the_holdout_test(shop: DataFrame) -> None:
     result = asset(shop)
     rows, report = result.value.toArrow().sort_by("user_id"), result.results
     assert rows.column_names == CUSTOMER_VALUE.names
     assert result.value.dtypes[1:] == [(c.name, c.type) for c in CUSTOMER_VALUE.columns[1:]]
     assert rows.num_rows == report["buyers"] == report["fitted_buyers"] == 1_500
 
-    # The rows are those of the model in Python.
+    # Spark computes the predictions of the model.
     span = span_of(shop)
     assert span is not None
     history = purchase_history(shop, span.cutoff, span.end).toArrow().sort_by("user_id")
@@ -137,7 +134,7 @@ def test_predictions_of_a_simulated_shop(shop: DataFrame) -> None:
     assert rows.column("expected_purchases").to_numpy() == pytest.approx(purchases, rel=1e-9)
     assert rows.column("expected_value").to_numpy() == pytest.approx(value, rel=1e-9)
 
-    # The test on the holdout sees that this shop is as the model says.
+    # On the holdout the model is better than "same as before".
     holdout = report["holdout"]
     assert (holdout["cutoff"], holdout["days"]) == ("2020-01-04", 24)
     assert holdout["purchases"]["upper"] < 0
@@ -147,7 +144,7 @@ def test_predictions_of_a_simulated_shop(shop: DataFrame) -> None:
     assert sum(group["model"] for group in holdout["by_past"]) == pytest.approx(holdout["purchases"]["model"])
 
     context = context_of(result.value, report)
-    assert [found.message for found in run_checks(CUSTOMER_VALUE_CHECKS, context) if not found.passed] == []
+    assert [check.message for check in run_checks(CUSTOMER_VALUE_CHECKS, context) if not check.passed] == []
     [note] = write_notes(CUSTOMER_VALUE_NOTES, context, pytest.fail).values()
     assert f"{purchases.sum():,.0f} purchase days" in note
     assert f"{holdout['purchases']['same_as_before']:,.0f}" in note
@@ -179,7 +176,7 @@ def test_a_shop_that_does_not_support_the_model_gets_nulls_and_a_reason(
     assert sorted(map(tuple, result.value.collect())) == [(1, 2, None, None, None), (2, 1, None, None, None)]
     assert reason in result.results["reason"]
     context = context_of(result.value, result.results)
-    assert all(found.passed for found in run_checks(CUSTOMER_VALUE_CHECKS, context))
+    assert all(check.passed for check in run_checks(CUSTOMER_VALUE_CHECKS, context))
     [note] = write_notes(CUSTOMER_VALUE_NOTES, context, pytest.fail).values()
     assert reason in note
     assert CUSTOMER_VALUE_PLOTS[0].draw(context) is None
@@ -190,7 +187,7 @@ def test_no_events_make_an_empty_table(spark: SparkSession) -> None:
     assert result.value.collect() == []
     assert result.results["reference_date"] is None
     context = context_of(result.value, result.results)
-    assert all(found.passed for found in run_checks(CUSTOMER_VALUE_CHECKS, context))
+    assert all(check.passed for check in run_checks(CUSTOMER_VALUE_CHECKS, context))
 
 
 def test_checks_find_wrong_rows(spark: SparkSession) -> None:
@@ -200,7 +197,7 @@ def test_checks_find_wrong_rows(spark: SparkSession) -> None:
         "expected_value double",
     )
     failed = run_checks(CUSTOMER_VALUE_CHECKS, context_of(rows, {"buyers": 2, "reason": None}))
-    assert [found.name for found in failed if not found.passed] == [
+    assert [check.name for check in failed if not check.passed] == [
         "unique_key",
         "every_buyer_has_a_row",
         "purchase_days_positive",
@@ -208,7 +205,7 @@ def test_checks_find_wrong_rows(spark: SparkSession) -> None:
         "amounts_in_range",
     ]
     unexplained = run_checks(CUSTOMER_VALUE_CHECKS, context_of(rows, {"buyers": 3, "reason": "too few"}))
-    assert "predicted_or_explained" in [found.name for found in unexplained if not found.passed]
+    assert "predicted_or_explained" in [check.name for check in unexplained if not check.passed]
 
 
 def test_interval_covers_no_difference_between_equal_predictions() -> None:
