@@ -42,36 +42,18 @@ def print_user(answer: UserAnswer, out: TextIO) -> None:
         _print_title(console, f"User {answer.user_id}")
         if answer.features is not None:
             _print_user_features(console, answer.features)
-        if answer.recommendations:
-            _print_title(console, "\nRecommendations")
-            _print_table(
-                console,
-                [
-                    {
-                        "#": r["rank"],
-                        **_product_cells(r),
-                        "price": _money(r["price"]),
-                        "score": _score(r["score"]),
-                        "source": SOURCES.get(r["source"], r["source"]),
-                        "because of": r["because_name"] or r["because_product_id"],
-                    }
-                    for r in answer.recommendations
-                ],
-            )
-        if answer.history:
-            _print_title(console, f"\nNewest events (UTC, up to {answer.newest_day})")
-            _print_table(
-                console,
-                [
-                    {
-                        "time": _time(e["event_time"]),
-                        "event": e["event_type"],
-                        **_product_cells(e),
-                        "price": _money(e["price"]),
-                    }
-                    for e in answer.history
-                ],
-            )
+        recommendations = [
+            {
+                **_entry(r),
+                "score": _score(r["score"]),
+                "source": SOURCES.get(r["source"], r["source"]),
+                "because of": r["because_name"] or r["because_product_id"],
+            }
+            for r in answer.recommendations
+        ]
+        events = [{"time": _time(e["event_time"]), "event": e["event_type"], **_product(e)} for e in answer.history]
+        _print_table(console, "\nRecommendations", recommendations)
+        _print_table(console, f"\nNewest events (UTC, up to {answer.newest_day})", events)
         _print_version_and_notes(console, answer, "recommendations")
 
 
@@ -92,77 +74,55 @@ def print_product(answer: ProductAnswer, out: TextIO) -> None:
                     "revenue": _money(f["revenue"]),
                 },
             )
-        if answer.neighbours:
-            _print_title(console, "\nSimilar products")
-            _print_table(
-                console,
-                [
-                    {
-                        "#": n["rank"],
-                        **_product_cells(n),
-                        "price": _money(n["price"]),
-                        "similarity": f"{n['similarity']:.3f}",
-                    }
-                    for n in answer.neighbours
-                ],
-            )
+        similar = [{**_entry(n), "similarity": f"{n['similarity']:.3f}"} for n in answer.neighbours]
+        _print_table(console, "\nSimilar products", similar)
         for title, pairs in (("Bought together", answer.bought_together), ("Viewed together", answer.viewed_together)):
-            if pairs:
-                _print_title(console, f"\n{title}")
-                _print_table(
-                    console,
-                    [
-                        {
-                            "#": p["rank"],
-                            **_product_cells(p),
-                            "price": _money(p["price"]),
-                            "baskets": _number(p["baskets"]),
-                            "confidence": f"{p['confidence']:.3f}",
-                            "lift": f"{p['lift']:.2f}",
-                        }
-                        for p in pairs
-                    ],
-                )
+            rows = [
+                {
+                    **_entry(p),
+                    "baskets": _number(p["baskets"]),
+                    "confidence": f"{p['confidence']:.3f}",
+                    "lift": f"{p['lift']:.2f}",
+                }
+                for p in pairs
+            ]
+            _print_table(console, f"\n{title}", rows)
         _print_version_and_notes(console, answer, "similar_products")
 
 
 def print_example_users(rows: Sequence[Row], out: TextIO) -> None:
     """Prints the result of `example_users`."""
-    with _console(out) as console:
-        _print_title(console, "Users with the most purchases")
-        _print_table(
-            console,
-            [
-                {
-                    "user": r["user_id"],
-                    "segment": r["segment"],
-                    "purchases": _number(r["purchases"]),
-                    "events": _number(r["total_events"]),
-                    "spent": _money(r["monetary"]),
-                }
-                for r in rows
-            ],
-        )
-        console.print(f"\nLook one up: {RUN}ecommerce-assets lookup user ID")
+    users = [
+        {
+            "user": r["user_id"],
+            "segment": r["segment"],
+            "purchases": _number(r["purchases"]),
+            "events": _number(r["total_events"]),
+            "spent": _money(r["monetary"]),
+        }
+        for r in rows
+    ]
+    _print_examples(out, "user", users)
 
 
 def print_example_products(rows: Sequence[Row], out: TextIO) -> None:
     """Prints the result of `example_products`."""
+    products = [
+        {
+            **_product(r),
+            "purchases": _number(r["total_purchases"]),
+            "views": _number(r["total_views"]),
+            "price": _money(r["avg_price"]),
+        }
+        for r in rows
+    ]
+    _print_examples(out, "product", products)
+
+
+def _print_examples(out: TextIO, kind: str, rows: Sequence[Row]) -> None:
     with _console(out) as console:
-        _print_title(console, "Products with the most purchases")
-        _print_table(
-            console,
-            [
-                {
-                    **_product_cells(r),
-                    "purchases": _number(r["total_purchases"]),
-                    "views": _number(r["total_views"]),
-                    "price": _money(r["avg_price"]),
-                }
-                for r in rows
-            ],
-        )
-        console.print(f"\nLook one up: {RUN}ecommerce-assets lookup product ID")
+        _print_table(console, f"{kind.capitalize()}s with the most purchases", rows)
+        console.print(f"\nLook one up: {RUN}ecommerce-assets lookup {kind} ID")
 
 
 @contextmanager
@@ -216,10 +176,13 @@ def _print_values(console: Console, values: Mapping[str, str | None]) -> None:
     console.print(grid)
 
 
-def _print_table(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Prints rows with the same columns."""
+def _print_table(console: Console, title: str, rows: Sequence[Row]) -> None:
+    """Prints a title and a table of rows with the same columns; nothing without rows."""
+    if not rows:
+        return
+    _print_title(console, title)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    columns = [name for name in rows[0] if name not in _OPTIONAL or any(row[name] for row in rows)] if rows else []
+    columns = [name for name in rows[0] if name not in _OPTIONAL or any(row[name] for row in rows)]
     for name in columns:
         table.add_column(
             name, justify="left" if name in _LEFT else "right", no_wrap=name not in _WRAPPED, overflow="fold"
@@ -229,9 +192,15 @@ def _print_table(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     console.print(table)
 
 
-def _product_cells(row: Row) -> Row:
-    names = {"product": "product_id", "name": "name", "category": "category", "brand": "brand"}
-    return {column: row.get(name) for column, name in names.items()}
+def _product(row: Row) -> Row:
+    """Returns the cells that describe a product; price is missing if the row has none."""
+    cells = {"product": row["product_id"], "name": row.get("name"), "category": row["category"], "brand": row["brand"]}
+    return {**cells, "price": _money(row["price"])} if "price" in row else cells
+
+
+def _entry(row: Row) -> Row:
+    """Returns the cells of rank and product."""
+    return {"#": row["rank"], **_product(row)}
 
 
 def _counts(row: Row, *names: str) -> str:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from ecommerce_assets.progress import Say, duration
+from ecommerce_assets.progress import Progress, Say
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters, standardised
 from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.stored_table import StoredTable
@@ -56,24 +56,21 @@ def quality_by_k(
     parameters
         Parameters of K-Means; k is ignored.
     log
-        Called after each k with one line: silhouette, share of the work that is done, and remaining time.
+        Called with progress lines; see `Progress`.
     """
     ks = sorted(ks)
     results: list[Quality] = []
     with standardised(user_features, engine) as users:
-        start = time.monotonic()
+        progress = Progress(log, "segmentation_by_k", len(ks), "fit")
         for k in ks:
-            fit_start = time.monotonic()
+            start = time.monotonic()
             fit = users.fit(replace(parameters, k=k))
             clusters, silhouette = len(fit.model.centres), fit.silhouette
             reason = None if silhouette is not None else "too few users"
             if clusters < k:
                 silhouette, reason = None, f"fewer than {k} different users"
-            seconds = round(time.monotonic() - fit_start, 3)
+            seconds = round(time.monotonic() - start, 3)
             results.append(Quality(k, clusters, silhouette, fit.cost, reason, seconds))
-            # The time of a fit grows roughly in proportion to k.
-            done = sum(ks[: len(results)]) / sum(ks)
-            left = (time.monotonic() - start) * (1 - done) / done
-            text = f"no silhouette, {reason}" if silhouette is None else f"silhouette {silhouette:.3f}"
-            log(f"k = {k}: {text}; {done:.0%} done, about {duration(left)} left.")
+            text = f"no silhouette ({reason})" if silhouette is None else f"silhouette {silhouette:.3f}"
+            progress.step(len(results), f"k = {k}, {text}")
     return results

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ecommerce_assets.plotting import BLUE, CARD, FAINT, GREY, INK, ORANGE, SEQUENTIAL, grid, panels, short_count, title
 from ecommerce_assets.segmentation.checks import EXPECTED_PURCHASES, EXPECTED_VALUE
-from ecommerce_assets.segmentation.customer_groups import CELLS, GROUP_NAMES, GROUPS, PROSPECTS, SCORES
+from ecommerce_assets.segmentation.customer_groups import CELLS, GROUP_NAMES, GROUPS, PROSPECTS, SCORES, Group
 from ecommerce_assets.segmentation.customer_value import HORIZON_DAYS, describe_comparison
 from ecommerce_assets.segmentation.plots import Part, share_bars
 from ecommerce_assets.segmentation.profile import percent
@@ -44,38 +44,38 @@ def scores_and_groups(context: CheckContext) -> Figure | None:
         return None
     figure, [axes] = panels(height=5.4)
     counts = [[users[r, f] for f in SCORE_VALUES] for r in reversed(SCORE_VALUES)]
-    most = max(users.values())
-    axes.imshow(counts, cmap=SEQUENTIAL, vmin=0, vmax=1.2 * most, aspect="auto", extent=(0.5, 5.5, 0.5, 5.5))
+    text_colour = _draw_counts(axes, counts, extent=(0.5, 5.5, 0.5, 5.5))
     for r in SCORE_VALUES:
         for f in SCORE_VALUES:
-            colour = CARD if users[r, f] > 0.7 * most else INK
-            axes.text(f, r - 0.18, f"{users[r, f]:,}", ha="center", va="center", color=colour, fontsize=9)
+            n = users[r, f]
+            axes.text(f, r - 0.18, f"{n:,}", ha="center", va="center", color=text_colour(n), fontsize=9)
     for group in GROUPS:
-        _outline(axes, group.lowest_f, group.highest_f, group.lowest_r, group.highest_r)
-        is_dark = users[group.highest_r, group.lowest_f] > 0.7 * most
-        axes.text(
-            group.lowest_f - 0.45,
-            group.highest_r + 0.42,
-            group.name,
-            va="top",
-            color=CARD if is_dark else INK,
-            fontsize=9,
-            fontweight="bold",
-        )
+        _outline(axes, group)
+        colour = text_colour(users[group.highest_r, group.lowest_f])
+        left, top = group.lowest_f - 0.45, group.highest_r + 0.42
+        axes.text(left, top, group.name, va="top", color=colour, fontsize=9, fontweight="bold")
     axes.set_xticks(SCORE_VALUES)
     axes.set_yticks(SCORE_VALUES)
     axes.set_xlabel("f_score: purchase days, 5 = most")
     axes.set_ylabel("r_score: last purchase, 5 = most recent")
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
     title(axes, f"{users.total():,} buyers")
     return figure
 
 
-def _outline(axes: Axes, left: int, right: int, bottom: int, top: int) -> None:
+def _draw_counts(axes: Axes, counts: list[list[int]], **options: Any) -> Callable[[int], str]:
+    """Draws a heat map of counts, and returns a function from a count to the colour of text on its cell."""
+    largest = max(max(row) for row in counts)
+    axes.imshow(counts, cmap=SEQUENTIAL, vmin=0, vmax=1.2 * largest, aspect="auto", **options)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return lambda count: CARD if count > 0.7 * largest else INK
+
+
+def _outline(axes: Axes, group: Group) -> None:
     from matplotlib.patches import Rectangle
 
-    corner, width, height = (left - 0.5, bottom - 0.5), right - left + 1, top - bottom + 1
+    width, height = group.highest_f - group.lowest_f + 1, group.highest_r - group.lowest_r + 1
+    corner = (group.lowest_f - 0.5, group.lowest_r - 0.5)
     axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=GREY, linewidth=2))
 
 
@@ -89,19 +89,16 @@ def movement(context: CheckContext) -> Figure | None:
     targets = [name for name in GROUP_NAMES if any(pair[1] == name for pair in between)]
     figure, [axes] = panels(height=2.4 + 0.36 * len(sources))
     counts = [[between.get((source, target), 0) for target in targets] for source in sources]
-    most = max(between.values())
-    axes.imshow(counts, cmap=SEQUENTIAL, vmin=0, vmax=1.2 * most, aspect="auto")
+    text_colour = _draw_counts(axes, counts)
     for row, line in enumerate(counts):
         for column, users in enumerate(line):
             if users:
-                colour = CARD if users > 0.7 * most else INK
-                axes.text(column, row, short_count(users), ha="center", va="center", color=colour, fontsize=9)
+                text = short_count(users)
+                axes.text(column, row, text, ha="center", va="center", color=text_colour(users), fontsize=9)
     axes.set_xticks(range(len(targets)), targets, rotation=35, ha="right")
     axes.set_yticks(range(len(sources)), sources)
     axes.set_ylabel("from", color=FAINT)
     axes.set_xlabel("to", color=FAINT)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
     dates = context.parameters
     title(axes, f"{sum(between.values()):,} users moved from {dates['since']} to {dates['date']}")
     return figure

@@ -150,10 +150,9 @@ def _differences_in_words(difference: Mapping[str, float]) -> str:
     groups: dict[str, list[str]] = {}
     for name in notable[:MAX_FEATURES_NAMED]:
         d = difference[name]
-        groups.setdefault(f"{'well ' if abs(d) >= LARGE else ''}{'above' if d > 0 else 'below'}", []).append(
-            WORDS[name]
-        )
-    parts = [f"{where} average in {_listed(names)}" for where, names in groups.items()]
+        direction = f"{'well ' if abs(d) >= LARGE else ''}{'above' if d > 0 else 'below'}"
+        groups.setdefault(direction, []).append(WORDS[name])
+    parts = [f"{direction} average in {_listed(names)}" for direction, names in groups.items()]
     return ", ".join(parts) if parts else "close to the average customer"
 
 

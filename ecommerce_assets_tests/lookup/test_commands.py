@@ -106,18 +106,9 @@ def test_json_has_ids_times_and_versions(capsys: pytest.CaptureFixture[str], sho
     code, printed, _ = run(capsys, shop, "user", "7", "--json")
     answer = json.loads(printed)
     assert code == 0
-    assert answer["recommendations"][0] == {
-        "rank": 1,
-        "product_id": 100,
-        "name": None,
-        "category": "toys",
-        "brand": "acme",
-        "price": 7.25,
-        "score": 1.0,
-        "source": "als",
-        "because_product_id": 200,
-        "because_name": None,
-    }
+    product_values = {"product_id": 100, "name": None, "category": "toys", "brand": "acme", "price": 7.25}
+    reason = {"because_product_id": 200, "because_name": None}
+    assert answer["recommendations"][0] == {"rank": 1, **product_values, "score": 1.0, "source": "als", **reason}
     assert [e["event_time"] for e in answer["history"]] == ["2019-10-03T10:00:00+00:00", "2019-10-01T10:00:00+00:00"]
     assert answer["features"]["first_event_time"] == "2019-10-01T10:00:00+00:00"
     assert set(answer["versions"]) == {"recommendations", "segmented_users", "product_features"}

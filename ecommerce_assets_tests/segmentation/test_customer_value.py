@@ -76,32 +76,10 @@ def test_history_counts_days_and_splits_them_at_the_cutoff(spark: SparkSession) 
         ],
     )
     rows = purchase_history(events, dt.date(2019, 10, 5), dt.date(2019, 10, 8)).collect()
-    assert {row.user_id: row.asDict() for row in rows} == {
-        1: {
-            "user_id": 1,
-            "purchase_days": 3,
-            "first_day": day("2019-10-01"),
-            "last_day": day("2019-10-06"),
-            "value": 16.14,
-            "past_purchase_days": 2,
-            "past_last_day": day("2019-10-05"),
-            "past_value": 6.14,
-            "holdout_purchase_days": 1,
-            "holdout_value": 10.0,
-        },
-        2: {
-            "user_id": 2,
-            "purchase_days": 1,
-            "first_day": day("2019-10-08"),
-            "last_day": day("2019-10-08"),
-            "value": 5.0,
-            "past_purchase_days": 0,
-            "past_last_day": None,
-            "past_value": 0.0,
-            "holdout_purchase_days": 1,
-            "holdout_value": 5.0,
-        },
-    }
+    assert sorted(map(tuple, rows)) == [
+        (1, 3, day("2019-10-01"), day("2019-10-06"), 16.14, 2, day("2019-10-05"), 6.14, 1, 10.0),
+        (2, 1, day("2019-10-08"), day("2019-10-08"), 5.0, 0, None, 0.0, 1, 5.0),
+    ]
 
 
 def test_holdout_is_the_last_fifth_of_the_days(spark: SparkSession) -> None:
@@ -182,7 +160,7 @@ def test_a_shop_that_does_not_support_the_model_gets_nulls_and_a_reason(
     assert CUSTOMER_VALUE_PLOTS[0].draw(context) is None
 
 
-def test_no_events_make_an_empty_table(spark: SparkSession) -> None:
+def test_without_events_the_table_is_empty(spark: SparkSession) -> None:
     result = asset(events_frame(spark, []))
     assert result.value.collect() == []
     assert result.results["reference_date"] is None
