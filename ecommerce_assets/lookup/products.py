@@ -74,17 +74,17 @@ def find_product(lake: Lake, text: str) -> ProductAnswer:
     notes = list(tables.notes)
     if similar is not None and not neighbours:
         notes.append("No similar products: no eligible product has users in common with this one.")
-    known = tables.describe_products(
+    descriptions = tables.describe_products(
         tables.product_table(similar), [product_id, *(row["product_id"] for row in (*neighbours, *pairs))]
     )
     source = similar or products
     return ProductAnswer(
         product_id=product_id,
         features=features,
-        name=known.get(product_id, {}).get("name"),
-        neighbours=[_with_product(row, known, "similarity") for row in neighbours],
-        bought_together=[_with_product(row, known, *PAIR_COLUMNS) for row in pairs if row["kind"] == "bought"],
-        viewed_together=[_with_product(row, known, *PAIR_COLUMNS) for row in pairs if row["kind"] == "viewed"],
+        name=descriptions.get(product_id, {}).get("name"),
+        neighbours=[_with_product(row, descriptions, "similarity") for row in neighbours],
+        bought_together=[_with_product(row, descriptions, *PAIR_COLUMNS) for row in pairs if row["kind"] == "bought"],
+        viewed_together=[_with_product(row, descriptions, *PAIR_COLUMNS) for row in pairs if row["kind"] == "viewed"],
         days=source_days(lake, source) if source is not None else None,
         versions=version_times(tables.used.values()),
         notes=notes,
@@ -106,8 +106,8 @@ def example_products(lake: Lake) -> list[Row]:
     )
 
 
-def _with_product(row: Row, known: dict[int | str, Row], *columns: str) -> Row:
-    product = known.get(row["product_id"], {})
+def _with_product(row: Row, descriptions: dict[int | str, Row], *columns: str) -> Row:
+    product = descriptions.get(row["product_id"], {})
     about = {name: product.get(name) for name in ("name", "category", "brand", "price")}
     return {"rank": row["rank"], "product_id": row["product_id"], **about, **{name: row[name] for name in columns}}
 

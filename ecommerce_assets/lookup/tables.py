@@ -137,14 +137,14 @@ class Tables:
 
     def describe_products(self, table: Version | None, ids: Iterable[Any]) -> dict[Any, Row]:
         """Returns name, category, brand and price of products, by id; `table` is the result of `product_table`."""
-        wanted = sorted(set(ids) - {None})
-        if not wanted or table is None:
+        product_ids = sorted(set(ids) - {None})
+        if not product_ids or table is None:
             return {}
         has_names = table.asset == "product_eligibility"
         name, price = ("name", "price") if has_names else ("null as name", "avg_price as price")
-        placeholders = ", ".join("?" * len(wanted))
+        placeholders = ", ".join("?" * len(product_ids))
         sql = f"select product_id, {name}, category, brand, {price} from {{table}} where product_id in ({placeholders})"
-        return {row["product_id"]: row for row in self.rows(table, sql, *wanted)}
+        return {row["product_id"]: row for row in self.rows(table, sql, *product_ids)}
 
 
 def utc(column: str) -> str:

@@ -59,7 +59,7 @@ def find_user(lake: Lake, text: str) -> UserAnswer:
     tables = Tables(lake)
     lists = tables.newest("recommendations")
     users = tables.ancestor(lists, "segmented_users")
-    products = tables.product_table(lists)
+    product_table = tables.product_table(lists)
     days = _days(tables)
     user_id = parse_stored_id(text, "user_id", [users, lists, *(day.version for day in days[-1:])])
     times = f"{utc('first_event_time')}, {utc('last_event_time')}"
@@ -69,15 +69,16 @@ def find_user(lake: Lake, text: str) -> UserAnswer:
     if features is None and not recommended and not events:
         raise UnknownIdError(_unknown(user_id, users, days, tables.notes))
     product_ids = [row["product_id"] for row in (*recommended, *events)]
-    known = tables.describe_products(products, [*product_ids, *(row.get("because_product_id") for row in recommended)])
+    product_ids += [row.get("because_product_id") for row in recommended]
+    descriptions = tables.describe_products(product_table, product_ids)
     if users is not None and features is not None:
         features["description"] = _segment_description(users, features["segment_id"])
         features |= _customer_group(tables, users, user_id)
     return UserAnswer(
         user_id=user_id,
         features=features,
-        recommendations=[_recommendation(row, known) for row in recommended],
-        history=[_event(row, known) for row in events],
+        recommendations=[_recommendation(row, descriptions) for row in recommended],
+        history=[_event(row, descriptions) for row in events],
         days=source_days(lake, lists) if lists is not None else None,
         newest_day=days[-1].day if days else None,
         versions=version_times(tables.used.values()),
@@ -145,8 +146,9 @@ def _newest_events(tables: Tables, days: Sequence[Day], user_id: int | str) -> l
     return events
 
 
-def _recommendation(row: Row, known: dict[int | str, Row]) -> Row:
-    product, because = known.get(row["product_id"], {}), row.get("because_product_id")  # earlier releases lack it
+def _recommendation(row: Row, descriptions: dict[int | str, Row]) -> Row:
+    product = descriptions.get(row["product_id"], {})
+    because = row.get("because_product_id")  # earlier releases lack it
     return {
         "rank": row["rank"],
         "product_id": row["product_id"],
@@ -154,13 +156,13 @@ def _recommendation(row: Row, known: dict[int | str, Row]) -> Row:
         "score": row["score"],
         "source": row["source"],
         "because_product_id": because,
-        "because_name": known.get(because, {}).get("name") if because is not None else None,
+        "because_name": descriptions.get(because, {}).get("name") if because is not None else None,
     }
 
 
-def _event(row: Row, known: dict[int | str, Row]) -> Row:
+def _event(row: Row, descriptions: dict[int | str, Row]) -> Row:
     """Returns the event; a missing category or brand is that of the product."""
-    product = known.get(row["product_id"], {})
+    product = descriptions.get(row["product_id"], {})
     return {
         "event_time": row["event_time"],
         "event_type": row["event_type"],

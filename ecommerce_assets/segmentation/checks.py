@@ -43,7 +43,7 @@ def _silhouette_floor(context: CheckContext) -> str | Outcome:
 
 def _all_clusters(context: CheckContext) -> str | None:
     clusters, k = context.results["clusters"], context.parameters["k"]
-    return None if clusters == k else f"K-Means found {clusters} clusters, not k = {k}: fewer users differ than k"
+    return None if clusters == k else f"K-Means found {clusters} clusters, not k = {k}: choose a smaller k"
 
 
 def _every_user(context: CheckContext) -> str | None:

@@ -413,8 +413,8 @@ def predict(history: DataFrame, fitted: pa.Table, model: ValueModel, span: Span)
         Those of its rows that the model was fitted to, which save a Spark query if they are all.
     """
     key = ["first_day", "purchase_days"]
-    known = fitted if fitted.num_rows == span.buyers else history.select(*key).distinct().toArrow()
-    pairs = known.group_by(key).aggregate([])
+    rows = fitted if fitted.num_rows == span.buyers else history.select(*key).distinct().toArrow()
+    pairs = rows.group_by(key).aggregate([])
     repeats, age = _floats(pairs, "purchase_days") - 1, _day_number(span.end) - _floats(pairs, "first_day")
     expected = model.purchases.expected_if_active(HORIZON_DAYS, repeats, age)
     if_active = frame_of(

@@ -136,10 +136,10 @@ def quality_by_k(context: CheckContext) -> Figure | None:
         (left, "silhouette", BLUE, "Silhouette (more is better)"),
         (right, "cost", ORANGE, "Cost within the clusters"),
     ):
-        known = [(entry["k"], entry[key]) for entry in by_k if entry[key] is not None]
+        points = [(entry["k"], entry[key]) for entry in by_k if entry[key] is not None]
         axes.axvline(in_use, color=GREY, linewidth=1, linestyle="--")
-        axes.plot(*zip(*known, strict=True) if known else ([], []), color=colour, marker="o", markersize=5)
-        for k, value in known:
+        axes.plot(*zip(*points, strict=True) if points else ([], []), color=colour, marker="o", markersize=5)
+        for k, value in points:
             if k == in_use:
                 axes.plot([k], [value], color=colour, marker="o", markersize=11)
         axes.set_xticks([entry["k"] for entry in by_k])

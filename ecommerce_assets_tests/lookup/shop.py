@@ -97,9 +97,9 @@ def product(product_id: Any, category: str | None = "toys", brand: str | None = 
 
 def listed(user_id: Any, *products: Any, source: str = "als", because: Any = None) -> list[dict[str, Any]]:
     """Returns rows of recommendations."""
-    made = {"user_id": user_id, "source": source, "because_product_id": because}
+    common = {"user_id": user_id, "source": source, "because_product_id": because}
     return [
-        {"rank": rank, "product_id": product_id, "score": 1 / rank, **made}
+        {"rank": rank, "product_id": product_id, "score": 1 / rank, **common}
         for rank, product_id in enumerate(products, 1)
     ]
 

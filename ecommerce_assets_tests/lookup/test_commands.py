@@ -37,7 +37,7 @@ def run(capsys: pytest.CaptureFixture[str], shop: Path, *arguments: str) -> tupl
     return code, output.out, output.err
 
 
-def made(shop: Path, asset: str) -> str:
+def time_of(shop: Path, asset: str) -> str:
     return f"{Lake(str(shop)).latest(asset).committed_at:%Y-%m-%d %H:%M}"
 
 
@@ -65,7 +65,7 @@ Newest events (UTC, up to 2019-10-03)
 time              event  product  category  brand  price
 2019-10-02 10:00  view   200      tools             9.50
 
-recommendations 0, made {made(shop, "recommendations")} UTC from events of 2019-10-01 to 2019-10-03
+recommendations 0, made {time_of(shop, "recommendations")} UTC from events of 2019-10-01 to 2019-10-03
 Note: The list has only popular products, of the segment or of the shop.
 """
     )
@@ -97,7 +97,7 @@ Viewed together
 #  product  category  brand  price  baskets  confidence  lift
 1  200      tools             7.25        3       0.250  2.00
 
-similar_products 0, made {made(shop, "similar_products")} UTC
+similar_products 0, made {time_of(shop, "similar_products")} UTC
 """
     )
 
