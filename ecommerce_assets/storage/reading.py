@@ -193,7 +193,7 @@ def _session() -> SparkSession:
         return existing
     if settings.spark_master == sail.MASTER:
         scratch = tempfile.mkdtemp()
-        session, stop = sail.start(settings.driver_memory, scratch, MemoryError, log)
+        session, stop = sail.start(settings.driver_memory, scratch, log)
         atexit.register(shutil.rmtree, scratch, ignore_errors=True)
         atexit.register(stop)
         return session
