@@ -72,5 +72,5 @@ def test_a_step_may_be_made_from_other_inputs(lake: Lake) -> None:
     inputs = StepInputs()
     inputs.add_version(put_table(lake, "a"))
     other = Input(asset="files", fingerprint="f")
-    assert inputs.instead([other]).inputs == [other]
+    assert inputs.replaced([other]).inputs == [other]
     assert [read.asset for read in inputs.inputs] == ["a"]
