@@ -11,11 +11,10 @@ from pydantic import Field
 from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.features import checks
-from ecommerce_assets.features.funnel import category_funnel
 from ecommerce_assets.features.plots import PRODUCT_FEATURES_PLOTS, USER_FEATURES_PLOTS
 from ecommerce_assets.features.precomputed import PRODUCT_DATA, USER_BEHAVIOR, FeatureExport, PrecomputedFeatures
 from ecommerce_assets.features.product_features import PRODUCT_FEATURES, build_product_features
-from ecommerce_assets.features.rfm import rfm_cells
+from ecommerce_assets.features.summaries import category_funnel, rfm_cells
 from ecommerce_assets.features.user_features import USER_FEATURES, build_user_features, reference_time
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.settings import Settings

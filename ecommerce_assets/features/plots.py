@@ -9,8 +9,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ecommerce_assets.features.funnel import ALL, LARGEST
-from ecommerce_assets.features.rfm import CELLS, FREQUENCY, MONETARY, RECENCY, UNKNOWN, Bins
+from ecommerce_assets.features.summaries import (
+    ALL_CATEGORIES,
+    FREQUENCY,
+    LARGEST_CATEGORIES,
+    MONETARY,
+    RECENCY,
+    RFM_CELLS,
+    UNKNOWN,
+    Bins,
+)
 from ecommerce_assets.plotting import (
     BLUE,
     CARD,
@@ -175,8 +183,8 @@ def category_conversion(context: CheckContext) -> Figure | None:
 
 def _funnel(context: CheckContext) -> list[dict[str, Any]]:
     """The largest categories, then all others as one."""
-    rows = [dict(row) for row in context.stats.summaries.get(LARGEST) or ()]
-    whole = context.stats.summaries.get(ALL) or {}
+    rows = [dict(row) for row in context.stats.summaries.get(LARGEST_CATEGORIES) or ()]
+    whole = context.stats.summaries.get(ALL_CATEGORIES) or {}
     others = whole.get("categories", 0) - len(rows)
     if others > 0:
         rest = {name: whole[name] - sum(row[name] for row in rows) for name in ("views", "carts", "purchases")}
@@ -185,7 +193,7 @@ def _funnel(context: CheckContext) -> list[dict[str, Any]]:
 
 
 def _cells(context: CheckContext) -> Sequence[Mapping[str, Any]]:
-    return context.stats.summaries.get(CELLS) or ()
+    return context.stats.summaries.get(RFM_CELLS) or ()
 
 
 def _short_name(name: str | None) -> str:
