@@ -71,7 +71,7 @@ def test_every_asset_is_materialised_and_every_blocking_check_passes(
         reported = [(e.check_name, e.partition) for e in evaluations if e.asset_key == dg.AssetKey(asset)]
         if asset not in EXTERNAL:
             assert sorted(reported, key=str) == sorted(((c.name, p) for c in stored.checks for p in parts), key=str)
-    assert [(e.check_name, e.passed) for e in of_raw_files] == [("files_there", True), ("no_day_missing", True)]
+    assert [(e.check_name, e.passed) for e in of_raw_files] == [("days_have_files", True), ("no_missing_days", True)]
     assert [e.check_name for e in evaluations if e.blocking and not e.passed] == []
 
 

@@ -66,7 +66,9 @@ CLEANED_EVENTS_CHECKS = (
     row_count_stable(),
     one_of("known_event_types", "event_type", EVENT_TYPES),
     rule("valid_prices", "price is a number from zero up.", "isnan(price) or price < 0 or abs(price) = double('inf')"),
-    rule("in_its_day", "event_time is in the partition's day.", "to_date(event_time) <> to_date(event_date)"),
+    rule(
+        "event_on_partition_day", "event_time is in the partition's day.", "to_date(event_time) <> to_date(event_date)"
+    ),
     Check(
         name="rows_conserved",
         description="Raw rows = accepted + rejected + dropped as exact repeats.",
@@ -108,9 +110,9 @@ def raw_events_checks(data_dir: str) -> dg.AssetChecksDefinition:
     """
     specs = [
         dg.AssetCheckSpec(
-            "files_there", asset="raw_events", description="Every day's folder holds files with content."
+            "days_have_files", asset="raw_events", description="Every day's folder holds files with content."
         ),
-        dg.AssetCheckSpec("no_day_missing", asset="raw_events", description="No day is missing between two others."),
+        dg.AssetCheckSpec("no_missing_days", asset="raw_events", description="No day is missing between two others."),
     ]
 
     @dg.multi_asset_check(specs=specs, name="raw_events_checks")
@@ -136,8 +138,8 @@ def judge_raw_days(days: Sequence[str], filled: Set[str]) -> list[dg.AssetCheckE
     """
     empty = [day for day in days if day not in filled]
     return [
-        _told("files_there", empty, days, "days without a file that holds anything"),
-        _told("no_day_missing", missing_days(days), days, "missing days"),
+        _told("days_have_files", empty, days, "days without a file that holds anything"),
+        _told("no_missing_days", missing_days(days), days, "missing days"),
     ]
 
 

@@ -40,7 +40,7 @@ class Bins:
     ends: tuple[int, ...]
 
     def label(self, number: int) -> str:
-        """Returns the range of a bin of whole numbers, such as `4–7`."""
+        """Returns the range of a bin of whole numbers for people, such as 4 to 7."""
         if number == len(self.ends):
             return f"> {self.ends[-1]:,}"
         end = self.ends[number]

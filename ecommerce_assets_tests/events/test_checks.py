@@ -31,8 +31,8 @@ def test_days_that_are_missing_or_empty_are_named(tmp_path: Path) -> None:
     (tmp_path / "raw" / "events" / "event_date=2019-10-05").mkdir()
     (tmp_path / "raw" / "events" / "event_date=2019-10-05" / "part-0.parquet").touch()
     assert looked_at(tmp_path) == {
-        "files_there": "days without a file that holds anything (2): 2019-10-04, 2019-10-05",
-        "no_day_missing": "missing days (1): 2019-10-02",
+        "days_have_files": "days without a file that holds anything (2): 2019-10-04, 2019-10-05",
+        "no_missing_days": "missing days (1): 2019-10-02",
     }
 
 

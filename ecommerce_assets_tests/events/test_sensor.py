@@ -342,10 +342,10 @@ class TestWhatDagsterIsTold:
             shop.raw(day)
         shop.tick()
         assert {name: check.passed for name, check in shop.checks.items()} == {
-            "files_there": True,
-            "no_day_missing": False,
+            "days_have_files": True,
+            "no_missing_days": False,
         }
-        assert shop.checks["no_day_missing"].metadata["failed"].value == "missing days (1): 2019-10-03"
+        assert shop.checks["no_missing_days"].metadata["failed"].value == "missing days (1): 2019-10-03"
         shop.tick()
         assert not shop.checks
 

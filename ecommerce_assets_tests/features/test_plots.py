@@ -1,4 +1,4 @@
-"""The bins and sums behind the plots of users and products, and the plots of odd shops."""
+"""Summaries behind the plots of users and products, and the plots of unusual data."""
 
 from __future__ import annotations
 
