@@ -112,7 +112,7 @@ def test_errors_name_what_was_looked_for(spark: SparkSession, tmp_path: Path) ->
         find(f"{tmp_path}/none_*.parquet", tmp_path)
     nameless = {**event("2019-10-02 10:00:00"), "event_time": None}
     export(tmp_path, "a.parquet", nameless)
-    with pytest.raises(RawDataError, match="1 rows and none of them has a readable event_time"):
+    with pytest.raises(RawDataError, match=r"None of the 1 rows .* readable event_time"):
         find(f"{tmp_path}/a.parquet", tmp_path)
     pq.write_table(pa.table({"event_time": [1]}), tmp_path / "b.parquet")
     with pytest.raises(RawDataError, match=r"b\.parquet lacks the columns event_type"):

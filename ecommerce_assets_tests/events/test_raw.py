@@ -162,7 +162,7 @@ def test_brotli_and_text_that_is_not_utf8_are_read(spark: SparkSession, tmp_path
 def test_landed_files_of_the_other_id_type_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("event_time,event_type,product_id,price,user_id\n2019-10-01,view,1,1.5,1\n")
     land([str(tmp_path / "x.csv")], tmp_path / "shop")
-    with pytest.raises(RawDataError, match="was landed with ECOMMERCE_ID_TYPE=bigint, and it is string now"):
+    with pytest.raises(RawDataError, match="landed with ECOMMERCE_ID_TYPE=bigint"):
         find_raw_events(str(tmp_path / "shop"), ["2019-10-01"], "string")
 
 
@@ -262,5 +262,5 @@ def test_times_as_spark_writes_them_are_read_beside_others(spark: SparkSession, 
 
 
 def test_a_range_that_ends_before_it_begins_has_no_days(tmp_path: Path) -> None:
-    with pytest.raises(RawDataError, match="No day was asked for: a range is its first day, three dots and its last"):
+    with pytest.raises(RawDataError, match="range of days is empty"):
         find_raw_events(str(tmp_path), [])
