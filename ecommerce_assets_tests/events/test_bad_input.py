@@ -1,4 +1,4 @@
-"""From a file with every kind of bad input to the cleaned days: each row is in exactly one place."""
+"""Bad input of every kind from file to cleaned day: each row is accepted, rejected or a repeat."""
 
 from collections import Counter
 from datetime import date, datetime, timedelta
@@ -31,7 +31,9 @@ VALUES = [
 LINES = [f"{ROW},x", ROW.replace("acme", '"acme'), "cut off"]
 
 
-def test_what_landing_counts_is_what_cleaning_rejects(spark: SparkSession, tmp_path: Path, data_dir: Path) -> None:
+def test_rows_that_landing_counts_are_accepted_rejected_or_repeats(
+    spark: SparkSession, tmp_path: Path, data_dir: Path
+) -> None:
     names = HEADER.split(",")
     rows = [
         ",".join({**dict(zip(names, ROW.split(","), strict=True)), "user_session": str(n), column: value}.values())
@@ -71,7 +73,7 @@ PARTITIONS: dict[str, tuple[dict[str, pa.Array], str | None]] = {
 
 @pytest.fixture(scope="module")
 def counts_by_day(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, int]]:
-    """Each kind of partition as a day of its own, and a day without rows; all cleaned in one job."""
+    """Counts of one day for each kind of partition, and a day without rows, cleaned in one Spark job."""
     data_dir = tmp_path_factory.mktemp("partitions")
     days = [str(DAY + timedelta(days=number)) for number in range(len(PARTITIONS) + 1)]
     for number, (day, (columns, _)) in enumerate(zip(days, PARTITIONS.values(), strict=False)):
@@ -83,12 +85,12 @@ def counts_by_day(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.mark.parametrize(("number", "name"), list(enumerate(PARTITIONS)))
-def test_partitions_that_other_jobs_wrote(counts_by_day: dict[str, dict[str, int]], number: int, name: str) -> None:
+def test_partitions_of_other_jobs_are_parsed(counts_by_day: dict[str, dict[str, int]], number: int, name: str) -> None:
     reason = PARTITIONS[name][1]
     counts = counts_by_day[str(DAY + timedelta(days=number))]
     assert (counts["accepted"], counts["rejected"]) == ((0, 1) if reason else (1, 0))
     assert not reason or counts[f"rejected: {reason}"] == 1
 
 
-def test_a_day_without_rows_has_no_counts(counts_by_day: dict[str, dict[str, int]]) -> None:
+def test_day_without_rows_has_no_counts(counts_by_day: dict[str, dict[str, int]]) -> None:
     assert len(counts_by_day) == len(PARTITIONS)

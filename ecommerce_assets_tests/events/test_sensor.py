@@ -258,6 +258,8 @@ class TestFailures:
         assert shop.tick() == [f"{unreadable}...{unreadable}"]
         assert shop.tick() == []
         assert f"Blocked by a check of cleaned_events: {bad}." in shop.message
+        shop.raw(unreadable)
+        shop.publish(unreadable)
         shop.cursor = ""
         assert shop.tick() == [], "the blocked version is enough to know it"
         size = path.stat().st_size
