@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from ecommerce_assets.events.parsing import literal
 
 MAGIC = b"PAR1"
+PARQUET_ENDINGS = (".parquet", ".parq", ".pq")
 BATCH_ROWS = 65_536
 
 

@@ -155,27 +155,17 @@ def parse(connection: duckdb.DuckDBPyConnection, raw: str, id_type: IdType, othe
         (VARCHAR, null if the event is accepted); and `original` (struct of VARCHAR): the raw values, if the event is
         rejected or a value became null, else null.
     """
-    described = connection.execute(f"DESCRIBE {raw}").fetchall()
-    types = {name: kind for name, kind, *_ in described}
-    as_described = [_Raw(name, types[name]) for name in EVENTS.names if name in types]
-    renamed = ", ".join(f"{_plain(column)} AS {column.value}" for column in as_described)
-    columns = [_Raw(c.name, _plain_type(c.type)) for c in as_described]
+    columns, inner = _texts(connection, raw, EVENTS.names, others)
     by_name = {column.name: column for column in columns}
     time = by_name["event_time"]
-    texts = [c for c in columns if c.is_text]
-    # Nested SELECTs, because DuckDB would compute an expression that a CASE repeats twice.
-    steps = [
-        [f"{c.trimmed} AS trimmed_{c.name}" for c in texts],
-        [f"{_without_marker(f'trimmed_{c.name}')} AS {c.text}" for c in texts],
+    for step in (
         [f"{_parts(time.text)} AS parts"] if time.is_text else [],
         [f"{_moment(time)} AS moment"],
         [f"{_value(c, id_type)} AS {c.name}" for c in columns],
         [f"{_reject_reason(by_name)} AS reject_reason"],
-    ]
-    inner = f"SELECT {''.join(f'{name}, ' for name in others)}{renamed} FROM ({raw})"
-    for step in steps:
+    ):
         inner = f"SELECT {', '.join(['*', *step])} FROM ({inner})"
-    handed_on = "".join(f"{name}, " for name in others)
+    unchanged = "".join(f"{name}, " for name in others)
     nulls = {name: f"CAST(NULL AS {kind}) AS {name}" for name, kind in sql_types(id_type).items()}
     values = ", ".join(name if name in by_name else nulls[name] for name in EVENTS.names)
     lost = " OR ".join(f"({c.value} IS NOT NULL AND {c.name} IS NULL AND {_has_text(c)})" for c in columns)
@@ -183,7 +173,7 @@ def parse(connection: duckdb.DuckDBPyConnection, raw: str, id_type: IdType, othe
         f"{name} := {by_name[name].as_text if name in by_name else 'CAST(NULL AS VARCHAR)'}" for name in EVENTS.names
     )
     return (
-        f"SELECT {handed_on}{values}, reject_reason, "
+        f"SELECT {unchanged}{values}, reject_reason, "
         f"CASE WHEN reject_reason IS NOT NULL OR {lost} THEN struct_pack({original}) END AS original FROM ({inner})"
     )
 
@@ -214,14 +204,7 @@ def parse_values(
         A SELECT of `others`; the columns of `kinds`, null where the value is missing or unreadable; and for each of
         them `unreadable_<column>` (VARCHAR): the raw value where it is unreadable, else null.
     """
-    types = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {raw}").fetchall()}
-    columns = [_Raw(name, _plain_type(types[name])) for name in kinds]
-    renamed = ", ".join(f"{_plain(_Raw(name, types[name]))} AS raw_{name}" for name in kinds)
-    inner = f"SELECT {''.join(f'{name}, ' for name in others)}{renamed} FROM ({raw})"
-    texts = [c for c in columns if c.is_text]
-    inner = f"SELECT {', '.join(['*', *(f'{c.trimmed} AS trimmed_{c.name}' for c in texts)])} FROM ({inner})"
-    made = [f"{_without_marker(f'trimmed_{c.name}')} AS {c.text}" for c in texts]
-    inner = f"SELECT {', '.join(['*', *made])} FROM ({inner})"
+    columns, inner = _texts(connection, raw, list(kinds), others)
     readers = {"double": _amount, "string": _text, "timestamp": _any_time, "boolean": _boolean}
     readers["id"] = _integer if id_type == "bigint" else _text_id
     for column in columns:
@@ -236,6 +219,25 @@ def parse_values(
         for c in columns
     ]
     return f"SELECT {', '.join([*others, *kinds, *unreadable])} FROM ({inner})"
+
+
+def _texts(
+    connection: duckdb.DuckDBPyConnection, raw: str, names: Sequence[str], others: Sequence[str]
+) -> tuple[list[_Raw], str]:
+    """The given columns of `raw`, and a SELECT of `others` and of their values, trimmed texts and texts."""
+    types = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {raw}").fetchall()}
+    described = [_Raw(name, types[name]) for name in names if name in types]
+    values = ", ".join(f"{_plain(column)} AS {column.value}" for column in described)
+    inner = f"SELECT {''.join(f'{name}, ' for name in others)}{values} FROM ({raw})"
+    columns = [_Raw(column.name, _plain_type(column.type)) for column in described]
+    texts = [column for column in columns if column.is_text]
+    # Nested SELECTs, because DuckDB would compute an expression that a CASE repeats twice.
+    for step in (
+        [f"{column.trimmed} AS trimmed_{column.name}" for column in texts],
+        [f"{_without_marker(f'trimmed_{column.name}')} AS {column.text}" for column in texts],
+    ):
+        inner = f"SELECT {', '.join(['*', *step])} FROM ({inner})"
+    return columns, inner
 
 
 def sql_types(id_type: IdType) -> dict[str, str]:

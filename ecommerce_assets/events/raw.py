@@ -23,7 +23,14 @@ from pyspark.sql import functions as F
 
 from ecommerce_assets.env_file import RUN
 from ecommerce_assets.events.landing.target import is_landed
-from ecommerce_assets.events.parquet import MAGIC, check_pages, holds_bad_text, read_parquet_sql, texts_as_bytes
+from ecommerce_assets.events.parquet import (
+    MAGIC,
+    PARQUET_ENDINGS,
+    check_pages,
+    holds_bad_text,
+    read_parquet_sql,
+    texts_as_bytes,
+)
 from ecommerce_assets.events.parsing import ID_TYPES, IdType, connect, literal, parse, parsed_schema
 from ecommerce_assets.events.schema import EVENTS, PARTITION_COLUMN, REQUIRED_COLUMNS
 from ecommerce_assets.spark.column_lineage import made_from
@@ -38,7 +45,6 @@ RAW_COLUMNS = "raw_columns"
 THREADS = 8
 LAND_COMMAND = f"{RUN}ecommerce-assets land"
 
-_PARQUET_ENDINGS = (".parquet", ".parq", ".pq")
 _ORIGINAL = ", ".join(f"{name}: string" for name in EVENTS.names)
 
 
@@ -412,7 +418,7 @@ def inspect_file(folder: Folder, file: FileInfo, id_type: IdType = "bigint") -> 
     uri = f"{folder.uri}/{file.path}"
     try:
         with folder.open(file.path) as source:
-            if source.read(len(MAGIC)) != MAGIC and not file.path.lower().endswith(_PARQUET_ENDINGS):
+            if source.read(len(MAGIC)) != MAGIC and not file.path.lower().endswith(PARQUET_ENDINGS):
                 return None
             source.seek(0)
             parquet = pq.ParquetFile(source)

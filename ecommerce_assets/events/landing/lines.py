@@ -72,7 +72,7 @@ def open_text(path: Path) -> Iterator[BinaryIO]:
 
 
 def scan(path: Path) -> tuple[str, int]:
-    """Returns the number of lines and the SHA-256 of the decompressed bytes, the same for x.csv and x.csv.gz."""
+    """Returns the SHA-256 of the decompressed bytes (equal for x.csv and x.csv.gz) and the number of lines."""
     digest, lines, last = hashlib.sha256(), 0, b"\n"
     with open_text(path) as stream:
         while block := stream.read(_BLOCK_BYTES):

@@ -20,12 +20,11 @@ import pyarrow.parquet as pq
 from ecommerce_assets.events.landing.errors import LandingError
 from ecommerce_assets.events.landing.layout import Columns, Layout
 from ecommerce_assets.events.landing.lines import MAX_LINE_BYTES, compression, open_text
-from ecommerce_assets.events.parquet import is_parquet, read_parquet_sql
+from ecommerce_assets.events.parquet import PARQUET_ENDINGS, is_parquet, read_parquet_sql
 from ecommerce_assets.events.parsing import literal, split_header
 from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS
 
 CSV_ENDINGS = (".csv", ".csv.gz", ".csv.zst")
-PARQUET_ENDINGS = (".parquet", ".parq", ".pq")
 MAX_REJECTS = 100_000
 """DuckDB keeps unreadable lines in memory; a file with more of them is read line by line."""
 _PART_NAME = re.compile(r"(part|data)[-_.]?\d|\d{6}_\d", re.IGNORECASE)

@@ -452,11 +452,11 @@ class Staging:
         by_reason: dict[tuple[str, int], list[tuple[str, int]]] = {}
         for reason, count, value, number in counted:
             by_reason.setdefault((reason, int(count)), []).append((value, number))
-        found = [Unreadable(reason, count, tuple(values)) for (reason, count), values in by_reason.items()]
+        unreadable = [Unreadable(reason, count, tuple(values)) for (reason, count), values in by_reason.items()]
         if lines.count:
             examples = tuple((f"line {line.number:,}: {line.reason}", 1) for line in lines.first)
-            found.insert(0, Unreadable(UNREADABLE_LINE, lines.count, examples))
-        return tuple(found)
+            unreadable.insert(0, Unreadable(UNREADABLE_LINE, lines.count, examples))
+        return tuple(unreadable)
 
     def _null_markers(self, files: Sequence[Path]) -> tuple[tuple[str, str, int], ...]:
         """Column, null marker and number of values that became null."""
