@@ -81,5 +81,5 @@ def files(data_dir: Path) -> dict[str, tuple[int, int]]:
 
 def _rows(data_dir: Path, summary: LandingSummary, day: str) -> int:
     contents = {source.content for source in summary.sources}
-    found = data_dir.glob(f"raw/events/event_date={day}/land-*.parquet")
-    return sum(pq.read_metadata(file).num_rows for file in found if file.name.split("-")[1] in contents)
+    landed_files = data_dir.glob(f"raw/events/event_date={day}/land-*.parquet")
+    return sum(pq.read_metadata(file).num_rows for file in landed_files if file.name.split("-")[1] in contents)

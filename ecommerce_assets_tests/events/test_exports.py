@@ -61,12 +61,12 @@ def test_path_may_be_relative(spark: SparkSession, tmp_path: Path, monkeypatch: 
 
 
 def test_row_in_several_exports_counts_once(spark: SparkSession, tmp_path: Path) -> None:
-    shared, own = event("2019-10-01 10:00:00"), event("2019-10-01 11:00:00")
+    shared, single = event("2019-10-01 10:00:00"), event("2019-10-01 11:00:00")
     export(tmp_path, "cleaned_data_20241201_120000.parquet", shared)
     as_text = pa.schema([(name, pa.string()) for name in RAW_TYPES])
     texts = {name: None if value is None else str(value) for name, value in shared.items()}
     export(tmp_path, "cleaned_data_20241202_120000.parquet", texts, schema=as_text)
-    export(tmp_path, "cleaned_data_20241203_120000.parquet", shared, own)
+    export(tmp_path, "cleaned_data_20241203_120000.parquet", shared, single)
     exports = find(f"{tmp_path}/cleaned_data_*.parquet", tmp_path)
     counts = count_by_day(classify(events_of(spark, exports)))
     assert counts == {"2019-10-01": {"accepted": 2, "repeats": 2, "rejected": 0}}

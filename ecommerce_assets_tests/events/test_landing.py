@@ -37,7 +37,7 @@ SECOND = (datetime(2019, 10, 2, 10), "purchase", 1, 2, "a.b", "acme", 1.5, 3, "s
 BOTH_DAYS = ((date(2019, 10, 1), 1), (date(2019, 10, 2), 1))
 
 PLAIN = f"{HEADER}\n{ROW}\n{NEXT_DAY}\n".encode()
-ODD_FILES: dict[str, bytes] = {
+CSV_FILES: dict[str, bytes] = {
     "plain.csv": PLAIN,
     "UPPER.CSV.GZ": gzip.compress(PLAIN),
     "two members.csv.gz": gzip.compress(PLAIN[:100]) + gzip.compress(PLAIN[100:]),
@@ -60,9 +60,9 @@ ODD_FILES: dict[str, bytes] = {
 }
 
 
-@pytest.mark.parametrize("name", ODD_FILES)
+@pytest.mark.parametrize("name", CSV_FILES)
 def test_csv_file_of_any_form_is_landed(tmp_path: Path, data_dir: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(ODD_FILES[name])
+    (tmp_path / name).write_bytes(CSV_FILES[name])
     summary = land_one(tmp_path / name, data_dir)
     assert landed(data_dir) == [FIRST, SECOND]
     assert summary.rows_by_day == BOTH_DAYS
@@ -133,7 +133,9 @@ class TestParquet:
         pq.write_table(events_table(2, brand=brands), bad)
         (source,) = land_one(bad, data_dir).sources
         assert landed(data_dir, "brand, original.brand") == [("acme", None), (None, r"caf\xE9")]
-        assert [(found.reason, found.count) for found in source.unreadable] == [("brand is not UTF-8", 1)]
+        assert [(unreadable.reason, unreadable.count) for unreadable in source.unreadable] == [
+            ("brand is not UTF-8", 1)
+        ]
 
     def test_files_of_different_types_keep_their_digits(self, tmp_path: Path, data_dir: Path) -> None:
         export = tmp_path / "export.parquet"
@@ -223,9 +225,9 @@ class TestRepeats:
     def test_landing_twice_changes_nothing(self, tmp_path: Path, data_dir: Path) -> None:
         path = csv_file(tmp_path, ROW, NEXT_DAY, ROW + ",x")
         land_one(path, data_dir)
-        before = files(data_dir / "raw/events")
+        previous = files(data_dir / "raw/events")
         summary = land_one(path, data_dir)
-        assert files(data_dir / "raw/events") == before
+        assert files(data_dir / "raw/events") == previous
         assert (summary.sources[0].rows_landed, summary.sources[0].rows_already_landed) == (0, 3)
         assert "Nothing new" in str(summary)
         assert "2019-10-01...2019-10-02" in (summary.next_command or "")
@@ -257,8 +259,8 @@ class TestRepeats:
 
 
 def test_many_parts_of_a_day_become_one_file(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stingy = "500MB'; SET partitioned_write_flush_threshold = 1; SET partitioned_write_max_open_files = '1"
-    monkeypatch.setattr(parsing, "MEMORY_LIMIT", stingy)
+    limits = "500MB'; SET partitioned_write_flush_threshold = 1; SET partitioned_write_max_open_files = '1"
+    monkeypatch.setattr(parsing, "MEMORY_LIMIT", limits)
     lines = [ROW.replace("10-01", f"10-{number % 7 + 1:02}") for number in range(5_000)]
     land_one(csv_file(tmp_path, *lines), data_dir)
     assert len(list(data_dir.glob("raw/events/*/*.parquet"))) == 7
@@ -271,8 +273,8 @@ class TestBucket:
         return f"memory://{uuid.uuid4().hex}/shop"
 
     def names(self, bucket: str) -> list[str]:
-        found = fsspec.filesystem("memory").find(bucket.removeprefix("memory:/"))
-        return sorted(name.rpartition("/shop/")[2] for name in found)
+        names = fsspec.filesystem("memory").find(bucket.removeprefix("memory:/"))
+        return sorted(name.rpartition("/shop/")[2] for name in names)
 
     def test_days_are_landed_once(self, tmp_path: Path, bucket: str) -> None:
         path = csv_file(tmp_path, ROW, NEXT_DAY, ROW + ",x")

@@ -39,11 +39,11 @@ def is_complete(partition: Path) -> bool:
 
 def visible(data_dir: Path) -> dict[str, int]:
     """Rows of every file that a reader can see, each file read in full."""
-    found = {}
+    rows = {}
     for file in data_dir.glob("raw/events/*/*"):
         if file.name != "_SUCCESS":
-            found[f"{file.parent.name}/{file.name}"] = pq.read_table(file, partitioning=None).num_rows
-    return found
+            rows[f"{file.parent.name}/{file.name}"] = pq.read_table(file, partitioning=None).num_rows
+    return rows
 
 
 @pytest.fixture
@@ -141,9 +141,9 @@ class TestDayIsPublishedAtomically:
         path = csv_file(tmp_path, ROW)
         land_one(path, tmp_path / "shop")
         marker = tmp_path / "shop/raw/events/event_date=2019-10-01/_SUCCESS"
-        before = marker.stat()
+        previous = marker.stat()
         land_one(path, tmp_path / "shop")
-        assert marker.stat().st_mtime_ns == before.st_mtime_ns
+        assert marker.stat().st_mtime_ns == previous.st_mtime_ns
 
 
 def _die(*_: object, **__: object) -> None:

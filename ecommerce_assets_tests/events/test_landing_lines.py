@@ -172,7 +172,7 @@ def test_unreadable_values_are_counted_and_listed(tmp_path: Path, data_dir: Path
     changes = [("1.50", "abc"), ("1.50", '"1,50"'), (",2,", ",x,"), ("view", "wish"), ("acme", "N/A")]
     path = csv_file(tmp_path, ROW, *[ROW.replace(*change) for change in changes], ROW.replace("1.50", "abc"))
     (source,) = land_one(path, data_dir).sources
-    assert {found.reason: (found.count, found.examples) for found in source.unreadable} == {
+    assert {unreadable.reason: (unreadable.count, unreadable.examples) for unreadable in source.unreadable} == {
         "unreadable price": (3, (("abc", 2), ("1,50", 1))),
         "unreadable category_id": (1, (("x", 1),)),
         "unknown event_type": (1, (("wish", 1),)),
@@ -186,12 +186,14 @@ def test_unreadable_values_are_counted_and_listed(tmp_path: Path, data_dir: Path
     }
 
 
-ODD_TEXT = st.text(alphabet=st.sampled_from(list("ab1, \"'\n\r\t\\é日#;\0")), max_size=6)
-ODD_TIME = st.sampled_from(["2019-10-01 00:00:00 UTC", "2019-10-02T23:00:00-05:00", "", "x", "NULL", "2019-02-30"])
+IRREGULAR_TEXT = st.text(alphabet=st.sampled_from(list("ab1, \"'\n\r\t\\é日#;\0")), max_size=6)
+IRREGULAR_TIME = st.sampled_from(
+    ["2019-10-01 00:00:00 UTC", "2019-10-02T23:00:00-05:00", "", "x", "NULL", "2019-02-30"]
+)
 
 
 @settings(max_examples=6, deadline=None)
-@given(rows=st.lists(st.tuples(ODD_TIME, ODD_TEXT, ODD_TEXT, ODD_TEXT), max_size=60))
+@given(rows=st.lists(st.tuples(IRREGULAR_TIME, IRREGULAR_TEXT, IRREGULAR_TEXT, IRREGULAR_TEXT), max_size=60))
 def test_rows_written_by_the_csv_module_are_landed(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, ...]]
 ) -> None:
@@ -207,8 +209,8 @@ def test_rows_written_by_the_csv_module_are_landed(
     (source,) = summary.sources
     # A quoted value with both a line end and a comma might hold lines of events: then the lines are read one by one.
     if source.rows_read == len(rows):
-        found = Counter(brand for (brand,) in landed(folder / "shop", "original.brand"))
-        assert found == Counter(brand or None for _, brand, *_ in rows)
+        brands = Counter(brand for (brand,) in landed(folder / "shop", "original.brand"))
+        assert brands == Counter(brand or None for _, brand, *_ in rows)
     else:
         assert any("\n" in value for row in rows for value in row)
         assert source.unreadable[0].reason == "unreadable line"
@@ -245,7 +247,7 @@ def test_value_with_line_end_and_comma_is_one_value(tmp_path: Path, data_dir: Pa
 def test_no_break_space_is_an_unreadable_price(tmp_path: Path, data_dir: Path) -> None:
     path = csv_file(tmp_path, "2019-10-01,view,1,\xa0,1", "2019-10-01,view,1,1,1", header=SHORT_HEADER)
     (source,) = land_one(path, data_dir).sources
-    assert [(found.reason, found.count) for found in source.unreadable] == [("unreadable price", 1)]
+    assert [(unreadable.reason, unreadable.count) for unreadable in source.unreadable] == [("unreadable price", 1)]
 
 
 def test_file_that_changes_while_it_is_read_is_refused(

@@ -281,8 +281,8 @@ def test_columns_that_differ_in_case_are_refused_if_one_is_used(tmp_path: Path, 
 def test_hints_use_the_mapped_column(tmp_path: Path, data_dir: Path) -> None:
     header = SHORT_HEADER.replace("price", "Preis").replace("event_time", "Zeit")
     path = csv_file(tmp_path, '2019-10-01,view,1,"1,5",1', "01/10/2019 10:00,view,1,2,1", header=header)
-    said = str(land([str(path)], data_dir, Layout.parse(columns=["Preis=price", "Zeit=event_time"])))
-    compute = [shlex.split(advice)[0] for advice in re.findall(r"such as --compute ('.*')", said)]
+    summary = str(land([str(path)], data_dir, Layout.parse(columns=["Preis=price", "Zeit=event_time"])))
+    compute = [shlex.split(advice)[0] for advice in re.findall(r"such as --compute ('.*')", summary)]
     (source,) = land([str(path)], data_dir / "again", Layout.parse(compute)).sources
     assert not source.unreadable
 

@@ -162,7 +162,7 @@ STRINGS = [
     *((text, text) for text in ("017", "85123A", "17.5", "1.0.0", "99999999999999999999", "日本")),
     *((text, MISSING) for text in ("", "NA", "None")),
 ]
-ODD_IDS: list[tuple[pa.DataType, IdType, list[tuple[Any, Any]]]] = [
+TYPED_IDS: list[tuple[pa.DataType, IdType, list[tuple[Any, Any]]]] = [
     (pa.float64(), "bigint", [(17.0, 17), (17.5, UNREADABLE), (2.0**53 + 2, UNREADABLE), (NAN, MISSING)]),
     (pa.float64(), "string", [(17.0, "17"), (17.5, "17.5"), (NAN, MISSING)]),
     (pa.decimal128(20, 2), "bigint", [(Decimal("17.00"), 17), (Decimal("17.50"), UNREADABLE)]),
@@ -186,7 +186,7 @@ def test_ids_in_strings(connection: duckdb.DuckDBPyConnection, column: str) -> N
     check(connection, column, STRINGS, id_type="string")
 
 
-@pytest.mark.parametrize(("kind", "id_type", "values"), ODD_IDS, ids=str)
+@pytest.mark.parametrize(("kind", "id_type", "values"), TYPED_IDS, ids=str)
 def test_ids_in_columns_of_every_type(
     connection: duckdb.DuckDBPyConnection, kind: pa.DataType, id_type: IdType, values: Sequence[tuple[Any, Any]]
 ) -> None:

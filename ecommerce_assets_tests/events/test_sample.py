@@ -164,10 +164,10 @@ def test_other_events_are_never_replaced(tmp_path: Path, file: str) -> None:
         generate(tmp_path, events=100, days=2)  # even beside a sample
     (folder / file).parent.mkdir(parents=True)
     (folder / file).write_bytes(b"other data")
-    before = contents(tmp_path)
+    previous = contents(tmp_path)
     with pytest.raises(FileExistsError, match="not a generated sample"):
         generate(tmp_path, events=100, days=2)
-    assert contents(tmp_path) == before
+    assert contents(tmp_path) == previous
 
 
 def test_command_ends_with_an_error_if_the_folder_has_other_events(

@@ -36,7 +36,7 @@ def summarised(rows: DataFrame, summary: Summary) -> dict[str, Any]:
 
 
 def drawn(plots: tuple[Plot, ...], summaries: dict[str, Any]) -> list[int]:
-    """The size of each plot that there is; none may fail."""
+    """The size of each plot in bytes, without those that have nothing to show."""
     figures = [plot.draw(CheckContext(Stats(summaries=summaries))) for plot in plots]
     return [len(png(figure)) for figure in figures if figure is not None]
 
@@ -62,8 +62,8 @@ def test_each_user_counts_in_the_bin_that_holds_the_value(spark: SparkSession) -
         "recency int, frequency bigint, monetary double",
     )
     cells = summarised(users, rfm_cells)[RFM_CELLS]
-    map_ = {(c["recency"], c["frequency"]): c["users"] for c in cells if c["monetary"] is None}
-    assert map_ == {(0, 0): 1, (1, 1): 2, (2, 3): 1, (8, 5): 1, (9, 6): 1, (UNKNOWN, 0): 1, (1, UNKNOWN): 1}
+    by_cell = {(c["recency"], c["frequency"]): c["users"] for c in cells if c["monetary"] is None}
+    assert by_cell == {(0, 0): 1, (1, 1): 2, (2, 3): 1, (8, 5): 1, (9, 6): 1, (UNKNOWN, 0): 1, (1, UNKNOWN): 1}
     money = {c["monetary"]: c["users"] for c in cells if c["recency"] is None}
     assert money == {0: 2, 1: 1, 2: 1, len(MONETARY.ends) - 1: 1, len(MONETARY.ends): 1, UNKNOWN: 2}
     sizes = drawn(USER_FEATURES_PLOTS, {RFM_CELLS: cells})
@@ -89,13 +89,25 @@ def test_the_funnel_has_the_most_viewed_categories_and_the_sums_of_all(spark: Sp
         "concat('c', lpad(pmod(id, 20), 2, '0')) category", "pmod(id, 20) * 10 total_views", "2L total_carts",
         "1L total_purchases",
     )  # fmt: skip
-    found = summarised(products, category_funnel)
-    assert [row["category"] for row in found[LARGEST_CATEGORIES]] == [
+    summaries = summarised(products, category_funnel)
+    assert [row["category"] for row in summaries[LARGEST_CATEGORIES]] == [
         f"c{n}" for n in range(19, 19 - TOP_CATEGORIES, -1)
     ]
-    assert found[LARGEST_CATEGORIES][0] == {"category": "c19", "products": 5, "views": 950, "carts": 10, "purchases": 5}
-    assert found[ALL_CATEGORIES] == {"categories": 20, "products": 100, "views": 9_500, "carts": 200, "purchases": 100}
-    figure = PRODUCT_FEATURES_PLOTS[0].draw(CheckContext(Stats(summaries=found)))
+    assert summaries[LARGEST_CATEGORIES][0] == {
+        "category": "c19",
+        "products": 5,
+        "views": 950,
+        "carts": 10,
+        "purchases": 5,
+    }
+    assert summaries[ALL_CATEGORIES] == {
+        "categories": 20,
+        "products": 100,
+        "views": 9_500,
+        "carts": 200,
+        "purchases": 100,
+    }
+    figure = PRODUCT_FEATURES_PLOTS[0].draw(CheckContext(Stats(summaries=summaries)))
     assert figure is not None
     assert figure.axes[0].get_yticklabels()[-1].get_text() == "12 others"
 

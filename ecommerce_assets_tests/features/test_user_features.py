@@ -163,6 +163,6 @@ def test_days_are_in_utc_whatever_the_time_zone_of_the_session(spark: SparkSessi
     rows = [(int(e["event_time"].timestamp() * 1_000_000), *list(e.values())[1:]) for e in EVENTS]
     ddl = EVENTS_DDL.replace("event_time timestamp", "event_time bigint")
     events = session.createDataFrame(rows, ddl).withColumn("event_time", F.timestamp_micros("event_time"))
-    found = {row["user_id"]: (row["recency"], row["frequency"]) for row in build_user_features(events).collect()}
+    features = {row["user_id"]: (row["recency"], row["frequency"]) for row in build_user_features(events).collect()}
     expected = {BUYER: (1, 3), REMOVER: (9, 1), CART_ONLY: (10, 1), LAST: (0, 1)}
-    assert {user: found[user] for user in expected} == expected
+    assert {user: features[user] for user in expected} == expected
