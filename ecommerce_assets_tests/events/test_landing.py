@@ -226,35 +226,41 @@ class TestRepeats:
         path = csv_file(tmp_path, ROW, NEXT_DAY, ROW + ",x")
         land_one(path, data_dir)
         previous = files(data_dir / "raw/events")
+        marker = data_dir / "raw/events/event_date=2019-10-01/_SUCCESS"
+        written = marker.stat().st_mtime_ns
         summary = land_one(path, data_dir)
         assert files(data_dir / "raw/events") == previous
+        assert marker.stat().st_mtime_ns == written
         assert (summary.sources[0].rows_landed, summary.sources[0].rows_already_landed) == (0, 3)
         assert "Nothing new" in str(summary)
         assert "2019-10-01...2019-10-02" in (summary.next_command or "")
 
     @pytest.mark.parametrize("write", [bytes, gzip.compress])
-    def test_same_content_under_two_names_is_landed_once(
+    def test_same_content_is_landed_once_and_equal_rows_of_other_files_too(
         self, tmp_path: Path, data_dir: Path, write: Callable[[bytes], bytes]
     ) -> None:
         first = csv_file(tmp_path, ROW, ROW + ",x", name="a.csv")
         second = tmp_path / ("b.csv" if write is bytes else "b.csv.gz")
         second.write_bytes(write(first.read_bytes()))
-        summary = land([str(first), str(second)], str(data_dir))
-        assert [source.rows_landed for source in summary.sources] == [2, 0]
-        assert summary.rows_by_day == ((date(2019, 10, 1), 2),)
-        assert len(landed(data_dir)) == 2
-
-    def test_two_files_with_equal_rows_are_both_landed(self, tmp_path: Path, data_dir: Path) -> None:
-        land_one(csv_file(tmp_path, ROW, name="a.csv"), data_dir)
-        land_one(csv_file(tmp_path, ROW, ROW, name="b.csv"), data_dir)
-        assert len(landed(data_dir)) == 3
+        third = csv_file(tmp_path, ROW, ROW, ROW, name="c.csv")  # equal events, but another content
+        summary = land([str(first), str(second), str(third)], str(data_dir))
+        assert {source.source.name: source.rows_landed for source in summary.sources} == {
+            first.name: 2,
+            second.name: 0,
+            third.name: 3,
+        }
+        assert summary.rows_by_day == ((date(2019, 10, 1), 5),)
+        assert len(landed(data_dir)) == 5
 
     def test_day_whose_file_was_removed_is_landed_again(self, tmp_path: Path, data_dir: Path) -> None:
         path = csv_file(tmp_path, ROW, NEXT_DAY)
         land_one(path, data_dir)
         (file,) = data_dir.glob("raw/events/event_date=2019-10-02/land-*.parquet")
         file.unlink()
+        marker = data_dir / "raw/events/event_date=2019-10-01/_SUCCESS"
+        marker.unlink()  # as after an interrupt
         assert land_one(path, data_dir).sources[0].days_already_landed == {date(2019, 10, 1)}
+        assert marker.exists()
         assert len(landed(data_dir)) == 2
 
 

@@ -137,14 +137,6 @@ class TestDayIsPublishedAtomically:
         shop.publish_day([second], day)
         assert is_complete(partition)
 
-    def test_complete_day_is_not_touched(self, tmp_path: Path) -> None:
-        path = csv_file(tmp_path, ROW)
-        land_one(path, tmp_path / "shop")
-        marker = tmp_path / "shop/raw/events/event_date=2019-10-01/_SUCCESS"
-        previous = marker.stat()
-        land_one(path, tmp_path / "shop")
-        assert marker.stat().st_mtime_ns == previous.st_mtime_ns
-
 
 def _die(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
@@ -175,14 +167,6 @@ class TestNothingIsLeftBehind:
         land_one(path, data_dir)
         assert len(landed(data_dir)) == 1
         assert not list(data_dir.glob("raw/.landing-*/"))
-
-    def test_missing_marker_is_written(self, tmp_path: Path, data_dir: Path) -> None:
-        path = csv_file(tmp_path, ROW)
-        land_one(path, data_dir)
-        marker = data_dir / "raw/events/event_date=2019-10-01/_SUCCESS"
-        marker.unlink()
-        land_one(path, data_dir)
-        assert marker.exists()
 
     def test_lost_rows_stop_the_landing(self, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(staging.Staging, "_spread", lambda *_: {})

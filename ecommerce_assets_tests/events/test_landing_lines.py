@@ -112,12 +112,12 @@ def test_byte_order_mark_is_not_part_of_the_first_value(tmp_path: Path, data_dir
 
 
 def test_line_ends_inside_quotes_are_kept(tmp_path: Path) -> None:
-    brands = ["a\nb", "a\r\nb", 'a "b"\n\nc', "d,e"]
+    brands = ["a\nb", "a\r\nb", 'a "b"\n\nc', "d,e", "Great, really\ngood"]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(
         [value if value != "acme" else brand for value in ROW.split(",")] for brand in brands
     )
-    land_bytes(tmp_path, text.getvalue().encode())
+    assert not land_bytes(tmp_path, text.getvalue().encode()).unreadable
     assert {brand for (brand,) in landed(tmp_path / "shop", "brand")} == {"acme", *brands}
 
 
@@ -138,17 +138,14 @@ def test_files_without_bad_lines_are_not_read_line_by_line(tmp_path: Path, monke
 class TestRowsWithoutDay:
     def test_they_are_distributed_in_proportion_to_the_rows_of_the_days(self, tmp_path: Path, data_dir: Path) -> None:
         bad = [ROW.replace("2019-10-01", "soon")] * 6 + [f"{ROW},x"] * 4
-        path = csv_file(tmp_path, *[ROW] * 30, *bad, *[NEXT_DAY] * 70)
+        last = NEXT_DAY.replace("2019-10-02", "2019-10-03")
+        path = csv_file(tmp_path, *[ROW] * 30, *bad, *[NEXT_DAY] * 70, last, name="\u65e5" * 80 + ".csv")
         (source,) = land_one(path, data_dir).sources
-        assert source.rows_by_day == ((date(2019, 10, 1), 33), (date(2019, 10, 2), 77))
+        assert source.rows_by_day == ((date(2019, 10, 1), 33), (date(2019, 10, 2), 77), (date(2019, 10, 3), 1))
+        assert Path(source.unreadable_file).exists()
         assert source.rows_without_day == 10
         reasons = Counter(reason for (reason,) in landed(data_dir, "reject_reason"))
-        assert reasons == {None: 100, "unreadable event_time": 6, "unreadable line": 4}
-
-    def test_small_day_gets_none_of_a_few(self, tmp_path: Path, data_dir: Path) -> None:
-        bad = ROW.replace("2019-10-01", "soon")
-        (source,) = land_one(csv_file(tmp_path, *[ROW] * 30, bad, NEXT_DAY), data_dir).sources
-        assert source.rows_by_day == ((date(2019, 10, 1), 31), (date(2019, 10, 2), 1))
+        assert reasons == {None: 101, "unreadable event_time": 6, "unreadable line": 4}
 
     def test_they_may_outnumber_the_other_rows(self, tmp_path: Path, data_dir: Path) -> None:
         times = ["", "soon", "infinity", "2019-13-01", "1970-01-01", "NULL"]
@@ -169,11 +166,11 @@ class TestRowsWithoutDay:
 
 
 def test_unreadable_values_are_counted_and_listed(tmp_path: Path, data_dir: Path) -> None:
-    changes = [("1.50", "abc"), ("1.50", '"1,50"'), (",2,", ",x,"), ("view", "wish"), ("acme", "N/A")]
+    changes = [("1.50", "abc"), ("1.50", '"1,50"'), (",2,", ",x,"), ("view", "wish"), ("acme", "N/A"), ("1.50", "\xa0")]
     path = csv_file(tmp_path, ROW, *[ROW.replace(*change) for change in changes], ROW.replace("1.50", "abc"))
     (source,) = land_one(path, data_dir).sources
     assert {unreadable.reason: (unreadable.count, unreadable.examples) for unreadable in source.unreadable} == {
-        "unreadable price": (3, (("abc", 2), ("1,50", 1))),
+        "unreadable price": (4, (("abc", 2), ("1,50", 1), ("\xa0", 1))),
         "unreadable category_id": (1, (("x", 1),)),
         "unknown event_type": (1, (("wish", 1),)),
     }
@@ -181,6 +178,7 @@ def test_unreadable_values_are_counted_and_listed(tmp_path: Path, data_dir: Path
     assert Counter((reason, text) for _, reason, text in listed(source)) == {
         ("unreadable price", "abc"): 2,
         ("unreadable price", "1,50"): 1,
+        ("unreadable price", "\xa0"): 1,
         ("unreadable category_id", "x"): 1,
         ("unknown event_type", "wish"): 1,
     }
@@ -236,20 +234,6 @@ def test_lines_are_read_the_same_beside_one_that_is_not_utf8(tmp_path: Path, dat
     assert landed(data_dir, "brand, reject_reason") == [("acme", None)] * 2 + [(None, "unreadable line")]
 
 
-def test_value_with_line_end_and_comma_is_one_value(tmp_path: Path, data_dir: Path) -> None:
-    header = f"{SHORT_HEADER},brand"
-    path = csv_file(tmp_path, *['2019-10-01,view,1,1,1,"Great, really\ngood"'] * 5, header=header)
-    (source,) = land_one(path, data_dir).sources
-    assert (source.rows_landed, source.unreadable) == (5, ())
-    assert landed(data_dir, "DISTINCT brand") == [("Great, really\ngood",)]
-
-
-def test_no_break_space_is_an_unreadable_price(tmp_path: Path, data_dir: Path) -> None:
-    path = csv_file(tmp_path, "2019-10-01,view,1,\xa0,1", "2019-10-01,view,1,1,1", header=SHORT_HEADER)
-    (source,) = land_one(path, data_dir).sources
-    assert [(unreadable.reason, unreadable.count) for unreadable in source.unreadable] == [("unreadable price", 1)]
-
-
 def test_file_that_changes_while_it_is_read_is_refused(
     tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,8 +247,3 @@ def test_file_that_changes_while_it_is_read_is_refused(
     with pytest.raises(LandingError, match="changed while it was read: land it when it is complete"):
         land_one(path, data_dir)
     assert not landed(data_dir)
-
-
-def test_list_of_unreadable_lines_of_a_file_with_a_long_name(tmp_path: Path, data_dir: Path) -> None:
-    (source,) = land_one(csv_file(tmp_path, ROW, "bad", name="\u65e5" * 80 + ".csv"), data_dir).sources
-    assert Path(source.unreadable_file).exists()
