@@ -169,7 +169,7 @@ class TestNothingIsLeftBehind:
         assert not list(data_dir.glob("raw/.landing-*/"))
 
     def test_lost_rows_stop_the_landing(self, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(staging.Staging, "_spread", lambda *_: {})
+        monkeypatch.setattr(staging.Staging, "_distribute", lambda *_: {})
         with pytest.raises(AssertionError):
             land_one(csv_file(tmp_path, ROW, ROW + ",x"), data_dir)
         assert not (data_dir / "raw/events").exists()

@@ -243,7 +243,7 @@ def test_file_that_changes_while_it_is_read_is_refused(
         path.write_text(path.read_text() + NEXT_DAY + "\n")
         return {}
 
-    monkeypatch.setattr(staging.Staging, "_spread", grow)
+    monkeypatch.setattr(staging.Staging, "_distribute", grow)
     with pytest.raises(LandingError, match="changed while it was read: land it when it is complete"):
         land_one(path, data_dir)
     assert not landed(data_dir)

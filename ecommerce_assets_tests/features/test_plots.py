@@ -71,19 +71,6 @@ def test_each_user_counts_in_the_bin_that_holds_the_value(spark: SparkSession) -
     assert max(sizes) < MOST_BYTES
 
 
-def test_bins_are_bounded_and_add_up(spark: SparkSession) -> None:
-    users = spark.range(20_000).selectExpr(
-        "cast(pmod(id * 7, 500) as int) recency", "1 + pmod(id * 13, 40) frequency", "exp(pmod(id, 97) / 5D) monetary"
-    )
-    cells = summarised(users, rfm_cells)[RFM_CELLS]
-    assert len(cells) <= (RECENCY.count + 1) * (FREQUENCY.count + 1) + MONETARY.count + 1
-    for with_money in (True, False):
-        assert sum(c["users"] for c in cells if (c["monetary"] is not None) == with_money) == 20_000
-    sizes = drawn(USER_FEATURES_PLOTS, {RFM_CELLS: cells})
-    assert len(sizes) == 2
-    assert max(sizes) < MOST_BYTES
-
-
 def test_the_funnel_has_the_most_viewed_categories_and_the_sums_of_all(spark: SparkSession) -> None:
     products = spark.range(100).selectExpr(
         "concat('c', lpad(pmod(id, 20), 2, '0')) category", "pmod(id, 20) * 10 total_views", "2L total_carts",

@@ -51,11 +51,11 @@ def land(sources: Sequence[str], data_dir: str | Path, layout: Layout | None = N
     try:
         target.refuse_sample()
         settings = load_settings(data_dir=str(data_dir))
-        found, other_files = find_sources(sources, layout)
-        for source in found:
+        matched, other_files = find_sources(sources, layout)
+        for source in matched:
             target.refuse_source(source.path)
         with target.staging() as folder:
-            staged = _stage_all(found, target, layout, settings, folder)
+            staged = _stage_all(matched, target, layout, settings, folder)
             summaries = tuple(_publish(staged, target))
             window = Window(settings.first_day, settings.end_day, datetime.now(UTC).date())
             return LandingSummary(str(data_dir), summaries, window, tuple(other_files), settings.id_type)

@@ -132,7 +132,7 @@ class Staging:
             self._refuse_undated(undated, left_out)
         rows_of_day = {day: _count(files) for day, files in dated.items()}
         without_day = _count(undated) + bad_lines.count
-        extra = self._spread(undated, bad_lines.count, rows_of_day)
+        extra = self._distribute(undated, bad_lines.count, rows_of_day)
         files = {day: self._one_file(day, [*files, *extra.get(day, [])]) for day, files in dated.items()}
         unreadable = self._unreadable(list(files.values()), bad_lines)
         rows_by_day = tuple((day, _count([file])) for day, file in files.items())
@@ -373,7 +373,7 @@ class Staging:
             f"{time_hint(self._columns()[0].sql['event_time'])}."
         )
 
-    def _spread(self, undated: Sequence[Path], lines: int, rows_of_day: dict[date, int]) -> dict[date, list[Path]]:
+    def _distribute(self, undated: Sequence[Path], lines: int, rows_of_day: dict[date, int]) -> dict[date, list[Path]]:
         """Files by day with the rows that have no readable time, distributed over the days in proportion to their rows.
 
         So the share of rejected events is the same on each day, and the day is blocked if it is too large.
