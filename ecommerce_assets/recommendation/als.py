@@ -14,13 +14,11 @@ from pyspark.sql import DataFrame
 
 from ecommerce_assets.progress import Progress, Say
 from ecommerce_assets.recommendation.als_model import COLUMNS, FittedModel, LocalModel, MllibModel
-from ecommerce_assets.recommendation.als_parameters import AlsParameters as AlsParameters
-from ecommerce_assets.recommendation.als_parameters import ParamsFrom as ParamsFrom
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.interactions import collect_pairs, weigh_by_recency
 from ecommerce_assets.recommendation.local_als import Factors, LocalAls
 from ecommerce_assets.spark.connect import parallelism
-from ecommerce_assets.spark.engine import Engine as Engine
-from ecommerce_assets.spark.engine import EngineChoice
+from ecommerce_assets.spark.engine import Engine, EngineChoice
 from ecommerce_assets.spark.engine import choose_engine as by_memory
 from ecommerce_assets.storage.stored_table import StoredTable
 

@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from ecommerce_assets.features.expressions import timestamp
 from ecommerce_assets.plotting import BLUE, GREEN, GREY, ORANGE, grid, panels, title
 from ecommerce_assets.progress import Say
-from ecommerce_assets.recommendation.als import AfterIteration, Engine, log_iterations
+from ecommerce_assets.recommendation.als import AfterIteration, log_iterations
 from ecommerce_assets.recommendation.evaluation import Evaluated, evaluate_holdout
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.fitting import categories_of
@@ -37,6 +37,7 @@ from ecommerce_assets.recommendation.systems import (
     TITLES,
     difference,
 )
+from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.checks import Check, CheckContext, Outcome
 from ecommerce_assets.storage.display import Note, Plot
 from ecommerce_assets.storage.markdown import short_table

@@ -20,15 +20,8 @@ from pyspark.sql import functions as F
 
 from ecommerce_assets.bootstrap import bootstrap, mean_and_interval
 from ecommerce_assets.progress import Say
-from ecommerce_assets.recommendation.als import (
-    AfterIteration,
-    AlsParameters,
-    Engine,
-    choose_engine,
-    fit_local,
-    fit_mllib,
-    log_iterations,
-)
+from ecommerce_assets.recommendation.als import AfterIteration, choose_engine, fit_local, fit_mllib, log_iterations
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.blend import Blend, import_in_background
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.fitting import categories_of
@@ -53,6 +46,7 @@ from ecommerce_assets.recommendation.systems import (
 )
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.spark.connect import frame_of
+from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.stored_table import StoredTable
 

@@ -21,15 +21,9 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ecommerce_assets.recommendation.als import (
-    AfterIteration,
-    AlsParameters,
-    Engine,
-    choose_engine,
-    fit_als,
-    fit_local,
-)
+from ecommerce_assets.recommendation.als import AfterIteration, choose_engine, fit_als, fit_local
 from ecommerce_assets.recommendation.als_model import factor_frame
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.blend import (
     FEATURES,
     FEWEST_TRAINING_USERS,
@@ -69,6 +63,7 @@ from ecommerce_assets.recommendation.scores import Relevant, Scores, score_lists
 from ecommerce_assets.recommendation.systems import ALS_ALONE, ALS_LIST, BASELINES, POPULARITY, PUBLISHED, TITLES
 from ecommerce_assets.segmentation.naming import SEGMENT_NAMES
 from ecommerce_assets.spark.connect import send_to_workers
+from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.stored_table import StoredTable
 
 FEW, SOME = 5, 20

@@ -21,14 +21,9 @@ from pyspark.sql import functions as F
 
 from ecommerce_assets.features.expressions import timestamp
 from ecommerce_assets.progress import Progress, Say
-from ecommerce_assets.recommendation.als import (
-    AlsParameters,
-    Engine,
-    choose_engine,
-    fit_als,
-    fit_local,
-)
+from ecommerce_assets.recommendation.als import choose_engine, fit_als, fit_local
 from ecommerce_assets.recommendation.als_model import AlsModel, LocalModel
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.backtest import Window, rolling_windows
 from ecommerce_assets.recommendation.evaluation import NO_HOLDOUT, NOTHING_RELEVANT
 from ecommerce_assets.recommendation.exclude import Exclude
@@ -45,6 +40,7 @@ from ecommerce_assets.recommendation.scores import Scores
 from ecommerce_assets.recommendation.scoring import Systems, score_als, with_factors
 from ecommerce_assets.recommendation.systems import ALS_LIST
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
+from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.stored_table import StoredTable
 
 if TYPE_CHECKING:

@@ -9,11 +9,13 @@ import pytest
 from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import DataFrame, SparkSession
 
-from ecommerce_assets.recommendation.als import AlsParameters, Engine, choose_engine, fit_als, log_iterations
+from ecommerce_assets.recommendation.als import choose_engine, fit_als, log_iterations
 from ecommerce_assets.recommendation.als_model import FittedModel, SavedModel, as_factors, as_spark_model
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.local_als import Factors, objective
 from ecommerce_assets.spark import engine as engines
 from ecommerce_assets.spark.connect import spark_path
+from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.stored_table import StoredTable
 

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from ecommerce_assets.definitions import build_defs
 from ecommerce_assets.features.expressions import timestamp
 from ecommerce_assets.recommendation import backtest_assets
-from ecommerce_assets.recommendation.als import AlsParameters, Engine
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.backtest import (
     BACKTEST_CHECKS,
     BACKTEST_NOTES,
@@ -34,6 +34,7 @@ from ecommerce_assets.recommendation.parameters import ListParameters, Parameter
 from ecommerce_assets.recommendation.systems import BASELINES, SYSTEMS
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.settings import load_settings
+from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.checks import CheckContext, run_checks
 from ecommerce_assets.storage.display import png
 from ecommerce_assets.storage.lake import Lake

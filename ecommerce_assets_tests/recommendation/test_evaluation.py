@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.features.user_features import build_user_features
-from ecommerce_assets.recommendation.als import AlsParameters
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.evaluation import ALS_EVALUATION, Evaluation, evaluate, rmse
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.holdout import prepare

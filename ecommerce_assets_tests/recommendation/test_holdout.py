@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from ecommerce_assets.features.expressions import timestamp
 from ecommerce_assets.recommendation import interactions
-from ecommerce_assets.recommendation.als import AlsParameters, Engine
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.fitting import stats_in_process
 from ecommerce_assets.recommendation.holdout import Holdout, holdout_cutoff, nested_cutoffs, prepare
 from ecommerce_assets.recommendation.indices import build_index
@@ -21,6 +21,7 @@ from ecommerce_assets.recommendation.local_holdout import LocalHoldout
 from ecommerce_assets.recommendation.products import Products, products_of
 from ecommerce_assets.recommendation.scoring import fit_systems, users_in_process
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
+from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets_tests.helpers import event, events_frame
 

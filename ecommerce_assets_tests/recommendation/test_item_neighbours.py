@@ -13,10 +13,10 @@ from pyspark.sql import DataFrame, SparkSession
 from scipy.sparse import csr_array
 
 from ecommerce_assets.recommendation import item_neighbours as module
-from ecommerce_assets.recommendation.als import Engine
 from ecommerce_assets.recommendation.item_neighbours import ITEM_NEIGHBOURS, item_neighbours, neighbours_in_process
 from ecommerce_assets.recommendation.neighbour_kernels import best_sums
 from ecommerce_assets.recommendation.products import Products
+from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets_tests.recommendation.test_recommend import index_frame
 

@@ -25,13 +25,9 @@ from ecommerce_assets.recommendation.recommenders.base import (
     Users,
 )
 from ecommerce_assets.recommendation.recommenders.category_affinity import CategoryAffinity
-from ecommerce_assets.recommendation.recommenders.latest import Latest
-from ecommerce_assets.recommendation.recommenders.neighbours import Neighbours
-from ecommerce_assets.recommendation.recommenders.popularity import Popularity
-from ecommerce_assets.recommendation.recommenders.recent_neighbours import RecentNeighbours
-from ecommerce_assets.recommendation.recommenders.recent_popularity import RecentPopularity
-from ecommerce_assets.recommendation.recommenders.segment_popularity import SegmentPopularity
-from ecommerce_assets.recommendation.recommenders.weightiest import Weightiest
+from ecommerce_assets.recommendation.recommenders.history import Latest, Weightiest
+from ecommerce_assets.recommendation.recommenders.neighbours import Neighbours, RecentNeighbours
+from ecommerce_assets.recommendation.recommenders.popularity import Popularity, RecentPopularity, SegmentPopularity
 
 
 class Entry(NamedTuple):

@@ -13,7 +13,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.recommendation import scoring
-from ecommerce_assets.recommendation.als import AlsParameters, Engine
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.blend import FEATURES, FEWEST_TRAINING_USERS, Blend
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.holdout import Holdout, holdout_cutoff, prepare
@@ -24,6 +24,7 @@ from ecommerce_assets.recommendation.scores import USER_METRICS, Scores
 from ecommerce_assets.recommendation.scoring import Examples, Systems, fit_systems, score, score_als, training_examples
 from ecommerce_assets.recommendation.systems import ALS_ALONE, ALS_LIST, BASELINES, POPULARITY, PUBLISHED
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
+from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets_tests.helpers import event, events_frame
 from ecommerce_assets_tests.recommendation.test_holdout import random_log
 

@@ -21,8 +21,9 @@ from pyspark.sql import SparkSession
 
 from ecommerce_assets.cli import main
 from ecommerce_assets.definitions import build_defs
-from ecommerce_assets.recommendation.als import AlsParameters, Engine, fit_als
+from ecommerce_assets.recommendation.als import fit_als
 from ecommerce_assets.recommendation.als_model import FittedModel
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.evaluation import evaluate_holdout
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.holdout import prepare
@@ -34,6 +35,7 @@ from ecommerce_assets.recommendation.tuning import Trial, Tuning, best_of, no_ca
 from ecommerce_assets.recommendation.tuning_assets import COMMAND
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.settings import load_settings
+from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.promoted import read_promoted
 from ecommerce_assets.storage.reading import read_document

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ecommerce_assets.recommendation.als import AlsParameters
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.scores import BUCKETS
 from ecommerce_assets.recommendation.tuning import Trial, Tuning, search
 from ecommerce_assets.recommendation.tuning_document import (

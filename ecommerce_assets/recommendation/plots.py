@@ -1,11 +1,25 @@
-"""Plots of als_evaluation: all systems, the published lists by slice of users, and what of the catalogue is shown."""
+"""Plots of als_model and als_evaluation, drawn from the results in their stats: `ALS_MODEL_PLOTS` and
+`ALS_EVALUATION_PLOTS`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ecommerce_assets.plotting import BLUE, FAINT, GREEN, GREY, INK, ORANGE, grid, panels, percent_axis, title
+from ecommerce_assets.plotting import (
+    BLUE,
+    FAINT,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    grid,
+    panels,
+    percent_axis,
+    short,
+    short_axis,
+    title,
+)
 from ecommerce_assets.recommendation.evaluation_checks import DIFFERENCE, METRIC, number, percent
 from ecommerce_assets.recommendation.scoring import SLICES
 from ecommerce_assets.recommendation.systems import ALS_LIST, POPULARITY, PUBLISHED, SYSTEMS, TITLES
@@ -18,6 +32,39 @@ if TYPE_CHECKING:
 
 MAIN = (PUBLISHED, ALS_LIST, POPULARITY)
 COLOURS = {PUBLISHED: GREEN, ALS_LIST: BLUE, POPULARITY: GREY}
+
+
+def objective_by_iteration(context: CheckContext) -> Figure | None:
+    """The objective at the end of each iteration; None where the engine does not report it."""
+    found: list[float] = context.results.get("objective") or []
+    if len(found) < 2:
+        return None
+    from matplotlib.ticker import MaxNLocator
+
+    figure, [axes] = panels(height=3.4)
+    iterations = range(1, len(found) + 1)
+    axes.plot(iterations, found, color=BLUE, marker="o", markersize=5, linewidth=2)
+    title(axes, f"ALS objective by iteration: {found[0]:,.0f} to {found[-1]:,.0f}")
+    grid(axes)
+    axes.margins(x=0.04, y=0.15)
+    axes.set_xlabel("Iteration")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=15))
+    short_axis(axes)
+    fall = 1 - found[-1] / found[-2]
+    axes.set_title(f"the last iteration lowered it by {fall:.2%}", loc="right", fontsize=10, color=FAINT, pad=8)
+    for at in (0, len(found) - 1):
+        axes.annotate(short(found[at]), (at + 1, found[at]), (0, 8), textcoords="offset points", ha="center", color=INK)
+    return figure
+
+
+ALS_MODEL_PLOTS = (
+    Plot(
+        "ALS objective by iteration",
+        "What ALS minimises (confidence-weighted squared error plus regularisation) at the end of each iteration. A "
+        "line that has become flat has converged; the axis does not begin at zero.",
+        objective_by_iteration,
+    ),
+)
 
 
 def all_systems(context: CheckContext) -> Figure | None:
