@@ -132,13 +132,13 @@ def _values(context: CheckContext) -> dict[str, str | int | float]:
     }
 
 
-def _beats_baselines(context: CheckContext) -> Outcome:
+def _not_worse_than_best_baseline(context: CheckContext) -> Outcome:
     comparison = _comparison(context)
     worse = comparison is not None and comparison.outcome == WORSE
     return Outcome(compare(context.results, context.parameters) if worse else "", _values(context))
 
 
-def _clearly_beats_baselines(context: CheckContext) -> Outcome:
+def _better_than_best_baseline(context: CheckContext) -> Outcome:
     comparison = _comparison(context)
     better = comparison is not None and comparison.outcome == BETTER
     return Outcome("" if better else compare(context.results, context.parameters), _values(context))
@@ -152,7 +152,7 @@ def outcome_of(difference: Interval) -> str:
     return BETTER if lower > 0 else WORSE
 
 
-def _as_good_as_promoted(context: CheckContext) -> Outcome:
+def _not_worse_than_promoted(context: CheckContext) -> Outcome:
     compared = context.results.get("compared")
     if not compared:
         why = "no holdout" if context.parameters.get(EXPERIMENT) else "these are the promoted parameters"
@@ -172,7 +172,7 @@ def _as_good_as_promoted(context: CheckContext) -> Outcome:
     )
 
 
-def _as_good_as_before(context: CheckContext) -> Outcome:
+def _not_worse_than_previous(context: CheckContext) -> Outcome:
     if context.parameters.get(EXPERIMENT):
         return Outcome(values={"compared with": "nothing: an experiment is compared with the promoted parameters"})
     if not context.previous:
@@ -203,27 +203,27 @@ def _as_good_as_before(context: CheckContext) -> Outcome:
 
 EVALUATION_CHECKS = (
     Check(
-        "beats_baselines",
+        "not_worse_than_best_baseline",
         "The interval of the NDCG of the published lists, less that of the best baseline, is not wholly below zero.",
-        _beats_baselines,
+        _not_worse_than_best_baseline,
     ),
     Check(
-        "as_good_as_before",
+        "not_worse_than_previous",
         "The NDCG of the published lists did not clearly fall by more than 5 % since the previous version that was no "
         "experiment: the paired interval of the difference is not wholly below the limit.",
-        _as_good_as_before,
+        _not_worse_than_previous,
     ),
     Check(
-        "as_good_as_promoted",
+        "not_worse_than_promoted",
         "An experiment is not clearly worse than the promoted parameters: the paired interval of the difference of the "
         "NDCG is not wholly below zero.",
-        _as_good_as_promoted,
+        _not_worse_than_promoted,
         blocking=False,
     ),
     Check(
-        "clearly_beats_baselines",
+        "better_than_best_baseline",
         "There are enough holdout users, and the interval of the difference to the best baseline is above zero.",
-        _clearly_beats_baselines,
+        _better_than_best_baseline,
         blocking=False,
     ),
 )
