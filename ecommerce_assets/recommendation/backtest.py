@@ -23,7 +23,7 @@ from ecommerce_assets.recommendation.als import AfterIteration, log_iterations
 from ecommerce_assets.recommendation.evaluation import Evaluated, evaluate_holdout
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.fitting import categories_of
-from ecommerce_assets.recommendation.holdout import HOLDOUT_SHARE, fits_in_process, holdout_cutoff, prepare
+from ecommerce_assets.recommendation.holdout import HOLDOUT_SHARE, fits_in_process, holdout_cutoff, prepare_holdouts
 from ecommerce_assets.recommendation.lists import Ranker
 from ecommerce_assets.recommendation.metrics import Floats
 from ecommerce_assets.recommendation.parameters import Parameters
@@ -128,10 +128,10 @@ def backtest(
 
         inner_cutoff = holdout_cutoff(window.past(events)) if ranker == Ranker.blend else None
         until_end = window.until_end(events)
-        with prepare(until_end, window.cutoff, inner_cutoff, segmentation, in_process) as prepared:
+        with prepare_holdouts(until_end, window.cutoff, inner_cutoff, segmentation, in_process) as holdouts:
             evaluated = None
-            if prepared.outer is not None:
-                evaluated = evaluate_holdout(prepared, categories, als, exclude, k, ranker, engine, log)
+            if holdouts.outer is not None:
+                evaluated = evaluate_holdout(holdouts, categories, als, exclude, k, ranker, engine, log)
         if evaluated is None or not evaluated.scores[exclude].users:
             say(f"backtest, {of_all}: no user interacted from {window.cutoff:%Y-%m-%d %H:%M:%S} UTC on.")
             evaluated = None

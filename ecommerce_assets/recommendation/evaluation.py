@@ -25,7 +25,13 @@ from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.blend import Blend, import_in_background
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.fitting import categories_of
-from ecommerce_assets.recommendation.holdout import HOLDOUT_SHARE, Prepared, fits_in_process, nested_cutoffs, prepare
+from ecommerce_assets.recommendation.holdout import (
+    HOLDOUT_SHARE,
+    Holdouts,
+    fits_in_process,
+    nested_cutoffs,
+    prepare_holdouts,
+)
 from ecommerce_assets.recommendation.lists import Ranker
 from ecommerce_assets.recommendation.local_als import predictions
 from ecommerce_assets.recommendation.metrics import Floats, novelty
@@ -160,23 +166,23 @@ def evaluate(
     cutoff, inner_cutoff = cutoffs.outer, cutoffs.inner if ranker == Ranker.blend else None
     in_process = fits_in_process(events.sparkSession, cutoffs.events, engine)
     known = categories_of(product_features)
-    with prepare(events, cutoff, inner_cutoff, segmentation, in_process) as prepared:
-        rows, results = rmse(prepared.pairs, als, engine, log("random split"))
+    with prepare_holdouts(events, cutoff, inner_cutoff, segmentation, in_process) as holdouts:
+        rows, results = rmse(holdouts.pairs, als, engine, log("random split"))
         if cutoff is None:
             return Evaluation(rows, {**results, "holdout": NO_HOLDOUT})
         results |= {"cutoff": cutoff.isoformat(), "holdout_users": 0}
-        if prepared.outer is None:
+        if holdouts.outer is None:
             return Evaluation(rows, {**results, "holdout": NOTHING_RELEVANT})
-        evaluated = evaluate_holdout(prepared, known, als, exclude, k, ranker, engine, log)
+        evaluated = evaluate_holdout(holdouts, known, als, exclude, k, ranker, engine, log)
         compared = {}
         if promoted is not None and evaluated.scores[exclude].users:
             with ExitStack() as stack:
                 if promoted.segmentation_model != segmentation:
-                    again = prepare(events, cutoff, inner_cutoff, promoted.segmentation_model, in_process)
-                    prepared = stack.enter_context(again)
+                    again = prepare_holdouts(events, cutoff, inner_cutoff, promoted.segmentation_model, in_process)
+                    holdouts = stack.enter_context(again)
                 # Lists of the same length and exclusion, so that the metrics mean the same.
                 other = evaluate_holdout(
-                    prepared, known, promoted.als_model, exclude, k, promoted.recommendations.ranker, engine, log
+                    holdouts, known, promoted.als_model, exclude, k, promoted.recommendations.ranker, engine, log
                 )
             compared = {"compared": compare_with_promoted(evaluated, other, exclude, parameters.changes(promoted))}
     if not evaluated.scores[exclude].users:
@@ -232,7 +238,7 @@ class Evaluated:
 
 
 def evaluate_holdout(
-    prepared: Prepared,
+    holdouts: Holdouts,
     categories: pa.Table,
     als: AlsParameters,
     exclude: Exclude,
@@ -248,11 +254,11 @@ def evaluate_holdout(
     """
     excludes = list(dict.fromkeys((exclude, Exclude.purchased, Exclude.seen)))
     blends: dict[Exclude, Blend | None] = dict.fromkeys(excludes, Blend() if ranker == Ranker.blend else None)
-    if ranker == Ranker.blend and prepared.inner is not None:
-        inner = fit_systems(prepared.inner, categories, als, engine, log("inner split"))
+    if ranker == Ranker.blend and holdouts.inner is not None:
+        inner = fit_systems(holdouts.inner, categories, als, engine, log("inner split"))
         blends = {each: examples.fit() for each, examples in training_examples(inner, excludes).items()}
-    assert prepared.outer is not None
-    systems = fit_systems(prepared.outer, categories, als, engine, log("temporal holdout"))
+    assert holdouts.outer is not None
+    systems = fit_systems(holdouts.outer, categories, als, engine, log("temporal holdout"))
     published = exclude if ranker == Ranker.blend else None
     scores, examples = score(systems, blends, k, published)
     stats = systems.maker.training.products

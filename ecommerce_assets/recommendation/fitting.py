@@ -142,9 +142,9 @@ def item_factors(factors: Factors, products: Products) -> Floats:
 
     Raises ValueError where the model was not trained with this index.
     """
-    if not len(factors.numbers):
+    if not len(factors.indices):
         return np.zeros((len(products.ids), 1), np.float32)
-    positions = products.positions(factors.numbers)
+    positions = products.positions(factors.indices)
     if (positions < 0).any():
         raise ValueError(
             "als_model and product_index do not belong together: the model knows a product_idx that the index "

@@ -74,7 +74,7 @@ class Holdout:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Holdouts:
     """The holdouts, and the pairs for the rmse: all in this process, or all as Spark frames.
 
     Attributes
@@ -101,13 +101,13 @@ def fits_in_process(spark: SparkSession, events: int, engine: Engine) -> bool:
 
 
 @contextmanager
-def prepare(
+def prepare_holdouts(
     events: DataFrame,
     cutoff: datetime | None,
     inner_cutoff: datetime | None,
     segmentation: SegmentationParameters,
     in_process: bool = False,
-) -> Iterator[Prepared]:
+) -> Iterator[Holdouts]:
     """The holdouts of these events; the inner one is between the two cutoffs.
 
     Parameters
@@ -177,7 +177,7 @@ def prepare(
             known = products.where(F.col(f"{name}_events") > 0).select("product_id", "product_idx")
             holdouts[name] = Holdout(kept(per_user), _pairs_of(pairs, name), segments, known)
         rated = pairs.where("rating is not null").select("user_idx", "product_idx", "rating", "train")
-        yield Prepared(rated, holdouts.get("outer"), holdouts.get("inner"))
+        yield Holdouts(rated, holdouts.get("outer"), holdouts.get("inner"))
 
 
 def _draws() -> dict[str, SparkColumn]:
@@ -191,7 +191,7 @@ def _draws() -> dict[str, SparkColumn]:
 
 def _prepare_in_process(
     events: DataFrame, cutoffs: dict[str, datetime], segmentation: SegmentationParameters
-) -> Prepared:
+) -> Holdouts:
     """One query for the pairs, and one for the users of each holdout."""
     by_pair = events_by_pair(events, cutoffs).withColumns(_draws())
     columns = ["user_id", "product_id", "events", "rating", "train", "bucket"]
@@ -211,7 +211,7 @@ def _prepare_in_process(
     pairs, holdouts = local_holdouts(
         by_pair.select(*columns, *cast).toArrow(), list(cutoffs), features_before, segmentation
     )
-    return Prepared(pairs, holdouts.get("outer"), holdouts.get("inner"))
+    return Holdouts(pairs, holdouts.get("outer"), holdouts.get("inner"))
 
 
 def events_by_pair(events: DataFrame, cutoffs: dict[str, datetime]) -> DataFrame:

@@ -37,7 +37,7 @@ class Interest:
 
     def __init__(self, model: SavedModel, groups: Mapping[str, npt.NDArray[np.int32]]) -> None:
         self._model, known = model, model.products
-        self._vectors = {name: known.vectors[np.isin(known.numbers, wanted)] for name, wanted in groups.items()}
+        self._vectors = {name: known.vectors[np.isin(known.indices, wanted)] for name, wanted in groups.items()}
         for name, vectors in self._vectors.items():
             if not len(vectors):
                 raise LookupError(name)
@@ -50,7 +50,7 @@ class Interest:
         schema = pa.schema([("user_idx", pa.int32()), *((name, pa.float32()) for name in self._vectors)])
         batches = []
         for part in self._model.user_parts():
-            columns = [part.numbers, *(_highest(part.vectors, vectors) for vectors in self._vectors.values())]
+            columns = [part.indices, *(_highest(part.vectors, vectors) for vectors in self._vectors.values())]
             batches.append(pa.RecordBatch.from_arrays([pa.array(column) for column in columns], schema=schema))
         return pa.Table.from_batches(batches, schema)
 
@@ -62,7 +62,7 @@ class Interest:
         matrix between the two vectors of factors.
         """
         known = self._model.products
-        return pa.table({"product_idx": known.numbers, "likeness": _highest(known.vectors, self._vectors[group])})
+        return pa.table({"product_idx": known.indices, "likeness": _highest(known.vectors, self._vectors[group])})
 
 
 def _highest(rows: Floats, products: Floats) -> Floats:

@@ -255,7 +255,7 @@ def numbered(users: StoredTable, user_index: StoredTable) -> pa.Table:
 def _with_past(users: pa.Table, pairs: pa.Table, model: AlsModel) -> pa.Table:
     """The users with `features` and `history`."""
     numbers, factors = users.column("user_idx").combine_chunks(), model.users
-    features = factors_of(numbers, pa.array(factors.numbers), factors.vectors)
+    features = factors_of(numbers, pa.array(factors.indices), factors.vectors)
     return users.append_column("features", features).append_column("history", histories_in_process(pairs, numbers))
 
 

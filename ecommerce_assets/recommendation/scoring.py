@@ -196,7 +196,7 @@ def users_in_process(holdout: LocalHoldout, factors: Factors) -> pa.Table:
             "history": histories_in_process(holdout.interactions, users),
             "segment": known.column("segment").take(at),
             "total_events": known.column("total_events").take(at),
-            "features": factors_of(users, pa.array(factors.numbers), factors.vectors),
+            "features": factors_of(users, pa.array(factors.indices), factors.vectors),
             "relevant": lists_of(relevant.column("user_idx"), relevant.column("product_idx").combine_chunks(), users),
         }
     )

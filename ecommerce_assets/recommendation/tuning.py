@@ -29,7 +29,7 @@ from ecommerce_assets.recommendation.evaluation import NO_HOLDOUT, NOTHING_RELEV
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.fallback import Fallback
 from ecommerce_assets.recommendation.fitting import item_factors, stats_by_spark
-from ecommerce_assets.recommendation.holdout import Holdout, holdout_cutoff, prepare
+from ecommerce_assets.recommendation.holdout import Holdout, holdout_cutoff, prepare_holdouts
 from ecommerce_assets.recommendation.interactions import collect_pairs, latest_interaction
 from ecommerce_assets.recommendation.lists import ListMaker
 from ecommerce_assets.recommendation.products import INDEXED, Products, products_of
@@ -254,8 +254,8 @@ def validation(
     before_test: DataFrame, window: Window, segmentation: SegmentationParameters
 ) -> Iterator[Validation | None]:
     """The holdout of a window; None where nothing is before it or in it."""
-    with prepare(window.until_end(before_test), window.cutoff, None, segmentation) as prepared:
-        yield Validation.of(prepared.outer) if isinstance(prepared.outer, Holdout) else None
+    with prepare_holdouts(window.until_end(before_test), window.cutoff, None, segmentation) as holdouts:
+        yield Validation.of(holdouts.outer) if isinstance(holdouts.outer, Holdout) else None
 
 
 def search(

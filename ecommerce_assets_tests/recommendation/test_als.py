@@ -23,7 +23,7 @@ SMALL = AlsParameters(rank=3, maxIter=2)
 
 
 def by_number(factors: Factors) -> dict[int, npt.NDArray[np.float32]]:
-    return dict(zip(factors.numbers.tolist(), factors.vectors, strict=True))
+    return dict(zip(factors.indices.tolist(), factors.vectors, strict=True))
 
 
 def of_spark(frame: DataFrame) -> Factors:
@@ -31,7 +31,7 @@ def of_spark(frame: DataFrame) -> Factors:
 
 
 def same(one: Factors, two: Factors) -> bool:
-    return one.numbers.tolist() == two.numbers.tolist() and one.vectors.tolist() == two.vectors.tolist()
+    return one.indices.tolist() == two.indices.tolist() and one.vectors.tolist() == two.vectors.tolist()
 
 
 def pairs() -> list[tuple[int, int, float]]:
@@ -89,7 +89,7 @@ def test_shuffled_input_gives_the_same_factors(
     shuffled = StoredTable(spark.createDataFrame(list(reversed(pairs())), interactions.frame.schema).repartition(5))
     other = fit_als(shuffled, SMALL, engine)
     for expected, found in ((model.users, other.users), (model.products, other.products)):
-        assert found.numbers.tolist() == expected.numbers.tolist()
+        assert found.indices.tolist() == expected.indices.tolist()
         np.testing.assert_allclose(found.vectors, expected.vectors, rtol=0, atol=1e-5)
 
 
@@ -148,7 +148,7 @@ def test_no_interactions_are_an_error_that_names_the_table(interactions: StoredT
 
 def test_one_interaction_is_enough(spark: SparkSession, engine: Engine) -> None:
     one = StoredTable(spark.createDataFrame([(0, 0, 1.0)], "user_idx int, product_idx int, rating double"))
-    assert fit_als(one, SMALL, engine).products.numbers.tolist() == [0]
+    assert fit_als(one, SMALL, engine).products.indices.tolist() == [0]
 
 
 @pytest.mark.spark_only

@@ -28,7 +28,7 @@ from ecommerce_assets.recommendation.backtest import (
 )
 from ecommerce_assets.recommendation.evaluation import evaluate_holdout, metric_rows
 from ecommerce_assets.recommendation.exclude import Exclude
-from ecommerce_assets.recommendation.holdout import prepare
+from ecommerce_assets.recommendation.holdout import prepare_holdouts
 from ecommerce_assets.recommendation.lists import Ranker
 from ecommerce_assets.recommendation.parameters import ListParameters, Parameters
 from ecommerce_assets.recommendation.systems import BASELINES, SYSTEMS
@@ -122,8 +122,8 @@ class TestBacktest:
         self, events: DataFrame, categories: DataFrame, document: dict[str, Any]
     ) -> None:
         until_end = events.where(events.event_time < timestamp(at(399)))
-        with prepare(until_end, at(299), None, SEGMENTATION, in_process=True) as prepared:
-            evaluated = evaluate_holdout(prepared, categories.toArrow(), ALS, Exclude.none, 5, Ranker.als, Engine.auto)
+        with prepare_holdouts(until_end, at(299), None, SEGMENTATION, in_process=True) as holdouts:
+            evaluated = evaluate_holdout(holdouts, categories.toArrow(), ALS, Exclude.none, 5, Ranker.als, Engine.auto)
         row = document["cutoffs"][0]
         assert row["best_baseline"] == evaluated.best_baseline(Exclude.none)
         assert 0.1 < row["ndcg"]["published"][0] < 1

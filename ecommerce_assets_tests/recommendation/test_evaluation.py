@@ -15,7 +15,7 @@ from ecommerce_assets.features.user_features import build_user_features
 from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.evaluation import ALS_EVALUATION, Evaluation, evaluate, rmse
 from ecommerce_assets.recommendation.exclude import Exclude
-from ecommerce_assets.recommendation.holdout import prepare
+from ecommerce_assets.recommendation.holdout import prepare_holdouts
 from ecommerce_assets.recommendation.lists import Ranker
 from ecommerce_assets.recommendation.parameters import ListParameters, Parameters
 from ecommerce_assets.recommendation.scores import USER_METRICS
@@ -300,8 +300,8 @@ class TestRmse:
         # (2, 6), (4, 3), (4, 6); and of the others (7, 5) and (3, 12), whose user or product has no other pair.
         grid = [(user, product) for user in (1, 2, 3, 4) for product in range(1, 7)]
         events = [event("2020-01-01 10:00:00", "view", p, u) for u, p in [*grid, (7, 5), (3, 12)]]
-        with prepare(events_frame(spark, events), None, None, SEGMENTATION, in_process) as prepared:
-            rows, results = rmse(prepared.pairs, ALS)
+        with prepare_holdouts(events_frame(spark, events), None, None, SEGMENTATION, in_process) as holdouts:
+            rows, results = rmse(holdouts.pairs, ALS)
         assert (results["rmse_pairs"], results["rmse_pairs_left_out"]) == (6, 2)
         assert rows == [("rmse", None, "als", "all", "none", results["rmse"], None, None, 3)]  # users 1, 2, 4
         # All ratings are 1, and what is predicted lies between 0 and a little above 1.
@@ -309,8 +309,8 @@ class TestRmse:
 
     def test_no_known_pair(self, spark: SparkSession, in_process: bool) -> None:
         events = [event("2020-01-01 10:00:00", "view", p, u) for u, p in [(7, 5), (1, 1)]]
-        with prepare(events_frame(spark, events), None, None, SEGMENTATION, in_process) as prepared:
-            rows, results = rmse(prepared.pairs, ALS)
+        with prepare_holdouts(events_frame(spark, events), None, None, SEGMENTATION, in_process) as holdouts:
+            rows, results = rmse(holdouts.pairs, ALS)
         assert rows == []
         assert results == {"rmse": None, "rmse_pairs": 0, "rmse_pairs_left_out": 1}
 

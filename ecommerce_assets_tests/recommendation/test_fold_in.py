@@ -167,7 +167,7 @@ def test_a_converged_model_has_the_same_factors(nonnegative: bool) -> None:
     stats = ProductStats(nothing, nothing, nothing)
     training = Training(stats, neighbour_rows([[]] * 30), products.vectors)
     made = fold_in(training, np.arange(30), rank=4, regParam=0.1, alpha=2.0, nonnegative=nonnegative)
-    for number, vector in zip(users.numbers, users.vectors, strict=True):
+    for number, vector in zip(users.indices, users.vectors, strict=True):
         rows = user == number
         np.testing.assert_allclose(made.factors(product[rows], rating[rows]), vector, rtol=1e-3, atol=1e-4)
 
@@ -187,7 +187,7 @@ def test_published_lists_are_those_of_the_same_events_and_factors(
         return pl.read_delta(f"{ran[0]}/lake/{asset}")
 
     factors = SavedModel(lake.folder(lake.latest("als_model")) / "model").users
-    vectors = dict(zip(factors.numbers.tolist(), factors.vectors, strict=True))
+    vectors = dict(zip(factors.indices.tolist(), factors.vectors, strict=True))
     numbers = dict(table("user_index").select("user_id", "user_idx").iter_rows())
     segments = dict(table("segmented_users").select("user_id", "segment").iter_rows())
     by_user = table("cleaned_events").partition_by("user_id", as_dict=True)

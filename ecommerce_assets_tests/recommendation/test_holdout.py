@@ -14,7 +14,7 @@ from ecommerce_assets.features.expressions import timestamp
 from ecommerce_assets.recommendation import interactions
 from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.fitting import stats_in_process
-from ecommerce_assets.recommendation.holdout import Holdout, holdout_cutoff, nested_cutoffs, prepare
+from ecommerce_assets.recommendation.holdout import Holdout, holdout_cutoff, nested_cutoffs, prepare_holdouts
 from ecommerce_assets.recommendation.indices import build_index
 from ecommerce_assets.recommendation.local_als import Factors
 from ecommerce_assets.recommendation.local_holdout import LocalHoldout
@@ -168,8 +168,8 @@ class TestPrepare:
     @classmethod
     def holdouts(cls, spark: SparkSession, in_process: bool) -> dict[str, dict[str, Table]]:
         events = events_frame(spark, EVENTS)
-        with prepare(events, OUTER, INNER, SEGMENTATION, in_process) as prepared:
-            return {name: by_id(getattr(prepared, name), events) for name in ("inner", "outer")}
+        with prepare_holdouts(events, OUTER, INNER, SEGMENTATION, in_process) as holdouts:
+            return {name: by_id(getattr(holdouts, name), events) for name in ("inner", "outer")}
 
     def test_relevant_is_what_users_touched_in_the_window(self, holdouts: dict[str, Any]) -> None:
         assert holdouts["inner"]["relevant"] == {1: [20], 2: [10], 3: [10]}
@@ -206,9 +206,9 @@ class TestPrepare:
         assert list(holdouts["outer"]["products"]) == [10, 20, 30, 40]
 
     def test_pairs_of_the_rmse_have_the_rating_of_all_events(self, spark: SparkSession, in_process: bool) -> None:
-        with prepare(events_frame(spark, EVENTS), None, None, SEGMENTATION, in_process) as prepared:
-            assert prepared.outer is prepared.inner is None
-            pairs = prepared.pairs if isinstance(prepared.pairs, pa.Table) else prepared.pairs.toArrow()
+        with prepare_holdouts(events_frame(spark, EVENTS), None, None, SEGMENTATION, in_process) as holdouts:
+            assert holdouts.outer is holdouts.inner is None
+            pairs = holdouts.pairs if isinstance(holdouts.pairs, pa.Table) else holdouts.pairs.toArrow()
             # user_idx and product_idx in the order of the number of events
             found = {(row["user_idx"], row["product_idx"]): row["rating"] for row in pairs.to_pylist()}
         one, two, three, four = range(4)
@@ -240,9 +240,9 @@ class TestPrepare:
         inner: dt.datetime | None,
         outer_is_there: bool,
     ) -> None:
-        with prepare(events_frame(spark, EVENTS), cutoff, inner, SEGMENTATION, in_process) as prepared:
-            assert (prepared.outer is not None) == outer_is_there
-            assert prepared.inner is None
+        with prepare_holdouts(events_frame(spark, EVENTS), cutoff, inner, SEGMENTATION, in_process) as holdouts:
+            assert (holdouts.outer is not None) == outer_is_there
+            assert holdouts.inner is None
 
 
 def test_in_process_as_by_spark_with_text_ids(spark: SparkSession) -> None:
@@ -258,9 +258,9 @@ def test_in_process_as_by_spark_with_text_ids(spark: SparkSession) -> None:
     assert cutoffs.inner == holdout_cutoff(events.where(events.event_time < timestamp(cutoffs.outer)))
     found: dict[bool, Any] = {}
     for in_process in (True, False):
-        with prepare(events, cutoffs.outer, cutoffs.inner, SEGMENTATION, in_process) as prepared:
-            pairs = prepared.pairs if in_process else prepared.pairs.toArrow()
-            found[in_process] = {name: by_id(getattr(prepared, name), events) for name in ("inner", "outer")}
+        with prepare_holdouts(events, cutoffs.outer, cutoffs.inner, SEGMENTATION, in_process) as holdouts:
+            pairs = holdouts.pairs if in_process else holdouts.pairs.toArrow()
+            found[in_process] = {name: by_id(getattr(holdouts, name), events) for name in ("inner", "outer")}
             found[in_process]["rmse"] = sorted(tuple(row.values()) for row in pairs.to_pylist())
     events.unpersist()
     for each in (found[True]["inner"], found[True]["outer"]):
@@ -284,9 +284,9 @@ class TestNothingLeaks:
         ids = range(100, 115)
         categories = pa.table({"product_id": ids, "category_id": [n % 4 for n in ids], "category": pa.nulls(15)})
         found: dict[str, Any] = {}
-        with prepare(events, cls.OUTER, cls.INNER, SEGMENTATION, in_process) as prepared:
+        with prepare_holdouts(events, cls.OUTER, cls.INNER, SEGMENTATION, in_process) as holdouts:
             for name in ("inner", "outer"):
-                holdout = getattr(prepared, name)
+                holdout = getattr(holdouts, name)
                 ids = by_id(holdout, events)
                 found[name] = {what: ids[what] for what in ("pairs", "segments", "products")}
                 if name == "inner":

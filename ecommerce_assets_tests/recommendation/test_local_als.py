@@ -36,8 +36,8 @@ def fitted(pairs: Pairs, maxIter: int = 5, **parameters: Any) -> tuple[Factors, 
 
 def dense(pairs: Pairs, users: Factors, products: Factors) -> tuple[Any, Any]:
     """Ratings and occurrence as matrices, over the rows of the factors."""
-    ratings = np.zeros((len(users.numbers), len(products.numbers)))
-    u, p = np.searchsorted(users.numbers, pairs[0]), np.searchsorted(products.numbers, pairs[1])
+    ratings = np.zeros((len(users.indices), len(products.indices)))
+    u, p = np.searchsorted(users.indices, pairs[0]), np.searchsorted(products.indices, pairs[1])
     np.add.at(ratings, (u, p), pairs[2])
     return ratings, ratings > 0
 
@@ -73,8 +73,8 @@ def with_odd_ratings(pairs: Pairs) -> Pairs:
 
 
 def one_long_row() -> Pairs:
-    """A user with more ratings than als_kernels.IN_MEMORY, as a crawler has, among others with few."""
-    products = als_kernels.IN_MEMORY + 904
+    """A user with more ratings than als_kernels.MAX_COPIED_RATINGS, as a crawler has, among others with few."""
+    products = als_kernels.MAX_COPIED_RATINGS + 904
     rng = np.random.default_rng(1)
     u = np.concatenate([np.zeros(products), rng.integers(1, 300, 3000)]).astype(np.int32)
     p = np.concatenate([np.arange(products), rng.integers(0, products, 3000)]).astype(np.int32)
@@ -93,9 +93,9 @@ def test_each_iteration_tells_the_objective_of_its_factors(pairs: Pairs, nonnega
 def test_numbers_without_a_rating_have_no_factors() -> None:
     pairs = random_pairs()
     users, products = fitted(pairs, rank=5)
-    assert users.numbers.tolist() == sorted(set(pairs[0].tolist()))
-    assert products.numbers.tolist() == sorted(set(pairs[1].tolist()))
-    assert users.vectors.shape == (len(users.numbers), 5)
+    assert users.indices.tolist() == sorted(set(pairs[0].tolist()))
+    assert products.indices.tolist() == sorted(set(pairs[1].tolist()))
+    assert users.vectors.shape == (len(users.indices), 5)
     assert users.vectors.dtype == products.vectors.dtype == np.float32
 
 
@@ -134,7 +134,7 @@ def test_converges_to_the_conditions_of_karush_kuhn_and_tucker() -> None:
     users, products = fitted(pairs, maxIter=600, rank=4)
     for own, other, of_users in ((users, products, True), (products, users, False)):
         slope = gradient(pairs, own, other, of_users, 0.1, 1.0)
-        scale = np.abs(gradient(pairs, Factors(own.numbers, 0 * own.vectors), other, of_users, 0.1, 1.0)).max()
+        scale = np.abs(gradient(pairs, Factors(own.indices, 0 * own.vectors), other, of_users, 0.1, 1.0)).max()
         positive = own.vectors > 0
         assert np.abs(slope[positive]).max() < 1e-3 * scale
         assert slope[~positive].min() > -1e-3 * scale
@@ -149,7 +149,7 @@ def residual(pairs: Pairs, als: LocalAls, of_users: bool) -> float:
     users, products = als.factors()
     own, other = (users, products) if of_users else (products, users)
     slope = gradient(pairs, own, other, of_users, als.regParam, als.alpha)
-    pull = gradient(pairs, Factors(own.numbers, 0 * own.vectors), other, of_users, als.regParam, als.alpha)
+    pull = gradient(pairs, Factors(own.indices, 0 * own.vectors), other, of_users, als.regParam, als.alpha)
     if als.nonnegative:
         ratings = dense(pairs, users, products)[0] if of_users else dense(pairs, users, products)[0].T
         curvature = (1 + als.alpha * ratings) @ other.vectors.astype(np.float64) ** 2
@@ -193,7 +193,7 @@ def test_order_of_the_pairs_and_number_of_threads_change_no_bit(nonnegative: boo
     one = fitted(pairs, rank=10, nonnegative=nonnegative, threads=1)
     two = fitted(shuffled, rank=10, nonnegative=nonnegative, threads=3)  # type: ignore[arg-type]
     for expected, found in zip(one, two, strict=True):
-        assert found.numbers.tolist() == expected.numbers.tolist()
+        assert found.indices.tolist() == expected.indices.tolist()
         assert found.vectors.tobytes() == expected.vectors.tobytes()
 
 
@@ -208,14 +208,14 @@ def test_ratings_that_are_not_above_zero_pull_to_zero_and_do_not_count(nonnegati
     u, p, r = random_pairs()
     pairs = (np.append(u, [201, 0]), np.append(p, [0, 201]), np.append(r, [-5.0, 0.0]))
     users, products = fitted(pairs, rank=4, nonnegative=nonnegative)
-    assert users.numbers[-1] == products.numbers[-1] == 201
+    assert users.indices[-1] == products.indices[-1] == 201
     assert not users.vectors[-1].any()
     assert not products.vectors[-1].any()
 
 
 def test_rows_with_very_many_ratings() -> None:
-    # 5,000 users of one product: above als_kernels.IN_MEMORY, so that it is solved on its matrix.
-    users = als_kernels.IN_MEMORY + 904
+    # 5,000 users of one product: above als_kernels.MAX_COPIED_RATINGS, so that it is solved on its matrix.
+    users = als_kernels.MAX_COPIED_RATINGS + 904
     rng = np.random.default_rng(1)
     u = np.concatenate([np.arange(users), rng.integers(0, users, 3000)]).astype(np.int32)
     p = np.concatenate([np.zeros(users), rng.integers(1, 30, 3000)]).astype(np.int32)

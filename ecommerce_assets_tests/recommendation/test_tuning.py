@@ -26,7 +26,7 @@ from ecommerce_assets.recommendation.als_model import FittedModel
 from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.evaluation import evaluate_holdout
 from ecommerce_assets.recommendation.exclude import Exclude
-from ecommerce_assets.recommendation.holdout import prepare
+from ecommerce_assets.recommendation.holdout import prepare_holdouts
 from ecommerce_assets.recommendation.interactions import weigh_by_recency
 from ecommerce_assets.recommendation.lists import Ranker
 from ecommerce_assets.recommendation.scores import BUCKETS, USER_METRICS, Scores
@@ -161,9 +161,9 @@ class TestTune:
 
     def test_trials_are_scored_like_als_evaluation(self, spark: SparkSession, tuning: Tuning) -> None:
         before_test = events_frame(spark, generated()[:400])
-        with prepare(before_test, at(319), None, SEGMENTATION) as prepared:
+        with prepare_holdouts(before_test, at(319), None, SEGMENTATION) as holdouts:
             evaluated = evaluate_holdout(
-                prepared, no_categories(), AlsParameters(), Exclude.purchased, 5, Ranker.als, Engine.auto
+                holdouts, no_categories(), AlsParameters(), Exclude.purchased, 5, Ranker.als, Engine.auto
             )
         expected, default = evaluated.scores[Exclude.purchased], tuning.trials[0].scores[1]
         assert [users for _, users in tuning.windows][1] == default.users == expected.users
