@@ -49,7 +49,7 @@ from ecommerce_assets.recommendation.interactions import (
     collect_pairs,
     latest_interaction,
     latest_of_pairs,
-    weighed_by_recency,
+    weigh_pairs,
 )
 from ecommerce_assets.recommendation.item_neighbours import neighbours_by_spark, neighbours_in_process
 from ecommerce_assets.recommendation.lists import DEPTH, ListMaker, Lists, ragged
@@ -179,7 +179,7 @@ def _weighed(pairs: pa.Table, als: AlsParameters) -> pa.Table:
     """Pairs of `collect_pairs` with `LAST`, as ALS is fitted on them."""
     if als.halfLife is None:
         return pairs
-    rating = weighed_by_recency(pairs.column("rating"), pairs.column(LAST), als.halfLife)
+    rating = weigh_pairs(pairs.column("rating"), pairs.column(LAST), als.halfLife)
     return pairs.set_column(pairs.schema.get_field_index("rating"), "rating", rating.cast(pa.float32()))
 
 

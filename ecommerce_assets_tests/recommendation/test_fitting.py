@@ -122,7 +122,7 @@ def test_factors_by_position(spark: SparkSession) -> None:
     model = als_model({0: [1.0, 0.0]}, {0: [1.0, 2.0], 2: [3.0, 4.0]})
     products = products_of(index.toArrow())
     assert item_factors(model.products, products).tolist() == [[0, 0], [1, 2], [3, 4]]
-    with pytest.raises(ValueError, match="als_model and product_index do not belong together"):
+    with pytest.raises(ValueError, match="product_index, which has no product_idx 1"):
         item_factors(als_model({}, {1: [1.0, 1.0]}).products, products)
 
 
