@@ -94,8 +94,8 @@ def collect_pairs(interactions: StoredTable, *more: str, half_life: float | None
     Returns
     -------
     pa.Table
-        `user_idx`, `product_idx` (int32), `rating` (float32); then, if requested, `events` (int32, number of views, carts and
-        purchases), `purchased` (bool), `last` (int64, microseconds since 1970).
+        `user_idx`, `product_idx` (int32), `rating` (float32); and if requested `events` (int32, number of views,
+        carts and purchases), `purchased` (bool), `last` (int64, microseconds since 1970).
     """
     needed = {*more} if half_life is None else {*more, LAST}
     rows = interactions.to_arrow("user_idx", "product_idx", "rating", *(_SOURCES[name] for name in sorted(needed)))

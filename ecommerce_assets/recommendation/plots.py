@@ -35,40 +35,30 @@ COLOURS = {PUBLISHED: GREEN, ALS_LIST: BLUE, POPULARITY: GREY}
 
 
 def objective_by_iteration(context: CheckContext) -> Figure | None:
-    """The objective at the end of each iteration; None where the engine does not report it."""
-    found: list[float] = context.results.get("objective") or []
-    if len(found) < 2:
+    """Draws the objective after each iteration; None if the engine does not report it."""
+    values: list[float] = context.results.get("objective") or []
+    if len(values) < 2:
         return None
     from matplotlib.ticker import MaxNLocator
 
     figure, [axes] = panels(height=3.4)
-    iterations = range(1, len(found) + 1)
-    axes.plot(iterations, found, color=BLUE, marker="o", markersize=5, linewidth=2)
-    title(axes, f"ALS objective by iteration: {found[0]:,.0f} to {found[-1]:,.0f}")
+    axes.plot(range(1, len(values) + 1), values, color=BLUE, marker="o", markersize=5, linewidth=2)
+    title(axes, f"ALS objective by iteration: {values[0]:,.0f} to {values[-1]:,.0f}")
     grid(axes)
     axes.margins(x=0.04, y=0.15)
     axes.set_xlabel("Iteration")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=15))
     short_axis(axes)
-    fall = 1 - found[-1] / found[-2]
+    fall = 1 - values[-1] / values[-2]
     axes.set_title(f"the last iteration lowered it by {fall:.2%}", loc="right", fontsize=10, color=FAINT, pad=8)
-    for at in (0, len(found) - 1):
-        axes.annotate(short(found[at]), (at + 1, found[at]), (0, 8), textcoords="offset points", ha="center", color=INK)
+    for n in (1, len(values)):
+        point = (n, values[n - 1])
+        axes.annotate(short(values[n - 1]), point, (0, 8), textcoords="offset points", ha="center", color=INK)
     return figure
 
 
-ALS_MODEL_PLOTS = (
-    Plot(
-        "ALS objective by iteration",
-        "What ALS minimises (confidence-weighted squared error plus regularisation) at the end of each iteration. A "
-        "line that has become flat has converged; the axis does not begin at zero.",
-        objective_by_iteration,
-    ),
-)
-
-
 def all_systems(context: CheckContext) -> Figure | None:
-    """NDCG and hit rate of every system with 95 % intervals, the highest NDCG first."""
+    """Draws NDCG and hit rate of every system with 95 % intervals, the highest NDCG first."""
     metrics: Mapping[str, Any] = context.results.get("metrics", {})
     if METRIC not in metrics:
         return None
@@ -87,7 +77,7 @@ def all_systems(context: CheckContext) -> Figure | None:
 
 
 def _bars(axes: Axes, intervals: Sequence[Sequence[float]], colours: Sequence[str], write: Any) -> None:
-    """Horizontal bars with intervals, from the top."""
+    """Draws horizontal bars with intervals, the first one at the top."""
     for row, ((value, lower, upper), colour) in enumerate(zip(intervals, colours, strict=True)):
         axes.barh(row, value, color=colour, height=0.7)
         axes.errorbar(value, row, xerr=[[value - lower], [upper - value]], color=INK, capsize=2.5, linewidth=1)
@@ -99,7 +89,7 @@ def _bars(axes: Axes, intervals: Sequence[Sequence[float]], colours: Sequence[st
 
 
 def by_slice(context: CheckContext) -> Figure | None:
-    """The NDCG of the published lists less that of the best baseline, by slice of users, with 95 % intervals."""
+    """Draws the NDCG of the published lists less that of the best baseline by slice of users, with 95 % intervals."""
     slices = context.results.get("ndcg_by_slice", {})
     shown = [(name, slices[part]) for part, name in SLICES.items() if DIFFERENCE in slices.get(part, {})]
     if not shown:
@@ -122,7 +112,7 @@ def by_slice(context: CheckContext) -> Figure | None:
 
 
 def catalogue(context: CheckContext) -> Figure | None:
-    """How much of the catalogue each system shows to anyone, and how its entries fall to popular and rare products."""
+    """Draws the coverage of the main systems, and the share of their entries by the popularity of the product."""
     shares, coverage = context.results.get("shown_by_popularity"), context.results.get("metrics", {}).get("coverage")
     if not shares or not coverage:
         return None
@@ -138,7 +128,7 @@ def catalogue(context: CheckContext) -> Figure | None:
     grid(left, "x")
     percent_axis(left, "x")
     tenths = range(1, len(shares["touched"]) + 1)
-    right.plot(tenths, shares["touched"], color=INK, linestyle="--", label="what users chose before", marker=".")
+    right.plot(tenths, shares["touched"], color=INK, linestyle="--", label="users' own choices", marker=".")
     for system in MAIN:
         right.plot(tenths, shares[system], color=COLOURS[system], label=TITLES[system], marker="o", markersize=4)
     title(right, "Share of the entries by popularity of the product")
@@ -151,21 +141,31 @@ def catalogue(context: CheckContext) -> Figure | None:
     return figure
 
 
+ALS_MODEL_PLOTS = (
+    Plot(
+        "ALS objective by iteration",
+        "The objective (confidence-weighted squared error plus regularisation) after each iteration. A flat line means "
+        "that the fit has converged. The axis does not begin at zero.",
+        objective_by_iteration,
+    ),
+)
+
 ALS_EVALUATION_PLOTS = (
     Plot(
         "All systems",
-        "Trained on the past, scored on what users did afterwards; the lines are 95 % bootstrap intervals over users.",
+        "Trained on the events before the cutoff, scored on those after it, with 95 % bootstrap intervals over users.",
         all_systems,
     ),
     Plot(
-        "For whom the published lists are better",
-        "Right of zero the published lists are better than the best baseline; in brackets the number of users. Green "
-        "and orange: the 95 % interval does not contain zero, and the users are enough for a comparison.",
+        "Difference to the best baseline by slice of users",
+        "To the right of zero, the published lists are better than the best baseline. Numbers of users are in "
+        "brackets. Green or orange: the 95 % interval does not contain zero, and there are enough users to compare.",
         by_slice,
     ),
     Plot(
         "Coverage and popularity bias",
-        "A line above the dashed one on the left shows popular products more often than users choose them.",
+        "A system whose line is above the dashed one on the left shows popular products more often than users choose "
+        "them.",
         catalogue,
     ),
 )

@@ -87,7 +87,7 @@ def lines() -> list[str]:
 def document(events: DataFrame, categories: DataFrame, lines: list[str]) -> dict[str, Any]:
     """Two windows."""
     parameters = Parameters(SEGMENTATION, ALS, ListParameters(5, Exclude.none, Ranker.als))
-    return backtest(events, StoredTable(categories), parameters, cutoffs=2, say=lines.append)
+    return backtest(events, StoredTable(categories), parameters, cutoffs=2, log=lines.append)
 
 
 class TestWindows:

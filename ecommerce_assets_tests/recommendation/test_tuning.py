@@ -96,7 +96,7 @@ class TestSearch:
     @pytest.fixture(scope="class")
     @classmethod
     def trials(cls) -> list[Trial]:
-        return search(landscape, 30, say=lambda _: None)
+        return search(landscape, 30, log=lambda _: None)
 
     def test_the_defaults_come_first(self, trials: list[Trial]) -> None:
         defaults = {"rank": 50, "regParam": 0.1, "alpha": 1.0, "nonnegative": True, "halfLife": None}
@@ -121,7 +121,7 @@ class TestSearch:
             assert (p.maxIter, p.seed) == (15, 42)
 
     def test_the_seed_decides(self, trials: list[Trial]) -> None:
-        again, other = (search(landscape, 12, seed=seed, say=lambda _: None) for seed in (42, 1))
+        again, other = (search(landscape, 12, seed=seed, log=lambda _: None) for seed in (42, 1))
         assert [t.params for t in again] == [t.params for t in trials[:12]]
         assert [t.params for t in other[:3]] == [t.params for t in trials[:3]]
         assert [t.params for t in other] != [t.params for t in again]
@@ -133,7 +133,7 @@ class TestSearch:
             return [scores(math.nan)] if parameters.rank > 60 else landscape(parameters)
 
         lines: list[str] = []
-        trials = search(score, 12, say=lines.append)
+        trials = search(score, 12, log=lines.append)
         assert trials[1].error == "ValueError: no luck"
         assert {t.error for t in trials} == {None, "ValueError: no luck", "its ndcg is nan"}
         assert all(bool(t.scores) != bool(t.error) for t in trials)
@@ -143,7 +143,7 @@ class TestSearch:
         assert Trial(0, AlsParameters(), 1.0, [scores(0.1), scores(0.2)]).value == pytest.approx(0.15)
 
     def test_no_trial_begins_after_the_timeout(self) -> None:
-        assert len(search(landscape, 5, timeout_seconds=0, say=lambda _: None)) == 1
+        assert len(search(landscape, 5, timeout_seconds=0, log=lambda _: None)) == 1
 
 
 class TestTune:
@@ -151,7 +151,7 @@ class TestTune:
     @classmethod
     def tuning(cls, spark: SparkSession) -> Tuning:
         frame = events_frame(spark, generated())
-        return tune(frame, SEGMENTATION, Exclude.purchased, 5, trials=1, cutoffs=2, say=lambda _: None)
+        return tune(frame, SEGMENTATION, Exclude.purchased, 5, trials=1, cutoffs=2, log=lambda _: None)
 
     def test_the_windows_end_before_the_cutoff_of_als_evaluation(self, tuning: Tuning) -> None:
         assert tuning.test_cutoff == at(399).isoformat()
@@ -175,7 +175,7 @@ class TestTune:
 
     @pytest.mark.parametrize("events", [[], [event("2020-01-01 10:00:00")] * 9])
     def test_without_a_holdout_there_are_no_trials(self, spark: SparkSession, events: list[dict[str, Any]]) -> None:
-        tuning = tune(events_frame(spark, events), SEGMENTATION, Exclude.purchased, 10, trials=2, say=lambda _: None)
+        tuning = tune(events_frame(spark, events), SEGMENTATION, Exclude.purchased, 10, trials=2, log=lambda _: None)
         assert (tuning.trials, tuning.windows) == ((), ())
         assert tuning.reason is not None
         assert tuning.reason.startswith("none: ")

@@ -104,7 +104,7 @@ class TestChecks:
 class TestPlots:
     @pytest.mark.parametrize("trials", [1, 30])
     def test_it_is_drawn_and_light(self, plot: Plot, trials: int) -> None:
-        document = described(*search(landscape, trials, say=lambda _: None))
+        document = described(*search(landscape, trials, log=lambda _: None))
         figure = plot.draw(CheckContext(Stats(), document=document))
         assert figure is not None
         assert len(png(figure)) < 100_000
