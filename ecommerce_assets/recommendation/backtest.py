@@ -21,6 +21,7 @@ from ecommerce_assets.plotting import BLUE, GREEN, GREY, ORANGE, grid, panels, t
 from ecommerce_assets.progress import Say
 from ecommerce_assets.recommendation.als import AfterIteration, log_iterations
 from ecommerce_assets.recommendation.evaluation import Evaluated, evaluate_holdout
+from ecommerce_assets.recommendation.evaluation_checks import number, signed, with_interval
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.fitting import categories_of
 from ecommerce_assets.recommendation.holdout import (
@@ -33,7 +34,7 @@ from ecommerce_assets.recommendation.holdout import (
 from ecommerce_assets.recommendation.lists import Ranker
 from ecommerce_assets.recommendation.metrics import Floats
 from ecommerce_assets.recommendation.parameters import Parameters
-from ecommerce_assets.recommendation.scores import Interval, Scores, bootstrap_means, interval
+from ecommerce_assets.recommendation.scores import Scores, bootstrap_means, interval
 from ecommerce_assets.recommendation.systems import (
     ALS_LIST,
     BASELINES,
@@ -97,7 +98,7 @@ def rolling_windows(events: DataFrame, count: int) -> list[Window]:
     if single seconds have so many events that cutoffs coincide.
     """
     share = min(HOLDOUT_SHARE, WINDOWS_SHARE / count)
-    cutoffs = holdout_cutoffs(events, [share * number for number in range(1, count + 1)])
+    cutoffs = holdout_cutoffs(events, [share * n for n in range(1, count + 1)])
     begins = sorted({cutoff for cutoff in cutoffs if cutoff})
     return [Window(begin, end) for begin, end in pairwise([*begins, None]) if begin]
 
@@ -126,8 +127,8 @@ def backtest(
     windows, categories = rolling_windows(events, cutoffs), categories_of(product_features)
     in_process = fits_in_process(events.sparkSession, events.count(), engine)
     scored: list[tuple[Window, Evaluated | None]] = []
-    for number, window in enumerate(windows, 1):
-        prefix = f"backtest, cutoff {number} of {len(windows)}"
+    for place, window in enumerate(windows, 1):
+        prefix = f"backtest, cutoff {place} of {len(windows)}"
 
         def log_fit(split: str, prefix: str = prefix) -> AfterIteration:
             return log_iterations(log, f"{prefix}, {split}", als)
@@ -185,12 +186,6 @@ def _means(scores: Scores, best: str, metric: str) -> dict[str, Floats]:
     return {**means, TO_BASELINE: means[PUBLISHED] - means[best], TO_ALS: means[PUBLISHED] - means[ALS_LIST]}
 
 
-def with_interval(values: Interval, sign: str = "") -> str:
-    """Returns such as `0.123 (0.110 to 0.134)`; the sign `+` shows the sign of positive numbers too."""
-    value, lower, upper = values
-    return f"{value:{sign}.3f} ({lower:{sign}.3f} to {upper:{sign}.3f})"
-
-
 def _scored(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [row for row in document["cutoffs"] if row["users"]]
 
@@ -218,12 +213,12 @@ def _not_worse(than: str) -> Check:
         if not document["mean"]["ndcg"]:
             return Outcome()
         mean = document["mean"]["ndcg"][compared]
-        values = {f"mean of {compared}": with_interval(mean, "+")}
+        values = {f"mean of {compared}": with_interval(mean, signed)}
         worse = [row["cutoff"] for row in _scored(document) if row["ndcg"][compared][2] < 0]
         if mean[2] >= 0 and not worse:
             return Outcome(values=values)
         at = f", and it is below zero at {', '.join(worse)}" if worse else ""
-        return Outcome(f"the mean of NDCG {compared} is {with_interval(mean, '+')}{at}", values)
+        return Outcome(f"the mean of NDCG {compared} is {with_interval(mean, signed)}{at}", values)
 
     return Check(
         f"not_worse_than_{than.replace(' ', '_')}",
@@ -252,7 +247,7 @@ def _ndcg_by_cutoff(context: CheckContext) -> str | None:
         return None
     systems = sorted(SYSTEMS, key=lambda system: -mean[system][0])
     body = [
-        (TITLES[system], *(f"{row['ndcg'][system][0]:.3f}" for row in rows), f"{mean[system][0]:.3f}")
+        (TITLES[system], *(number(values["ndcg"][system][0]) for values in rows), number(mean[system][0]))
         for system in systems
     ]
     return short_table((f"NDCG at {context.document['k']}", *map(_day, rows), "mean"), body)
@@ -268,11 +263,11 @@ def _published_by_cutoff(context: CheckContext) -> str | None:
             _day(row),
             f"{row['users']:,}",
             TITLES[row["best_baseline"]],
-            *(with_interval(row["ndcg"][name], "+") for name in (TO_BASELINE, TO_ALS)),
+            *(with_interval(row["ndcg"][name], signed) for name in (TO_BASELINE, TO_ALS)),
         )
         for row in rows
     ]
-    mean = [with_interval(document["mean"]["ndcg"][name], "+") for name in (TO_BASELINE, TO_ALS)]
+    mean = [with_interval(document["mean"]["ndcg"][name], signed) for name in (TO_BASELINE, TO_ALS)]
     body.append(("mean", "", TITLES[document["best_baseline"]], *mean))
     return short_table(("cutoff", "users", "best baseline", "published - best baseline", "published - ALS"), body)
 

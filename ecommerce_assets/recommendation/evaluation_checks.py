@@ -29,6 +29,11 @@ def number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
+def signed(value: float | None) -> str:
+    """Returns the value with its sign and four decimals; an empty string for None."""
+    return "" if value is None else f"{value:+.4f}"
+
+
 def percent(share: float | None) -> str:
     """Returns the share as a percentage with one decimal; an empty string for None."""
     return "" if share is None else f"{100 * share:.1f} %"

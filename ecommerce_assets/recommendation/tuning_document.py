@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecommerce_assets.plotting import BLUE, FAINT, INK, ORANGE, grid, panels, title
-from ecommerce_assets.recommendation.backtest import with_interval
+from ecommerce_assets.recommendation.evaluation_checks import percent, signed, with_interval
 from ecommerce_assets.recommendation.metrics import Floats
 from ecommerce_assets.recommendation.scores import Interval, bootstrap_means, interval
 from ecommerce_assets.recommendation.systems import ALS_LIST, POPULARITY
@@ -101,8 +101,8 @@ def trials_table(document: Mapping[str, Any]) -> str:
             "none" if params["halfLife"] is None else params["halfLife"],
         ]
         if trial["ndcg"]:
-            gain = with_interval(trial["gain"], "+") if trial["gain"] and number else ""
-            results = [with_interval(trial["ndcg"]), gain, f"{trial['coverage']:.1%}"]
+            gain = with_interval(trial["gain"], signed) if trial["gain"] and number else ""
+            results = [with_interval(trial["ndcg"]), gain, percent(trial["coverage"])]
         else:
             results = [f"failed: {trial['error']}", "", ""]
         rows.append([f"{number}{mark}", *shown, *results, trial["seconds"]])
@@ -133,7 +133,7 @@ def _gain_clear(context: CheckContext) -> Outcome:
         return Outcome(f"a comparison needs {least:,} holdout users (ECOMMERCE_MIN_HOLDOUT_USERS), got {users:,}")
     if gain is None:
         return Outcome("the default parameters could not be scored, so the gain over them is unknown")
-    values = {"holdout users": users, "ndcg": f"{document['ndcg'][0]:.4f}", "gain": with_interval(gain, "+")}
+    values = {"holdout users": users, "ndcg": f"{document['ndcg'][0]:.4f}", "gain": with_interval(gain, signed)}
     if gain[1] > 0:
         return Outcome(values=values)
     return Outcome(

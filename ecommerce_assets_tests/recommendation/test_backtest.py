@@ -1,4 +1,4 @@
-"""backtest: its windows, that each is evaluated like als_evaluation, and what its checks say."""
+"""backtest: its windows, that each is evaluated like als_evaluation, and its checks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ FIRST = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
 
 def generated(events: int = 500, users: int = 30, products: int = 20, seed: int = 7) -> list[dict[str, Any]]:
-    """Events one hour apart; users return to products whose number is near their own."""
+    """Events one hour apart; each user interacts with a few products."""
     rng = np.random.default_rng(seed)
     made = []
     for number in range(events):
@@ -91,16 +91,14 @@ def document(events: DataFrame, categories: DataFrame, lines: list[str]) -> dict
 
 
 class TestWindows:
-    def test_they_split_the_last_two_fifths_evenly(self, events: DataFrame) -> None:
+    def test_they_divide_the_last_two_fifths_evenly_and_have_a_fifth_at_most(self, events: DataFrame) -> None:
+        assert rolling_windows(events, 1) == [Window(at(399), None)]
         assert rolling_windows(events, 4) == [
             Window(at(299), at(349)),
             Window(at(349), at(399)),
             Window(at(399), at(449)),
             Window(at(449), None),
         ]
-
-    def test_one_has_a_fifth_of_the_events(self, events: DataFrame) -> None:
-        assert rolling_windows(events, 1) == [Window(at(399), None)]
 
     def test_cutoffs_that_coincide_make_one_window(self, spark: SparkSession) -> None:
         times = ["2020-01-01 10:00:00"] * 7 + ["2020-01-01 10:00:01"] * 3
@@ -151,7 +149,7 @@ class TestBacktest:
         assert published is not None
         assert published.count("\n") == 1 + 2 + 1
         assert ndcg is not None
-        assert f"|published lists|{document['cutoffs'][0]['ndcg']['published'][0]:.3f}|" in ndcg
+        assert f"|published lists|{document['cutoffs'][0]['ndcg']['published'][0]:.4f}|" in ndcg
         [plot] = BACKTEST_PLOTS
         figure = plot.draw(context)
         assert figure is not None
@@ -160,7 +158,7 @@ class TestBacktest:
 
 
 class TestJob:
-    def test_it_uses_the_settings_of_the_published_lists(
+    def test_it_uses_the_parameters_of_the_published_lists(
         self,
         ran: tuple[Path, dg.ExecuteInProcessResult],
         document: dict[str, Any],
