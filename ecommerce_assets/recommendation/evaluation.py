@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -111,19 +111,33 @@ NOTHING_RELEVANT = (
 POPULARITY_GROUPS = 10
 
 
+class MetricRow(NamedTuple):
+    """A row of als_evaluation, in the order of its columns."""
+
+    metric: str
+    k: int | None
+    system: str
+    slice: str
+    exclude: str
+    value: float
+    lower: float | None
+    upper: float | None
+    users: int
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """The rows of als_evaluation, in the order of its columns, and its results (see `summarise`)."""
+    """The rows of als_evaluation and its results (see `summarise`)."""
 
-    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    rows: list[MetricRow] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
 
     def frame(self, events: DataFrame) -> DataFrame:
         """Returns als_evaluation; `events` are the events that it was computed from."""
         # Through Arrow, which the JVM reads itself; for rows of Python objects Spark would start Python workers.
         schema = pa.schema([(c.name, ARROW_TYPES[c.type]) for c in ALS_EVALUATION.columns])
-        rows = [dict(zip(schema.names, row, strict=True)) for row in self.rows]
-        frame = frame_of(events.sparkSession, pa.Table.from_pylist(rows, schema), ALS_EVALUATION.ddl)
+        table = pa.Table.from_pylist([row._asdict() for row in self.rows], schema)
+        frame = frame_of(events.sparkSession, table, ALS_EVALUATION.ddl)
         sources = [(events, name) for name in SCORED_BY]
         return made_from(frame, {c.name: sources for c in ALS_EVALUATION.columns if not c.constant})
 
@@ -278,7 +292,7 @@ def rmse(
     parameters: AlsParameters,
     engine: Engine = Engine.auto,
     after_iteration: AfterIteration | None = None,
-) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
+) -> tuple[list[MetricRow], dict[str, Any]]:
     """Returns the row of the root mean squared error against `rating` on a fifth of the pairs, and the results.
 
     It is only meant for comparisons over time, because implicit ALS predicts a preference near 0 to 1 and ratings go up
@@ -297,9 +311,9 @@ def rmse(
     else:
         known, left_out, known_users, error = _rmse_by_spark(pairs, parameters)
     results = {"rmse": error, "rmse_pairs": known, "rmse_pairs_left_out": left_out}
-    return [
-        ("rmse", None, "als", "all", str(Exclude.none), error, None, None, known_users)
-    ] if error is not None else [], results
+    if error is None:
+        return [], results
+    return [MetricRow("rmse", None, "als", "all", str(Exclude.none), error, None, None, known_users)], results
 
 
 def _rmse_local(
@@ -331,10 +345,10 @@ def _rmse_by_spark(split: DataFrame, parameters: AlsParameters) -> tuple[int, in
     return known, held_out - known, users, math.sqrt(mean) if known else None
 
 
-def metric_rows(evaluated: Evaluated, exclude: Exclude, k: int) -> list[tuple[Any, ...]]:
+def metric_rows(evaluated: Evaluated, exclude: Exclude, k: int) -> list[MetricRow]:
     """Returns the rows of als_evaluation for one exclusion."""
     scores, best = evaluated.scores[exclude], evaluated.best_baseline(exclude)
-    rows: list[tuple[Any, ...]] = []
+    rows: list[MetricRow] = []
     for part in sorted(scores.sums):
         sums = bootstrap(scores.sums[part])
         users = int(sums[0, 0])
@@ -342,7 +356,7 @@ def metric_rows(evaluated: Evaluated, exclude: Exclude, k: int) -> list[tuple[An
         def add(
             metric: str, system: str, values: Floats, part: str = part, sums: Floats = sums, n: int = users
         ) -> None:
-            rows.append((metric, k, system, part, str(exclude), *mean_and_interval(sums[:, 0], values), n))
+            rows.append(MetricRow(metric, k, system, part, str(exclude), *mean_and_interval(sums[:, 0], values), n))
 
         for metric in USER_METRICS:
             column = {system: sums[:, scores.column(system, metric)] for system in SYSTEMS}
@@ -354,14 +368,14 @@ def metric_rows(evaluated: Evaluated, exclude: Exclude, k: int) -> list[tuple[An
     return rows + _catalogue_rows(evaluated, exclude, k)
 
 
-def _catalogue_rows(evaluated: Evaluated, exclude: Exclude, k: int) -> list[tuple[Any, ...]]:
+def _catalogue_rows(evaluated: Evaluated, exclude: Exclude, k: int) -> list[MetricRow]:
     """Returns the rows of coverage (share of the products shown to any user), novelty and diversity."""
     scores, stats = evaluated.scores[exclude], evaluated.products
     novelty_of = novelty(stats.users / max(stats.total_users, 1))
-    rows: list[tuple[Any, ...]] = []
+    rows: list[MetricRow] = []
 
     def add(metric: str, system: str, value: float, users: int) -> None:
-        rows.append((metric, k, system, "all", str(exclude), value, None, None, users))
+        rows.append(MetricRow(metric, k, system, "all", str(exclude), value, None, None, users))
 
     for number, system in enumerate(SYSTEMS):
         shown = scores.shown[number]
@@ -376,20 +390,20 @@ def _catalogue_rows(evaluated: Evaluated, exclude: Exclude, k: int) -> list[tupl
     return rows
 
 
-def summarise(evaluated: Evaluated, exclude: Exclude, rows: list[tuple[Any, ...]]) -> dict[str, Any]:
+def summarise(evaluated: Evaluated, exclude: Exclude, rows: list[MetricRow]) -> dict[str, Any]:
     """Returns the results that other assets, the checks, the plots and the training metadata read."""
     scores = evaluated.scores[exclude]
     metrics: dict[str, dict[str, list[float | None]]] = {}
     by_slice: dict[str, dict[str, Any]] = {}
     by_exclude: dict[str, dict[str, list[float | None]]] = {}
-    for metric, _, system, part, excluded, value, lower, upper, users in rows:
-        interval = [value, lower, upper]
-        if excluded == exclude and part == "all":
-            metrics.setdefault(metric, {})[system] = interval
-        if excluded == exclude and metric == "ndcg":
-            by_slice.setdefault(part, {"users": users})[system] = interval
-        if metric == "ndcg" and part == "all":
-            by_exclude.setdefault(excluded, {})[system] = interval
+    for row in rows:
+        interval = [row.value, row.lower, row.upper]
+        if row.exclude == exclude and row.slice == "all":
+            metrics.setdefault(row.metric, {})[row.system] = interval
+        if row.exclude == exclude and row.metric == "ndcg":
+            by_slice.setdefault(row.slice, {"users": row.users})[row.system] = interval
+        if row.metric == "ndcg" and row.slice == "all":
+            by_exclude.setdefault(row.exclude, {})[row.system] = interval
     blend = evaluated.blend
     return {
         "holdout_users": scores.users,

@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from ecommerce_assets.recommendation.interactions import LAST, collect_pairs
+from ecommerce_assets.recommendation.local_als import cores, equal_chunks
 from ecommerce_assets.recommendation.products import INDEXED, Products, batch_type, products_of
 from ecommerce_assets.recommendation.recommenders.base import Ragged
 from ecommerce_assets.spark.column_lineage import made_from
@@ -29,9 +30,6 @@ NEIGHBOURS = 100
 
 LONGEST_HISTORY = 300
 """Maximum number of products of a user that count, the latest ones: the work grows with its square."""
-
-CHUNKS = 64
-"""Chunks of about equal cost that the products are divided into, for the threads."""
 
 ITEM_NEIGHBOURS = TableSpec.of(
     ColumnSpec("product_id", "id", "The product.", key=True),
@@ -139,7 +137,6 @@ def neighbours_in_process(pairs: pa.Table, products: Products, best: int = NEIGH
     products
         The products; pairs with other products are ignored.
     """
-    from ecommerce_assets.recommendation.local_als import cores
     from ecommerce_assets.recommendation.neighbour_kernels import best_neighbours
 
     users = pairs.column("user_idx").to_numpy()
@@ -155,15 +152,13 @@ def neighbours_in_process(pairs: pa.Table, products: Products, best: int = NEIGH
     # The cost of a product is the sum of the lengths of its users' histories.
     begins, users_of_products = by_product
     cost = np.concatenate([[0], np.cumsum(np.diff(by_user[0])[users_of_products])])[begins]
-    edges = np.unique(np.searchsorted(cost, np.linspace(0, cost[-1], CHUNKS + 1)))
-    edges = np.unique(np.concatenate([[0], edges, [count]]))
     results = (result.neighbours, result.similarities, result.common_users, result.counts)
 
-    def compute(first: int, last: int) -> None:
-        best_neighbours(first, last, *by_product, *by_user, *results)
+    def compute(chunk: tuple[int, int]) -> None:
+        best_neighbours(*chunk, *by_product, *by_user, *results)
 
     with ThreadPoolExecutor(cores()) as pool:
-        list(pool.map(compute, edges[:-1].tolist(), edges[1:].tolist()))
+        list(pool.map(compute, equal_chunks(cost)))
     return result
 
 

@@ -23,7 +23,7 @@ SWEEPS = 2
 iteration starts where the previous one ended."""
 
 CHUNKS = 64
-"""Chunks of about equal cost that the rows of a half-step are divided into, for the threads."""
+"""Maximum number of chunks of rows that the threads share."""
 
 ROW_COST = 10
 """Fixed cost of a row, in ratings."""
@@ -73,9 +73,7 @@ class Side:
 
     def chunks(self) -> list[tuple[int, int]]:
         """Returns the first and last row of chunks of about equal cost, which depend only on the data."""
-        cost = self.begins + ROW_COST * np.arange(len(self.begins))
-        edges = np.unique(np.searchsorted(cost, np.linspace(0, cost[-1], CHUNKS + 1)))
-        return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+        return equal_chunks(self.begins + ROW_COST * np.arange(len(self.begins)))
 
     def weighted_squares(self) -> float:
         """Returns Σ n |x|² over the rows, where n is the row's number of ratings above zero."""
@@ -195,6 +193,19 @@ class LocalAls:
             for side in (self.users, self.products)
         )
         return users, products
+
+
+def equal_chunks(cost: npt.NDArray[Any]) -> list[tuple[int, int]]:
+    """Returns the first row, and the row after the last one, of chunks of about equal cost.
+
+    Parameters
+    ----------
+    cost
+        (rows + 1,) cost of all rows before each row, and at the end of all rows.
+    """
+    edges = np.searchsorted(cost, np.linspace(0, cost[-1], CHUNKS + 1))
+    edges = np.unique(np.concatenate([[0], edges, [len(cost) - 1]]))
+    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
 
 
 def cores() -> int:
