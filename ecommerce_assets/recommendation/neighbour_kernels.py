@@ -42,7 +42,7 @@ def best_neighbours(
     """Writes the neighbours of the products first to last by Jaccard similarity to rows of the last four arrays."""
     products, best = len(product_begins) - 1, neighbours.shape[1]
     common = np.zeros(products, np.int32)
-    touched = np.empty(products, np.int64)
+    candidates = np.empty(products, np.int64)
     for product in range(first, last):
         count = 0
         for i in range(product_begins[product], product_begins[product + 1]):
@@ -50,13 +50,13 @@ def best_neighbours(
             for j in range(user_begins[user], user_begins[user + 1]):
                 other = user_products[j]
                 if common[other] == 0:
-                    touched[count] = other
+                    candidates[count] = other
                     count += 1
                 common[other] += 1
         users = product_begins[product + 1] - product_begins[product]
         kept = 0
         for i in range(count):
-            other = touched[i]
+            other = candidates[i]
             if other != product:
                 either = users + product_begins[other + 1] - product_begins[other] - common[other]
                 kept = insert(
@@ -66,7 +66,7 @@ def best_neighbours(
             common_users[product, i] = common[neighbours[product, i]]
         counts[product] = min(kept, best)
         for i in range(count):
-            common[touched[i]] = 0
+            common[candidates[i]] = 0
 
 
 @compiled
@@ -98,7 +98,7 @@ def best_sums(
     Excluded products are left out.
     """
     sums = np.zeros(products, np.float64)
-    touched = np.empty(products, np.int64)
+    candidates = np.empty(products, np.int64)
     is_excluded, seen = np.zeros(products, np.bool_), np.zeros(products, np.bool_)
     for user in range(len(begins) - 1):
         count = 0
@@ -107,19 +107,19 @@ def best_sums(
                 product = row_items[j]
                 if not seen[product]:
                     seen[product] = True
-                    touched[count] = product
+                    candidates[count] = product
                     count += 1
                 sums[product] += weights[i] * row_values[j]
         for i in range(excluded_begins[user], excluded_begins[user + 1]):
             is_excluded[excluded[i]] = True
         kept = 0
         for i in range(count):
-            if not is_excluded[touched[i]] and sums[touched[i]] > 0:
-                kept = insert(np.float32(sums[touched[i]]), touched[i], scores[user], positions[user], kept)
+            if not is_excluded[candidates[i]] and sums[candidates[i]] > 0:
+                kept = insert(np.float32(sums[candidates[i]]), candidates[i], scores[user], positions[user], kept)
         for i in range(kept, positions.shape[1]):
             positions[user, i], scores[user, i] = -1, 0
         for i in range(count):
-            sums[touched[i]], seen[touched[i]] = 0, False
+            sums[candidates[i]], seen[candidates[i]] = 0, False
         for i in range(excluded_begins[user], excluded_begins[user + 1]):
             is_excluded[excluded[i]] = False
 

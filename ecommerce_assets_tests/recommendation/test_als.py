@@ -88,9 +88,9 @@ def test_shuffled_input_gives_the_same_factors(
 ) -> None:
     shuffled = StoredTable(spark.createDataFrame(list(reversed(pairs())), interactions.frame.schema).repartition(5))
     other = fit_als(shuffled, SMALL, engine)
-    for expected, found in ((model.users, other.users), (model.products, other.products)):
-        assert found.indices.tolist() == expected.indices.tolist()
-        np.testing.assert_allclose(found.vectors, expected.vectors, rtol=0, atol=1e-5)
+    for expected, actual in ((model.users, other.users), (model.products, other.products)):
+        assert actual.indices.tolist() == expected.indices.tolist()
+        np.testing.assert_allclose(actual.vectors, expected.vectors, rtol=0, atol=1e-5)
 
 
 def test_a_saved_model_is_read_without_spark(spark: SparkSession, tmp_path: Path, model: FittedModel) -> None:

@@ -99,9 +99,9 @@ def test_categories_of_no_products() -> None:
     assert category_numbers(none, PRODUCTS).tolist() == [-1] * 5
 
 
-def rows(found: Ragged) -> list[list[tuple[int, float]]]:
-    pairs = list(zip(found.items.tolist(), found.values.tolist(), strict=True))
-    return [pairs[begin:end] for begin, end in zip(found.begins[:-1], found.begins[1:], strict=True)]
+def rows(actual: Ragged) -> list[list[tuple[int, float]]]:
+    pairs = list(zip(actual.items.tolist(), actual.values.tolist(), strict=True))
+    return [pairs[begin:end] for begin, end in zip(actual.begins[:-1], actual.begins[1:], strict=True)]
 
 
 def test_neighbours_are_ordered_by_rank_without_unknown_products(spark: SparkSession) -> None:

@@ -82,9 +82,9 @@ class TestCutoff:
     def test_all_shares_are_found_by_one_reading_of_hours_and_seconds(self, spark: SparkSession) -> None:
         times = seconds("00", "01", "02", "03", "04", "05", "06", "07.100000", "07.900000", "09")
         events = events_frame(spark, [event(time) for time in [*reversed(times), *["2020-01-01 08:00:00"] * 10]])
-        found = holdout_cutoffs(events, [0.05, 0.1, 0.25, 0.6, 0.01])
+        contents = holdout_cutoffs(events, [0.05, 0.1, 0.25, 0.6, 0.01])
         expected = ["10:00:08", "10:00:08", "10:00:05", "08:00:01", None]
-        assert [cutoff and f"{cutoff:%H:%M:%S}" for cutoff in found] == expected
+        assert [cutoff and f"{cutoff:%H:%M:%S}" for cutoff in contents] == expected
 
 
 EARLY, MIDDLE, LATE = (f"2020-01-0{day} 10:00:00" for day in (1, 2, 3))
@@ -159,8 +159,8 @@ def by_id(holdout: Holdout | LocalHoldout, events: DataFrame) -> dict[str, Table
 def tables(holdout: Holdout | LocalHoldout) -> tuple[pa.Table, pa.Table, pa.Table]:
     """Users, interactions and segments."""
     if isinstance(holdout, LocalHoldout):
-        nobody = Factors(np.array([], np.int32), np.zeros((0, 2), np.float32))
-        return users_in_process(holdout, nobody), holdout.interactions, holdout.segments
+        no_factors = Factors(np.array([], np.int32), np.zeros((0, 2), np.float32))
+        return users_in_process(holdout, no_factors), holdout.interactions, holdout.segments
     pairs = interactions.collect_pairs(StoredTable(holdout.interactions), "events", "purchased", "last")
     return holdout.users.toArrow(), pairs, holdout.segments.toArrow()
 
@@ -176,7 +176,7 @@ class TestInProcess:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def found(cls, spark: SparkSession) -> dict[str, Any]:
+    def contents(cls, spark: SparkSession) -> dict[str, Any]:
         """The holdouts, and the ratings of the pairs for the rmse."""
         events = events_frame(spark, EVENTS)
         with prepare_holdouts(events, OUTER, INNER, SEGMENTATION, in_process=True) as holdouts:
@@ -184,40 +184,40 @@ class TestInProcess:
             rmse = {(row["user_idx"], row["product_idx"]): row["rating"] for row in pairs.to_pylist()}
             return {"rmse": rmse} | {name: by_id(getattr(holdouts, name), events) for name in ("inner", "outer")}
 
-    def test_relevant_are_the_interactions_in_the_window(self, found: dict[str, Any]) -> None:
-        assert found["inner"]["relevant"] == {1: [20], 2: [10], 3: [10]}
-        assert found["outer"]["relevant"] == {1: [40, 50], 2: [20], 4: [10]}
+    def test_relevant_are_the_interactions_in_the_window(self, contents: dict[str, Any]) -> None:
+        assert contents["inner"]["relevant"] == {1: [20], 2: [10], 3: [10]}
+        assert contents["outer"]["relevant"] == {1: [40, 50], 2: [20], 4: [10]}
 
-    def test_histories_end_at_the_cutoff(self, found: dict[str, Any]) -> None:
+    def test_histories_end_at_the_cutoff(self, contents: dict[str, Any]) -> None:
         # rating, interactions, purchased
-        assert found["inner"]["history"] == {1: {10: (6.0, 2, True)}, 2: {20: (1.0, 1, False)}, 3: {}}
-        assert found["outer"]["history"] == {
+        assert contents["inner"]["history"] == {1: {10: (6.0, 2, True)}, 2: {20: (1.0, 1, False)}, 3: {}}
+        assert contents["outer"]["history"] == {
             1: {10: (6.0, 2, True), 20: (1.0, 1, False)},
             2: {20: (1.0, 1, False), 10: (4.0, 2, False)},
             4: {},
         }
-        assert found["outer"]["last"][1, 10] == utc_seconds("2020-01-01 11:00:00") * 1_000_000
+        assert contents["outer"]["last"][1, 10] == utc_seconds("2020-01-01 11:00:00") * 1_000_000
 
-    def test_interactions_are_those_of_all_users_before_the_cutoff(self, found: dict[str, Any]) -> None:
-        inner, outer = ({pair: row[:3] for pair, row in found[name]["pairs"].items()} for name in ("inner", "outer"))
+    def test_interactions_are_those_of_all_users_before_the_cutoff(self, contents: dict[str, Any]) -> None:
+        inner, outer = ({pair: row[:3] for pair, row in contents[name]["pairs"].items()} for name in ("inner", "outer"))
         assert inner == {(1, 10): (6.0, 2, True), (2, 20): (1.0, 1, False)}
         assert outer == inner | {(1, 20): (1.0, 1, False), (2, 10): (4.0, 2, False), (3, 10): (1.0, 1, False)}
 
-    def test_segments_and_activity_are_from_events_before_the_cutoff(self, found: dict[str, Any]) -> None:
-        assert [sorted(found[name]["segments"]) for name in ("inner", "outer")] == [[1, 2], [1, 2, 3]]
+    def test_segments_and_activity_are_from_events_before_the_cutoff(self, contents: dict[str, Any]) -> None:
+        assert [sorted(contents[name]["segments"]) for name in ("inner", "outer")] == [[1, 2], [1, 2, 3]]
         for name, events in (("inner", {1: 3, 2: 1, 3: None}), ("outer", {1: 4, 2: 4, 4: None})):
-            segments = found[name]["segments"]
-            assert found[name]["of_users"] == {user: (segments.get(user), n) for user, n in events.items()}
+            segments = contents[name]["segments"]
+            assert contents[name]["of_users"] == {user: (segments.get(user), n) for user, n in events.items()}
 
-    def test_products_are_those_with_an_event_before_the_cutoff(self, found: dict[str, Any]) -> None:
-        assert list(found["inner"]["products"]) == [10, 20, 30]
-        assert list(found["outer"]["products"]) == [10, 20, 30, 40]
+    def test_products_are_those_with_an_event_before_the_cutoff(self, contents: dict[str, Any]) -> None:
+        assert list(contents["inner"]["products"]) == [10, 20, 30]
+        assert list(contents["outer"]["products"]) == [10, 20, 30, 40]
 
-    def test_pairs_of_the_rmse_have_the_rating_of_all_events(self, found: dict[str, Any]) -> None:
+    def test_pairs_of_the_rmse_have_the_rating_of_all_events(self, contents: dict[str, Any]) -> None:
         # user_idx and product_idx in the order of the number of events
         one, two, three, four = range(4)
         ten, twenty, forty, _, fifty = range(5)
-        assert found["rmse"] == {
+        assert contents["rmse"] == {
             (one, ten): 6.0,
             (one, twenty): 1.0,
             (one, forty): 5.0,
@@ -258,20 +258,20 @@ def test_spark_has_the_same_holdouts_and_cutoffs_as_this_process_with_string_ids
     assert cutoffs.events == len(log)
     assert cutoffs.outer == holdout_cutoff(events)
     assert cutoffs.inner == holdout_cutoff(events.where(events.event_time < timestamp(cutoffs.outer)))
-    found: dict[bool, Any] = {}
+    contents: dict[bool, Any] = {}
     for in_process in (True, False):
         with prepare_holdouts(events, cutoffs.outer, cutoffs.inner, SEGMENTATION, in_process) as holdouts:
             pairs = holdouts.pairs if in_process else holdouts.pairs.toArrow()
-            found[in_process] = {name: by_id(getattr(holdouts, name), events) for name in ("inner", "outer")}
-            found[in_process]["rmse"] = sorted(tuple(row.values()) for row in pairs.to_pylist())
+            contents[in_process] = {name: by_id(getattr(holdouts, name), events) for name in ("inner", "outer")}
+            contents[in_process]["rmse"] = sorted(tuple(row.values()) for row in pairs.to_pylist())
     events.unpersist()
     for name in ("inner", "outer"):
-        assert len(found[True][name]["pairs"]) > 100
-        for each in found.values():
+        assert len(contents[True][name]["pairs"]) > 100
+        for each in contents.values():
             # Two implementations of K-Means find other clusters.
             each[name]["segments"] = sorted(each[name]["segments"])
             each[name]["of_users"] = {user: events for user, (_, events) in each[name]["of_users"].items()}
-    assert found[True] == found[False]
+    assert contents[True] == contents[False]
 
 
 class TestNoLeaks:
@@ -285,24 +285,24 @@ class TestNoLeaks:
         events = events_frame(spark, log).persist()
         ids = range(100, 115)
         categories = pa.table({"product_id": ids, "category_id": [n % 4 for n in ids], "category": pa.nulls(15)})
-        found: dict[str, Any] = {}
+        contents: dict[str, Any] = {}
         with prepare_holdouts(events, cls.OUTER, cls.INNER, SEGMENTATION, in_process) as holdouts:
             for name in ("inner", "outer"):
                 holdout = getattr(holdouts, name)
                 ids = by_id(holdout, events)
-                found[name] = {key: ids[key] for key in ("pairs", "segments", "products")}
+                contents[name] = {key: ids[key] for key in ("pairs", "segments", "products")}
                 if name == "inner":
-                    found[name] |= {key: ids[key] for key in ("relevant", "history", "last", "of_users")}
+                    contents[name] |= {key: ids[key] for key in ("relevant", "history", "last", "of_users")}
                 _, pairs, segments = tables(holdout)
-                found[name]["stats"] = stats_in_process(pairs, segments, products_known(holdout), categories)
+                contents[name]["stats"] = stats_in_process(pairs, segments, products_known(holdout), categories)
                 if in_process:
                     systems = fit_systems(holdout, categories, AlsParameters(rank=2, maxIter=2), Engine.local)
-                    found[name]["factors"] = systems.maker.training.item_factors
+                    contents[name]["factors"] = systems.maker.training.item_factors
                     features: Any = systems.users.select(["user_idx", "features"])
-                    found[name]["user_factors"] = sorted(map(str, features.to_pylist())) if name == "inner" else None
-                    found[name]["neighbours"] = systems.maker.training.neighbours
+                    contents[name]["user_factors"] = sorted(map(str, features.to_pylist())) if name == "inner" else None
+                    contents[name]["neighbours"] = systems.maker.training.neighbours
         events.unpersist()
-        return found
+        return contents
 
     @pytest.mark.parametrize("in_process", [True, False], ids=["in process", "by Spark"])
     def test_from_the_future(self, spark: SparkSession, in_process: bool) -> None:
@@ -318,10 +318,10 @@ class TestNoLeaks:
                 np.testing.assert_equal(plain(value), plain(original[name][key]), key)
         if in_process:
             strangers = [event("2020-01-09 10:00:00", "purchase", 999, 888, 1e6)] * 30
-            found = self.inputs(spark, in_process, [*past, *strangers])
+            contents = self.inputs(spark, in_process, [*past, *strangers])
             for name in ("inner", "outer"):
-                for key in found[name].keys() - {"factors", "user_factors", "neighbours"}:
-                    np.testing.assert_equal(plain(found[name][key]), plain(original[name][key]), key)
+                for key in contents[name].keys() - {"factors", "user_factors", "neighbours"}:
+                    np.testing.assert_equal(plain(contents[name][key]), plain(original[name][key]), key)
 
 
 def plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ from ecommerce_assets_tests.helpers import event, events_frame
 
 
 def events_per_id(spark: SparkSession, counts: dict[Any, int], kind: str) -> DataFrame:
-    """As many events of each user_id as asked for."""
+    """Events with these counts by user_id."""
     ids = [(user_id,) for user_id, count in counts.items() for _ in range(count)]
     return spark.createDataFrame(ids, f"user_id {kind}")
 

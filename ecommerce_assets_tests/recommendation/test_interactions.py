@@ -53,8 +53,8 @@ def test_weights_and_the_upper_limit_of_ratings(spark: SparkSession) -> None:
     index = spark.createDataFrame([(n, n, 1) for n in range(len(users))], "user_id bigint, user_idx int, events bigint")
     product_index = spark.createDataFrame([(10, 0, 1)], "product_id bigint, product_idx int, events bigint")
     rows = build_interactions(events_frame(spark, events), index, product_index).collect()
-    found = {row["user_idx"]: (row["rating"], row["purchases"], row["interaction_count"]) for row in rows}
-    assert found == {n: (rating, purchases, len(kinds)) for n, (kinds, rating, purchases) in enumerate(users)}
+    actual = {row["user_idx"]: (row["rating"], row["purchases"], row["interaction_count"]) for row in rows}
+    assert actual == {n: (rating, purchases, len(kinds)) for n, (kinds, rating, purchases) in enumerate(users)}
 
 
 def test_ratings_halve_with_each_half_life(spark: SparkSession) -> None:

@@ -34,10 +34,10 @@ def in_process(pairs: Sequence[Pair], products: int, **more: Any) -> dict[int, l
     users, numbers, last = (np.array([pair[n] for pair in pairs], np.int32) for n in range(3))
     table = pa.table({"user_idx": users, "product_idx": numbers, "last": last.astype(np.int64)})
     places = np.arange(products)
-    found = neighbours_in_process(table, Products.of(places, places), **more)
+    actual = neighbours_in_process(table, Products.of(places, places), **more)
     rows: dict[int, list[tuple[int, float, int]]] = {}
-    for row, rank in zip(*found.places, strict=True):
-        values = (a[row, rank].item() for a in (found.neighbours, found.similarities, found.common_users))
+    for row, rank in zip(*actual.places, strict=True):
+        values = (a[row, rank].item() for a in (actual.neighbours, actual.similarities, actual.common_users))
         rows.setdefault(int(row), []).append(tuple(values))
     return rows
 
@@ -112,10 +112,10 @@ def test_both_engines_find_the_same_neighbours(
     kind, ids = ("string", {f"p{n}": (7 * n) % 25 for n in range(25)}) if seed == 1 else ("bigint", BACKWARDS)
     frame, index = map(StoredTable, (interactions(spark, random_pairs(seed)), index_frame(spark, "product", ids, kind)))
     local, by_spark = (item_neighbours(frame, index, engine) for engine in (Engine.local, Engine.mllib))
-    found = rows_of(local)
-    assert found == rows_of(by_spark)
-    assert len(found) > 50
-    assert (max(rank for _, rank, *_ in found) == best) == (best == 4)
+    actual = rows_of(local)
+    assert actual == rows_of(by_spark)
+    assert len(actual) > 50
+    assert (max(rank for _, rank, *_ in actual) == best) == (best == 4)
     types = [(c.name, c.type) for c in ITEM_NEIGHBOURS.with_id_type(kind).columns]
     assert ITEM_NEIGHBOURS.conform(local).dtypes == ITEM_NEIGHBOURS.conform(by_spark).dtypes == types
 
@@ -129,8 +129,8 @@ def test_best_sums_is_a_matrix_product(seed: int) -> None:
         np.where(rng.random(shape) < 0.2, rng.choice([0.25, 0.5, 1.0], shape), 0).astype(np.float32)
         for shape in ((users, products), (products, products))
     )
-    barred = rng.random((users, products)) < 0.2
-    one, other, excluded = csr_array(weights), csr_array(rows), csr_array(barred)
+    is_excluded = rng.random((users, products)) < 0.2
+    one, other, excluded = csr_array(weights), csr_array(rows), csr_array(is_excluded)
     positions, scores = np.full((users, k), 99, np.int64), np.full((users, k), 99, np.float32)
     best_sums(
         *(a.astype(np.int64) for a in (one.indptr, one.indices)),
@@ -142,7 +142,7 @@ def test_best_sums_is_a_matrix_product(seed: int) -> None:
         positions,
         scores,
     )
-    sums = np.where(barred, 0, weights @ rows)
+    sums = np.where(is_excluded, 0, weights @ rows)
     for user in range(users):
         best = sorted((-value, product) for product, value in enumerate(sums[user].tolist()) if value > 0)[:k]
         empty = [(0.0, -1)] * (k - len(best))

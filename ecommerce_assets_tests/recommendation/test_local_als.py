@@ -61,8 +61,8 @@ def gradient(pairs: Pairs, side: Factors, other: Factors, is_users: bool, regPar
 def test_objective_is_the_sum_over_all_users_and_products() -> None:
     pairs = random_pairs()
     users, products = fitted(pairs, rank=5)
-    found = objective(pairs, users, products, 0.1, 2.0)
-    assert found == pytest.approx(by_definition(pairs, users, products, 0.1, 2.0), rel=1e-6)
+    actual = objective(pairs, users, products, 0.1, 2.0)
+    assert actual == pytest.approx(by_definition(pairs, users, products, 0.1, 2.0), rel=1e-6)
 
 
 def with_odd_ratings(pairs: Pairs) -> Pairs:
@@ -86,8 +86,8 @@ def one_long_row() -> Pairs:
 @pytest.mark.parametrize("pairs", [random_pairs(), with_odd_ratings(random_pairs(80, 60, 0.3)), one_long_row()])
 def test_each_iteration_reports_the_objective_of_its_factors(pairs: Pairs, nonnegative: bool, alpha: float) -> None:
     als = LocalAls(*pairs, rank=12, alpha=alpha, nonnegative=nonnegative)
-    found = [objective(pairs, *als.factors(), 0.1, alpha) for side in als.run(4) if side is als.users]
-    assert als.objectives == pytest.approx(found, rel=1e-5)
+    actual = [objective(pairs, *als.factors(), 0.1, alpha) for side in als.run(4) if side is als.users]
+    assert als.objectives == pytest.approx(actual, rel=1e-5)
 
 
 def test_only_indices_with_ratings_have_factors() -> None:
@@ -191,9 +191,9 @@ def test_order_of_the_pairs_and_number_of_threads_change_no_bit(nonnegative: boo
     shuffled = tuple(part[order] for part in pairs)
     one = fitted(pairs, rank=10, nonnegative=nonnegative, threads=1)
     two = fitted(shuffled, rank=10, nonnegative=nonnegative, threads=3)  # type: ignore[arg-type]
-    for expected, found in zip(one, two, strict=True):
-        assert found.indices.tolist() == expected.indices.tolist()
-        assert found.vectors.tobytes() == expected.vectors.tobytes()
+    for expected, actual in zip(one, two, strict=True):
+        assert actual.indices.tolist() == expected.indices.tolist()
+        assert actual.vectors.tobytes() == expected.vectors.tobytes()
 
 
 def test_another_seed_gives_other_factors() -> None:
@@ -246,6 +246,6 @@ def test_invalid_pairs_are_errors(pairs: tuple[list[Any], ...], message: str) ->
 
 def test_kernels_compile_without_a_cache_folder() -> None:
     # Numba has no cache for a function without a file, as if no folder were writable.
-    found: dict[str, Any] = {}
-    exec("def double(x): return 2 * x", found)
-    assert compiled(found["double"])(3) == 6
+    actual: dict[str, Any] = {}
+    exec("def double(x): return 2 * x", actual)
+    assert compiled(actual["double"])(3) == 6

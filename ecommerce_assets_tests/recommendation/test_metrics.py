@@ -25,7 +25,7 @@ from ecommerce_assets.recommendation.metrics import (
 Lists = Sequence[Sequence[int]]
 
 A, B, C, D, E, X, Y = range(7)
-"""Products; X and Y are relevant to nobody."""
+"""Products; X and Y are relevant to no user."""
 
 
 def metrics_of(
@@ -33,11 +33,11 @@ def metrics_of(
 ) -> dict[str, npt.NDArray[Any]]:
     """The metrics at k of lists of products, each with what was relevant to its user."""
     listed = np.full((len(lists), k), -1)
-    for row, own in enumerate(lists):
-        listed[row, : len(own[:k])] = own[:k]
-    pairs = [(row, product) for row, own in enumerate(relevant) for product in own]
+    for row, entries in enumerate(lists):
+        listed[row, : len(entries[:k])] = entries[:k]
+    pairs = [(row, product) for row, entries in enumerate(relevant) for product in entries]
     owners, products = (np.array(column, np.int64) for column in zip(*pairs, strict=True))
-    return ranking_metrics(hits_of(listed, owners, products), np.array([len(own) for own in relevant]))
+    return ranking_metrics(hits_of(listed, owners, products), np.array([len(entries) for entries in relevant]))
 
 
 class TestRankingMetrics:
@@ -63,20 +63,22 @@ class TestRankingMetrics:
         ],
     )
     def test_by_hand(self, listed: list[int], relevant: list[int], metrics: tuple[float, ...]) -> None:
-        found = metrics_of([listed], [relevant], 3)
-        assert list(found) == list(RANKING_METRICS)
-        assert [float(values[0]) for values in found.values()] == pytest.approx(metrics, abs=1e-15)
+        actual = metrics_of([listed], [relevant], 3)
+        assert list(actual) == list(RANKING_METRICS)
+        assert [float(values[0]) for values in actual.values()] == pytest.approx(metrics, abs=1e-15)
 
     def test_a_product_is_relevant_to_its_own_user_alone(self) -> None:
-        found = metrics_of([[A, B], [A, B]], [[A], [X]], 2)
-        assert found["recall"].tolist() == [1.0, 0.0]
+        actual = metrics_of([[A, B], [A, B]], [[A], [X]], 2)
+        assert actual["recall"].tolist() == [1.0, 0.0]
 
     @pytest.mark.spark_only
     def test_agrees_with_spark(self, spark: SparkSession) -> None:
         draw = random.Random(3)
         lists = [draw.sample(range(15), draw.randint(1 if n == 0 else 0, 12)) for n in range(40)]
         relevant = [draw.sample(range(15), draw.randint(1, 12)) for _ in lists]
-        pairs = [([float(p) for p in own], [float(p) for p in r]) for own, r in zip(lists, relevant, strict=True)]
+        pairs = [
+            ([float(p) for p in entries], [float(p) for p in r]) for entries, r in zip(lists, relevant, strict=True)
+        ]
         theirs: Any = RankingMetrics(spark.sparkContext.parallelize(pairs, 2))
         for k in (1, 3, 10):
             means = {name: float(values.mean()) for name, values in metrics_of(lists, relevant, k).items()}
@@ -96,21 +98,21 @@ class TestRankingMetrics:
         relevant = [draw.sample(range(30), draw.randint(1, 15)) for _ in lists]
         ours = metrics_of(lists, relevant, k)
         run = {
-            f"{user}": {f"{product}": -float(rank) for rank, product in enumerate(own)}
-            for user, own in enumerate(lists)
+            f"{user}": {f"{product}": -float(rank) for rank, product in enumerate(entries)}
+            for user, entries in enumerate(lists)
         }
-        wanted = {f"{user}": {f"{product}": 1 for product in own} for user, own in enumerate(relevant)}
+        wanted = {f"{user}": {f"{product}": 1 for product in entries} for user, entries in enumerate(relevant)}
         names = {"precision": "P", "recall": "recall", "ndcg": "ndcg_cut", "map": "map_cut", "hit_rate": "success"}
-        found = pytrec_eval.RelevanceEvaluator(wanted, {f"{name}.{k}" for name in names.values()}).evaluate(run)
+        actual = pytrec_eval.RelevanceEvaluator(wanted, {f"{name}.{k}" for name in names.values()}).evaluate(run)
         for metric, name in names.items():
-            theirs = np.array([found.get(f"{user}", {}).get(f"{name}_{k}", 0.0) for user in range(len(lists))])
+            theirs = np.array([actual.get(f"{user}", {}).get(f"{name}_{k}", 0.0) for user in range(len(lists))])
             if metric == "map":  # theirs is divided by r, ours by min(r, k), which a list of k can reach
-                theirs = theirs * [len(own) / min(len(own), k) for own in relevant]
+                theirs = theirs * [len(entries) / min(len(entries), k) for entries in relevant]
             np.testing.assert_allclose(ours[metric], theirs, atol=1e-12)
 
 
 def padded(lists: Sequence[Sequence[int]], k: int) -> npt.NDArray[np.int64]:
-    return np.array([[*own, *[-1] * k][:k] for own in lists])
+    return np.array([[*entries, *[-1] * k][:k] for entries in lists])
 
 
 class TestSerendipity:
@@ -118,16 +120,18 @@ class TestSerendipity:
         listed = padded([[A, B, C, D], [A, B, C], [], [A, B, C, D]], 4)
         hits = np.array([[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0], [1, 1, 0, 0]], dtype=bool)
         popular = padded([[A, X], [X, Y], [A], [B, A]], 4)
-        # B and C are relevant and not popular; A; there is no list; both hits are popular.
+        # B and C are relevant and not popular; A is; no list; both hits are popular.
         assert serendipity(listed, hits, popular).tolist() == [2 / 4, 1 / 4, 0, 0]
 
     def test_agrees_with_sets(self) -> None:
         rng = np.random.default_rng(1)
         lists, popular = (padded([rng.permutation(12)[: rng.integers(0, 7)] for _ in range(200)], 6) for _ in range(2))
         relevant = [set(rng.permutation(12)[:4].tolist()) for _ in range(200)]
-        hits = np.array([[p in own for p in row] for row, own in zip(lists.tolist(), relevant, strict=True)])
+        hits = np.array([[p in wanted for p in row] for row, wanted in zip(lists.tolist(), relevant, strict=True)])
         rows = zip(lists.tolist(), popular.tolist(), relevant, strict=True)
-        assert serendipity(lists, hits, popular).tolist() == [len((set(a) & own) - set(b)) / 6 for a, b, own in rows]
+        assert serendipity(lists, hits, popular).tolist() == [
+            len((set(a) & wanted) - set(b)) / 6 for a, b, wanted in rows
+        ]
 
 
 class TestCategoryDiversity:
@@ -152,8 +156,8 @@ class TestCategoryDiversity:
         rng = np.random.default_rng(2)
         category = rng.integers(-1, 4, 30)
         lists = [rng.permutation(30)[: rng.integers(0, 11)].tolist() for _ in range(300)]
-        for own, value in zip(lists, category_diversity(padded(lists, 10), category), strict=True):
-            known = [category[p] for p in own if category[p] >= 0]
+        for entries, value in zip(lists, category_diversity(padded(lists, 10), category), strict=True):
+            known = [category[p] for p in entries if category[p] >= 0]
             differ = [one != other for one, other in combinations(known, 2)]
             assert value == pytest.approx(np.mean(differ) if differ else np.nan, nan_ok=True)
 
@@ -221,5 +225,5 @@ class TestMeanAndInterval:
 
 class TestNovelty:
     def test_by_hand(self) -> None:
-        # Seen by all users, by half, by a quarter, by nobody.
+        # Seen by all users, by half, by a quarter, by none.
         assert novelty(np.array([1.0, 0.5, 0.25, 0.0])).tolist() == [0.0, 1.0, 2.0, np.inf]

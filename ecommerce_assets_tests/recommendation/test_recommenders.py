@@ -142,15 +142,17 @@ every = pytest.mark.parametrize("system", RECOMMENDERS, ids=lambda system: syste
 )
 def test_by_hand(system: type[Recommender], exclude: Exclude, excluded: list[set[int]]) -> None:
     candidates = system.fit(TRAINING).recommend(users(exclude), 6)
-    for user, (own, barred) in enumerate(zip(BY_HAND[system], [*excluded, set()], strict=True)):
-        assert listed(candidates, user) == [(position, score) for position, score in own if position not in barred]
+    for user, (expected, omitted) in enumerate(zip(BY_HAND[system], [*excluded, set()], strict=True)):
+        assert listed(candidates, user) == [
+            (position, score) for position, score in expected if position not in omitted
+        ]
 
 
 @every
 def test_seen_excludes_the_whole_history(system: type[Recommender]) -> None:
     candidates = system.fit(TRAINING).recommend(users(Exclude.seen), 6)
-    for user, barred in enumerate([{0, 1, 2}, {3}, {4}, set()]):
-        assert listed(candidates, user) == [(p, score) for p, score in BY_HAND[system][user] if p not in barred]
+    for user, omitted in enumerate([{0, 1, 2}, {3}, {4}, set()]):
+        assert listed(candidates, user) == [(p, score) for p, score in BY_HAND[system][user] if p not in omitted]
 
 
 @every

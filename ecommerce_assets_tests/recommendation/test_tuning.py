@@ -163,7 +163,7 @@ def shop_that_tuned(
 
 
 def users_between(data_dir: Path, begin: str, end: str) -> int:
-    """Users who viewed, carted or bought something between two times that they had not bought before the first."""
+    """Users with a view, cart or purchase between two times of a product that they had not purchased before."""
     events: Any = DeltaTable(str(data_dir / "lake" / "cleaned_events")).to_pandas()
     key = ["user_id", "product_id"]
     past = events[events.event_time < begin]
