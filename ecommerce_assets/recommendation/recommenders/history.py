@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from ecommerce_assets.recommendation.recommenders.base import Candidates, Flags, Training, Users, best_of_pairs
 
@@ -13,43 +16,45 @@ TIE_BREAK = 1e-3
 
 
 @dataclass(frozen=True)
-class Latest:
-    """The user's own products, the latest first; the score is 1 / (1 + rank from the latest)."""
+class _OwnProducts(ABC):
+    """The products of the user's history with the highest scores."""
 
     eligible: Flags
+
+    @classmethod
+    def fit(cls, training: Training) -> Self:
+        """Keeps which products are eligible; there is nothing else to learn."""
+        return cls(training.is_eligible)
+
+    def recommend(self, users: Users, k: int) -> Candidates:
+        """Returns nothing for users without an allowed product in their history."""
+        allowed = ~users.is_excluded & self.eligible[users.positions]
+        scores = self._scores(users)[allowed]
+        return best_of_pairs(users.owners[allowed], users.positions[allowed], scores, len(users), k)
+
+    @abstractmethod
+    def _scores(self, users: Users) -> npt.NDArray[Any]:
+        """Returns the scores of all entries of the histories."""
+
+
+class Latest(_OwnProducts):
+    """The user's own products, the latest first; the score is 1 / (1 + rank from the latest)."""
+
     name = "latest"
     source = "latest"
     title = "the user's latest products"
 
-    @classmethod
-    def fit(cls, training: Training) -> Latest:
-        """Keeps which products are eligible; there is nothing else to learn."""
-        return cls(training.is_eligible)
-
-    def recommend(self, users: Users, k: int) -> Candidates:
-        """Returns nothing for users without an allowed product in their history."""
-        allowed = ~users.is_excluded & self.eligible[users.positions]
-        scores = (1 / (1.0 + users.ranks[allowed])).astype(np.float32)
-        return best_of_pairs(users.owners[allowed], users.positions[allowed], scores, len(users), k)
+    def _scores(self, users: Users) -> npt.NDArray[Any]:
+        return (1 / (1.0 + users.ranks)).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class Weightiest:
+class Weightiest(_OwnProducts):
     """The user's own products with the highest ratings; the score is the rating."""
 
-    eligible: Flags
     name = "weightiest"
     source = "weightiest"
     title = "the user's weightiest products"
 
-    @classmethod
-    def fit(cls, training: Training) -> Weightiest:
-        """Keeps which products are eligible; there is nothing else to learn."""
-        return cls(training.is_eligible)
-
-    def recommend(self, users: Users, k: int) -> Candidates:
-        """Returns nothing for users without an allowed product in their history."""
-        allowed = ~users.is_excluded & self.eligible[users.positions]
+    def _scores(self, users: Users) -> npt.NDArray[Any]:
         # In doubles: float32 is too coarse for the tie-break of a long history.
-        scores = users.ratings[allowed].astype(np.float64) + TIE_BREAK / (1.0 + users.ranks[allowed])
-        return best_of_pairs(users.owners[allowed], users.positions[allowed], scores, len(users), k)
+        return users.ratings.astype(np.float64) + TIE_BREAK / (1.0 + users.ranks)
