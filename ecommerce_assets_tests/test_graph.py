@@ -359,13 +359,13 @@ def test_a_model_that_a_baseline_beats_reaches_nobody(
     assert not result.success
     # The fit warns, too, that two iterations are too few.
     [failed] = [e for e in result.get_asset_check_evaluations() if not e.passed and e.blocking]
-    assert (failed.check_name, failed.asset_key) == ("beats_baselines", dg.AssetKey("als_evaluation"))
+    assert (failed.check_name, failed.asset_key) == ("not_worse_than_best_baseline", dg.AssetKey("als_evaluation"))
     assert "best baseline" in str(failed.metadata["failed"].value)
     made = {e.asset_key.to_user_string() for e in result.get_asset_materialization_events() if e.asset_key}
     assert made == {"als_model"}
     for name in [*customers_see, "als_evaluation"]:
         assert lake.latest(name).version == versions[name], f"readers still see {name} as it was"
-    assert [v.failed_blocking[0].name for v in lake.blocked("als_evaluation")] == ["beats_baselines"]
+    assert [v.failed_blocking[0].name for v in lake.blocked("als_evaluation")] == ["not_worse_than_best_baseline"]
     # Nor does it on the way around: lists that are made alone are made with the model that was judged good.
     assert lake.latest("als_model").version != versions["als_model"]
     assert run_graph(tmp_path, FIRST_DAY, LAST_DAY, select=customers_see, run_config={}).success
