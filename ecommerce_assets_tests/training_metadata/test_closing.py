@@ -42,7 +42,7 @@ def test_commands_for_the_sample_do_not_set_the_data_dir(monkeypatch: pytest.Mon
 
 
 def test_the_summary_has_failed_checks_and_the_reason_for_a_missing_evaluation() -> None:
-    failed = [{"asset": "als_evaluation", "check": "clearly_beats_baselines", "message": "…"}]
+    failed = [{"asset": "als_evaluation", "check": "better_than_best_baseline", "message": "…"}]
     text = summary(failed_checks=failed, evaluation={"holdout": "none: nobody came back"}, data={})
     assert "nobody came back" in text
-    assert "als_evaluation clearly_beats_baselines" in text
+    assert "als_evaluation better_than_best_baseline" in text
