@@ -12,12 +12,14 @@ from typing import Any
 from pyspark.ml.recommendation import ALSModel
 
 from ecommerce_assets.recommendation import recommend
-from ecommerce_assets.recommendation.als import AlsParameters, Engine, fit_als
+from ecommerce_assets.recommendation.als import fit_als
 from ecommerce_assets.recommendation.als_model import SavedModel
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.segmentation.model import SegmentationModel, SegmentationParameters, as_pipeline
 from ecommerce_assets.segmentation.pipeline import as_seen, assign_segments, fit_segmentation
 from ecommerce_assets.spark import connect
+from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.stored_table import StoredTable

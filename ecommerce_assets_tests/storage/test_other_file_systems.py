@@ -117,7 +117,7 @@ def test_a_model_of_the_local_engine_is_saved_and_read(lake: Lake) -> None:
     assert {file.path.partition("/")[0] for file in folder.data_files()} == {"metadata", "userFactors", "itemFactors"}
     saved = SavedModel(folder)
     for found, expected in ((saved.users, users), (saved.products, products)):
-        assert found.numbers.tolist() == expected.numbers.tolist()
+        assert found.indices.tolist() == expected.indices.tolist()
         assert found.vectors.tolist() == expected.vectors.tolist()
 
 
