@@ -279,7 +279,7 @@ def published_blend(lake: Lake, run_id: str) -> Version:
     lists, the newest.
     """
     decided = Parameters.of(read_promoted(lake).values)
-    whole = list(lake.whole("blend_model", run_id))
+    whole = list(lake.undamaged("blend_model", run_id))
     lists = lake.latest_or_none("recommendations")
     published = lists.input_version("blend_model") if lists else None
     candidates = (
