@@ -71,7 +71,7 @@ def test_every_asset_is_materialised_and_every_blocking_check_passes(
         reported = [(e.check_name, e.partition) for e in evaluations if e.asset_key == dg.AssetKey(asset)]
         if asset not in EXTERNAL:
             assert sorted(reported, key=str) == sorted(((c.name, p) for c in stored.checks for p in parts), key=str)
-    assert [(e.check_name, e.passed) for e in of_raw_files] == [("files_there", True), ("no_day_missing", True)]
+    assert [(e.check_name, e.passed) for e in of_raw_files] == [("days_have_files", True), ("no_missing_days", True)]
     assert [e.check_name for e in evaluations if e.blocking and not e.passed] == []
 
 
@@ -255,7 +255,7 @@ def test_a_blocked_day_fails_the_step_and_the_others_are_published(spark: SparkS
     [failure] = [e for e in result.all_events if e.is_step_failure]
     assert failure.step_key == "clean_events"
     description = failure.step_failure_data.user_failure_data.description
-    why = f"{bad}: 40 of 45 raw rows were rejected, most for: negative price (40); 20% are allowed"
+    why = f"{bad}: 40 of 45 raw rows were rejected; most frequent reason: negative price (40), maximum share: 20%"
     assert description.startswith(f"cleaned_events is blocked by few_rejected: {why}")
     assert by_partition(result, "cleaned_events") == [days[0], days[2]]
     assert by_partition(result, "rejected_events") == days

@@ -26,8 +26,7 @@ from ecommerce_assets.recommendation.local_holdout import LocalHoldout, local_ho
 from ecommerce_assets.recommendation.scores import BUCKETS
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters, assign_segments, fit_segmentation
 from ecommerce_assets.spark.connect import has_workers, persisted
-from ecommerce_assets.spark.engine import MEMORY_SHARE, Engine, is_local
-from ecommerce_assets.spark.free_memory import free_memory
+from ecommerce_assets.spark.engine import MEMORY_SHARE, Engine, free_memory, is_local
 from ecommerce_assets.storage.stored_table import StoredTable
 
 HOLDOUT_SHARE = 0.2

@@ -1,6 +1,6 @@
-"""A client of a Spark Connect server, run as a process of its own: PySpark has one kind of session per process.
+"""A client of a Spark Connect server. It is a separate process, because PySpark has one kind of session per process.
 
-`python -m ecommerce_assets_tests.spark.connect_client sc://host:port folder` ends with 0 if all holds.
+`python -m ecommerce_assets_tests.spark.connect_client sc://host:port folder` ends with 0 if all assertions hold.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main(url: str, folder: Path) -> None:
     assert connect.parallelism(spark) == 2
     assert resource.application_id == spark.conf.get("spark.app.id")
 
-    # Lists that Spark's Python workers make are those that this process makes.
+    # Spark's Python workers return the same lists as this process.
     shop = Shop(spark)
     in_process = shop.recommend(Exclude.purchased, 3)
     recommend.PAIRS_IN_PROCESS = -1  # type: ignore[attr-defined]
@@ -55,7 +55,7 @@ def main(url: str, folder: Path) -> None:
         assert saved.user_frame(spark).count() == model.describe()["users"] == 12
         assert ALSModel.load(path).recommendForAllUsers(2).count() == 12
 
-    # The same of the segmentation.
+    # The same for the segmentation.
     users = StoredTable(users_frame(spark, three_groups()))
     for engine in (Engine.local, Engine.mllib):
         path = str(folder / f"segmentation-{engine}")
