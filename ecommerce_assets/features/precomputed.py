@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 from ecommerce_assets.events.raw import fingerprint
 from ecommerce_assets.features.product_features import PRODUCT_FEATURES
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, USER_FEATURES
-from ecommerce_assets.progress import Say
+from ecommerce_assets.progress import Log
 from ecommerce_assets.spark.connect import path_to_read
 from ecommerce_assets.spark.sail import is_sail
 from ecommerce_assets.storage.columns import TableSpec
@@ -75,7 +75,7 @@ class PrecomputedFeatures:
     enabled: bool = True
     id_type: str = "bigint"
 
-    def newest(self, kind: FeatureExport, spark: SparkSession, info: Say, warn: Say) -> Artifact | None:
+    def newest(self, kind: FeatureExport, spark: SparkSession, info: Log, warn: Log) -> Artifact | None:
         """The newest readable export of a kind as the table that it stands for; None where there is none.
 
         Columns that it lacks and may lack are null. One sentence to `info` says which way it went, one to `warn` for
@@ -116,7 +116,7 @@ class PrecomputedFeatures:
         return frame.select(*[value(c.name).try_cast(c.type).alias(c.name) for c in columns])
 
 
-def _newest_first(folder: Folder, prefix: str, warn: Say) -> Iterator[str]:
+def _newest_first(folder: Folder, prefix: str, warn: Log) -> Iterator[str]:
     dated = []
     for name in [*folder.folders(), *folder.file_names()]:
         stamp = _TIMESTAMP.search(name) if name.startswith(f"{prefix}_") else None

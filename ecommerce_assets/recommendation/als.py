@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from ecommerce_assets.progress import Progress, Say
+from ecommerce_assets.progress import Progress, Log
 from ecommerce_assets.recommendation.als_model import COLUMNS, FittedModel, LocalModel, MllibModel
 from ecommerce_assets.recommendation.als_parameters import AlsParameters as AlsParameters
 from ecommerce_assets.recommendation.als_parameters import ParamsFrom as ParamsFrom
@@ -107,7 +107,7 @@ def fit_local(
     return als.factors()
 
 
-def log_iterations(say: Say, what: str, parameters: AlsParameters) -> AfterIteration:
+def log_iterations(say: Log, what: str, parameters: AlsParameters) -> AfterIteration:
     """Returns a function that logs the progress of a fit, with the objective."""
     progress = Progress(say, what, parameters.maxIter, "iteration")
     return lambda done, objective: progress.step(done, f"objective {objective:,.0f}")

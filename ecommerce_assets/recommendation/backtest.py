@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 
 from ecommerce_assets.features.expressions import timestamp
 from ecommerce_assets.plotting import BLUE, GREEN, GREY, ORANGE, grid, panels, title
-from ecommerce_assets.progress import Say
+from ecommerce_assets.progress import Log
 from ecommerce_assets.recommendation.als import AfterIteration, Engine, log_iterations
 from ecommerce_assets.recommendation.evaluation import Evaluated, evaluate_holdout
 from ecommerce_assets.recommendation.exclude import Exclude
@@ -101,7 +101,7 @@ def backtest(
     parameters: Parameters,
     cutoffs: int,
     engine: Engine = Engine.auto,
-    say: Say = print,
+    say: Log = print,
 ) -> dict[str, Any]:
     """The metrics of all systems at each cutoff and their means; the document of `describe_backtest`.
 

@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ecommerce_assets.bootstrap import bootstrap, mean_and_interval
-from ecommerce_assets.progress import Say
+from ecommerce_assets.progress import Log
 from ecommerce_assets.recommendation.als import (
     AfterIteration,
     AlsParameters,
@@ -133,7 +133,7 @@ def evaluate(
     product_features: StoredTable,
     parameters: Parameters,
     engine: Engine = Engine.auto,
-    say: Say | None = None,
+    say: Log | None = None,
     promoted: Parameters | None = None,
 ) -> Evaluation:
     """rmse on a random split, and the metrics of all systems on a temporal holdout.

@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ecommerce_assets.features.expressions import timestamp
-from ecommerce_assets.progress import Progress, Say
+from ecommerce_assets.progress import Progress, Log
 from ecommerce_assets.recommendation.als import (
     AlsParameters,
     Engine,
@@ -131,7 +131,7 @@ def tune(
     timeout_seconds: int | None = None,
     seed: int = 42,
     cutoffs: int = 1,
-    say: Say = print,
+    say: Log = print,
 ) -> Tuning:
     """Searches on the events before the cutoff of als_evaluation.
 
@@ -267,7 +267,7 @@ def search(
     trials: int,
     timeout_seconds: int | None = None,
     seed: int = 42,
-    say: Say = print,
+    say: Log = print,
 ) -> list[Trial]:
     """Trials by a tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), which learns from earlier ones.
 
