@@ -1,4 +1,4 @@
-"""Targets of each kind, and what their readers see."""
+"""Targets of each kind, and a small shop to deliver."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def postgres_database() -> Iterator[str]:
 
 @pytest.fixture
 def postgres(postgres_database: str) -> str:
-    """A schema of its own."""
+    """The address of an empty schema."""
     schema = f"shop{next(_SCHEMAS)}"
     query(postgres_database, f"CREATE SCHEMA {schema}")
     return f"{postgres_database}&options=-csearch_path%3D{schema}"
@@ -44,14 +44,14 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
-    """The small shop of the lookup tests: three users with two recommendations each, one similar product."""
+    """Three users with two recommendations each, and one similar product."""
     lake = Lake(str(tmp_path / "data"))
     small_shop(lake)
     return lake
 
 
 def query(address: str, statement: str) -> list[tuple[Any, ...]]:
-    """What a statement returns, of a connection of its own; nothing, where it is no SELECT."""
+    """Returns the rows of a SELECT; an empty list for other statements."""
     target = target_of(address)
     assert isinstance(target, Database)
     with closing(target._connect()) as connection, closing(connection.cursor()) as cursor:
