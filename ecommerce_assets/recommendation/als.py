@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from ecommerce_assets.progress import Progress, Log
+from ecommerce_assets.progress import Log, Progress
 from ecommerce_assets.recommendation.als_model import COLUMNS, FittedModel, LocalModel, MllibModel
 from ecommerce_assets.recommendation.als_parameters import AlsParameters as AlsParameters
 from ecommerce_assets.recommendation.als_parameters import ParamsFrom as ParamsFrom

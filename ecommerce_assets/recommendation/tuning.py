@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ecommerce_assets.features.expressions import timestamp
-from ecommerce_assets.progress import Progress, Log
+from ecommerce_assets.progress import Log, Progress
 from ecommerce_assets.recommendation.als import (
     AlsParameters,
     Engine,
