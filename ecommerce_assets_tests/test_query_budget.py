@@ -1,4 +1,4 @@
-"""How many Spark queries and jobs the whole graph takes on the shipped sample, checks included."""
+"""Limits of the number of Spark queries and jobs of the whole graph over the sample, with all checks."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ecommerce_assets.settings import DEFAULT_DATA_DIR, Settings, variable
 from ecommerce_assets_tests.benchmarks.graph import command
 
 PROJECT = Path(__file__).parents[1]
-MOST_QUERIES, MOST_JOBS = 48, 95
+MAX_QUERIES, MAX_JOBS = 48, 95
 
 
 @pytest.mark.trial
-def test_the_sample_takes_few_queries_and_jobs(tmp_path: Path) -> None:
+def test_queries_and_jobs_are_within_the_limits(tmp_path: Path) -> None:
     shop, home, log = (tmp_path / name for name in ("shop", "home", "log"))
     home.mkdir()
     log.mkdir()
@@ -43,5 +43,5 @@ def test_the_sample_takes_few_queries_and_jobs(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
     files = [file for file in log.rglob("*") if file.is_file() and file.name.startswith("events_")]
     events = Counter(json.loads(line)["Event"] for file in files for line in file.read_text().splitlines())
-    assert 0 < events["org.apache.spark.sql.execution.ui.SparkListenerSQLExecutionStart"] <= MOST_QUERIES
-    assert 0 < events["SparkListenerJobStart"] <= MOST_JOBS
+    assert 0 < events["org.apache.spark.sql.execution.ui.SparkListenerSQLExecutionStart"] <= MAX_QUERIES
+    assert 0 < events["SparkListenerJobStart"] <= MAX_JOBS
