@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import re
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
 from pydantic import BaseModel
@@ -47,7 +47,7 @@ class Alert(BaseModel):
     status: Literal["failed", "recovered"]
     run_id: str
     job: str
-    failed_step: str | None
+    failed_step: str | None = None
     assets: list[str]
     message: str
     time: str
@@ -70,7 +70,10 @@ def alerts(settings: Settings) -> list[dg.SensorDefinition]:
         if is_retried(run) or run.tags.get(ALERT_TAG) == run.run_id:
             return
         context.instance.add_run_tags(run.run_id, {ALERT_TAG: run.run_id})
-        send(url, _failed(context, run, settings.data_dir), context.log.warning)
+        missing = missing_assets(context.instance, run)
+        step, message = _failed_step(context)
+        alert = Alert(status="failed", failed_step=step, assets=missing, message=message, **_run_fields(run, settings))
+        send(url, alert, context.log.warning)
 
     @dg.run_status_sensor(
         run_status=dg.DagsterRunStatus.SUCCESS,
@@ -84,44 +87,30 @@ def alerts(settings: Settings) -> list[dg.SensorDefinition]:
         for failed_run in failed_runs:
             instance.add_run_tags(failed_run.run_id, {ALERT_TAG: "recovered"})
         if failed_runs:
-            send(url, _recovered(instance, failed_runs, run, settings.data_dir), context.log.warning)
+            ids = ", ".join(failed_run.run_id for failed_run in failed_runs)
+            message = f"The run succeeded after failed runs: {ids}."
+            made = sorted(materialized_assets(instance, run))
+            alert = Alert(status="recovered", assets=made, message=message, **_run_fields(run, settings))
+            send(url, alert, context.log.warning)
 
     return [alert_failed, alert_recovered]
 
 
-def _failed(context: dg.RunFailureSensorContext, run: dg.DagsterRun, data_dir: str) -> Alert:
+def _run_fields(run: dg.DagsterRun, settings: Settings) -> dict[str, Any]:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"run_id": run.run_id, "job": run.job_name, "time": now, "data_dir": settings.data_dir}
+
+
+def _failed_step(context: dg.RunFailureSensorContext) -> tuple[str | None, str]:
+    """Returns the first step that failed, and the message of its error; None and the run's message without one."""
     steps = [event for event in context.get_step_failure_events() if event.step_key]
-    error = steps[0].step_failure_data.error if steps else None
+    if not steps:
+        return None, _first_line(context.failure_event.message or "The run failed.")
+    error = steps[0].step_failure_data.error
     # Dagster's error of a step wraps the exception that the step raised.
     while error is not None and error.cause is not None:
         error = error.cause
-    text = error.message if error is not None else context.failure_event.message
-    return Alert(
-        status="failed",
-        run_id=run.run_id,
-        job=run.job_name,
-        failed_step=steps[0].step_key if steps else None,
-        assets=missing_assets(context.instance, run),
-        message=_first_line(text or "The run failed."),
-        time=_now(),
-        data_dir=data_dir,
-    )
-
-
-def _recovered(
-    instance: dg.DagsterInstance, failed_runs: Sequence[dg.DagsterRun], run: dg.DagsterRun, data_dir: str
-) -> Alert:
-    ids = ", ".join(failed_run.run_id for failed_run in failed_runs)
-    return Alert(
-        status="recovered",
-        run_id=run.run_id,
-        job=run.job_name,
-        failed_step=None,
-        assets=sorted(materialized_assets(instance, run)),
-        message=f"The run succeeded after failed runs: {ids}.",
-        time=_now(),
-        data_dir=data_dir,
-    )
+    return steps[0].step_key, _first_line((error and error.message) or context.failure_event.message or "")
 
 
 def recovered_runs(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[dg.DagsterRun]:
@@ -177,7 +166,3 @@ def _first_line(text: str) -> str:
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     first = re.sub(r"^[\w.]*(?:Error|Exception|Failure): ", "", lines[0]) if lines else ""
     return first if len(first) <= MAX_MESSAGE_LENGTH else first[: MAX_MESSAGE_LENGTH - 1] + "…"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

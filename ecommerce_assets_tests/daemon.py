@@ -65,6 +65,19 @@ class Dev:
         return all(run.is_finished for run in self.runs())
 
 
+def shop_settings(data_dir: Path) -> dict[str, str]:
+    """Returns the settings of a small shop."""
+    return {
+        "ECOMMERCE_DATA_DIR": str(data_dir),
+        "ECOMMERCE_FIRST_DAY": "2019-10-01",
+        "ECOMMERCE_LAST_DAY": "2019-12-29",
+        "ECOMMERCE_DRIVER_MEMORY": "2g",
+        # For many small jobs, compiling takes longer than it saves.
+        "ECOMMERCE_SPARK_CONFIG": '{"spark.sql.shuffle.partitions": 2, "spark.sql.codegen.wholeStage": false, '
+        '"spark.sql.codegen.factoryMode": "NO_CODEGEN"}',
+    }
+
+
 @contextmanager
 def dagster_dev(folder: Path, settings: Mapping[str, str]) -> Iterator[Dev]:
     """Yields `dagster dev` in the project's folder, with an instance in `folder`, which a second call uses again."""

@@ -15,7 +15,7 @@ from ecommerce_assets.definitions import CATALOG, build_defs
 from ecommerce_assets.events.landing import land
 from ecommerce_assets.settings import load_settings
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets_tests.daemon import Dev, dagster_dev
+from ecommerce_assets_tests.daemon import Dev, dagster_dev, shop_settings
 
 CLEANING = ("cleaned_events", "rejected_events")
 REFRESHED = set(CATALOG) - {"raw_events", "product_catalog", *CLEANING}
@@ -136,17 +136,11 @@ def test_a_landed_day_becomes_new_recommendations_and_a_blocked_day_does_not(
     *first, late, last = days_of_events
     land([str(path) for path in first], shop)
     lake = Lake(str(shop))
-    settings = {
-        "ECOMMERCE_DATA_DIR": str(shop),
-        "ECOMMERCE_FIRST_DAY": "2019-10-01",
-        "ECOMMERCE_LAST_DAY": "2019-12-29",
-        "ECOMMERCE_DRIVER_MEMORY": "2g",
-    }
 
     def assets_of(dev: Dev, run: dg.DagsterRun) -> set[str]:
         return materialized_assets(dev.instance, run)
 
-    with dagster_dev(tmp_path, settings) as dev:
+    with dagster_dev(tmp_path, shop_settings(shop)) as dev:
         first_metadata = dev.wait_for(
             "metadata of the first batch", lambda: lake.latest_or_none("training_metadata"), 600
         )

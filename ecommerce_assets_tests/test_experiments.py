@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from pyspark.sql import SparkSession
 
 from ecommerce_assets.cli import main
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.parameters import Parameters
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.promoted import PROMOTED, promote, read_promoted, revert
@@ -29,18 +30,7 @@ class TestPromotedParameters:
 
     def test_without_promoted_parameters_the_defaults_apply(self, lake: Lake) -> None:
         assert read_promoted(lake).values == {}
-        parameters = Parameters.of(read_promoted(lake).values)
-        assert parameters.as_dict()["als_model"] == {
-            "rank": 50,
-            "maxIter": 15,
-            "regParam": 0.1,
-            "alpha": 1.0,
-            "nonnegative": True,
-            "seed": 42,
-            "halfLife": None,
-        }
-        assert parameters.as_dict()["segmentation_model"] == {"k": 5, "seed": 42, "maxIter": 20}
-        assert parameters.as_dict()["recommendations"] == {"k": 10, "exclude": "purchased", "ranker": "blend"}
+        assert Parameters.of({}).als_model == AlsParameters()
 
     def test_promoting_replaces_only_the_given_values(self, lake: Lake) -> None:
         promote(lake, {"als_model": {"rank": 8, "alpha": 2.0}}, "one")

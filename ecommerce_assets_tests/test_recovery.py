@@ -17,7 +17,7 @@ from ecommerce_assets.events.landing import land
 from ecommerce_assets.recovery import GRACE_SECONDS
 from ecommerce_assets.runs import PROCESS_TAG, RunProcess, short_id
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets_tests.daemon import Dev, dagster_dev
+from ecommerce_assets_tests.daemon import Dev, dagster_dev, shop_settings
 from ecommerce_assets_tests.test_alerts import Endpoint
 from ecommerce_assets_tests.test_automation import CLEANING, REFRESHED, Conditions
 
@@ -192,16 +192,7 @@ def test_runs_are_completed_after_a_killed_worker_and_a_killed_daemon(
     land([str(path) for path in first], shop)
     lake = Lake(str(shop))
     with Endpoint() as endpoint:
-        settings = {
-            "ECOMMERCE_DATA_DIR": str(shop),
-            "ECOMMERCE_FIRST_DAY": "2019-10-01",
-            "ECOMMERCE_LAST_DAY": "2019-12-29",
-            "ECOMMERCE_DRIVER_MEMORY": "2g",
-            # For many small jobs, compiling takes longer than it saves.
-            "ECOMMERCE_SPARK_CONFIG": '{"spark.sql.shuffle.partitions": 2, "spark.sql.codegen.wholeStage": false, '
-            '"spark.sql.codegen.factoryMode": "NO_CODEGEN"}',
-            "ECOMMERCE_ALERT_URL": endpoint.url,
-        }
+        settings = {**shop_settings(shop), "ECOMMERCE_ALERT_URL": endpoint.url}
         with dagster_dev(tmp_path, settings) as dev:
             started = time.monotonic()
             killed = run_in_step(dev, "als_model")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import click
 import pytest
 
 from ecommerce_assets import settings as settings_module
@@ -147,14 +146,3 @@ def test_an_unknown_variable_in_the_environment_is_a_warning(
         "ECOMMERCE_DATADIR is not a setting of this project (did you mean ECOMMERCE_DATA_DIR?); it is ignored.",
         "ECOMMERCE_API_KEY is not a setting of this project; it is ignored.",
     ]
-
-
-def test_dagsters_commands_print_an_error_as_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    @click.command()
-    def command() -> None:
-        raise SettingsError("ECOMMERCE_ID_TYPE='uuid' cannot be used")
-
-    with pytest.raises(SystemExit) as ended:
-        command([])
-    assert ended.value.code == 1
-    assert capsys.readouterr().err == "Error: ECOMMERCE_ID_TYPE='uuid' cannot be used\n"
