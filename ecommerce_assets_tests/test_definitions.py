@@ -151,6 +151,9 @@ def test_assets_on_demand_have_a_job_and_are_not_in_the_run_of_the_graph(
     for parent in graph.get(dg.AssetKey(name)).parent_keys:
         partitions = job.asset_layer.asset_graph.get(parent).partitions_def
         assert (partitions is None) == (graph.get(parent).partitions_def is None)
+    # The UI cannot load a job with other checks.
+    checks = {key for key in graph.asset_check_keys if key.asset_key == dg.AssetKey(name)}
+    assert set(job.asset_layer.asset_graph.asset_check_keys) == checks
     everything = defs.resolve_implicit_global_asset_job_def()
     assert op not in everything.graph.node_names()
     assert dg.AssetKey(name) not in everything.asset_layer.executable_asset_keys

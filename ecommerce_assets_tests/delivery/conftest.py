@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -50,12 +50,26 @@ def lake(tmp_path: Path) -> Lake:
     return lake
 
 
-def query(address: str, statement: str) -> list[tuple[Any, ...]]:
-    """Returns the rows of a SELECT; an empty list for other statements."""
+@contextmanager
+def cursor_of(address: str) -> Iterator[Any]:
+    """Yields a cursor of a new connection to a database."""
     target = target_of(address)
     assert isinstance(target, Database)
     with closing(target._connect()) as connection, closing(connection.cursor()) as cursor:
+        yield cursor
+
+
+def query(address: str, statement: str) -> list[tuple[Any, ...]]:
+    """Returns the rows of a SELECT; an empty list for other statements."""
+    with cursor_of(address) as cursor:
         if statement.startswith("SELECT"):
-            return cursor.execute(statement).fetchall()
+            return list(cursor.execute(statement).fetchall())
         cursor.executescript(statement)
         return []
+
+
+def tables_of(address: str) -> set[str]:
+    """Returns the names of the tables of a database, without views."""
+    with cursor_of(address) as cursor:
+        relations: dict[str, str] = target_of(address)._relations(cursor)  # type: ignore[union-attr]
+    return {name for name, kind in relations.items() if kind == "table"}

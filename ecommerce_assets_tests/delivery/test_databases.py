@@ -14,23 +14,15 @@ import pytest
 
 from ecommerce_assets.definitions import CATALOG
 from ecommerce_assets.delivery import databases
-from ecommerce_assets.delivery.databases import Database
-from ecommerce_assets.delivery.deliver import deliver, target_of
+from ecommerce_assets.delivery.deliver import deliver
 from ecommerce_assets.delivery.rows import KEYS, DeliveryError
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.version import Stats
 from ecommerce_assets_tests.delivery.child import PROCESSES, deliver_once
-from ecommerce_assets_tests.delivery.conftest import query
+from ecommerce_assets_tests.delivery.conftest import cursor_of, query, tables_of
 from ecommerce_assets_tests.lookup.shop import listed, publish, small_shop, user
 
 LIST_OF_7 = "SELECT product_id, score, source, version FROM recommendations WHERE user_id = 7 ORDER BY rank"
-
-
-def tables(address: str) -> set[str]:
-    target = target_of(address)
-    assert isinstance(target, Database)
-    with closing(target._connect()) as connection, closing(connection.cursor()) as cursor:
-        return {name for name, kind in target._relations(cursor).items() if kind == "table"}
 
 
 def test_tables_have_the_published_rows_with_their_version(database: str, lake: Lake) -> None:
@@ -84,13 +76,13 @@ def test_the_same_versions_are_delivered_again_only_if_the_target_or_the_data_di
 
 def test_a_new_version_replaces_only_its_table_and_removes_the_last_but_one(database: str, lake: Lake) -> None:
     deliver(lake, database)
-    unchanged = {name for name in tables(database) if not name.startswith("recommendations_")}
+    unchanged = {name for name in tables_of(database) if not name.startswith("recommendations_")}
     names = [f"recommendations_{lake.latest('recommendations').folder}"]
     for product in (300, 400):
         names.append(f"recommendations_{publish(lake, 'recommendations', listed(7, product)).folder}")
         assert deliver(lake, database).changed
         assert query(database, LIST_OF_7) == [(product, 1.0, "als", str(len(names) - 1))]
-    assert tables(database) == unchanged | set(names[1:])
+    assert tables_of(database) == unchanged | set(names[1:])
 
 
 def test_readers_keep_the_old_rows_if_the_target_has_another_number(database: str, lake: Lake) -> None:
@@ -107,7 +99,7 @@ def test_a_table_or_view_that_no_delivery_made_is_an_error_and_stays(database: s
     query(database, f"CREATE {kind}")
     with pytest.raises(DeliveryError, match=r"recommendations that no delivery made"):
         deliver(lake, database)
-    assert "delivered_versions" not in tables(database)
+    assert "delivered_versions" not in tables_of(database)
     query(database, "SELECT a FROM recommendations")
 
 
@@ -130,9 +122,7 @@ def test_privileges_on_views_stay(postgres: str, lake: Lake) -> None:
 def test_a_delivery_waits_for_a_reading_transaction_without_blocking_others(postgres: str, lake: Lake) -> None:
     deliver(lake, postgres)
     publish(lake, "recommendations", listed(7, 300))
-    target = target_of(postgres)
-    assert isinstance(target, Database)
-    with closing(target._connect()) as connection, closing(connection.cursor()) as reader:
+    with cursor_of(postgres) as reader:
         reader.executescript("BEGIN")
         assert len(reader.execute(LIST_OF_7).fetchall()) == 2
         delivery = threading.Thread(target=deliver, args=(lake, postgres))
@@ -157,14 +147,12 @@ def test_a_transaction_that_reads_for_too_long_is_an_error(
     deliver(lake, postgres)
     publish(lake, "recommendations", listed(7, 300))
     monkeypatch.setattr(databases, "LOCK_SECONDS", 1)
-    target = target_of(postgres)
-    assert isinstance(target, Database)
-    with closing(target._connect()) as connection, closing(connection.cursor()) as reader:
+    with cursor_of(postgres) as reader:
         reader.executescript("BEGIN")
         reader.execute(LIST_OF_7).fetchall()
         with pytest.raises(DeliveryError, match="has been reading recommendations in"):
             deliver(lake, postgres)
-    assert len(tables(postgres)) == 4
+    assert len(tables_of(postgres)) == 4
 
 
 def test_an_old_table_that_is_being_read_is_dropped_by_the_next_delivery(
@@ -175,17 +163,15 @@ def test_an_old_table_that_is_being_read_is_dropped_by_the_next_delivery(
     oldest = f"recommendations_{lake.latest('recommendations').folder}"
     publish(lake, "recommendations", listed(7, 300))
     deliver(lake, postgres)
-    target = target_of(postgres)
-    assert isinstance(target, Database)
-    with closing(target._connect()) as connection, closing(connection.cursor()) as reader:
+    with cursor_of(postgres) as reader:
         reader.executescript("BEGIN")
         reader.execute(f"SELECT * FROM {oldest}").fetchall()
         publish(lake, "recommendations", listed(7, 400))
         assert deliver(lake, postgres).tables["recommendations"] == ("2", 1)
-        assert oldest in tables(postgres)
+        assert oldest in tables_of(postgres)
     publish(lake, "recommendations", listed(7, 500))
     deliver(lake, postgres)
-    assert oldest not in tables(postgres)
+    assert oldest not in tables_of(postgres)
 
 
 def test_of_two_deliveries_one_waits(database: str, lake: Lake) -> None:

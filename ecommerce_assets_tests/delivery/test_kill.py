@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ecommerce_assets.delivery.databases import Database
-from ecommerce_assets.delivery.deliver import deliver, target_of
+from ecommerce_assets.delivery.deliver import deliver
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets_tests.delivery.child import PROCESSES, deliver_in_a_loop
+from ecommerce_assets_tests.delivery.conftest import cursor_of, tables_of
 from ecommerce_assets_tests.stored import put_table
 
 SETS = 5
@@ -67,9 +67,7 @@ def read_sqlite(address: str) -> Read:
 
 
 def read_postgres(address: str) -> Read:
-    target = target_of(address)
-    assert isinstance(target, Database)
-    with closing(target._connect()) as connection, closing(connection.cursor()) as cursor:
+    with cursor_of(address) as cursor:
         cursor.executescript("BEGIN")
         return {name: of_rows(*cursor.execute(query).fetchone()) for name, query in QUERIES.items()}  # type: ignore[misc]
 
@@ -95,7 +93,7 @@ def test_every_read_is_of_one_delivery_and_the_next_delivery_succeeds(
     address = {"sqlite": f"{tmp_path}/shop.db", "parquet": f"parquet:{tmp_path}/out"}.get(kind)
     address = address or request.getfixturevalue("postgres")
     deliver(lake, address)
-    chance, reads, versions = random.Random(kills), 0, set()
+    random_numbers, reads, versions = random.Random(kills), 0, set()
     for _ in range(kills):
         receiver, sender = PROCESSES.Pipe(duplex=False)
         child = PROCESSES.Process(
@@ -103,7 +101,7 @@ def test_every_read_is_of_one_delivery_and_the_next_delivery_succeeds(
         )
         child.start()
         assert receiver.poll(60)
-        deadline = time.monotonic() + chance.random()
+        deadline = time.monotonic() + random_numbers.random()
         while time.monotonic() < deadline:
             seen = read(address)
             check(seen)
@@ -124,8 +122,6 @@ def test_every_read_is_of_one_delivery_and_the_next_delivery_succeeds(
 
 def leftovers(address: str) -> list[str]:
     """Returns the tables or folders with rows: of the newest delivery, of the previous one, and any others."""
-    target = target_of(address)
-    if isinstance(target, Database):
-        with closing(target._connect()) as connection, closing(connection.cursor()) as cursor:
-            return [name for name, kind in target._relations(cursor).items() if kind == "table" and "_2" in name]
-    return Folder(address.removeprefix("parquet:")).folders()
+    if address.startswith("parquet:"):
+        return Folder(address.removeprefix("parquet:")).folders()
+    return [name for name in tables_of(address) if "_2" in name]
