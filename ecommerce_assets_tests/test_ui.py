@@ -62,9 +62,9 @@ def dev(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev
 @pytest.fixture(scope="module")
 def ui(dev: Dev, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
     """A browser on the first page."""
-    with visitor(dev.url, tmp_path_factory.mktemp("screenshots")) as found:
-        found.page.goto("/")
-        yield found
+    with visitor(dev.url, tmp_path_factory.mktemp("screenshots")) as browser:
+        browser.page.goto("/")
+        yield browser
 
 
 @pytest.fixture(autouse=True)

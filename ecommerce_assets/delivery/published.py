@@ -57,10 +57,10 @@ class Ids:
     def __len__(self) -> int:
         return len(self.values)
 
-    def find(self, wanted: int | str) -> int | None:
+    def find(self, item_id: int | str) -> int | None:
         """Returns the position of an id; None if it is unknown."""
-        at = bisect_left(self.values, wanted, key=lambda value: value.as_py())
-        return at if at < len(self.values) and self.values[at].as_py() == wanted else None
+        at = bisect_left(self.values, item_id, key=lambda value: value.as_py())
+        return at if at < len(self.values) and self.values[at].as_py() == item_id else None
 
     def at(self, positions: Sequence[int]) -> list[Any]:
         """Returns the ids at these positions; None for the position -1."""
@@ -167,9 +167,9 @@ class Lists:
             kept[name] = Column(values.values[order], values.texts)
         return cls(ids, starts, kept)
 
-    def rows(self, wanted: int | str, k: int | None = None) -> dict[str, list[Any]] | None:
+    def rows(self, item_id: int | str, k: int | None = None) -> dict[str, list[Any]] | None:
         """Returns the first k rows of an id (None: all), by column; None if the id has no rows."""
-        at = self.ids.find(wanted)
+        at = self.ids.find(item_id)
         if at is None:
             return None
         start, end = int(self.starts[at]), int(self.starts[at + 1])

@@ -116,7 +116,7 @@ def implicit_als(threads: int = 0) -> Any:
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:
-    """Limits BLAS to one thread, as `implicit` advises, because it has threads of its own."""
+    """Limits BLAS to one thread, as `implicit` advises, because it starts threads itself."""
     import implicit.als  # noqa: F401 - first, because the limit applies only to loaded libraries
     import threadpoolctl
 

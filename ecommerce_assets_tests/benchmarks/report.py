@@ -190,7 +190,7 @@ def _number(value: float, unit: str) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """Markdown that is also legible in a terminal; the columns `numbers` stand to the right."""
+    """Returns a Markdown table that is also legible in a terminal; the columns `numbers` are aligned to the right."""
     if not rows:
         return "Nothing was measured."
     widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]

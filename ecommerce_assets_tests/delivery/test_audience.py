@@ -94,20 +94,20 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 
 def test_a_condition_on_predictions_notes_their_test(shop: Lake) -> None:
-    with audience(shop, "probability_active > 0.5") as found:
-        assert found.count == 1
-        assert found.notes == [
+    with audience(shop, "probability_active > 0.5") as customers:
+        assert customers.count == 1
+        assert customers.notes == [
             "customer_value, tested on the 7 days after 2019-09-24: for purchase days the model is not better than "
             '"same as before" (95 % interval of the difference in error -0.20 to +0.10), for value the model is better '
             'than "same as before" (95 % interval of the difference in error -3.00 to -1.00).'
         ]
-    with audience(shop, "monetary > 400") as found:
-        assert found.notes == []
+    with audience(shop, "monetary > 400") as customers:
+        assert customers.notes == []
 
 
 def test_texts_are_compared_without_case(shop: Lake) -> None:
-    with audience(shop, "group = 'at risk'") as found:
-        assert found.count == 2
+    with audience(shop, "group = 'at risk'") as customers:
+        assert customers.count == 2
 
 
 def test_ids_that_differ_in_case_are_different_users(tmp_path: Path) -> None:
@@ -115,17 +115,17 @@ def test_ids_that_differ_in_case_are_different_users(tmp_path: Path) -> None:
     users = [user(each, "2019-10-01", "2019-10-03") for each in ("Ab", "aB")]
     publish(lake, "segmented_users", users, "string")
     put_table(lake, "customer_groups", pa.table({"user_id": ["Ab", "aB"], "customer_group": ["Lost", "New"]}))
-    found = {row["user_id"]: row["customer_group"] for row in rows(lake, "group in ('lost', 'new')", tmp_path)}
-    assert found == {"Ab": "Lost", "aB": "New"}
+    customers = {row["user_id"]: row["customer_group"] for row in rows(lake, "group in ('lost', 'new')", tmp_path)}
+    assert customers == {"Ab": "Lost", "aB": "New"}
     assert ids(lake, "user_id = 'Ab'", tmp_path) == ["Ab"]
 
 
 def rows(lake: Lake, where: str, folder: Path) -> list[dict[str, Any]]:
     """The rows of the Parquet file."""
-    with audience(lake, where) as found:
-        found.write(target_of(f"{folder}/found.parquet"))
+    with audience(lake, where) as customers:
+        customers.write(target_of(f"{folder}/found.parquet"))
         table = pq.read_table(folder / "found.parquet").to_pylist()
-        assert found.count == len(table)
+        assert customers.count == len(table)
     return table
 
 
@@ -181,20 +181,20 @@ def test_interest_is_the_dot_product_of_the_factors(ids: type, tmp_path: Path) -
     lake = Lake(str(tmp_path / "data"))
     small_shop(lake, ids)
     where = "interest_in_category('TOYS') + interest_in_category('toys') >= 0 and interest_in_product(300) >= 0"
-    found = rows(lake, where, tmp_path)
+    customers = rows(lake, where, tmp_path)
     toys = {n: max(float(np.dot(vector, PRODUCTS[p])) for p in (100, 200)) for n, vector in VECTORS.items()}
     assert toys == {1: 0.5, 2: 0.625, 3: 0.25}
-    assert {row["user_id"]: row["interest_in_category(toys)"] for row in found} == {ids(n): toys[n] for n in toys}
-    assert {row["user_id"]: row["interest_in_product(300)"] for row in found} == {
+    assert {row["user_id"]: row["interest_in_category(toys)"] for row in customers} == {ids(n): toys[n] for n in toys}
+    assert {row["user_id"]: row["interest_in_product(300)"] for row in customers} == {
         ids(n): v[1] for n, v in VECTORS.items()
     }
-    assert [row["user_id"] for row in found] == [ids(n) for n in (2, 1, 3)]
+    assert [row["user_id"] for row in customers] == [ids(n) for n in (2, 1, 3)]
 
 
 def test_the_reason_names_the_product_that_contributed_most(shop: Lake, tmp_path: Path) -> None:
     # Likeness to 100: itself 1, 200 has 0.5; times ratings 2 and 10. User 2 has only 300, which has nothing of 100.
-    found = rows(shop, "interest_in_product(100) >= 0.25", tmp_path)
-    assert [row["reason"] for row in found] == [
+    customers = rows(shop, "interest_in_product(100) >= 0.25", tmp_path)
+    assert [row["reason"] for row in customers] == [
         "interest_in_product(100) = 0.5, because of 200 (Thing 200)",
         "interest_in_product(100) = 0.25",
     ]
@@ -265,12 +265,12 @@ def test_a_table_of_other_events_is_used_with_a_note(tmp_path: Path) -> None:
     events = publish(lake, "cleaned_events", {"2019-10-02": [seen("2019-10-02 10:00", 1, 100)]})
     newer = pa.table({"user_id": [1], "customer_group": ["Lost"]})
     put_table(lake, "customer_groups", newer, inputs=made_from(events))
-    with audience(lake, "group = 'Lost'") as found:
-        assert (found.count, found.used["customer_groups"].version, found.notes) == (0, "0", [])
+    with audience(lake, "group = 'Lost'") as customers:
+        assert (customers.count, customers.used["customer_groups"].version, customers.notes) == (0, "0", [])
     publish(lake, "segmented_users", [user(1, "2019-10-01", "2019-10-03")])
-    with audience(lake, "group = 'Lost'") as found:
-        assert (found.count, found.used["customer_groups"].version) == (1, "1")
-        assert found.notes[0].startswith("customer_groups 1 was made from other events than segmented_users 1")
+    with audience(lake, "group = 'Lost'") as customers:
+        assert (customers.count, customers.used["customer_groups"].version) == (1, "1")
+        assert customers.notes[0].startswith("customer_groups 1 was made from other events than segmented_users 1")
 
 
 def test_the_columns_are_those_of_the_tables_with_their_descriptions(shop: Lake) -> None:
@@ -304,8 +304,8 @@ def test_the_command_prints_the_count_and_writes_the_file(shop: Lake, tmp_path: 
 
 
 def test_json_lines_in_memory(shop: Lake) -> None:
-    with audience(shop, "user_id = 2") as found:
-        found.write(target_of("memory://audiences/found.jsonl"))
+    with audience(shop, "user_id = 2") as customers:
+        customers.write(target_of("memory://audiences/found.jsonl"))
     [row] = Folder("memory://audiences").read_bytes("found.jsonl").splitlines()
     assert json.loads(row)["reason"] == "user_id = 2"
 
@@ -348,5 +348,5 @@ def test_the_order_of_many_rows_is_kept(tmp_path: Path) -> None:
     table = pa.table({"user_id": ids, "monetary": (ids % 1_000).astype(float), "segment": pa.repeat("x", count)})
     put_table(lake, "segmented_users", table)
     assert run(lake, "true", "--to", str(tmp_path / "found.csv")).exit_code == 0
-    found = duckdb.sql(f"SELECT user_id FROM '{tmp_path}/found.csv'").fetchnumpy()["user_id"]
-    assert (found == np.lexsort((np.arange(count), -(np.arange(count) % 1_000)))).all()
+    user_ids = duckdb.sql(f"SELECT user_id FROM '{tmp_path}/found.csv'").fetchnumpy()["user_id"]
+    assert (user_ids == np.lexsort((np.arange(count), -(np.arange(count) % 1_000)))).all()
