@@ -21,7 +21,7 @@ RUN_COMMANDS = {"materialize", "execute", "launch"}
 
 INTERRUPTED = "Interrupted: the versions published so far stay, the other assets of the run were not made."
 _INTERRUPTS = ("KeyboardInterrupt", "DagsterExecutionInterruptedError")
-_EXPLAINED = ("NoEngineError",)
+_EXPLAINED = ("NoEngineError", "SailMemoryError")
 """Errors whose message needs no traceback, because it says what to do."""
 _NAMES_ASSET = re.compile(r"[a-z][a-z0-9_]*(,|:| \(| is blocked)")
 """Start of a message that names its asset, which can differ from the step."""

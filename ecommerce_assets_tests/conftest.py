@@ -20,7 +20,7 @@ from xdist.scheduler import LoadFileScheduling
 from ecommerce_assets.events.sample import generate
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets_tests.engine import SAIL
-from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, run_graph
+from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, SECRET, SECRET_VALUE, run_graph
 
 WORKERS = 2
 """Processes of a run of all tests. Each starts a Spark, which needs 2 GB of memory."""
@@ -68,6 +68,7 @@ def spark(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory)
             "spark.sql.codegen.factoryMode": "NO_CODEGEN",
             # For error messages, Spark looks up the Python line of each column, which is slow.
             "spark.python.sql.dataFrameDebugging.enabled": False,
+            SECRET: SECRET_VALUE,
             # With one compiler, Java has 48 MB for compiled code by default; the whole graph needs more.
             "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC "
             "-Xss4m",

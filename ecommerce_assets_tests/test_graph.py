@@ -54,7 +54,7 @@ def test_every_asset_is_materialised_and_every_blocking_check_passes(
         if asset not in EXTERNAL:
             assert sorted(reported, key=str) == sorted(((c.name, p) for c in stored.checks for p in parts), key=str)
     raw_checks = [(e.check_name, e.passed) for e in evaluations if e.asset_key == dg.AssetKey("raw_events")]
-    assert raw_checks == [("files_there", True), ("no_day_missing", True)]
+    assert raw_checks == [("days_have_files", True), ("no_missing_days", True)]
     assert [e.check_name for e in evaluations if e.blocking and not e.passed] == []
 
 
@@ -238,7 +238,7 @@ def test_a_blocked_day_fails_the_step_and_the_others_are_published(spark: SparkS
     [failure] = [e for e in result.all_events if e.is_step_failure]
     assert failure.step_key == "clean_events"
     description = failure.step_failure_data.user_failure_data.description
-    reason = f"{bad}: 3 of 12 raw rows were rejected, most for: negative price (2); 20% are allowed"
+    reason = f"{bad}: 3 of 12 raw rows were rejected; most frequent reason: negative price (2), maximum share: 20%"
     assert description.startswith(f"cleaned_events is blocked by few_rejected: {reason}")
     assert by_partition(result, "cleaned_events") == [days[0], days[2]]
     assert by_partition(result, "rejected_events") == days
@@ -339,13 +339,13 @@ def test_lists_stay_if_a_baseline_beats_the_new_model(
     assert not result.success
     # A check of als_model also fails, which only warns: two iterations are too few.
     [failed] = [e for e in result.get_asset_check_evaluations() if not e.passed and e.blocking]
-    assert (failed.check_name, failed.asset_key) == ("beats_baselines", dg.AssetKey("als_evaluation"))
+    assert (failed.check_name, failed.asset_key) == ("not_worse_than_best_baseline", dg.AssetKey("als_evaluation"))
     assert "best baseline" in str(failed.metadata["failed"].value)
     published = {e.asset_key.to_user_string() for e in result.get_asset_materialization_events() if e.asset_key}
     assert published == {"als_model"}
     for name in [*served, "als_evaluation"]:
         assert lake.latest(name).version == versions[name]
-    assert [v.failed_blocking[0].name for v in lake.blocked("als_evaluation")] == ["beats_baselines"]
+    assert [v.failed_blocking[0].name for v in lake.blocked("als_evaluation")] == ["not_worse_than_best_baseline"]
     # A run of the lists alone uses the model of the last evaluation that passed.
     assert lake.latest("als_model").version != versions["als_model"]
     assert run_graph(tmp_path, FIRST_DAY, LAST_DAY, select=served, run_config={}).success
