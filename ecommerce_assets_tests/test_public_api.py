@@ -14,6 +14,8 @@ import ecommerce_assets
 
 PACKAGE = Path(ecommerce_assets.__file__).parent
 PRIVATE_PYSPARK = "spark/column_lineage.py"
+NAMED_TUPLE = {"_asdict", "_fields", "_replace"}
+"""Public methods and fields of named tuples."""
 PRIVATE_MODULES = ("py4j", "pyspark.java_gateway")
 
 
@@ -41,7 +43,7 @@ def defined_names(tree: ast.Module) -> Iterator[str]:
 def private_uses(tree: ast.Module, ours: set[str]) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__"):
-            if node.attr not in ours:
+            if node.attr not in ours | NAMED_TUPLE:
                 yield node.attr
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith(PRIVATE_MODULES))
