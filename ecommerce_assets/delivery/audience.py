@@ -82,7 +82,7 @@ class AudienceColumn:
 
 
 @dataclass(frozen=True)
-class Target:
+class OutputFile:
     """A file to write, on any file system that fsspec knows."""
 
     address: str
@@ -181,7 +181,7 @@ class Audience:
         if PREDICTED in self.used:
             self.notes.append(tested_in_words(self.used[PREDICTED].stats.results))
 
-    def write(self, target: Target) -> None:
+    def write(self, file: OutputFile) -> None:
         """Writes the customers to a file. Readers see only the complete file; it replaces an existing one.
 
         The order is by the first interest in the condition, or by `monetary` without an interest (highest first), then
@@ -192,18 +192,20 @@ class Audience:
         AudienceError
             If the file cannot be written.
         """
-        file = self._scratch / f"audience.{target.kind}"
+        scratch = self._scratch / f"audience.{file.kind}"
         types = self._connection.execute("DESCRIBE matching").fetchall()
-        texts = {name for name, kind, *_ in types if kind == "VARCHAR" and target.kind == "csv"}
+        texts = {name for name, kind, *_ in types if kind == "VARCHAR" and file.kind == "csv"}
         columns = ", ".join(without_formula(name) if name in texts else identifier(name) for name in self.columns)
         order = '"order by" DESC NULLS LAST, matching.user_id'
-        self._run(f"COPY (SELECT {columns} FROM matching ORDER BY {order}) TO {literal(file)} ({OPTIONS[target.kind]})")
+        self._run(
+            f"COPY (SELECT {columns} FROM matching ORDER BY {order}) TO {literal(scratch)} ({OPTIONS[file.kind]})"
+        )
         try:
-            target.folder.put(file, target.name)
+            file.folder.put(scratch, file.name)
         except Exception as error:  # each storage client has its own errors
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             reason = reason.splitlines()[0].rstrip(". ")
-            raise AudienceError(f"Cannot write {target.address}: {reason}.") from error
+            raise AudienceError(f"Cannot write {file.address}: {reason}.") from error
 
     def _check_condition(self, select: str, unknown: list[str]) -> None:
         """Raises AudienceError if DuckDB cannot bind the condition."""
@@ -325,7 +327,7 @@ def audience(lake: Lake, where: str) -> Iterator[Audience]:
     Examples
     --------
     >>> with audience(Lake("/srv/shop"), "group = 'At Risk' and monetary > 200") as customers:  # doctest: +SKIP
-    ...     customers.write(target_of("at_risk.csv"))
+    ...     customers.write(output_file("at_risk.csv"))
     """
     with TemporaryDirectory() as scratch, _connect(Path(scratch)) as connection:
         yield Audience(lake, where, connection, Path(scratch))
@@ -352,7 +354,7 @@ def audience_columns(lake: Lake) -> list[AudienceColumn]:
     return [*known.values(), *aliases, *functions]
 
 
-def target_of(address: str) -> Target:
+def output_file(address: str) -> OutputFile:
     """Returns the file with this address: a path or a URL that fsspec knows, which ends in .csv, .parquet or .jsonl.
 
     Raises
@@ -377,7 +379,7 @@ def target_of(address: str) -> Target:
         if path.is_dir():
             raise AudienceError(f"Cannot write {address}: it is a folder; choose another name.")
     try:
-        return Target(address, Folder(uri), name, kind)
+        return OutputFile(address, Folder(uri), name, kind)
     except (ImportError, ValueError) as error:
         raise AudienceError(f"Cannot write {address}: {error}") from error
 

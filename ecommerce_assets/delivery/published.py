@@ -38,7 +38,7 @@ _SEGMENT = ("segment_id", "segment")
 _PAIR_NUMBERS = ("baskets", "support", "confidence", "lift")
 _RANKS = 1 << 16
 
-Row = dict[str, Any]
+Record = dict[str, Any]
 """The values of a row by column."""
 
 
@@ -73,7 +73,7 @@ class Ids:
 
 
 @dataclass(frozen=True)
-class Column:
+class ColumnValues:
     """The values of a column by row.
 
     Attributes
@@ -88,7 +88,7 @@ class Column:
     texts: Sequence[str | None] | None = None
 
     @classmethod
-    def of(cls, values: pa.ChunkedArray) -> Column:
+    def of(cls, values: pa.ChunkedArray) -> ColumnValues:
         """Returns a column of a table; texts become codes of the smallest possible type."""
         if not pa.types.is_string(values.type):
             return cls(np.asarray(values))
@@ -118,7 +118,7 @@ class Lists:
 
     ids: Ids
     starts: np.ndarray[Any, Any]
-    columns: Mapping[str, Column]
+    columns: Mapping[str, ColumnValues]
 
     @classmethod
     def read(
@@ -161,10 +161,10 @@ class Lists:
         kept = {}
         for name in columns:
             if products is not None and name.endswith("product_id"):
-                values = Column(products.positions(column(name)))
+                values = ColumnValues(products.positions(column(name)))
             else:
-                values = Column.of(column(name))
-            kept[name] = Column(values.values[order], values.texts)
+                values = ColumnValues.of(column(name))
+            kept[name] = ColumnValues(values.values[order], values.texts)
         return cls(ids, starts, kept)
 
     def rows(self, item_id: int | str, k: int | None = None) -> dict[str, list[Any]] | None:
@@ -186,7 +186,7 @@ class Lists:
 class Answer:
     """The entries of a list; `is_fallback` is True if they are popular products only."""
 
-    entries: Sequence[Row]
+    entries: Sequence[Record]
     is_fallback: bool = False
 
 
@@ -219,7 +219,7 @@ class Published:
     versions: Mapping[str, Version]
     notes: Sequence[str]
     products: Ids
-    descriptions: Mapping[str, Column]
+    descriptions: Mapping[str, ColumnValues]
     recommendations: Lists
     segments: Lists | None
     similar: Lists | None
@@ -311,7 +311,7 @@ class Published:
         known = any(e.event_type in WEIGHTS and self.products.find(e.product_id) is not None for e in events)
         return Answer(self._described(self.fold_in.recommend_for(events, segment, k)), not known)
 
-    def segment(self, user_id: int | str) -> Row | None:
+    def segment(self, user_id: int | str) -> Record | None:
         """Returns `segment_id` and `segment` of a user; None if the user is unknown."""
         rows = self.segments.rows(user_id) if self.segments is not None else None
         return {name: values[0] for name, values in rows.items()} if rows else None
@@ -334,7 +334,7 @@ class Published:
         rows = lists.rows(product_id, k) if lists is not None else None
         return Answer(self._entries(rows, column))
 
-    def _entries(self, rows: Mapping[str, list[Any]] | None, listed: str) -> list[Row]:
+    def _entries(self, rows: Mapping[str, list[Any]] | None, listed: str) -> list[Record]:
         """Returns the rows of a list with rank, ids and descriptions; `listed` is the column of the listed products."""
         if rows is None:
             return []
@@ -345,7 +345,7 @@ class Published:
         columns |= {name: column.at(positions) for name, column in self.descriptions.items()}
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
-    def _described(self, entries: Sequence[Entry]) -> list[Row]:
+    def _described(self, entries: Sequence[Entry]) -> list[Record]:
         rows = [(vars(entry), self.products.find(entry.product_id)) for entry in entries]
         return [
             {**row, **{name: column.at([at])[0] for name, column in self.descriptions.items() if at is not None}}
@@ -364,10 +364,10 @@ def _column(table: ds.Dataset, name: str, where: ds.Expression | None = None) ->
     return table.to_table(columns=[name], filter=where, use_threads=False).column(name)
 
 
-def _descriptions(table: ds.Dataset | None, products: Ids) -> dict[str, Column]:
+def _descriptions(table: ds.Dataset | None, products: Ids) -> dict[str, ColumnValues]:
     """Returns the columns `DISPLAYED` of a table, in the order of `products`; null for products without a row."""
     if table is None:
         return {}
     rows = pc.index_in(products.values, value_set=_column(table, "product_id").combine_chunks())
     names = [name for name in DISPLAYED if name in table.schema.names]
-    return {name: Column.of(_column(table, name).take(rows)) for name in names}
+    return {name: ColumnValues.of(_column(table, name).take(rows)) for name in names}

@@ -23,7 +23,7 @@ from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from threadpoolctl import threadpool_limits
 
-from ecommerce_assets.delivery.published import MAX_LENGTH, Answer, Published, Row, newest_versions
+from ecommerce_assets.delivery.published import MAX_LENGTH, Answer, Published, Record, newest_versions
 from ecommerce_assets.lookup.tables import UnknownIdError, typed
 from ecommerce_assets.recommendation.fold_in import Event, FoldIn
 from ecommerce_assets.storage.lake import Lake
@@ -298,7 +298,7 @@ def create_app(data_dir: str, load_fold_in: Callable[[Lake], FoldIn] = FoldIn.lo
     # would compete with the loop for the interpreter in a thread too.
 
     @app.get("/users/{user_id:path}/recommendations", response_model=UserRecommendations)
-    async def user_recommendations(user_id: UserId, k: Length = None) -> Row:
+    async def user_recommendations(user_id: UserId, k: Length = None) -> Record:
         """The stored recommendations of a user; for an unknown user, what is popular in the shop."""
         published = current.published
         user = _typed(published, "user_id", user_id)
@@ -306,7 +306,7 @@ def create_app(data_dir: str, load_fold_in: Callable[[Lake], FoldIn] = FoldIn.lo
         return {"user_id": user, **_header(published, "recommendations", answer), "recommendations": answer.entries}
 
     @app.get("/users/{user_id:path}/segment", response_model=UserSegment)
-    async def user_segment(user_id: UserId) -> Row:
+    async def user_segment(user_id: UserId) -> Record:
         """The segment of a user; null for an unknown user."""
         published = current.published
         user = _typed(published, "user_id", user_id)
@@ -315,7 +315,7 @@ def create_app(data_dir: str, load_fold_in: Callable[[Lake], FoldIn] = FoldIn.lo
         return {"user_id": user, "version": version, "fallback": segment is None, **(segment or {})}
 
     @app.get("/products/{product_id:path}/similar", response_model=SimilarProducts)
-    async def similar_products(product_id: ProductId, k: Length = None) -> Row:
+    async def similar_products(product_id: ProductId, k: Length = None) -> Record:
         """The products most similar to a product; for an unknown product, what is popular in the shop."""
         published = current.published
         product = _typed(published, "product_id", product_id)
@@ -323,7 +323,7 @@ def create_app(data_dir: str, load_fold_in: Callable[[Lake], FoldIn] = FoldIn.lo
         return {"product_id": product, **_header(published, "similar_products", answer), "similar": answer.entries}
 
     @app.get("/products/{product_id:path}/pairs", response_model=Pairs)
-    async def product_pairs(product_id: ProductId, kind: PairKind = "bought", k: Length = None) -> Row:
+    async def product_pairs(product_id: ProductId, kind: PairKind = "bought", k: Length = None) -> Record:
         """What is bought or viewed together with a product; for an unknown product, what is popular in the shop."""
         published = current.published
         product = _typed(published, "product_id", product_id)
@@ -332,7 +332,7 @@ def create_app(data_dir: str, load_fold_in: Callable[[Lake], FoldIn] = FoldIn.lo
         return {"product_id": product, "kind": kind, **header, "pairs": answer.entries}
 
     @app.post("/recommendations", response_model=VisitorRecommendations)
-    async def visitor_recommendations(visitor: Visitor) -> Row:
+    async def visitor_recommendations(visitor: Visitor) -> Record:
         """Recommendations for a visitor, from the visitor's latest events."""
         published = current.published
         events = [
@@ -346,7 +346,7 @@ def create_app(data_dir: str, load_fold_in: Callable[[Lake], FoldIn] = FoldIn.lo
         return {**_header(published, "recommendations", answer), "recommendations": answer.entries}
 
     @app.get("/health", response_model=Health, responses={503: {"model": Health}})
-    async def health(response: Response) -> Row:
+    async def health(response: Response) -> Record:
         """Which versions are served, and how old they are; 503 while nothing is published."""
         try:
             published = current.published
@@ -403,7 +403,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _header(published: Published, asset: str, answer: Answer) -> Row:
+def _header(published: Published, asset: str, answer: Answer) -> Record:
     return {"version": published.version(asset), "fallback": answer.is_fallback}
 
 

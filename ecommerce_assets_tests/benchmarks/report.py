@@ -15,7 +15,7 @@ LISTS = ("als_model", "recommendations")
 
 
 @dataclass(frozen=True)
-class Row:
+class Comparison:
     """One comparison, `first` / `second`.
 
     Attributes
@@ -40,12 +40,12 @@ class Row:
         return {**asdict(self), "ratio": self.ratio}
 
 
-def compare_all(results: Results) -> dict[int, list[Row]]:
+def compare_all(results: Results) -> dict[int, list[Comparison]]:
     """Returns the comparisons of every size. If the reference did not run, it is extrapolated from its growth."""
     return {events: compare(parts, extrapolate(results, "reference", events)) for events, parts in results.items()}
 
 
-def compare(parts: Parts, extrapolated: tuple[float, float] | None = None) -> list[Row]:
+def compare(parts: Parts, extrapolated: tuple[float, float] | None = None) -> list[Comparison]:
     """Returns the comparisons of one size, of the parts that ran.
 
     Parameters
@@ -53,11 +53,11 @@ def compare(parts: Parts, extrapolated: tuple[float, float] | None = None) -> li
     extrapolated
         Seconds and exponent of the reference if it did not run.
     """
-    rows: list[Row] = []
+    rows: list[Comparison] = []
 
     def add(comparison: str, first: float | None, second: float | None, unit: str = "s", note: str = "") -> None:
         if first is not None and second is not None:
-            rows.append(Row(comparison, first, second, unit, note))
+            rows.append(Comparison(comparison, first, second, unit, note))
 
     graph, kernels = parts.get("graph", {}), parts.get("kernels", {})
     for part, name in (("reference", "reference"), ("mllib", "MLlib pipeline")):
@@ -181,7 +181,7 @@ def _machine(machine: Mapping[str, Any]) -> str:
     return f"{machine['cpu']}, {machine['cores']} cores, {memory:.1f} GiB, {machine['system']}; {versions}."
 
 
-def _ratio(row: Row) -> str:
+def _ratio(row: Comparison) -> str:
     return "" if row.ratio is None else f"{row.ratio:.2f}"
 
 

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ecommerce_assets.cli import main
-from ecommerce_assets.delivery.audience import AudienceError, audience, audience_columns, target_of
+from ecommerce_assets.delivery.audience import AudienceError, audience, audience_columns, output_file
 from ecommerce_assets.recommendation.als_model import LocalModel
 from ecommerce_assets.recommendation.local_als import Factors
 from ecommerce_assets.storage.filesystem import Folder
@@ -123,7 +123,7 @@ def test_ids_that_differ_in_case_are_different_users(tmp_path: Path) -> None:
 def rows(lake: Lake, where: str, folder: Path) -> list[dict[str, Any]]:
     """The rows of the Parquet file."""
     with audience(lake, where) as customers:
-        customers.write(target_of(f"{folder}/found.parquet"))
+        customers.write(output_file(f"{folder}/found.parquet"))
         table = pq.read_table(folder / "found.parquet").to_pylist()
         assert customers.count == len(table)
     return table
@@ -305,7 +305,7 @@ def test_the_command_prints_the_count_and_writes_the_file(shop: Lake, tmp_path: 
 
 def test_json_lines_in_memory(shop: Lake) -> None:
     with audience(shop, "user_id = 2") as customers:
-        customers.write(target_of("memory://audiences/found.jsonl"))
+        customers.write(output_file("memory://audiences/found.jsonl"))
     [row] = Folder("memory://audiences").read_bytes("found.jsonl").splitlines()
     assert json.loads(row)["reason"] == "user_id = 2"
 
