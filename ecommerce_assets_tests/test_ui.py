@@ -234,8 +234,8 @@ def test_the_others_are_pictured(asset: str, ui: Visitor, materialised: list[dg.
 
 def test_a_failed_check_says_why(ui: Visitor, materialised: list[dg.DagsterRun]) -> None:
     """Two iterations are too few, and the check's page says so without a further click."""
-    ui.open("/assets/als_model?view=checks", "objective_falls")
-    ui.see("objective_falls").click()
+    ui.open("/assets/als_model?view=checks", "objective_decreases")
+    ui.see("objective_decreases").click()
     ui.page.get_by_text("more iterations would fit better").wait_for()
     ui.snap("failed-check", in_the_dark=True)
 

@@ -71,7 +71,7 @@ def _index_checks(table: TableSpec, column: str) -> tuple[Check, ...]:
         unique_key(table),
         row_count_stable(),
         Check(
-            name="dense",
+            name="dense_indices",
             description=f"{column} numbers the ids from 0 without gaps or repeats.",
             numbers={
                 "lowest": f"min({column})",
@@ -299,7 +299,7 @@ def _catalog_complete(context: CheckContext) -> str | None:
 PRODUCT_ELIGIBILITY_CHECKS = (
     no_nulls(PRODUCT_ELIGIBILITY),
     unique_key(PRODUCT_ELIGIBILITY),
-    rule("reason_given", "A product has a reason exactly if it is not eligible.", "eligible = (reason is not null)"),
+    rule("reason_consistent", "A product has a reason exactly if it is not eligible.", "eligible = (reason is not null)"),
     Check(
         "some_eligible",
         "At least one product is eligible.",
@@ -338,17 +338,17 @@ INTERACTION_DATA_CHECKS = (
         f"rating <= 0 or rating > {MAX_RATING} or isnan(rating)",
     ),
     rule(
-        "purchases_counted_in",
+        "counts_consistent",
         "There is an interaction, and purchases are among the interactions.",
         "interaction_count < 1 or purchases < 0 or purchases > interaction_count",
     ),
     Check(
-        name="numbers_known",
+        name="indices_known",
         description="Every user_idx and product_idx is a number of its index.",
         numbers={"highest_user_idx": "max(user_idx)", "highest_product_idx": "max(product_idx)"},
         test=_numbers_known,
     ),
-    rule("numbers_from_zero", "user_idx and product_idx go from 0 up.", "user_idx < 0 or product_idx < 0"),
+    rule("indices_not_negative", "user_idx and product_idx go from 0 up.", "user_idx < 0 or product_idx < 0"),
     Check(
         name="interactions_conserved",
         description="interaction_count adds up to the views, carts and purchases that were read.",
@@ -361,10 +361,10 @@ INTERACTION_DATA_CHECKS = (
 )
 
 ALS_MODEL_CHECKS = (
-    Check("factors_there", "There are factors for at least one user and one product.", _model_complete),
-    Check("factors_sound", "Factors are finite and, where nonnegative is set, not negative.", _factors_sound),
+    Check("has_factors", "There are factors for at least one user and one product.", _model_complete),
+    Check("factors_valid", "Factors are finite and, where nonnegative is set, not negative.", _factors_sound),
     Check(
-        "objective_falls",
+        "objective_decreases",
         f"What ALS minimises never rises, and falls by at most {CONVERGED:.0%} in the last iteration (local engine).",
         _objective_falls,
         blocking=False,
@@ -411,9 +411,9 @@ ITEM_NEIGHBOURS_CHECKS = (
     no_nulls(ITEM_NEIGHBOURS),
     row_count_stable(),
     rule("rank_in_range", f"rank goes from 1 to {NEIGHBOURS}.", f"rank < 1 or rank > {NEIGHBOURS}"),
-    rule("not_itself", "No product is its own neighbour.", "product_id = neighbour_id"),
+    rule("no_self_pairs", "No product is its own neighbour.", "product_id = neighbour_id"),
     _SIMILARITY,
-    rule("users_counted", "Neighbours have at least one common user.", "common_users < 1"),
+    rule("has_common_users", "Neighbours have at least one common user.", "common_users < 1"),
 )
 
 BLEND_MODEL_CHECKS = (
@@ -431,7 +431,7 @@ SIMILAR_PRODUCTS_CHECKS = (
     row_count_stable(),
     unique_key(SIMILAR_PRODUCTS),
     only_eligible("similar_product_id"),
-    rule("not_itself", "No product is similar to itself.", "product_id = similar_product_id"),
+    rule("no_self_pairs", "No product is similar to itself.", "product_id = similar_product_id"),
     _SIMILARITY,
     Check(
         "same_category",
@@ -448,7 +448,7 @@ PRODUCT_PAIRS_CHECKS = (
     unique_key(PRODUCT_PAIRS),
     only_eligible("pair_product_id"),
     one_of("known_kinds", "kind", tuple(KINDS.values())),
-    rule("not_itself", "No product is paired with itself.", "product_id = pair_product_id"),
+    rule("no_self_pairs", "No product is paired with itself.", "product_id = pair_product_id"),
     rule(
         "values_in_range",
         "There is at least one basket; support and confidence are above 0 and at most 1, lift is above 0.",

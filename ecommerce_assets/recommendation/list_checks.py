@@ -87,11 +87,11 @@ def list_checks(lists: Lists, full: bool = False) -> tuple[Check, ...]:
             CROWDED,
             "have too many products of a category or brand",
         ),
-        check("best_first", f"{lists.score} does not rise with rank.", RISING, f"have a {lists.score} that rises"),
+        check("sorted_by_score", f"{lists.score} does not rise with rank.", RISING, f"have a {lists.score} that rises"),
     ]
     checks.append(
         check(
-            "nothing_excluded",
+            "no_excluded_products",
             "No list has a product that `exclude` leaves out for its user.",
             EXCLUDED,
             "have a product that is excluded",

@@ -57,7 +57,7 @@ def test_factors_are_finite_and_where_asked_nonnegative(item: list[float], nonne
     results = als_model({0: [0.5, 0.5]}, {0: item}).describe()
     assert (results["users"], results["products"]) == (1, 1)
     context = CheckContext(Stats(results=results), {"nonnegative": nonnegative})
-    assert failed(ALS_MODEL_CHECKS, context) == ({"factors_sound": message} if message else {})
+    assert failed(ALS_MODEL_CHECKS, context) == ({"factors_valid": message} if message else {})
 
 
 @pytest.mark.parametrize(
@@ -73,11 +73,11 @@ def test_factors_are_finite_and_where_asked_nonnegative(item: list[float], nonne
 )
 def test_an_objective_that_rises_or_still_falls_warns(objective: list[float] | None, message: str) -> None:
     context = CheckContext(Stats(results={"objective": objective} if objective else {}))
-    assert failed(ALS_MODEL_CHECKS, context, "objective_falls") == ({"objective_falls": message} if message else {})
+    assert failed(ALS_MODEL_CHECKS, context, "objective_decreases") == ({"objective_decreases": message} if message else {})
 
 
 def test_the_objective_is_reported_also_where_it_passes() -> None:
-    [check] = [check for check in ALS_MODEL_CHECKS if check.name == "objective_falls"]
+    [check] = [check for check in ALS_MODEL_CHECKS if check.name == "objective_decreases"]
     assert not check.blocking
     [result] = run_checks([check], CheckContext(Stats(results={"objective": [90.0, 60.0, 59.4]})))
     assert result.values == {
@@ -97,14 +97,14 @@ def test_interactions_that_an_index_lacks_are_counted() -> None:
     days["cleaned_events"]["2019-10-03"] = Stats(numbers={"interactions": 30})
     numbers = {"interactions": 80, "highest_user_idx": 4, "highest_product_idx": 3}
     context = CheckContext(Stats(rows=9, numbers=numbers), versions=versions, days=days)
-    found = failed(INTERACTION_DATA_CHECKS, context, "interactions_conserved", "numbers_known")
-    assert sorted(found) == ["interactions_conserved", "numbers_known"]
-    assert found["numbers_known"] == "product_idx goes up to 3, and product_index has 3 numbers from 0"
+    found = failed(INTERACTION_DATA_CHECKS, context, "interactions_conserved", "indices_known")
+    assert sorted(found) == ["interactions_conserved", "indices_known"]
+    assert found["indices_known"] == "product_idx goes up to 3, and product_index has 3 numbers from 0"
     assert found["interactions_conserved"].startswith("10 of 90 views, carts and purchases ")
     versions["product_index"] = version("product_index", 4)
     numbers["interactions"] = 90
     whole = replace(context, stats=Stats(rows=9, numbers=numbers))
-    assert failed(INTERACTION_DATA_CHECKS, whole, "interactions_conserved", "numbers_known") == {}
+    assert failed(INTERACTION_DATA_CHECKS, whole, "interactions_conserved", "indices_known") == {}
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_published_lists_pass_and_fail_by_another_rule_or_index(
     sources = [check for check in RECOMMENDATIONS_CHECKS if check.name in ("known_sources", "scores_finite")]
     assert failed(sources, CheckContext(measure(frame, sources)[None])) == {}
     if exclude == "none":
-        assert "nothing_excluded" in checked("seen")
+        assert "no_excluded_products" in checked("seen")
     assert "known_products" in checked(exclude, product_index=index_frame(spark, "product", {101: 1, 103: 4}))
     assert "within_limits" in checked(exclude, 1)
     assert "within_limits" not in checked(exclude, 3)
@@ -209,10 +209,10 @@ def test_similar_products_are_of_the_same_category_more_often_than_by_chance(
     ("rows", "broken"),
     [
         ([(101, 1, 103, 0.5, 2), (101, 2, 104, 0.5, 1), (103, 1, 101, 1.0, 2)], []),
-        ([(101, 1, 101, 0.5, 2)], ["not_itself"]),
+        ([(101, 1, 101, 0.5, 2)], ["no_self_pairs"]),
         ([(101, 1, 103, 0.0, 2)], ["similarity_in_range"]),
         ([(101, 1, 103, 1.1, 2)], ["similarity_in_range"]),
-        ([(101, 1, 103, 0.5, 0)], ["users_counted"]),
+        ([(101, 1, 103, 0.5, 0)], ["has_common_users"]),
         ([(101, 0, 103, 0.5, 2)], ["rank_in_range"]),
         ([(101, 101, 103, 0.5, 2)], ["rank_in_range"]),
     ],

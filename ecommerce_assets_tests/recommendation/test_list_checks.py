@@ -75,7 +75,7 @@ def test_owners_to_whom_nothing_may_be_shown_are_counted(spark: SparkSession) ->
         pytest.param(
             [(1, 104, 0.9), (2, 999, 0.8), (3, 998, 0.1)], "known_products", id="two unknown products, not a repeat"
         ),
-        pytest.param([(1, 104, 0.1), (2, 101, 0.8), (3, 102, 0.1)], "best_first", id="the score rises"),
+        pytest.param([(1, 104, 0.1), (2, 101, 0.8), (3, 102, 0.1)], "sorted_by_score", id="the score rises"),
         pytest.param([(1, 104, 0.9), (2, 101, 0.8)], "full_lists", id="short"),
         pytest.param([(1, 104, 0.9), (2, 101, 0.8), (3, 102, 0.1), (4, 103, 0.1)], "full_lists", id="long"),
     ],
@@ -88,8 +88,8 @@ def test_a_broken_list_fails_one_check_and_counts_once(spark: SparkSession, wron
 
 def test_an_excluded_product_is_found(spark: SparkSession) -> None:
     found = failed(spark, {**RIGHT, 7: [(1, 102, 0.5), (2, 103, 0.2)]})
-    assert list(found) == ["nothing_excluded"]
-    assert found["nothing_excluded"].startswith("1 of 2 lists ")
+    assert list(found) == ["no_excluded_products"]
+    assert found["no_excluded_products"].startswith("1 of 2 lists ")
 
 
 def test_ranks_of_long_lists_are_checked(spark: SparkSession) -> None:

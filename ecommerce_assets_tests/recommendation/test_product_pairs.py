@@ -212,7 +212,7 @@ def test_support_confidence_and_lift_are_those_of_mlxtend(
                 (1, "bought", 1, 3, 3, 0.3, 0.6, 1.5),
                 (4, "sold", 1, 4, 3, 0.3, 0.6, 1.5),
             ],
-            ["unique_key", "known_kinds", "not_itself"],
+            ["unique_key", "known_kinds", "no_self_pairs"],
         ),
         ([(1, "viewed", 1, 2, 0, 0.3, 0.6, 1.5)], ["values_in_range"]),
         ([(1, "viewed", 1, 2, 3, 0.0, 0.6, 1.5)], ["values_in_range"]),
