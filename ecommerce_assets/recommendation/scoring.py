@@ -1,6 +1,6 @@
-"""Fits every system on the past of a holdout, and scores their lists over its users, with Spark.
+"""Fits all systems on the past of a holdout and scores their lists for its users.
 
-`fit_systems`, `training_examples` and `score` are used by the evaluation, the backtest and the tuning.
+The evaluation, the backtest and the tuning call `fit_systems`, `training_examples` and `score`.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ from ecommerce_assets.recommendation.als import (
     fit_local,
 )
 from ecommerce_assets.recommendation.als_model import factor_frame
+from ecommerce_assets.recommendation.batches import map_in_threads, split_batch
 from ecommerce_assets.recommendation.blend import (
     FEATURES,
-    FEWEST_TRAINING_USERS,
-    MOST_TRAINING_USERS,
+    MAX_TRAINING_USERS,
+    MIN_TRAINING_USERS,
     Blend,
     fit_blend,
     pool_candidates,
@@ -62,7 +63,6 @@ from ecommerce_assets.recommendation.lists import DEPTH, ListMaker, Lists, ragge
 from ecommerce_assets.recommendation.local_als import Factors
 from ecommerce_assets.recommendation.local_holdout import LocalHoldout
 from ecommerce_assets.recommendation.metrics import among
-from ecommerce_assets.recommendation.parts import by_threads, parts_of
 from ecommerce_assets.recommendation.products import INDEXED, Products, products_of
 from ecommerce_assets.recommendation.recommenders.base import Candidates, Floats, Integers, Training, Users
 from ecommerce_assets.recommendation.scores import Relevant, Scores, score_lists
@@ -72,6 +72,8 @@ from ecommerce_assets.spark.connect import send_to_workers
 from ecommerce_assets.storage.stored_table import StoredTable
 
 FEW, SOME = 5, 20
+"""Numbers of events below which a user has few or some events."""
+
 SERVED, SERVED_BY_FALLBACK = "served by: recommenders", "served by: fallback"
 
 SLICES = {
@@ -84,20 +86,24 @@ SLICES = {
     "events: many": f"{SOME} events or more before",
     **{f"segment: {name}": name for name in SEGMENT_NAMES},
 }
-"""Slices of users and their names for people, in order; users without events have no segment."""
+"""Slices of users and their titles, in display order; users without events have no segment."""
 
-SAMPLED_USERS = 2 * MOST_TRAINING_USERS
-"""Users whose candidates are made for the training: about half of them have a relevant one."""
-
-DRAWS, DRAW_SEED = 1_000_000, 42
+SAMPLED_USERS = 2 * MAX_TRAINING_USERS
+"""Number of sampled users for the published blend; about half of them have a relevant candidate."""
 
 OTHER_SAMPLED_USERS = 1_000
-"""The same for the blends that are scored but not published."""
+"""Number of sampled users for the blends that are scored but not published."""
+
+DRAWS, DRAW_SEED = 1_000_000, 42
+"""Resolution and seed of the hash that samples users."""
+
+USER_COLUMNS = ("user_idx", "bucket", "history", "segment", "total_events", "features", "relevant")
+"""Columns of `Systems.users`."""
 
 
 @dataclass(frozen=True)
 class Systems:
-    """Everything that lists are made with at a cutoff.
+    """The systems fitted at a cutoff, and the holdout users to score them with.
 
     Attributes
     ----------
@@ -106,20 +112,16 @@ class Systems:
     maker
         The fitted recommenders.
     reference
-        The latest interaction, in microseconds since 1970.
+        Time of the latest interaction, in microseconds since 1970.
     users
-        `ASKED` of the users of the holdout, for whom something is relevant: for threads of this process, or for
-        Spark's workers.
+        `USER_COLUMNS` of the holdout users with relevant products. A table is scored by threads of this process, a
+        DataFrame by Spark's workers.
     """
 
     products: Products
     maker: ListMaker
     reference: int
     users: pa.Table | DataFrame
-
-
-ASKED = ("user_idx", "bucket", "history", "segment", "total_events", "features", "relevant")
-"""Columns of the users of a holdout, as the functions below read them in parts."""
 
 
 def fit_systems(
@@ -129,14 +131,16 @@ def fit_systems(
     engine: Engine,
     after_iteration: AfterIteration | None = None,
 ) -> Systems:
-    """Fits every recommender on the interactions before the cutoff.
+    """Returns all recommenders, fitted on the interactions before the cutoff.
 
     Parameters
     ----------
+    holdout
+        The past and the holdout users; a `LocalHoldout` is fitted in this process.
     categories
         `product_id`, `category_id`, `category`.
     als, engine
-        Parameters of the ALS model, and what fits it.
+        Parameters and engine of the ALS model.
     after_iteration
         Called after each iteration of the local engine.
     """
@@ -149,13 +153,12 @@ def fit_systems(
         stats = stats_in_process(pairs, holdout.segments.toArrow(), products, categories)
         neighbours = neighbours_in_process(pairs, products).as_ragged()
         reference = latest_of_pairs(pairs)
-        of_users, of_products = fit_local(_weighed(pairs, als), als, after_iteration)
+        of_users, of_products = fit_local(_with_recency_weights(pairs, als), als, after_iteration)
         del pairs
         factors, user_factors = item_factors(of_products, products), factor_frame(spark, of_users)
     else:
         stats = stats_by_spark(interactions.frame, holdout.segments, products, categories)
-        by_spark = neighbours_by_spark(interactions.frame, holdout.products)
-        neighbours = neighbours_of(StoredTable(by_spark), products)
+        neighbours = neighbours_of(StoredTable(neighbours_by_spark(interactions.frame, holdout.products)), products)
         reference = latest_interaction(interactions.frame)
         model = fit_als(interactions, als, engine)
         factors, user_factors = item_factors(model.products, products), model.user_frame(spark)
@@ -164,9 +167,9 @@ def fit_systems(
 
 
 def with_factors(holdout: Holdout, user_factors: DataFrame) -> DataFrame:
-    """`ASKED` of the users of the holdout, with `id`, `features` of the ALS model."""
+    """Returns `USER_COLUMNS` of the holdout users; `user_factors` has `id` and `features` of the ALS model."""
     features = user_factors.withColumnRenamed("id", "user_idx")
-    return holdout.users.join(features, "user_idx", "left").select(*ASKED)
+    return holdout.users.join(features, "user_idx", "left").select(*USER_COLUMNS)
 
 
 def _fit_in_process(
@@ -175,13 +178,13 @@ def _fit_in_process(
     products, pairs = holdout.products, holdout.interactions
     stats = stats_in_process(pairs, holdout.segments, products, categories)
     neighbours = neighbours_in_process(pairs, products).as_ragged()
-    of_users, of_products = fit_local(_weighed(pairs, als), als, after_iteration)
+    of_users, of_products = fit_local(_with_recency_weights(pairs, als), als, after_iteration)
     maker = ListMaker.fit(Training(stats, neighbours, item_factors(of_products, products)))
     return Systems(products, maker, latest_of_pairs(pairs), users_in_process(holdout, of_users))
 
 
-def _weighed(pairs: pa.Table, als: AlsParameters) -> pa.Table:
-    """Pairs of `collect_pairs` with `LAST`, as ALS is fitted on them."""
+def _with_recency_weights(pairs: pa.Table, als: AlsParameters) -> pa.Table:
+    """Returns pairs of `collect_pairs` (with `LAST`) with ratings weighted by recency, if `halfLife` is set."""
     if als.halfLife is None:
         return pairs
     rating = weighed_by_recency(pairs.column("rating"), pairs.column(LAST), als.halfLife)
@@ -189,10 +192,10 @@ def _weighed(pairs: pa.Table, als: AlsParameters) -> pa.Table:
 
 
 def users_in_process(holdout: LocalHoldout, factors: Factors) -> pa.Table:
-    """`ASKED` of the users of the holdout."""
+    """Returns `USER_COLUMNS` of the holdout users; `factors` are those of the ALS model's users."""
     relevant, known = holdout.pairs.filter(holdout.pairs.column("relevant")), holdout.segments
-    numbers, first = np.unique(relevant.column("user_idx").to_numpy(), return_index=True)
-    users = pa.array(numbers)
+    distinct, first = np.unique(relevant.column("user_idx").to_numpy(), return_index=True)
+    users = pa.array(distinct)
     at = pc.index_in(users, value_set=known.column("user_idx").combine_chunks())
     return pa.table(
         {
@@ -208,121 +211,141 @@ def users_in_process(holdout: LocalHoldout, factors: Factors) -> pa.Table:
 
 
 PRIMES = np.array([0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5], np.uint64)
-"""Of xxHash64: the first three and the fifth."""
+"""Primes 1, 2, 3 and 5 of xxHash64."""
 
 
-def _hashed(numbers: npt.NDArray[Any], *more: int) -> Integers:
-    """xxHash64 of 32-bit numbers, each followed by `more`, as Spark's `xxhash64`: the same in each run."""
+def xxhash64(numbers: npt.NDArray[Any], *more: int) -> Integers:
+    """Returns the xxHash64 of 32-bit numbers, each followed by `more`; equal to Spark's `xxhash64`."""
     first, second, third, fifth = PRIMES
-    made = np.full(len(numbers), 42, np.uint64)
+    hashes = np.full(len(numbers), 42, np.uint64)
     for value in (numbers.astype(np.uint32), *more):
-        made = (made + fifth + np.uint64(4)) ^ (np.full(len(numbers), value, np.uint64) * first)
-        made = ((made << np.uint64(23)) | (made >> np.uint64(41))) * second + third
-        made = (made ^ (made >> np.uint64(33))) * second
-        made = (made ^ (made >> np.uint64(29))) * third
-        made = made ^ (made >> np.uint64(32))
-    return made.astype(np.int64)
+        hashes = (hashes + fifth + np.uint64(4)) ^ (np.full(len(numbers), value, np.uint64) * first)
+        hashes = ((hashes << np.uint64(23)) | (hashes >> np.uint64(41))) * second + third
+        hashes = (hashes ^ (hashes >> np.uint64(33))) * second
+        hashes = (hashes ^ (hashes >> np.uint64(29))) * third
+        hashes = hashes ^ (hashes >> np.uint64(32))
+    return hashes.astype(np.int64)
 
 
 def _activity(total_events: pa.Array) -> npt.NDArray[np.object_]:
-    """How much each user did before the cutoff."""
+    """Returns `none`, `few`, `some` or `many` for the numbers of events before the cutoff."""
     events = pc.fill_null(total_events, 0).to_numpy(zero_copy_only=False)
     names = np.array(["none", "few", "some", "many"], object)
     return np.asarray(names[np.searchsorted([1, FEW, SOME], events, side="right")])
 
 
 @dataclass(frozen=True)
-class _Batch:
-    """Users of a holdout for whom something is relevant under an exclusion, and what it is."""
+class HoldoutBatch:
+    """n holdout users with relevant products that are not excluded.
 
-    numbers: Integers
+    Attributes
+    ----------
+    user_idx, users
+        (n,) numbers of the users, and the users.
+    relevant
+        Their relevant products.
+    activity
+        (n,) `none`, `few`, `some` or `many` events before the cutoff.
+    buckets
+        (n,) bucket of each user.
+    draws
+        (n,) a hash of each user from 0 to 1, which samples users.
+    """
+
+    user_idx: Integers
     users: Users
     relevant: Relevant
-    events: npt.NDArray[np.object_]
+    activity: npt.NDArray[np.object_]
     buckets: Integers
     draws: npt.NDArray[np.float64]
 
     @classmethod
-    def of(cls, batch: pa.RecordBatch, products: Products, rank: int, reference: int, exclude: Exclude) -> _Batch:
+    def of(cls, batch: pa.RecordBatch, products: Products, rank: int, reference: int, exclude: Exclude) -> HoldoutBatch:
+        """Returns the users of a batch of `USER_COLUMNS` that have relevant products; see `users_of`."""
         users = users_of(batch, products, rank, reference, exclude)
         begins, values = ragged(batch.column("relevant"))
         owners = np.repeat(np.arange(batch.num_rows), np.diff(begins))
         positions = products.positions(values.to_numpy(zero_copy_only=False))
-        barred_owners, barred = users.excluded.of(np.arange(len(users)))
+        excluded_owners, excluded = users.excluded.of(np.arange(len(users)))
         width = len(products.ids) + 1
-        kept = ~among(owners * width + positions, barred_owners * width + barred)
+        kept = ~among(owners * width + positions, excluded_owners * width + excluded)
         owners, positions = owners[kept], positions[kept]
         counts = np.bincount(owners, minlength=len(users))
         rows = np.flatnonzero(counts)
         place = np.zeros(len(users), np.int64)
         place[rows] = np.arange(len(rows))
         known = positions >= 0
-        numbers, events = batch.column("user_idx").to_numpy()[rows], _activity(batch.column("total_events"))[rows]
-        buckets = batch.column("bucket").to_numpy()[rows]
-        draws = _hashed(numbers, DRAW_SEED) % DRAWS / DRAWS
-        relevant = Relevant(place[owners[known]], positions[known], counts[rows])
-        return cls(numbers, users.take(rows), relevant, events, buckets, draws)
+        user_idx = batch.column("user_idx").to_numpy()[rows]
+        return cls(
+            user_idx,
+            users.take(rows),
+            Relevant(place[owners[known]], positions[known], counts[rows]),
+            _activity(batch.column("total_events"))[rows],
+            batch.column("bucket").to_numpy()[rows],
+            xxhash64(user_idx, DRAW_SEED) % DRAWS / DRAWS,
+        )
 
-    def take(self, rows: Integers) -> _Batch:
-        """These users of the batch."""
+    def take(self, rows: Integers) -> HoldoutBatch:
+        """Returns the users with these row numbers."""
         place = np.full(len(self.users), -1, np.int64)
         place[rows] = np.arange(len(rows))
         owners = place[self.relevant.owners]
         relevant = Relevant(owners[owners >= 0], self.relevant.positions[owners >= 0], self.relevant.counts[rows])
-        return _Batch(
-            self.numbers[rows],
+        return HoldoutBatch(
+            self.user_idx[rows],
             self.users.take(rows),
             relevant,
-            self.events[rows],
+            self.activity[rows],
             self.buckets[rows],
             self.draws[rows],
         )
 
 
 class _Fitted(NamedTuple):
-    """What of the systems works without Spark."""
+    """`Systems` without the users: what Spark's workers need."""
 
     products: Products
     maker: ListMaker
     reference: int
 
-    def batch(self, part: pa.RecordBatch, exclude: Exclude) -> _Batch:
-        return _Batch.of(part, self.products, self.maker.training.item_factors.shape[1], self.reference, exclude)
+    def batch(self, users: pa.RecordBatch, exclude: Exclude) -> HoldoutBatch:
+        rank = self.maker.training.item_factors.shape[1]
+        return HoldoutBatch.of(users, self.products, rank, self.reference, exclude)
 
 
-def _by_parts(
-    systems: Systems,
-    make: Callable[[_Fitted, Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]],
+RESULTS = pa.schema({"kind": pa.string(), **dict.fromkeys(("data", "users", "features", "relevant"), pa.binary())})
+"""Rows that workers return: pickled scores (kind `scores`, column `data`), or training examples of an exclusion."""
+
+
+def _map_users(
+    systems: Systems, process: Callable[[_Fitted, Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 ) -> pa.Table:
-    """What `make` yields for the users, some at once: by threads of this process, or by Spark's workers.
-
-    A table of the columns of `PACKED`.
-    """
+    """Returns all `RESULTS` rows that `process` yields for batches of the users, from threads or Spark's workers."""
     fitted = _Fitted(systems.products, systems.maker, systems.reference)
     users = systems.users
     if isinstance(users, pa.Table):
-        return by_threads(users, partial(make, fitted), PACKED)
+        return map_in_threads(users, partial(process, fitted), RESULTS)
     shared = send_to_workers(users.sparkSession, fitted)
-    columns = ", ".join(f"{field.name} {field.type}" for field in PACKED)
+    columns = ", ".join(f"{field.name} {field.type}" for field in RESULTS)
     table = users.mapInArrow(
-        lambda batches: make(shared.value, chain.from_iterable(map(parts_of, batches))), columns
+        lambda batches: process(shared.value, chain.from_iterable(map(split_batch, batches))), columns
     ).toArrow()
-    shared.destroy()  # a tuning comes here once per trial
+    shared.destroy()  # a tuning sends one object per trial
     return table
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Candidates of training users, and which of them were relevant.
+    """Training examples of the blend: candidates of the training users.
 
     Attributes
     ----------
     features
-        (c, f) of the candidates.
+        (c, f) features of the candidates.
     relevant
-        (c,) whether the user interacted with it.
+        (c,) True if the user interacted with the candidate.
     users
-        Number of users.
+        Number of training users.
     """
 
     features: Floats
@@ -330,8 +353,8 @@ class Examples:
     users: int
 
     def fit(self) -> Blend:
-        """The blend; with fewer than 100 users the rule for few training users."""
-        return fit_blend(self.features, self.relevant) if self.users >= FEWEST_TRAINING_USERS else Blend()
+        """Returns the trained blend; with fewer than `MIN_TRAINING_USERS` users, the blend without weights."""
+        return fit_blend(self.features, self.relevant) if self.users >= MIN_TRAINING_USERS else Blend()
 
 
 def score(
@@ -340,40 +363,41 @@ def score(
     k: int,
     published: Exclude | None = None,
 ) -> tuple[dict[Exclude, Scores], Examples | None]:
-    """The scores of all systems over all users for whom something is relevant, for each exclusion.
+    """Returns the scores of all systems over the holdout users, by exclusion, and training examples.
 
     Parameters
     ----------
     blends
-        By exclusion, what ranks the published lists; None: ALS alone.
+        By exclusion, the blend that ranks the published lists; None: ALS alone.
+    k
+        Length of the lists.
     published
-        The exclusion whose candidates are also returned, as examples for the blend of the published lists.
+        The exclusion whose candidates are returned as training examples of the published blend; None: no examples.
     """
     share = SAMPLED_USERS / _users_with_history(systems) if published else 0.0
 
-    def make(fitted: _Fitted, parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def process(fitted: _Fitted, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         totals = {exclude: Scores(tuple(TITLES)) for exclude in blends}
-        for part in parts:
+        for users in batches:
             for exclude, blend in blends.items():
-                batch = fitted.batch(part, exclude)
+                batch = fitted.batch(users, exclude)
                 if not len(batch.users):
                     continue
                 candidates = fitted.maker.candidates(batch.users, max(DEPTH, k))
-                totals[exclude] += score_batch(fitted.maker, batch, candidates, blend, k)
+                totals[exclude] += _score_batch(fitted.maker, batch, candidates, blend, k)
                 if exclude == published:
                     yield _examples(fitted.maker, batch, candidates, exclude, share)
-        yield _packed("scores", _compressed(totals))
+        yield pack("scores", _compress(totals))
 
-    table = _by_parts(systems, make)
-    parts: list[dict[Exclude, Scores]] = list(map(_decompressed, _values(table, "scores", "data")))
+    table = _map_users(systems, process)
+    parts: list[dict[Exclude, Scores]] = list(map(_decompress, _values(table, "scores", "data")))
     scores = {exclude: reduce(add, (part[exclude] for part in parts), Scores(tuple(TITLES))) for exclude in blends}
-    return scores, _unpacked(table, published) if published else None
+    return scores, unpack_examples(table, published) if published else None
 
 
-def score_batch(
-    maker: ListMaker, batch: _Batch, candidates: Mapping[str, Candidates], blend: Blend | None, k: int
+def _score_batch(
+    maker: ListMaker, batch: HoldoutBatch, candidates: Mapping[str, Candidates], blend: Blend | None, k: int
 ) -> Scores:
-    """The scores of all systems for one batch of users."""
     users = batch.users
     alone = {name: Lists.of(best, k, maker.recommenders[name].source) for name, best in candidates.items()}
     completed = {name: maker.complete(lists.copy(), users) for name, lists in alone.items()}
@@ -383,11 +407,11 @@ def score_batch(
         ALS_ALONE: alone[ALS_ALONE],
         **{name: completed[name] for name in BASELINES},
     }
-    knows = np.asarray(np.diff(users.begins) > 0 if blend is not None else alone[ALS_ALONE].filled.any(axis=1))
+    served = np.asarray(np.diff(users.begins) > 0 if blend is not None else alone[ALS_ALONE].filled.any(axis=1))
     slices: dict[str, npt.NDArray[np.bool_]] = {
-        SERVED: knows,
-        SERVED_BY_FALLBACK: ~knows,
-        **_slices("events", batch.events),
+        SERVED: served,
+        SERVED_BY_FALLBACK: ~served,
+        **_slices("events", batch.activity),
         **_slices("segment", users.segments),
     }
     category = maker.training.products.category
@@ -395,36 +419,38 @@ def score_batch(
 
 
 def score_als(systems: Systems, exclude: Exclude, k: int) -> Scores:
-    """The scores of the ranker `als` and of popularity alone, over all users for whom something is relevant.
+    """Returns the scores of the ranker `als` and of popularity over the holdout users.
 
     Parameters
     ----------
     systems
-        With the recommenders ALS and popularity; no others are needed.
+        Only the recommenders ALS and popularity are used.
+    exclude, k
+        Which products are excluded, and the length of the lists.
     """
 
-    def make(fitted: _Fitted, parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def process(fitted: _Fitted, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         maker, total = fitted.maker, Scores((ALS_LIST, POPULARITY))
         popular, category = maker.recommenders[POPULARITY], maker.training.products.category
-        for part in parts:
-            batch = fitted.batch(part, exclude)
+        for users in batches:
+            batch = fitted.batch(users, exclude)
             if not len(batch.users):
                 continue
             completed = maker.complete(Lists.of(popular.recommend(batch.users, k), k, popular.source), batch.users)
             lists = {ALS_LIST: maker.lists(batch.users, k, None), POPULARITY: completed}
             total += score_lists(lists, ALS_LIST, POPULARITY, batch.relevant, category, {}, batch.buckets)
-        yield _packed("scores", _compressed(total))
+        yield pack("scores", _compress(total))
 
-    table = _by_parts(systems, make)
-    return reduce(add, map(_decompressed, _values(table, "scores", "data")), Scores((ALS_LIST, POPULARITY)))
+    table = _map_users(systems, process)
+    return reduce(add, map(_decompress, _values(table, "scores", "data")), Scores((ALS_LIST, POPULARITY)))
 
 
-def _compressed(scores: Any) -> bytes:
-    """Small also for a large catalogue, of which a partition shows few products: Spark limits the size of results."""
+def _compress(scores: Any) -> bytes:
+    # Spark limits the size of results, and most products of a large catalogue are shown by no partition.
     return zlib.compress(pickle.dumps(scores), 1)
 
 
-def _decompressed(data: bytes) -> Any:
+def _decompress(data: bytes) -> Any:
     return pickle.loads(zlib.decompress(data))
 
 
@@ -433,25 +459,26 @@ def _slices(name: str, values: npt.NDArray[np.object_]) -> dict[str, npt.NDArray
 
 
 def training_examples(systems: Systems, excludes: Sequence[Exclude]) -> dict[Exclude, Examples]:
-    """Examples for the blend, by exclusion: all candidates of up to 2,000 users with a relevant one.
+    """Returns training examples of the blend by exclusion: the candidates of users who have a relevant one.
 
-    The users are drawn by a hash, so they are the same in each run; for all exclusions but the first, from 1,000.
+    Users are sampled by a hash, so they are the same in each run: `SAMPLED_USERS` for the first exclusion (at most
+    `MAX_TRAINING_USERS` of them are used), `OTHER_SAMPLED_USERS` for the others.
     """
     count = _users_with_history(systems)
     shares = {
         exclude: (OTHER_SAMPLED_USERS if number else SAMPLED_USERS) / count for number, exclude in enumerate(excludes)
     }
 
-    def make(fitted: _Fitted, parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for part in parts:
+    def process(fitted: _Fitted, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for users in batches:
             for exclude, share in shares.items():
-                batch = fitted.batch(part, exclude)
+                batch = fitted.batch(users, exclude)
                 batch = batch.take(np.flatnonzero(batch.draws < share))
                 if len(batch.users):
                     yield _examples(fitted.maker, batch, fitted.maker.candidates(batch.users), exclude, share)
 
-    table = _by_parts(systems, make)
-    return {exclude: _unpacked(table, exclude) for exclude in excludes}
+    table = _map_users(systems, process)
+    return {exclude: unpack_examples(table, exclude) for exclude in excludes}
 
 
 def _users_with_history(systems: Systems) -> int:
@@ -461,30 +488,27 @@ def _users_with_history(systems: Systems) -> int:
     return max(users.where(F.size("history") > 0).count(), 1)
 
 
-PACKED = pa.schema({"kind": pa.string(), **dict.fromkeys(("data", "users", "features", "relevant"), pa.binary())})
-
-
 def _examples(
-    maker: ListMaker, batch: _Batch, candidates: Mapping[str, Candidates], exclude: Exclude, share: float
+    maker: ListMaker, batch: HoldoutBatch, candidates: Mapping[str, Candidates], exclude: Exclude, share: float
 ) -> pa.RecordBatch:
-    """The candidates of the drawn users of a batch who have a relevant one."""
+    """Returns the candidates of the sampled users who have a relevant one, as a row of `RESULTS`."""
     rows = np.flatnonzero((batch.draws < share) & (np.diff(batch.users.begins) > 0))
     batch = batch.take(rows)
     candidates = {name: each.take(rows) for name, each in candidates.items()}
     pool = pool_candidates(maker.training, batch.users, candidates)
     width = len(maker.training.products)
     relevant = among(pool.owners * width + pool.positions, batch.relevant.owners * width + batch.relevant.positions)
-    reached = np.zeros(len(batch.users), np.bool_)
-    reached[pool.owners[relevant]] = True
-    kept = reached[pool.owners]
-    users = batch.numbers[pool.owners[kept]].astype(np.int64)
-    return _packed(str(exclude), b"", users, pool.features[kept], relevant[kept])
+    has_relevant = np.zeros(len(batch.users), np.bool_)
+    has_relevant[pool.owners[relevant]] = True
+    kept = has_relevant[pool.owners]
+    users = batch.user_idx[pool.owners[kept]].astype(np.int64)
+    return pack(str(exclude), b"", users, pool.features[kept], relevant[kept])
 
 
-def _packed(kind: str, data: bytes, *columns: npt.NDArray[Any]) -> pa.RecordBatch:
+def pack(kind: str, data: bytes, *columns: npt.NDArray[Any]) -> pa.RecordBatch:
+    """Returns one row of `RESULTS`; `columns` are users, features and relevant, or none."""
     values = [data, *(np.ascontiguousarray(column).tobytes() for column in columns)]
-    names = ["data", "users", "features", "relevant"]
-    packed = {name: pa.array([value], pa.binary()) for name, value in zip_longest(names, values)}
+    packed = {name: pa.array([value], pa.binary()) for name, value in zip_longest(RESULTS.names[1:], values)}
     return pa.RecordBatch.from_pydict({"kind": pa.array([kind]), **packed})
 
 
@@ -493,17 +517,19 @@ def _values(table: pa.Table, kind: str, name: str) -> list[bytes]:
     return values
 
 
-def _unpacked(table: pa.Table, exclude: Exclude) -> Examples:
+def unpack_examples(table: pa.Table, exclude: Exclude) -> Examples:
+    """Returns the training examples of an exclusion from `RESULTS` rows, at most `MAX_TRAINING_USERS` users."""
+
     def values(name: str) -> bytes:
         return b"".join(_values(table, str(exclude), name))
 
-    numbers = np.frombuffer(values("users"), np.int64)
+    user_idx = np.frombuffer(values("users"), np.int64)
     features = np.frombuffer(values("features"), np.float32).reshape(-1, len(FEATURES))
     relevant = np.frombuffer(values("relevant"), np.bool_)
-    # In the order of the users and not of the tasks: sums of floating-point numbers depend on it.
-    order = np.argsort(numbers, kind="stable")
-    users = np.unique(numbers)
-    if len(users) > MOST_TRAINING_USERS:
-        users = np.sort(np.random.default_rng(0).permutation(users)[:MOST_TRAINING_USERS])
-        order = order[np.isin(numbers[order], users)]
+    # Sums of floating-point numbers depend on their order: sort by user, because the order of tasks varies.
+    order = np.argsort(user_idx, kind="stable")
+    users = np.unique(user_idx)
+    if len(users) > MAX_TRAINING_USERS:
+        users = np.sort(np.random.default_rng(0).permutation(users)[:MAX_TRAINING_USERS])
+        order = order[np.isin(user_idx[order], users)]
     return Examples(features[order], relevant[order], len(users))

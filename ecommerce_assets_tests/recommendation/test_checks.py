@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from ecommerce_assets.recommendation.blend import FEATURES, FEWEST_TRAINING_USERS, Blend
+from ecommerce_assets.recommendation.blend import FEATURES, MIN_TRAINING_USERS, Blend
 from ecommerce_assets.recommendation.checks import (
     ALS_EVALUATION_CHECKS,
     ALS_MODEL_CHECKS,
@@ -73,7 +73,9 @@ def test_factors_are_finite_and_where_asked_nonnegative(item: list[float], nonne
 )
 def test_an_objective_that_rises_or_still_falls_warns(objective: list[float] | None, message: str) -> None:
     context = CheckContext(Stats(results={"objective": objective} if objective else {}))
-    assert failed(ALS_MODEL_CHECKS, context, "objective_decreases") == ({"objective_decreases": message} if message else {})
+    assert failed(ALS_MODEL_CHECKS, context, "objective_decreases") == (
+        {"objective_decreases": message} if message else {}
+    )
 
 
 def test_the_objective_is_reported_also_where_it_passes() -> None:
@@ -234,9 +236,9 @@ def weights(weight: float) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("document", "users", "ranker", "broken"),
     [
-        (weights(0.5), FEWEST_TRAINING_USERS, "blend", []),
-        (weights(NAN), FEWEST_TRAINING_USERS, "blend", ["weights_finite"]),
-        (Blend().document(), FEWEST_TRAINING_USERS - 1, "blend", ["enough_training_users"]),
+        (weights(0.5), MIN_TRAINING_USERS, "blend", []),
+        (weights(NAN), MIN_TRAINING_USERS, "blend", ["weights_finite"]),
+        (Blend().document(), MIN_TRAINING_USERS - 1, "blend", ["enough_training_users"]),
         (Blend().document(), 0, "als", []),
     ],
 )

@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.recommendation import scoring
 from ecommerce_assets.recommendation.als import AlsParameters, Engine
-from ecommerce_assets.recommendation.blend import FEATURES, FEWEST_TRAINING_USERS, Blend
+from ecommerce_assets.recommendation.blend import FEATURES, MIN_TRAINING_USERS, Blend
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.holdout import Holdout, holdout_cutoff, prepare
 from ecommerce_assets.recommendation.local_holdout import LocalHoldout
@@ -101,11 +101,11 @@ def test_users_are_hashed_as_spark_hashes_them(spark: SparkSession) -> None:
     np.testing.assert_array_equal(scoring._hashed(numbers, 42), two)
 
 
-@pytest.mark.parametrize("users", [FEWEST_TRAINING_USERS - 1, FEWEST_TRAINING_USERS])
+@pytest.mark.parametrize("users", [MIN_TRAINING_USERS - 1, MIN_TRAINING_USERS])
 def test_too_few_training_users_give_the_rule(users: int) -> None:
     rng = np.random.default_rng(0)
     examples = Examples(rng.random((500, len(FEATURES))).astype(np.float32), rng.random(500) < 0.5, users)
-    assert (examples.fit().weights is None) == (users < FEWEST_TRAINING_USERS)
+    assert (examples.fit().weights is None) == (users < MIN_TRAINING_USERS)
 
 
 def test_examples_are_in_the_order_of_the_users_and_not_of_the_tasks() -> None:
@@ -224,7 +224,7 @@ def test_examples_and_scores_are_the_same_in_another_order_and_by_sparks_workers
 def test_no_more_training_users_than_the_limit(
     monkeypatch: pytest.MonkeyPatch, systems: Systems, examples: dict[Exclude, Examples]
 ) -> None:
-    monkeypatch.setattr(scoring, "MOST_TRAINING_USERS", 4)
+    monkeypatch.setattr(scoring, "MAX_TRAINING_USERS", 4)
     [result] = training_examples(systems, [Exclude.purchased]).values()
     assert result.users == 4
     assert 4 <= result.relevant.sum() < examples[Exclude.purchased].relevant.sum()

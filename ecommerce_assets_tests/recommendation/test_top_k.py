@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ecommerce_assets.recommendation import top_k as kernel
-from ecommerce_assets.recommendation.top_k import ROWS_AT_ONCE, Excluded, Items
+from ecommerce_assets.recommendation.top_k import BATCH_ROWS, Excluded, Items
 
 Vectors = npt.NDArray[np.float32]
 NOTHING = np.empty(0, dtype=np.int64)
@@ -63,7 +63,7 @@ def test_equals_brute_force(search: tuple[Vectors, Vectors, list[set[int]], int]
 
 def test_equals_brute_force_over_several_batches_of_queries() -> None:
     rng = np.random.default_rng(1)
-    queries = rng.integers(0, 3, (ROWS_AT_ONCE + 3, 4)).astype(np.float32)
+    queries = rng.integers(0, 3, (BATCH_ROWS + 3, 4)).astype(np.float32)
     items = rng.integers(0, 3, (40, 4)).astype(np.float32)
     excluded = [rng.choice(40, size=rng.integers(0, 5), replace=False) for _ in queries]
     positions, scores = top_k(queries, items, excluded, 10)

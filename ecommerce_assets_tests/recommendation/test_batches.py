@@ -4,12 +4,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ecommerce_assets.recommendation.parts import by_threads, parts_of
+from ecommerce_assets.recommendation.batches import map_in_threads, split_batch
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5, 100])
 def test_every_row_is_in_one_part(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    monkeypatch.setattr("ecommerce_assets.recommendation.parts.USERS_AT_ONCE", 7)
+    monkeypatch.setattr("ecommerce_assets.recommendation.batches.BATCH_USERS", 7)
     sizes = []
 
     def make(parts):  # type: ignore[no-untyped-def]
@@ -17,15 +17,15 @@ def test_every_row_is_in_one_part(monkeypatch: pytest.MonkeyPatch, rows: int) ->
             sizes.append(part.num_rows)
             yield part
 
-    table = by_threads(pa.table({"id": np.arange(rows)}), make)
+    table = map_in_threads(pa.table({"id": np.arange(rows)}), make)
     assert sorted(table.column("id").to_pylist()) == list(range(rows))
     assert max(sizes) <= 7
 
     [batch] = pa.table({"id": np.arange(rows)}).combine_chunks().to_batches() or [None]
     if batch is not None:
-        assert pa.Table.from_batches(parts_of(batch)).column("id").to_pylist() == list(range(rows))
+        assert pa.Table.from_batches(split_batch(batch)).column("id").to_pylist() == list(range(rows))
 
 
 def test_nothing_made_has_the_schema_that_is_given() -> None:
     schema = pa.schema({"kind": pa.string()})
-    assert by_threads(pa.table({"id": [1]}), lambda _: iter(()), schema) == schema.empty_table()
+    assert map_in_threads(pa.table({"id": [1]}), lambda _: iter(()), schema) == schema.empty_table()
