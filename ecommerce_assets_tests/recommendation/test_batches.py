@@ -1,4 +1,4 @@
-"""Users in parts."""
+"""Batches of users."""
 
 import numpy as np
 import pyarrow as pa
@@ -8,16 +8,16 @@ from ecommerce_assets.recommendation.batches import map_in_threads, split_batch
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5, 100])
-def test_every_row_is_in_one_part(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+def test_every_row_is_in_one_batch(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     monkeypatch.setattr("ecommerce_assets.recommendation.batches.BATCH_USERS", 7)
     sizes = []
 
-    def make(parts):  # type: ignore[no-untyped-def]
-        for part in parts:
-            sizes.append(part.num_rows)
-            yield part
+    def process(batches):  # type: ignore[no-untyped-def]
+        for batch in batches:
+            sizes.append(batch.num_rows)
+            yield batch
 
-    table = map_in_threads(pa.table({"id": np.arange(rows)}), make)
+    table = map_in_threads(pa.table({"id": np.arange(rows)}), process)
     assert sorted(table.column("id").to_pylist()) == list(range(rows))
     assert max(sizes) <= 7
 
@@ -26,6 +26,6 @@ def test_every_row_is_in_one_part(monkeypatch: pytest.MonkeyPatch, rows: int) ->
         assert pa.Table.from_batches(split_batch(batch)).column("id").to_pylist() == list(range(rows))
 
 
-def test_nothing_made_has_the_schema_that_is_given() -> None:
+def test_without_results_the_table_has_the_given_schema() -> None:
     schema = pa.schema({"kind": pa.string()})
     assert map_in_threads(pa.table({"id": [1]}), lambda _: iter(()), schema) == schema.empty_table()
