@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
+from typing import TypeVar
 
 import pyarrow as pa
 
 from ecommerce_assets.recommendation.local_als import cores
+
+Result = TypeVar("Result")
 
 BATCH_USERS = 2_000
 """Maximum number of users per batch: about 500,000 candidates with their features, 60 MB."""
@@ -23,12 +26,8 @@ def split_batch(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         yield batch.slice(start, BATCH_USERS)
 
 
-def map_in_threads(
-    users: pa.Table,
-    process: Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]],
-    schema: pa.Schema | None = None,
-) -> pa.Table:
-    """Returns all rows that `process` yields for batches of the users.
+def map_in_threads(users: pa.Table, process: Callable[[Iterable[pa.RecordBatch]], Iterator[Result]]) -> list[Result]:
+    """Returns all results that `process` yields for batches of the users.
 
     Parameters
     ----------
@@ -36,8 +35,6 @@ def map_in_threads(
         The users; without rows, `process` gets one empty batch.
     process
         Called once per thread, with the batches of this thread.
-    schema
-        Schema of the result; None: that of the first batch, if `process` always yields one.
     """
     from threadpoolctl import threadpool_limits
 
@@ -47,4 +44,4 @@ def map_in_threads(
     # One BLAS thread per Python thread: more would wait for each other.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
         results = list(pool.map(lambda first: list(process(batches[first::threads])), range(threads)))
-    return pa.Table.from_batches(chain.from_iterable(results), schema)
+    return list(chain.from_iterable(results))

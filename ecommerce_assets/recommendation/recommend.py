@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import DataType, DoubleType, IntegerType, StringType, StructField, StructType
 
 from ecommerce_assets.recommendation.als import AlsParameters, Engine, choose_engine
 from ecommerce_assets.recommendation.als_model import AlsModel
@@ -166,8 +165,8 @@ def recommend(
     rules = {} if product_eligibility is None else product_eligibility.parameters
     maker = list_maker(stats, products, item_neighbours, model, eligibility, rules)
     task = _Task(products, maker, blend, reference, Exclude(exclude), k)
-    types = (users.frame.schema["user_id"].dataType, product_index.frame.schema["product_id"].dataType)
-    lists = task.run(batch_users, spark, _schema(*types))
+    id_type = product_index.frame.schema["product_id"].dataType.simpleString()
+    lists = task.run(batch_users, spark, RECOMMENDATIONS.with_id_type(id_type).ddl)
     sources: list[tuple[DataFrame, str] | str] = [(with_histories, "segment"), (with_histories, "history")]
     sources += MODEL_LINEAGE
     sources += [(interactions.frame, "user_idx"), (interactions.frame, "product_idx")]  # popularity
@@ -212,13 +211,14 @@ def list_maker(
     ValueError
         If the model was not trained with the index of these products.
     """
-    from ecommerce_assets.recommendation.product_rules import rules_of
+    from ecommerce_assets.recommendation.product_rules import ProductRules
 
     neighbours, factors = neighbours_of(item_neighbours, products), item_factors(model.products, products)
     if eligibility is None:
         return ListMaker.fit(Training(stats, neighbours, factors))
     training = Training(stats, neighbours, factors, flags_of(eligibility, "eligible", products))
-    return ListMaker.fit(training, ListRules.of(rules_of(parameters), eligibility, products, stats.users == 0))
+    rules = ProductRules.model_validate(parameters.get("rules", {}))
+    return ListMaker.fit(training, ListRules.of(rules, eligibility, products, stats.users == 0))
 
 
 @dataclass(frozen=True)
@@ -241,10 +241,10 @@ class _Task:
             because = reasons(self.maker, users, lists)
             yield lists.as_rows(batch.column("user_id"), self.products.ids, because)
 
-    def run(self, users: DataFrame | pa.Table, spark: SparkSession, schema: StructType) -> DataFrame:
+    def run(self, users: DataFrame | pa.Table, spark: SparkSession, schema: str) -> DataFrame:
         """Returns the rows of all users; threads of this process make those of a table, Spark's workers the others."""
         if isinstance(users, pa.Table):
-            return frame_of(spark, map_in_threads(users, self.rows), schema)
+            return frame_of(spark, pa.Table.from_batches(map_in_threads(users, self.rows)), schema)
         shared = send_to_workers(spark, self)
 
         def rows(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -264,16 +264,3 @@ def _with_features_and_history(users: pa.Table, pairs: pa.Table, model: AlsModel
     user_idx, factors = users.column("user_idx").combine_chunks(), model.users
     features = factors_of(user_idx, pa.array(factors.numbers), factors.vectors)
     return users.append_column("features", features).append_column("history", histories_in_process(pairs, user_idx))
-
-
-def _schema(user_type: DataType, product_type: DataType) -> StructType:
-    return StructType(
-        [
-            StructField("user_id", user_type),
-            StructField("rank", IntegerType()),
-            StructField("product_id", product_type),
-            StructField("score", DoubleType()),
-            StructField("source", StringType()),
-            StructField("because_product_id", product_type),
-        ]
-    )

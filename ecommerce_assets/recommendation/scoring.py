@@ -10,9 +10,9 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
-from itertools import chain, zip_longest
+from itertools import chain
 from operator import add
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -64,12 +64,14 @@ from ecommerce_assets.recommendation.local_als import Factors
 from ecommerce_assets.recommendation.local_holdout import LocalHoldout
 from ecommerce_assets.recommendation.metrics import among
 from ecommerce_assets.recommendation.products import INDEXED, Products, products_of
-from ecommerce_assets.recommendation.recommenders.base import Candidates, Floats, Integers, Training, Users
+from ecommerce_assets.recommendation.recommenders.base import Candidates, Flags, Floats, Integers, Training, Users
 from ecommerce_assets.recommendation.scores import Relevant, Scores, score_lists
 from ecommerce_assets.recommendation.systems import ALS_ALONE, ALS_LIST, BASELINES, POPULARITY, PUBLISHED, TITLES
 from ecommerce_assets.segmentation.naming import SEGMENT_NAMES
 from ecommerce_assets.spark.connect import send_to_workers
 from ecommerce_assets.storage.stored_table import StoredTable
+
+Result = TypeVar("Result")
 
 FEW, SOME = 5, 20
 """Numbers of events below which a user has few or some events."""
@@ -313,25 +315,25 @@ class _Fitted(NamedTuple):
         return HoldoutBatch.of(users, self.products, rank, self.reference, exclude)
 
 
-RESULTS = pa.schema({"kind": pa.string(), **dict.fromkeys(("data", "users", "features", "relevant"), pa.binary())})
-"""Rows that workers return: pickled scores (kind `scores`, column `data`), or training examples of an exclusion."""
-
-
 def _map_users(
-    systems: Systems, process: Callable[[_Fitted, Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
-) -> pa.Table:
-    """Returns all `RESULTS` rows that `process` yields for batches of the users, from threads or Spark's workers."""
+    systems: Systems, process: Callable[[_Fitted, Iterable[pa.RecordBatch]], Iterator[Result]]
+) -> list[Result]:
+    """Returns what `process` yields for batches of the users, in threads of this process or in Spark's workers."""
     fitted = _Fitted(systems.products, systems.maker, systems.reference)
     users = systems.users
     if isinstance(users, pa.Table):
-        return map_in_threads(users, partial(process, fitted), RESULTS)
+        return map_in_threads(users, partial(process, fitted))
     shared = send_to_workers(users.sparkSession, fitted)
-    columns = ", ".join(f"{field.name} {field.type}" for field in RESULTS)
-    table = users.mapInArrow(
-        lambda batches: process(shared.value, chain.from_iterable(map(split_batch, batches))), columns
-    ).toArrow()
+
+    def pickled(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for result in process(shared.value, chain.from_iterable(map(split_batch, batches))):
+            # Spark limits the size of results, and scores are mostly zeros.
+            data = zlib.compress(pickle.dumps(result), 1)
+            yield pa.RecordBatch.from_pydict({"result": pa.array([data], pa.binary())})
+
+    table = users.mapInArrow(pickled, "result binary").toArrow()
     shared.destroy()  # a tuning sends one object per trial
-    return table
+    return [pickle.loads(zlib.decompress(data)) for data in table.column("result").to_pylist()]
 
 
 @dataclass(frozen=True)
@@ -340,17 +342,38 @@ class Examples:
 
     Attributes
     ----------
+    user_idx
+        (c,) the user of each candidate.
     features
         (c, f) features of the candidates.
     relevant
         (c,) True if the user interacted with the candidate.
-    users
-        Number of training users.
     """
 
+    user_idx: Integers
     features: Floats
-    relevant: npt.NDArray[np.bool_]
-    users: int
+    relevant: Flags
+
+    @classmethod
+    def of(cls, parts: Iterable[Examples]) -> Examples:
+        """Returns the examples of all parts, sorted by user, of at most `MAX_TRAINING_USERS` users."""
+        nothing = cls(np.empty(0, np.int64), np.empty((0, len(FEATURES)), np.float32), np.empty(0, np.bool_))
+        every = [nothing, *parts]
+        user_idx = np.concatenate([part.user_idx for part in every])
+        # Sums of floating-point numbers depend on their order, and the order of tasks varies.
+        order = np.argsort(user_idx, kind="stable")
+        users = np.unique(user_idx)
+        if len(users) > MAX_TRAINING_USERS:
+            users = np.random.default_rng(0).permutation(users)[:MAX_TRAINING_USERS]
+            order = order[np.isin(user_idx[order], users)]
+        features = np.concatenate([part.features for part in every])
+        relevant = np.concatenate([part.relevant for part in every])
+        return cls(user_idx[order], features[order], relevant[order])
+
+    @property
+    def users(self) -> int:
+        """Number of training users."""
+        return len(np.unique(self.user_idx))
 
     def fit(self) -> Blend:
         """Returns the trained blend; with fewer than `MIN_TRAINING_USERS` users, the blend without weights."""
@@ -376,8 +399,11 @@ def score(
     """
     share = SAMPLED_USERS / _users_with_history(systems) if published else 0.0
 
-    def process(fitted: _Fitted, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def process(
+        fitted: _Fitted, batches: Iterable[pa.RecordBatch]
+    ) -> Iterator[tuple[dict[Exclude, Scores], list[Examples]]]:
         totals = {exclude: Scores(tuple(TITLES)) for exclude in blends}
+        examples = []
         for users in batches:
             for exclude, blend in blends.items():
                 batch = fitted.batch(users, exclude)
@@ -386,13 +412,14 @@ def score(
                 candidates = fitted.maker.candidates(batch.users, max(DEPTH, k))
                 totals[exclude] += _score_batch(fitted.maker, batch, candidates, blend, k)
                 if exclude == published:
-                    yield _examples(fitted.maker, batch, candidates, exclude, share)
-        yield pack("scores", _compress(totals))
+                    examples.append(_examples(fitted.maker, batch, candidates, share))
+        yield totals, examples
 
-    table = _map_users(systems, process)
-    parts: list[dict[Exclude, Scores]] = list(map(_decompress, _values(table, "scores", "data")))
-    scores = {exclude: reduce(add, (part[exclude] for part in parts), Scores(tuple(TITLES))) for exclude in blends}
-    return scores, unpack_examples(table, published) if published else None
+    results = _map_users(systems, process)
+    scores = {
+        exclude: reduce(add, (totals[exclude] for totals, _ in results), Scores(tuple(TITLES))) for exclude in blends
+    }
+    return scores, Examples.of(chain(*(examples for _, examples in results))) if published else None
 
 
 def _score_batch(
@@ -408,7 +435,7 @@ def _score_batch(
         **{name: completed[name] for name in BASELINES},
     }
     served = np.asarray(np.diff(users.begins) > 0 if blend is not None else alone[ALS_ALONE].filled.any(axis=1))
-    slices: dict[str, npt.NDArray[np.bool_]] = {
+    slices: dict[str, Flags] = {
         SERVED: served,
         SERVED_BY_FALLBACK: ~served,
         **_slices("events", batch.activity),
@@ -429,7 +456,7 @@ def score_als(systems: Systems, exclude: Exclude, k: int) -> Scores:
         Which products are excluded, and the length of the lists.
     """
 
-    def process(fitted: _Fitted, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def process(fitted: _Fitted, batches: Iterable[pa.RecordBatch]) -> Iterator[Scores]:
         maker, total = fitted.maker, Scores((ALS_LIST, POPULARITY))
         popular, category = maker.recommenders[POPULARITY], maker.training.products.category
         for users in batches:
@@ -439,22 +466,12 @@ def score_als(systems: Systems, exclude: Exclude, k: int) -> Scores:
             completed = maker.complete(Lists.of(popular.recommend(batch.users, k), k, popular.source), batch.users)
             lists = {ALS_LIST: maker.lists(batch.users, k, None), POPULARITY: completed}
             total += score_lists(lists, ALS_LIST, POPULARITY, batch.relevant, category, {}, batch.buckets)
-        yield pack("scores", _compress(total))
+        yield total
 
-    table = _map_users(systems, process)
-    return reduce(add, map(_decompress, _values(table, "scores", "data")), Scores((ALS_LIST, POPULARITY)))
-
-
-def _compress(scores: Any) -> bytes:
-    # Spark limits the size of results, and most products of a large catalogue are shown by no partition.
-    return zlib.compress(pickle.dumps(scores), 1)
+    return reduce(add, _map_users(systems, process), Scores((ALS_LIST, POPULARITY)))
 
 
-def _decompress(data: bytes) -> Any:
-    return pickle.loads(zlib.decompress(data))
-
-
-def _slices(name: str, values: npt.NDArray[np.object_]) -> dict[str, npt.NDArray[np.bool_]]:
+def _slices(name: str, values: npt.NDArray[np.object_]) -> dict[str, Flags]:
     return {f"{name}: {value}": np.asarray(values == value) for value in set(values.tolist()) if value is not None}
 
 
@@ -469,16 +486,16 @@ def training_examples(systems: Systems, excludes: Sequence[Exclude]) -> dict[Exc
         exclude: (OTHER_SAMPLED_USERS if number else SAMPLED_USERS) / count for number, exclude in enumerate(excludes)
     }
 
-    def process(fitted: _Fitted, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def process(fitted: _Fitted, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[Exclude, Examples]]:
         for users in batches:
             for exclude, share in shares.items():
                 batch = fitted.batch(users, exclude)
                 batch = batch.take(np.flatnonzero(batch.draws < share))
                 if len(batch.users):
-                    yield _examples(fitted.maker, batch, fitted.maker.candidates(batch.users), exclude, share)
+                    yield exclude, _examples(fitted.maker, batch, fitted.maker.candidates(batch.users), share)
 
-    table = _map_users(systems, process)
-    return {exclude: unpack_examples(table, exclude) for exclude in excludes}
+    results = _map_users(systems, process)
+    return {exclude: Examples.of(part for by, part in results if by == exclude) for exclude in excludes}
 
 
 def _users_with_history(systems: Systems) -> int:
@@ -488,10 +505,8 @@ def _users_with_history(systems: Systems) -> int:
     return max(users.where(F.size("history") > 0).count(), 1)
 
 
-def _examples(
-    maker: ListMaker, batch: HoldoutBatch, candidates: Mapping[str, Candidates], exclude: Exclude, share: float
-) -> pa.RecordBatch:
-    """Returns the candidates of the sampled users who have a relevant one, as a row of `RESULTS`."""
+def _examples(maker: ListMaker, batch: HoldoutBatch, candidates: Mapping[str, Candidates], share: float) -> Examples:
+    """Returns the candidates of the sampled users who have a relevant one."""
     rows = np.flatnonzero((batch.draws < share) & (np.diff(batch.users.begins) > 0))
     batch = batch.take(rows)
     candidates = {name: each.take(rows) for name, each in candidates.items()}
@@ -501,35 +516,4 @@ def _examples(
     has_relevant = np.zeros(len(batch.users), np.bool_)
     has_relevant[pool.owners[relevant]] = True
     kept = has_relevant[pool.owners]
-    users = batch.user_idx[pool.owners[kept]].astype(np.int64)
-    return pack(str(exclude), b"", users, pool.features[kept], relevant[kept])
-
-
-def pack(kind: str, data: bytes, *columns: npt.NDArray[Any]) -> pa.RecordBatch:
-    """Returns one row of `RESULTS`; `columns` are users, features and relevant, or none."""
-    values = [data, *(np.ascontiguousarray(column).tobytes() for column in columns)]
-    packed = {name: pa.array([value], pa.binary()) for name, value in zip_longest(RESULTS.names[1:], values)}
-    return pa.RecordBatch.from_pydict({"kind": pa.array([kind]), **packed})
-
-
-def _values(table: pa.Table, kind: str, name: str) -> list[bytes]:
-    values: list[bytes] = table.filter(pc.equal(table.column("kind"), kind)).column(name).to_pylist()
-    return values
-
-
-def unpack_examples(table: pa.Table, exclude: Exclude) -> Examples:
-    """Returns the training examples of an exclusion from `RESULTS` rows, at most `MAX_TRAINING_USERS` users."""
-
-    def values(name: str) -> bytes:
-        return b"".join(_values(table, str(exclude), name))
-
-    user_idx = np.frombuffer(values("users"), np.int64)
-    features = np.frombuffer(values("features"), np.float32).reshape(-1, len(FEATURES))
-    relevant = np.frombuffer(values("relevant"), np.bool_)
-    # Sums of floating-point numbers depend on their order: sort by user, because the order of tasks varies.
-    order = np.argsort(user_idx, kind="stable")
-    users = np.unique(user_idx)
-    if len(users) > MAX_TRAINING_USERS:
-        users = np.sort(np.random.default_rng(0).permutation(users)[:MAX_TRAINING_USERS])
-        order = order[np.isin(user_idx[order], users)]
-    return Examples(features[order], relevant[order], len(users))
+    return Examples(batch.user_idx[pool.owners[kept]].astype(np.int64), pool.features[kept], relevant[kept])

@@ -1,5 +1,7 @@
 """Batches of users."""
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -10,22 +12,14 @@ from ecommerce_assets.recommendation.batches import map_in_threads, split_batch
 @pytest.mark.parametrize("rows", [0, 1, 5, 100])
 def test_every_row_is_in_one_batch(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     monkeypatch.setattr("ecommerce_assets.recommendation.batches.BATCH_USERS", 7)
-    sizes = []
+    users = pa.table({"id": np.arange(rows)})
 
-    def process(batches):  # type: ignore[no-untyped-def]
-        for batch in batches:
-            sizes.append(batch.num_rows)
-            yield batch
+    def process(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield from batches
 
-    table = map_in_threads(pa.table({"id": np.arange(rows)}), process)
-    assert sorted(table.column("id").to_pylist()) == list(range(rows))
-    assert max(sizes) <= 7
+    results = map_in_threads(users, process)
+    assert max(batch.num_rows for batch in results) <= 7
+    assert sorted(pa.Table.from_batches(results).column("id").to_pylist()) == list(range(rows))
 
-    [batch] = pa.table({"id": np.arange(rows)}).combine_chunks().to_batches() or [None]
-    if batch is not None:
-        assert pa.Table.from_batches(split_batch(batch)).column("id").to_pylist() == list(range(rows))
-
-
-def test_without_results_the_table_has_the_given_schema() -> None:
-    schema = pa.schema({"kind": pa.string()})
-    assert map_in_threads(pa.table({"id": [1]}), lambda _: iter(()), schema) == schema.empty_table()
+    slices = [part for batch in users.to_batches() for part in split_batch(batch)]
+    assert [part.num_rows for part in slices] == [7] * (rows // 7) + [rows % 7] * bool(rows % 7)

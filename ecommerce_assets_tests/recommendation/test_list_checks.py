@@ -94,18 +94,16 @@ def test_each_broken_list_fails_one_check(spark: SparkSession) -> None:
     assert counts == {**{name: len(each) for name, each in broken.items()}, "no_excluded_products": 1}
 
 
-def test_all_interactions_are_excluded_with_seen_and_none_with_none(spark: SparkSession) -> None:
-    assert checked(spark, VALID, exclude="seen")[0].keys() == {"no_excluded_products", "full_lists"}
-    assert checked(spark, {7: [(1, 101, 0.5), (2, 103, 0.2), (3, 102, 0.1)]}, exclude="none")[0] == {}
-
-
-def test_limits_hold_for_known_categories_and_lists_may_be_short(spark: SparkSession) -> None:
+def test_limits_and_seen_products_count_and_lists_with_limits_may_be_short(spark: SparkSession) -> None:
     lists = {**VALID, 6: [(1, 104, 0.9)], 9: [(1, 102, 0.9), (2, 103, 0.5)]}
-    messages, _ = checked(spark, lists, max_per_category=1)
-    assert {name: message[:10] for name, message in messages.items()} == {"within_limits": "1 of 4 lis"}
+    messages, _ = checked(spark, lists, exclude="seen", max_per_category=1)
+    assert messages.keys() == {"no_excluded_products", "within_limits"}
+    assert all(message.startswith("1 of 4 lists ") for message in messages.values())
 
 
-def test_ranks_of_long_lists_are_checked(spark: SparkSession) -> None:
+def test_ranks_of_long_lists_are_checked_and_with_exclude_none_no_product_is_excluded(spark: SparkSession) -> None:
     long = [(rank, 102, 0.5) for rank in range(1, 301)]
-    messages, _ = checked(spark, {1: long, 2: [*long[:200], (200, 102, 0.5), *long[201:]]}, k=300)
-    assert messages["unique_key"].startswith("1 of 2 lists ")
+    lists = {7: [(1, 101, 0.5)], 1: long, 2: [*long[:200], (200, 102, 0.5), *long[201:]]}
+    messages, _ = checked(spark, lists, k=300, exclude="none")
+    assert messages["unique_key"].startswith("1 of 3 lists ")
+    assert "no_excluded_products" not in messages

@@ -104,22 +104,22 @@ def test_xxhash64_is_that_of_spark(spark: SparkSession) -> None:
 @pytest.mark.parametrize("users", [MIN_TRAINING_USERS - 1, MIN_TRAINING_USERS])
 def test_too_few_training_users_give_no_weights(users: int) -> None:
     rng = np.random.default_rng(0)
-    examples = Examples(rng.random((500, len(FEATURES))).astype(np.float32), rng.random(500) < 0.5, users)
+    features = rng.random((500, len(FEATURES))).astype(np.float32)
+    examples = Examples(np.arange(500) % users, features, rng.random(500) < 0.5)
+    assert examples.users == users
     assert (examples.fit().weights is None) == (users < MIN_TRAINING_USERS)
 
 
-def test_examples_are_in_the_order_of_the_users_and_not_of_the_tasks() -> None:
+def test_examples_are_sorted_by_user_whatever_the_order_of_the_parts() -> None:
     features = np.arange(4 * len(FEATURES), dtype=np.float32).reshape(4, -1)
     relevant = np.array([True, False, False, True])
     parts = [
-        (Exclude.seen, slice(0, 2), [5, 5]),
-        (Exclude.purchased, slice(0, 1), [1]),
-        (Exclude.seen, slice(2, 4), [2, 2]),
+        Examples(np.full(2, user), features[rows], relevant[rows]) for user, rows in ((5, slice(2)), (2, slice(2, 4)))
     ]
-    packed = [scoring.pack(str(by), b"", np.array(users), features[rows], relevant[rows]) for by, rows, users in parts]
-    result = scoring.unpack_examples(pa.Table.from_batches(packed), Exclude.seen)
-    assert (result.users, result.relevant.tolist()) == (2, [False, True, True, False])
-    np.testing.assert_array_equal(result.features, features[[2, 3, 0, 1]])
+    for order in (parts, parts[::-1]):
+        examples = Examples.of(order)
+        assert (examples.users, examples.relevant.tolist()) == (2, [False, True, True, False])
+        np.testing.assert_array_equal(examples.features, features[[2, 3, 0, 1]])
 
 
 @contextmanager
