@@ -257,10 +257,6 @@ def test_sparks_workers_make_the_same_lists(monkeypatch: pytest.MonkeyPatch, sho
     assert lists(frame) == blended
 
 
-def test_columns_and_types(plain_frame: DataFrame) -> None:
-    assert plain_frame.dtypes == [(c.name, c.type) for c in RECOMMENDATIONS.with_id_type("bigint").columns]
-
-
 def test_text_ids(spark: SparkSession) -> None:
     shop = Shop(spark)
     shop.users = shop.users.withColumn("user_id", F.concat(F.lit("u"), "user_id"))
