@@ -86,7 +86,7 @@ class AlsConfig(dg.Config):
         AlsParameters.regParam, "Regularisation, scaled by each row's number of ratings.", ge=0
     )
     alpha: float | None = promoted_field(
-        AlsParameters.alpha, "How much a rating raises the confidence in a preference.", ge=0
+        AlsParameters.alpha, "The confidence in a preference is 1 + alpha * rating.", ge=0
     )
     nonnegative: bool | None = promoted_field(AlsParameters.nonnegative, "Constrain all factors to be nonnegative.")
     seed: int | None = promoted_field(AlsParameters.seed, "Seed of the initial factors.")

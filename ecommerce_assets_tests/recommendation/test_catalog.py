@@ -132,10 +132,10 @@ def test_an_invalid_catalogue_is_refused(tmp_path: Path, products: str, reason: 
     [
         ("products.parquet", b"PAR1 and nothing else", "write it again"),
         ("products.csv", "product_id,name\n1,Äpfel\n".encode("cp1252"), "save it in UTF-8"),
-        ("Products.csv", b"product_id\n1\n", "is not read"),
-        ("products.csv.gz", b"", "is not read"),
-        ("products.xlsx", b"", "is not read"),
-        ("catalog/products.csv", b"product_id\n1\n", "is not read"),
+        ("Products.csv", b"product_id\n1\n", "unknown file"),
+        ("products.csv.gz", b"", "unknown file"),
+        ("products.xlsx", b"", "unknown file"),
+        ("catalog/products.csv", b"product_id\n1\n", "unknown file"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
