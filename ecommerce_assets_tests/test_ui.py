@@ -189,7 +189,7 @@ def test_the_launchpad_has_typed_fields(ui: Visitor, materialised: list[dg.Dagst
     ui.page.get_by_text("Launchpad (configure assets)").wait_for()
     line = ui.page.locator(".CodeMirror-line").filter(has_text="engine: auto")
     line.click()
-    ui.page.get_by_text("How much a rating raises the confidence").wait_for()
+    ui.page.get_by_text("The confidence in a preference").wait_for()
     ui.snap("launchpad", in_the_dark=True)
     shown = " ".join(ui.dialog().inner_text().split())
     for field in ("engine: auto", "params: configured", "rank?: Int", "alpha?: Float?", "nonnegative?: Bool"):
