@@ -277,45 +277,6 @@ def test_text_ids(spark: SparkSession) -> None:
     ]
 
 
-def test_every_list_is_full_sorted_unique_and_eligible(spark: SparkSession) -> None:
-    rng = np.random.default_rng(4)
-    n_users, n_products, k = 40, 12, 8
-    shop = Shop(spark)
-    shop.users = spark.createDataFrame(
-        [(user, [None, "A", "B"][user % 3]) for user in range(n_users)], "user_id bigint, segment string"
-    )
-    # Products 100 and up, numbered backwards; the last five users are unknown to the index.
-    shop.user_index = index_frame(spark, "user", {user: user for user in range(n_users - 5)})
-    shop.product_index = index_frame(spark, "product", {100 + p: n_products - 1 - p for p in range(n_products)})
-    pairs = [
-        (u, p, int(rng.integers(0, 2))) for u in range(n_users - 5) for p in range(n_products) if rng.random() < 0.4
-    ]
-    shop.interactions = interactions_frame(spark, pairs)
-    # Whole numbers for factors make many ties; every third user has none, and two products are unknown to the model.
-    shop.model = als_model(
-        {user: rng.integers(0, 3, 2).astype(float).tolist() for user in range(n_users - 5) if user % 3},
-        {product: rng.integers(1, 3, 2).astype(float).tolist() for product in range(n_products - 2)},
-    )
-    excluded: dict[int, set[int]] = {user: set() for user in range(n_users)}
-    for user, number, purchases in pairs:
-        if purchases:
-            excluded[user].add(100 + n_products - 1 - number)
-
-    recommended = shop.recommend(Exclude.purchased, k)
-
-    for user in range(n_users):
-        entries = recommended.get(user, [])
-        products, scores = [product for product, _, _ in entries], [score for _, score, _ in entries]
-        assert len(entries) == min(k, n_products - len(excluded[user]))
-        assert len(set(products)) == len(products)
-        assert not set(products) & excluded[user]
-        assert scores == sorted(scores, reverse=True)
-        sources = [source for _, _, source in entries]
-        assert sources == sorted(sources, key=["als", "segment_popular", "popular"].index)
-        by_model = [(-score, product) for product, score, source in entries if source == "als"]
-        assert by_model == sorted(by_model)
-
-
 def test_the_order_of_rows_does_not_change_the_lists(spark: SparkSession, default: Lists) -> None:
     shop = Shop(spark)
     shop.users = shop.users.orderBy(F.desc("user_id")).repartition(3)
