@@ -74,7 +74,7 @@ from ecommerce_assets.storage.stored_table import StoredTable
 Result = TypeVar("Result")
 
 FEW, SOME = 5, 20
-"""Numbers of events below which a user has few or some events."""
+"""A user with fewer events has few, or some, events."""
 
 SERVED, SERVED_BY_FALLBACK = "served by: recommenders", "served by: fallback"
 
@@ -82,10 +82,10 @@ SLICES = {
     "all": "all users",
     SERVED: "served by a recommender",
     SERVED_BY_FALLBACK: "served by the fallback alone",
-    "events: none": "no events before",
-    "events: few": f"1 to {FEW - 1} events before",
-    "events: some": f"{FEW} to {SOME - 1} events before",
-    "events: many": f"{SOME} events or more before",
+    "events: none": "no past events",
+    "events: few": f"1 to {FEW - 1} past events",
+    "events: some": f"{FEW} to {SOME - 1} past events",
+    "events: many": f"{SOME} or more past events",
     **{f"segment: {name}": name for name in SEGMENT_NAMES},
 }
 """Slices of users and their titles, in display order; users without events have no segment."""

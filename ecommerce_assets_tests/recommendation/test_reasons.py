@@ -37,17 +37,6 @@ def test_als_is_explained_by_rating_times_factors() -> None:
     assert reason([Entry(0)], 5, "als") == -1
 
 
-def test_a_category_is_explained_by_its_latest_product() -> None:
-    assert reason([Entry(2), Entry(1), Entry(0)], 5, "category") == 1
-    assert reason([Entry(2)], 5, "category") == -1
-    assert reason([Entry(0)], 4, "category") == -1  # without a category
-
-
-@pytest.mark.parametrize("source", ["popular", "segment_popular", "recent_popular"])
-def test_popular_products_have_no_reason(source: str) -> None:
-    assert reason([Entry(0), Entry(1), Entry(2)], 5, source) == -1
-
-
 def test_old_products_are_no_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reason([Entry(4), Entry(0)], 1, "neighbours") == 0
     monkeypatch.setattr(reasons_module, "LONGEST_HISTORY", 1)
