@@ -27,6 +27,7 @@ from ecommerce_assets.storage.checks import (
     CheckContext,
     Outcome,
     Read,
+    counted,
     no_nulls,
     one_of,
     quoted,
@@ -55,13 +56,9 @@ CONVERGED = 0.01
 
 def _dense(context: CheckContext) -> str | None:
     rows, lowest, highest = context.rows, context.number("lowest"), context.number("highest")
-    distinct = context.number("distinct_numbers")
-    if not rows or (lowest == 0 and highest == rows - 1 and distinct == rows):
+    if not rows or (lowest == 0 and highest == rows - 1 and context.number("distinct_numbers") == rows):
         return None
-    return (
-        f"{rows:,} ids have {distinct:,} different indices from {lowest} to {highest:,}; there must be one index per "
-        f"id, from 0 to {rows - 1:,}"
-    )
+    return f"{rows:,} ids must have each index from 0 to {rows - 1:,} once; they go from {lowest:,} to {highest:,}"
 
 
 def _index_checks(table: TableSpec, column: str) -> tuple[Check, ...]:
@@ -90,8 +87,8 @@ def _index_checks(table: TableSpec, column: str) -> tuple[Check, ...]:
 
 
 def _events_conserved(context: CheckContext) -> str | None:
-    read, counted = context.input_rows("cleaned_events"), context.number("events")
-    return None if read == counted else f"{read:,} events were read, but the index counts {counted:,}"
+    read, indexed = context.input_rows("cleaned_events"), context.number("events")
+    return None if read == indexed else f"{read:,} events were read, but the index counts {indexed:,}"
 
 
 def _has_factors(context: CheckContext) -> str | None:
@@ -134,11 +131,11 @@ def _objective_decreases(context: CheckContext) -> Outcome:
 
 
 def _interactions_conserved(context: CheckContext) -> str | None:
-    read, counted = context.input_number("cleaned_events", "interactions"), context.number("interactions")
-    if read == counted:
+    read, stored = context.input_number("cleaned_events", "interactions"), context.number("interactions")
+    if read == stored:
         return None
     return (
-        f"{read - counted:,.0f} of {read:,.0f} views, carts and purchases are left out, because an index does not have "
+        f"{read - stored:,.0f} of {read:,.0f} views, carts and purchases are left out, because an index does not have "
         "their user or product"
     )
 
@@ -220,12 +217,12 @@ def only_eligible(column: str) -> Check:
         eligible = read("product_eligibility").where("eligible").select(F.col("product_id").alias(column))
         return rows.join(eligible, column, "left_anti").agg(F.count("*").alias("not_eligible"))
 
-    def test(context: CheckContext) -> str | None:
-        broken = context.number("not_eligible")
-        return f"{broken:,} of {context.rows:,} rows have a {column} that is not eligible" if broken else None
-
-    description = f"Every {column} is eligible according to product_eligibility."
-    return Check("eligible_products", description, test, summary=summary)
+    return Check(
+        "eligible_products",
+        f"Every {column} is eligible according to product_eligibility.",
+        lambda context: counted(context, context.number("not_eligible"), f"have a {column} that is not eligible"),
+        summary=summary,
+    )
 
 
 def _some_eligible(context: CheckContext) -> str | None:
