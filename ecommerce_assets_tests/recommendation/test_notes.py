@@ -115,7 +115,7 @@ def test_weights_are_listed_by_their_size() -> None:
     assert "1,234" in notes["in short"]
 
 
-def test_without_weights_one_sentence_says_what_ranks_instead() -> None:
+def test_without_weights_the_note_has_the_number_of_training_users() -> None:
     document = {**Blend().document(), "training_users": 42}
     few, als = (
         written(BLEND_MODEL_NOTES, Stats(), document, recommendations={"ranker": ranker}) for ranker in ("blend", "als")
