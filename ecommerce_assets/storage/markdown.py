@@ -1,4 +1,4 @@
-"""Markdown tables of values, as Dagster's UI renders them."""
+"""Markdown tables for Dagster's UI. Use `markdown_table`."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from datetime import datetime
 from typing import Any
 
 INLINE = 1_000
-"""Characters of Markdown up to which the UI shows a text at once; a longer one is behind a link, with more room."""
+"""Maximum length of Markdown that the UI shows inline; a longer text is behind a link."""
 
 LARGE = 1_000
-"""Numbers from here on are written with two decimals, smaller ones with six digits."""
+"""Numbers from this on have two decimals, smaller ones six significant digits."""
 
 _SYNTAX = re.compile(r"[\\`*<|~&]|\](?=\()|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-"""What would make an image, HTML, emphasis or another cell of a text."""
+"""Markdown syntax for images, HTML, emphasis and cells."""
 
 
 def markdown_table(
     header: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Sequence[bool] = (), limit: int | None = None
 ) -> str:
-    """A table without padding, for the UI shows only a short text at once. Values are escaped.
+    """Returns a table without padding, because the UI shows only short texts inline. Values are escaped.
 
     Parameters
     ----------
     numbers
-        For each column whether it is aligned as numbers are; by default none is.
+        For each column whether it is right-aligned; by default none is.
     limit
-        Characters that the table may have: rows that do not fit are left out, and the last row says how many.
+        Maximum length; rows that do not fit are omitted, and the last row has their number.
     """
     right = numbers or [False] * len(header)
     head = [_line(header), _line(["--:" if one else ":--" for one in right])]
@@ -43,7 +43,7 @@ def markdown_table(
 
 
 def short_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table that the UI shows at once: text in the first column, numbers in the others."""
+    """Returns a table that the UI shows inline: text in the first column, numbers in the others."""
     return markdown_table(header, rows, [False, *[True] * (len(header) - 1)], limit=INLINE)
 
 
@@ -52,7 +52,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def cell(value: Any) -> str:
-    """A value as text: nothing for null, times without their zone, no Markdown in it."""
+    """Returns a value as escaped text: empty for null, times without their zone."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -63,7 +63,7 @@ def cell(value: Any) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""Text from data in Markdown, so that it shows as it is: a brand must not become an image that is fetched.
+    r"""Returns text with escaped Markdown, so that, for example, a brand cannot embed an image.
 
     >>> print(escaped("![x](http://x.y/z.png)"))
     ![x\](http://x.y/z.png)
@@ -72,5 +72,5 @@ def escaped(text: str) -> str:
 
 
 def behind_a_link(text: str) -> str:
-    """The text, made so long that the UI does not cut it off in its column but shows it in a dialog."""
+    """Returns the text, padded so that the UI shows it in a dialog instead of cutting it off."""
     return text.ljust(INLINE)

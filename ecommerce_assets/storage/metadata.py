@@ -1,7 +1,6 @@
-"""Dagster metadata of a materialisation, made in one place from the version's own metadata.
+"""Dagster metadata of a materialisation, from the version's metadata. The entry point is `report`.
 
-The UI shows the entries in the order in which they are added: what people look for comes first, what leads back to the
-data next, what only machines read last.
+The UI keeps the order of the entries: results first, then the origin of the data, then entries for machines.
 """
 
 from __future__ import annotations
@@ -24,20 +23,20 @@ from ecommerce_assets.storage.version import Input, Stats, Version
 
 PREVIEW_ROWS = 10
 ROOM = 60
-"""Characters of a table's line for which the UI's column of values has room."""
-NO_RAW_DATA = "none written: there is no raw data; what was stored stays"
+"""Maximum length of a table's line in the UI's column of values."""
+NO_RAW_DATA = "none written, because there is no raw data; the stored day stays"
 LARGE = 100_000
-"""Numbers from here on are rounded to tenths, smaller ones to six digits."""
+"""Numbers from this on are rounded to tenths, smaller ones to six significant digits."""
 CODE_VERSION_TAG = "dagster/code_version"
 NO_AUTOMATIC_EVENTS = {"__source_asset_observation__": True}
-"""Metadata of an output for which Dagster emits no event of its own. Otherwise it emits one for each day of the run's
-range, also for days without data. Dagster has no public option for it; a test sees when this changes."""
+"""Metadata of an output for which Dagster emits no events. Otherwise it emits one for each day of the run's range, also
+for days without data. Dagster has no public option for it; a test notices if this changes."""
 FEW = 3
-"""A list of more numbers than this is shown in a line."""
+"""Longer lists of numbers are shown in one line."""
 
 
 def column_schema(table: TableSpec, columns: Mapping[str, str]) -> dg.TableSchema:
-    """The table's columns with types as stored, descriptions and constraints, as Dagster shows them."""
+    """Returns the table's columns with stored types, descriptions and constraints for Dagster."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
@@ -54,7 +53,7 @@ def column_schema(table: TableSpec, columns: Mapping[str, str]) -> dg.TableSchem
 
 
 def preview(folder: Folder, paths: Sequence[str]) -> str:
-    """The first rows of Parquet files as a Markdown table, without a Spark job; empty where there is no file."""
+    """Returns the first rows of Parquet files as a Markdown table, without Spark; empty if there are no files."""
     batches: list[pa.RecordBatch] = []
     for path in paths:
         with folder.open(path) as source:
@@ -80,17 +79,17 @@ def report(
     emit_days: bool,
     stored_days: Collection[str] = (),
 ) -> None:
-    """Attach the metadata of a published version to its materialisation event, or to each day's event.
+    """Adds the metadata of a published version to its materialisation event, or to each day's event.
 
     Parameters
     ----------
     notes, texts
-        Markdown by name: a few words that come first, and what comes behind the numbers. Empty ones are left out.
+        Markdown by name, before and after the numbers. Empty ones are omitted.
     emit_days
-        Emit the days' events here, because Dagster would emit none (the step is about to fail because of other days)
-        or one for each day of the run, also for days without data.
+        Whether to emit the days' events here, because Dagster would emit none (the step is about to fail because of
+        other days) or one for each day of the run, also for days without data.
     stored_days
-        Days of the run without data that are stored; they get an event that says so.
+        Days of the run without raw data that are stored; their event says so.
     """
     if not version.days and not context.has_asset_partitions:
         context.add_output_metadata(_entries(version, version.stats, version.inputs, uri, table, notes, texts))
@@ -119,7 +118,7 @@ def _entries(
     notes: Mapping[str, str],
     texts: Mapping[str, str],
 ) -> dict[str, Any]:
-    """All entries, in the order in which they are read."""
+    """Returns all entries, in the order of the UI."""
     entries: dict[str, Any] = {name: dg.MetadataValue.md(text) for name, text in notes.items() if text}
     if stats.rows is not None:
         entries["dagster/partition_row_count" if version.days else "dagster/row_count"] = stats.rows
@@ -155,7 +154,7 @@ def _entries(
 
 
 def summary(version: Version, position: str) -> str:
-    """One line for the log; `position` is which of the run's assets it is, such as `3 of 14`."""
+    """Returns one line for the log; `position` is the asset's number in the run, such as `3 of 14`."""
     name = f"{version.asset} ({position})" if position else version.asset
     rows = "" if version.stats.rows is None else f"{version.stats.rows:,} rows, "
     days = f"{len(version.days):,} day{'s' * (len(version.days) > 1)}, " if version.days else ""
@@ -163,7 +162,7 @@ def summary(version: Version, position: str) -> str:
 
 
 def _inputs_table(inputs: Sequence[Input]) -> str:
-    """One line for each version that was read; the files of one source, which have no version, in one line."""
+    """Returns a table with one line per version that was read; files of one source share a line."""
     lines: dict[tuple[str, str | None], list[Input]] = {}
     for entry in sorted(inputs, key=lambda entry: entry.version is None):
         lines.setdefault((entry.asset, entry.version), []).append(entry)
@@ -185,7 +184,7 @@ def _shown(value: Any) -> Any:
 
 
 def _rounded(value: Any) -> Any:
-    """The version has every digit; people want some, and a list of numbers in a line rather than a page."""
+    """Returns the value with fewer digits; a list of numbers becomes one line."""
     if isinstance(value, Mapping):
         return {name: _rounded(part) for name, part in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Texts and plots on their way into the UI: values are shown as text, and nothing that goes wrong fails a version."""
+"""Markdown, notes and plots for the UI: values are escaped, and errors are warnings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_numbers_are_short_and_null_is_empty() -> None:
     ]
 
 
-def test_a_short_table_is_shown_at_once_and_names_how_many_rows_it_lacks() -> None:
+def test_a_short_table_has_the_number_of_omitted_rows() -> None:
     rows = [[f"segment {number}", f"{number:,}"] for number in range(200)]
     table = short_table(["segment", "users"], rows)
     *shown, last = table.split("\n")[2:]
@@ -48,7 +48,7 @@ def test_a_short_table_is_shown_at_once_and_names_how_many_rows_it_lacks() -> No
     assert short_table(["segment", "users"], rows[:2]).split("\n")[2:] == ["|segment 0|0|", "|segment 1|1|"]
 
 
-def test_a_text_or_plot_that_fails_is_a_warning() -> None:
+def test_an_error_in_a_note_or_plot_is_a_warning() -> None:
     def broken(_: CheckContext) -> Any:
         raise ZeroDivisionError("no users")
 

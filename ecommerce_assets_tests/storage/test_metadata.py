@@ -1,4 +1,4 @@
-"""What Dagster's UI shows of a version."""
+"""Dagster metadata of a version."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TABLE = TableSpec.of(ColumnSpec("user_id", "id", "The user.", key=True), ColumnS
 
 
 def reported(table: TableSpec | None = None, **fields: Any) -> dict[str, Any]:
-    """Metadata of a version's materialisation, by name, in their order."""
+    """Returns the metadata of a version's materialisation, by name, in order."""
     context = dg.build_output_context(asset_key=dg.AssetKey("users"))
     notes, texts = {"in words": "note"}, {"card": "card", "plots": ""}
     report(context, version_of("users", "v1", **fields), "/lake/users", table, notes, texts, emit_days=False)
@@ -47,7 +47,7 @@ def test_a_day_has_its_own_rows_and_inputs_only(ran: tuple[Path, dg.ExecuteInPro
     assert sum(int(str(event.metadata["dagster/partition_row_count"].value)) for event in made) > 4_000
 
 
-def test_raw_files_are_one_line_of_the_inputs() -> None:
+def test_raw_files_share_a_line_of_the_inputs() -> None:
     files = (FileEntry(path="a", bytes=1),)
     read = [
         Input(asset="raw_events", fingerprint="", partitions=(day,), files=files)
