@@ -59,8 +59,8 @@ class TestPromotedParameters:
         promoted = lake.latest(PROMOTED)
         again = command(Path(lake.data.path), "promote", "3")
         assert (first.exit_code, again.exit_code, lake.latest(PROMOTED)) == (0, 0, promoted)
-        assert "Nothing is promoted" in again.stdout
-        assert "Nothing is promoted" not in first.stdout
+        assert "Nothing to promote" in again.stdout
+        assert "Nothing to promote" not in first.stdout
 
     def test_half_life_zero_is_none(self) -> None:
         assert Parameters.of({"als_model": {"halfLife": 0}}) == Parameters.of({})

@@ -187,7 +187,7 @@ def test_the_launchpad_has_typed_fields(ui: Visitor, materialised: list[dg.Dagst
     ui.page.get_by_text("Launchpad (configure assets)").wait_for()
     line = ui.page.locator(".CodeMirror-line").filter(has_text="engine: auto")
     line.click()
-    ui.page.get_by_text("How much a rating raises the confidence").wait_for()
+    ui.page.get_by_text("The confidence in a preference").wait_for()
     ui.snap("launchpad", in_the_dark=True)
     shown = " ".join(ui.dialog().inner_text().split())
     for field in ("engine: auto", "params: configured", "rank?: Int", "alpha?: Float?", "nonnegative?: Bool"):
@@ -232,8 +232,8 @@ def test_the_others_are_pictured(asset: str, ui: Visitor, materialised: list[dg.
 
 def test_a_failed_check_has_the_reason(ui: Visitor, materialised: list[dg.DagsterRun]) -> None:
     """The page of the check has the reason."""
-    ui.open("/assets/als_model?view=checks", "objective_falls")
-    ui.see("objective_falls").click()
+    ui.open("/assets/als_model?view=checks", "objective_decreases")
+    ui.see("objective_decreases").click()
     ui.page.get_by_text("more iterations would fit better").wait_for()
     ui.snap("failed-check", in_the_dark=True)
 

@@ -57,7 +57,7 @@ class PairParameters:
     k
         Maximum length of each list.
     window_days
-        Events without a session: a gap of more days than this ends a basket.
+        Maximum gap in days between events of one basket, for events without a session.
     min_baskets
         Minimum number of baskets with both products of a pair.
     """
