@@ -79,7 +79,7 @@ class Tables:
         newest, events = self.lake.latest_or_none(asset), self._events_version(other)
         if newest is None:
             return None
-        same = next((each for each in self.lake.whole(asset) if self._events_version(each) == events), None)
+        same = next((each for each in self.lake.undamaged(asset) if self._events_version(each) == events), None)
         if same is None:
             self.notes.append(
                 f"{asset} {newest.version} was made from other events than {other.asset} {other.version}: "

@@ -112,7 +112,7 @@ def _days_to_search(lake: Lake, days: Sequence[Day], users: Version | None, feat
     not change since, is searched only if it is between these two; without features it is not searched.
     """
     number = users.input_version("user_features") if users is not None else None
-    user_features = lake.known("user_features", number) if number else None
+    user_features = lake.recorded("user_features", number) if number else None
     read_versions = {
         day: int(each.version)
         for each in (user_features.inputs if user_features is not None else ())

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from ecommerce_assets.progress import Progress, Say
+from ecommerce_assets.progress import Log, Progress
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters, standardised
 from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.stored_table import StoredTable
@@ -44,7 +44,7 @@ def quality_by_k(
     user_features: StoredTable,
     ks: Iterable[int],
     parameters: SegmentationParameters,
-    log: Say,
+    log: Log,
     engine: Engine = Engine.auto,
 ) -> list[Quality]:
     """Returns the quality for each k, in ascending order. The users are read and standardised once.
