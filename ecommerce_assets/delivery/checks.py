@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ecommerce_assets.storage.checks import Check, CheckContext
+from ecommerce_assets.storage.checks import Check, CheckContext, Outcome
 
 
-def _all_rows_delivered(context: CheckContext) -> str | None:
+def _all_rows_delivered(context: CheckContext) -> Outcome:
     delivered = context.document["tables"]
     rows = {asset: delivered[asset]["rows"] if asset in delivered else 0 for asset in context.versions}
     wrong = [
@@ -13,7 +13,9 @@ def _all_rows_delivered(context: CheckContext) -> str | None:
         for asset, version in context.versions.items()
         if rows[asset] != version.stats.rows
     ]
-    return "; ".join(wrong) or None
+    return Outcome(
+        "; ".join(wrong), checked=", ".join(f"{asset}: {count:,} rows" for asset, count in sorted(rows.items()))
+    )
 
 
 DELIVERED_CHECKS = (

@@ -12,7 +12,7 @@ import dagster as dg
 
 from ecommerce_assets.events.raw import RAW_COLUMNS, day_of_path, days_there
 from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS, REJECTED_EVENTS
-from ecommerce_assets.storage.checks import Check, CheckContext, no_nulls, one_of, rule
+from ecommerce_assets.storage.checks import Check, CheckContext, Outcome, no_nulls, one_of, rule
 from ecommerce_assets.storage.drift import (
     changed_columns,
     mean_stable,
@@ -26,19 +26,20 @@ SHOWN_DAYS = 20
 """Days that a check of the raw files names at most."""
 
 
-def _conserved(context: CheckContext) -> str | None:
+def _conserved(context: CheckContext) -> Outcome | str:
     results, rows = context.results, context.rows
     raw, rejected, repeats = (int(results.get(name, 0)) for name in ("raw_rows", "rejected", "repeats"))
+    sums = f"{rows:,} accepted + {rejected:,} rejected + {repeats:,} repeats"
     if raw == rows + rejected + repeats:
-        return None
-    return f"{raw:,} raw rows became {rows:,} accepted + {rejected:,} rejected + {repeats:,} repeats"
+        return Outcome(checked=f"{raw:,} raw rows = {sums}")
+    return f"{raw:,} raw rows became {sums}"
 
 
-def _few_rejected(context: CheckContext) -> str | None:
+def _few_rejected(context: CheckContext) -> Outcome | str:
     raw, rejected = int(context.results.get("raw_rows", 0)), int(context.results.get("rejected", 0))
     allowed = context.parameters["max_rejected_share"]
     if rejected <= allowed * raw and (context.rows or not raw):
-        return None
+        return Outcome(checked=f"{rejected:,} of {raw:,} raw rows were rejected; {allowed:.0%} are allowed")
     reasons = {n.removeprefix("rejected: "): c for n, c in context.results.items() if n.startswith("rejected: ")}
     first = max(reasons, key=lambda reason: reasons[reason])
     return (
@@ -47,17 +48,19 @@ def _few_rejected(context: CheckContext) -> str | None:
     )
 
 
-def _raw_columns_unchanged(context: CheckContext) -> str | None:
+def _raw_columns_unchanged(context: CheckContext) -> Outcome:
     previous = next((day for day in reversed(context.previous) if day.stats.results.get(RAW_COLUMNS)), None)
     now = context.results.get(RAW_COLUMNS)
     if previous is None or not now:
-        return None
-    return changed_columns(previous.stats.results[RAW_COLUMNS], now, f"the raw files of {previous.name}")
+        return Outcome(checked="nothing to compare with: there is no previous day")
+    changed = changed_columns(previous.stats.results[RAW_COLUMNS], now, f"the raw files of {previous.name}")
+    return Outcome(changed or "", checked=f"{len(now)} columns, the same as in the raw files of {previous.name}")
 
 
-def _all_kept(context: CheckContext) -> str | None:
+def _all_kept(context: CheckContext) -> Outcome:
     rows, rejected = context.rows, int(context.results.get("rejected", 0))
-    return None if rows == rejected else f"{rejected:,} rows were rejected and {rows:,} written"
+    counts = f"{rejected:,} rows were rejected and {rows:,} written"
+    return Outcome("" if rows == rejected else counts, checked=counts)
 
 
 CLEANED_EVENTS_CHECKS = (

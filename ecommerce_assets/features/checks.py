@@ -5,7 +5,7 @@ from __future__ import annotations
 from ecommerce_assets.features.precomputed import PRECOMPUTED
 from ecommerce_assets.features.product_features import PRODUCT_FEATURES
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, USER_FEATURES
-from ecommerce_assets.storage.checks import Check, CheckContext, no_nulls, rule, unique_key
+from ecommerce_assets.storage.checks import Check, CheckContext, Outcome, no_nulls, rule, unique_key
 from ecommerce_assets.storage.drift import distribution_stable, row_count_stable
 
 RELATIVE_TOLERANCE = 1e-9
@@ -17,16 +17,16 @@ def same_amount(expected: float, found: float) -> bool:
     return abs(expected - found) <= RELATIVE_TOLERANCE * max(expected, 1.0)
 
 
-def _events_conserved(context: CheckContext) -> str | None:
+def _events_conserved(context: CheckContext) -> Outcome:
     read, counted = context.input_rows("cleaned_events"), context.number("events")
-    return None if read == counted else f"{read:,} events were read, and the table counts {counted:,}"
+    counts = f"{read:,} events were read, and the table counts {counted:,}"
+    return Outcome("" if read == counted else counts, checked=counts)
 
 
-def _money_conserved(context: CheckContext) -> str | None:
+def _money_conserved(context: CheckContext) -> Outcome:
     paid, summed = context.input_number("cleaned_events", "purchase_value"), context.number("money")
-    if same_amount(paid, summed):
-        return None
-    return f"purchases are worth {paid:,.2f}, the table sums to {summed:,.2f}"
+    sums = f"purchases are worth {paid:,.2f}, the table sums to {summed:,.2f}"
+    return Outcome("" if same_amount(paid, summed) else sums, checked=sums)
 
 
 def _conservation(money_column: str) -> tuple[Check, Check]:

@@ -34,6 +34,7 @@ from ecommerce_assets.recommendation.item_neighbours import ITEM_NEIGHBOURS, NEI
 from ecommerce_assets.recommendation.item_neighbours import item_neighbours as find_item_neighbours
 from ecommerce_assets.recommendation.lists import LONGEST_LIST, Ranker
 from ecommerce_assets.recommendation.parameters import ListParameters, Parameters, in_words
+from ecommerce_assets.recommendation.previews import list_preview
 from ecommerce_assets.recommendation.product_eligibility import PRODUCT_ELIGIBILITY
 from ecommerce_assets.recommendation.product_eligibility import product_eligibility as eligibility_of
 from ecommerce_assets.recommendation.product_pairs import PRODUCT_PAIRS, PairParameters
@@ -395,7 +396,7 @@ CATALOG = {
     "als_evaluation": StoredAsset(
         ALS_EVALUATION, checks.ALS_EVALUATION_CHECKS, plots=ALS_EVALUATION_PLOTS, notes=notes.ALS_EVALUATION_NOTES
     ),
-    "item_neighbours": StoredAsset(ITEM_NEIGHBOURS, checks.ITEM_NEIGHBOURS_CHECKS),
+    "item_neighbours": StoredAsset(ITEM_NEIGHBOURS, checks.ITEM_NEIGHBOURS_CHECKS, preview=list_preview("product_id")),
     "blend_model": StoredAsset(None, checks.BLEND_MODEL_CHECKS, notes=notes.BLEND_MODEL_NOTES, choose=published_blend),
     "product_catalog": StoredAsset(catalog.PRODUCT_CATALOG, folder=catalog.FOLDER),
     "product_eligibility": StoredAsset(
@@ -406,9 +407,16 @@ CATALOG = {
         checks.RECOMMENDATIONS_CHECKS,
         summaries=(products_shown,),
         notes=notes.RECOMMENDATIONS_NOTES,
+        preview=list_preview("user_id", "product_id"),
     ),
-    "similar_products": StoredAsset(SIMILAR_PRODUCTS, checks.SIMILAR_PRODUCTS_CHECKS),
-    "product_pairs": StoredAsset(PRODUCT_PAIRS, checks.PRODUCT_PAIRS_CHECKS),
+    "similar_products": StoredAsset(
+        SIMILAR_PRODUCTS, checks.SIMILAR_PRODUCTS_CHECKS, preview=list_preview("product_id")
+    ),
+    "product_pairs": StoredAsset(
+        PRODUCT_PAIRS,
+        checks.PRODUCT_PAIRS_CHECKS,
+        preview=list_preview("product_id", "pair_product_id", names="pair_{}"),
+    ),
 }
 """How each asset of this package is stored, checked and shown."""
 

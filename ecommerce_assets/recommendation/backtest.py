@@ -187,19 +187,19 @@ def _scored(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [row for row in document["cutoffs"] if row["users"]]
 
 
-def _windows_scored(context: CheckContext) -> str | None:
+def _windows_scored(context: CheckContext) -> Outcome | str:
     count = len(_scored(context.document))
     if count >= FEWEST_CUTOFFS:
-        return None
+        return Outcome(checked=f"{count} windows were scored")
     return f"{count} windows could be scored, and a backtest needs {FEWEST_CUTOFFS}. Land more days of events"
 
 
-def _enough_users(context: CheckContext) -> str | None:
-    least = context.parameters["min_holdout_users"]
-    small = [f"{row['users']:,} from {row['cutoff']} on" for row in _scored(context.document) if row["users"] < least]
-    return (
-        f"a comparison needs {least:,} users (ECOMMERCE_MIN_HOLDOUT_USERS), got {', '.join(small)}" if small else None
-    )
+def _enough_users(context: CheckContext) -> Outcome | str:
+    least, scored = context.parameters["min_holdout_users"], _scored(context.document)
+    small = [f"{row['users']:,} from {row['cutoff']} on" for row in scored if row["users"] < least]
+    if small:
+        return f"a comparison needs {least:,} users (ECOMMERCE_MIN_HOLDOUT_USERS), got {', '.join(small)}"
+    return Outcome(checked=f"from {min((row['users'] for row in scored), default=0):,} users on, {least:,} needed")
 
 
 def _not_worse(than: str) -> Check:
@@ -208,14 +208,15 @@ def _not_worse(than: str) -> Check:
     def test(context: CheckContext) -> Outcome:
         document = context.document
         if not document["mean"]["ndcg"]:
-            return Outcome()
+            return Outcome(checked="nothing to compare: no window was scored")
         mean = document["mean"]["ndcg"][compared]
         values = {f"mean of {compared}": with_interval(mean, "+")}
         worse = [row["cutoff"] for row in _scored(document) if row["ndcg"][compared][2] < 0]
+        sentence = f"the mean of NDCG {compared} is {with_interval(mean, '+')}"
         if mean[2] >= 0 and not worse:
-            return Outcome(values=values)
+            return Outcome(values=values, checked=sentence)
         at = f", and it is below zero at {', '.join(worse)}" if worse else ""
-        return Outcome(f"the mean of NDCG {compared} is {with_interval(mean, '+')}{at}", values)
+        return Outcome(f"{sentence}{at}", values)
 
     return Check(
         f"not_worse_than_{than.replace(' ', '_')}",

@@ -28,6 +28,7 @@ from ecommerce_assets.storage.checks import (
     CheckContext,
     Outcome,
     Read,
+    counted,
     no_nulls,
     one_of,
     quoted,
@@ -54,11 +55,11 @@ CONVERGED = 0.01
 """Fall of the objective in the last iteration, from which on more iterations would fit better."""
 
 
-def _dense(context: CheckContext) -> str | None:
+def _dense(context: CheckContext) -> Outcome | str:
     rows, lowest, highest = context.rows, context.number("lowest"), context.number("highest")
     distinct = context.number("distinct_numbers")
     if not rows or (lowest == 0 and highest == rows - 1 and distinct == rows):
-        return None
+        return Outcome(checked=f"{rows:,} ids have the numbers from {lowest} to {highest:,}")
     return (
         f"{rows:,} ids have {distinct:,} different numbers from {lowest} to {highest:,}; there should be one number "
         f"for each id, from 0 to {rows - 1:,}"
@@ -90,30 +91,36 @@ def _index_checks(table: TableSpec, column: str) -> tuple[Check, ...]:
     )
 
 
-def _events_conserved(context: CheckContext) -> str | None:
+def _events_conserved(context: CheckContext) -> Outcome:
     read, counted = context.input_rows("cleaned_events"), context.number("events")
-    return None if read == counted else f"{read:,} events were read, and the index counts {counted:,}"
+    counts = f"{read:,} events were read, and the index counts {counted:,}"
+    return Outcome("" if read == counted else counts, checked=counts)
 
 
-def _model_complete(context: CheckContext) -> str | None:
+def _model_complete(context: CheckContext) -> Outcome:
     users, products = context.results["users"], context.results["products"]
-    return None if users and products else f"the model has factors for {users:,} users and {products:,} products"
+    counts = f"the model has factors for {users:,} users and {products:,} products"
+    return Outcome("" if users and products else counts, checked=counts)
 
 
-def _factors_sound(context: CheckContext) -> str | None:
+def _factors_sound(context: CheckContext) -> Outcome:
     results = context.results
     wrong = {
         "a number that is not finite": results["vectors_not_finite"],
         "a negative number": results["vectors_negative"] if context.parameters["nonnegative"] else 0,
     }
     found = [f"{count:,} with {what}" for what, count in wrong.items() if count]
-    return f"of {results['users'] + results['products']:,} factors {' and '.join(found)}" if found else None
+    factors = results["users"] + results["products"]
+    return Outcome(
+        f"of {factors:,} factors {' and '.join(found)}" if found else "",
+        checked=f"of {factors:,} factors {' and '.join(f'0 with {what}' for what in wrong)}",
+    )
 
 
 def _objective_falls(context: CheckContext) -> Outcome:
     found = context.results.get("objective")
     if not found:
-        return Outcome()  # MLlib does not tell it
+        return Outcome(checked="not known: MLlib does not report the objective")
     falls = [(before - after) / abs(before) for before, after in pairwise(found)]
     figures = {"first objective": round(found[0]), "last objective": round(found[-1]), "iterations": len(found)}
     if falls:
@@ -126,45 +133,52 @@ def _objective_falls(context: CheckContext) -> Outcome:
             f"it still falls by {falls[-1]:.1%} in iteration {len(found)}, the last: more iterations would fit better",
             figures,
         )
-    return Outcome("", figures)
+    fall = f", by {falls[-1]:.2%} in the last iteration" if falls else ""
+    return Outcome("", figures, f"it fell from {found[0]:,.0f} to {found[-1]:,.0f}{fall}")
 
 
-def _interactions_conserved(context: CheckContext) -> str | None:
+def _interactions_conserved(context: CheckContext) -> Outcome | str:
     read, counted = context.input_number("cleaned_events", "interactions"), context.number("interactions")
     if read == counted:
-        return None
+        return Outcome(checked=f"{read:,.0f} views, carts and purchases were read, and the table counts {counted:,}")
     return (
         f"{read - counted:,.0f} of {read:,.0f} views, carts and purchases are left out: an index lacks the id of their "
         "user or product"
     )
 
 
-def _numbers_known(context: CheckContext) -> str | None:
+def _numbers_known(context: CheckContext) -> Outcome | str:
+    checked = []
     for name in ("user", "product"):
         highest, ids = context.number(f"highest_{name}_idx"), context.input_rows(f"{name}_index")
         if context.rows and highest >= ids:
             return f"{name}_idx goes up to {highest:,}, and {name}_index has {ids:,} numbers from 0"
-    return None
+        checked.append(f"{name}_idx goes up to {highest:,} of {ids - 1:,}")
+    return Outcome(checked=", ".join(checked))
 
 
-def _every_user_served(context: CheckContext) -> str | None:
+def _every_user_served(context: CheckContext) -> Outcome:
     users, served = context.input_rows("segmented_users"), context.number("users")
     sated = context.number(WITHOUT_CHOICE)
-    if users - sated <= served <= users:
-        return None
-    return f"{served:,} of {users:,} users have recommendations, and {sated:,} may be shown no product"
+    counts = f"{served:,} of {users:,} users have recommendations, and {sated:,} may be shown no product"
+    return Outcome("" if users - sated <= served <= users else counts, checked=counts)
 
 
-def _weights_finite(context: CheckContext) -> str | None:
+def _weights_finite(context: CheckContext) -> Outcome:
     features = context.document["features"] or {}
     broken = [name for name, numbers in features.items() if not all(map(math.isfinite, numbers.values()))]
-    return f"not a finite number: {', '.join(broken)}" if broken else None
+    return Outcome(
+        f"not a finite number: {', '.join(broken)}" if broken else "",
+        checked=f"the weights of {len(features)} features",
+    )
 
 
-def _enough_training_users(context: CheckContext) -> str | None:
+def _enough_training_users(context: CheckContext) -> Outcome | str:
     users, ranker = context.document["training_users"], context.parameters["recommendations"]["ranker"]
-    if ranker == Ranker.als or users >= FEWEST_TRAINING_USERS:
-        return None
+    if ranker == Ranker.als:
+        return Outcome(checked="the ranker is als, which needs no weights")
+    if users >= FEWEST_TRAINING_USERS:
+        return Outcome(checked=f"the weights were trained on {users:,} users")
     return (
         f"{users:,} users interacted with a candidate after the cutoff, and the weights need {FEWEST_TRAINING_USERS}: "
         "lists have the user's latest products, then neighbours"
@@ -230,20 +244,20 @@ def _categories(frame: DataFrame, _: CheckContext, __: Read) -> DataFrame:
     )
 
 
-def _same_category(context: CheckContext) -> Outcome | None:
+def _same_category(context: CheckContext) -> Outcome:
     entries, same = context.number("with_categories"), context.number("same_category")
     by_chance = context.number("same_category_by_chance")
     if entries < FEWEST_ENTRIES:
-        return None
+        return Outcome(checked=f"nothing to compare: {entries:,} entries with two categories, {FEWEST_ENTRIES} needed")
     figures = {"same category": f"{same / entries:.1%}", "by chance": f"{by_chance / entries:.1%}"}
+    compared = (
+        f"{figures['same category']} of {entries:,} similar products are of the same category, and by chance it would "
+        f"be {figures['by chance']}"
+    )
     # Where nearly all products are of one category, chance alone finds it.
     if same >= min(LIFT * by_chance, (entries + by_chance) / 2):
-        return Outcome(values=figures)
-    return Outcome(
-        f"{figures['same category']} of {entries:,} similar products are of the same category, and by chance it would "
-        f"be {figures['by chance']}: the lists may follow noise",
-        figures,
-    )
+        return Outcome(values=figures, checked=compared)
+    return Outcome(f"{compared}: the lists may follow noise", figures)
 
 
 def only_eligible(column: str) -> Check:
@@ -255,17 +269,17 @@ def only_eligible(column: str) -> Check:
         eligible = read("product_eligibility").where("eligible").select(F.col("product_id").alias(column))
         return rows.join(eligible, column, "left_anti").agg(F.count("*").alias("not_eligible"))
 
-    def test(context: CheckContext) -> str | None:
-        broken = context.number("not_eligible")
-        return f"{broken:,} of {context.rows:,} rows have a {column} that is not eligible" if broken else None
+    def test(context: CheckContext) -> Outcome:
+        return counted(context, context.number("not_eligible"), f"have a {column} that is not eligible")
 
     description = f"Every {column} is eligible according to product_eligibility."
     return Check("eligible_products", description, test, summary=summary)
 
 
-def _some_eligible(context: CheckContext) -> str | None:
-    if not context.rows or context.number("eligible"):
-        return None
+def _some_eligible(context: CheckContext) -> Outcome | str:
+    eligible = context.number("eligible")
+    if not context.rows or eligible:
+        return Outcome(checked=f"{eligible:,} of {context.rows:,} products are eligible")
     reasons = ", ".join(f"{reason}: {context.number(reason):,}" for reason in REASONS if context.number(reason))
     return f"none of {context.rows:,} products is eligible ({reasons}): correct the catalogue or the rules"
 
@@ -277,23 +291,24 @@ def _pinned(rows: DataFrame, context: CheckContext, _: Read) -> DataFrame:
     return rows.agg(F.count_if(F.col("product_id").isin(pinned) & F.col("eligible")).alias("pinned_eligible"))
 
 
-def _pinned_eligible(context: CheckContext) -> str | None:
+def _pinned_eligible(context: CheckContext) -> Outcome | str:
     pinned = {product for ids in context.parameters["rules"]["pinned"].values() for product in ids}
     missing = len(pinned) - context.number("pinned_eligible")
     if not missing:
-        return None
+        return Outcome(checked=f"{len(pinned):,} pinned products" if pinned else "no products are pinned")
     return (
         f"{missing:,} of {len(pinned):,} pinned products are unknown or not eligible: see their reason in "
         "product_eligibility, or remove them from rules.json"
     )
 
 
-def _catalog_complete(context: CheckContext) -> str | None:
+def _catalog_complete(context: CheckContext) -> Outcome:
     listed = context.number("in_catalog")
     previous = context.previous[0].stats.numbers.get("in_catalog") or 0 if context.previous else 0
+    counts = f"the catalogue lists {listed:,} products, the previous one {previous:,}"
     if listed >= CATALOG_LEFT * previous:
-        return None
-    return f"the catalogue lists {listed:,} products, the previous one {previous:,}: check that the file is complete"
+        return Outcome(checked=counts if listed or previous else "there is no catalogue")
+    return Outcome(f"{counts}: check that the file is complete")
 
 
 PRODUCT_ELIGIBILITY_CHECKS = (

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ecommerce_assets.storage.checks import Check, CheckContext, Read, Summary
+from ecommerce_assets.storage.checks import Check, CheckContext, Outcome, Read, Summary
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -54,9 +54,10 @@ def list_checks(lists: Lists, full: bool = False) -> tuple[Check, ...]:
     summary = _summary(lists, full)
 
     def check(name: str, description: str, count: str, what: str) -> Check:
-        def test(context: CheckContext) -> str | None:
+        def test(context: CheckContext) -> Outcome:
             broken = context.number(count)
-            return f"{broken:,} of {context.number('lists'):,} lists {what}" if broken else None
+            counted = f"{broken:,} of {context.number('lists'):,} lists {what}"
+            return Outcome(counted if broken else "", checked=counted)
 
         return Check(name, description, test, summary=summary)
 

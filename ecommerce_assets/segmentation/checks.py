@@ -38,48 +38,59 @@ def _silhouette_floor(context: CheckContext) -> str | Outcome:
     if silhouette is None:
         return "there are too few users or clusters for a silhouette"
     overlap = f"the silhouette is {silhouette:.3f}, below {SILHOUETTE_FLOOR}: the segments overlap"
-    return Outcome("" if silhouette >= SILHOUETTE_FLOOR else overlap, {"silhouette": round(silhouette, 3)})
+    checked = f"the silhouette is {silhouette:.3f}, at least {SILHOUETTE_FLOOR}"
+    values = {"silhouette": round(silhouette, 3)}  # a number, which the UI plots over time
+    return Outcome("" if silhouette >= SILHOUETTE_FLOOR else overlap, values, checked)
 
 
-def _all_clusters(context: CheckContext) -> str | None:
+def _all_clusters(context: CheckContext) -> Outcome:
     clusters, k = context.results["clusters"], context.parameters["k"]
-    return None if clusters == k else f"K-Means gave {clusters} clusters, and k is {k}"
+    counts = f"K-Means gave {clusters} clusters, and k is {k}"
+    return Outcome("" if clusters == k else counts, checked=counts)
 
 
-def _every_user(context: CheckContext) -> str | None:
+def _every_user(context: CheckContext) -> Outcome:
     users = context.input_rows("user_features")
     rows = context.rows
-    return None if users == rows else f"user_features has {users:,} users, the table {rows:,}"
+    counts = f"user_features has {users:,} users, the table {rows:,}"
+    return Outcome("" if users == rows else counts, checked=counts)
 
 
-def _sizes_add_up(context: CheckContext) -> str | None:
+def _sizes_add_up(context: CheckContext) -> Outcome:
     counted, rows = sum(s["users"] for s in context.results["segments"]), context.rows
-    return None if counted == rows else f"the segments have {counted:,} users, and the table has {rows:,}"
+    counts = f"the segments have {counted:,} users, and the table has {rows:,}"
+    return Outcome("" if counted == rows else counts, checked=counts)
 
 
-def _money_conserved(context: CheckContext) -> str | None:
+def _money_conserved(context: CheckContext) -> Outcome:
     spent, summed = context.input_number("user_features", "money"), context.number("monetary_sum")
-    if same_amount(spent, summed):
-        return None
-    return f"monetary sums to {spent:,.2f} in user_features, to {summed:,.2f} here"
+    sums = f"monetary sums to {spent:,.2f} in user_features, to {summed:,.2f} here"
+    return Outcome("" if same_amount(spent, summed) else sums, checked=sums)
 
 
-def _no_tiny_segment(context: CheckContext) -> str | None:
-    tiny = [s for s in context.results["segments"] if s["share"] < SMALLEST_SHARE]
+def _no_tiny_segment(context: CheckContext) -> Outcome:
+    segments = context.results["segments"]
+    tiny = [s for s in segments if s["share"] < SMALLEST_SHARE]
     names = ", ".join(f"{s['segment']} (segment_id {s['segment_id']}, {s['users']:,} users)" for s in tiny)
-    return f"below {SMALLEST_SHARE:.0%} of the users: {names}" if tiny else None
+    smallest = min(segments, key=lambda s: s["share"], default=None)
+    checked = f"the smallest is {smallest['segment']} with {smallest['share']:.1%} of the users" if smallest else ""
+    return Outcome(f"below {SMALLEST_SHARE:.0%} of the users: {names}" if tiny else "", checked=checked)
 
 
-def _every_buyer(context: CheckContext) -> str | None:
+def _every_buyer(context: CheckContext) -> Outcome:
     buyers, rows = context.results["buyers"], context.rows
-    return None if buyers == rows else f"{buyers:,} users have a purchase, and the table has {rows:,} rows"
+    counts = f"{buyers:,} users have a purchase, and the table has {rows:,} rows"
+    return Outcome("" if buyers == rows else counts, checked=counts)
 
 
-def _predicted_or_explained(context: CheckContext) -> str | None:
+def _predicted_or_explained(context: CheckContext) -> Outcome | str:
     missing, reason = context.number("without_prediction"), context.results["reason"]
+    counts = f"{missing:,} of {context.rows:,} buyers have no prediction"
     if reason is None:
-        return f"{missing:,} of {context.rows:,} buyers have no prediction" if missing else None
-    return None if missing == context.rows else f"there are predictions, but the stats give a reason for none: {reason}"
+        return Outcome(counts if missing else "", checked=counts)
+    if missing == context.rows:
+        return Outcome(checked=f"{counts}: {reason.rstrip('.')}")
+    return f"there are predictions, but the stats give a reason for none: {reason}"
 
 
 def _history_kept(context: CheckContext) -> str | Outcome:
@@ -93,7 +104,10 @@ def _history_kept(context: CheckContext) -> str | Outcome:
     lost = [
         f"{day} ({users:,} rows, now {now.get(day, 0):,})" for day, users in earlier.items() if now.get(day) != users
     ]
-    return Outcome(f"the history differs from the previous version on {', '.join(lost)}" if lost else "")
+    return Outcome(
+        f"the history differs from the previous version on {', '.join(lost)}" if lost else "",
+        checked=f"{len(earlier):,} earlier dates with {sum(earlier.values()):,} rows, as in the previous version",
+    )
 
 
 def _few_moved(context: CheckContext) -> Outcome:
@@ -102,35 +116,44 @@ def _few_moved(context: CheckContext) -> Outcome:
     moved, users = moved_users(context.stats, "previous")
     share = moved / users if users else 0.0
     many = f"{moved:,} of {users:,} users ({share:.0%}) moved since {context.parameters['previous_date']}"
-    return Outcome(many if share > MOST_MOVED else "", {"share of users who moved": round(share, 4)})
+    return Outcome(many if share > MOST_MOVED else "", {"share of users who moved": round(share, 4)}, many)
 
 
-def _every_k_once(context: CheckContext) -> str | None:
+def _every_k_once(context: CheckContext) -> Outcome:
     document = context.document
     wanted = sorted({*range(SMALLEST, LARGEST + 1), document["k_in_use"]})
     tried = [entry["k"] for entry in document["by_k"]]
-    return None if tried == wanted else f"the entries are for k = {tried}, not {wanted}"
+    return Outcome(
+        "" if tried == wanted else f"the entries are for k = {tried}, not {wanted}",
+        checked=f"k = {', '.join(map(str, tried))}",
+    )
 
 
-def _in_range(context: CheckContext) -> str | None:
+def _in_range(context: CheckContext) -> Outcome:
     wrong = [
         f"k = {entry['k']}: {entry['silhouette']}"
         for entry in context.document["by_k"]
         if not (entry["reason"] if entry["silhouette"] is None else -1 <= entry["silhouette"] <= 1)
     ]
-    return "; ".join(wrong) or None
+    known = [entry["silhouette"] for entry in context.document["by_k"] if entry["silhouette"] is not None]
+    between = f", from {min(known):.3f} to {max(known):.3f}" if known else ""
+    return Outcome("; ".join(wrong), checked=f"{len(known)} silhouettes{between}")
 
 
-def _costs_sound(context: CheckContext) -> str | None:
+def _costs_sound(context: CheckContext) -> Outcome:
     costs = {entry["k"]: entry["cost"] for entry in context.document["by_k"]}
-    return "; ".join(f"k = {k}: {cost}" for k, cost in costs.items() if not 0 <= cost < math.inf) or None
+    return Outcome(
+        "; ".join(f"k = {k}: {cost}" for k, cost in costs.items() if not 0 <= cost < math.inf),
+        checked=f"{len(costs)} costs are finite",
+    )
 
 
-def _costs_fall(context: CheckContext) -> str | None:
+def _costs_fall(context: CheckContext) -> Outcome | str:
     by_k = context.document["by_k"]
     risen = [now["k"] for old, now in pairwise(by_k) if now["cost"] > old["cost"] * (1 + RELATIVE_TOLERANCE)]
     if not risen:
-        return None
+        costs = [f"{entry['cost']:,.0f} for k = {entry['k']}" for entry in (by_k[0], by_k[-1])]
+        return Outcome(checked=f"from {' to '.join(costs)}")
     return f"the cost rises at k = {', '.join(map(str, risen))}: K-Means ended in a poor optimum; try another seed"
 
 

@@ -8,6 +8,7 @@ import dagster as dg
 
 from ecommerce_assets.storage.checks import Check
 from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.markdown import escaped
 from ecommerce_assets.storage.version import CheckResult, Version
 
 SHOWN_FAILURES = 20
@@ -56,7 +57,7 @@ def asset_checks(
         for check, spec in zip(checks, specs, strict=True):
             result = outcome(asset, check, version, on_demand=on_demand)
             if not result["passed"] and version:
-                context.log.warning(f"{asset}, check {check.name}: {result['metadata']['failed']}")
+                context.log.warning(f"{asset}, check {check.name}: {result['description']}")
             if days is None or not version:
                 yield dg.AssetCheckResult(**result)
                 continue
@@ -85,24 +86,26 @@ def outcome(asset: str, check: Check, version: Version | None, *, on_demand: boo
         about["days"] = len(results)
     elif results:
         about |= results[0].values
-    if failed:
-        # Plain text: the check's page and the run's log put Markdown behind a link.
-        about["failed"] = failures(failed)
-    elif not results:
-        about["failed"] = (
-            f"not checked: version {version.version} was written before the check existed"
-            if version
-            else "not checked: nothing was written yet"
-        )
     return {
         "asset_key": dg.AssetKey(asset),
         "check_name": check.name,
         "passed": not failed if results else on_demand and version is None,
         # What was recorded decides: a check may have been only a warning for this version.
         "severity": dg.AssetCheckSeverity.ERROR if blocks and (results or not version) else dg.AssetCheckSeverity.WARN,
-        "description": None if results else about["failed"],
+        "description": escaped(_in_words(version, results, failed)),
         "metadata": about,
     }
+
+
+def _in_words(version: Version | None, results: Sequence[CheckResult], failed: Sequence[CheckResult]) -> str:
+    """What failed or, where nothing did, what was checked."""
+    if failed:
+        return failures(failed)
+    if results:
+        return results[0].checked if len(results) == 1 else f"{len(results):,} days"
+    if version:
+        return f"not checked: version {version.version} was written before the check existed"
+    return "not checked: nothing was written yet"
 
 
 def failures(failed: Sequence[CheckResult]) -> str:

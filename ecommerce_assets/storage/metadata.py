@@ -1,13 +1,13 @@
 """Dagster metadata of a materialisation, made in one place from the version's own metadata.
 
-The UI shows the entries in the order in which they are added: what people look for comes first, what leads back to the
-data next, what only machines read last.
+The UI shows the entries in the order in which they are added: plots and texts first, then numbers, then what leads back
+to the data.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -23,6 +23,7 @@ from ecommerce_assets.storage.step_context import add_day_metadata
 from ecommerce_assets.storage.version import Input, Stats, Version
 
 PREVIEW_ROWS = 10
+ROWS_TO_CHOOSE_FROM = 1_000
 ROOM = 60
 """Characters of a table's line for which the UI's column of values has room."""
 NO_RAW_DATA = "none written: there is no raw data; what was stored stays"
@@ -53,17 +54,26 @@ def column_schema(table: TableSpec, columns: Mapping[str, str]) -> dg.TableSchem
     )
 
 
-def preview(folder: Folder, paths: Sequence[str]) -> str:
-    """The first rows of Parquet files as a Markdown table, without a Spark job; empty where there is no file."""
+def preview(folder: Folder, paths: Sequence[str], choose: Callable[[pa.Table], pa.Table] | None = None) -> str:
+    """A few rows of Parquet files as a Markdown table, without a Spark job; empty where there is no file.
+
+    Parameters
+    ----------
+    choose
+        Returns the rows to show, of the first `ROWS_TO_CHOOSE_FROM`; None: the first `PREVIEW_ROWS`.
+    """
+    wanted = ROWS_TO_CHOOSE_FROM if choose else PREVIEW_ROWS
     batches: list[pa.RecordBatch] = []
     for path in paths:
         with folder.open(path) as source:
-            batches += islice(pq.ParquetFile(source, page_checksum_verification=True).iter_batches(PREVIEW_ROWS), 1)
-        if sum(batch.num_rows for batch in batches) >= PREVIEW_ROWS:
+            batches += islice(pq.ParquetFile(source, page_checksum_verification=True).iter_batches(wanted), 1)
+        if sum(batch.num_rows for batch in batches) >= wanted:
             break
     if not batches:
         return "no rows" if paths else ""
-    rows = pa.Table.from_batches(batches).slice(0, PREVIEW_ROWS)
+    rows = pa.Table.from_batches(batches).slice(0, wanted)
+    if choose:
+        rows = choose(rows)
     numbers = [pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in rows.schema.types]
     text = markdown_table(rows.column_names, [row.values() for row in rows.to_pylist()], numbers)
     return text if max(map(len, text.splitlines())) <= ROOM else behind_a_link(text)
@@ -74,26 +84,28 @@ def report(
     version: Version,
     uri: str,
     table: TableSpec | None,
-    notes: Mapping[str, str],
     texts: Mapping[str, str],
     *,
     emit_days: bool,
     stored_days: Collection[str] = (),
+    total_rows: int | None = None,
 ) -> None:
     """Attach the metadata of a published version to its materialisation event, or to each day's event.
 
     Parameters
     ----------
-    notes, texts
-        Markdown by name: a few words that come first, and what comes behind the numbers. Empty ones are left out.
+    texts
+        Markdown by name, such as plots and notes. Empty ones are left out.
     emit_days
         Emit the days' events here, because Dagster would emit none (the step is about to fail because of other days)
         or one for each day of the run, also for days without data.
     stored_days
         Days of the run without data that are stored; they get an event that says so.
+    total_rows
+        Daily tables only: rows of all stored days. They and the texts are part of the newest day's event.
     """
     if not version.days and not context.has_asset_partitions:
-        context.add_output_metadata(_entries(version, version.stats, version.inputs, uri, table, notes, texts))
+        context.add_output_metadata(_entries(version, version.stats, version.inputs, uri, table, texts))
         return
     newest = max(version.days)
     tags = {CODE_VERSION_TAG: version.code_version} if version.code_version else {}
@@ -101,8 +113,9 @@ def report(
         entries: dict[str, Any] = {"rows": NO_RAW_DATA}
         if day in version.days:
             read = [entry for entry in version.inputs if not entry.partitions or day in entry.partitions]
-            shown = (notes, texts) if day == newest else ({}, {})
-            entries = _entries(version, version.days[day], read, uri, table, *shown)
+            entries = _entries(version, version.days[day], read, uri, table, texts if day == newest else {})
+            if day == newest and total_rows is not None:
+                entries["dagster/row_count"] = total_rows
         if not emit_days:
             add_day_metadata(context, entries, day)
         elif day in version.days or day in stored_days:
@@ -116,15 +129,13 @@ def _entries(
     inputs: Sequence[Input],
     uri: str,
     table: TableSpec | None,
-    notes: Mapping[str, str],
     texts: Mapping[str, str],
 ) -> dict[str, Any]:
     """All entries, in the order in which they are read."""
-    entries: dict[str, Any] = {name: dg.MetadataValue.md(text) for name, text in notes.items() if text}
+    entries: dict[str, Any] = {name: dg.MetadataValue.md(text) for name, text in texts.items() if text}
     if stats.rows is not None:
         entries["dagster/partition_row_count" if version.days else "dagster/row_count"] = stats.rows
     entries |= {name: _shown(value) for name, value in stats.results.items()}
-    entries |= {name: dg.MetadataValue.md(text) for name, text in texts.items() if text}
     if version.parameters:
         entries["parameters"] = dg.MetadataValue.json(version.parameters)
     lineage = version.column_lineage or {}
@@ -137,7 +148,6 @@ def _entries(
     entries |= {
         "inputs": dg.MetadataValue.md(_inputs_table(inputs)),
         "version": version.version,
-        "bytes": stats.bytes,
         "seconds": version.seconds,
         "Spark application": version.spark_application_id or "none",
         "dagster/uri": dg.MetadataValue.path(uri),

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from ecommerce_assets.spark.column_lineage import Origins
 from ecommerce_assets.storage.checks import Check, Summary
 from ecommerce_assets.storage.columns import TableSpec
-from ecommerce_assets.storage.display import Note, Plot
+from ecommerce_assets.storage.display import Note, Plot, Preview
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.version import Input, Version
 
@@ -41,6 +41,8 @@ class StoredAsset:
         Documents only: what the log says at the end, of the document and the folder that holds the assets.
     plots, notes
         What the UI shows of a version.
+    preview
+        Tables only: the rows that the UI shows; None: the first ones.
     choose
         Which version readers get; None: the newest.
     folder
@@ -56,6 +58,7 @@ class StoredAsset:
     closing: Callable[[Mapping[str, Any], str], str] | None = None
     plots: Sequence[Plot] = ()
     notes: Sequence[Note] = ()
+    preview: Preview | None = None
     choose: Choice | None = None
     folder: str | None = None
 
