@@ -267,7 +267,7 @@ def test_a_blocked_day_fails_the_step_and_the_others_are_published(spark: SparkS
     [failed] = [e for e in evaluations if not e.passed and e.blocking]
     assert (failed.check_name, failed.partition) == ("few_rejected", bad)
     assert failed.severity == dg.AssetCheckSeverity.ERROR
-    assert failed.metadata["failed"].value == why
+    assert failed.description == why
 
     after = lake.days("cleaned_events")
     assert [(day.day, day.version.version, day.stats.rows) for day in after] == [
@@ -331,7 +331,7 @@ def test_a_day_is_compared_with_the_days_before_it(spark: SparkSession, tmp_path
     run_graph(tmp_path, "2019-10-01", "2019-10-02", select=events)
     result = run_graph(tmp_path, "2019-10-03", "2019-10-04", select=events)
     assert result.success
-    told = {e.check_name: str(e.metadata["failed"].value) for e in result.get_asset_check_evaluations() if not e.passed}
+    told = {e.check_name: str(e.description) for e in result.get_asset_check_evaluations() if not e.passed}
     assert set(told) == {"row_count_stable", "raw_columns_unchanged"}
     assert told["row_count_stable"].startswith("2019-10-04: 21 rows")
     for part in ("2019-10-04", "2019-10-03", "brand: null → missing", "price: double → string"):
@@ -360,7 +360,7 @@ def test_a_model_that_a_baseline_beats_reaches_nobody(
     # The fit warns, too, that two iterations are too few.
     [failed] = [e for e in result.get_asset_check_evaluations() if not e.passed and e.blocking]
     assert (failed.check_name, failed.asset_key) == ("beats_baselines", dg.AssetKey("als_evaluation"))
-    assert "best baseline" in str(failed.metadata["failed"].value)
+    assert "best baseline" in str(failed.description)
     made = {e.asset_key.to_user_string() for e in result.get_asset_materialization_events() if e.asset_key}
     assert made == {"als_model"}
     for name in [*customers_see, "als_evaluation"]:

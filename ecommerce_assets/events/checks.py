@@ -126,7 +126,7 @@ def raw_events_checks(data_dir: str) -> dg.AssetChecksDefinition:
                 check_name=told.check_name,
                 asset_key=told.asset_key,
                 severity=told.severity,
-                metadata=told.metadata,
+                description=told.description,
             )
 
     return look
@@ -161,10 +161,11 @@ def missing_days(days: Sequence[str]) -> list[str]:
 
 def _told(name: str, odd: Sequence[str], days: Sequence[str], what: str) -> dg.AssetCheckEvaluation:
     shown = ", ".join(odd[:SHOWN_DAYS]) + (" …" if len(odd) > SHOWN_DAYS else "")
+    between = f"{min(days)} to {max(days)}, " if days else ""
     return dg.AssetCheckEvaluation(
         passed=not odd,
         check_name=name,
         asset_key=dg.AssetKey("raw_events"),
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"days": len(days), **({"failed": f"{what} ({len(odd):,}): {shown}"} if odd else {})},
+        description=f"{what} ({len(odd):,}): {shown}" if odd else f"{len(days):,} days, {between}no {what}",
     )

@@ -14,17 +14,9 @@ from ecommerce_assets.env_file import RUN
 from ecommerce_assets.lookup.products import ProductAnswer
 from ecommerce_assets.lookup.tables import Row
 from ecommerce_assets.lookup.users import UserAnswer
-from ecommerce_assets.recommendation.recommenders import RECOMMENDERS
 
 _PIPE_WIDTH = 10_000
 """In a pipe nothing is wrapped or cut off."""
-
-SOURCES = {
-    **{recommender.source: recommender.title for recommender in RECOMMENDERS},
-    "pinned": "pinned by the shop",
-    "new": "new in the catalogue",
-}
-"""The values of `source`, for people."""
 
 _NUMBERS = {
     "#",
@@ -72,7 +64,7 @@ def print_user(answer: UserAnswer, out: TextIO) -> None:
                         *_product(r),
                         _money(r["price"]),
                         _score(r["score"]),
-                        SOURCES.get(r["source"], r["source"]),
+                        r["source"],
                         *([reason] if shown else []),
                     )
                     for r, reason in zip(answer.recommendations, reasons, strict=True)

@@ -181,10 +181,10 @@ def _by_size(context: CheckContext, most: int | None = MOST_ROWS) -> list[Mappin
 
 
 def _named(segments: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Returns names for people, with the number of the cluster if several segments have the same name."""
+    """Returns the names, with the number of the cluster if several segments have the same name."""
     times = Counter(s["segment"] for s in segments)
     return [
-        (s["segment"].replace("_", " ") + (f" #{s['segment_id']}" if times[s["segment"]] > 1 else ""), s)
+        (s["segment"] + (f" #{s['segment_id']}" if times[s["segment"]] > 1 else ""), s)
         for s in segments
     ]
 

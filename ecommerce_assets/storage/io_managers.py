@@ -11,7 +11,6 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 import dagster as dg
@@ -313,7 +312,8 @@ class ParquetIOManager(LakeIOManager):
         def read(asset: str, columns: Sequence[str], rows: Any) -> Any:
             return arrow_dataset(step.lake, step.inputs.versions[asset]).to_table(list(columns), rows)
 
-        choose = step.stored.preview and partial(step.stored.preview, read=read)
+        chosen = step.stored.preview
+        choose = None if chosen is None else lambda rows: chosen(rows, read)
         try:
             return metadata.preview(step.folder, paths, choose)
         except Exception as error:  # what the UI shows never fails a version

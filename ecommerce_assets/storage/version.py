@@ -69,8 +69,8 @@ class Input(_Frozen):
 class CheckResult(_Frozen):
     """What one check found, for the whole version or for one day of it.
 
-    `message` says what is wrong, and is empty where the check passed; `checked` says then what was checked. `values` are
-    a few numbers or short texts for people, by name.
+    `message` says what is wrong, and is empty where the check passed; `checked` then says what was checked. `values`
+    are a few numbers or short texts for people, by name.
     """
 
     name: str

@@ -345,7 +345,7 @@ class TestWhatDagsterIsTold:
             "files_there": True,
             "no_day_missing": False,
         }
-        assert shop.checks["no_day_missing"].metadata["failed"].value == "missing days (1): 2019-10-03"
+        assert shop.checks["no_day_missing"].description == "missing days (1): 2019-10-03"
         shop.tick()
         assert not shop.checks
 

@@ -83,7 +83,7 @@ def test_the_heat_map_shows_every_feature_of_the_largest_segments() -> None:
     assert figure is not None
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert len(labels) == MOST_ROWS
-    assert labels[0] == "Casual Browsers #19  10 %"
+    assert labels[0] == "Casual_Browsers #19  10 %"
 
 
 def test_notes_list_the_segments_by_size_within_the_room_of_the_ui() -> None:
@@ -91,12 +91,12 @@ def test_notes_list_the_segments_by_size_within_the_room_of_the_ui() -> None:
     assert notes["segments at a glance"].splitlines() == [
         "|segment|users|share|revenue|",
         "|:--|--:|--:|--:|",
-        "|Loyal Customers|200|67 %|100 %|",
-        "|VIP Customers|100|33 %|0 %|",
+        "|Loyal_Customers|200|67 %|100 %|",
+        "|VIP_Customers|100|33 %|0 %|",
     ]
     assert [line[:30] for line in notes["segments in words"].splitlines()] == [
-        "- **Loyal Customers**: 200 use",
-        "- **VIP Customers**: 100 users",
+        "- **Loyal_Customers**: 200 use",
+        "- **VIP_Customers**: 100 users",
     ]
     for segments in (8, 40):
         table = write_notes(SEGMENTED_USERS_NOTES, shop(segments, users=3_000_000), print)["segments at a glance"]

@@ -41,7 +41,7 @@ def test_the_newest_version_is_reported(tmp_path: Path) -> None:
     put_table(lake, "users", checks=(result(passed=False, blocking=False),))
     found = asked_for(tmp_path, POSITIVE)
     assert (found.passed, found.severity, found.metadata["version"].value) == (False, WARN, "1")
-    assert found.metadata["failed"].value == "2 of 3 rows"
+    assert found.description == "2 of 3 rows"
 
 
 def test_a_check_that_is_newer_than_the_version_is_a_warning(tmp_path: Path) -> None:
@@ -70,5 +70,5 @@ def test_days_are_reported_together() -> None:
     days = [f"2019-10-{day:02d}" for day in range(1, 26)]
     found = evaluated(*(result(passed=day == days[0], partition=day) for day in days))
     assert (found.passed, found.metadata["days"].value) == (False, 25)
-    assert str(found.metadata["failed"].value).startswith("2019-10-02: 2 of 3 rows; 2019-10-03: 2 of 3 rows; ")
+    assert str(found.description).startswith("2019-10-02: 2 of 3 rows; 2019-10-03: 2 of 3 rows; ")
     assert failures([result(passed=False)] * 25).endswith("; 2 of 3 rows; 5 more")
