@@ -198,7 +198,6 @@ def als_model(
     results = {**model.describe(), "engine_reason": choice.reason}
     if objectives:
         results["objective"] = objectives
-        context.add_output_metadata({"last objective": float(objectives[-1])})
     columns = ["user_idx", "product_idx", "rating"]
     if parameters.halfLife is not None:
         columns.append("last_interaction_at")
@@ -206,7 +205,8 @@ def als_model(
     origins = {"userFactors.id": pairs[:1], "itemFactors.id": pairs[1:2]}
     made_from = {name: origins.get(name, pairs) for name in ALS_MODEL_PARTS}
     used = {**parameters.as_dict(), "engine": choice.engine.value, **tuned_by}
-    return Artifact(model, used, results, made_from=made_from)
+    numbers = {"last objective": objectives[-1]} if objectives else {}
+    return Artifact(model, used, results, numbers=numbers, made_from=made_from)
 
 
 @dg.asset(kinds={"spark", "parquet"}, **COMMON)
@@ -264,11 +264,8 @@ def als_evaluation(
         EXPERIMENT: bool(changes),
     }
     metrics = evaluation.results.get("metrics", {})
-    # Numbers, which the UI plots over time.
-    context.add_output_metadata(
-        {name: float(metrics[name][PUBLISHED][0]) for name in PLOTTED if metrics.get(name, {}).get(PUBLISHED)}
-    )
-    return Artifact(evaluation.frame(cleaned_events), used, evaluation.results)
+    numbers = {name: float(metrics[name][PUBLISHED][0]) for name in PLOTTED if metrics.get(name, {}).get(PUBLISHED)}
+    return Artifact(evaluation.frame(cleaned_events), used, evaluation.results, numbers=numbers)
 
 
 @dg.asset(kinds={"json"}, io_manager_key="json_io_manager", **COMMON)

@@ -39,7 +39,7 @@ from ecommerce_assets.recommendation.systems import (
 )
 from ecommerce_assets.storage.checks import Check, CheckContext, Outcome
 from ecommerce_assets.storage.display import Note, Plot
-from ecommerce_assets.storage.markdown import short_table
+from ecommerce_assets.storage.markdown import number_table
 from ecommerce_assets.storage.stored_table import StoredTable
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ def _ndcg_by_cutoff(context: CheckContext) -> str | None:
         (TITLES[system], *(f"{row['ndcg'][system][0]:.3f}" for row in rows), f"{mean[system][0]:.3f}")
         for system in systems
     ]
-    return short_table((f"NDCG at {context.document['k']}", *map(_day, rows), "mean"), body)
+    return number_table((f"NDCG at {context.document['k']}", *map(_day, rows), "mean"), body)
 
 
 def _published_by_cutoff(context: CheckContext) -> str | None:
@@ -267,7 +267,7 @@ def _published_by_cutoff(context: CheckContext) -> str | None:
     ]
     mean = [with_interval(document["mean"]["ndcg"][name], "+") for name in (TO_BASELINE, TO_ALS)]
     body.append(("mean", "", TITLES[document["best_baseline"]], *mean))
-    return short_table(("cutoff", "users", "best baseline", "published - best baseline", "published - ALS"), body)
+    return number_table(("cutoff", "users", "best baseline", "published - best baseline", "published - ALS"), body)
 
 
 BACKTEST_NOTES = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ecommerce_assets.recommendation.blend import FEWEST_TRAINING_USERS
@@ -21,7 +21,7 @@ from ecommerce_assets.recommendation.product_eligibility import REASONS
 from ecommerce_assets.recommendation.systems import ALS_LIST, POPULARITY, PUBLISHED, SYSTEMS, TITLES
 from ecommerce_assets.storage.checks import CheckContext
 from ecommerce_assets.storage.display import Note
-from ecommerce_assets.storage.markdown import markdown_table, short_table
+from ecommerce_assets.storage.markdown import markdown_table, number_table
 
 METRIC_NAMES = {
     METRIC: "NDCG",
@@ -47,14 +47,17 @@ def main_systems(best_baseline: str) -> dict[str, str]:
     return {**titles, best_baseline: f"best baseline, {TITLES[best_baseline]}"}
 
 
-def metric_rows(metrics: Metrics, systems: Sequence[str], *, intervals: bool) -> list[tuple[str, ...]]:
-    """A row for each metric: its name, and the value of each system, with its interval if that is asked for."""
+def metric_rows(
+    metrics: Metrics, systems: Sequence[str], with_intervals: Collection[str] = ()
+) -> list[tuple[str, ...]]:
+    """Returns a row for each metric: its name, and the value of each system, of some with its interval."""
     rows = []
     for metric, name in METRIC_NAMES.items():
         if metric in metrics:
             write = percent if metric in PERCENTAGES else number
-            values = [metrics[metric].get(system, (None,)) for system in systems]
-            rows.append((name, *(with_interval(value if intervals else value[:1], write) for value in values)))
+            values = {system: metrics[metric].get(system, (None,)) for system in systems}
+            shown = {system: value if system in with_intervals else value[:1] for system, value in values.items()}
+            rows.append((name, *(with_interval(value, write) for value in shown.values())))
     return rows
 
 
@@ -87,7 +90,7 @@ def _metrics(context: CheckContext) -> str | None:
         return None
     systems = main_systems(context.results["best_baseline"])
     head = (f"at {context.parameters['k']}", *systems.values())
-    return short_table(head, metric_rows(metrics, list(systems), intervals=False))
+    return number_table(head, metric_rows(metrics, list(systems)))
 
 
 def _all_systems(context: CheckContext) -> str | None:
@@ -97,12 +100,12 @@ def _all_systems(context: CheckContext) -> str | None:
     ndcg = context.results["metrics"][METRIC]
     best_first = sorted(SYSTEMS, key=lambda system: -ndcg[system][0])
     rows = [(TITLES[system], *(number(values[system][0]) for values in by_exclude.values())) for system in best_first]
-    return short_table(("system", *(f"exclude={name}" for name in by_exclude)), rows)
+    return number_table(("system", *(f"exclude={name}" for name in by_exclude)), rows)
 
 
 def _sources(context: CheckContext) -> str | None:
     rows = source_rows(context.stats.shares.get("source", {}))
-    return short_table(("source", "entries", "share"), rows) if rows else None
+    return number_table(("source", "entries", "share"), rows) if rows else None
 
 
 def describe_blend(training_users: int, features: Mapping[str, Any] | None, ranker: str | None) -> str:
@@ -130,7 +133,7 @@ def _weights(context: CheckContext) -> str | None:
         return None
     weights = {name: values["weight"] for name, values in features.items()}
     rows = [(name, f"{weights[name]:+.3f}") for name in sorted(weights, key=lambda name: -abs(weights[name]))]
-    return short_table(("feature", "weight"), rows)
+    return number_table(("feature", "weight"), rows)
 
 
 ALS_EVALUATION_NOTES = (

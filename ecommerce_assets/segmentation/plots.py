@@ -28,7 +28,7 @@ from ecommerce_assets.plotting import (
 from ecommerce_assets.segmentation.profile import percent
 from ecommerce_assets.storage.checks import CheckContext
 from ecommerce_assets.storage.display import Note, Plot
-from ecommerce_assets.storage.markdown import short_table
+from ecommerce_assets.storage.markdown import number_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -162,13 +162,13 @@ def _by_k_table(context: CheckContext) -> str:
         quality = "none" if entry["silhouette"] is None else f"{entry['silhouette']:.3f}"
         mark = " (in use)" if entry["k"] == in_use else ""
         rows.append((f"{entry['k']}{mark}", quality, f"{entry['cost']:,.0f}", str(entry["clusters"])))
-    return short_table(("k", "silhouette", "cost", "clusters found"), rows)
+    return number_table(("k", "silhouette", "cost", "clusters found"), rows)
 
 
 def _at_a_glance(context: CheckContext) -> str | None:
     segments = _by_size(context, most=None)
     rows = [(name, f"{s['users']:,}", percent(s["share"]), percent(s["revenue_share"])) for name, s in _named(segments)]
-    return short_table(("segment", "users", "share", "revenue"), rows) if rows else None
+    return number_table(("segment", "users", "share", "revenue"), rows) if rows else None
 
 
 def _descriptions(context: CheckContext) -> str | None:
@@ -183,10 +183,7 @@ def _by_size(context: CheckContext, most: int | None = MOST_ROWS) -> list[Mappin
 def _named(segments: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
     """Returns the names, with the number of the cluster if several segments have the same name."""
     times = Counter(s["segment"] for s in segments)
-    return [
-        (s["segment"] + (f" #{s['segment_id']}" if times[s["segment"]] > 1 else ""), s)
-        for s in segments
-    ]
+    return [(s["segment"] + (f" #{s['segment_id']}" if times[s["segment"]] > 1 else ""), s) for s in segments]
 
 
 SEGMENTED_USERS_NOTES = (Note("segments at a glance", _at_a_glance), Note("segments in words", _descriptions))

@@ -35,6 +35,7 @@ from ecommerce_assets.storage.columns import TableSpec
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.inputs import StepInputs, add_published, step_inputs
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
+from ecommerce_assets.storage.markdown import sections
 from ecommerce_assets.storage.reading import (
     MODEL_FOLDER,
     arrow_dataset,
@@ -188,7 +189,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
             display.draw_plots(stored.plots, shown, warn),
             display.write_notes(stored.notes, shown, warn),
         )
-        texts = {"plots": plots, "card": "", **notes, **written.texts}
+        texts = {"plots": plots, **notes, **written.texts}
         uri = step.lake.asset(step.asset).uri if stored.table else step.folder.uri
         emits = step_fails or bool(version.days and set(context.asset_partition_keys) - set(version.days))
         metadata.report(
@@ -197,6 +198,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
             uri,
             stored.table,
             texts,
+            step.artifact.numbers,
             emit_days=emits,
             stored_days=stored_days,
             total_rows=total_rows,
@@ -387,9 +389,9 @@ class JsonIOManager(LakeIOManager):
                 step.folder.write_whole(f"{step.asset}.{suffix}", text.encode())
         files, stats = _folder_stats(step)
         checks = run_checks(stored.checks, step.check_context(stats, document=value))
-        return _Written(
-            stats=stats, checks=checks, files=files, texts={"card": card, "document": f"```json\n{document}\n```"}
-        )
+        # The sections are entries of their own: the UI opens a dialog that is higher than the window at its end.
+        texts = sections(card) if card else {"document": f"```json\n{document}\n```"}
+        return _Written(stats=stats, checks=checks, files=files, texts=texts)
 
 
 def _compared_with(lake: Lake, asset: str) -> Version | None:

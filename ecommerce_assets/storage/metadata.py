@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 import dagster as dg
@@ -18,14 +19,12 @@ import pyarrow.parquet as pq
 from ecommerce_assets.spark.column_lineage import UNAVAILABLE
 from ecommerce_assets.storage.columns import TableSpec
 from ecommerce_assets.storage.filesystem import Folder
-from ecommerce_assets.storage.markdown import behind_a_link, markdown_table
+from ecommerce_assets.storage.markdown import markdown_table, with_room
 from ecommerce_assets.storage.step_context import add_day_metadata
 from ecommerce_assets.storage.version import Input, Stats, Version
 
 PREVIEW_ROWS = 10
 ROWS_TO_CHOOSE_FROM = 1_000
-ROOM = 60
-"""Characters of a table's line for which the UI's column of values has room."""
 NO_RAW_DATA = "none written: there is no raw data; what was stored stays"
 LARGE = 100_000
 """Numbers from here on are rounded to tenths, smaller ones to six digits."""
@@ -75,8 +74,7 @@ def preview(folder: Folder, paths: Sequence[str], choose: Callable[[pa.Table], p
     if choose:
         rows = choose(rows)
     numbers = [pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in rows.schema.types]
-    text = markdown_table(rows.column_names, [row.values() for row in rows.to_pylist()], numbers)
-    return text if max(map(len, text.splitlines())) <= ROOM else behind_a_link(text)
+    return markdown_table(rows.column_names, [row.values() for row in rows.to_pylist()], numbers)
 
 
 def report(
@@ -85,6 +83,7 @@ def report(
     uri: str,
     table: TableSpec | None,
     texts: Mapping[str, str],
+    numbers: Mapping[str, float] | None = None,
     *,
     emit_days: bool,
     stored_days: Collection[str] = (),
@@ -96,6 +95,8 @@ def report(
     ----------
     texts
         Markdown by name, such as plots and notes. Empty ones are left out.
+    numbers
+        Of a version that is not daily: what the UI plots over time.
     emit_days
         Emit the days' events here, because Dagster would emit none (the step is about to fail because of other days)
         or one for each day of the run, also for days without data.
@@ -105,12 +106,13 @@ def report(
         Daily tables only: rows of all stored days. They and the texts are part of the newest day's event.
     """
     if not version.days and not context.has_asset_partitions:
-        context.add_output_metadata(_entries(version, version.stats, version.inputs, uri, table, texts))
+        entries = _entries(version, version.stats, version.inputs, uri, table, texts, numbers or {})
+        context.add_output_metadata(entries)
         return
     newest = max(version.days)
     tags = {CODE_VERSION_TAG: version.code_version} if version.code_version else {}
     for day in context.asset_partition_keys:
-        entries: dict[str, Any] = {"rows": NO_RAW_DATA}
+        entries = {"rows": NO_RAW_DATA}
         if day in version.days:
             read = [entry for entry in version.inputs if not entry.partitions or day in entry.partitions]
             entries = _entries(version, version.days[day], read, uri, table, texts if day == newest else {})
@@ -130,23 +132,25 @@ def _entries(
     uri: str,
     table: TableSpec | None,
     texts: Mapping[str, str],
+    numbers: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """All entries, in the order in which they are read."""
-    entries: dict[str, Any] = {name: dg.MetadataValue.md(text) for name, text in texts.items() if text}
+    entries: dict[str, Any] = {name: _markdown(text) for name, text in texts.items() if text}
+    entries |= {name: _rounded(value) for name, value in numbers.items()}
     if stats.rows is not None:
         entries["dagster/partition_row_count" if version.days else "dagster/row_count"] = stats.rows
-    entries |= {name: _shown(value) for name, value in stats.results.items()}
+    entries |= {name: _shown(value) for name, value in stats.results.items() if value is not None}
     if version.parameters:
         entries["parameters"] = dg.MetadataValue.json(version.parameters)
     lineage = version.column_lineage or {}
     if lineage:
         # For people: the open-source UI has no view of dagster/column_lineage.
         rows = [(column, ", ".join(sources) or "no column") for column, sources in lineage.items()]
-        entries["column lineage"] = dg.MetadataValue.md(markdown_table(("column", "computed from"), rows))
+        entries["column lineage"] = _markdown(markdown_table(("column", "computed from"), rows))
     elif version.column_lineage is None:
         entries["column lineage"] = UNAVAILABLE
     entries |= {
-        "inputs": dg.MetadataValue.md(_inputs_table(inputs)),
+        "inputs": _markdown(_inputs_table(inputs)),
         "version": version.version,
         "seconds": version.seconds,
         "Spark application": version.spark_application_id or "none",
@@ -187,11 +191,15 @@ def _inputs_table(inputs: Sequence[Input]) -> str:
     return markdown_table(("input", "version"), rows)
 
 
+def _markdown(text: str) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md(with_room(text))
+
+
 def _shown(value: Any) -> Any:
     rounded = _rounded(value)
     if isinstance(rounded, dict | list):
         return dg.MetadataValue.json(rounded)
-    return dg.MetadataValue.null() if rounded is None else rounded
+    return rounded
 
 
 def _rounded(value: Any) -> Any:

@@ -87,6 +87,8 @@ class Artifact:
         Daily assets only: results by day.
     absent_days
         Daily assets only: days that were asked for and have no data; the events of those that are stored say so.
+    numbers
+        What the UI plots over time; shown, not stored. Not for daily assets.
     made_from
         Models only: for each part the columns that it was fitted on. (The lineage of a table comes from its plan.)
     inputs
@@ -99,6 +101,7 @@ class Artifact:
     days: tuple[str, ...] = ()
     day_results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     absent_days: tuple[str, ...] = ()
+    numbers: Mapping[str, float] = field(default_factory=dict)
     made_from: Origins = field(default_factory=dict)
     inputs: Sequence[Input] | None = None
 

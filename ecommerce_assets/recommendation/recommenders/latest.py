@@ -16,7 +16,6 @@ class Latest:
     eligible: Flags
     name = "latest"
     source = "latest"
-    title = "the user's latest products"
 
     @classmethod
     def fit(cls, training: Training) -> Latest:

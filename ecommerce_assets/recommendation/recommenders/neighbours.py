@@ -18,7 +18,6 @@ class Neighbours:
     rows: Ragged
     name = "neighbours"
     source = "neighbours"
-    title = "neighbours"
 
     @classmethod
     def fit(cls, training: Training) -> Neighbours:

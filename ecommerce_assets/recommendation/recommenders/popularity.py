@@ -16,7 +16,6 @@ class Popularity:
     ranking: Ranking
     name = "popularity"
     source = "popular"
-    title = "popularity"
 
     @classmethod
     def fit(cls, training: Training) -> Popularity:

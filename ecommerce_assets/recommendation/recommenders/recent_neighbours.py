@@ -20,7 +20,6 @@ class RecentNeighbours:
     rows: Ragged
     name = "recent_neighbours"
     source = "recent_neighbours"
-    title = "neighbours of recent history"
 
     @classmethod
     def fit(cls, training: Training) -> RecentNeighbours:

@@ -16,7 +16,6 @@ class RecentPopularity:
     ranking: Ranking
     name = "recent_popularity"
     source = "recent_popular"
-    title = "recent popularity"
 
     @classmethod
     def fit(cls, training: Training) -> RecentPopularity:

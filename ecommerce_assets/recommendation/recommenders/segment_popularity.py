@@ -17,7 +17,6 @@ class SegmentPopularity:
     rankings: Mapping[str, Ranking]
     name = "segment_popularity"
     source = "segment_popular"
-    title = "popularity in the segment"
 
     @classmethod
     def fit(cls, training: Training) -> SegmentPopularity:

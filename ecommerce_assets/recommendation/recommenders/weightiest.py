@@ -19,7 +19,6 @@ class Weightiest:
     eligible: Flags
     name = "weightiest"
     source = "weightiest"
-    title = "the user's weightiest products"
 
     @classmethod
     def fit(cls, training: Training) -> Weightiest:
