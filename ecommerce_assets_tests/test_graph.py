@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from pyspark.ml import PipelineModel
 from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import DataFrame, SparkSession
@@ -22,6 +24,7 @@ from ecommerce_assets.events.assets import TABLES as DAILY_TABLES
 from ecommerce_assets.events.landing import land
 from ecommerce_assets.spark.connect import spark_path
 from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.markdown import sections
 from ecommerce_assets.storage.metadata import NO_RAW_DATA
 from ecommerce_assets.storage.promoted import PROMOTED
 from ecommerce_assets.training_metadata.document import TrainingMetadata
@@ -135,7 +138,7 @@ def test_training_metadata_names_what_it_was_made_from(ran: tuple[Path, dg.Execu
 
 
 def test_plots_and_card_are_shown(ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
-    """Each plot is there, and small; the card is the one beside the document."""
+    """Each plot is there, small, and fits a window of 1,100 pixels; the card is the one beside the document."""
     data_dir, result = ran
     nothing_to_show = {"segment_history", "customer_value"}  # a first run, over eight days
     for asset, spec in CATALOG.items():
@@ -151,11 +154,21 @@ def test_plots_and_card_are_shown(ran: tuple[Path, dg.ExecuteInProcessResult]) -
         assert len(drawn) == len(spec.plots), asset
         for picture in drawn:
             assert 5_000 < len(picture) < 100_000
-            assert base64.b64decode(picture).startswith(b"\x89PNG")
+            assert Image.open(io.BytesIO(base64.b64decode(picture))).width <= 840
     [made] = result.asset_materializations_for_node("training_metadata")
     lake = Lake(str(data_dir))
     folder = lake.folder(lake.latest("training_metadata"))
-    assert made.metadata["card"].value == folder.read_bytes("training_metadata.md").decode()
+    card = folder.read_bytes("training_metadata.md").decode()
+    shown = {name: str(entry.value).rstrip() for name, entry in made.metadata.items()}
+    assert sections(card).items() <= shown.items()
+    assert len(sections(card)) == 9
+
+
+def test_every_passed_check_says_what_it_checked(ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
+    made = ran[1].get_asset_check_evaluations()
+    assert [(each.asset_key, each.check_name) for each in made if not each.description] == []
+    texts = {(each.asset_key.to_user_string(), each.check_name): each.description for each in made}
+    assert texts["user_index", "no_nulls"] == "0 of 1,000 rows have a null in user_id, user_idx, events"
 
 
 def test_inputs_lead_back_to_the_raw_files(ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:

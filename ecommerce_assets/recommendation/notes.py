@@ -117,7 +117,7 @@ def describe_blend(training_users: int, features: Mapping[str, Any] | None, rank
             f"{training_users:,} training users are too few for a regression, which needs {FEWEST_TRAINING_USERS:,}: "
             "lists have the user's latest products, then neighbours."
         )
-    return f"The weights were trained on {training_users:,} users."
+    return f"The weights that rank the lists were trained on {training_users:,} users."
 
 
 def _blend(context: CheckContext) -> str:

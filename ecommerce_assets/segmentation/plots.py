@@ -74,7 +74,7 @@ def segment_profiles(context: CheckContext) -> Figure | None:
         for column, (name, (_, written)) in enumerate(COLUMNS.items()):
             colour = CARD if abs(apart[row][column]) > 0.65 * FARTHEST else INK
             axes.text(column, row, written(segment["mean"][name]), ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(COLUMNS)), [words for words, _ in COLUMNS.values()])
+    axes.set_xticks(range(len(COLUMNS)), [words for words, _ in COLUMNS.values()], fontsize=9)
     axes.set_yticks(range(len(segments)), [f"{n}  {percent(s['share'])}" for n, s in _named(segments)])
     axes.xaxis.tick_top()
     axes.tick_params(length=0)

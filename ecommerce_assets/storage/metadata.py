@@ -139,7 +139,10 @@ def _entries(
     entries |= {name: _rounded(value) for name, value in numbers.items()}
     if stats.rows is not None:
         entries["dagster/partition_row_count" if version.days else "dagster/row_count"] = stats.rows
-    entries |= {name: _shown(value) for name, value in stats.results.items() if value is not None}
+    entries |= {name: _shown(value) for name, value in stats.results.items() if not _is_nested(value)}
+    nested = {name: _rounded(value) for name, value in stats.results.items() if value and _is_nested(value)}
+    if nested:
+        entries["other results"] = dg.MetadataValue.json(nested)
     if version.parameters:
         entries["parameters"] = dg.MetadataValue.json(version.parameters)
     lineage = version.column_lineage or {}
@@ -195,9 +198,14 @@ def _markdown(text: str) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(with_room(text))
 
 
+def _is_nested(value: Any) -> bool:
+    """Whether a result is null, or neither a number nor a text nor a list of these; plots and notes show it."""
+    return value is None or isinstance(value, Mapping) or (isinstance(value, list) and any(map(_is_nested, value)))
+
+
 def _shown(value: Any) -> Any:
     rounded = _rounded(value)
-    if isinstance(rounded, dict | list):
+    if isinstance(rounded, list):
         return dg.MetadataValue.json(rounded)
     return rounded
 

@@ -12,7 +12,7 @@ from ecommerce_assets.delivery.assets import delivered_asset
 from ecommerce_assets.delivery.checks import DELIVERED_CHECKS
 from ecommerce_assets.delivery.rows import DeliveryError
 from ecommerce_assets.settings import SettingsError, load_settings
-from ecommerce_assets.storage.checks import CheckContext
+from ecommerce_assets.storage.checks import CheckContext, run_checks
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.reading import read
 from ecommerce_assets.storage.version import Stats
@@ -82,11 +82,11 @@ def test_rows_that_are_not_in_the_target_fail_the_check() -> None:
     }
     document = {"tables": {asset: {"version": "3", "rows": 10} for asset in versions}}
     context = CheckContext(Stats(), versions=versions, document=document)
-    assert check.test(context) is None
+    assert run_checks([check], context)[0].passed
     document["tables"]["recommendations"]["rows"] = 9
-    assert check.test(context) == "the target has 9 rows of recommendations 3, which has 10"
+    assert run_checks([check], context)[0].message == "the target has 9 rows of recommendations 3, which has 10"
     del document["tables"]["similar_products"]
-    assert "0 rows of similar_products 3" in str(check.test(context))
+    assert "0 rows of similar_products 3" in run_checks([check], context)[0].message
 
 
 def test_a_relative_path_is_refused() -> None:

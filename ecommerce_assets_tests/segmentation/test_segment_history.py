@@ -100,9 +100,8 @@ def test_movement_counts_users_that_are_in_the_data_at_both_dates(spark: SparkSe
     assert moved_users(context.stats, "previous") == (1, 3)  # 1 of 1, 2 and 4
     assert moved_users(context.stats, "since") == (2, 2)  # 1 and 2: 3 is gone, 4 is new
     [few] = [check for check in SEGMENT_HISTORY_CHECKS if check.name == "few_users_moved"]
-    assert few.test(context) == Outcome(
-        "1 of 3 users (33%) moved since 2020-01-02", {"share of users who moved": 0.3333}
-    )
+    moved = "1 of 3 users (33%) moved since 2020-01-02"
+    assert few.test(context) == Outcome(moved, {"share of users who moved": 0.3333}, moved)
     [note] = SEGMENT_HISTORY_NOTES
     text = note.write(context)
     assert text is not None

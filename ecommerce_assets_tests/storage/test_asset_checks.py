@@ -59,10 +59,10 @@ def test_without_a_version_only_checks_on_demand_pass(tmp_path: Path, on_demand:
 
 
 def test_the_recorded_result_decides_whether_a_failure_blocks() -> None:
-    passed, failed = evaluated(result(values={"rows": 3})), evaluated(result(passed=False))
+    passed, failed = evaluated(result(values={"rows": 3}, checked="0 of 3 rows")), evaluated(result(passed=False))
     warning = evaluated(result(passed=False, blocking=False))
-    assert (passed.passed, passed.metadata["rows"].value) == (True, 3)
-    assert (failed.passed, failed.severity) == (False, ERROR)
+    assert (passed.passed, passed.metadata["rows"].value, passed.description) == (True, 3, "0 of 3 rows")
+    assert (failed.passed, failed.severity, failed.description) == (False, ERROR, "2 of 3 rows")
     assert (warning.passed, warning.severity) == (False, WARN)
 
 
