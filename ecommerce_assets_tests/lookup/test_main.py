@@ -179,7 +179,7 @@ def test_a_pipe_gets_one_line_per_row_and_no_colours(capsys: pytest.CaptureFixtu
     products = publish(lake, "product_features", [product(100, LONG, odd)])
     publish(lake, "recommendations", listed(7, 100), inputs=made_from(products))
     _, printed, _ = run(capsys, shop, "user", "7")
-    [line] = [line for line in printed.splitlines() if line.endswith("ALS")]
+    [line] = [line for line in printed.splitlines() if line.endswith("als")]
     assert LONG in line
     assert f"[red]:smile: �[2J {LONG}" in line, "the shop's own words, but nothing that moves a cursor"
     assert "\x1b" not in printed
