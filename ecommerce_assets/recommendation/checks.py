@@ -105,15 +105,14 @@ def _model_complete(context: CheckContext) -> Outcome:
 
 def _factors_sound(context: CheckContext) -> Outcome:
     results = context.results
-    wrong = {
-        "a number that is not finite": results["vectors_not_finite"],
-        "a negative number": results["vectors_negative"] if context.parameters["nonnegative"] else 0,
-    }
+    wrong = {"a number that is not finite": results["vectors_not_finite"]}
+    if context.parameters["nonnegative"]:
+        wrong["a negative number"] = results["vectors_negative"]
     found = [f"{count:,} with {what}" for what, count in wrong.items() if count]
     factors = results["users"] + results["products"]
     return Outcome(
         f"of {factors:,} factors {' and '.join(found)}" if found else "",
-        checked=f"of {factors:,} factors {' and '.join(f'0 with {what}' for what in wrong)}",
+        checked=f"{factors:,} factors, 0 with {' or '.join(wrong)}",
     )
 
 
@@ -169,7 +168,7 @@ def _weights_finite(context: CheckContext) -> Outcome:
     broken = [name for name, numbers in features.items() if not all(map(math.isfinite, numbers.values()))]
     return Outcome(
         f"not a finite number: {', '.join(broken)}" if broken else "",
-        checked=f"the weights of {len(features)} features",
+        checked=f"the weights of {len(features)} features, all finite",
     )
 
 

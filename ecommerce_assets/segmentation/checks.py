@@ -38,7 +38,7 @@ def _silhouette_floor(context: CheckContext) -> str | Outcome:
     if silhouette is None:
         return "there are too few users or clusters for a silhouette"
     overlap = f"the silhouette is {silhouette:.3f}, below {SILHOUETTE_FLOOR}: the segments overlap"
-    checked = f"the silhouette is {silhouette:.3f}, at least {SILHOUETTE_FLOOR}"
+    checked = f"the silhouette is {silhouette:.3f}; at least {SILHOUETTE_FLOOR} is expected"
     values = {"silhouette": round(silhouette, 3)}  # a number, which the UI plots over time
     return Outcome("" if silhouette >= SILHOUETTE_FLOOR else overlap, values, checked)
 
@@ -144,7 +144,7 @@ def _costs_sound(context: CheckContext) -> Outcome:
     costs = {entry["k"]: entry["cost"] for entry in context.document["by_k"]}
     return Outcome(
         "; ".join(f"k = {k}: {cost}" for k, cost in costs.items() if not 0 <= cost < math.inf),
-        checked=f"{len(costs)} costs are finite",
+        checked=f"{len(costs)} costs, all finite",
     )
 
 

@@ -156,7 +156,7 @@ def _warnings(training: TrainingMetadata) -> str:
 
 
 def _settings(parameters: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in parameters.items())
+    return ", ".join(f"{name} {str(value).lower()}" for name, value in parameters.items())
 
 
 def _minute(time: str | None) -> str:

@@ -33,7 +33,7 @@ def _numbers_finite(context: CheckContext) -> Outcome:
     broken = list(_not_finite(context.document, ""))
     return Outcome(
         f"not a finite number: {', '.join(broken)}" if broken else "",
-        checked=f"{_count_numbers(context.document):,} numbers",
+        checked=f"{_count_numbers(context.document):,} numbers, all finite",
     )
 
 
