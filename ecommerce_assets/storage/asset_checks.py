@@ -57,7 +57,7 @@ def asset_checks(
         for check, spec in zip(checks, specs, strict=True):
             result = outcome(asset, check, version, on_demand=on_demand)
             if not result["passed"] and version:
-                context.log.warning(f"{asset}, check {check.name}: {result['description']}")
+                context.log.warning(f"{asset}, check {check.name}: {_in_words(version, _results(version, check))}")
             if days is None or not version:
                 yield dg.AssetCheckResult(**result)
                 continue
@@ -78,7 +78,7 @@ def evaluations(asset: str, check: Check, version: Version) -> Iterator[dg.Asset
 
 def outcome(asset: str, check: Check, version: Version | None, *, on_demand: bool = False) -> dict[str, Any]:
     """What a version recorded of a check, as arguments of Dagster's AssetCheckResult and AssetCheckEvaluation."""
-    results = [result for result in version.checks if result.name == check.name] if version else []
+    results = _results(version, check)
     failed = [result for result in results if not result.passed]
     blocks = any(result.blocking for result in failed) if failed else check.blocking
     about: dict[str, Any] = {"version": version.version if version else "none"}
@@ -92,13 +92,19 @@ def outcome(asset: str, check: Check, version: Version | None, *, on_demand: boo
         "passed": not failed if results else on_demand and version is None,
         # What was recorded decides: a check may have been only a warning for this version.
         "severity": dg.AssetCheckSeverity.ERROR if blocks and (results or not version) else dg.AssetCheckSeverity.WARN,
-        "description": escaped(_in_words(version, results, failed)),
+        "description": escaped(_in_words(version, results)),
         "metadata": about,
     }
 
 
-def _in_words(version: Version | None, results: Sequence[CheckResult], failed: Sequence[CheckResult]) -> str:
-    """What failed or, where nothing did, what was checked."""
+def _results(version: Version | None, check: Check) -> list[CheckResult]:
+    """The results of a check, of a daily version one for each day; empty without a version."""
+    return [result for result in version.checks if result.name == check.name] if version else []
+
+
+def _in_words(version: Version | None, results: Sequence[CheckResult]) -> str:
+    """What failed or, if nothing did, what was checked."""
+    failed = [result for result in results if not result.passed]
     if failed:
         return failures(failed)
     if results:

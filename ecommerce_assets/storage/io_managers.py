@@ -185,10 +185,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
             all_days = {day.day: day.stats for day in step.lake.days(step.asset)}
             shown = replace(shown, days={step.asset: all_days})
             total_rows = sum(stats.rows or 0 for stats in all_days.values())
-        plots, notes = (
-            display.draw_plots(stored.plots, shown, warn),
-            display.write_notes(stored.notes, shown, warn),
-        )
+        plots, notes = display.draw_plots(stored.plots, shown, warn), display.write_notes(stored.notes, shown, warn)
         texts = {"plots": plots, **notes, **written.texts}
         uri = step.lake.asset(step.asset).uri if stored.table else step.folder.uri
         emits = step_fails or bool(version.days and set(context.asset_partition_keys) - set(version.days))
@@ -311,6 +308,8 @@ class ParquetIOManager(LakeIOManager):
         )
 
     def _preview(self, step: _Step, paths: Sequence[str]) -> str:
+        """The rows that the UI shows. What goes wrong becomes a warning."""
+
         def read(asset: str, columns: Sequence[str], rows: Any) -> Any:
             return arrow_dataset(step.lake, step.inputs.versions[asset]).to_table(list(columns), rows)
 
@@ -318,7 +317,7 @@ class ParquetIOManager(LakeIOManager):
         choose = None if chosen is None else lambda rows: chosen(rows, read)
         try:
             return metadata.preview(step.folder, paths, choose)
-        except Exception as error:  # what the UI shows never fails a version
+        except Exception as error:
             step.context.log.warning(f"The preview could not be made ({type(error).__name__}: {error}).")
             return ""
 

@@ -156,7 +156,8 @@ def _warnings(training: TrainingMetadata) -> str:
 
 
 def _settings(parameters: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {str(value).lower()}" for name, value in parameters.items())
+    texts = {name: str(value).lower() if isinstance(value, bool) else value for name, value in parameters.items()}
+    return ", ".join(f"{name} {text}" for name, text in texts.items())
 
 
 def _minute(time: str | None) -> str:
