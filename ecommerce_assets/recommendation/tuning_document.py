@@ -185,7 +185,7 @@ def trials_in_order(context: CheckContext) -> Figure | None:
     title(axes, f"NDCG of {len(trials)} trials, {document['holdout_users']:,} users; best: trial {number}, {value:.4f}")
     grid(axes)
     axes.set_xlabel("trial")
-    figure.legend(loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
     return figure
 
 
