@@ -21,7 +21,7 @@ RUN_COMMANDS = {"materialize", "execute", "launch"}
 
 INTERRUPTED = "Interrupted: versions that were published stay, other assets of the run were not made."
 _INTERRUPTS = ("KeyboardInterrupt", "DagsterExecutionInterruptedError")
-_SENTENCES = ("NoEngineError",)
+_SENTENCES = ("NoEngineError", "SailMemoryError")
 """Errors whose message says all, and what to do."""
 _NAMES_ASSET = re.compile(r"[a-z][a-z0-9_]*(,|:| \(| is blocked)")
 """How a message begins that names its asset, which need not be the step's name."""

@@ -36,8 +36,9 @@ from ecommerce_assets.events.readers import ExportsReader
 from ecommerce_assets.features.assets import FeatureExports
 from ecommerce_assets.features.product_features import build_product_features
 from ecommerce_assets.features.user_features import build_user_features, reference_time
-from ecommerce_assets.recommendation.als import AlsParameters, choose_engine, fit_als, log_iterations
+from ecommerce_assets.recommendation.als import choose_engine, fit_als, log_iterations
 from ecommerce_assets.recommendation.als_model import as_spark_model
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.indices import build_index
 from ecommerce_assets.recommendation.interactions import build_interactions
 from ecommerce_assets.runs import RANGE_END_TAG, RANGE_START_TAG

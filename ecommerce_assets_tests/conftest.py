@@ -20,7 +20,7 @@ from xdist.scheduler import LoadFileScheduling
 from ecommerce_assets.events.sample import generate
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets_tests.engine import SAIL
-from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, run_graph
+from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, SECRET, SECRET_VALUE, run_graph
 
 WORKERS = 2
 """Processes of a run of all tests; each has a Spark of its own, which needs 2 GB of memory."""
@@ -69,6 +69,7 @@ def spark(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory)
             # Looking up the line of Python that makes each column, for error messages, takes five times as long as
             # making the column.
             "spark.python.sql.dataFrameDebugging.enabled": False,
+            SECRET: SECRET_VALUE,
             # With one compiler Java keeps 48 MB for compiled code, and ends where a whole graph fills them.
             "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC "
             "-Xss4m",

@@ -27,6 +27,9 @@ from ecommerce_assets_tests.stored import version_of as version_of
 FIRST_DAY, LAST_DAY = "2019-10-01", "2019-10-08"
 """The days of the shop that the fixture `ran` makes."""
 
+SECRET, SECRET_VALUE = "spark.hadoop.fs.test.secret.key", r"hunter2\ n=:ü"
+"""A secret setting of the session that the tests share."""
+
 RAW_TYPES = {
     "event_time": pa.timestamp("us", tz="UTC"),
     "event_type": pa.string(),

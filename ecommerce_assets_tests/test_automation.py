@@ -161,7 +161,7 @@ def test_nothing_follows_a_blocked_model(conditions: Conditions) -> None:
         kind = dg.DagsterEventType.ASSET_MATERIALIZATION.value
         conditions.instance.report_dagster_event(dg.DagsterEvent(kind, "refresh", event_specific_data=made), run.run_id)
         conditions.check(asset)
-    conditions.check("als_evaluation", failed="beats_baselines")
+    conditions.check("als_evaluation", failed="not_worse_than_best_baseline")
     assert [conditions.tick(), conditions.tick()] == [set(), set()]
     conditions.materialise(CLEANING, ["2019-11-07"])
     assert conditions.tick() == REFRESHED

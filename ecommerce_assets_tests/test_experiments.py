@@ -124,10 +124,10 @@ class TestExperiment:
         assert lower <= value <= upper
         published = evaluated.stats.results["metrics"]["ndcg"]["published"][0]
         assert published - compared["ndcg"]["promoted"][0] == pytest.approx(value)
-        [check] = [check for check in evaluated.checks if check.name == "as_good_as_promoted"]
+        [check] = [check for check in evaluated.checks if check.name == "not_worse_than_promoted"]
         assert check.values["als_model.rank"] == "6 instead of 4"
-        [check] = [check for check in evaluated.checks if check.name == "as_good_as_before"]
-        assert "an experiment" in check.values["compared with"]
+        [check] = [check for check in evaluated.checks if check.name == "not_worse_than_previous"]
+        assert "an experiment" in check.checked
 
     @pytest.mark.trial
     def test_a_run_without_config_is_compared_with_the_last_one_that_was_no_experiment(
@@ -137,7 +137,7 @@ class TestExperiment:
         assert run_graph(tmp_path / "shop", FIRST_DAY, LAST_DAY, select=CHAIN).success
         evaluated = Lake(str(tmp_path / "shop")).latest("als_evaluation")
         assert evaluated.parameters["experiment"] is False
-        [check] = [check for check in evaluated.checks if check.name == "as_good_as_before"]
+        [check] = [check for check in evaluated.checks if check.name == "not_worse_than_previous"]
         earlier = Lake(str(ran[0])).latest("als_evaluation").version
         assert f"published lists of version {earlier}" in check.values
         assert check.values["difference to it"].startswith("0.0000"), "the same data and parameters"

@@ -74,7 +74,7 @@ def test_every_asset_is_materialised_and_every_blocking_check_passes(
         reported = [(e.check_name, e.partition) for e in evaluations if e.asset_key == dg.AssetKey(asset)]
         if asset not in EXTERNAL:
             assert sorted(reported, key=str) == sorted(((c.name, p) for c in stored.checks for p in parts), key=str)
-    assert [(e.check_name, e.passed) for e in of_raw_files] == [("files_there", True), ("no_day_missing", True)]
+    assert [(e.check_name, e.passed) for e in of_raw_files] == [("days_have_files", True), ("no_missing_days", True)]
     assert [e.check_name for e in evaluations if e.blocking and not e.passed] == []
 
 
@@ -268,7 +268,7 @@ def test_a_blocked_day_fails_the_step_and_the_others_are_published(spark: SparkS
     [failure] = [e for e in result.all_events if e.is_step_failure]
     assert failure.step_key == "clean_events"
     description = failure.step_failure_data.user_failure_data.description
-    why = f"{bad}: 40 of 45 raw rows were rejected, most for: negative price (40); 20% are allowed"
+    why = f"{bad}: 40 of 45 raw rows were rejected; most frequent reason: negative price (40), maximum share: 20%"
     assert description.startswith(f"cleaned_events is blocked by few_rejected: {why}")
     assert by_partition(result, "cleaned_events") == [days[0], days[2]]
     assert by_partition(result, "rejected_events") == days
@@ -372,13 +372,13 @@ def test_a_model_that_a_baseline_beats_reaches_nobody(
     assert not result.success
     # The fit warns, too, that two iterations are too few.
     [failed] = [e for e in result.get_asset_check_evaluations() if not e.passed and e.blocking]
-    assert (failed.check_name, failed.asset_key) == ("beats_baselines", dg.AssetKey("als_evaluation"))
+    assert (failed.check_name, failed.asset_key) == ("not_worse_than_best_baseline", dg.AssetKey("als_evaluation"))
     assert "best baseline" in str(failed.description)
     made = {e.asset_key.to_user_string() for e in result.get_asset_materialization_events() if e.asset_key}
     assert made == {"als_model"}
     for name in [*customers_see, "als_evaluation"]:
         assert lake.latest(name).version == versions[name], f"readers still see {name} as it was"
-    assert [v.failed_blocking[0].name for v in lake.blocked("als_evaluation")] == ["beats_baselines"]
+    assert [v.failed_blocking[0].name for v in lake.blocked("als_evaluation")] == ["not_worse_than_best_baseline"]
     # Nor does it on the way around: lists that are made alone are made with the model that was judged good.
     assert lake.latest("als_model").version != versions["als_model"]
     assert run_graph(tmp_path, FIRST_DAY, LAST_DAY, select=customers_see, run_config={}).success

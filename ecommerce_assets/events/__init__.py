@@ -1,1 +1,1 @@
-"""From raw files to cleaned events: landing, the daily partitions, the rules that a row must meet."""
+"""From files to cleaned events: landing, the raw partitions, cleaning, and the sensor for new days."""

@@ -1,7 +1,7 @@
-"""What has arrived in the raw folder, and which days of it are to be cleaned: the decisions of the sensor, as values.
+"""Plans the runs of the sensor: which raw days are new or changed and must be cleaned. Entry point: `plan`.
 
-No Dagster here: runs, ticks and events are sensor.py's. No file is opened: a listing tells names, sizes and times, and
-landing puts a hash of the content and the number of rows into the names.
+Without Dagster, and without opening files: a listing has names, sizes and times, and the name of a landed file has its
+rows and a hash of its content.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import date, timedelta
 from enum import Enum
 from functools import cached_property
 
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel, Field
 
 from ecommerce_assets.events.landing.target import SUCCESS, landed_rows
 from ecommerce_assets.events.raw import fingerprint
@@ -23,25 +23,25 @@ from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.version import Version
 
 MAX_ATTEMPTS = 3
-"""So often a day is asked for before it is left to a person."""
+"""Number of failed runs after which a day is not requested again."""
 
 DIGITS = 16
-"""Hexadecimal digits of a fingerprint that tell the states of one day apart."""
+"""Hexadecimal digits of a fingerprint that distinguish the states of a day."""
 
-FAR_AHEAD = 86_400.0
-"""Seconds by which a store's clock may be ahead of ours and still tell when something was written."""
+MAX_CLOCK_SKEW = 86_400.0
+"""Seconds by which the clock of the store may be ahead; later times are ignored."""
 
 
 @dataclass(frozen=True)
 class RawPartition:
-    """One day's folder as a listing shows it.
+    """The folder of a day, from a listing.
 
     Attributes
     ----------
     changed
-        When anything in it but `_SUCCESS` was last written, seconds since 1970; None where the store does not say.
+        Time of the last change of a file other than `_SUCCESS`, seconds since 1970; None if the store does not say.
     marked
-        `_SUCCESS` is there and younger than all else, or the store does not say which is younger.
+        Whether `_SUCCESS` exists and is at least as new as the other files, as far as the store has times.
     """
 
     day: str
@@ -51,37 +51,37 @@ class RawPartition:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The same as cleaned_events records for the day as its input."""
+        """The fingerprint that cleaned_events records with its input."""
         return fingerprint(self.files)
 
     @cached_property
     def rows(self) -> int | None:
-        """Rows, where landing wrote all the files: their names say it."""
+        """Rows, from the names of the files; None if not all of them were landed."""
         rows = [landed_rows(file.path.rpartition("/")[2]) for file in self.files]
         known = [number for number in rows if number is not None]
         return sum(known) if len(known) == len(rows) else None
 
     @property
     def bytes(self) -> int:
-        """Of all its files."""
+        """Total size of the files."""
         return sum(file.bytes for file in self.files)
 
     @property
     def state(self) -> str:
-        """What changes when the day changes."""
+        """Short fingerprint, which changes when the files change."""
         return self.fingerprint[:DIGITS]
 
-    def is_whole(self, now: float, quiet_seconds: float) -> bool:
-        """Nobody is writing any more: it is marked so, or has been quiet for a while."""
-        # A clock that is a little ahead says "now" too; one that is far ahead says nothing.
-        recent = self.changed is not None and now - quiet_seconds < self.changed < now + FAR_AHEAD
+    def is_complete(self, now: float, quiet_seconds: float) -> bool:
+        """Returns whether the day is marked as complete, or has not changed for `quiet_seconds`."""
+        # A time in the near future is recent too, because the clock of the store may be ahead.
+        recent = self.changed is not None and now - quiet_seconds < self.changed < now + MAX_CLOCK_SKEW
         return self.marked or (self.changed is not None and not recent)
 
 
 def list_partitions(data_dir: str) -> dict[str, RawPartition]:
-    """The days' folders that hold any file, by day: one listing of the raw folder, whatever its size.
+    """Returns the folders with files by day, from one listing of the raw folder.
 
-    Folders whose name is no day are none.
+    Folders whose name is not a day are ignored.
     """
     by_day: dict[str, list[FileInfo]] = {}
     for file in (Folder(data_dir) / "raw" / "events").all_files():
@@ -101,30 +101,36 @@ def _is_day(text: str) -> bool:
 def _partition(day: str, files: Sequence[FileInfo]) -> RawPartition:
     inside = {file: file.path.partition("/")[2] for file in files}
     marker = next((file for file, name in inside.items() if name == SUCCESS), None)
-    # What lies in _temporary counts too: a job is still writing.
+    # With the files in _temporary, which a running job writes.
     others = [file for file, name in inside.items() if SUCCESS not in name]
     changed = max((file.modified for file in others if file.modified is not None), default=None)
-    # Older than what it stands for, it is left from before more came.
+    # A marker that is older than a file was written before more files arrived.
     marked = marker is not None and (changed is None or marker.modified is None or marker.modified >= changed)
     data = tuple(file for file, name in inside.items() if not is_hidden(name))
     return RawPartition(day, data, changed, marked)
 
 
 class RunState(Enum):
-    """How it stands with a run that was asked for."""
+    """State of a requested run."""
 
     unfinished = "unfinished"
     ended = "ended"
-    """It succeeded, failed, or is not to be found: whether a day is done is seen by what is committed."""
+    """Succeeded, failed or deleted: the stored versions tell whether its days are done."""
     canceled = "canceled"
-    """A person stopped it, and is not to be contradicted."""
+    """Canceled by a person, and not requested again."""
 
 
 class DayState(BaseModel):
-    """What the sensor remembers of a day that is not done.
+    """State of a day that is not done.
 
-    `run` is the key of the run that was asked for and has not been seen to end; `attempts` counts those that ended
-    without the day being committed.
+    Attributes
+    ----------
+    state
+        `RawPartition.state` when the run was requested.
+    run
+        Key of the requested run that is not known to have ended; empty if there is none.
+    attempts
+        Number of runs that ended without publishing the day.
     """
 
     state: str
@@ -133,47 +139,55 @@ class DayState(BaseModel):
 
 
 class Cursor(BaseModel):
-    """What the sensor remembers from tick to tick: little, because the lake says what is done.
+    """State of the sensor between ticks; the versions in the lake tell which days are done.
 
-    `removed` are days that are gone and told of, `untold` days that changed and are still to be told of.
+    Attributes
+    ----------
+    days
+        State of each day that is not done.
+    removed
+        Days without files whose removal was reported.
+    unreported
+        Changed days that are still to be reported to Dagster.
     """
 
     days: dict[str, DayState] = {}
     removed: list[str] = []
-    untold: list[str] = []
+    # "untold" is the name in cursors that an earlier release has stored.
+    unreported: list[str] = Field(default=[], validation_alias=AliasChoices("unreported", "untold"))
 
 
 @dataclass(frozen=True)
-class Stored:
-    """The fingerprints of the raw files behind each day of cleaned_events, and behind each day that a check blocked."""
+class StoredDays:
+    """Fingerprints of the raw files of each day of cleaned_events, and of each day that a check blocked."""
 
-    served: Mapping[str, str]
+    published: Mapping[str, str]
     blocked: Mapping[str, Set[str]] = field(default_factory=dict)
 
     def is_done(self, partition: RawPartition) -> bool:
-        """The day is served from just these files."""
-        return self.served.get(partition.day) == partition.fingerprint
+        """Returns whether the day was published from exactly these files."""
+        return self.published.get(partition.day) == partition.fingerprint
 
     def is_blocked(self, partition: RawPartition) -> bool:
-        """A check blocked the day, made from exactly these files."""
+        """Returns whether a check blocked the day computed from exactly these files."""
         return partition.fingerprint in self.blocked.get(partition.day, ())
 
 
-def stored_days(lake: Lake) -> Stored:
-    """What cleaned_events records of the raw files behind it."""
+def stored_days(lake: Lake) -> StoredDays:
+    """Returns the raw files that the versions of cleaned_events record as inputs."""
     asset = "cleaned_events"
-    served: dict[str, str] = {}
+    published: dict[str, str] = {}
     blocked: dict[str, set[str]] = {}
     for version in reversed(lake.published(asset)):
-        served |= {day: files for day, files in _raw_files_of(version) if day in version.days}
+        published |= {day: files for day, files in _fingerprints(version) if day in version.days}
     for version in lake.blocked(asset):
-        for day, files in _raw_files_of(version):
+        for day, files in _fingerprints(version):
             if day in version.days:
                 blocked.setdefault(day, set()).add(files)
-    return Stored(served, blocked)
+    return StoredDays(published, blocked)
 
 
-def _raw_files_of(version: Version) -> Iterator[tuple[str, str]]:
+def _fingerprints(version: Version) -> Iterator[tuple[str, str]]:
     for entry in version.inputs:
         for day in entry.partitions if entry.asset == "raw_events" else ():
             yield day, entry.fingerprint
@@ -181,111 +195,126 @@ def _raw_files_of(version: Version) -> Iterator[tuple[str, str]]:
 
 @dataclass
 class Plan:
-    """What a tick does and says. `ranges` are the days to clean, consecutive ones together; `cursor` is what the next
-    tick is to know, with `WANTED` in place of the keys of runs that are still to be asked for."""
+    """Result of a tick.
+
+    Attributes
+    ----------
+    cursor
+        State for the next tick, with `REQUESTED` in place of the keys of the new runs.
+    ranges
+        Days to clean, one list per range of consecutive days.
+    incomplete, running, outside, removed, blocked, given_up
+        Other days, by the reason why no run is requested: still being written; in a run; outside the partitions;
+        without files; blocked by a check; failed too often or canceled.
+    """
 
     cursor: Cursor = field(default_factory=Cursor)
     ranges: list[list[RawPartition]] = field(default_factory=list)
-    waiting: list[str] = field(default_factory=list)
-    under_way: list[str] = field(default_factory=list)
+    incomplete: list[str] = field(default_factory=list)
+    running: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     blocked: list[str] = field(default_factory=list)
     given_up: list[str] = field(default_factory=list)
 
 
-WANTED = "?"
+REQUESTED = "?"
+"""Placeholder for the key of a run that the tick is about to request."""
 
 
 def plan(
     partitions: Mapping[str, RawPartition],
-    before: Cursor,
-    stored: Stored,
+    previous: Cursor,
+    stored: StoredDays,
     runs: Mapping[str, RunState],
     window: tuple[str, str],
     known_days: Set[str],
     now: float,
     quiet_seconds: float,
-    being_cleaned: Sequence[tuple[str, str]] = (),
+    other_runs: Sequence[tuple[str, str]] = (),
 ) -> Plan:
-    """What is to be done about the days that lie in the raw folder.
+    """Returns what to do about the days in the raw folder.
 
     Parameters
     ----------
-    before
-        What the tick before remembered.
+    partitions
+        Folders in the raw folder, by day.
+    previous
+        Cursor of the previous tick.
     runs
-        How it stands with the runs that `before` names; one that is left out is not to be found.
+        State of the runs that `previous` names; without the deleted ones.
     window
-        The first and the last day that Dagster knows.
+        First and last partition.
     known_days
-        Days that were seen in the raw folder before.
+        Days that were in the raw folder before.
     now
         Seconds since 1970.
-    being_cleaned
-        First and last day of each run of others, such as one that a person started in the UI.
+    quiet_seconds
+        Time without a change after which a day without a marker is complete.
+    other_runs
+        First and last day of each unfinished run that this sensor did not request.
     """
-    found = Plan()
-    wanted: list[RawPartition] = []
+    result = Plan()
+    to_clean: list[RawPartition] = []
     for day, partition in partitions.items():
-        known = before.days.get(day)
+        known = previous.days.get(day)
         if not window[0] <= day <= window[1]:
-            found.outside.append(day)
+            result.outside.append(day)
         elif stored.is_done(partition):
             pass
-        elif not partition.is_whole(now, quiet_seconds):
-            found.waiting.append(day)
+        elif not partition.is_complete(now, quiet_seconds):
+            result.incomplete.append(day)
             if known:
-                found.cursor.days[day] = known
-        elif any(first <= day <= last for first, last in being_cleaned):
-            found.under_way.append(day)
+                result.cursor.days[day] = known
+        elif any(first <= day <= last for first, last in other_runs):
+            result.running.append(day)
             if known:
-                found.cursor.days[day] = known
+                result.cursor.days[day] = known
         else:
             is_blocked = stored.is_blocked(partition)
-            found.cursor.days[day] = after = _next(partition.state, known, runs, is_blocked)
-            if after.run == WANTED:
-                wanted.append(partition)
-            elif not after.run:
-                (found.blocked if is_blocked else found.given_up).append(day)
+            result.cursor.days[day] = state = _next_state(partition.state, known, runs, is_blocked)
+            if state.run == REQUESTED:
+                to_clean.append(partition)
+            elif not state.run:
+                (result.blocked if is_blocked else result.given_up).append(day)
             else:
-                found.under_way.append(day)
-    gone = (known_days | set(stored.served)) - set(partitions)
-    found.removed = sorted(gone - set(before.removed))
-    found.cursor.removed = sorted(gone)
-    found.cursor.untold = [day for day in before.untold if day in partitions]
-    found.ranges = list(consecutive(wanted))
-    return found
+                result.running.append(day)
+    removed = (known_days | set(stored.published)) - set(partitions)
+    result.removed = sorted(removed - set(previous.removed))
+    result.cursor.removed = sorted(removed)
+    result.cursor.unreported = [day for day in previous.unreported if day in partitions]
+    result.ranges = list(consecutive(to_clean))
+    return result
 
 
-def _next(state: str, known: DayState | None, runs: Mapping[str, RunState], is_blocked: bool) -> DayState:
-    """What becomes of a whole day that is not done."""
+def _next_state(state: str, known: DayState | None, runs: Mapping[str, RunState], is_blocked: bool) -> DayState:
+    """The next state of a complete day that is not done."""
     if known is not None and known.run and runs.get(known.run) is RunState.unfinished:
-        return known  # also where more has come meanwhile: what the run makes of it is seen when it has ended
+        return known  # also if the files have changed: decided when the run has ended
     if known is None or known.state != state:
-        # Blocked days are known without a cursor too: the same files would be blocked again.
-        return DayState(state=state, run="" if is_blocked else WANTED)
+        # A blocked day is not requested even if the cursor is lost: the same files would be blocked again.
+        return DayState(state=state, run="" if is_blocked else REQUESTED)
     if not known.run or is_blocked:
         return DayState(state=state, attempts=known.attempts)
     run = runs.get(known.run, RunState.ended)
     attempts = known.attempts + 1
     is_last = attempts >= MAX_ATTEMPTS or run is RunState.canceled
-    return DayState(state=state, run="" if is_last else WANTED, attempts=attempts)
+    return DayState(state=state, run="" if is_last else REQUESTED, attempts=attempts)
 
 
 def consecutive(partitions: Iterable[RawPartition]) -> Iterator[list[RawPartition]]:
-    """Days that follow each other, together."""
-    block: list[RawPartition] = []
+    """Yields the ranges of consecutive days."""
+    days: list[RawPartition] = []
     for partition in partitions:
-        if block and date.fromisoformat(block[-1].day) + timedelta(days=1) != date.fromisoformat(partition.day):
-            yield block
-            block = []
-        block.append(partition)
-    if block:
-        yield block
+        if days and date.fromisoformat(days[-1].day) + timedelta(days=1) != date.fromisoformat(partition.day):
+            yield days
+            days = []
+        days.append(partition)
+    if days:
+        yield days
 
 
-def range_digest(block: Sequence[RawPartition]) -> str:
-    """Tells one state of a range of days from another: part of the key of its run."""
-    listing = "\n".join(f"{partition.day} {partition.state}" for partition in block)
+def range_digest(days: Sequence[RawPartition]) -> str:
+    """Returns a digest of the state of a range of days, for the key of its run."""
+    listing = "\n".join(f"{partition.day} {partition.state}" for partition in days)
     return hashlib.sha256(listing.encode()).hexdigest()[:DIGITS]

@@ -1,7 +1,4 @@
-"""The assets raw_events, cleaned_events and rejected_events.
-
-raw.py reads the files, parsing.py parses them, cleaning.py has the rules about days and repeats.
-"""
+"""The assets raw_events (external), cleaned_events and rejected_events. Entry point: `event_assets`."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -26,18 +23,18 @@ from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
 GROUP = "events"
 
 TABLES = {
-    # rejected_events first: once the cleaned events of a day are published, so are the rows they leave out.
-    "rejected_events": "Raw rows that broke a rule, with the reason and the original values as text.",
-    "cleaned_events": "Valid events in their own types, exact repeats dropped.",
+    # rejected_events first, so that they are published before the cleaned events of the same day.
+    "rejected_events": "Raw events that broke a rule, with the reason and the original values as text.",
+    "cleaned_events": "Valid events with typed columns, without exact repeats.",
 }
-"""Which tables one reading of the raw files makes, and how they are described."""
+"""Descriptions of the tables that are computed from the raw events, in the order in which they are published."""
 
 CATALOG = {
     "raw_events": StoredAsset(EVENTS, folder="raw/events"),
     "cleaned_events": StoredAsset(EVENTS, checks.CLEANED_EVENTS_CHECKS, plots=CLEANED_EVENTS_PLOTS),
     "rejected_events": StoredAsset(REJECTED_EVENTS, checks.REJECTED_EVENTS_CHECKS),
 }
-"""How each asset of this package is stored, checked and shown."""
+"""Columns, checks and plots of each asset of this package."""
 
 _Classified = tuple[DataFrame, dict[str, dict[str, int]], RawEvents]
 """The classified rows, their counts by day, and the raw files behind them."""
@@ -51,7 +48,7 @@ TABLE: dict[str, Any] = {
 
 
 def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """raw_events (external) and the two tables that one reading of it makes, all daily."""
+    """Returns the daily assets of this package."""
     days = daily_partitions(settings)
     raw_events = dg.AssetSpec(
         "raw_events",
@@ -59,8 +56,8 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
         owners=OWNERS,
         kinds={"parquet"},
         partitions_def=days,
-        description="The shop's event log as it came, one folder of Parquet files per day. It comes from outside: "
-        f"`{LAND_COMMAND}` puts files into these folders.",
+        description="The event log of the shop, one folder of Parquet files per day. "
+        f"`{LAND_COMMAND}` writes event files into these folders.",
     )
 
     @dg.multi_asset(
@@ -70,7 +67,7 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
         backfill_policy=dg.BackfillPolicy.single_run(),
         can_subset=True,
         ins={"raw_events": dg.AssetIn(input_manager_key="raw_events_reader")},
-        outs={name: dg.AssetOut(description=said, **TABLE) for name, said in TABLES.items()},
+        outs={name: dg.AssetOut(description=description, **TABLE) for name, description in TABLES.items()},
     )
     def clean_events(
         context: dg.AssetExecutionContext, spark: SparkResource, raw_events: RawEvents
@@ -92,18 +89,18 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
                     is_partial = bool(raw.absent or raw.unreadable)
                     yield dg.Output(artifact, output_name=name, metadata=NO_AUTOMATIC_EVENTS if is_partial else {})
         if raw.unreadable:
-            # At the end: by now the days that are good have been published.
+            # At the end, after the readable days have been published.
             raise dg.Failure(f"{' '.join(raw.unreadable.values())} The other days were cleaned.", allow_retries=False)
 
     return [raw_events, clean_events]
 
 
 def _classified_where_readable(spark: SparkSession, events: ParsedEvents, stack: ExitStack) -> _Classified:
-    """Without the days whose landed files turn out to be damaged when Spark reads them."""
+    """The classified events, without the days whose landed files are damaged."""
     try:
         return _classified(spark, events, stack)
     except Exception:
-        damaged = events.raw.damaged_days()  # Spark names neither the file nor the reason in a sentence
+        damaged = events.raw.damaged_days()  # because Spark's error does not name the file clearly
         if not damaged:
             raise
     return _classified(spark, events.without(damaged), stack)

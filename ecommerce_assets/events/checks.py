@@ -1,7 +1,4 @@
-"""The checks of cleaned_events, rejected_events and raw_events.
-
-Those of raw_events only warn, because the files come from outside; they need no Spark.
-"""
+"""Checks of cleaned_events, rejected_events and raw_events. Those of raw_events only warn, and do not use Spark."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from datetime import date, timedelta
 
 import dagster as dg
 
-from ecommerce_assets.events.raw import RAW_COLUMNS, day_of_path, days_there
+from ecommerce_assets.events.raw import RAW_COLUMNS, day_of_path, list_days
 from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS, REJECTED_EVENTS
 from ecommerce_assets.storage.checks import Check, CheckContext, Outcome, no_nulls, one_of, rule
 from ecommerce_assets.storage.drift import (
@@ -23,7 +20,7 @@ from ecommerce_assets.storage.drift import (
 from ecommerce_assets.storage.filesystem import Folder
 
 SHOWN_DAYS = 20
-"""Days that a check of the raw files names at most."""
+"""Maximum number of days that a check of the raw folder names."""
 
 
 def _conserved(context: CheckContext) -> Outcome | str:
@@ -32,7 +29,7 @@ def _conserved(context: CheckContext) -> Outcome | str:
     sums = f"{rows:,} accepted + {rejected:,} rejected + {repeats:,} repeats"
     if raw == rows + rejected + repeats:
         return Outcome(checked=f"{raw:,} raw rows = {sums}")
-    return f"{raw:,} raw rows became {sums}"
+    return f"{raw:,} raw rows, but {sums}"
 
 
 def _few_rejected(context: CheckContext) -> Outcome | str:
@@ -41,10 +38,10 @@ def _few_rejected(context: CheckContext) -> Outcome | str:
     if rejected <= allowed * raw and (context.rows or not raw):
         return Outcome(checked=f"{rejected:,} of {raw:,} raw rows were rejected; {allowed:.0%} are allowed")
     reasons = {n.removeprefix("rejected: "): c for n, c in context.results.items() if n.startswith("rejected: ")}
-    first = max(reasons, key=lambda reason: reasons[reason])
+    main = max(reasons, key=lambda reason: reasons[reason])
     return (
-        f"{rejected:,} of {raw:,} raw rows were rejected, most for: {first} ({reasons[first]:,}); "
-        f"{allowed:.0%} are allowed"
+        f"{rejected:,} of {raw:,} raw rows were rejected; most frequent reason: {main} ({reasons[main]:,}), "
+        f"maximum share: {allowed:.0%}"
     )
 
 
@@ -57,10 +54,12 @@ def _raw_columns_unchanged(context: CheckContext) -> Outcome:
     return Outcome(changed or "", checked=f"{len(now)} columns, the same as in the raw files of {previous.name}")
 
 
-def _all_kept(context: CheckContext) -> Outcome:
+def _all_rejected_written(context: CheckContext) -> Outcome:
     rows, rejected = context.rows, int(context.results.get("rejected", 0))
-    counts = f"{rejected:,} rows were rejected and {rows:,} written"
-    return Outcome("" if rows == rejected else counts, checked=counts)
+    return Outcome(
+        "" if rows == rejected else f"{rejected:,} rows were rejected, but {rows:,} were written",
+        checked=f"{rejected:,} rows were rejected and written",
+    )
 
 
 CLEANED_EVENTS_CHECKS = (
@@ -68,13 +67,15 @@ CLEANED_EVENTS_CHECKS = (
     schema_unchanged(),
     row_count_stable(),
     one_of("known_event_types", "event_type", EVENT_TYPES),
-    rule("valid_prices", "price is a number from zero up.", "isnan(price) or price < 0 or abs(price) = double('inf')"),
-    rule("in_its_day", "event_time is in the partition's day.", "to_date(event_time) <> to_date(event_date)"),
+    rule("valid_prices", "price is finite and at least 0.", "isnan(price) or price < 0 or abs(price) = double('inf')"),
+    rule(
+        "event_on_partition_day", "event_time is in the partition's day.", "to_date(event_time) <> to_date(event_date)"
+    ),
     Check(
         name="rows_conserved",
-        description="Raw rows = accepted + rejected + dropped as exact repeats.",
+        description="Raw rows = accepted + rejected + exact repeats.",
         test=_conserved,
-        # Not for this check: what the tables made from these events must add up to.
+        # For checks of other tables, which are computed from these events and must add up to these numbers.
         numbers={
             "purchase_value": "sum(if(event_type = 'purchase', price, 0))",
             "interactions": "count_if(event_type <> 'remove_from_cart')",
@@ -82,13 +83,12 @@ CLEANED_EVENTS_CHECKS = (
     ),
     Check(
         name="few_rejected",
-        # More than a few bad rows is a broken delivery.
-        description="Of a day's raw rows at most the share ECOMMERCE_MAX_REJECTED_SHARE is rejected.",
+        description="At most ECOMMERCE_MAX_REJECTED_SHARE of the raw rows of a day are rejected.",
         test=_few_rejected,
     ),
     Check(
         name="raw_columns_unchanged",
-        description="The raw files of a day have the columns and types of the previous day.",
+        description="The raw files have the same columns and types as those of the previous day.",
         test=_raw_columns_unchanged,
         blocking=False,
     ),
@@ -99,73 +99,80 @@ CLEANED_EVENTS_CHECKS = (
 REJECTED_EVENTS_CHECKS = (
     no_nulls(REJECTED_EVENTS),
     schema_unchanged(),
-    Check("rejected_rows_kept", "Every rejected row is written.", test=_all_kept),
+    Check("rejected_rows_kept", "Every rejected row is written.", test=_all_rejected_written),
 )
 
 
 def raw_events_checks(data_dir: str) -> dg.AssetChecksDefinition:
-    """Two warnings about the raw folder as it lies there: days without a file that holds anything, and missing days.
+    """Returns two checks of the raw folder, which warn about days without data and about missing days.
 
-    Dagster's command `asset materialize` leaves out the checks of assets that it cannot materialise; the UI runs these,
-    and the sensor reports the same.
+    The UI runs them; `dagster asset materialize` does not run checks of external assets. The sensor reports the same
+    checks when days arrive.
     """
     specs = [
         dg.AssetCheckSpec(
-            "files_there", asset="raw_events", description="Every day's folder holds files with content."
+            "days_have_files", asset="raw_events", description="The folder of every day has a file that is not empty."
         ),
-        dg.AssetCheckSpec("no_day_missing", asset="raw_events", description="No day is missing between two others."),
+        dg.AssetCheckSpec(
+            "no_missing_days", asset="raw_events", description="Every day from the first to the last has a folder."
+        ),
     ]
 
     @dg.multi_asset_check(specs=specs, name="raw_events_checks")
-    def look() -> Iterator[dg.AssetCheckResult]:
+    def check_folder() -> Iterator[dg.AssetCheckResult]:
         folder = Folder(data_dir) / "raw" / "events"
-        filled = {day_of_path(file.path) for file in folder.data_files() if file.bytes}
-        for told in judge_raw_days(days_there(folder), filled):
+        days_with_data = {day_of_path(file.path) for file in folder.data_files() if file.bytes}
+        for evaluation in check_raw_days(list_days(folder), days_with_data):
             yield dg.AssetCheckResult(
-                passed=told.passed,
-                check_name=told.check_name,
-                asset_key=told.asset_key,
-                severity=told.severity,
-                description=told.description,
+                passed=evaluation.passed,
+                check_name=evaluation.check_name,
+                asset_key=evaluation.asset_key,
+                severity=evaluation.severity,
+                description=evaluation.description,
             )
 
-    return look
+    return check_folder
 
 
-def judge_raw_days(days: Sequence[str], filled: Set[str]) -> list[dg.AssetCheckEvaluation]:
-    """What the two checks find: of the days there, those without a file that holds anything, and those between.
+def check_raw_days(days: Sequence[str], days_with_data: Set[str]) -> list[dg.AssetCheckEvaluation]:
+    """Returns the evaluations of the two checks of raw_events.
 
-    The sensor reports them whenever days arrive; it has listed the folder anyway.
+    Parameters
+    ----------
+    days
+        Days that have a folder (`YYYY-MM-DD`).
+    days_with_data
+        Days that have a file that is not empty.
     """
-    empty = [day for day in days if day not in filled]
+    empty = [day for day in days if day not in days_with_data]
     return [
-        _told("files_there", empty, days, "days without a file that holds anything"),
-        _told("no_day_missing", missing_days(days), days, "missing days"),
+        _evaluation("days_have_files", empty, days, "days without data"),
+        _evaluation("no_missing_days", missing_days(days), days, "missing days"),
     ]
 
 
 def missing_days(days: Sequence[str]) -> list[str]:
-    """The days (`YYYY-MM-DD`) between the first and the last that are not among them; names that are no day are not."""
-    there = set()
+    """Returns the missing days (`YYYY-MM-DD`) between the first and the last day; ignores names that are not days."""
+    existing = set()
     for day in days:
         try:
-            there.add(date.fromisoformat(day))
+            existing.add(date.fromisoformat(day))
         except ValueError:
             continue
-    if not there:
+    if not existing:
         return []
-    first, last = min(there), max(there)
+    first, last = min(existing), max(existing)
     every = (first + timedelta(days=n) for n in range((last - first).days))
-    return [str(day) for day in every if day not in there]
+    return [str(day) for day in every if day not in existing]
 
 
-def _told(name: str, odd: Sequence[str], days: Sequence[str], what: str) -> dg.AssetCheckEvaluation:
-    shown = ", ".join(odd[:SHOWN_DAYS]) + (" …" if len(odd) > SHOWN_DAYS else "")
+def _evaluation(name: str, failed: Sequence[str], days: Sequence[str], label: str) -> dg.AssetCheckEvaluation:
+    shown = ", ".join(failed[:SHOWN_DAYS]) + (" …" if len(failed) > SHOWN_DAYS else "")
     between = f"{min(days)} to {max(days)}, " if days else ""
     return dg.AssetCheckEvaluation(
-        passed=not odd,
+        passed=not failed,
         check_name=name,
         asset_key=dg.AssetKey("raw_events"),
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{what} ({len(odd):,}): {shown}" if odd else f"{len(days):,} days, {between}no {what}",
+        description=f"{label} ({len(failed):,}): {shown}" if failed else f"{len(days):,} days, {between}no {label}",
     )

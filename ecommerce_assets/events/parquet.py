@@ -1,4 +1,4 @@
-"""Parquet files of any writer as DuckDB reads them."""
+"""Helpers to read Parquet files of any writer with DuckDB, including damaged files and invalid UTF-8."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 from ecommerce_assets.events.parsing import literal
 
 MAGIC = b"PAR1"
+PARQUET_ENDINGS = (".parquet", ".parq", ".pq")
 BATCH_ROWS = 65_536
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether the file begins as a Parquet file does, whatever its name."""
+    """Returns whether the content begins as that of a Parquet file."""
     try:
         with path.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC
@@ -27,31 +28,34 @@ def is_parquet(path: Path) -> bool:
 
 
 def read_parquet_sql(files: Sequence[Path], hive: bool = False) -> str:
-    """The FROM clause that reads files of one schema; `hive`: folder names such as `brand=x` are columns of text."""
-    # A file may be called `events [1].parquet`, which DuckDB would take for a pattern.
+    """Returns the FROM clause that reads files of one schema; `hive`: folders such as `brand=x` are string columns."""
+    # Escaped, because DuckDB would read a name such as `events [1].parquet` as a glob.
     listed = ", ".join(literal(glob.escape(str(file))) for file in files)
     types = ", hive_types_autocast = false" if hive else ""
-    # By the statistics in the footer, DuckDB would take NaN for a number that does not occur.
+    # can_have_nan, because statistics in the footer ignore NaN, and DuckDB would filter by them.
     options = f"union_by_name = true, can_have_nan = true, hive_partitioning = {str(hive).lower()}{types}"
     return f"read_parquet([{listed}], {options})"
 
 
 def check_pages(source: Any) -> None:
-    """Read a whole Parquet file, a path or a stream, and verify the checksums of its pages, which DuckDB does not.
+    """Reads a whole Parquet file (path or stream) and verifies the checksums of its pages, which DuckDB does not.
 
-    Raises pyarrow.ArrowException or OSError for a page that cannot be read.
+    Raises
+    ------
+    pyarrow.ArrowException, OSError
+        A page cannot be read.
     """
     for _ in pq.ParquetFile(source, page_checksum_verification=True).iter_batches():
         pass
 
 
 def holds_bad_text(error: duckdb.Error) -> bool:
-    """Whether DuckDB refused a file because a text in it is not UTF-8."""
+    """Returns whether DuckDB refused a file because of a string that is not UTF-8."""
     return "utf" in str(error).lower() and "valid" in str(error).lower()
 
 
 def texts_as_bytes(file: Path) -> pa.RecordBatchReader:
-    """The rows of a Parquet file with every text column as bytes, for files with texts that are not UTF-8."""
+    """Returns the rows of a Parquet file with its string columns as bytes, for strings that are not UTF-8."""
     parquet = pq.ParquetFile(file)
     fields = [pa.field(f.name, pa.large_binary() if _is_text(f.type) else f.type) for f in parquet.schema_arrow]
     schema = pa.schema(fields)

@@ -1,7 +1,6 @@
-"""Parses raw values into events, in DuckDB: event times, prices, ids, texts and null markers.
+"""Parses raw values with DuckDB SQL: times, prices, ids, strings and null markers.
 
-The only parser of the project. Landing applies it to the files that people name, cleaning to raw partitions that other
-jobs wrote. Entry point: `parse`, which makes one SELECT from another. `parse_id` is for one id, without DuckDB.
+Landing and cleaning use `parse` for events, the catalogue uses `parse_values`; `parse_id` parses one id in Python.
 """
 
 from __future__ import annotations
@@ -24,34 +23,34 @@ IdType = Literal["bigint", "string"]
 ID_TYPES: tuple[IdType, ...] = ("bigint", "string")
 
 NULL_MARKERS = ("null", "\\n", "na", "n/a", "nan", "none", "nil", "nat", "<na>", "#n/a", "(null)", "undefined")
-"""Texts that stand for a missing value, in any case. Empty text is missing too."""
+"""Strings that mean a missing value, case-insensitive. The empty string is missing too."""
 
 DELIMITERS = ",;\t|"
 """Delimiters that a CSV file may have."""
 
 TRUE_WORDS, FALSE_WORDS = ("true", "t", "yes", "y"), ("false", "f", "no", "n")
-"""Texts that stand for true and false, in any case."""
+"""Strings that mean true and false, case-insensitive."""
 
 MEMORY_LIMIT = "2GB"
-"""Of DuckDB, which may parse beside Spark."""
+"""Memory limit of DuckDB, which may run beside Spark."""
 
 MAX_PRICE = 1e12
-"""A larger price is a misread number and counts as unreadable."""
+"""A larger price is unreadable."""
 
 UNREADABLE_LINE = "unreadable line"
 """Reject reason of a line of a CSV file that does not have the columns of its header."""
 
 _REQUIRED_IN_ORDER = ("event_time", "event_type", "user_id", "product_id", "price")
 WHITESPACE = "' \t\r\n\f\v'"
-"""SQL of the characters around a value that do not count. DuckDB's own trim strips others too."""
+"""SQL string of the characters that are trimmed. DuckDB's trim without it removes others too."""
 
 _EXACT_UP_TO = {"DOUBLE": 2**53, "FLOAT": 2**24}
 
 _UNITS = {1: 10**6, 10**3: 10**3, 10**6: 1}
-"""Units per second of a number since 1970, and the microseconds of one; of a nanosecond it is 0.001."""
+"""Units per second of a number since 1970, and the microseconds per unit. Nanoseconds are handled separately."""
 _FROM, _TO = 946_684_800, 4_102_444_800
 """2000 to 2100 in seconds since 1970. The ranges of seconds, milliseconds, microseconds and nanoseconds do not
-overlap, and dates without hyphens (20191001, 20191001120000) are in none of them."""
+overlap and do not contain dates without hyphens (20191001, 20191001120000)."""
 _NUMBER = "DECIMAL(28, 9)"
 
 _TIME = (
@@ -65,7 +64,7 @@ _TIME_GROUPS = ("year", "month", "day", "hour", "minute", "second", "fraction", 
 
 @dataclass(frozen=True)
 class _Raw:
-    """SQL of one raw value: as it came, as trimmed text (null where empty or a null marker), and its DuckDB type."""
+    """SQL expressions for one raw column with its DuckDB type: the raw value, and its trimmed text."""
 
     name: str
     type: str
@@ -92,7 +91,7 @@ class _Raw:
 
     @property
     def as_text(self) -> str:
-        """The value as it came, as text."""
+        """The raw value as text."""
         if self.type == "BLOB":
             return f"coalesce(TRY(decode({self.value})), CAST({self.value} AS VARCHAR))"
         return self.value if self.type == "VARCHAR" else f"CAST({self.value} AS VARCHAR)"
@@ -102,12 +101,12 @@ class _Raw:
         if self.type == "BLOB":
             return f"trim(TRY(decode({self.value})), {WHITESPACE})"
         text = self.as_text
-        # Looking at the first and the last character takes a quarter of the time of a trim.
+        # Comparing the first and the last character is faster than a trim.
         return f"CASE WHEN {text} >= '!' AND {text}[-1] > ' ' THEN {text} ELSE trim({text}, {WHITESPACE}) END"
 
     @property
     def text(self) -> str:
-        """The trimmed text, made one level below; null for a missing value."""
+        """The trimmed text, computed in an inner SELECT; null for a missing value."""
         return f"text_{self.name}"
 
     @property
@@ -122,13 +121,13 @@ class _Raw:
 
 
 def connect(spill: Path) -> duckdb.DuckDBPyConnection:
-    """DuckDB in memory, in UTC, with a bounded memory; what does not fit goes to the folder `spill`."""
+    """Returns an in-memory DuckDB connection in UTC that spills to the folder `spill` above `MEMORY_LIMIT`."""
     connection = duckdb.connect()
     for setting in (
         "TimeZone = 'UTC'",
         f"memory_limit = '{MEMORY_LIMIT}'",
         f"temp_directory = {literal(spill)}",
-        # The order of raw events has no meaning, and keeping it costs memory.
+        # The order of raw events does not matter, and preserving it costs memory.
         "preserve_insertion_order = false",
     ):
         connection.execute(f"SET {setting}")
@@ -136,43 +135,37 @@ def connect(spill: Path) -> duckdb.DuckDBPyConnection:
 
 
 def parse(connection: duckdb.DuckDBPyConnection, raw: str, id_type: IdType, others: Sequence[str] = ()) -> str:
-    """The SELECT that parses a SELECT of raw event columns.
+    """Returns the SELECT that parses a SELECT of raw event columns.
+
+    Rules about the day of an event are in cleaning.py.
 
     Parameters
     ----------
     raw
-        A SELECT with event columns of any type, and the columns `others`. Columns that it lacks become null.
+        A SELECT of event columns of any type, and of the columns `others`. Missing event columns become null.
+    id_type
+        Type of the shop's ids.
     others
-        Columns of `raw` to hand on as they are.
+        Columns of `raw` to return unchanged.
 
     Returns
     -------
     str
-        A SELECT of `others`; the event columns (`event_time` as TIMESTAMPTZ, ids as `id_type` says); `reject_reason`
-        (VARCHAR, null where the event is accepted); and `original` (struct of VARCHAR): the values as they came, where
-        the event is rejected or a value became null. Rules about the day of an event are not among these.
+        A SELECT of `others`; the event columns (`event_time` as TIMESTAMPTZ, ids as `id_type`); `reject_reason`
+        (VARCHAR, null if the event is accepted); and `original` (struct of VARCHAR): the raw values, if the event is
+        rejected or a value became null, else null.
     """
-    described = connection.execute(f"DESCRIBE {raw}").fetchall()
-    types = {name: kind for name, kind, *_ in described}
-    as_described = [_Raw(name, types[name]) for name in EVENTS.names if name in types]
-    renamed = ", ".join(f"{_plain(column)} AS {column.value}" for column in as_described)
-    columns = [_Raw(c.name, _plain_type(c.type)) for c in as_described]
+    columns, inner = _texts(connection, raw, EVENTS.names, others)
     by_name = {column.name: column for column in columns}
     time = by_name["event_time"]
-    texts = [c for c in columns if c.is_text]
-    # One SELECT inside the other: DuckDB would compute what is named twice in a CASE twice.
-    steps = [
-        [f"{c.trimmed} AS trimmed_{c.name}" for c in texts],
-        [f"{_without_marker(f'trimmed_{c.name}')} AS {c.text}" for c in texts],
+    for step in (
         [f"{_parts(time.text)} AS parts"] if time.is_text else [],
         [f"{_moment(time)} AS moment"],
         [f"{_value(c, id_type)} AS {c.name}" for c in columns],
         [f"{_reject_reason(by_name)} AS reject_reason"],
-    ]
-    inner = f"SELECT {''.join(f'{name}, ' for name in others)}{renamed} FROM ({raw})"
-    for step in steps:
+    ):
         inner = f"SELECT {', '.join(['*', *step])} FROM ({inner})"
-    handed_on = "".join(f"{name}, " for name in others)
+    unchanged = "".join(f"{name}, " for name in others)
     nulls = {name: f"CAST(NULL AS {kind}) AS {name}" for name, kind in sql_types(id_type).items()}
     values = ", ".join(name if name in by_name else nulls[name] for name in EVENTS.names)
     lost = " OR ".join(f"({c.value} IS NOT NULL AND {c.name} IS NULL AND {_has_text(c)})" for c in columns)
@@ -180,7 +173,7 @@ def parse(connection: duckdb.DuckDBPyConnection, raw: str, id_type: IdType, othe
         f"{name} := {by_name[name].as_text if name in by_name else 'CAST(NULL AS VARCHAR)'}" for name in EVENTS.names
     )
     return (
-        f"SELECT {handed_on}{values}, reject_reason, "
+        f"SELECT {unchanged}{values}, reject_reason, "
         f"CASE WHEN reject_reason IS NOT NULL OR {lost} THEN struct_pack({original}) END AS original FROM ({inner})"
     )
 
@@ -211,14 +204,7 @@ def parse_values(
         A SELECT of `others`; the columns of `kinds`, null where the value is missing or unreadable; and for each of
         them `unreadable_<column>` (VARCHAR): the raw value where it is unreadable, else null.
     """
-    types = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {raw}").fetchall()}
-    columns = [_Raw(name, _plain_type(types[name])) for name in kinds]
-    renamed = ", ".join(f"{_plain(_Raw(name, types[name]))} AS raw_{name}" for name in kinds)
-    inner = f"SELECT {''.join(f'{name}, ' for name in others)}{renamed} FROM ({raw})"
-    texts = [c for c in columns if c.is_text]
-    inner = f"SELECT {', '.join(['*', *(f'{c.trimmed} AS trimmed_{c.name}' for c in texts)])} FROM ({inner})"
-    made = [f"{_without_marker(f'trimmed_{c.name}')} AS {c.text}" for c in texts]
-    inner = f"SELECT {', '.join(['*', *made])} FROM ({inner})"
+    columns, inner = _texts(connection, raw, list(kinds), others)
     readers = {"double": _amount, "string": _text, "timestamp": _any_time, "boolean": _boolean}
     readers["id"] = _integer if id_type == "bigint" else _text_id
     for column in columns:
@@ -235,14 +221,33 @@ def parse_values(
     return f"SELECT {', '.join([*others, *kinds, *unreadable])} FROM ({inner})"
 
 
+def _texts(
+    connection: duckdb.DuckDBPyConnection, raw: str, names: Sequence[str], others: Sequence[str]
+) -> tuple[list[_Raw], str]:
+    """The given columns of `raw`, and a SELECT of `others` and of their values, trimmed texts and texts."""
+    types = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {raw}").fetchall()}
+    described = [_Raw(name, types[name]) for name in names if name in types]
+    values = ", ".join(f"{_plain(column)} AS {column.value}" for column in described)
+    inner = f"SELECT {''.join(f'{name}, ' for name in others)}{values} FROM ({raw})"
+    columns = [_Raw(column.name, _plain_type(column.type)) for column in described]
+    texts = [column for column in columns if column.is_text]
+    # Nested SELECTs, because DuckDB would compute an expression that a CASE repeats twice.
+    for step in (
+        [f"{column.trimmed} AS trimmed_{column.name}" for column in texts],
+        [f"{_without_marker(f'trimmed_{column.name}')} AS {column.text}" for column in texts],
+    ):
+        inner = f"SELECT {', '.join(['*', *step])} FROM ({inner})"
+    return columns, inner
+
+
 def sql_types(id_type: IdType) -> dict[str, str]:
-    """DuckDB's type of each parsed event column."""
+    """Returns the DuckDB type of each parsed event column."""
     names = {"timestamp": "TIMESTAMP WITH TIME ZONE", "string": "VARCHAR", "bigint": "BIGINT", "double": "DOUBLE"}
     return {column.name: names[column.type] for column in EVENTS.with_id_type(id_type).columns}
 
 
 def parsed_schema(id_type: IdType) -> pa.Schema:
-    """Arrow schema of parsed events in a Parquet file."""
+    """Returns the Arrow schema of Parquet files with parsed events."""
     kinds = {"timestamp": pa.timestamp("us", tz="UTC"), "string": pa.string(), "bigint": pa.int64()}
     kinds["double"] = pa.float64()
     events = [pa.field(column.name, kinds[column.type]) for column in EVENTS.with_id_type(id_type).columns]
@@ -251,7 +256,7 @@ def parsed_schema(id_type: IdType) -> pa.Schema:
 
 
 def parse_id(value: object, id_type: str) -> int | str | None:
-    """Returns an id in the type of the shop's ids, `00123` as a text or as the number 123; None if it cannot be one."""
+    """Returns an id in the type of the shop's ids, such as "00123" or 123; None if the value cannot be an id."""
     if isinstance(value, bool) or not isinstance(value, str | Integral):
         return None
     text = str(value).strip()
@@ -262,9 +267,12 @@ def parse_id(value: object, id_type: str) -> int | str | None:
 
 
 def split_header(line: str) -> tuple[str, list[str]]:
-    """Returns the delimiter of a CSV file, which is the one that makes most columns of its header, and the columns.
+    """Returns the delimiter of a CSV file, the one that splits its header into most columns, and the columns.
 
-    Raises csv.Error if the header cannot be read.
+    Raises
+    ------
+    csv.Error
+        The header cannot be read.
     """
     columns = {mark: next(csv.reader([line], delimiter=mark), []) for mark in DELIMITERS}
     delimiter = max(DELIMITERS, key=lambda mark: len(columns[mark]))
@@ -272,29 +280,29 @@ def split_header(line: str) -> tuple[str, list[str]]:
 
 
 def literal(value: object) -> str:
-    """A text as SQL."""
+    """Returns a value as a SQL string literal."""
     return "'" + str(value).replace("'", "''") + "'"
 
 
 def identifier(name: str) -> str:
-    """The name of a column as SQL."""
+    """Returns the name of a column as a quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def is_null_marker(sql: str) -> str:
-    """SQL: whether a text, blanks around it apart, is a null marker."""
+    """Returns SQL that is true if a string is a null marker after trimming."""
     return _is_trimmed_null_marker(f"trim({sql}, {WHITESPACE})")
 
 
 def _is_trimmed_null_marker(text: str) -> str:
-    # One text that holds them all: of a list, also of IN, DuckDB makes a join with every row.
+    # contains() in one string, because DuckDB turns a list of strings, also in IN, into a join.
     markers = "|".join(NULL_MARKERS)
     return f"(contains('|{markers}|', '|' || lower({text}) || '|') AND NOT contains({text}, '|'))"
 
 
 def _without_marker(text: str) -> str:
     longest = max(map(len, NULL_MARKERS))
-    # What is long or begins with a digit, as ids, prices and times do, is not looked through.
+    # Skips long values and those that begin with a digit, such as ids, prices and times.
     is_other = f"strlen({text}) > {longest} OR ({text} >= '0' AND {text} < ':')"
     is_null = f"{text} = '' OR {_is_trimmed_null_marker(text)}"
     return f"CASE WHEN {is_other} THEN {text} WHEN {is_null} THEN NULL ELSE {text} END"
@@ -303,14 +311,14 @@ def _without_marker(text: str) -> str:
 def _plain(column: _Raw) -> str:
     kind = _plain_type(column.type)
     if kind.startswith("TIMESTAMP") and "_NS" in column.type:
-        return f"make_timestamp(epoch_ns({column.name}) // 1000)"  # a cast would round, into the next day at times
+        return f"make_timestamp(epoch_ns({column.name}) // 1000)"  # a cast would round, possibly to the next day
     if column.is_float and column.name != "price":
-        return f"CASE WHEN NOT isnan({column.name}) THEN {column.name} END"  # what pandas makes of a gap
+        return f"CASE WHEN NOT isnan({column.name}) THEN {column.name} END"  # pandas writes missing values as NaN
     return column.name if kind == column.type else f"CAST({column.name} AS {kind})"
 
 
 def _plain_type(kind: str) -> str:
-    """The type in which a raw column is parsed: dictionaries, UUIDs, booleans and columns of nulls are text."""
+    """The type to which a raw column is cast before parsing: dictionaries, UUIDs, booleans and nulls become text."""
     if kind.startswith(("TIMESTAMP", "DATE")):
         has_zone = "TIME ZONE" in kind or kind.startswith("TIMESTAMPTZ")
         return "TIMESTAMP WITH TIME ZONE" if has_zone and "_NS" not in kind else "TIMESTAMP"
@@ -339,7 +347,7 @@ def _text(column: _Raw) -> str:
 def _integer(column: _Raw) -> str:
     value = column.value
     if column.is_float:
-        # pandas makes doubles of a column of ids with a gap; up to 2^53 they are exact.
+        # pandas stores ids with missing values as doubles, which are exact up to 2^53.
         is_exact = f"{value} = floor({value}) AND abs({value}) <= {_EXACT_UP_TO[column.type]}"
         return f"CASE WHEN {is_exact} THEN TRY_CAST({value} AS BIGINT) END"
     if column.is_number:
@@ -347,7 +355,7 @@ def _integer(column: _Raw) -> str:
     if not column.is_text:
         return "CAST(NULL AS BIGINT)"
     text = column.text
-    # Nearly every id is in the form in which an integer is written; a regular expression takes longer than that check.
+    # Nearly every id is a plain integer, and this comparison is faster than a regular expression.
     return (
         f"CASE WHEN CAST(TRY_CAST({text} AS BIGINT) AS VARCHAR) = {text} THEN TRY_CAST({text} AS BIGINT) "
         rf"WHEN regexp_full_match({text}, '[+-]?\d+(\.0*)?') THEN TRY_CAST(split_part({text}, '.', 1) AS BIGINT) END"
@@ -368,7 +376,7 @@ def _text_id(column: _Raw) -> str:
 
 def _price(column: _Raw) -> str:
     if column.is_number:
-        return f"CAST({column.value} AS DOUBLE) + 0.0"  # minus zero is zero
+        return f"CAST({column.value} AS DOUBLE) + 0.0"  # turns -0.0 into 0.0
     text = _text(column)
     number = rf"regexp_full_match({text}, '[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?')"
     infinite = rf"regexp_full_match({text}, '(?i)[+-]?inf(inity)?')"
@@ -376,7 +384,7 @@ def _price(column: _Raw) -> str:
 
 
 def _boolean(column: _Raw) -> str:
-    """Returns SQL for a boolean, from a word or from a number: above zero (such as pieces in stock) is true."""
+    """SQL of a boolean, from a word or a number; a positive number, such as pieces in stock, is true."""
     if column.is_number:
         return f"{column.value} > 0"
     text = _text(column)
@@ -388,7 +396,7 @@ def _boolean(column: _Raw) -> str:
 
 
 def _amount(column: _Raw) -> str:
-    """Returns SQL for a price as in events; null if it is negative or not finite."""
+    """SQL of a price; null if it is negative or not finite."""
     return f"(SELECT CASE WHEN isfinite(p) AND p >= 0 THEN p END FROM (SELECT {_price(column)} AS p))"
 
 
@@ -397,18 +405,18 @@ def _time(column: _Raw) -> str:
 
 
 def _any_time(_: _Raw) -> str:
-    """Returns SQL for a time, also before EARLIEST_DAY: catalogues write 1900-01-01 for "always available"."""
+    """SQL of a time, also before EARLIEST_DAY: catalogues write 1900-01-01 for "always available"."""
     return "CASE WHEN isfinite(moment) AND moment < TIMESTAMP '10000-01-01' THEN moment AT TIME ZONE 'UTC' END"
 
 
 def _moment(column: _Raw) -> str:
-    """SQL of the time in UTC; null where it cannot be read."""
+    """SQL of the time in UTC; null if it cannot be read."""
     if column.type.startswith("TIMESTAMP"):
         return f"CAST({column.value} AS TIMESTAMP)"
     if column.type == "FLOAT":
-        return "CAST(NULL AS TIMESTAMP)"  # its seven digits are too few for a time
+        return "CAST(NULL AS TIMESTAMP)"  # seven digits are too few for a time
     if column.is_number:
-        # Products of smaller types would overflow.
+        # Smaller types would overflow when multiplied.
         return _since_1970(f"TRY_CAST({column.value} AS {'DOUBLE' if column.is_float else _NUMBER})")
     text = column.text
     number = rf"CASE WHEN regexp_full_match({text}, '\d{{9,19}}(\.\d*)?') THEN TRY_CAST({text} AS {_NUMBER}) END"
@@ -419,7 +427,7 @@ def _moment(column: _Raw) -> str:
 
 
 def _is_usual(text: str) -> str:
-    """SQL: whether a time has one of the forms that most logs have, which DuckDB reads without a regular expression."""
+    """SQL that is true for the most frequent time formats, which DuckDB casts without a regular expression."""
     return (
         f"substr({text}, 17, 1) = ':' AND (strlen({text}) = 19 OR (strlen({text}) = 23 AND suffix({text}, ' UTC')) "
         f"OR (strlen({text}) = 20 AND suffix({text}, 'Z')))"
@@ -427,7 +435,7 @@ def _is_usual(text: str) -> str:
 
 
 def _parts(text: str) -> str:
-    """SQL of the struct of the parts of an unusual time; its year is empty where the text is no date."""
+    """SQL of the struct of the parts of a time in another format; its year is empty if the text is not a date."""
     groups = ", ".join(f"'{name}'" for name in _TIME_GROUPS)
     return f"CASE WHEN NOT ({_is_usual(text)}) THEN regexp_extract({text}, '^{_TIME}$', [{groups}]) END"
 
@@ -445,7 +453,7 @@ def _moment_of_parts() -> str:
 
 
 def _since_1970(number: str) -> str:
-    """SQL of the time of a number since 1970, whose unit its size tells, cut to microseconds."""
+    """SQL of the time of a number since 1970, truncated to microseconds; its magnitude determines the unit."""
     cases = [
         f"WHEN {number} >= {_FROM * unit} AND {number} < {_TO * unit} "
         f"THEN make_timestamp(CAST(floor({number} * {microseconds}) AS BIGINT))"

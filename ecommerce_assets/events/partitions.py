@@ -1,4 +1,4 @@
-"""The days of the event log as Dagster partitions. Where a day's files lie is raw.py's business."""
+"""The days of the event log as Dagster partitions."""
 
 from datetime import timedelta
 
@@ -10,8 +10,8 @@ DAY_FORMAT = "%Y-%m-%d"
 
 
 def daily_partitions(settings: Settings) -> dg.DailyPartitionsDefinition:
-    """One partition per day, UTC, from the first to the last day of the settings, or on with the calendar."""
-    # Dagster leaves the end date itself out; the setting names the last day that counts.
+    """Returns one partition per day (UTC) from the first to the last day of the settings, by default to yesterday."""
+    # Dagster excludes the end date, the setting is the last day.
     end = settings.end_day + timedelta(days=1) if settings.end_day else None
     return dg.DailyPartitionsDefinition(
         start_date=settings.first_day.isoformat(),

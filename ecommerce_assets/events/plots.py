@@ -1,7 +1,4 @@
-"""What the UI shows of the events: how many, how much money, and what was rejected, day by day.
-
-The numbers come from the stats of the stored days.
-"""
+"""The plot of cleaned_events: events, revenue and rejected share by day, from the stats of the stored days."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def events_per_day(context: CheckContext) -> Figure | None:
-    """Accepted events, revenue and the share of rejected rows of every day that is stored."""
+    """Returns bar charts of accepted events, revenue and rejected share by day; None if no day is stored."""
     stored = dict(sorted(context.days["cleaned_events"].items()))
     if not stored:
         return None
@@ -55,7 +52,7 @@ def _date_axis(axes: Axes) -> None:
 CLEANED_EVENTS_PLOTS = (
     Plot(
         "Events, revenue and rejected rows per day",
-        "All days as they are stored now; a day without a bar is not stored.",
+        "All stored days. A day without a bar is not stored.",
         events_per_day,
     ),
 )

@@ -1,7 +1,7 @@
-"""The raw event log on disk: which days have files, what is in them, and how Spark reads them.
+"""Finds and reads the raw files of given days. Entry point: `find_raw_events`.
 
-Files that landing wrote hold parsed events and are read as they are. Files of other jobs are parsed first, by the same
-parser, into a folder that the run removes.
+Landed files hold parsed events and are read directly. Files of other jobs are first parsed, with the same parser, into
+a folder that the run removes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ from pyspark.sql import functions as F
 
 from ecommerce_assets.env_file import RUN
 from ecommerce_assets.events.landing.target import is_landed
-from ecommerce_assets.events.parquet import MAGIC, check_pages, holds_bad_text, read_parquet_sql, texts_as_bytes
+from ecommerce_assets.events.parquet import (
+    MAGIC,
+    PARQUET_ENDINGS,
+    check_pages,
+    holds_bad_text,
+    read_parquet_sql,
+    texts_as_bytes,
+)
 from ecommerce_assets.events.parsing import ID_TYPES, IdType, connect, literal, parse, parsed_schema
 from ecommerce_assets.events.schema import EVENTS, PARTITION_COLUMN, REQUIRED_COLUMNS
 from ecommerce_assets.spark.column_lineage import made_from
@@ -33,23 +40,35 @@ from ecommerce_assets.storage.filesystem import FileInfo, Folder
 from ecommerce_assets.storage.version import FileEntry, Input
 
 RAW_COLUMNS = "raw_columns"
-"""Name of the result that holds a day's raw columns."""
+"""Name of the result with the raw columns of a day and their types."""
 
 THREADS = 8
 LAND_COMMAND = f"{RUN}ecommerce-assets land"
 
-_PARQUET_ENDINGS = (".parquet", ".parq", ".pq")
 _ORIGINAL = ", ".join(f"{name}: string" for name in EVENTS.names)
 
 
 class RawDataError(Exception):
-    """Raw events cannot be read; the message says which folder or file, and what to do."""
+    """Raw events cannot be read; the message names the folder or file and what to do."""
 
 
 @dataclass(frozen=True)
 class RawFile:
-    """One raw file: its path below the raw folder, its size, when it changed (seconds since 1970), its rows, and the
-    type of each event column in it. `is_parsed`: it holds parsed events; `has_event_ids`: some have an `event_id`."""
+    """One raw Parquet file.
+
+    Attributes
+    ----------
+    path
+        Relative to the raw folder.
+    modified
+        Seconds since 1970; None if the store does not say.
+    types
+        Name and Arrow type of each event column.
+    is_parsed
+        Whether landing wrote it, so that its events are already parsed.
+    has_event_ids
+        Whether some events have an `event_id`.
+    """
 
     path: str
     bytes: int
@@ -61,17 +80,24 @@ class RawFile:
 
     @property
     def day(self) -> str:
-        """`YYYY-MM-DD`, of the folder that it is in."""
+        """Day of the partition, `YYYY-MM-DD`."""
         return day_of_path(self.path)
 
 
 @dataclass(frozen=True)
 class RawEvents:
-    """The raw files of some days.
+    """The raw files of the requested days (`YYYY-MM-DD`).
 
-    `days` are those whose folder is there, `absent` those asked for and not there. `unreadable` are days of which a
-    file cannot be read, with the reason; they are not among `days`, so that they do not block the others. `other_files`
-    are not Parquet and are not read.
+    Attributes
+    ----------
+    days
+        Days that have a folder and whose files are readable.
+    absent
+        Requested days without a folder.
+    unreadable
+        Days with an unreadable file, and the error. They do not block the other days.
+    other_files
+        Files that are not Parquet; they are not read.
     """
 
     folder: Folder
@@ -82,30 +108,30 @@ class RawEvents:
     other_files: tuple[FileInfo, ...] = ()
 
     def rows(self, day: str) -> int:
-        """Rows in the files of a day, from the Parquet footers."""
+        """Returns the rows of a day, from the Parquet footers."""
         return sum(file.rows for file in self.files if file.day == day)
 
     def columns(self, day: str) -> dict[str, str]:
-        """Event columns in the files of a day with their Arrow types; several, in order, where the files differ."""
-        kinds: dict[str, set[str]] = {}
+        """Returns the event columns of a day and their Arrow types, such as `double or string` if its files differ."""
+        types: dict[str, set[str]] = {}
         for file in self.files:
             for name, kind in file.types if file.day == day else ():
-                kinds.setdefault(name, set()).add(kind)
-        return {name: " or ".join(sorted(found)) for name, found in kinds.items()}
+                types.setdefault(name, set()).add(kind)
+        return {name: " or ".join(sorted(kinds)) for name, kinds in types.items()}
 
     def inputs(self) -> list[Input]:
-        """What a table made from these files records of them: one entry per day."""
-        found = []
+        """Returns the inputs to record with a table made from these files, one per day."""
+        inputs = []
         for day in self.days:
             of_day = [file for file in self.files if file.day == day]
             files = tuple(FileEntry(path=f.path, bytes=f.bytes) for f in of_day)
-            # Of all files in the folder, as the sensor lists them, which opens none.
+            # Over all files in the folder, because the sensor compares it and cannot tell which ones are Parquet.
             listed = fingerprint([*of_day, *(file for file in self.other_files if day_of_path(file.path) == day)])
-            found.append(Input(asset="raw_events", partitions=(day,), files=files, fingerprint=listed))
-        return found
+            inputs.append(Input(asset="raw_events", partitions=(day,), files=files, fingerprint=listed))
+        return inputs
 
     def without(self, unreadable: Mapping[str, str]) -> RawEvents:
-        """The same without some days, for the reasons given."""
+        """Returns the raw events without some days, given with their errors."""
         return replace(
             self,
             days=tuple(day for day in self.days if day not in unreadable),
@@ -114,17 +140,20 @@ class RawEvents:
         )
 
     def parsed(self, folder: str, id_type: IdType) -> ParsedEvents:
-        """The events of these files; what is not parsed yet is parsed into `folder`.
+        """Returns the parsed events; files that are not parsed yet are parsed into `folder`, which is emptied first.
 
-        Raises RawDataError if no day can be read.
+        Raises
+        ------
+        RawDataError
+            No day can be read.
         """
-        others = [file for file in self.files if not file.is_parsed]
-        unreadable, _ = parse_files(self.folder, others, Folder(folder), id_type)
+        unparsed = [file for file in self.files if not file.is_parsed]
+        unreadable, _ = parse_files(self.folder, unparsed, Folder(folder), id_type)
         parsed = ParsedEvents(self, Folder(folder), id_type)
         return parsed.without({day_of_path(path): error for path, error in unreadable.items()})
 
     def damaged_days(self) -> dict[str, str]:
-        """Days with a file of which a page cannot be read, with a sentence each: reads everything."""
+        """Returns the days with a damaged file and the error, after reading every page of all files."""
         damaged: dict[str, str] = {}
         with ThreadPoolExecutor(THREADS) as pool:
             for file, error in zip(self.files, pool.map(self._read_whole, self.files), strict=True):
@@ -143,25 +172,25 @@ class RawEvents:
 
 @dataclass(frozen=True)
 class ParsedEvents:
-    """Raw events after parsing: `raw` are the files behind them, `folder` holds what was parsed in this run."""
+    """Parsed raw events: `raw` are their files, and `folder` holds the events that this run parsed."""
 
     raw: RawEvents
     folder: Folder
     id_type: IdType
 
     def without(self, unreadable: Mapping[str, str]) -> ParsedEvents:
-        """The same without some days, for the reasons given. Raises RawDataError if no day is left."""
+        """Returns the events without some days, given with their errors. Raises RawDataError if no day is left."""
         raw = self.raw.without(unreadable)
         if not raw.days:
             raise RawDataError(" ".join(unreadable.values()))
         return replace(self, raw=raw)
 
     def frame(self, spark: SparkSession) -> DataFrame:
-        """Every raw row: `event_date` (date), the event columns in their types, `reject_reason`, `original` (struct of
-        strings, null unless a value was rejected or became null) and `source_file`."""
+        """Returns one row per raw row: `event_date` (date), the typed event columns, `reject_reason` (string),
+        `original` (struct of strings; null unless the event is rejected or a value became null) and `source_file`."""
         raw = self.raw
         landed = {f"{raw.folder.uri}/{file.path}": file for file in raw.files if file.is_parsed}
-        others = path_to_read(spark, self.folder.uri) if any(not file.is_parsed for file in raw.files) else None
+        parsed = path_to_read(spark, self.folder.uri) if any(not file.is_parsed for file in raw.files) else None
         frames = []
         columns = [*EVENTS.names, "reject_reason", "original"]
         if landed and is_sail(spark):
@@ -174,20 +203,16 @@ class ParsedEvents:
         elif landed:
             frame = spark.read.schema(self._schema()).parquet(*[path_to_read(spark, path) for path in landed])
             path = F.col("_metadata.file_path")
-            # Not as Spark's own partition column: folders inside a day's folder are not columns.
+            # From the path, because Spark's partition discovery would turn folders inside that of a day into columns.
             day = F.substring(F.substring_index(path, f"/{PARTITION_COLUMN}=", -1), 1, len("YYYY-MM-DD"))
             file = F.regexp_replace(path, "^file:/+", "/").alias("source_file")
             frames.append(frame.select(day.cast("date").alias(PARTITION_COLUMN), *columns, file))
-        if others or not frames:
-            extra = f"{PARTITION_COLUMN} date, source_file string, "
-            frame = (
-                spark.read.schema(extra + self._schema()).parquet(others)
-                if others
-                else spark.createDataFrame([], extra + self._schema())
-            )
-            # Of exports, events without a day count for the first one.
+        if parsed or not frames:
+            schema = f"{PARTITION_COLUMN} date, source_file string, {self._schema()}"
+            frame = spark.read.schema(schema).parquet(parsed) if parsed else spark.createDataFrame([], schema)
+            # Events of exports that have no day belong to the first day.
             day = F.coalesce(PARTITION_COLUMN, F.lit(raw.days[0] if raw.days else None).cast("date"))
-            # A day may have a file that was parsed beside one that cannot be read.
+            # An unreadable day may have readable files, which were parsed.
             dated = frame.select(day.alias(PARTITION_COLUMN), *columns, "source_file")
             if raw.unreadable:
                 dated = dated.where(~F.col(PARTITION_COLUMN).isin([date.fromisoformat(d) for d in raw.unreadable]))
@@ -210,23 +235,24 @@ class ParsedEvents:
 def parse_files(
     raw: Folder, files: Sequence[RawFile], target: Folder, id_type: IdType, by_time: bool = False
 ) -> tuple[dict[str, str], dict[str | None, int]]:
-    """Parse raw files of other jobs, each into one file of parsed events with its day and its name.
+    """Parses raw files of other jobs, each into one file of parsed events with `event_date` and `source_file`.
 
     Parameters
     ----------
     target
-        Folder for the parsed files; what is in it is removed.
+        Folder for the parsed files; it is emptied first.
     by_time
-        The day of an event is that of its time, null where it has none up to tomorrow; else that of the file's folder.
+        True: `event_date` is the day of `event_time`, or null if there is none or it is after tomorrow. False: the day
+        of the file's folder.
 
     Returns
     -------
-    tuple
-        Path and reason of each file that cannot be read, and the number of events of each day (`YYYY-MM-DD` or None).
+    tuple of dict
+        Error by path of each unreadable file, and number of events by day (`YYYY-MM-DD` or None).
     """
     target.remove()
     unreadable: dict[str, str] = {}
-    counted: Counter[str | None] = Counter()
+    rows_by_day: Counter[str | None] = Counter()
     with tempfile.TemporaryDirectory() as local, connect(Path(local, "spill")) as connection:
         parser = _FileParser(raw, target, Path(local), connection, id_type, by_time)
         with ThreadPoolExecutor(THREADS) as pool:
@@ -234,8 +260,8 @@ def parse_files(
                 if isinstance(result, str):
                     unreadable[file.path] = result
                 else:
-                    counted.update(result)
-    return unreadable, dict(counted)
+                    rows_by_day.update(result)
+    return unreadable, dict(rows_by_day)
 
 
 @dataclass(frozen=True)
@@ -248,12 +274,12 @@ class _FileParser:
     by_time: bool
 
     def parse(self, file: RawFile) -> Counter[str | None] | str:
-        """Parse one file; gives its events by day, or a sentence if it cannot be read."""
+        """Parses one file and returns its events by day, or the error if it cannot be read."""
         uri = f"{self.raw.uri}/{file.path}"
-        connection = self.connection.cursor()  # of this thread
+        connection = self.connection.cursor()  # each thread needs its own
         name = hashlib.sha256(file.path.encode()).hexdigest()[:16]
         path = Path(self.raw.path, file.path) if self.raw.is_local else self.local / f"{name}.raw"
-        # On this machine's disk at once, because a move to another disk would be a copy.
+        # Written directly into a local target, because a move from another disk would be a copy.
         out = Path(self.target.path if self.target.is_local else self.local, f"{name}.parquet")
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -289,7 +315,7 @@ class _FileParser:
     def _parse(self, connection: duckdb.DuckDBPyConnection, from_sql: str, file: RawFile, uri: str, out: Path) -> None:
         columns = ", ".join(f'"{name}"' for name, _ in file.types)
         raw = f"SELECT {columns}, {literal(uri)} AS source_file FROM {from_sql}"
-        # A clock that is wrong by a century is no reason to have partitions for one.
+        # Times after tomorrow are errors and must not create partitions up to then.
         tomorrow = datetime.now(UTC).date() + timedelta(days=1)
         day = f"CASE WHEN CAST(event_time AS DATE) <= DATE '{tomorrow}' THEN CAST(event_time AS DATE) END"
         day = day if self.by_time else f"DATE '{file.day}'"
@@ -300,65 +326,70 @@ class _FileParser:
 
 
 def find_raw_events(data_dir: str, days: Sequence[str], id_type: IdType = "bigint") -> RawEvents:
-    """The raw files of the given days (`YYYY-MM-DD`).
+    """Returns the raw files of the given days (`YYYY-MM-DD`).
 
-    Raises RawDataError: no day; no raw folder; none of the days in it; in each of them a file that cannot be read or
-    lacks a required column.
+    Raises
+    ------
+    RawDataError
+        No days are given, the raw folder or all the days are absent, or each day has a file that cannot be read or
+        lacks a required column.
     """
     if not days:
-        raise RawDataError("No day was asked for: a range is its first day, three dots and its last, in this order.")
+        raise RawDataError(
+            "The range of days is empty: the first day must not be after the last, as in 2019-10-01...2019-10-31."
+        )
     folder = Folder(data_dir) / "raw" / "events"
-    there = days_there(folder)
-    if not there:
+    existing = list_days(folder)
+    if not existing:
         raise RawDataError(f"There are no raw events in {folder.uri}: land some with {LAND_COMMAND} FILE.")
-    present, absent = [d for d in days if d in there], [d for d in days if d not in there]
+    present, absent = [d for d in days if d in existing], [d for d in days if d not in existing]
     if not present:
-        asked = days[0] if len(days) == 1 else f"any day from {days[0]} to {days[-1]}"
+        requested = days[0] if len(days) == 1 else f"any day from {days[0]} to {days[-1]}"
         name = f"{PARTITION_COLUMN}={days[0] if len(days) == 1 else 'YYYY-MM-DD'}"
         raise RawDataError(
-            f"There is no raw data for {asked}: {folder.uri}/{name} does not exist "
-            f"(days there: {min(there)} to {max(there)}). Nothing was written."
+            f"There is no raw data for {requested}: {folder.uri}/{name} does not exist. Choose days from "
+            f"{min(existing)} to {max(existing)}, or land files with {LAND_COMMAND} FILE."
         )
     with ThreadPoolExecutor(THREADS) as pool:
         by_day = list(pool.map(lambda day: _files_of_day(folder, day), present))
         listed = [file for files in by_day for file in files]
-        found = list(pool.map(lambda file: _try_to_describe(folder, file, id_type), listed))
+        results = list(pool.map(lambda file: _try_to_inspect(folder, file, id_type), listed))
     unreadable: dict[str, str] = {}
     others = []
-    for file, result in zip(listed, found, strict=True):
+    for file, result in zip(listed, results, strict=True):
         if isinstance(result, RawDataError):
             unreadable.setdefault(day_of_path(file.path), str(result))
         elif result is None:
             others.append(file)
-    described = tuple(file for file in found if isinstance(file, RawFile))
-    with_events = {file.day for file in described}
+    raw_files = tuple(file for file in results if isinstance(file, RawFile))
+    days_with_parquet = {file.day for file in raw_files}
     for day, files in zip(present, by_day, strict=True):
-        if files and day not in with_events and day not in unreadable:
+        if files and day not in days_with_parquet and day not in unreadable:
             names = ", ".join(file.path.partition("/")[2] for file in files)
             unreadable[day] = (
-                f"{folder.uri}/{PARTITION_COLUMN}={day} has no Parquet file, only {names}: land it with "
-                f"{LAND_COMMAND}, or remove it."
+                f"{folder.uri}/{PARTITION_COLUMN}={day} has no Parquet file, only {names}. Land these files with "
+                f"{LAND_COMMAND}, or remove them."
             )
-    raw = RawEvents(folder, tuple(present), tuple(absent), described, {}, tuple(others)).without(unreadable)
+    raw = RawEvents(folder, tuple(present), tuple(absent), raw_files, {}, tuple(others)).without(unreadable)
     if unreadable and not raw.days:
         raise RawDataError(" ".join(unreadable.values()))
     return raw
 
 
-def days_there(folder: Folder) -> list[str]:
-    """The names of the day folders in the raw folder; some may not be dates."""
+def list_days(folder: Folder) -> list[str]:
+    """Returns the days of the folders in the raw folder, from their names; some may not be dates."""
     return [name.removeprefix(f"{PARTITION_COLUMN}=") for name in folder.folders() if name.startswith(PARTITION_COLUMN)]
 
 
 def day_of_path(path: str) -> str:
-    """The day of a file, by its path below the raw folder."""
+    """Returns the day of a file from its path relative to the raw folder."""
     return path.partition("/")[0].removeprefix(f"{PARTITION_COLUMN}=")
 
 
 def fingerprint(files: Sequence[RawFile | FileInfo]) -> str:
-    """SHA-256 over names, sizes and times of a day's files; for landed files the name tells the content, not the time.
+    """Returns the SHA-256 of the names, sizes and modification times of files.
 
-    A file that is replaced by another of the same size with an older time is another file too.
+    The time of a landed file is left out, because its name has a hash of the content.
     """
     listing = sorted(f"{f.path} {f.bytes} {'' if is_landed(f.path) else f.modified}" for f in files)
     return hashlib.sha256("\n".join(listing).encode()).hexdigest()
@@ -369,22 +400,25 @@ def _files_of_day(folder: Folder, day: str) -> list[FileInfo]:
     return [FileInfo(f"{name}/{f.path}", f.bytes, f.modified) for f in (folder / name).data_files()]
 
 
-def _try_to_describe(folder: Folder, file: FileInfo, id_type: IdType) -> RawFile | RawDataError | None:
+def _try_to_inspect(folder: Folder, file: FileInfo, id_type: IdType) -> RawFile | RawDataError | None:
     try:
-        return describe(folder, file, id_type)
+        return inspect_file(folder, file, id_type)
     except RawDataError as error:
         return error
 
 
-def describe(folder: Folder, file: FileInfo, id_type: IdType = "bigint") -> RawFile | None:
-    """Rows and column types of a file, from its footer; None for a file that is not Parquet by content and by name.
+def inspect_file(folder: Folder, file: FileInfo, id_type: IdType = "bigint") -> RawFile | None:
+    """Returns rows and column types of a file from its footer; None if neither content nor name are those of Parquet.
 
-    Raises RawDataError if it cannot be read or lacks a required column.
+    Raises
+    ------
+    RawDataError
+        The file cannot be read, lacks a required column, or was landed with another type of ids.
     """
     uri = f"{folder.uri}/{file.path}"
     try:
         with folder.open(file.path) as source:
-            if source.read(len(MAGIC)) != MAGIC and not file.path.lower().endswith(_PARQUET_ENDINGS):
+            if source.read(len(MAGIC)) != MAGIC and not file.path.lower().endswith(PARQUET_ENDINGS):
                 return None
             source.seek(0)
             parquet = pq.ParquetFile(source)
@@ -394,8 +428,8 @@ def describe(folder: Folder, file: FileInfo, id_type: IdType = "bigint") -> RawF
     missing = [name for name in REQUIRED_COLUMNS if name not in schema.names]
     if missing:
         raise RawDataError(
-            f"{uri} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
-            f"it has {', '.join(schema.names)}."
+            f"{uri} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; it has "
+            f"{', '.join(schema.names)}. Land it with {LAND_COMMAND}, which can rename and compute columns."
         )
     has_event_ids = _has_values(parquet, "event_id")
     names = [name for name in EVENTS.names if name in schema.names and (has_event_ids or name != "event_id")]
@@ -403,16 +437,16 @@ def describe(folder: Folder, file: FileInfo, id_type: IdType = "bigint") -> RawF
     kinds = [kind for kind in ID_TYPES if schema.remove_metadata().equals(parsed_schema(kind))]
     if kinds and kinds != [id_type]:
         raise RawDataError(
-            f"{uri} was landed with ECOMMERCE_ID_TYPE={kinds[0]}, and it is {id_type} now: set it to {kinds[0]}, or "
-            "land the file anew."
+            f"{uri} was landed with ECOMMERCE_ID_TYPE={kinds[0]}, but ECOMMERCE_ID_TYPE is now {id_type}. Set it to "
+            f"{kinds[0]}, or remove the file and land it again."
         )
     return RawFile(file.path, file.bytes, file.modified, rows, types, bool(kinds), has_event_ids)
 
 
 def _has_values(parquet: pq.ParquetFile, name: str) -> bool:
-    """Whether a column may have any value, by the footer."""
+    """Whether a column may have values other than null, according to the footer."""
     groups = [parquet.metadata.row_group(group) for group in range(parquet.metadata.num_row_groups)]
-    # By name: a struct before it is several columns of the file.
+    # By name, because a preceding struct takes several columns of the file.
     columns = [group.column(number) for group in groups for number in range(group.num_columns)]
     chunks = [column for column in columns if column.path_in_schema == name]
     return any(

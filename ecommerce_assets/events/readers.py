@@ -1,7 +1,4 @@
-"""The input managers of the external asset `raw_events`: a run is handed files, not rows, and what it read is recorded.
-
-How the files are found and read is in raw.py and exports.py, which know nothing of Dagster.
-"""
+"""Input managers of the external asset raw_events: they find the raw files and record them as inputs of the run."""
 
 import dagster as dg
 from pydantic import Field
@@ -15,49 +12,46 @@ from ecommerce_assets.storage.step_context import running_step
 
 
 class RawEventsReader(dg.ConfigurableIOManager):
-    """Finds the files of the days asked for.
+    """Finds the raw files of the requested days. Fails if all of them are absent or unreadable."""
 
-    Raises `dg.Failure` if the raw folder, or every day asked for, is absent or unreadable.
-    """
-
-    data_dir: str = Field(description="Folder or bucket that holds raw/.")
-    id_type: IdType = Field(default="bigint", description="Type of the ids of users and products.")
+    data_dir: str = Field(description="Data dir: folder or bucket that contains raw/events.")
+    id_type: IdType = Field(default="bigint", description="Type of user and product ids: bigint or string.")
     spark: dg.ResourceDependency[SparkResource]
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
-        raise NotImplementedError("raw_events come from outside: land them with " + LAND_COMMAND)
+        raise NotImplementedError(f"raw_events is an external asset: land files with {LAND_COMMAND}.")
 
     def load_input(self, context: dg.InputContext) -> RawEvents:
         try:
             raw = find_raw_events(self.data_dir, sorted(context.asset_partition_keys), self.id_type)
         except RawDataError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
-        # Spark starts, or waits for another run's to end, before the clock of this step does.
+        # Starts Spark, or waits until the Spark of another run ends, before the time of this step is measured.
         _ = self.spark.spark_session
         inputs = step_inputs(*running_step(context))
         if raw.absent:
             context.log.warning(
-                f"No raw data for {len(raw.absent)} of {len(raw.absent) + len(raw.days)} days; what is stored for them "
-                f"stays: {', '.join(raw.absent)}."
+                f"No raw data for {len(raw.absent)} of {len(raw.absent) + len(raw.days)} days; their stored events are "
+                f"kept: {', '.join(raw.absent)}."
             )
         if raw.other_files:
             context.log.warning(
-                f"Not read, because they are not Parquet: {', '.join(file.path for file in raw.other_files)}."
+                f"Files that are not Parquet are ignored: {', '.join(file.path for file in raw.other_files)}."
             )
-        for sentence in raw.unreadable.values():
-            context.log.error(sentence)
+        for message in raw.unreadable.values():
+            context.log.error(message)
         inputs.add_external(raw.inputs())
         return raw
 
 
 class ExportsReader(dg.IOManager):
-    """In place of RawEventsReader: hands exports to the run, whatever days it asks for."""
+    """Provides exports instead of the raw partitions, whatever days are requested."""
 
     def __init__(self, exports: ExportedEvents) -> None:
         self._exports = exports
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
-        raise NotImplementedError("exports come from outside")
+        raise NotImplementedError("raw_events is an external asset: exports are only read.")
 
     def load_input(self, context: dg.InputContext) -> ExportedEvents:
         inputs = step_inputs(*running_step(context))

@@ -1,7 +1,6 @@
-"""The sensor `new_event_partitions`: new and changed raw days become runs that clean them.
+"""The sensor `new_event_partitions`, which requests runs that clean new and changed raw days.
 
-It only asks for runs and tells Dagster what lies there; what is new stands in arrivals.py, and what follows once a day
-is cleaned in ../automation.py. No Spark, and no file is opened.
+arrivals.py plans the runs. The sensor does not use Spark and opens no raw file.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from ecommerce_assets.events.arrivals import (
     range_digest,
     stored_days,
 )
-from ecommerce_assets.events.checks import judge_raw_days
+from ecommerce_assets.events.checks import check_raw_days
 from ecommerce_assets.events.partitions import daily_partitions
 from ecommerce_assets.runs import (
     PARTITION_TAG,
@@ -45,7 +44,7 @@ TARGETS = ("cleaned_events", "rejected_events")
 SECONDS_BETWEEN_TICKS = 30
 SHOWN_DAYS = 5
 EVENTS_PER_TICK = 200
-"""Dagster stores some 50 events a second in SQLite; the days that are left over are told in the ticks that follow."""
+"""Maximum number of events to report, because Dagster stores them slowly in SQLite; the next ticks report the rest."""
 
 RAW_EVENTS = dg.AssetKey("raw_events")
 CLEANED_EVENTS = dg.AssetKey("cleaned_events")
@@ -56,51 +55,51 @@ Event = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation
 
 
 def new_event_partitions(settings: Settings) -> dg.SensorDefinition:
-    """The sensor for these settings."""
-    cache: dict[Any, Any] = {}  # kept from tick to tick: what is in a Delta log never changes
+    """Returns the sensor for these settings."""
+    cache: dict[Any, Any] = {}  # kept between ticks, because entries of a Delta log do not change
 
     @dg.sensor(
         name="new_event_partitions",
         target=list(TARGETS),
         minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
         default_status=dg.DefaultSensorStatus.RUNNING if settings.automation else dg.DefaultSensorStatus.STOPPED,
-        description=f"Cleans new and changed days of {settings.data_dir}/raw/events: one run per range of days. A day "
-        f"counts once its _SUCCESS is younger than its files, or nothing in it has changed for "
+        description=f"Cleans new and changed days of {settings.data_dir}/raw/events, in one run per range of days. A "
+        f"day is complete if its _SUCCESS is newer than its files, or if nothing in it has changed for "
         f"{settings.quiet_seconds} s.",
     )
     def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         partitions = list_partitions(settings.data_dir)
         if not partitions:
-            # Not "all were removed": a bucket or a disk that is away for a moment looks the same.
+            # Not reported as removed days: a bucket or disk that is temporarily unavailable looks the same.
             return dg.SkipReason(f"There are no raw events in {settings.data_dir}/raw/events.")
-        before = _cursor(context)
+        previous = _cursor(context)
         reported = context.instance.get_materialized_partitions(RAW_EVENTS)
-        found = plan(
+        result = plan(
             partitions,
-            before,
+            previous,
             stored_days(Lake(settings.data_dir, context.log.warning, cache)),
-            _run_states(context.instance, {day.run for day in before.days.values() if day.run}),
+            _run_states(context.instance, {day.run for day in previous.days.values() if day.run}),
             _window(settings),
             reported,
             time.time(),
             settings.quiet_seconds,
-            _being_cleaned(context.instance),
+            _other_runs(context.instance),
         )
-        requests = [request for block in found.ranges if (request := _request(context, block, found.cursor))]
-        said = list(_sentences(found))
+        requests = [request for days in result.ranges if (request := _request(context, days, result.cursor))]
+        messages = list(_messages(result))
         if requests and not context.cursor:
-            said.insert(0, f"First look at {settings.data_dir}/raw/events: a run cleans what is there.")
-            log.info(said[0])
-        if found.under_way:
-            said += _runs_in_the_way(context.instance)
-        for sentence in said:
-            context.log.info(sentence)
-        events = _events(partitions, found, reported)
+            messages.insert(0, f"First tick: a run cleans the days in {settings.data_dir}/raw/events.")
+            log.info(messages[0])
+        if result.running:
+            messages += _active_runs(context.instance)
+        for message in messages:
+            context.log.info(message)
+        events = _events(partitions, result, reported)
         return dg.SensorResult(
             run_requests=requests,
-            cursor=found.cursor.model_dump_json(exclude_defaults=True),
+            cursor=result.cursor.model_dump_json(exclude_defaults=True),
             asset_events=events,
-            skip_reason=None if requests else " ".join(said) or f"Nothing new: {len(partitions):,} days are known.",
+            skip_reason=None if requests else " ".join(messages) or f"Nothing new: {len(partitions):,} days are known.",
         )
 
     return tick
@@ -110,8 +109,8 @@ def _cursor(context: dg.SensorEvaluationContext) -> Cursor:
     try:
         return Cursor.model_validate_json(context.cursor) if context.cursor else Cursor()
     except ValidationError:
-        # What is committed and which runs there were is known without it.
-        context.log.warning("The cursor is damaged and begun anew; days that are cleaned already are not done again.")
+        # Not fatal: stored versions and runs are known without it.
+        context.log.warning("The cursor was damaged and is reset. Days that are already cleaned are not cleaned again.")
         return Cursor()
 
 
@@ -134,116 +133,115 @@ def _state(instance: dg.DagsterInstance, run: dg.DagsterRun) -> RunState:
     return RunState.canceled if run.status is dg.DagsterRunStatus.CANCELED else RunState.ended
 
 
-def _being_cleaned(instance: dg.DagsterInstance) -> list[tuple[str, str]]:
-    """First and last day of each unfinished run that cleans events and was not asked for by this sensor."""
-    found = []
+def _other_runs(instance: dg.DagsterInstance) -> list[tuple[str, str]]:
+    """First and last day of each unfinished run that cleans events and that this sensor did not request."""
+    ranges = []
     for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
         selected = run.asset_selection
         first = run.tags.get(RANGE_START_TAG) or run.tags.get(PARTITION_TAG)
         last = run.tags.get(RANGE_END_TAG) or first
         if first and last and RUN_KEY_TAG not in run.tags and (not selected or CLEANED_EVENTS in selected):
-            found.append((first, last))
-    return found
+            ranges.append((first, last))
+    return ranges
 
 
-def _request(
-    context: dg.SensorEvaluationContext, block: Sequence[RawPartition], cursor: Cursor
-) -> dg.RunRequest | None:
-    """A run over the range; None where one that was asked for before the cursor was lost is still under way.
+def _request(context: dg.SensorEvaluationContext, days: Sequence[RawPartition], cursor: Cursor) -> dg.RunRequest | None:
+    """The request of a run over a range of days; None if it is still running, requested before the cursor was lost.
 
-    Dagster never starts a run whose key it has seen, not even where that run failed: each attempt has a key of its own.
+    Each attempt has its own key, because Dagster never starts a second run with the same key.
     """
-    first, last = block[0].day, block[-1].day
-    attempt = max(cursor.days[partition.day].attempts for partition in block)
-    while runs := _runs(context.instance, key := f"{first}...{last}:{range_digest(block)}:{attempt}"):
+    first, last = days[0].day, days[-1].day
+    attempt = max(cursor.days[partition.day].attempts for partition in days)
+    while runs := _runs(context.instance, key := f"{first}...{last}:{range_digest(days)}:{attempt}"):
         if _state(context.instance, runs[0]) is RunState.unfinished:
             break
         attempt += 1
-    for partition in block:
+    for partition in days:
         cursor.days[partition.day].run = key
     if runs:
         return None
     return dg.RunRequest(
         run_key=key,
-        asset_selection=[dg.AssetKey(name) for name in TARGETS],  # the Runs page shows it as the run's target
+        asset_selection=[dg.AssetKey(name) for name in TARGETS],  # shown as the target of the run in the UI
         tags={RANGE_START_TAG: first, RANGE_END_TAG: last},
     )
 
 
-def _events(partitions: Mapping[str, RawPartition], found: Plan, reported: Set[str]) -> list[Event]:
-    """What Dagster is told of the raw days: those of this tick's runs, those that ticks before left over, those that it
-    does not know yet, those gone; and what the checks of raw_events say of all of them."""
-    wanted = {partition.day for block in found.ranges for partition in block}
-    changed = sorted({*found.cursor.untold, *(wanted & reported)})
-    unknown = [partitions[day] for day in sorted(set(partitions) - reported - set(found.outside))]
-    told, untold = found.removed[:EVENTS_PER_TICK], set(found.removed[EVENTS_PER_TICK:])
-    found.cursor.removed = [day for day in found.cursor.removed if day not in untold]
-    events: list[Event] = [_removal(day) for day in told]
+def _events(partitions: Mapping[str, RawPartition], result: Plan, reported: Set[str]) -> list[Event]:
+    """Events of raw_events to report: removed, changed and new days, at most `EVENTS_PER_TICK`, and the checks.
+
+    Changed days that do not fit stay in the cursor; new days are recognized in the next tick again.
+    """
+    requested = {partition.day for days in result.ranges for partition in days}
+    changed = sorted({*result.cursor.unreported, *(requested & reported)})
+    new = [partitions[day] for day in sorted(set(partitions) - reported - set(result.outside))]
+    removed, postponed = result.removed[:EVENTS_PER_TICK], set(result.removed[EVENTS_PER_TICK:])
+    result.cursor.removed = [day for day in result.cursor.removed if day not in postponed]
+    events: list[Event] = [_removal(day) for day in removed]
     room = EVENTS_PER_TICK - len(events)
-    found.cursor.untold = changed[room:]
-    events += [_materialization(partition) for partition in [*(partitions[day] for day in changed[:room]), *unknown]]
-    filled = {day for day, partition in partitions.items() if partition.bytes}
-    checked = judge_raw_days(list(partitions), filled) if events else []
-    return [*checked, *events[:EVENTS_PER_TICK]]
+    result.cursor.unreported = changed[room:]
+    events += [_materialization(partition) for partition in [*(partitions[day] for day in changed[:room]), *new]]
+    days_with_data = {day for day, partition in partitions.items() if partition.bytes}
+    checks = check_raw_days(list(partitions), days_with_data) if events else []
+    return [*checks, *events[:EVENTS_PER_TICK]]
 
 
 def _materialization(partition: RawPartition) -> dg.AssetMaterialization:
-    about: dict[str, str | int] = {
+    metadata: dict[str, str | int] = {
         "bytes": partition.bytes,
         "files": len(partition.files),
         "fingerprint": partition.fingerprint,
     }
     if partition.rows is not None:
-        about["dagster/partition_row_count"] = partition.rows
-    return dg.AssetMaterialization("raw_events", partition=partition.day, metadata=about)
+        metadata["dagster/partition_row_count"] = partition.rows
+    return dg.AssetMaterialization("raw_events", partition=partition.day, metadata=metadata)
 
 
 def _removal(day: str) -> dg.AssetObservation:
     return dg.AssetObservation(
         "raw_events",
         partition=day,
-        description="The raw folder of this day is gone or empty; its cleaned events stay as they are.",
+        description="The raw folder of this day was removed or is empty. Its cleaned events are kept.",
         metadata={"removed": True},
     )
 
 
-def _sentences(found: Plan) -> Iterable[str]:
-    """What a person is told of a tick."""
-    for block in found.ranges:
-        first, last = block[0].day, block[-1].day
+def _messages(result: Plan) -> Iterable[str]:
+    for days in result.ranges:
+        first, last = days[0].day, days[-1].day
         yield f"New or changed: {first}." if first == last else f"New or changed: {first} to {last}."
-    if found.waiting:
-        yield f"Still being written, it seems, or not quiet for long enough: {_listed(found.waiting)}."
-    if found.under_way:
-        yield f"Being cleaned, or in the queue: {_listed(found.under_way)}."
-    if found.outside:
+    if result.incomplete:
+        yield f"Not complete yet (no _SUCCESS, and changed recently): {_listed(result.incomplete)}."
+    if result.running:
+        yield f"Running or queued: {_listed(result.running)}."
+    if result.outside:
         yield (
-            f"Outside the days that Dagster knows: {_listed(found.outside)}; a day counts once it is over, earlier "
-            f"or later ones where {PREFIX}FIRST_DAY and {PREFIX}LAST_DAY say so."
+            f"Outside the partitions: {_listed(result.outside)}. A day becomes a partition when it is over; set "
+            f"{PREFIX}FIRST_DAY or {PREFIX}LAST_DAY to include other days."
         )
-    if found.removed:
-        yield f"Removed from the raw folder: {_listed(found.removed)}; what is stored of them stays."
-    if found.blocked:
+    if result.removed:
+        yield f"Removed from the raw folder: {_listed(result.removed)}. Their stored events are kept."
+    if result.blocked:
         yield (
-            f"Blocked by a check of cleaned_events: {_listed(found.blocked)}; land them again, corrected, or "
-            "materialise them by hand."
+            f"Blocked by a check of cleaned_events: {_listed(result.blocked)}. Correct the files and land them again, "
+            "or materialize the days manually."
         )
-    if found.given_up:
+    if result.given_up:
         yield (
-            f"Given up, after at most {MAX_ATTEMPTS} runs that failed or one that was canceled: "
-            f"{_listed(found.given_up)}; materialise them by hand, or land them again."
+            f"Given up after {MAX_ATTEMPTS} failed runs or a canceled one: {_listed(result.given_up)}. Materialize the "
+            "days manually, or land them again."
         )
 
 
-def _runs_in_the_way(instance: dg.DagsterInstance) -> Iterable[str]:
-    """The runs that hold the queue, by id: those whose process is gone, and those whose process works."""
-    gone = dead_runs(instance)
-    if gone:
+def _active_runs(instance: dg.DagsterInstance) -> Iterable[str]:
+    """Messages with the ids of the active runs, to show what a queued run waits for."""
+    dead = dead_runs(instance)
+    if dead:
         yield (
-            f"The process of {describe(gone)} is gone; the sensor recovery ends such a run within a minute, or "
+            f"The process of {describe(dead)} is gone; the sensor recovery ends such a run within a minute, or you can "
             "terminate it in the UI."
         )
-    ids = {run.run_id for run in gone}
+    ids = {run.run_id for run in dead}
     running = [run for run in instance.get_runs(dg.RunsFilter(statuses=list(WITH_PROCESS))) if run.run_id not in ids]
     if running:
         yield f"In progress: {describe(running)}."

@@ -1,1 +1,1 @@
-"""What each user and each product looks like in the event log: one row per user, one row per product."""
+"""Features computed from the events: user_features (one row per user) and product_features (one row per product)."""

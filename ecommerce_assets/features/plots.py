@@ -1,6 +1,6 @@
-"""What the UI shows of users and products: recency, frequency and money, and the way from view to purchase.
+"""Plots of user_features (recency, frequency, monetary value) and product_features (category funnel).
 
-Drawn from the summaries in the stats, never from the tables.
+They are drawn from the summaries in the stats of a version (summaries.py), without reading the tables.
 """
 
 from __future__ import annotations
@@ -9,8 +9,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ecommerce_assets.features.funnel import ALL, LARGEST
-from ecommerce_assets.features.rfm import CELLS, FREQUENCY, MONETARY, RECENCY, UNKNOWN, Bins
+from ecommerce_assets.features.summaries import (
+    ALL_CATEGORIES,
+    FREQUENCY,
+    LARGEST_CATEGORIES,
+    MONETARY,
+    RECENCY,
+    RFM_CELLS,
+    UNKNOWN,
+    Bins,
+)
 from ecommerce_assets.plotting import (
     BLUE,
     CARD,
@@ -36,26 +44,26 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LONGEST_NAME = 28
-"""Characters of a category's name in a picture."""
+MAX_NAME_LENGTH = 28
+"""Characters of a category's name in a plot."""
 
 
 def recency_and_frequency(context: CheckContext) -> Figure | None:
-    """Heat map: how many users were last seen when and came how often."""
+    """Returns a heat map of the number of users by recency and frequency; None without users."""
     from matplotlib.colors import LogNorm
 
     cells = [c for c in _cells(context) if c["monetary"] is None]
     known = [c for c in cells if UNKNOWN not in (c["recency"], c["frequency"])]
     if not known:
         return None
-    # What nobody is in at the far ends is left out: three months of events have no one of a year ago.
+    # Without the empty bins at the far ends: three months of events have no recency of a year.
     columns, rows = (1 + max(c[bins.feature] for c in known) for bins in (RECENCY, FREQUENCY))
     counts = [[0.0] * columns for _ in range(rows)]
     for cell in known:
         counts[cell["frequency"]][cell["recency"]] = cell["users"]
     most = max(c["users"] for c in known)
     figure, [axes] = panels(height=4.2)
-    # A little room below 1, so that a single user is not white like nobody.
+    # Starts below 1, so that a cell with one user is not as white as an empty one.
     shades = LogNorm(0.5, max(most, 2))
     image = axes.imshow(
         [[n or float("nan") for n in row] for row in counts],
@@ -71,15 +79,13 @@ def recency_and_frequency(context: CheckContext) -> Figure | None:
                 axes.text(column, row, short_count(users), ha="center", va="center", color=colour, fontsize=9)
     axes.set_xticks(range(columns), [RECENCY.label(n) for n in range(columns)])
     axes.set_yticks(range(rows), [FREQUENCY.label(n) for n in range(rows)])
-    axes.set_xlabel("Days since last visit")
-    axes.set_ylabel("Days with a visit")
+    axes.set_xlabel("Recency: days since the last event")
+    axes.set_ylabel("Frequency: days with an event")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    total, without = sum(c["users"] for c in known), sum(c["users"] for c in cells) - sum(c["users"] for c in known)
-    title(
-        axes,
-        f"{total:,} user{'s' if total > 1 else ''}" + (f"; {without:,} more without these values" if without else ""),
-    )
+    total = sum(c["users"] for c in known)
+    unknown = sum(c["users"] for c in cells) - total
+    title(axes, f"{total:,} user{'s' if total > 1 else ''}" + (f"; {unknown:,} with unknown values" if unknown else ""))
     _legend(figure.colorbar(image, ax=axes, aspect=24, pad=0.01))
     return figure
 
@@ -93,18 +99,18 @@ def _legend(bar: Any) -> None:
 
 
 def rfm_distributions(context: CheckContext) -> Figure | None:
-    """Three panels: how many users fall into each bin of recency, frequency and monetary value."""
+    """Returns bar charts of the share of users by bin of recency, frequency and monetary value; None without users."""
     cells = _cells(context)
     if not cells:
         return None
-    three = (RECENCY, FREQUENCY, MONETARY)
-    counts = [_counts(bins, cells) for bins in three]
+    all_bins = (RECENCY, FREQUENCY, MONETARY)
+    counts = [_counts(bins, cells) for bins in all_bins]
     figure, axes = panels(columns=3, height=3.8, width_ratios=[max(len(c), 5) for c in counts])
     for panel, bins, users, heading, colour in zip(
         axes,
-        three,
+        all_bins,
         counts,
-        ("Days since last visit", "Days with a visit", "Money spent"),
+        ("Recency (days)", "Frequency (days)", "Monetary (sum of purchases)"),
         (BLUE, GREEN, ORANGE),
         strict=True,
     ):
@@ -115,13 +121,13 @@ def rfm_distributions(context: CheckContext) -> Figure | None:
 
 
 def _counts(bins: Bins, cells: Sequence[Mapping[str, Any]]) -> dict[int, int]:
-    """Users by bin, up to the last one that someone is in, then the unknown, where there are any."""
-    found: Counter[int] = Counter()
+    """Users by bin, up to the last bin with a user, and then those in `UNKNOWN` if there are any."""
+    users: Counter[int] = Counter()
     for cell in cells:
         if cell[bins.feature] is not None:
-            found[cell[bins.feature]] += cell["users"]
-    counts = {number: found[number] for number in range(max(found) + 1)}
-    return {**counts, UNKNOWN: found[UNKNOWN]} if found[UNKNOWN] else counts
+            users[cell[bins.feature]] += cell["users"]
+    counts = {number: users[number] for number in range(max(users) + 1)}
+    return {**counts, UNKNOWN: users[UNKNOWN]} if users[UNKNOWN] else counts
 
 
 def _distribution(axes: Axes, bins: Bins, users: Mapping[int, int], colour: str) -> None:
@@ -137,12 +143,12 @@ def _distribution(axes: Axes, bins: Bins, users: Mapping[int, int], colour: str)
 
 def _money_label(number: int) -> str:
     if number == 0:
-        return "nothing"
+        return "0"
     return f"> {short(MONETARY.ends[-1])}" if number == len(MONETARY.ends) else f"≤ {short(MONETARY.ends[number])}"
 
 
 def category_conversion(context: CheckContext) -> Figure | None:
-    """Views of each category, and what share of them became carts and purchases."""
+    """Returns a bar chart of views, and carts and purchases per view, by category; None without views."""
     rows = _funnel(context)
     if not any(row["views"] for row in rows):
         return None
@@ -174,44 +180,44 @@ def category_conversion(context: CheckContext) -> Figure | None:
 
 
 def _funnel(context: CheckContext) -> list[dict[str, Any]]:
-    """The largest categories, then all others as one."""
-    rows = [dict(row) for row in context.stats.summaries.get(LARGEST) or ()]
-    whole = context.stats.summaries.get(ALL) or {}
-    others = whole.get("categories", 0) - len(rows)
+    """The most viewed categories, then all others in one row."""
+    rows = [dict(row) for row in context.stats.summaries.get(LARGEST_CATEGORIES) or ()]
+    total = context.stats.summaries.get(ALL_CATEGORIES) or {}
+    others = total.get("categories", 0) - len(rows)
     if others > 0:
-        rest = {name: whole[name] - sum(row[name] for row in rows) for name in ("views", "carts", "purchases")}
+        rest = {name: total[name] - sum(row[name] for row in rows) for name in ("views", "carts", "purchases")}
         rows.append({"category": f"{others:,} other{'s' if others > 1 else ''}", **rest})
     return rows
 
 
 def _cells(context: CheckContext) -> Sequence[Mapping[str, Any]]:
-    return context.stats.summaries.get(CELLS) or ()
+    return context.stats.summaries.get(RFM_CELLS) or ()
 
 
 def _short_name(name: str | None) -> str:
     name = name or "unknown"
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    return name if len(name) <= MAX_NAME_LENGTH else f"{name[: MAX_NAME_LENGTH - 1]}…"
 
 
 USER_FEATURES_PLOTS = (
     Plot(
-        "When users were last here, and how often",
-        "Users by days since their last visit and days with a visit; the darker, the more. Regulars stand at the top "
-        "left, those who came once and left at the bottom right.",
+        "Users by recency and frequency",
+        "Number of users by days since their last event and number of days with an event. Loyal users are at the top "
+        "left, users who came once and left at the bottom right.",
         recency_and_frequency,
     ),
     Plot(
-        "Recency, frequency and money",
-        "Share of the users by days since the last visit, days with a visit, and money spent.",
+        "Recency, frequency and monetary value",
+        "Share of users by days since the last event, number of days with an event, and sum of purchases.",
         rfm_distributions,
     ),
 )
 
 PRODUCT_FEATURES_PLOTS = (
     Plot(
-        "From view to purchase, by category",
-        "The most viewed categories: how many views they have, and how many of those became carts and purchases. "
-        "Purchases may outnumber carts: one can buy without the cart.",
+        "Views, carts and purchases by category",
+        "Views of the most viewed categories, and carts and purchases per 100 views. Purchases can outnumber carts, "
+        "because users can buy without the cart.",
         category_conversion,
     ),
 )

@@ -1,7 +1,4 @@
-"""product_features: how often each product is looked at, put in the cart and bought, by whom, and what it is.
-
-What must hold of it stands in checks.py, when it is taken from elsewhere in precomputed.py.
-"""
+"""product_features: activity, revenue, brand and category of each product. Entry point: `build_product_features`."""
 
 from __future__ import annotations
 
@@ -15,9 +12,12 @@ from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 UNKNOWN_CATEGORY = "unknown"
 
 PRODUCT_FEATURES = TableSpec.of(
-    ColumnSpec("product_id", "id", "The product.", key=True),
+    ColumnSpec("product_id", "id", "Product.", key=True),
     ColumnSpec(
-        "category", "string", "category_code before its first dot; unknown where there is none.", nullable=False
+        "category",
+        "string",
+        "Part of category_code before the first dot, from the latest event that has one; else unknown.",
+        nullable=False,
     ),
     ColumnSpec("brand", "string", "Brand of the product's latest event that has one."),
     ColumnSpec("category_id", "bigint", "category_id of the product's latest event that has one."),
@@ -27,7 +27,7 @@ PRODUCT_FEATURES = TableSpec.of(
     ColumnSpec("total_removals", "bigint", "Events of type remove_from_cart.", nullable=False),
     ColumnSpec("total_purchases", "bigint", "Events of type purchase.", nullable=False),
     ColumnSpec("unique_users", "bigint", "Distinct users over all events.", nullable=False),
-    ColumnSpec("avg_price", "double", "Mean price over all the product's events.", nullable=False),
+    ColumnSpec("avg_price", "double", "Mean price over all events of the product.", nullable=False),
     ColumnSpec("revenue", "double", "Sum of price over purchases.", nullable=False),
     ColumnSpec("conversion_rate", "double", "total_purchases / total_views, 0 without views.", nullable=False),
     ColumnSpec(
@@ -40,7 +40,17 @@ PRODUCT_FEATURES = TableSpec.of(
 
 
 def build_product_features(events: DataFrame) -> DataFrame:
-    """One row per product with the columns of `PRODUCT_FEATURES`, from cleaned_events in any order."""
+    """Returns one row per product with the columns of `PRODUCT_FEATURES`.
+
+    Parameters
+    ----------
+    events
+        cleaned_events, any number of rows in any order.
+
+    Notes
+    -----
+    enhanced_popularity_score = (3 · total_purchases + 2 · total_carts + total_views) / unique_users.
+    """
     purchases, views, carts = (F.count_if(of_type(name)) for name in ("purchase", "view", "cart"))
     users = distinct_count(F.col("user_id"))
     category = F.substring_index(_latest("category_code"), ".", 1)
@@ -69,6 +79,6 @@ def build_product_features(events: DataFrame) -> DataFrame:
 
 
 def _latest(name: str) -> SparkColumn:
-    """The value of the latest event that has one; of those at one time the largest, so that row order is no matter."""
+    """The value of the latest event that has one; ties go to the largest value, so that row order does not matter."""
     value = F.col(name)
     return F.max(F.when(value.isNotNull(), F.struct("event_time", value.alias("value")))).getField("value")

@@ -1,7 +1,4 @@
-"""user_features: recency, frequency, monetary value and behaviour of each user.
-
-checks.py has its checks; precomputed.py reads tables that were computed elsewhere.
-"""
+"""user_features: recency, frequency, monetary value and behaviour of each user. Entry point: `build_user_features`."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from ecommerce_assets.features.expressions import (
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 
 USER_FEATURES = TableSpec.of(
-    ColumnSpec("user_id", "id", "The user.", key=True),
+    ColumnSpec("user_id", "id", "User.", key=True),
     ColumnSpec("recency", "int", "Days from the user's last event to the reference date.", nullable=False),
     ColumnSpec("frequency", "bigint", "Distinct days (UTC) with an event.", nullable=False),
     ColumnSpec("monetary", "double", "Sum of price over purchases.", nullable=False),
@@ -36,7 +33,7 @@ USER_FEATURES = TableSpec.of(
     ColumnSpec("unique_categories", "bigint", "Distinct category_id, nulls not counted.", nullable=False),
     ColumnSpec("unique_brands", "bigint", "Distinct brand, nulls not counted.", nullable=False),
     ColumnSpec("unique_sessions", "bigint", "Distinct user_session, nulls not counted.", nullable=False),
-    ColumnSpec("avg_price", "double", "Mean price over all the user's events.", nullable=False),
+    ColumnSpec("avg_price", "double", "Mean price over all events of the user.", nullable=False),
     ColumnSpec("conversion_rate", "double", "purchases / views, 0 without views.", nullable=False),
     ColumnSpec(
         "cart_abandonment",
@@ -54,7 +51,7 @@ USER_FEATURES = TableSpec.of(
     ColumnSpec(
         "days_between_purchases",
         "double",
-        "Mean number of days from one day with a purchase to the next; null with fewer than two such days.",
+        "Mean number of days between consecutive days with a purchase; null with fewer than two such days.",
     ),
 )
 
@@ -68,11 +65,11 @@ CLUSTERING_FEATURES = (
     "unique_categories",
     "avg_price",
 )
-"""The features of the segmentation, in its order."""
+"""The features that the segmentation clusters users by, in the order of its feature vector."""
 
 
 def reference_time(events: DataFrame) -> datetime | None:
-    """Returns the latest event_time, from whose day recency is counted; None without events."""
+    """Returns the latest event_time, in UTC, from which recency is counted; None without events."""
     latest = events.agg(F.unix_micros(F.max("event_time"))).collect()[0][0]
     return None if latest is None else utc(latest)
 
@@ -97,7 +94,7 @@ def build_user_features(events: DataFrame, reference: datetime | None = None) ->
     reference_day = utc_day(timestamp(reference) if reference else F.max("event_time"))
     purchase_day = F.when(of_type("purchase"), utc_day(F.col("event_time")))
     purchase_days, monetary = distinct_count(purchase_day), exact_sum(F.when(of_type("purchase"), F.col("price")))
-    # One shuffle of narrow rows; all that follows happens where a user's rows are, one after the other.
+    # One shuffle of narrow rows; afterwards the rows of a user are adjacent, which distinct_count needs to be fast.
     by_user = (
         events.select(
             "user_id",

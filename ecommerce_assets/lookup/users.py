@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 from ecommerce_assets.env_file import RUN
 from ecommerce_assets.lookup.tables import Row, Tables, UnknownIdError, source_days, typed, utc, versions
-from ecommerce_assets.recommendation.recommenders.popularity import Popularity
-from ecommerce_assets.recommendation.recommenders.segment_popularity import SegmentPopularity
+from ecommerce_assets.recommendation.recommenders.popularity import Popularity, SegmentPopularity
 from ecommerce_assets.storage.lake import Day, Lake, VersionNotFoundError
 from ecommerce_assets.storage.version import Version
 

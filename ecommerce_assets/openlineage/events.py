@@ -1,4 +1,4 @@
-"""What is recorded of a version as OpenLineage run events. The entry point is `run_events`; sending.py sends them.
+"""Converts the metadata of a version to OpenLineage run events with `run_events`; sending.py sends them.
 
 Importing this imports the OpenLineage client.
 """
@@ -35,63 +35,62 @@ from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.version import PARTITION_COLUMN, Input, Version
 
 NAMESPACE = "ecommerce_assets"
-"""Namespace of the jobs, where OPENLINEAGE_NAMESPACE names no other."""
+"""Namespace of the jobs, unless OPENLINEAGE_NAMESPACE is set."""
 
 PARENT_JOB = "dagster"
-"""Job of the Dagster run. Not Dagster's name for it: that depends on who launched the run, and would split an asset's
-history in catalogues that put the parent's name before the job's."""
+"""Job of the Dagster run. Dagster's own name depends on how the run was launched; it would split an asset's history in
+catalogues that prefix the job's name with its parent's."""
 
 _EXPORT = re.compile(r"\d{8}_\d{6}")
-"""A name with a time in it is no asset of ours but a table that was computed elsewhere."""
+"""Names of precomputed tables contain a time; names of assets do not."""
 
 
 def run_events(
-    made: Version, data_dir: str, table: TableSpec | None = None, description: str | None = None
+    version: Version, data_dir: str, table: TableSpec | None = None, description: str | None = None
 ) -> list[RunEvent]:
-    """START and COMPLETE (FAIL for a blocked version) of the asset's run, and the same of its checks' run.
+    """Returns START and COMPLETE (FAIL for a blocked version) of the asset's run, and the same for its checks' run.
 
-    The checks have a run of their own, whose input is the asset, because OpenLineage knows assertions on what a run
-    reads, not on what it writes.
+    The checks have a separate run, whose input is the asset, because OpenLineage has assertions on inputs only.
     """
-    run_id, failed = _run_id(made), bool(made.failed_blocking)
-    inputs = _inputs(made, data_dir)
-    job = Job(_namespace(), made.asset, {"jobType": job_type_job.JobTypeJobFacet("BATCH", "DAGSTER", "ASSET")})
+    run_id, failed = _run_id(version), bool(version.failed_blocking)
+    inputs = _inputs(version, data_dir)
+    job = Job(_namespace(), version.asset, {"jobType": job_type_job.JobTypeJobFacet("BATCH", "DAGSTER", "ASSET")})
     # `seconds` begins with the first read, `created_at` with the write.
-    started = min(made.created_at, made.committed_at - timedelta(seconds=made.seconds))
-    facets = _run_facets(made)
+    started = min(version.created_at, version.committed_at - timedelta(seconds=version.seconds))
+    facets = _run_facets(version)
     events = [
         _event(RunState.START, started, Run(run_id, facets), job, inputs=inputs),
         _event(
             RunState.FAIL if failed else RunState.COMPLETE,
-            made.committed_at,
-            Run(run_id, facets | _error(made)),
+            version.committed_at,
+            Run(run_id, facets | _error(version)),
             job,
             inputs=inputs,
-            outputs=[_output(made, data_dir, table, description)],
+            outputs=[_output(version, data_dir, table, description)],
         ),
     ]
-    if not made.checks:
+    if not version.checks:
         return events
     checks = Job(
-        _namespace(), f"{made.asset}.checks", {"jobType": job_type_job.JobTypeJobFacet("BATCH", "DAGSTER", "TEST")}
+        _namespace(), f"{version.asset}.checks", {"jobType": job_type_job.JobTypeJobFacet("BATCH", "DAGSTER", "TEST")}
     )
-    own = {"parent": _parent(run_id, made.asset)}
-    checks_id = _run_id(made, "/checks")
+    parent = {"parent": _parent(run_id, version.asset)}
+    checks_id = _run_id(version, "/checks")
     return [
         *events,
-        _event(RunState.START, made.committed_at, Run(checks_id, own), checks),
+        _event(RunState.START, version.committed_at, Run(checks_id, parent), checks),
         _event(
             RunState.FAIL if failed else RunState.COMPLETE,
-            made.committed_at,
-            Run(checks_id, own | _error(made)),
+            version.committed_at,
+            Run(checks_id, parent | _error(version)),
             checks,
-            inputs=[_checked(made, data_dir)],
+            inputs=[_checked(version, data_dir)],
         ),
     ]
 
 
 def dataset_name(uri: str) -> tuple[str, str]:
-    """Namespace and name of the dataset in a folder, by OpenLineage's naming specification.
+    """Returns the namespace and name of the dataset in a folder, following OpenLineage's naming specification.
 
     >>> dataset_name("s3a://shop/data/lake/user_features")
     ('s3://shop', 'data/lake/user_features')
@@ -115,8 +114,8 @@ def _namespace() -> str:
     return os.environ.get("OPENLINEAGE_NAMESPACE") or NAMESPACE
 
 
-def _run_id(made: Version, part: str = "") -> str:
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{made.run_id}/{made.asset}/{made.folder}{part}"))
+def _run_id(version: Version, part: str = "") -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{version.run_id}/{version.asset}/{version.folder}{part}"))
 
 
 def _event(kind: RunState, at: datetime, run: Run, job: Job, **datasets: Any) -> RunEvent:
@@ -127,12 +126,12 @@ def _parent(run_id: str, job: str) -> Any:
     return parent_run.ParentRunFacet(parent_run.Run(run_id), parent_run.Job(_namespace(), job))
 
 
-def _run_facets(made: Version) -> dict[str, Any]:
-    facets: dict[str, Any] = {"parent": _parent(made.run_id, PARENT_JOB)} if _is_uuid(made.run_id) else {}
-    if made.spark_application_id:
-        facets["externalQuery"] = external_query_run.ExternalQueryRunFacet(made.spark_application_id, "spark")
-    if made.parameters:
-        values = {k: v if isinstance(v, str) else json.dumps(v, default=str) for k, v in made.parameters.items()}
+def _run_facets(version: Version) -> dict[str, Any]:
+    facets: dict[str, Any] = {"parent": _parent(version.run_id, PARENT_JOB)} if _is_uuid(version.run_id) else {}
+    if version.spark_application_id:
+        facets["externalQuery"] = external_query_run.ExternalQueryRunFacet(version.spark_application_id, "spark")
+    if version.parameters:
+        values = {k: v if isinstance(v, str) else json.dumps(v, default=str) for k, v in version.parameters.items()}
         parameter = execution_parameters_run.ExecutionParameter
         facets["executionParameters"] = execution_parameters_run.ExecutionParametersRunFacet(
             [parameter(key=name, name=name, value=value) for name, value in values.items()]
@@ -147,57 +146,59 @@ def _is_uuid(text: str) -> bool:
         return False
 
 
-def _error(made: Version) -> dict[str, Any]:
-    failed = [f"{c.name}{f' on {c.partition}' if c.partition else ''}: {c.message}" for c in made.failed_blocking]
-    message = f"{made.asset} {made.version}: blocked by {'; '.join(failed)}"
+def _error(version: Version) -> dict[str, Any]:
+    failed = [f"{c.name}{f' on {c.partition}' if c.partition else ''}: {c.message}" for c in version.failed_blocking]
+    message = f"{version.asset} {version.version}: blocked by {'; '.join(failed)}"
     return {"errorMessage": error_message_run.ErrorMessageRunFacet(message, "PYTHON")} if failed else {}
 
 
-def _inputs(made: Version, data_dir: str) -> list[InputDataset]:
-    """One for each version that was read; the days of one version, and the files of one outside folder, together."""
-    together: dict[tuple[str, str | None], list[Input]] = {}
-    for entry in made.inputs:
-        together.setdefault((entry.asset, entry.version), []).append(entry)
-    found = []
-    for (asset, version), entries in together.items():
+def _inputs(version: Version, data_dir: str) -> list[InputDataset]:
+    """Returns one dataset per version that was read; the files of a folder share one."""
+    grouped: dict[tuple[str, str | None], list[Input]] = {}
+    for entry in version.inputs:
+        grouped.setdefault((entry.asset, entry.version), []).append(entry)
+    datasets = []
+    for (asset, input_version), entries in grouped.items():
         days = sorted({day for entry in entries for day in entry.partitions})
-        own: dict[str, Any] = {"subset": base_subset_dataset.InputSubsetInputDatasetFacet(_days(days))} if days else {}
+        subset: dict[str, Any] = (
+            {"subset": base_subset_dataset.InputSubsetInputDatasetFacet(_days(days))} if days else {}
+        )
         namespace, name = _dataset_of(data_dir, asset)
-        found.append(InputDataset(namespace, name, own, facets=_source(namespace, version)))
-    return found
+        datasets.append(InputDataset(namespace, name, subset, facets=_source(namespace, input_version)))
+    return datasets
 
 
-def _output(made: Version, data_dir: str, table: TableSpec | None, description: str | None) -> OutputDataset:
-    """The dataset as written. Of a blocked version only its columns: nobody can read it."""
-    namespace, name = _dataset_of(data_dir, made.asset)
-    facets = _source(namespace, None if made.failed_blocking else made.version)
+def _output(version: Version, data_dir: str, table: TableSpec | None, description: str | None) -> OutputDataset:
+    """Returns the written dataset; for a blocked version, which nobody can read, only its columns."""
+    namespace, name = _dataset_of(data_dir, version.asset)
+    facets = _source(namespace, None if version.failed_blocking else version.version)
     if description:
         facets["documentation"] = documentation_dataset.DocumentationDatasetFacet(description)
     described = {column.name: column.description for column in table.columns} if table else {}
-    if made.columns is not None:
+    if version.columns is not None:
         facets["schema"] = schema_dataset.SchemaDatasetFacet(
             [
                 schema_dataset.SchemaDatasetFacetFields(column, kind, described.get(column), place, fields=None)
-                for place, (column, kind) in enumerate(made.columns.items(), start=1)
+                for place, (column, kind) in enumerate(version.columns.items(), start=1)
             ]
         )
-    if made.failed_blocking:
+    if version.failed_blocking:
         return OutputDataset(namespace, name, facets=facets)
-    if made.column_lineage:
+    if version.column_lineage:
         facets["columnLineage"] = column_lineage_dataset.ColumnLineageDatasetFacet(
             {
                 column: column_lineage_dataset.Fields([_field(data_dir, source) for source in sources])
-                for column, sources in made.column_lineage.items()
+                for column, sources in version.column_lineage.items()
             }
         )
-    own: dict[str, Any] = {
+    output_facets: dict[str, Any] = {
         "outputStatistics": output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(
-            rowCount=made.stats.rows, size=made.stats.bytes
+            rowCount=version.stats.rows, size=version.stats.bytes
         )
     }
-    if made.days:
-        own["subset"] = base_subset_dataset.OutputSubsetOutputDatasetFacet(_days(sorted(made.days)))
-    return OutputDataset(namespace, name, own, facets=facets)
+    if version.days:
+        output_facets["subset"] = base_subset_dataset.OutputSubsetOutputDatasetFacet(_days(sorted(version.days)))
+    return OutputDataset(namespace, name, output_facets, facets=facets)
 
 
 def _field(data_dir: str, source: str) -> column_lineage_dataset.InputField:
@@ -216,10 +217,10 @@ def _days(days: Iterable[str]) -> base_subset_dataset.PartitionSubsetCondition:
     )
 
 
-def _checked(made: Version, data_dir: str) -> InputDataset:
-    """Each check once where it passed; of a daily asset, a check that failed once for each day on which it did."""
-    failed = [check for check in made.checks if not check.passed]
-    passed = {check.name: check for check in made.checks if check.name not in {one.name for one in failed}}
+def _checked(version: Version, data_dir: str) -> InputDataset:
+    """Returns the asset with its check results: a passed check once, a failed one for each day on which it failed."""
+    failed = [check for check in version.checks if not check.passed]
+    passed = {check.name: check for check in version.checks if check.name not in {one.name for one in failed}}
     assertions = [
         data_quality_assertions_dataset.Assertion(
             assertion=check.name,
@@ -231,6 +232,6 @@ def _checked(made: Version, data_dir: str) -> InputDataset:
         )
         for check in (*passed.values(), *failed)
     ]
-    namespace, name = _dataset_of(data_dir, made.asset)
+    namespace, name = _dataset_of(data_dir, version.asset)
     facet = data_quality_assertions_dataset.DataQualityAssertionsDatasetFacet(assertions)
-    return InputDataset(namespace, name, {"dataQualityAssertions": facet}, facets=_source(namespace, made.version))
+    return InputDataset(namespace, name, {"dataQualityAssertions": facet}, facets=_source(namespace, version.version))

@@ -1,7 +1,7 @@
-"""Sends what is recorded of a version as OpenLineage events, where the user configured the OpenLineage client.
+"""Sends the metadata of versions as OpenLineage events if the OpenLineage client is configured. Use `emit`.
 
-Without a configuration nothing is sent, printed or imported. Whatever the endpoint does, a run neither fails nor waits
-for long because of it. The entry point is `emit`; events.py makes the events.
+Without a configuration nothing is sent, printed or imported. A broken endpoint never fails a run, and delays it by at
+most a few seconds. events.py creates the events.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from ecommerce_assets.storage.columns import TableSpec
 from ecommerce_assets.storage.version import Version
 
 VERSION_SECONDS = 5.0
-"""Longest wait for all events of one version, whatever the transport."""
+"""Maximum wait for all events of one version."""
+
 PAUSE_SECONDS = 600.0
-"""After a failure this process sends nothing for so long."""
+"""After a failure this process sends nothing for this time."""
 
 _paused_until = 0.0
 
@@ -32,18 +33,18 @@ def emit(
     warn: Callable[[str], object],
     description: str | None = None,
 ) -> None:
-    """Send the events of a published or blocked version. Never raises.
+    """Sends the events of a published or blocked version. Never raises.
 
     Parameters
     ----------
     data_dir
-        Folder or bucket that holds `lake/` and `raw/`; datasets are named by their folders in it.
+        Folder or bucket that holds `lake/` and `raw/`, from which the names of the datasets are derived.
     table
         Describes the columns; None for models and documents.
     warn
-        Called with one sentence where the events could not be delivered.
+        Receives one sentence if the events could not be delivered.
     description
-        What the asset is, in words.
+        Description of the asset.
     """
     global _paused_until
     if not _configured() or time.monotonic() < _paused_until:
@@ -52,15 +53,15 @@ def emit(
 
     def deliver() -> None:
         try:
-            from ecommerce_assets.openlineage.events import run_events  # here: it takes most of a second
+            from ecommerce_assets.openlineage.events import run_events  # a slow import
 
             _deliver(run_events(version, data_dir, table, description))
             problems.clear()
         except Exception as error:
             problems[:] = [f"{type(error).__name__}: {_first_line(error)}"]
 
-    # A thread of its own because no timeout of a transport bounds all of it: a server may answer one byte a second, a
-    # name may not resolve, a broker may keep its client waiting.
+    # In a thread, because a transport's timeout does not limit everything: a server may send one byte per second, or a
+    # broker may block its client.
     thread = threading.Thread(target=deliver, name="openlineage", daemon=True)
     thread.start()
     thread.join(VERSION_SECONDS)
@@ -73,7 +74,7 @@ def emit(
 
 
 def _configured() -> bool:
-    """The places where the client itself looks. Without any, it would fall back to printing events to a console."""
+    """Returns whether the client has a configuration. Without one it would print events to the console."""
     if os.environ.get("OPENLINEAGE_DISABLED", "").strip().lower() == "true":
         return False
     if any(name.startswith(("OPENLINEAGE_URL", "OPENLINEAGE_CONFIG", "OPENLINEAGE__TRANSPORT")) for name in os.environ):
@@ -89,7 +90,7 @@ def _deliver(events: Sequence[Any]) -> None:
     log = logging.getLogger("openlineage.client.client")
 
     def keep(record: logging.LogRecord) -> bool:
-        """The client logs a broken configuration with its traceback and goes on; here it becomes part of one line."""
+        """Collects the client's warnings, which it would log with a traceback."""
         problems.extend([record.getMessage()] if record.levelno >= logging.WARNING else [])
         return record.levelno < logging.WARNING
 
@@ -100,14 +101,14 @@ def _deliver(events: Sequence[Any]) -> None:
         log.removeFilter(keep)
     chosen = (client.config.transport or {}).get("type") or os.environ.get("OPENLINEAGE_URL")
     if client.transport.kind == "console" and not chosen:
-        raise ValueError(problems[0] if problems else "the configuration names no transport")
+        raise ValueError(problems[0] if problems else "the configuration has no transport")
     settings: Any = getattr(client.transport, "config", None)
     if hasattr(settings, "retry"):
-        # With the five of the client, a dead endpoint is noticed after a minute.
+        # With the client's default of five, a dead endpoint is noticed after a minute.
         settings.retry = {**settings.retry, "total": 1}
     for event in events:
         client.emit(event)
-    # Only a closed client has sent all of it where the transport has a queue; what a queue lost, it only counts.
+    # A transport with a queue has sent everything only after close, and only counts lost events.
     delivered = client.close(VERSION_SECONDS)
     stats = getattr(client.transport, "get_stats", None)
     if not delivered or (stats and stats()["failed"]):
@@ -115,5 +116,5 @@ def _deliver(events: Sequence[Any]) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    """Without the user and password that a URL may carry."""
+    """Returns the first line of an error without the user and password of a URL."""
     return re.sub("//[^/ ]*@", "//", next(iter(str(error).splitlines()), ""))

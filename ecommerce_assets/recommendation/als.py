@@ -1,33 +1,28 @@
-"""Implicit-feedback ALS: `choose_engine` chooses an engine, `fit_als` fits the model.
+"""Trains implicit-feedback ALS: `fit_als` is the entry point.
 
-Two engines fit the same kind of model (als_model.py): `local` (local_als.py, one machine) and `mllib` (Spark, any
-cluster).
+Two engines fit the same kind of model (als_model.py): `local` on one machine (local_als.py), and `mllib` with Spark.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from ecommerce_assets.progress import Progress, Say
 from ecommerce_assets.recommendation.als_model import COLUMNS, FittedModel, LocalModel, MllibModel
-from ecommerce_assets.recommendation.als_parameters import AlsParameters as AlsParameters
-from ecommerce_assets.recommendation.als_parameters import ParamsFrom as ParamsFrom
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.interactions import collect_pairs, weigh_by_recency
 from ecommerce_assets.recommendation.local_als import Factors, LocalAls
 from ecommerce_assets.spark.connect import parallelism
-from ecommerce_assets.spark.engine import Engine as Engine
-from ecommerce_assets.spark.engine import EngineChoice
-from ecommerce_assets.spark.engine import choose_engine as by_memory
+from ecommerce_assets.spark.engine import Engine, EngineChoice
+from ecommerce_assets.spark.engine import choose_engine as choose_by_memory
 from ecommerce_assets.storage.stored_table import StoredTable
 
-if TYPE_CHECKING:  # Spark ML takes a second to import, which only a run needs
-    from pyspark.ml.recommendation import ALS
-
-NOTHING = "There is nothing to learn from: interaction_data has no rows (no view, cart or purchase)."
+NO_INTERACTIONS = (
+    "interaction_data has no rows, so there is nothing to train ALS on. Land events with views, carts or purchases."
+)
 
 BYTES_PER_PAIR = 64
 """Memory of the local engine: a pair as read (12), as rows (12), sorted by user and by product (8 each), and copies."""
@@ -37,14 +32,14 @@ VECTORS_PER_ROW = 6
 Arrow's copy, and two copies for Spark."""
 
 AfterIteration = Callable[[int, float], None]
-"""Called with the number of iterations that are done, and the objective after them."""
+"""Called with the number of completed iterations and the objective after them."""
 
 
 def choose_engine(interactions: StoredTable, parameters: AlsParameters, engine: Engine = Engine.auto) -> EngineChoice:
-    """Returns the engine that is asked for; `auto`: local if Spark runs on this machine and the pairs fit in memory.
+    """Returns the configured engine; for `auto`, local if Spark runs on this machine and the pairs fit in memory.
 
-    The local engine is more than ten times as fast as MLlib on the same cores and reaches the same objective or less.
-    The estimate of its memory is 64 bytes per pair and six vectors of `rank` floats per user and product.
+    The local engine is faster than MLlib on the same cores and reaches the same objective. The estimate of its memory
+    is 64 bytes per pair and six vectors of `rank` floats per user and product.
     """
 
     def estimate() -> tuple[str, int]:
@@ -52,7 +47,7 @@ def choose_engine(interactions: StoredTable, parameters: AlsParameters, engine: 
         rows = sum((interactions.maximum(name) or 0) + 1 for name in ("user_idx", "product_idx"))
         return f"{pairs:,} pairs", pairs * BYTES_PER_PAIR + rows * parameters.rank * 4 * VECTORS_PER_ROW
 
-    return by_memory(interactions.frame.sparkSession, engine, estimate)
+    return choose_by_memory(interactions.frame.sparkSession, engine, estimate)
 
 
 def fit_als(
@@ -71,7 +66,9 @@ def fit_als(
     ----------
     interactions
         `user_idx`, `product_idx` (int), `rating`; with a half-life also `last_interaction_at`. For MLlib, the Spark
-        context needs a checkpoint directory: without one the lineage of 15 iterations overflows the stack.
+        context needs a checkpoint directory: without one, the lineage of 15 iterations overflows the stack.
+    parameters
+        Parameters of ALS.
     engine
         See `choose_engine`.
     after_iteration
@@ -92,12 +89,19 @@ def fit_als(
 def fit_local(
     pairs: pa.Table, parameters: AlsParameters, after_iteration: AfterIteration | None = None
 ) -> tuple[Factors, Factors]:
-    """Returns the factors of the users and of the products of `collect_pairs`, without Spark.
+    """Returns the factors of the users and of the products, without Spark.
 
-    The ratings count as they are: `collect_pairs` weighs them.
+    Parameters
+    ----------
+    pairs
+        Pairs of `collect_pairs`, which has already applied the half-life to the ratings.
+    parameters, after_iteration
+        As in `fit_als`; `halfLife` is ignored.
+
+    Raises ValueError if there are no pairs.
     """
     if not pairs.num_rows:
-        raise ValueError(NOTHING)
+        raise ValueError(NO_INTERACTIONS)
     options = parameters.spark_params()
     iterations = options.pop("maxIter")
     als = LocalAls(*(pairs.column(name).to_numpy() for name in ("user_idx", "product_idx", "rating")), **options)
@@ -107,35 +111,27 @@ def fit_local(
     return als.factors()
 
 
-def log_iterations(say: Say, what: str, parameters: AlsParameters) -> AfterIteration:
-    """Returns a function that logs the progress of a fit, with the objective."""
-    progress = Progress(say, what, parameters.maxIter, "iteration")
+def log_iterations(log: Say, title: str, parameters: AlsParameters) -> AfterIteration:
+    """Returns a callback that logs the progress of a fit, with the objective; each line begins with the title."""
+    progress = Progress(log, title, parameters.maxIter, "iteration")
     return lambda done, objective: progress.step(done, f"objective {objective:,.0f}")
 
 
 def fit_mllib(interactions: DataFrame, parameters: AlsParameters) -> MllibModel:
-    """Returns the model of Spark's ALS; the ratings count as they are.
+    """Returns the model of Spark's ALS; `halfLife` is ignored.
 
     Raises ValueError if there are no interactions.
     """
     if interactions.isEmpty():
-        raise ValueError(NOTHING)
+        raise ValueError(NO_INTERACTIONS)
     blocks = max(2, parallelism(interactions.sparkSession))
-    # The order of the ratings in a block is the order in which they are summed: fixed, so that two fits agree.
-    fixed = (
+    # Ratings are summed in the order in which they are in a block: with a fixed order, two fits agree.
+    ordered = (
         interactions.select("user_idx", "product_idx", "rating")
         .repartition(blocks, "user_idx")
         .sortWithinPartitions("user_idx", "product_idx")
     )
-    return MllibModel(_estimator(parameters).setNumBlocks(blocks).fit(fixed))
+    from pyspark.ml.recommendation import ALS  # Spark ML takes a second to import, which only this function needs
 
-
-def _estimator(parameters: AlsParameters) -> ALS:
-    from pyspark.ml.recommendation import ALS
-
-    return ALS(
-        ratingCol="rating",
-        implicitPrefs=True,
-        **COLUMNS,
-        **parameters.spark_params(),
-    )
+    estimator = ALS(ratingCol="rating", implicitPrefs=True, **COLUMNS, **parameters.spark_params())
+    return MllibModel(estimator.setNumBlocks(blocks).fit(ordered))

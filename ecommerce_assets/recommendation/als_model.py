@@ -1,7 +1,7 @@
-"""A fitted ALS model: its factors as NumPy arrays, saved in the layout of MLlib's `ALSModel`.
+"""ALS models: the factors as NumPy arrays, and the folder of a saved model.
 
-`LocalModel` is what the local engine fits, `MllibModel` what Spark fits; both save a folder that `ALSModel.load` of
-plain PySpark reads, and `SavedModel` reads that folder with Arrow.
+`LocalModel` is fitted by the local engine and `MllibModel` by Spark. Both save a folder that plain PySpark loads with
+`ALSModel.load`; `SavedModel` reads it with Arrow.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ ALS_MODEL_PARTS = {
     f"{ITEM_FACTORS}.id": "int",
     f"{ITEM_FACTORS}.features": "array<float>",
 }
-"""The parts of the model that other tables are computed from: folders of the saved model, and their columns."""
+"""Parts of the model that other tables are computed from: columns of the folders of the saved model, and their types.
+"""
 
 COLUMNS: dict[str, Any] = {"userCol": "user_idx", "itemCol": "product_idx", "coldStartStrategy": "drop"}
 """Parameters of MLlib's model that are not its defaults."""
@@ -65,7 +66,7 @@ ROWS_PER_BATCH = 10_000
 
 
 class AlsModel(ABC):
-    """Factors of users and products, by `user_idx` and `product_idx`."""
+    """Factors of the users by `user_idx`, and of the products by `product_idx`."""
 
     @property
     @abstractmethod
@@ -79,58 +80,58 @@ class AlsModel(ABC):
 
     @abstractmethod
     def user_frame(self, spark: SparkSession) -> DataFrame:
-        """`id`, `features` of the users, for Spark."""
+        """Returns `id` and `features` of the users."""
 
 
 class FittedModel(AlsModel):
-    """A model that is not saved yet."""
+    """A model that was just fitted and can be saved."""
 
     @abstractmethod
     def save(self, path: str) -> None:
-        """Writes the folder `path`, a URI, in the layout of MLlib's `ALSModel`."""
+        """Saves the model to the folder `path`, a URI, in the layout of MLlib's `ALSModel`."""
 
     @abstractmethod
     def describe(self) -> dict[str, int]:
-        """Returns numbers of `users` and `products` with factors, of `vectors_not_finite` and of `vectors_negative`.
+        """Returns counts: `users` and `products` with factors, `vectors_not_finite`, and `vectors_negative`.
 
-        A vector is negative if one of its numbers is.
+        A vector counts if any of its numbers is not finite, or negative.
         """
 
 
 @dataclass(frozen=True)
 class LocalModel(FittedModel):
-    """A model of the local engine; it is saved and described without Spark."""
+    """A model of the local engine, which is saved without Spark."""
 
-    of_users: Factors
-    of_products: Factors
+    user_factors: Factors
+    product_factors: Factors
 
     @property
     def users(self) -> Factors:
-        return self.of_users
+        return self.user_factors
 
     @property
     def products(self) -> Factors:
-        return self.of_products
+        return self.product_factors
 
     def user_frame(self, spark: SparkSession) -> DataFrame:
-        return factor_frame(spark, self.of_users)
+        return factor_frame(spark, self.user_factors)
 
     def save(self, path: str) -> None:
         from ecommerce_assets.storage.filesystem import Folder
 
         folder = Folder(path)
-        for name, factors in ((USER_FACTORS, self.of_users), (ITEM_FACTORS, self.of_products)):
+        for name, factors in ((USER_FACTORS, self.user_factors), (ITEM_FACTORS, self.product_factors)):
             write_rows(folder / name, factor_table(factors), row_group_size=10 * ROWS_PER_BATCH)
-        uid, rank = f"ALS_{secrets.token_hex(6)}", self.of_products.vectors.shape[1]
+        uid, rank = f"ALS_{secrets.token_hex(6)}", self.product_factors.vectors.shape[1]
         write_metadata(folder, "recommendation.ALSModel", uid, COLUMNS, DEFAULTS, rank=rank)
 
     def describe(self) -> dict[str, int]:
-        both = (self.of_users.vectors, self.of_products.vectors)
+        sides = (self.user_factors.vectors, self.product_factors.vectors)
         return {
-            "users": len(both[0]),
-            "products": len(both[1]),
-            "vectors_not_finite": sum(int((~np.isfinite(vectors)).any(axis=1).sum()) for vectors in both),
-            "vectors_negative": sum(int((vectors < 0).any(axis=1).sum()) for vectors in both),
+            "users": len(sides[0]),
+            "products": len(sides[1]),
+            "vectors_not_finite": sum(int((~np.isfinite(vectors)).any(axis=1).sum()) for vectors in sides),
+            "vectors_negative": sum(int((vectors < 0).any(axis=1).sum()) for vectors in sides),
         }
 
 
@@ -155,24 +156,23 @@ class MllibModel(FittedModel):
         self.model.write().save(path)
 
     def describe(self) -> dict[str, int]:
-        both = [
+        users, products = (
             frame.select(
-                F.lit(of_user).alias("of_user"),
-                F.array_min("features").alias("low"),
-                F.array_max("features").alias("high"),
+                F.lit(is_user).alias("is_user"),
+                F.array_min("features").alias("lowest"),
+                F.array_max("features").alias("highest"),
             )
-            for frame, of_user in ((self.model.userFactors, True), (self.model.itemFactors, False))
-        ]
-        infinite = float("inf")
+            for frame, is_user in ((self.model.userFactors, True), (self.model.itemFactors, False))
+        )
+        infinity = float("inf")
         [row] = (
-            both[0]
-            .unionAll(both[1])
+            users.unionAll(products)
             .agg(
-                F.count_if("of_user").alias("users"),
-                F.count_if(~F.col("of_user")).alias("products"),
-                # NaN is the largest of all numbers to Spark.
-                F.count_if((F.col("low") == -infinite) | (F.col("high") >= infinite)).alias("vectors_not_finite"),
-                F.count_if(F.col("low") < 0).alias("vectors_negative"),
+                F.count_if("is_user").alias("users"),
+                F.count_if(~F.col("is_user")).alias("products"),
+                # Spark orders NaN above infinity.
+                F.count_if((F.col("lowest") == -infinity) | (F.col("highest") >= infinity)).alias("vectors_not_finite"),
+                F.count_if(F.col("lowest") < 0).alias("vectors_negative"),
             )
             .collect()
         )
@@ -216,7 +216,7 @@ class SavedModel(AlsModel):
 
 
 def as_spark_model(model: FittedModel, folder: str) -> ALSModel:
-    """Returns the model as MLlib's. A model of the local engine is saved in `folder`, from which Spark reads it."""
+    """Returns the model as MLlib's `ALSModel`. A local model is saved to `folder`, from which Spark loads it."""
     from pyspark.ml.recommendation import ALSModel
 
     from ecommerce_assets.spark.connect import spark_path
@@ -228,29 +228,29 @@ def as_spark_model(model: FittedModel, folder: str) -> ALSModel:
 
 
 def factor_frame(spark: SparkSession, factors: Factors) -> DataFrame:
-    """`id`, `features`, as in MLlib's models; handed over as Arrow."""
+    """Returns `id` and `features` as in MLlib's models."""
     return frame_of(spark, factor_table(factors), SPARK_SCHEMA)
 
 
 def factor_table(factors: Factors) -> pa.Table:
-    """`id`, `features`, without a Python object per number."""
+    """Returns `id` and `features`, made without a Python object per number."""
     rank = factors.vectors.shape[1]
     batches = []
-    for start in range(0, len(factors.numbers), ROWS_PER_BATCH):
+    for start in range(0, len(factors.indices), ROWS_PER_BATCH):
         vectors = factors.vectors[start : start + ROWS_PER_BATCH]
         begins = pa.array(np.arange(0, vectors.size + 1, rank, dtype=np.int32))
-        lists = pa.ListArray.from_arrays(begins, pa.array(vectors.ravel()), type=_FEATURES)
-        numbers = pa.array(factors.numbers[start : start + ROWS_PER_BATCH])
-        batches.append(pa.RecordBatch.from_arrays([numbers, lists], schema=ARROW_SCHEMA))
+        features = pa.ListArray.from_arrays(begins, pa.array(vectors.ravel()), type=_FEATURES)
+        ids = pa.array(factors.indices[start : start + ROWS_PER_BATCH])
+        batches.append(pa.RecordBatch.from_arrays([ids, features], schema=ARROW_SCHEMA))
     return pa.Table.from_batches(batches, ARROW_SCHEMA)
 
 
 def as_factors(table: Any) -> Factors:
-    """Returns the factors in a table of `id` and `features`, in any order."""
-    numbers = table.column("id").to_numpy().astype(np.int32)
+    """Returns the factors in a table with `id` and `features`, whose rows may be in any order."""
+    ids = table.column("id").to_numpy().astype(np.int32)
     flat = table.column("features").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    vectors = np.asarray(flat, np.float32).reshape(len(numbers), len(flat) // max(len(numbers), 1))
-    order = np.argsort(numbers)
+    vectors = np.asarray(flat, np.float32).reshape(len(ids), len(flat) // max(len(ids), 1))
+    order = np.argsort(ids)
     if (order[1:] > order[:-1]).all():
-        return Factors(numbers, vectors)
-    return Factors(numbers[order], vectors[order])
+        return Factors(ids, vectors)  # sorted already: no copy
+    return Factors(ids[order], vectors[order])

@@ -1,4 +1,4 @@
-"""The parameters of ALS. als.py fits the model."""
+"""The parameters of ALS: `AlsParameters`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class ParamsFrom(StrEnum):
-    """The source of the parameters of a model."""
+    """Where als_model takes its parameters from."""
 
     configured = "configured"
     tuned = "tuned"
@@ -17,12 +17,12 @@ class ParamsFrom(StrEnum):
 
 @dataclass(frozen=True)
 class AlsParameters:
-    """Parameters of ALS, by Spark's names, and the half-life of the ratings.
+    """Parameters of ALS by Spark's names, and the half-life of the ratings.
 
     Attributes
     ----------
     halfLife
-        Days in which a rating loses half of its weight; None: ratings do not age. See `weigh_by_recency`.
+        Days in which a rating loses half of its weight; None: all ratings keep their weight. See `weigh_by_recency`.
     """
 
     rank: int = 50
@@ -34,16 +34,16 @@ class AlsParameters:
     halfLife: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns all parameters, as they are recorded with a version."""
+        """Returns all parameters as they are recorded with a version."""
         return asdict(self)
 
     def spark_params(self) -> dict[str, Any]:
-        """Returns the parameters of Spark's ALS and the local engine. The half-life changes only the ratings."""
+        """Returns the parameters of the two engines: all but the half-life, which changes only the ratings."""
         return {name: value for name, value in asdict(self).items() if name != "halfLife"}
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> AlsParameters:
-        """Returns the parameters in a version's parameters; ignores other names, uses defaults for missing ones."""
+        """Reads a version's parameters; ignores other names and uses the defaults for missing ones."""
         names = [field.name for field in fields(cls)]
         known = {name: values[name] for name in names if values.get(name) is not None}
         return cls(**{**known, "halfLife": known.get("halfLife") or None})

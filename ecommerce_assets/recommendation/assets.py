@@ -11,22 +11,14 @@ from pyspark.sql import DataFrame
 
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.recommendation import catalog, checks, notes
-from ecommerce_assets.recommendation.als import (
-    AlsParameters,
-    Engine,
-    ParamsFrom,
-    choose_engine,
-    fit_als,
-    log_iterations,
-)
+from ecommerce_assets.recommendation.als import choose_engine, fit_als, log_iterations
 from ecommerce_assets.recommendation.als_model import ALS_MODEL_PARTS, SavedModel
-from ecommerce_assets.recommendation.als_plots import ALS_MODEL_PLOTS
+from ecommerce_assets.recommendation.als_parameters import AlsParameters, ParamsFrom
 from ecommerce_assets.recommendation.backtest_assets import BACKTEST, backtest_asset
 from ecommerce_assets.recommendation.blend import Blend
 from ecommerce_assets.recommendation.catalog import ProductCatalog
 from ecommerce_assets.recommendation.catalog_assets import PRODUCT_CATALOG, READER, product_catalog
 from ecommerce_assets.recommendation.evaluation import ALS_EVALUATION, evaluate
-from ecommerce_assets.recommendation.evaluation_plots import ALS_EVALUATION_PLOTS
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.indices import PRODUCT_INDEX, USER_INDEX, build_index
 from ecommerce_assets.recommendation.interactions import INTERACTION_DATA, build_interactions
@@ -34,6 +26,7 @@ from ecommerce_assets.recommendation.item_neighbours import ITEM_NEIGHBOURS, NEI
 from ecommerce_assets.recommendation.item_neighbours import item_neighbours as find_item_neighbours
 from ecommerce_assets.recommendation.lists import LONGEST_LIST, Ranker
 from ecommerce_assets.recommendation.parameters import ListParameters, Parameters, in_words
+from ecommerce_assets.recommendation.plots import ALS_EVALUATION_PLOTS, ALS_MODEL_PLOTS
 from ecommerce_assets.recommendation.previews import list_preview
 from ecommerce_assets.recommendation.product_eligibility import PRODUCT_ELIGIBILITY
 from ecommerce_assets.recommendation.product_eligibility import product_eligibility as eligibility_of
@@ -46,6 +39,7 @@ from ecommerce_assets.recommendation.similar import similar_products as find_sim
 from ecommerce_assets.recommendation.systems import PUBLISHED
 from ecommerce_assets.recommendation.tuning_assets import ALS_TUNING, als_tuning, tuned
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
+from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.inputs import NewestVersions, given, promoted_field
 from ecommerce_assets.storage.io_managers import AS_READ_BY

@@ -1,7 +1,7 @@
-"""backtest: are the published lists better than what is simple at several points in time, not only at the last one?
+"""Repeats als_evaluation at several cutoffs: `backtest`.
 
-`backtest` is the entry point. It repeats als_evaluation at several cutoffs (rolling origin: Tashman, "Out-of-sample
-tests of forecasting accuracy", 2000). The checks, notes and plots of its document are at the end of the file.
+Rolling origin: Tashman, "Out-of-sample tests of forecasting accuracy" (2000). The checks, notes and plots of the
+document are at the end of the file.
 """
 
 from __future__ import annotations
@@ -19,15 +19,22 @@ from pyspark.sql import functions as F
 from ecommerce_assets.features.expressions import timestamp
 from ecommerce_assets.plotting import BLUE, GREEN, GREY, ORANGE, grid, panels, title
 from ecommerce_assets.progress import Say
-from ecommerce_assets.recommendation.als import AfterIteration, Engine, log_iterations
+from ecommerce_assets.recommendation.als import AfterIteration, log_iterations
 from ecommerce_assets.recommendation.evaluation import Evaluated, evaluate_holdout
+from ecommerce_assets.recommendation.evaluation_checks import number, signed, with_interval
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.fitting import categories_of
-from ecommerce_assets.recommendation.holdout import HOLDOUT_SHARE, fits_in_process, holdout_cutoff, prepare
+from ecommerce_assets.recommendation.holdout import (
+    HOLDOUT_SHARE,
+    fits_in_process,
+    holdout_cutoff,
+    holdout_cutoffs,
+    prepare_holdouts,
+)
 from ecommerce_assets.recommendation.lists import Ranker
 from ecommerce_assets.recommendation.metrics import Floats
 from ecommerce_assets.recommendation.parameters import Parameters
-from ecommerce_assets.recommendation.scores import Interval, Scores, bootstrap_means, interval
+from ecommerce_assets.recommendation.scores import Scores, bootstrap_means, interval
 from ecommerce_assets.recommendation.systems import (
     ALS_LIST,
     BASELINES,
@@ -37,6 +44,7 @@ from ecommerce_assets.recommendation.systems import (
     TITLES,
     difference,
 )
+from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.checks import Check, CheckContext, Outcome
 from ecommerce_assets.storage.display import Note, Plot
 from ecommerce_assets.storage.markdown import number_table
@@ -45,10 +53,10 @@ from ecommerce_assets.storage.stored_table import StoredTable
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FEWEST_CUTOFFS, MOST_CUTOFFS = 3, 6
+MIN_CUTOFFS, MAX_CUTOFFS = 3, 6
 
 WINDOWS_SHARE = 0.4
-"""Share of the events that is split into windows: the first cutoff has at least the other 60 % to train on."""
+"""Share of the events that is split into windows; at the first cutoff, models are trained on the other 60 %."""
 
 METRICS = ("ndcg", "hit_rate")
 
@@ -57,41 +65,41 @@ TO_BASELINE, TO_ALS = difference(PUBLISHED, BEST_BASELINE), difference(PUBLISHED
 
 @dataclass(frozen=True)
 class Window:
-    """A time in which lists are scored that were made with what was before it.
+    """A time span whose events score the lists that were made from the events before it.
 
     Attributes
     ----------
     cutoff
-        Its first second.
+        First second of the window.
     end
-        The first second after it; None: it lasts to the end of the events.
+        First second after the window; None: the window has all later events.
     """
 
     cutoff: datetime
     end: datetime | None
 
     def past(self, events: DataFrame) -> DataFrame:
-        """The events before the window."""
+        """Returns the events before the window."""
         return events.where(F.col("event_time") < timestamp(self.cutoff))
 
     def until_end(self, events: DataFrame) -> DataFrame:
-        """The events before the window and in it."""
+        """Returns the events before the window and in it."""
         return events if self.end is None else events.where(F.col("event_time") < timestamp(self.end))
 
     def document(self) -> dict[str, str | None]:
-        """JSON values."""
+        """Returns `cutoff` and `end` as JSON values."""
         return {"cutoff": self.cutoff.isoformat(), "end": self.end.isoformat() if self.end else None}
 
 
 def rolling_windows(events: DataFrame, count: int) -> list[Window]:
-    """Consecutive windows of about equal numbers of events, up to the end of the events, the earliest first.
+    """Returns consecutive windows of about equal numbers of events, the earliest first; the last one has all the rest.
 
-    All windows together have 40 % of the events, and each has a fifth at most. There are fewer than `count` where
-    single seconds have so many events that cutoffs coincide.
+    Together the windows have at most 40 % of the events, and each at most a fifth. There are fewer than `count` windows
+    if single seconds have so many events that cutoffs coincide.
     """
     share = min(HOLDOUT_SHARE, WINDOWS_SHARE / count)
-    cutoffs = {holdout_cutoff(events, share * number) for number in range(1, count + 1)} - {None}
-    begins = sorted(cutoff for cutoff in cutoffs if cutoff)
+    cutoffs = holdout_cutoffs(events, [share * n for n in range(1, count + 1)])
+    begins = sorted({cutoff for cutoff in cutoffs if cutoff})
     return [Window(begin, end) for begin, end in pairwise([*begins, None]) if begin]
 
 
@@ -101,17 +109,17 @@ def backtest(
     parameters: Parameters,
     cutoffs: int,
     engine: Engine = Engine.auto,
-    say: Say = print,
+    log: Say = print,
 ) -> dict[str, Any]:
-    """The metrics of all systems at each cutoff and their means; the document of `describe_backtest`.
+    """Returns the document of `describe_backtest`: the metrics of all systems at each cutoff, and their means.
 
     Parameters
     ----------
-    cutoffs
-        Number of windows.
     events, product_features, parameters, engine
         As in `evaluate`.
-    say
+    cutoffs
+        Number of windows; see `rolling_windows`.
+    log
         Called with the progress of each fit and the result of each cutoff.
     """
     als, segmentation, lists = parameters.als_model, parameters.segmentation_model, parameters.recommendations
@@ -119,38 +127,39 @@ def backtest(
     windows, categories = rolling_windows(events, cutoffs), categories_of(product_features)
     in_process = fits_in_process(events.sparkSession, events.count(), engine)
     scored: list[tuple[Window, Evaluated | None]] = []
-    for number, window in enumerate(windows, 1):
-        of_all = f"cutoff {number} of {len(windows)}"
+    for place, window in enumerate(windows, 1):
+        prefix = f"backtest, cutoff {place} of {len(windows)}"
 
-        def log(split: str, of_all: str = of_all) -> AfterIteration:
-            return log_iterations(say, f"backtest, {of_all}, {split}", als)
+        def log_fit(split: str, prefix: str = prefix) -> AfterIteration:
+            return log_iterations(log, f"{prefix}, {split}", als)
 
         inner_cutoff = holdout_cutoff(window.past(events)) if ranker == Ranker.blend else None
         until_end = window.until_end(events)
-        with prepare(until_end, window.cutoff, inner_cutoff, segmentation, in_process) as prepared:
+        with prepare_holdouts(until_end, window.cutoff, inner_cutoff, segmentation, in_process) as holdouts:
             evaluated = None
-            if prepared.outer is not None:
-                evaluated = evaluate_holdout(prepared, categories, als, exclude, k, ranker, engine, log)
+            if holdouts.outer is not None:
+                evaluated = evaluate_holdout(holdouts, categories, als, exclude, k, ranker, engine, log_fit)
+        prefix = f"{prefix}, {window.cutoff:%Y-%m-%d %H:%M:%S} UTC"
         if evaluated is None or not evaluated.scores[exclude].users:
-            say(f"backtest, {of_all}: no user interacted from {window.cutoff:%Y-%m-%d %H:%M:%S} UTC on.")
+            log(f"{prefix}: no user has an interaction in the window that counts.")
             evaluated = None
         else:
             scores, best = evaluated.scores[exclude], evaluated.best_baseline(exclude)
-            say(
-                f"backtest, {of_all}, {window.cutoff:%Y-%m-%d %H:%M:%S} UTC: {scores.users:,} users; NDCG of the "
-                f"published lists {scores.mean(PUBLISHED, 'ndcg'):.4f}, {TITLES[best]} {scores.mean(best, 'ndcg'):.4f}."
+            log(
+                f"{prefix}: {scores.users:,} users; NDCG of the published lists {scores.mean(PUBLISHED, 'ndcg'):.4f}, "
+                f"{TITLES[best]} {scores.mean(best, 'ndcg'):.4f}."
             )
         scored.append((window, evaluated))
     return {**describe_backtest(scored, exclude), **lists.as_dict()}
 
 
 def describe_backtest(scored: Sequence[tuple[Window, Evaluated | None]], exclude: Exclude) -> dict[str, Any]:
-    """The document.
+    """Returns the document of backtest.
 
     Keys: `cutoffs` (each with `cutoff` and `end` of its window, `users` and `best_baseline`), `mean` over the scored
-    ones, and its `best_baseline`, the one with the highest mean NDCG. Each cutoff and the mean have `ndcg` and
-    `hit_rate`: by system or difference, [value, lower, upper] with the bootstrap 95 % interval. At each cutoff the
-    difference is that to its best baseline. For the mean the windows count as independent.
+    windows, and `best_baseline`, the baseline with the highest mean NDCG. Each cutoff and the mean have `ndcg` and
+    `hit_rate`: by system or difference, [value, lower, upper] with the bootstrap 95 % interval. The difference at each
+    cutoff is that to its own best baseline. The interval of the mean treats the windows as independent.
     """
     rows: list[dict[str, Any]] = []
     means: dict[str, list[Mapping[str, Floats]]] = {metric: [] for metric in METRICS}
@@ -172,15 +181,9 @@ def describe_backtest(scored: Sequence[tuple[Window, Evaluated | None]], exclude
 
 
 def _means(scores: Scores, best: str, metric: str) -> dict[str, Floats]:
-    """Of each system and difference, the mean over the users and over those of each bootstrap round."""
+    """Returns for each system and difference the mean over the users, then over those of each bootstrap round."""
     means = {system: bootstrap_means(scores, system, metric) for system in SYSTEMS}
     return {**means, TO_BASELINE: means[PUBLISHED] - means[best], TO_ALS: means[PUBLISHED] - means[ALS_LIST]}
-
-
-def with_interval(values: Interval, sign: str = "") -> str:
-    """For people, such as `0.123 (0.110 to 0.134)`."""
-    value, lower, upper = values
-    return f"{value:{sign}.3f} ({lower:{sign}.3f} to {upper:{sign}.3f})"
 
 
 def _scored(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -189,17 +192,17 @@ def _scored(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _windows_scored(context: CheckContext) -> Outcome | str:
     count = len(_scored(context.document))
-    if count >= FEWEST_CUTOFFS:
+    if count >= MIN_CUTOFFS:
         return Outcome(checked=f"{count} windows were scored")
-    return f"{count} windows could be scored, and a backtest needs {FEWEST_CUTOFFS}. Land more days of events"
+    return f"only {count} windows could be scored, a backtest needs {MIN_CUTOFFS}. Land more days of events"
 
 
 def _enough_users(context: CheckContext) -> Outcome | str:
     least, scored = context.parameters["min_holdout_users"], _scored(context.document)
-    small = [f"{row['users']:,} from {row['cutoff']} on" for row in scored if row["users"] < least]
+    small = [f"{row['users']:,} at {row['cutoff']}" for row in scored if row["users"] < least]
     if small:
         return f"a comparison needs {least:,} users (ECOMMERCE_MIN_HOLDOUT_USERS), got {', '.join(small)}"
-    return Outcome(checked=f"from {min((row['users'] for row in scored), default=0):,} users on, {least:,} needed")
+    return Outcome(checked=f"at least {min((row['users'] for row in scored), default=0):,} users, {least:,} are needed")
 
 
 def _not_worse(than: str) -> Check:
@@ -210,9 +213,9 @@ def _not_worse(than: str) -> Check:
         if not document["mean"]["ndcg"]:
             return Outcome(checked="nothing to compare: no window was scored")
         mean = document["mean"]["ndcg"][compared]
-        values = {f"mean of {compared}": with_interval(mean, "+")}
+        values = {f"mean of {compared}": with_interval(mean, signed)}
         worse = [row["cutoff"] for row in _scored(document) if row["ndcg"][compared][2] < 0]
-        sentence = f"the mean of NDCG {compared} is {with_interval(mean, '+')}"
+        sentence = f"the mean of NDCG {compared} is {with_interval(mean, signed)}"
         if mean[2] >= 0 and not worse:
             return Outcome(values=values, checked=sentence)
         at = f", and it is below zero at {', '.join(worse)}" if worse else ""
@@ -220,14 +223,14 @@ def _not_worse(than: str) -> Check:
 
     return Check(
         f"not_worse_than_{than.replace(' ', '_')}",
-        f"The interval of NDCG {compared} is not below zero: at no cutoff, and not for the mean.",
+        f"Neither at a cutoff nor for the mean is the whole interval of NDCG {compared} below zero.",
         test,
         blocking=False,
     )
 
 
 BACKTEST_CHECKS = (
-    Check("windows_scored", f"At least {FEWEST_CUTOFFS} windows were scored.", _windows_scored),
+    Check("windows_scored", f"At least {MIN_CUTOFFS} windows were scored.", _windows_scored),
     Check("enough_users", "Every scored window has enough users for a comparison.", _enough_users, blocking=False),
     _not_worse(BEST_BASELINE),
     _not_worse(ALS_LIST),
@@ -239,20 +242,20 @@ def _day(row: Mapping[str, Any]) -> str:
 
 
 def _ndcg_by_cutoff(context: CheckContext) -> str | None:
-    """One row per system, the best first."""
+    """Returns a table with one row per system, the best first."""
     rows, mean = _scored(context.document), context.document["mean"]["ndcg"]
     if not rows:
         return None
     systems = sorted(SYSTEMS, key=lambda system: -mean[system][0])
     body = [
-        (TITLES[system], *(f"{row['ndcg'][system][0]:.3f}" for row in rows), f"{mean[system][0]:.3f}")
+        (TITLES[system], *(number(values["ndcg"][system][0]) for values in rows), number(mean[system][0]))
         for system in systems
     ]
     return number_table((f"NDCG at {context.document['k']}", *map(_day, rows), "mean"), body)
 
 
 def _published_by_cutoff(context: CheckContext) -> str | None:
-    """One row per cutoff: users, the best baseline, and how much better the published lists are."""
+    """Returns a table with one row per cutoff: users, best baseline, and the differences of the published lists."""
     rows, document = _scored(context.document), context.document
     if not rows:
         return None
@@ -261,11 +264,11 @@ def _published_by_cutoff(context: CheckContext) -> str | None:
             _day(row),
             f"{row['users']:,}",
             TITLES[row["best_baseline"]],
-            *(with_interval(row["ndcg"][name], "+") for name in (TO_BASELINE, TO_ALS)),
+            *(with_interval(row["ndcg"][name], signed) for name in (TO_BASELINE, TO_ALS)),
         )
         for row in rows
     ]
-    mean = [with_interval(document["mean"]["ndcg"][name], "+") for name in (TO_BASELINE, TO_ALS)]
+    mean = [with_interval(document["mean"]["ndcg"][name], signed) for name in (TO_BASELINE, TO_ALS)]
     body.append(("mean", "", TITLES[document["best_baseline"]], *mean))
     return number_table(("cutoff", "users", "best baseline", "published - best baseline", "published - ALS"), body)
 
@@ -277,7 +280,7 @@ BACKTEST_NOTES = (
 
 
 def ndcg_by_cutoff(context: CheckContext) -> Figure | None:
-    """One line per system; the published lists, ALS and the best baselines in colour, the others grey."""
+    """Draws a line per system; the published lists, ALS and the best baselines in colour, the others in grey."""
     rows = _scored(context.document)
     if not rows:
         return None
@@ -308,7 +311,7 @@ def ndcg_by_cutoff(context: CheckContext) -> Figure | None:
 BACKTEST_PLOTS = (
     Plot(
         "NDCG by cutoff",
-        "At each cutoff every system is trained on all that is before it and scored on the window up to the next one. "
+        "At each cutoff, every system is trained on all earlier events and scored on the events up to the next cutoff. "
         "The band is the 95 % interval of the published lists.",
         ndcg_by_cutoff,
     ),

@@ -1,4 +1,4 @@
-"""The asset backtest, which has a job of its own."""
+"""The asset `backtest`, which has its own job."""
 
 import dagster as dg
 from pydantic import Field
@@ -9,8 +9,8 @@ from ecommerce_assets.recommendation.backtest import (
     BACKTEST_CHECKS,
     BACKTEST_NOTES,
     BACKTEST_PLOTS,
-    FEWEST_CUTOFFS,
-    MOST_CUTOFFS,
+    MAX_CUTOFFS,
+    MIN_CUTOFFS,
     backtest,
 )
 from ecommerce_assets.recommendation.parameters import Parameters
@@ -24,13 +24,13 @@ BACKTEST = StoredAsset(None, BACKTEST_CHECKS, plots=BACKTEST_PLOTS, notes=BACKTE
 
 
 class BacktestConfig(dg.Config):
-    """How often the systems are evaluated."""
+    """Config of backtest."""
 
     cutoffs: int = Field(
         4,
-        ge=FEWEST_CUTOFFS,
-        le=MOST_CUTOFFS,
-        description="Number of cutoffs; the last 40 % of the events are split into as many windows.",
+        ge=MIN_CUTOFFS,
+        le=MAX_CUTOFFS,
+        description="Number of cutoffs: the last 40 % of the events are split into this number of windows.",
     )
 
 
@@ -44,8 +44,8 @@ class BacktestConfig(dg.Config):
             kinds={"spark", "als", "json"},
             code_version="1",
             io_manager_key="json_io_manager",
-            description="The evaluation of als_evaluation at several cutoffs, with the promoted parameters: "
-            "whether the published lists are better than the baselines again and again.",
+            description="als_evaluation at several cutoffs with the promoted parameters, which shows whether the "
+            "published lists are better than the baselines at each of them.",
         )
     },
 )
@@ -57,15 +57,15 @@ def backtest_asset(
     cleaned_events: DataFrame,
     product_features: StoredTable,
 ) -> Artifact:
-    """Score all systems at several cutoffs, with the promoted parameters."""
+    """Scores all systems at several cutoffs, with the promoted parameters."""
     parameters = Parameters.of(newest_versions.promoted(context).values)
     engine = Engine(newest_versions.parameters(context, "als_model").get("engine", Engine.auto))
     document = backtest(cleaned_events, product_features, parameters, config.cutoffs, engine, context.log.info)
-    used = {
+    used_parameters = {
         **config.model_dump(),
         **parameters.recommendations.as_dict(),
         "als": {**parameters.als_model.as_dict(), "engine": engine.value},
         "segmentation": parameters.segmentation_model.as_dict(),
         "min_holdout_users": evaluation_limits.min_holdout_users,
     }
-    return Artifact(document, used, {name: document[name] for name in ("mean", "best_baseline")})
+    return Artifact(document, used_parameters, {name: document[name] for name in ("mean", "best_baseline")})

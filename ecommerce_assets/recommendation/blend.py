@@ -27,7 +27,7 @@ from ecommerce_assets.recommendation.recommenders.base import (
     best_of_pairs,
 )
 from ecommerce_assets.recommendation.recommenders.category_affinity import affinities
-from ecommerce_assets.recommendation.recommenders.latest import Latest
+from ecommerce_assets.recommendation.recommenders.history import Latest
 from ecommerce_assets.recommendation.recommenders.neighbours import Neighbours
 
 FEATURES = (

@@ -1,4 +1,4 @@
-"""Two evaluations side by side: metrics, changed parameters, changed lists. `compare` is the entry point."""
+"""Compares two versions of als_evaluation by metrics, parameters and lists: `compare`."""
 
 from __future__ import annotations
 
@@ -26,14 +26,17 @@ CHANGED_LISTS = """
 
 
 def find_evaluation(lake: Lake, name: str) -> Version:
-    """A version of als_evaluation: by its version, `newest`, or `published`, the one behind the newest recommendations.
+    """Returns a version of als_evaluation by name; its files may have been removed, because the log has the metrics.
 
-    Its files may have been removed: the metrics are in the log.
+    Parameters
+    ----------
+    name
+        A version, `newest`, or `published`: the version that the newest recommendations were made from.
 
     Raises
     ------
     VersionNotFoundError
-        Where there is none.
+        If there is no such version.
     """
     if name == "newest":
         return lake.latest("als_evaluation")
@@ -44,42 +47,40 @@ def find_evaluation(lake: Lake, name: str) -> Version:
     if known is None:
         versions = ", ".join(version.version for version in lake.published("als_evaluation")[:5])
         raise VersionNotFoundError(
-            f"als_evaluation has no version {name!r} in {lake.root.uri}; the newest are: {versions or 'none'}."
+            f"als_evaluation has no version {name!r} in {lake.root.uri}. The newest are: {versions or 'none'}."
         )
     return known
 
 
 def compare(lake: Lake, one: Version, other: Version) -> dict[str, Any]:
-    """Two versions of als_evaluation.
+    """Returns the comparison of two versions of als_evaluation.
 
     Returns
     -------
     dict
-        `versions`; `metrics`: by name, each one's [value, lower, upper]; `difference`: of the NDCG, as
-        `paired_difference(other, one)`; `changes`: the two values by parameter; `lists`: `users` with a list in both,
-        lists `changed`, and the mean share of products `in_common`; null where one of them has no lists.
+        `versions`; `metrics`: by name, [value, lower, upper] of each version; `difference`: of the NDCG, as
+        `paired_difference(other, one)`; `changes`: the two values by parameter; `lists`: `users` with lists in both,
+        lists `changed`, and the mean share of products `in_common`; None if no lists were made from one of them.
     """
     results = [version.stats.results for version in (one, other)]
     metrics = {name: [each.get("metrics", {}).get(name, {}).get(PUBLISHED) for each in results] for name in METRICS}
-    before, now = (Parameters.of_evaluation(version.parameters) for version in (one, other))
+    parameters = [Parameters.of_evaluation(version.parameters) for version in (one, other)]
     return {
         "versions": [one.version, other.version],
         "metrics": metrics,
         "difference": paired_difference(results[1], results[0]),
-        "changes": {name: list(values) for name, values in now.changes(before).items()},
+        "changes": {name: list(values) for name, values in parameters[1].changes(parameters[0]).items()},
         "lists": _changed_lists(lake, one, other),
     }
 
 
 def _changed_lists(lake: Lake, one: Version, other: Version) -> dict[str, Any] | None:
-    made = [
-        next((v for v in lake.whole("recommendations") if v.input_version("als_evaluation") == each.version), None)
-        for each in (one, other)
-    ]
     database = duckdb.connect()
-    for name, version in zip(("one", "two"), made, strict=True):
-        if version is None:
+    for name, evaluation in (("one", one), ("two", other)):
+        versions = lake.whole("recommendations")
+        lists = next((v for v in versions if v.input_version("als_evaluation") == evaluation.version), None)
+        if lists is None:
             return None
-        database.register(name, arrow_dataset(lake, version))
+        database.register(name, arrow_dataset(lake, lists))
     users, changed, in_common = database.execute(CHANGED_LISTS).fetchall()[0]
     return {"users": users, "changed": changed, "in_common": in_common}

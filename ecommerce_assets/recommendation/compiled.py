@@ -1,7 +1,6 @@
-"""How this room's inner loops are compiled by Numba, and where the result is kept.
+"""The decorator `compiled` for the numeric loops in als_kernels.py, list_kernels.py and neighbour_kernels.py.
 
-The loops are in als_kernels.py, list_kernels.py and neighbour_kernels.py. Importing this module imports Numba, which
-takes half a second and 100 MB: so those are imported late.
+Importing this module imports Numba, which takes half a second and 100 MB: import the modules with loops late.
 """
 
 import functools
@@ -15,14 +14,14 @@ import numba
 log = logging.getLogger(__name__)
 
 OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
-"""`fastmath` lets sums be taken in another order, which vector units need; the order is fixed at compile time."""
+"""`fastmath` allows sums in another order, which vector instructions need; the order is fixed at compile time."""
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile at the first call, and keep the result on disk where there is a place for it.
+    """Returns the function compiled by Numba at its first call, with the machine code cached on disk if possible.
 
-    Numba keeps it beside this file, else in the user's cache folder, and refuses where it can write to neither; then it
-    is compiled anew in each process, which takes seconds.
+    Numba caches beside this file, else in the user's cache folder. If neither can be written to, each process compiles
+    again, which takes seconds.
     """
     try:
         dispatcher = numba.njit(cache=True, **OPTIONS)(function)
@@ -30,10 +29,10 @@ def compiled(function: Callable[..., Any]) -> Any:
             _log_compilation("once on this machine")
     except RuntimeError:
         dispatcher = numba.njit(**OPTIONS)(function)
-        _log_compilation("in every process, because no folder for the result can be written to")
+        _log_compilation("in every process, because no cache folder is writable; set NUMBA_CACHE_DIR")
     return dispatcher
 
 
 @functools.cache
-def _log_compilation(how_often: str) -> None:
-    log.info("Compiling the numeric loops, %s.", how_often)
+def _log_compilation(frequency: str) -> None:
+    log.info("Compiling the numeric loops, %s.", frequency)

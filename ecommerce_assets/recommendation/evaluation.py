@@ -1,7 +1,7 @@
-"""als_evaluation: are the published lists better than what is simple, on what users did next?
+"""Computes als_evaluation, which compares the published lists with baselines on what users did next: `evaluate`.
 
-`evaluate` is the entry point. It trains on the past and scores on the future, with the same features, segments, engines
-and lists as the published tables.
+It trains on the events before a cutoff and scores on those after it, with the same features, segments, engines and
+lists as the published tables.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,19 +20,18 @@ from pyspark.sql import functions as F
 
 from ecommerce_assets.bootstrap import bootstrap, mean_and_interval
 from ecommerce_assets.progress import Say
-from ecommerce_assets.recommendation.als import (
-    AfterIteration,
-    AlsParameters,
-    Engine,
-    choose_engine,
-    fit_local,
-    fit_mllib,
-    log_iterations,
-)
+from ecommerce_assets.recommendation.als import AfterIteration, choose_engine, fit_local, fit_mllib, log_iterations
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.blend import Blend, import_in_background
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.fitting import categories_of
-from ecommerce_assets.recommendation.holdout import HOLDOUT_SHARE, Prepared, fits_in_process, nested_cutoffs, prepare
+from ecommerce_assets.recommendation.holdout import (
+    HOLDOUT_SHARE,
+    Holdouts,
+    fits_in_process,
+    nested_cutoffs,
+    prepare_holdouts,
+)
 from ecommerce_assets.recommendation.lists import Ranker
 from ecommerce_assets.recommendation.local_als import predictions
 from ecommerce_assets.recommendation.metrics import Floats, novelty
@@ -53,6 +52,7 @@ from ecommerce_assets.recommendation.systems import (
 )
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.spark.connect import frame_of
+from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.stored_table import StoredTable
 
@@ -68,33 +68,33 @@ ALS_EVALUATION = TableSpec.of(
     ColumnSpec(
         "system",
         "string",
-        f"{PUBLISHED}; {ALS_LIST} (the ranker als); {ALS_ALONE} (without fallback); the baselines, completed with what "
-        f"is popular: {', '.join(BASELINES)}; or a difference such as {difference(PUBLISHED, BEST_BASELINE)}.",
+        f"{PUBLISHED}; {ALS_LIST} (the ranker als); {ALS_ALONE} (without fallback); the baselines, completed with "
+        f"popular products: {', '.join(BASELINES)}; or a difference such as {difference(PUBLISHED, BEST_BASELINE)}.",
         key=True,
         constant=True,
     ),
     ColumnSpec(
         "slice",
         "string",
-        "all; events: none, few (1-4), some (5-19), many (20+) before the cutoff; segment: by the past alone; served "
-        "by: recommenders (at least one knows the user), fallback (none does).",
+        "all; events: none, few (1-4), some (5-19) or many (20+) before the cutoff; segment: computed from the events "
+        "before the cutoff; served by: recommenders (at least one knows the user) or fallback (none does).",
         key=True,
     ),
     ColumnSpec(
         "exclude",
         "string",
-        "Products of the past that are neither recommended nor relevant: purchased, seen, or none.",
+        "Products of the user's history that are neither recommended nor relevant: purchased, seen or none.",
         key=True,
         constant=True,
     ),
     ColumnSpec("value", "double", "Mean over the users of the slice (coverage: of the catalogue).", nullable=False),
-    ColumnSpec("lower", "double", "Lower end of the bootstrap 95 % interval; null where there is none."),
-    ColumnSpec("upper", "double", "Upper end of the bootstrap 95 % interval; null where there is none."),
+    ColumnSpec("lower", "double", "Lower end of the bootstrap 95 % interval; null if the metric has none."),
+    ColumnSpec("upper", "double", "Upper end of the bootstrap 95 % interval; null if the metric has none."),
     ColumnSpec("users", "bigint", "Number of users in the slice.", nullable=False),
 )
 
 SCORED_BY = ("event_time", "event_type", "product_id", "category_id", "price", "user_id")
-"""Columns of cleaned_events that the recommendations and the segments are made from."""
+"""Columns of cleaned_events that the recommendations and the segments are computed from."""
 
 ARROW_TYPES: dict[str, pa.DataType] = {
     "int": pa.int32(),
@@ -102,30 +102,44 @@ ARROW_TYPES: dict[str, pa.DataType] = {
     "double": pa.float64(),
     "string": pa.string(),
 }
-"""Spark's types by name, as Arrow's."""
+"""Arrow types by the name of the Spark type."""
 
-NO_HOLDOUT = f"none: the last second alone has more than {HOLDOUT_SHARE:.0%} of the events"
+NO_HOLDOUT = f"none: there are no events, or more than {HOLDOUT_SHARE:.0%} of them are in the last second"
 NOTHING_RELEVANT = (
-    "none: no user interacted after the cutoff with a product that could be recommended, or nothing is before it"
+    "none: there are no interactions before the cutoff, or none after it with a product that could be recommended"
 )
 POPULARITY_GROUPS = 10
 
 
+class MetricRow(NamedTuple):
+    """A row of als_evaluation, in the order of its columns."""
+
+    metric: str
+    k: int | None
+    system: str
+    slice: str
+    exclude: str
+    value: float
+    lower: float | None
+    upper: float | None
+    users: int
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """The rows of the table, in the order of its columns; other results; and the weights for the published lists."""
+    """The rows of als_evaluation and its results (see `summarise`)."""
 
-    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    rows: list[MetricRow] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
 
     def frame(self, events: DataFrame) -> DataFrame:
-        """The table; `events` are those that it was made from."""
-        # As Arrow, which Java reads by itself: for rows of Python's own it starts further Python workers.
+        """Returns als_evaluation; `events` are the events that it was computed from."""
+        # Through Arrow, which the JVM reads itself; for rows of Python objects Spark would start Python workers.
         schema = pa.schema([(c.name, ARROW_TYPES[c.type]) for c in ALS_EVALUATION.columns])
-        rows = [dict(zip(schema.names, row, strict=True)) for row in self.rows]
-        made = frame_of(events.sparkSession, pa.Table.from_pylist(rows, schema), ALS_EVALUATION.ddl)
-        scored_by = [(events, name) for name in SCORED_BY]
-        return made_from(made, {c.name: scored_by for c in ALS_EVALUATION.columns if not c.constant})
+        table = pa.Table.from_pylist([row._asdict() for row in self.rows], schema)
+        frame = frame_of(events.sparkSession, table, ALS_EVALUATION.ddl)
+        sources = [(events, name) for name in SCORED_BY]
+        return made_from(frame, {c.name: sources for c in ALS_EVALUATION.columns if not c.constant})
 
 
 def evaluate(
@@ -133,10 +147,10 @@ def evaluate(
     product_features: StoredTable,
     parameters: Parameters,
     engine: Engine = Engine.auto,
-    say: Say | None = None,
+    log: Say | None = None,
     promoted: Parameters | None = None,
 ) -> Evaluation:
-    """rmse on a random split, and the metrics of all systems on a temporal holdout.
+    """Returns the rmse on a random split, and the metrics of all systems on a temporal holdout.
 
     Parameters
     ----------
@@ -145,83 +159,83 @@ def evaluate(
     product_features
         `product_id`, `category_id`, `category`.
     parameters
-        Of the models, which are fitted again on the past alone, and of the lists; the exclusions `purchased` and `seen`
-        are evaluated in any case.
+        Parameters of the models, which are fitted on the events before the cutoff, and of the lists. The exclusions
+        `purchased` and `seen` are always evaluated.
     engine
-        What fitted the model.
-    say
+        The engine that fitted the model.
+    log
         Called with the progress of each fit.
     promoted
-        Parameters to compare with, for the same users; None: those above are the promoted ones.
+        Parameters to compare with, for the same users; None: `parameters` are the promoted ones.
     """
     als, segmentation, lists = parameters.als_model, parameters.segmentation_model, parameters.recommendations
     exclude, k, ranker = lists.exclude, lists.k, lists.ranker
 
-    def log(split: str) -> AfterIteration | None:
-        return log_iterations(say, f"als_evaluation, {split}", als) if say else None
+    def log_fit(split: str) -> AfterIteration | None:
+        return log_iterations(log, f"als_evaluation, {split}", als) if log else None
 
     if ranker == Ranker.blend:
         import_in_background()
     cutoffs = nested_cutoffs(events)
     cutoff, inner_cutoff = cutoffs.outer, cutoffs.inner if ranker == Ranker.blend else None
     in_process = fits_in_process(events.sparkSession, cutoffs.events, engine)
-    known = categories_of(product_features)
-    with prepare(events, cutoff, inner_cutoff, segmentation, in_process) as prepared:
-        rows, results = rmse(prepared.pairs, als, engine, log("random split"))
+    categories = categories_of(product_features)
+    with prepare_holdouts(events, cutoff, inner_cutoff, segmentation, in_process) as holdouts:
+        rows, results = rmse(holdouts.pairs, als, engine, log_fit("random split"))
         if cutoff is None:
             return Evaluation(rows, {**results, "holdout": NO_HOLDOUT})
         results |= {"cutoff": cutoff.isoformat(), "holdout_users": 0}
-        if prepared.outer is None:
+        if holdouts.outer is None:
             return Evaluation(rows, {**results, "holdout": NOTHING_RELEVANT})
-        evaluated = evaluate_holdout(prepared, known, als, exclude, k, ranker, engine, log)
+        evaluated = evaluate_holdout(holdouts, categories, als, exclude, k, ranker, engine, log_fit)
         compared = {}
         if promoted is not None and evaluated.scores[exclude].users:
             with ExitStack() as stack:
                 if promoted.segmentation_model != segmentation:
-                    again = prepare(events, cutoff, inner_cutoff, promoted.segmentation_model, in_process)
-                    prepared = stack.enter_context(again)
-                # Lists of the same length and exclusion, so that the metrics mean the same.
-                other = evaluate_holdout(
-                    prepared, known, promoted.als_model, exclude, k, promoted.recommendations.ranker, engine, log
-                )
+                    holdouts = stack.enter_context(
+                        prepare_holdouts(events, cutoff, inner_cutoff, promoted.segmentation_model, in_process)
+                    )
+                # With the same length and exclusion of the lists, so that the metrics are comparable.
+                other_als, other_ranker = promoted.als_model, promoted.recommendations.ranker
+                other = evaluate_holdout(holdouts, categories, other_als, exclude, k, other_ranker, engine, log_fit)
             compared = {"compared": compare_with_promoted(evaluated, other, exclude, parameters.changes(promoted))}
     if not evaluated.scores[exclude].users:
         return Evaluation(rows, {**results, "holdout": NOTHING_RELEVANT})
-    for each, scores in evaluated.scores.items():
-        rows += metric_rows(evaluated, each, k) if scores.users else []
+    for excluded, scores in evaluated.scores.items():
+        rows += metric_rows(evaluated, excluded, k) if scores.users else []
     return Evaluation(rows, {**results, **summarise(evaluated, exclude, rows), **compared})
 
 
 def compare_with_promoted(
     evaluated: Evaluated, promoted: Evaluated, exclude: Exclude, changes: Mapping[str, tuple[Any, Any]]
 ) -> dict[str, Any]:
-    """The published lists of two parameter sets, for the same users.
+    """Compares the published lists of an experiment with those of the promoted parameters, for the same users.
 
     Returns
     -------
     dict
-        `changes`: the promoted and the tried value by parameter; `ndcg` and `hit_rate`: `promoted` and `difference`,
-        each [value, lower, upper] with the paired bootstrap 95 % interval.
+        `changes`: the promoted value and the experiment's by parameter; `ndcg` and `hit_rate`: `promoted` and
+        `difference`, each [value, lower, upper] with the paired bootstrap 95 % interval.
     """
     document: dict[str, Any] = {"changes": {name: list(values) for name, values in changes.items()}}
     for metric in ("ndcg", "hit_rate"):
-        ours, theirs = (bootstrap_means(each.scores[exclude], PUBLISHED, metric) for each in (evaluated, promoted))
-        document[metric] = {"promoted": interval(theirs), "difference": interval(ours - theirs)}
+        tried, baseline = (bootstrap_means(each.scores[exclude], PUBLISHED, metric) for each in (evaluated, promoted))
+        document[metric] = {"promoted": interval(baseline), "difference": interval(tried - baseline)}
     return document
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What the evaluation of a holdout gives.
+    """The result of `evaluate_holdout`.
 
     Attributes
     ----------
     scores
-        By exclusion.
+        Scores of all systems, by exclusion.
     products
         Stats of the products before the cutoff.
     blend
-        The weights for the published lists, trained on what came after the cutoff; None: the ranker is als.
+        Weights for the published lists, trained on the events after the cutoff; None for the ranker `als`.
     training_users
         Number of users that these weights were trained on.
     """
@@ -232,35 +246,43 @@ class Evaluated:
     training_users: int = 0
 
     def best_baseline(self, exclude: Exclude) -> str:
-        """The baseline with the highest NDCG over all users; the first of equal ones."""
+        """Returns the baseline with the highest NDCG over all users, the first of equal ones."""
         scores = self.scores[exclude]
         return max(BASELINES, key=lambda system: scores.mean(system, "ndcg"))
 
 
 def evaluate_holdout(
-    prepared: Prepared,
+    holdouts: Holdouts,
     categories: pa.Table,
     als: AlsParameters,
     exclude: Exclude,
     k: int,
     ranker: Ranker,
     engine: Engine,
-    log: Callable[[str], AfterIteration | None] = lambda _: None,
+    log_fit: Callable[[str], AfterIteration | None] = lambda _: None,
 ) -> Evaluated:
-    """Scores all systems on the outer holdout.
+    """Returns the scores of all systems on the outer holdout.
 
-    The blend that is scored is trained on the inner holdout alone. The blend for the published lists is then trained on
-    the outer one, because their recommenders are fitted on everything.
+    The blend that is scored is trained on the inner holdout. The blend for the published lists is then trained on the
+    outer one, because their recommenders are fitted on all events.
+
+    Parameters
+    ----------
+    categories
+        Categories of the products, as of `categories_of`.
+    als, exclude, k, ranker, engine
+        Parameters of the model and of the lists, and the engine that fits the model.
+    log_fit
+        Returns for the name of a split the callback of its fit.
     """
     excludes = list(dict.fromkeys((exclude, Exclude.purchased, Exclude.seen)))
     blends: dict[Exclude, Blend | None] = dict.fromkeys(excludes, Blend() if ranker == Ranker.blend else None)
-    if ranker == Ranker.blend and prepared.inner is not None:
-        inner = fit_systems(prepared.inner, categories, als, engine, log("inner split"))
-        blends = {each: examples.fit() for each, examples in training_examples(inner, excludes).items()}
-    assert prepared.outer is not None
-    systems = fit_systems(prepared.outer, categories, als, engine, log("temporal holdout"))
-    published = exclude if ranker == Ranker.blend else None
-    scores, examples = score(systems, blends, k, published)
+    if ranker == Ranker.blend and holdouts.inner is not None:
+        inner = fit_systems(holdouts.inner, categories, als, engine, log_fit("inner split"))
+        blends = {excluded: examples.fit() for excluded, examples in training_examples(inner, excludes).items()}
+    assert holdouts.outer is not None
+    systems = fit_systems(holdouts.outer, categories, als, engine, log_fit("temporal holdout"))
+    scores, examples = score(systems, blends, k, exclude if ranker == Ranker.blend else None)
     stats = systems.maker.training.products
     return Evaluated(scores, stats, examples.fit(), examples.users) if examples else Evaluated(scores, stats)
 
@@ -270,11 +292,16 @@ def rmse(
     parameters: AlsParameters,
     engine: Engine = Engine.auto,
     after_iteration: AfterIteration | None = None,
-) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
-    """Root mean squared error of the prediction against `rating` on a fifth of the pairs, after training on the rest.
+) -> tuple[list[MetricRow], dict[str, Any]]:
+    """Returns the row of the root mean squared error against `rating` on a fifth of the pairs, and the results.
 
-    Kept because people compare it over time: what implicit ALS predicts is a preference near 0 to 1, the rating goes up
-    to 10. Pairs whose user or product the training part lacks are left out and counted; a half-life is ignored.
+    It is only meant for comparisons over time, because implicit ALS predicts a preference near 0 to 1 and ratings go up
+    to 10. Pairs whose user or product is not in the training part are left out and counted; a half-life is ignored.
+
+    Parameters
+    ----------
+    pairs
+        `user_idx`, `product_idx`, `rating`, `train`.
     """
     parameters = replace(parameters, halfLife=None)
     if isinstance(pairs, pa.Table):
@@ -284,17 +311,17 @@ def rmse(
     else:
         known, left_out, known_users, error = _rmse_by_spark(pairs, parameters)
     results = {"rmse": error, "rmse_pairs": known, "rmse_pairs_left_out": left_out}
-    return [
-        ("rmse", None, "als", "all", str(Exclude.none), error, None, None, known_users)
-    ] if error is not None else [], results
+    if error is None:
+        return [], results
+    return [MetricRow("rmse", None, "als", "all", str(Exclude.none), error, None, None, known_users)], results
 
 
 def _rmse_local(
     table: pa.Table, parameters: AlsParameters, after_iteration: AfterIteration | None
 ) -> tuple[int, int, int, float | None]:
-    """Known pairs, those left out, users of the known ones, and the error: in this process, from collected pairs."""
+    """Returns the number of scored pairs, of pairs that are left out, of users with scored pairs, and the error."""
     train, test = table.filter(table.column("train")), table.filter(pc.invert(table.column("train")))
-    del table  # not beside the fit
+    del table  # frees its memory for the fit
     if not train.num_rows or not test.num_rows:
         return 0, test.num_rows, 0, None
     users, products = fit_local(train, parameters, after_iteration)
@@ -307,7 +334,7 @@ def _rmse_local(
 
 
 def _rmse_by_spark(split: DataFrame, parameters: AlsParameters) -> tuple[int, int, int, float | None]:
-    """The same of MLlib, from the predictions of its model."""
+    """Returns the same as `_rmse_local`, for a model of MLlib."""
     train, test = split.where("train"), split.where("not train")
     held_out = test.count()
     if not held_out or train.isEmpty():
@@ -318,10 +345,10 @@ def _rmse_by_spark(split: DataFrame, parameters: AlsParameters) -> tuple[int, in
     return known, held_out - known, users, math.sqrt(mean) if known else None
 
 
-def metric_rows(evaluated: Evaluated, exclude: Exclude, k: int) -> list[tuple[Any, ...]]:
-    """The rows of one exclusion."""
+def metric_rows(evaluated: Evaluated, exclude: Exclude, k: int) -> list[MetricRow]:
+    """Returns the rows of als_evaluation for one exclusion."""
     scores, best = evaluated.scores[exclude], evaluated.best_baseline(exclude)
-    rows: list[tuple[Any, ...]] = []
+    rows: list[MetricRow] = []
     for part in sorted(scores.sums):
         sums = bootstrap(scores.sums[part])
         users = int(sums[0, 0])
@@ -329,7 +356,7 @@ def metric_rows(evaluated: Evaluated, exclude: Exclude, k: int) -> list[tuple[An
         def add(
             metric: str, system: str, values: Floats, part: str = part, sums: Floats = sums, n: int = users
         ) -> None:
-            rows.append((metric, k, system, part, str(exclude), *mean_and_interval(sums[:, 0], values), n))
+            rows.append(MetricRow(metric, k, system, part, str(exclude), *mean_and_interval(sums[:, 0], values), n))
 
         for metric in USER_METRICS:
             column = {system: sums[:, scores.column(system, metric)] for system in SYSTEMS}
@@ -341,42 +368,42 @@ def metric_rows(evaluated: Evaluated, exclude: Exclude, k: int) -> list[tuple[An
     return rows + _catalogue_rows(evaluated, exclude, k)
 
 
-def _catalogue_rows(evaluated: Evaluated, exclude: Exclude, k: int) -> list[tuple[Any, ...]]:
-    """Coverage (share of the products that are shown to any user), novelty of what is shown, diversity of the lists."""
+def _catalogue_rows(evaluated: Evaluated, exclude: Exclude, k: int) -> list[MetricRow]:
+    """Returns the rows of coverage (share of the products shown to any user), novelty and diversity."""
     scores, stats = evaluated.scores[exclude], evaluated.products
     novelty_of = novelty(stats.users / max(stats.total_users, 1))
-    rows: list[tuple[Any, ...]] = []
+    rows: list[MetricRow] = []
 
     def add(metric: str, system: str, value: float, users: int) -> None:
-        rows.append((metric, k, system, "all", str(exclude), value, None, None, users))
+        rows.append(MetricRow(metric, k, system, "all", str(exclude), value, None, None, users))
 
     for number, system in enumerate(SYSTEMS):
         shown = scores.shown[number]
         add("coverage", system, float(np.count_nonzero(shown) / max(len(stats), 1)), scores.users)
-        weighed = (shown > 0) & np.isfinite(novelty_of)
+        counts = (shown > 0) & np.isfinite(novelty_of)
         served = round(scores.mean(system, "served") * scores.users)
-        if weighed.any():
-            add("novelty", system, float(np.average(novelty_of[weighed], weights=shown[weighed])), served)
+        if counts.any():
+            add("novelty", system, float(np.average(novelty_of[counts], weights=shown[counts])), served)
         total, lists = scores.diversity[number]
         if lists:
             add("diversity", system, float(total / lists), int(lists))
     return rows
 
 
-def summarise(evaluated: Evaluated, exclude: Exclude, rows: list[tuple[Any, ...]]) -> dict[str, Any]:
-    """What other assets, the checks, the plots and the training metadata read of the evaluation."""
+def summarise(evaluated: Evaluated, exclude: Exclude, rows: list[MetricRow]) -> dict[str, Any]:
+    """Returns the results that other assets, the checks, the plots and the training metadata read."""
     scores = evaluated.scores[exclude]
     metrics: dict[str, dict[str, list[float | None]]] = {}
     by_slice: dict[str, dict[str, Any]] = {}
     by_exclude: dict[str, dict[str, list[float | None]]] = {}
-    for metric, _, system, part, excluded, value, lower, upper, users in rows:
-        interval = [value, lower, upper]
-        if excluded == exclude and part == "all":
-            metrics.setdefault(metric, {})[system] = interval
-        if excluded == exclude and metric == "ndcg":
-            by_slice.setdefault(part, {"users": users})[system] = interval
-        if metric == "ndcg" and part == "all":
-            by_exclude.setdefault(excluded, {})[system] = interval
+    for row in rows:
+        interval = [row.value, row.lower, row.upper]
+        if row.exclude == exclude and row.slice == "all":
+            metrics.setdefault(row.metric, {})[row.system] = interval
+        if row.exclude == exclude and row.metric == "ndcg":
+            by_slice.setdefault(row.slice, {"users": row.users})[row.system] = interval
+        if row.metric == "ndcg" and row.slice == "all":
+            by_exclude.setdefault(row.exclude, {})[row.system] = interval
     blend = evaluated.blend
     return {
         "holdout_users": scores.users,
@@ -395,10 +422,10 @@ def summarise(evaluated: Evaluated, exclude: Exclude, rows: list[tuple[Any, ...]
 
 
 def _shown_by_popularity(scores: Scores, stats: ProductStats) -> dict[str, list[float]]:
-    """By system, the share of what is shown that falls to each tenth of the catalogue, the most popular tenth first.
+    """Returns by system the share of its entries in each tenth of the catalogue, the most popular tenth first.
 
-    `touched` is the share of what users did before, each user and product once: a system that shows the popular more
-    often than users choose them has a popularity bias (Abdollahpouri et al., "The Unfairness of Popularity Bias in
+    `touched` is the share of the user-product pairs before the cutoff: a system that shows popular products more often
+    than users choose them has a popularity bias (Abdollahpouri et al., "The Unfairness of Popularity Bias in
     Recommendation", RMSE 2019).
     """
     counts = {system: scores.shown[number].astype(np.float64) for number, system in enumerate(SYSTEMS)}

@@ -1,6 +1,7 @@
-"""The checks of als_evaluation that compare the published lists with the best baseline and with the previous version.
+"""Checks of als_evaluation: `EVALUATION_CHECKS` compare the published lists with the best baseline, with the previous
+version and with the promoted parameters.
 
-`Comparison` is the first of the two; the notes, the closing summary and the model card show the same.
+The notes, the closing summary and the model card show `Comparison`, the comparison with the best baseline.
 """
 
 from __future__ import annotations
@@ -20,39 +21,44 @@ MAX_QUALITY_LOSS = 0.05
 BETTER, WORSE, UNCLEAR = "better", "worse", "no clear difference"
 
 Interval = Sequence[float | None]
-"""Value, lower and upper end of the 95 % interval; None where there is none."""
+"""Value, lower and upper end of the 95 % interval; None if there is none."""
 
 
 def number(value: float | None) -> str:
-    """Four decimals; nothing for null."""
+    """Returns the value with four decimals; an empty string for None."""
     return "" if value is None else f"{value:.4f}"
 
 
+def signed(value: float | None) -> str:
+    """Returns the value with its sign and four decimals; an empty string for None."""
+    return "" if value is None else f"{value:+.4f}"
+
+
 def percent(share: float | None) -> str:
-    """A share as a percentage with one decimal; nothing for null."""
+    """Returns the share as a percentage with one decimal; an empty string for None."""
     return "" if share is None else f"{100 * share:.1f} %"
 
 
 def with_interval(interval: Interval, write: Callable[[float | None], str] = number) -> str:
-    """The value with the ends of its interval, 0.3000 (0.2500 to 0.3500); the value alone if they say no more."""
+    """Returns such as `0.3000 (0.2500 to 0.3500)`; only the value if the interval is empty or has no width."""
     value, *ends = (write(each) for each in interval)
     return f"{value} ({' to '.join(ends)})" if set(ends) - {value, ""} else value
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The published lists beside the best baseline, over the same holdout users.
+    """Comparison of the published lists with the best baseline, on the same holdout users.
 
     Attributes
     ----------
     published, baseline, difference
-        NDCG and its interval.
+        NDCG with its interval.
     best_baseline
-        Name of the system.
+        Name of the best baseline.
     k
         Length of the lists.
     users, min_users
-        Number of holdout users, and how many a comparison needs.
+        Number of holdout users, and the minimum for a comparison.
     """
 
     published: Interval
@@ -65,9 +71,9 @@ class Comparison:
 
     @classmethod
     def of(cls, results: Mapping[str, Any], parameters: Mapping[str, Any]) -> Comparison | None:
-        """From results and parameters of als_evaluation.
+        """Returns the comparison in the results and parameters of als_evaluation.
 
-        None: there is no holdout, or the version was written before evaluations had a best baseline.
+        None if there is no holdout, or if the version was written before evaluations had a best baseline.
         """
         ndcg, best = results.get("metrics", {}).get(METRIC, {}), results.get("best_baseline")
         if best is None or DIFFERENCE not in ndcg:
@@ -84,18 +90,18 @@ class Comparison:
 
     @property
     def enough_users(self) -> bool:
-        """Whether the holdout has enough users to compare anything."""
+        """Whether the holdout has enough users for a comparison."""
         return self.users >= self.min_users
 
     @property
     def outcome(self) -> str | None:
-        """`BETTER` or `WORSE` if the interval of the difference does not contain zero; None: too few users."""
+        """`outcome_of` the difference; None if there are too few users."""
         if not self.enough_users:
             return None
         return outcome_of(self.difference)
 
     def sentence(self) -> str:
-        """The comparison in one sentence without its full stop."""
+        """Returns the comparison in one sentence without its full stop."""
         if self.outcome is None:
             return (
                 f"{self.users:,} holdout users are too few for a comparison, which needs {self.min_users:,} "
@@ -109,7 +115,7 @@ class Comparison:
 
 
 def compare(results: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
-    """The comparison in one sentence without its full stop, or why there is none."""
+    """Returns the comparison in one sentence without its full stop, or the reason why there is none."""
     comparison = Comparison.of(results, parameters)
     if comparison is not None:
         return comparison.sentence()
@@ -132,14 +138,14 @@ def _values(context: CheckContext) -> dict[str, str | int | float]:
     }
 
 
-def _beats_baselines(context: CheckContext) -> Outcome:
+def _not_worse_than_best_baseline(context: CheckContext) -> Outcome:
     comparison = _comparison(context)
     worse = comparison is not None and comparison.outcome == WORSE
     compared = compare(context.results, context.parameters)
     return Outcome(compared if worse else "", _values(context), compared)
 
 
-def _clearly_beats_baselines(context: CheckContext) -> Outcome:
+def _better_than_best_baseline(context: CheckContext) -> Outcome:
     comparison = _comparison(context)
     better = comparison is not None and comparison.outcome == BETTER
     compared = compare(context.results, context.parameters)
@@ -147,20 +153,20 @@ def _clearly_beats_baselines(context: CheckContext) -> Outcome:
 
 
 def outcome_of(difference: Interval) -> str:
-    """`BETTER` or `WORSE` if the interval of a difference does not contain zero."""
+    """Returns `BETTER` or `WORSE` if the interval of a difference does not contain zero, else `UNCLEAR`."""
     _, lower, upper = difference
     if lower is None or upper is None or lower <= 0 <= upper:
         return UNCLEAR
     return BETTER if lower > 0 else WORSE
 
 
-def _as_good_as_promoted(context: CheckContext) -> Outcome:
+def _not_worse_than_promoted(context: CheckContext) -> Outcome:
     compared = context.results.get("compared")
     if not compared:
-        why = "there is no holdout" if context.parameters.get(EXPERIMENT) else "these are the promoted parameters"
-        return Outcome(checked=f"nothing to compare: {why}")
+        reason = "there is no holdout" if context.parameters.get(EXPERIMENT) else "these are the promoted parameters"
+        return Outcome(checked=f"nothing to compare: {reason}")
     values = {
-        **{name: f"{now} instead of {before}" for name, (before, now) in compared["changes"].items()},
+        **{name: f"{value} instead of {promoted}" for name, (promoted, value) in compared["changes"].items()},
         "NDCG with the promoted parameters": with_interval(compared["ndcg"]["promoted"]),
         "difference": with_interval(compared["ndcg"]["difference"]),
     }
@@ -172,7 +178,7 @@ def _as_good_as_promoted(context: CheckContext) -> Outcome:
     return Outcome(sentence if outcome == WORSE else "", values, f"{sentence}, {outcome}")
 
 
-def _as_good_as_before(context: CheckContext) -> Outcome:
+def _not_worse_than_previous(context: CheckContext) -> Outcome:
     if context.parameters.get(EXPERIMENT):
         return Outcome(checked="nothing to compare: an experiment is compared with the promoted parameters")
     if not context.previous:
@@ -202,27 +208,29 @@ def _as_good_as_before(context: CheckContext) -> Outcome:
 
 EVALUATION_CHECKS = (
     Check(
-        "beats_baselines",
-        "The interval of the NDCG of the published lists, less that of the best baseline, is not wholly below zero.",
-        _beats_baselines,
+        "not_worse_than_best_baseline",
+        "The NDCG of the published lists is not clearly below that of the best baseline: the interval of the "
+        "difference is not wholly below zero.",
+        _not_worse_than_best_baseline,
     ),
     Check(
-        "as_good_as_before",
-        "The NDCG of the published lists did not clearly fall by more than 5 % since the previous version that was no "
-        "experiment: the paired interval of the difference is not wholly below the limit.",
-        _as_good_as_before,
+        "not_worse_than_previous",
+        "The NDCG of the published lists did not clearly fall by more than 5 % since the previous version that was not "
+        "an experiment: the paired interval of the difference is not wholly below the limit.",
+        _not_worse_than_previous,
     ),
     Check(
-        "as_good_as_promoted",
-        "An experiment is not clearly worse than the promoted parameters: the paired interval of the difference of the "
-        "NDCG is not wholly below zero.",
-        _as_good_as_promoted,
+        "not_worse_than_promoted",
+        "The NDCG of an experiment is not clearly below that with the promoted parameters: the paired interval of the "
+        "difference is not wholly below zero.",
+        _not_worse_than_promoted,
         blocking=False,
     ),
     Check(
-        "clearly_beats_baselines",
-        "There are enough holdout users, and the interval of the difference to the best baseline is above zero.",
-        _clearly_beats_baselines,
+        "better_than_best_baseline",
+        "The NDCG of the published lists is clearly above that of the best baseline: there are enough holdout users, "
+        "and the whole interval of the difference is above zero.",
+        _better_than_best_baseline,
         blocking=False,
     ),
 )

@@ -1,6 +1,7 @@
-"""Fits the recommenders on Spark's tables, and turns batches of users into what recommenders are asked with.
+"""Converts tables into what recommenders are fitted on, and batches of users into what they are called with.
 
-`training_of` and `histories` read tables with Spark; `users_of` works on the Arrow batches of `mapInArrow`.
+`stats_by_spark`, `stats_in_process`, `neighbours_of` and `item_factors` give the parts of a `Training`; `users_of`
+converts the Arrow batches of `mapInArrow`.
 """
 
 from __future__ import annotations
@@ -25,47 +26,49 @@ from ecommerce_assets.recommendation.recommenders.base import Floats, ProductSta
 from ecommerce_assets.storage.stored_table import StoredTable
 
 RECENT_SHARE = 0.1
-"""Of the time between the first and the last interaction: what counts as recent."""
+"""Share of the time between the first and the last interaction that counts as recent."""
 
 HISTORY = ("product_idx", "rating", EVENTS, PURCHASED, LAST)
-"""What a history has of each pair, in this order."""
+"""Fields of an entry of a history, in this order."""
 
 
 def stats_by_spark(
     interactions: DataFrame, segments: DataFrame, products: Products, categories: pa.Table
 ) -> ProductStats:
-    """Users of each product, in all, of late and by segment.
+    """Returns the number of users of each product: of all users, of recent ones, and by segment.
 
     Parameters
     ----------
     interactions
         `user_idx`, `product_idx`, `last_interaction_at`; one row per pair.
     segments
-        `user_idx`, `segment` of the users that have one.
+        `user_idx`, `segment` of the users that have a segment.
+    products
+        The products to count for.
     categories
-        `product_id`, `category_id`, `category`: see `category_numbers`.
+        `product_id`, `category_id`, `category`; see `category_numbers`.
     """
     at = F.unix_micros("last_interaction_at")
     span = interactions.agg(
         F.min(at).alias("first"), F.max(at).alias("last"), F.count_distinct("user_idx").alias("users")
     )
     sizes = segments.groupBy("segment").agg(F.count("*").alias("users"))
-    [row], sized = span.collect(), sizes.toArrow()
-    recent = at >= F.lit(recent_from(row["first"] or 0, row["last"] or 0))
+    [row], segment_sizes = span.collect(), sizes.toArrow()
+    recent = at >= F.lit(_recent_start(row["first"] or 0, row["last"] or 0))
     counted = (
         interactions.join(segments, "user_idx", "left")
         .groupBy("segment", "product_idx")
         .agg(F.count("*").alias("users"), F.count_if(recent).alias("recent"))
         .toArrow()
     )
-    return _stats(counted, sized, row["users"], products, categories)
+    return _stats(counted, segment_sizes, row["users"], products, categories)
 
 
 def stats_in_process(pairs: pa.Table, segments: pa.Table, products: Products, categories: pa.Table) -> ProductStats:
-    """The same from pairs of `collect_pairs` with `LAST`."""
+    """Returns the same as `stats_by_spark`, from pairs of `collect_pairs` with `LAST`."""
     last, users = pairs.column("last"), pairs.column("user_idx").to_numpy()
     ends = pc.min_max(last)
-    recent = pc.greater_equal(last, recent_from(ends["min"].as_py() or 0, ends["max"].as_py() or 0))
+    recent = pc.greater_equal(last, _recent_start(ends["min"].as_py() or 0, ends["max"].as_py() or 0))
     known = segments.select(["user_idx", "segment"])
     counted = (
         pairs.select(["user_idx", "product_idx"])
@@ -75,47 +78,49 @@ def stats_in_process(pairs: pa.Table, segments: pa.Table, products: Products, ca
         .aggregate([("recent", "count"), ("recent", "sum")])
         .rename_columns({"recent_count": "users", "recent_sum": "recent"})
     )
-    sized = known.group_by("segment").aggregate([([], "count_all")]).rename_columns({"count_all": "users"})
-    return _stats(counted, sized, int(np.count_nonzero(np.bincount(users))), products, categories)
+    sizes = known.group_by("segment").aggregate([([], "count_all")]).rename_columns({"count_all": "users"})
+    return _stats(counted, sizes, int(np.count_nonzero(np.bincount(users))), products, categories)
 
 
-def recent_from(first: int, last: int) -> float:
-    """The time from which on interactions are recent, between those of the first and the last one."""
+def _recent_start(first: int, last: int) -> float:
+    """Returns the time from which interactions are recent, for the times of the first and the last interaction."""
     return last - RECENT_SHARE * (last - first)
 
 
-def _stats(counted: Any, sized: Any, total_users: int, products: Products, categories: pa.Table) -> ProductStats:
-    """From `users` and `recent` by `segment` and `product_idx`, and the `users` of each `segment`."""
+def _stats(
+    counted: pa.Table, segment_sizes: pa.Table, total_users: int, products: Products, categories: pa.Table
+) -> ProductStats:
+    """Returns the stats from `users` and `recent` by `segment` and `product_idx`, and the `users` of each `segment`."""
     positions = products.positions(counted.column("product_idx").to_numpy())
-    users, of_late = (counted.column(name).to_numpy() for name in ("users", "recent"))
+    users, recent = (counted.column(name).to_numpy() for name in ("users", "recent"))
     segment = np.asarray(counted.column("segment").to_pylist(), dtype=object)
     count = len(products.ids)
 
     def summed(values: Any, rows: Any) -> Any:
         return np.bincount(positions[rows], values[rows], count).astype(np.int64)
 
-    every = positions >= 0
-    sizes_by_name = dict(zip(sized.column("segment").to_pylist(), sized.column("users").to_pylist(), strict=True))
+    known = positions >= 0
+    sizes = dict(zip(*(segment_sizes.column(name).to_pylist() for name in ("segment", "users")), strict=True))
     return ProductStats(
-        users=summed(users, every),
-        recent_users=summed(of_late, every),
+        users=summed(users, known),
+        recent_users=summed(recent, known),
         category=category_numbers(categories, products),
-        segment_users={name: summed(users, every & (segment == name)) for name in sizes_by_name},
-        segment_sizes=sizes_by_name,
+        segment_users={name: summed(users, known & (segment == name)) for name in sizes},
+        segment_sizes=sizes,
         total_users=total_users,
     )
 
 
 def categories_of(product_features: StoredTable) -> pa.Table:
-    """`product_id`, `category_id`, `category`, as `category_numbers` reads them."""
+    """Returns `product_id`, `category_id` and `category`, as `category_numbers` reads them."""
     return product_features.to_arrow("product_id", "category_id", "category")
 
 
-def category_numbers(named: pa.Table, products: Products) -> npt.NDArray[np.int64]:
-    """A number for the category of each product: its category_id, else its category; -1: unknown or `unknown`."""
-    ids = ids_of(named.column("product_id"))
-    fine, coarse = (named.column(name).to_pylist() for name in ("category_id", "category"))
-    names = [str(a) if a is not None else b for a, b in zip(fine, coarse, strict=True)]
+def category_numbers(categories: pa.Table, products: Products) -> npt.NDArray[np.int64]:
+    """Returns a number for each product's category, which is its category_id or else its category; -1: unknown."""
+    ids = ids_of(categories.column("product_id"))
+    category_ids, codes = (categories.column(name).to_pylist() for name in ("category_id", "category"))
+    names = [str(number) if number is not None else code for number, code in zip(category_ids, codes, strict=True)]
     numbers: dict[str, int] = {}
     category = np.full(len(products.ids), -1, np.int64)
     for position, name in zip(products.find(ids), names, strict=True):
@@ -125,7 +130,7 @@ def category_numbers(named: pa.Table, products: Products) -> npt.NDArray[np.int6
 
 
 def neighbours_of(item_neighbours: StoredTable, products: Products) -> Ragged:
-    """The table item_neighbours by position; rows of products that `products` lacks are left out."""
+    """Returns item_neighbours by position; rows with products that are not in `products` are left out."""
     rows = item_neighbours.to_arrow("product_id", "neighbour_id", "similarity", "rank")
     if not rows.num_rows:
         return Ragged(np.zeros(len(products.ids) + 1, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
@@ -138,17 +143,17 @@ def neighbours_of(item_neighbours: StoredTable, products: Products) -> Ragged:
 
 
 def item_factors(factors: Factors, products: Products) -> Floats:
-    """(p, rank) factors of the products by position, zeros where the model does not know a product.
+    """Returns (p, rank) factors by position, zeros for products that the model does not know.
 
-    Raises ValueError where the model was not trained with this index.
+    Raises ValueError if the model was not trained with this index.
     """
-    if not len(factors.numbers):
+    if not len(factors.indices):
         return np.zeros((len(products.ids), 1), np.float32)
-    positions = products.positions(factors.numbers)
-    if (positions < 0).any():
+    positions = products.positions(factors.indices)
+    if len(unknown := factors.indices[positions < 0]):
         raise ValueError(
-            "als_model and product_index do not belong together: the model knows a product_idx that the index "
-            "lacks. Materialise product_index, interaction_data and als_model in one run."
+            f"als_model was not trained with this product_index, which has no product_idx {unknown[0]}. "
+            "Materialise product_index, interaction_data and als_model in one run."
         )
     by_position = np.zeros((len(products.ids), factors.vectors.shape[1]), np.float32)
     by_position[positions] = factors.vectors
@@ -156,12 +161,12 @@ def item_factors(factors: Factors, products: Products) -> Floats:
 
 
 def histories(interactions: DataFrame) -> DataFrame:
-    """`user_idx` and `history`, the pairs of each user, as `users_of` reads them."""
+    """Returns `user_idx` and `history`, the pairs of each user as `users_of` reads them."""
     return interactions.groupBy("user_idx").agg(F.collect_list(history_entry()).alias("history"))
 
 
 def history_entry(prefix: str = "") -> SparkColumn:
-    """The fields of `HISTORY`, from the columns of interaction_data, whose names may have a prefix."""
+    """Returns the fields of `HISTORY` as a struct, from columns of interaction_data whose names may have a prefix."""
     return F.struct(
         F.col("product_idx").cast("int").alias("product_idx"),
         F.col(f"{prefix}rating").cast("float").alias("rating"),
@@ -172,13 +177,13 @@ def history_entry(prefix: str = "") -> SparkColumn:
 
 
 def histories_in_process(pairs: pa.Table, users: pa.Array) -> pa.ListArray:
-    """The column `history` of these users, by user_idx, from pairs of `collect_pairs` with all columns."""
+    """Returns the column `history` of the users with these user_idx, from pairs of `collect_pairs` with all columns."""
     entries = pa.StructArray.from_arrays([pairs.column(name).combine_chunks() for name in HISTORY], list(HISTORY))
     return lists_of(pairs.column("user_idx"), entries, users)
 
 
 def lists_of(keys: pa.ChunkedArray, values: pa.Array, ids: pa.Array) -> pa.ListArray:
-    """For each of the ids, the values whose key it is."""
+    """Returns for each id the list of the values with this key."""
     place = pc.index_in(keys, value_set=ids).combine_chunks()
     known = place.is_valid()
     place, values = place.filter(known).to_numpy(), values.filter(known)
@@ -188,7 +193,7 @@ def lists_of(keys: pa.ChunkedArray, values: pa.Array, ids: pa.Array) -> pa.ListA
 
 
 def factors_of(users: pa.Array, known: pa.Array, vectors: Floats) -> pa.Array:
-    """The column `features` of these users, by user_idx; null for those that are not known."""
+    """Returns the column `features` of the users with these user_idx; null for users without vectors."""
     if not len(known):
         return pa.nulls(len(users), pa.list_(pa.float32()))
     features = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
@@ -196,14 +201,18 @@ def factors_of(users: pa.Array, known: pa.Array, vectors: Floats) -> pa.Array:
 
 
 def users_of(batch: pa.RecordBatch, products: Products, rank: int, reference: int, exclude: Exclude) -> Users:
-    """The users of a batch with the columns `history`, `segment` and `features` (null: unknown to the ALS model).
+    """Returns the users of a batch.
 
     Parameters
     ----------
+    batch
+        `history`, `segment`, and `features` (null if the ALS model does not know the user).
     rank
         Number of factors.
     reference
-        The time from which ages are counted, in microseconds since 1970.
+        Time from which ages are counted back, in microseconds since 1970.
+    exclude
+        Which products of the history are not recommended.
     """
     begins, entries = ragged(batch.column("history"))
     owners = np.repeat(np.arange(batch.num_rows), np.diff(begins))

@@ -1,6 +1,6 @@
-"""Recommendations for a visitor whom the model does not know, from a few events ("fold-in"), without Spark.
+"""Recommendations for a visitor whom the model does not know, from a few events and without Spark ("fold-in").
 
-`FoldIn.load(Lake(data_dir)).recommend_for([Event(1004856), Event(1005115, "cart")])` is the entry point.
+The entry point is `FoldIn.load(Lake(data_dir)).recommend_for([Event(1004856), Event(1005115, "cart")])`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Event:
     event_type
         `view`, `cart`, `purchase` or `remove_from_cart`; the last one is ignored.
     event_time
-        UTC if it has no time zone; None: now. Events without a time are in the order in which they are given.
+        UTC if it has no time zone; None: now. Events without a time happen in the order of the list.
     """
 
     product_id: int | str
@@ -85,12 +85,12 @@ class Entry:
 class FoldIn:
     """Everything that the published lists were made from, in memory. Threads can share it.
 
-    Run BLAS with one thread (such as with OPENBLAS_NUM_THREADS=1): the matrices of one visitor are small.
+    Run BLAS with one thread (for example with OPENBLAS_NUM_THREADS=1): the matrices of one visitor are small.
 
     Attributes
     ----------
     products, maker, blend
-        The products, the ListMaker, and the blend; `blend` is None if ALS alone ranks.
+        The products, the ListMaker, and the blend; `blend` is None for the ranker `als`.
     als, lists
         Parameters of the model and of the lists.
     reference
@@ -121,25 +121,25 @@ class FoldIn:
         )
         features = read_without_spark(lake, lake.ancestor(published, "product_features"))
         eligibility = read_without_spark(lake, lake.ancestor(published, "product_eligibility"))
-        decided = eligibility.to_arrow(*ELIGIBILITY)
-        products = with_catalog(products_of(index.to_arrow(*INDEXED)), decided)
+        eligible = eligibility.to_arrow(*ELIGIBILITY)
+        products = with_catalog(products_of(index.to_arrow(*INDEXED)), eligible)
         pairs = collect_pairs(interactions, LAST)
         segments = numbered(users, user_index).filter(HAS_SEGMENT)
         stats = stats_in_process(pairs, segments, products, categories_of(features))
         saved = SavedModel(lake.folder(model) / MODEL_FOLDER)
-        maker = list_maker(stats, products, neighbours, saved, decided, eligibility.parameters)
+        maker = list_maker(stats, products, neighbours, saved, eligible, eligibility.parameters)
         lists, blend = ListParameters.of(published.parameters), None
         if lists.ranker == Ranker.blend:
             blend = Blend.of(read_document(lake, lake.ancestor(published, "blend_model")))
-        made = cls(products, maker, blend, AlsParameters.of(model.parameters), lists, latest_of_pairs(pairs))
-        made.recommend_for([Event(product) for product in products.ids[:1].tolist()])  # compiles the loops
-        return made
+        fold_in = cls(products, maker, blend, AlsParameters.of(model.parameters), lists, latest_of_pairs(pairs))
+        fold_in.recommend_for([Event(product) for product in products.ids[:1].tolist()])  # compiles the loops
+        return fold_in
 
     def recommend_for(self, events: Sequence[Event], segment: str | None = None, k: int | None = None) -> list[Entry]:
-        """Returns the visitor's list, best first, as the published lists have it for a user with these events.
+        """Returns the visitor's list, best first, made as the published list of a user with these events.
 
-        Events of unknown products are ignored. Without any known product the list has what is popular in the segment,
-        then in the shop.
+        Events of unknown products are ignored. Without any known product, the list has the products that are popular in
+        the segment, then in the shop.
 
         Parameters
         ----------
@@ -184,10 +184,10 @@ class FoldIn:
         history = sorted(pairs.items(), key=lambda pair: (-pair[1][3], pair[0]))
         positions = np.array([position for position, _ in history], np.int64)
         ratings = np.minimum(np.array([pair[0] for _, pair in history], np.float32), np.float32(MAX_RATING))
-        last_at = np.array([pair[3] for _, pair in history], np.int64)
-        ages = (last_at.max(initial=self.reference) - last_at) / 1e6 / SECONDS_PER_DAY
+        times = np.array([pair[3] for _, pair in history], np.int64)
+        ages = (times.max(initial=self.reference) - times) / 1e6 / SECONDS_PER_DAY
         half_life = self.als.halfLife
-        weighed = ratings if half_life is None else ratings * recency_weight(ages, half_life)
+        weighted = ratings if half_life is None else ratings * recency_weight(ages, half_life)
         return Users(
             begins=np.array([0, len(history)]),
             positions=positions,
@@ -196,25 +196,24 @@ class FoldIn:
             ages=ages.astype(np.float32),
             purchased=np.array([pair[2] for _, pair in history], np.bool_),
             segments=np.array([segment], dtype=object),
-            factors=self.factors(positions, weighed)[None, :].astype(np.float32),
+            factors=self.factors(positions, weighted)[None, :].astype(np.float32),
             exclude=self.lists.exclude,
         )
 
     def entries(self, visitor: Users, k: int) -> list[Entry]:
         """Returns the list of the only user of a batch, best first."""
-        made = self.maker.lists(visitor, k, self.blend)
-        because = reasons(self.maker, visitor, made)
-        filled = made.filled[0]
+        lists = self.maker.lists(visitor, k, self.blend)
+        filled, ids = lists.filled[0], self.products.ids
         rows = zip(
-            self.products.ids[made.positions[0, filled]].tolist(),
-            made.scores[0, filled].tolist(),
-            made.sources[0, filled].tolist(),
-            because[0, filled].tolist(),
+            ids[lists.positions[0, filled]].tolist(),
+            lists.scores[0, filled].tolist(),
+            lists.sources[0, filled].tolist(),
+            reasons(self.maker, visitor, lists)[0, filled].tolist(),
             strict=True,
         )
         return [
-            Entry(rank, product, score, SOURCES[source], self.products.ids[[cause]].tolist()[0] if cause >= 0 else None)
-            for rank, (product, score, source, cause) in enumerate(rows, 1)
+            Entry(rank, product, score, SOURCES[source], ids[[reason]].tolist()[0] if reason >= 0 else None)
+            for rank, (product, score, source, reason) in enumerate(rows, 1)
         ]
 
     def factors(self, positions: Integers, ratings: npt.NDArray[Any]) -> Doubles:
@@ -241,7 +240,7 @@ class FoldIn:
 
     @cached_property
     def _gram(self) -> Doubles:
-        """YᵀY, where Y has the factors of all products."""
+        """Returns YᵀY, where Y has the factors of all products."""
         factors = self.maker.training.item_factors.astype(np.float64)
         return factors.T @ factors
 
@@ -249,11 +248,11 @@ class FoldIn:
         """Returns the product's position; None if it is unknown. Raises ValueError if the id has the wrong type."""
         ids = self.products.ids
         is_number = np.issubdtype(ids.dtype, np.integer)
-        if (wanted := parse_id(product_id, "bigint" if is_number else "string")) is None:
+        if (parsed := parse_id(product_id, "bigint" if is_number else "string")) is None:
             kind = "a whole number of at most 64 bits" if is_number else "a string"
             raise ValueError(f"product_id must be {kind} in this shop, got {product_id!r}.")
-        place = bisect_left(ids, wanted)
-        return place if place < len(ids) and ids[place] == wanted else None
+        position = bisect_left(ids, parsed)
+        return position if position < len(ids) and ids[position] == parsed else None
 
 
 def minimise_nonnegative(matrix: Doubles, right: Doubles) -> Doubles:
@@ -263,7 +262,7 @@ def minimise_nonnegative(matrix: Doubles, right: Doubles) -> Doubles:
     "A fast non-negativity-constrained least squares algorithm", Journal of Chemometrics, 1997).
     """
     x, free, limit = np.zeros(len(right)), np.zeros(len(right), np.bool_), PRECISION * np.abs(right).max(initial=0)
-    for _ in range(3 * len(right)):  # the method terminates; with rounding errors it could cycle
+    for _ in range(3 * len(right)):  # the method terminates, but rounding errors could make it cycle
         descent = np.where(free, 0, right - matrix @ x)
         if descent.max(initial=0) <= limit:
             break

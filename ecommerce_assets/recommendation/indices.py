@@ -1,7 +1,4 @@
-"""user_index and product_index: dense numbers for ids, as ALS needs them.
-
-Which pairs are left out for want of a number is interactions.py's business.
-"""
+"""Builds user_index and product_index, the dense indices that ALS needs: `build_index`."""
 
 from __future__ import annotations
 
@@ -13,13 +10,13 @@ from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 
 USER_INDEX = TableSpec.of(
     ColumnSpec("user_id", "id", "The user.", key=True),
-    ColumnSpec("user_idx", "int", "Dense number from 0, most events first, ties by user_id.", nullable=False),
+    ColumnSpec("user_idx", "int", "Dense index from 0, most events first, ties by user_id.", nullable=False),
     ColumnSpec("events", "bigint", "Accepted events of the user, removals included.", nullable=False),
 )
 
 PRODUCT_INDEX = TableSpec.of(
     ColumnSpec("product_id", "id", "The product.", key=True),
-    ColumnSpec("product_idx", "int", "Dense number from 0, most events first, ties by product_id.", nullable=False),
+    ColumnSpec("product_idx", "int", "Dense index from 0, most events first, ties by product_id.", nullable=False),
     ColumnSpec("events", "bigint", "Accepted events of the product, removals included.", nullable=False),
 )
 
@@ -27,17 +24,17 @@ PRODUCT_INDEX = TableSpec.of(
 def build_index(
     events: DataFrame, id_column: str, index_column: str, count: SparkColumn | None = None, **more: SparkColumn
 ) -> DataFrame:
-    """Dense 32-bit indices from 0 for the ids in `events`, most events first, ties by the id's own order.
+    """Returns dense 32-bit indices from 0 for the ids in `events`, most events first, ties by id.
 
-    The order of a StringIndexer (frequencyDesc), kept as a table: a fitted StringIndexer holds every label in the
-    driver's memory.
+    The order is that of a StringIndexer (frequencyDesc). It is a table because a fitted StringIndexer holds every label
+    in the driver's memory.
 
     Parameters
     ----------
     count
-        Aggregate that counts the events, where a row is not one event.
+        Aggregate that counts the events; None: each row is one event.
     more
-        Further aggregates, by the name of their column.
+        Further aggregates by column name.
 
     Returns
     -------
@@ -47,5 +44,5 @@ def build_index(
     aggregates = {"events": F.count("*") if count is None else count, **more}
     counted = events.groupBy(id_column).agg(*[column.alias(name) for name, column in aggregates.items()])
     by_frequency = Window.orderBy(F.desc("events"), F.asc(id_column))
-    number = F.row_number().over(by_frequency) - 1
-    return counted.select(id_column, number.alias(index_column), *aggregates)
+    index = F.row_number().over(by_frequency) - 1
+    return counted.select(id_column, index.alias(index_column), *aggregates)

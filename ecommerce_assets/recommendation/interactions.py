@@ -1,5 +1,6 @@
-"""interaction_data: the rating of each user for each product. `build_interactions` computes it with Spark,
-`collect_pairs` brings it into this process.
+"""Computes interaction_data, the rating of each user for each product: `build_interactions`.
+
+`collect_pairs` reads it into this process.
 """
 
 from __future__ import annotations
@@ -18,22 +19,26 @@ from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.stored_table import StoredTable
 
 WEIGHTS = {"view": 1.0, "cart": 3.0, "purchase": 5.0}
-"""What one event of a type adds to the rating; other types are no interaction."""
+"""What an event of each type adds to the rating; other types are not interactions."""
 
 MAX_RATING = 10.0
+"""Upper limit of a rating."""
 
 INTERACTION_DATA = TableSpec.of(
-    ColumnSpec("user_idx", "int", "The user's number in user_index.", key=True),
-    ColumnSpec("product_idx", "int", "The product's number in product_index.", key=True),
+    ColumnSpec("user_idx", "int", "Index of the user in user_index.", key=True),
+    ColumnSpec("product_idx", "int", "Index of the product in product_index.", key=True),
     ColumnSpec("rating", "double", "Sum of weights (view 1, cart 3, purchase 5), at most 10.", nullable=False),
-    ColumnSpec("interaction_count", "bigint", "Views, carts and purchases.", nullable=False),
-    ColumnSpec("purchases", "bigint", "Purchases alone.", nullable=False),
-    ColumnSpec("last_interaction_at", "timestamp", "The latest of them, UTC.", nullable=False),
+    ColumnSpec("interaction_count", "bigint", "Number of views, carts and purchases.", nullable=False),
+    ColumnSpec("purchases", "bigint", "Number of purchases.", nullable=False),
+    ColumnSpec("last_interaction_at", "timestamp", "Time of the latest view, cart or purchase, UTC.", nullable=False),
 )
 
 
 def rating_of(condition: SparkColumn | None = None) -> SparkColumn:
-    """Aggregate: the rating from the events of a pair (that meet the condition); null where none is an interaction."""
+    """Returns the aggregate that computes the rating of a pair from its events; null without interactions.
+
+    With a condition, only the events that meet it count.
+    """
     weight = F.lit(None).cast("double")
     for event_type, value in WEIGHTS.items():
         weight = F.when(F.col("event_type") == event_type, value).otherwise(weight)
@@ -42,17 +47,17 @@ def rating_of(condition: SparkColumn | None = None) -> SparkColumn:
 
 
 def build_interactions(events: DataFrame, user_index: DataFrame, product_index: DataFrame) -> DataFrame:
-    """One row per user and product with a view, cart or purchase, in the columns of `INTERACTION_DATA`.
+    """Returns `INTERACTION_DATA`: one row per user and product with a view, cart or purchase.
 
-    Pairs with an id that an index lacks are left out: they are served by the fallback.
+    Pairs whose user or product is not in an index are left out; the fallback serves these users.
     """
-    touched = events.where(F.col("event_type").isin(*WEIGHTS)).select(
+    interactions = events.where(F.col("event_type").isin(*WEIGHTS)).select(
         "user_id", "product_id", "event_type", "event_time"
     )
-    # A user's events meet in one task before they are counted: a count before the shuffle halves the rows at best, and
-    # this way the join with user_index needs no other shuffle. The products go to every task, as their factors will.
+    # Repartitioned by user before the aggregation: a partial count before the shuffle halves the rows at best, and this
+    # way the join with user_index needs no other shuffle. The products are broadcast, as their factors will be.
     pairs = (
-        touched.repartition("user_id")
+        interactions.repartition("user_id")
         .groupBy("user_id", "product_id")
         .agg(
             rating_of().alias("rating"),
@@ -71,61 +76,61 @@ def build_interactions(events: DataFrame, user_index: DataFrame, product_index: 
 MICROSECONDS_PER_DAY = SECONDS_PER_DAY * 1_000_000
 
 EVENTS, PURCHASED, LAST = "events", "purchased", "last"
-"""Columns that `collect_pairs` has on demand."""
+"""Optional columns of `collect_pairs`."""
 
 _SOURCES = {EVENTS: "interaction_count", PURCHASED: "purchases", LAST: "last_interaction_at"}
 
 
 def collect_pairs(interactions: StoredTable, *more: str, half_life: float | None = None) -> pa.Table:
-    """The pairs in this process.
+    """Returns interaction_data in this process.
 
     Parameters
     ----------
     more
-        Some of `EVENTS`, `PURCHASED` and `LAST`.
+        Further columns: `EVENTS`, `PURCHASED` or `LAST`.
     half_life
-        Days; see `weigh_by_recency`. None: the ratings stay as they are.
+        Half-life of the ratings in days, see `weigh_by_recency`; None: the ratings are unchanged.
 
     Returns
     -------
     pa.Table
-        `user_idx`, `product_idx` (int32), `rating` (float32); and on demand `events` (int32, number of views, carts
-        and purchases), `purchased` (bool), `last` (int64, microseconds since 1970).
+        `user_idx`, `product_idx` (int32), `rating` (float32); and if requested `events` (int32, number of views,
+        carts and purchases), `purchased` (bool), `last` (int64, microseconds since 1970).
     """
-    wanted = {*more} if half_life is None else {*more, LAST}
-    rows = interactions.to_arrow("user_idx", "product_idx", "rating", *(_SOURCES[name] for name in sorted(wanted)))
+    needed = {*more} if half_life is None else {*more, LAST}
+    rows = interactions.to_arrow("user_idx", "product_idx", "rating", *(_SOURCES[name] for name in sorted(needed)))
     columns: dict[str, Any] = {name: rows.column(name).cast(pa.int32()) for name in ("user_idx", "product_idx")}
-    if EVENTS in wanted:
+    if EVENTS in needed:
         columns[EVENTS] = rows.column(_SOURCES[EVENTS]).cast(pa.int32())
-    if PURCHASED in wanted:
+    if PURCHASED in needed:
         columns[PURCHASED] = pc.greater(rows.column(_SOURCES[PURCHASED]), 0)
-    if LAST in wanted:
+    if LAST in needed:
         columns[LAST] = rows.column(_SOURCES[LAST]).cast(pa.timestamp("us", "UTC")).cast(pa.int64())
     rating = rows.column("rating")
     if half_life is not None:
-        rating = weighed_by_recency(rating, columns[LAST], half_life)
+        rating = weigh_pairs(rating, columns[LAST], half_life)
     columns["rating"] = rating.cast(pa.float32())
     return pa.table({name: columns[name] for name in ("user_idx", "product_idx", "rating", *more)})
 
 
-def weighed_by_recency(rating: pa.ChunkedArray, last: pa.ChunkedArray, half_life: float) -> pa.Array:
-    """`weigh_by_recency` in this process; `last` in microseconds."""
-    moments = last.to_numpy()
-    age = (moments.max(initial=0) - moments) / MICROSECONDS_PER_DAY
+def weigh_pairs(rating: pa.ChunkedArray, last: pa.ChunkedArray, half_life: float) -> pa.Array:
+    """Returns the ratings of `weigh_by_recency` for columns in this process; `last` is in microseconds."""
+    times = last.to_numpy()
+    age = (times.max(initial=0) - times) / MICROSECONDS_PER_DAY
     return pa.array(rating.to_numpy().astype(np.float64) * recency_weight(age, half_life))
 
 
 def weigh_by_recency(interactions: DataFrame, half_life: float | None) -> DataFrame:
-    """The interactions with each `rating` multiplied by `recency_weight`.
+    """Returns the interactions with each `rating` multiplied by `recency_weight`.
 
-    The age of a pair is the time from its last interaction to the latest one of all.
+    The age of a pair is the time from its last interaction to the latest interaction of all pairs.
 
     Parameters
     ----------
     interactions
         `rating`, `last_interaction_at` and any other columns.
     half_life
-        In days; None: the ratings stay as they are.
+        Half-life in days; None: the ratings are unchanged.
     """
     if half_life is None:
         return interactions
@@ -134,16 +139,16 @@ def weigh_by_recency(interactions: DataFrame, half_life: float | None) -> DataFr
 
 
 def recency_weight(age: Any, half_life: float) -> Any:
-    """Returns the weight of ratings of this age, both in days; the age is an array, or a column of Spark."""
+    """Returns the weight of ratings of this age (an array or a Spark column); age and half-life are in days."""
     return 0.5 ** (age / half_life)
 
 
 def latest_interaction(interactions: DataFrame) -> int:
-    """The time of the latest interaction, in microseconds since 1970; 0 without any."""
+    """Returns the time of the latest interaction, in microseconds since 1970; 0 without interactions."""
     [row] = interactions.agg(F.max(F.unix_micros("last_interaction_at")).alias("latest")).collect()
     return int(row["latest"] or 0)
 
 
 def latest_of_pairs(pairs: pa.Table) -> int:
-    """The same of `collect_pairs` with `LAST`."""
+    """Returns the same for pairs of `collect_pairs` with `LAST`."""
     return int(pc.max(pairs.column(LAST)).as_py() or 0)

@@ -1,13 +1,12 @@
-"""item_neighbours: for each product the products that the same users interacted with.
+"""Computes item_neighbours: for each product, the products that the same users interacted with.
 
-`item_neighbours` is the entry point; `Neighbours` is its result in this process.
+`item_neighbours` is the entry point; `neighbours_in_process` and `neighbours_by_spark` are its two engines.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from ecommerce_assets.recommendation.interactions import LAST, collect_pairs
+from ecommerce_assets.recommendation.local_als import cores, equal_chunks
 from ecommerce_assets.recommendation.products import INDEXED, Products, batch_type, products_of
 from ecommerce_assets.recommendation.recommenders.base import Ragged
 from ecommerce_assets.spark.column_lineage import made_from
@@ -26,10 +26,10 @@ from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.stored_table import StoredTable
 
 NEIGHBOURS = 100
-LONGEST_HISTORY = 300
-"""Products of a user that count, the latest ones: the work grows with the square of it."""
+"""Maximum number of neighbours of a product."""
 
-CHUNKS = 64
+LONGEST_HISTORY = 300
+"""Maximum number of products of a user that count, the latest ones: the work grows with its square."""
 
 ITEM_NEIGHBOURS = TableSpec.of(
     ColumnSpec("product_id", "id", "The product.", key=True),
@@ -53,10 +53,10 @@ Integers = npt.NDArray[np.int64]
 
 
 def item_neighbours(interactions: StoredTable, product_index: StoredTable, engine: Engine) -> DataFrame:
-    """The 100 best neighbours of each product by Jaccard similarity, ties by product_id.
+    """Returns the 100 best neighbours of each product by Jaccard similarity, ties by product_id.
 
-    Long histories are capped: of each user the latest 300 products count, ties by product_id. So the work is bounded by
-    300 times the number of pairs, and the memory by 100 neighbours per product.
+    Only the latest 300 products of each user count, ties by product_id. So the work is at most 300 times the number of
+    pairs, and the memory at most 100 neighbours per product.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def item_neighbours(interactions: StoredTable, product_index: StoredTable, engin
     Returns
     -------
     DataFrame
-        The columns of `ITEM_NEIGHBOURS`; products without a neighbour have no rows.
+        The columns of `ITEM_NEIGHBOURS`; products without neighbours have no rows.
     """
     if engine == Engine.mllib:
         return neighbours_by_spark(interactions.frame, product_index.frame)
@@ -89,11 +89,11 @@ def item_neighbours(interactions: StoredTable, product_index: StoredTable, engin
         }
     )
     id_type = product_index.frame.schema["product_id"].dataType.simpleString()
-    made = frame_of(interactions.frame.sparkSession, table, ITEM_NEIGHBOURS.with_id_type(id_type).ddl)
-    listed: list[tuple[DataFrame, str]] = [(product_index.frame, "product_id")]
+    frame = frame_of(interactions.frame.sparkSession, table, ITEM_NEIGHBOURS.with_id_type(id_type).ddl)
+    index: list[tuple[DataFrame, str]] = [(product_index.frame, "product_id")]
     pairs = [(interactions.frame, name) for name in ("user_idx", "product_idx", "last_interaction_at")]
-    origins = dict.fromkeys(("rank", "similarity", "common_users"), pairs)
-    return made_from(made, {"product_id": listed, "neighbour_id": [*listed, *pairs], **origins})
+    sources = dict.fromkeys(("rank", "similarity", "common_users"), pairs)
+    return made_from(frame, {"product_id": index, "neighbour_id": [*index, *pairs], **sources})
 
 
 @dataclass(frozen=True)
@@ -115,21 +115,28 @@ class NeighbourRows:
 
     @property
     def places(self) -> tuple[Integers, Integers]:
-        """Row and column of each neighbour."""
+        """Returns the row and the column of each neighbour."""
         used = np.arange(self.neighbours.shape[1]) < self.counts[:, None]
         rows, columns = np.nonzero(used)
         return rows.astype(np.int64), columns.astype(np.int64)
 
     def as_ragged(self) -> Ragged:
-        """The neighbours and their similarities."""
+        """Returns the neighbours and their similarities."""
         rows, ranks = self.places
         neighbours = self.neighbours[rows, ranks].astype(np.int64)
         return Ragged.of(rows, neighbours, self.similarities[rows, ranks], len(self.counts))
 
 
 def neighbours_in_process(pairs: pa.Table, products: Products, best: int = NEIGHBOURS) -> NeighbourRows:
-    """The neighbours from pairs of `collect_pairs` with `LAST`, on all cores."""
-    from ecommerce_assets.recommendation.local_als import cores
+    """Returns the `best` neighbours of each product, computed on all cores.
+
+    Parameters
+    ----------
+    pairs
+        Pairs of `collect_pairs` with `LAST`.
+    products
+        The products; pairs with other products are ignored.
+    """
     from ecommerce_assets.recommendation.neighbour_kernels import best_neighbours
 
     users = pairs.column("user_idx").to_numpy()
@@ -142,25 +149,21 @@ def neighbours_in_process(pairs: pa.Table, products: Products, best: int = NEIGH
     result = NeighbourRows(
         np.zeros(shape, np.int32), np.zeros(shape, np.float32), np.zeros(shape, np.int32), np.zeros(count, np.int64)
     )
-    # Pieces of about equal cost: the sum of the histories of a product's users.
-    begins, of_product = by_product
-    cost = np.concatenate([[0], np.cumsum(np.diff(by_user[0])[of_product])])[begins]
-    edges = np.unique(np.searchsorted(cost, np.linspace(0, cost[-1], CHUNKS + 1)))
-    edges = np.unique(np.concatenate([[0], edges, [count]]))
+    # The cost of a product is the sum of the lengths of its users' histories.
+    begins, users_of_products = by_product
+    cost = np.concatenate([[0], np.cumsum(np.diff(by_user[0])[users_of_products])])[begins]
+    results = (result.neighbours, result.similarities, result.common_users, result.counts)
+
+    def compute(chunk: tuple[int, int]) -> None:
+        best_neighbours(*chunk, *by_product, *by_user, *results)
+
     with ThreadPoolExecutor(cores()) as pool:
-        task = partial(_chunk, best_neighbours, by_product, by_user, result)
-        list(pool.map(task, edges[:-1].tolist(), edges[1:].tolist()))
+        list(pool.map(compute, equal_chunks(cost)))
     return result
 
 
-def _chunk(kernel: Any, by_product: Any, by_user: Any, result: NeighbourRows, first: int, last: int) -> None:
-    kernel(
-        first, last, *by_product, *by_user, result.neighbours, result.similarities, result.common_users, result.counts
-    )
-
-
 def latest_of_each(users: Any, positions: Any, last: Any, longest: int = LONGEST_HISTORY) -> Any:
-    """Which pairs are among the latest `longest` of their user, ties by position."""
+    """Returns which pairs are among the latest `longest` of their user, ties by position."""
     if np.bincount(users, minlength=1).max() <= longest:
         return np.ones(len(users), np.bool_)
     order = np.lexsort((positions, -last, users))
@@ -171,14 +174,14 @@ def latest_of_each(users: Any, positions: Any, last: Any, longest: int = LONGEST
 
 
 def _rows(keys: Any, values: Any, count: int) -> tuple[Integers, Integers]:
-    """Where each key's values begin, and the values, in order."""
+    """Returns where the values of each key begin, and the values sorted by key, then value."""
     order = np.lexsort((values, keys))
     begins = np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=count))])
     return begins, values[order].astype(np.int64)
 
 
 def neighbours_by_spark(interactions: DataFrame, product_index: DataFrame) -> DataFrame:
-    """The same table from Spark queries, for pairs that do not fit in the driver."""
+    """Returns the same table from Spark queries, for pairs that do not fit in the driver's memory."""
     ids = product_index.select("product_id", "product_idx")
     of_user = Window.partitionBy("user_idx").orderBy(F.desc("last_interaction_at"), "product_id")
     pairs = (
@@ -196,7 +199,7 @@ def neighbours_by_spark(interactions: DataFrame, product_index: DataFrame) -> Da
         .agg(F.count("*").alias("common_users"))
     )
     either = F.col("users") + F.col("neighbour_users") - F.col("common_users")
-    # In float32, as in this process: ties are the same.
+    # In float32 as in `neighbours_in_process`, so that ties are the same.
     similarity = (F.col("common_users") / either).cast("float").cast("double")
     by_similarity = Window.partitionBy("product_id").orderBy(F.desc("similarity"), "neighbour_id")
     return (

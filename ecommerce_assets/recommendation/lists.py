@@ -22,8 +22,7 @@ from ecommerce_assets.recommendation.products import batch_type
 from ecommerce_assets.recommendation.recommenders import RECOMMENDERS
 from ecommerce_assets.recommendation.recommenders.als import Als
 from ecommerce_assets.recommendation.recommenders.base import Candidates, Recommender, Training, Users
-from ecommerce_assets.recommendation.recommenders.popularity import Popularity
-from ecommerce_assets.recommendation.recommenders.segment_popularity import SegmentPopularity
+from ecommerce_assets.recommendation.recommenders.popularity import Popularity, SegmentPopularity
 
 RULE_SOURCES = ("pinned", "new")
 """Sources of entries that a shop's rules put into lists."""

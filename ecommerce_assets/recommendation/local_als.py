@@ -1,6 +1,6 @@
-"""Implicit ALS on one machine, in NumPy and Numba: the objective and the parameters of Spark MLlib, without Spark.
+"""Implicit-feedback ALS on one machine, in NumPy and Numba: `LocalAls` minimises the same objective as Spark MLlib.
 
-The loops over ratings are in als_kernels.py. als.py chooses the engine that fits the published model.
+The loops over ratings are in als_kernels.py. als.py chooses between this engine and MLlib.
 """
 
 from __future__ import annotations
@@ -19,83 +19,94 @@ Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int32]
 
 SWEEPS = 2
-"""Of coordinate descent per half-step. More take longer and do not end at a lower objective, because each iteration
-starts where the one before ended."""
+"""Sweeps of coordinate descent per half-step. More sweeps take longer and reach no lower objective, because each
+iteration starts where the previous one ended."""
 
 CHUNKS = 64
-"""Pieces of a half-step that threads take one after the other, of about equal cost."""
+"""Maximum number of chunks of rows that the threads share."""
 
 ROW_COST = 10
-"""What a row costs beside its ratings, in ratings."""
+"""Fixed cost of a row, in ratings."""
 
 GRAM_ROWS = 16_384
-"""Rows summed in float32 before the sum goes on in doubles."""
+"""Rows that are summed in float32 before their sum is added in float64."""
 
-PAIRS_AT_ONCE = 1 << 18
-"""Whose vectors are side by side in memory: 52 MB for each side at rank 50."""
+PAIRS_PER_CHUNK = 1 << 18
+"""Pairs whose vectors are in memory at once: 52 MB for users and as much for products, at rank 50."""
 
 
 @dataclass(frozen=True)
 class Factors:
-    """Vectors by number, ascending; a number without a rating has none."""
+    """Factors of the users or products that have ratings.
 
-    numbers: Integers
+    Attributes
+    ----------
+    indices
+        (n,) `user_idx` or `product_idx`, ascending.
+    vectors
+        (n, rank) factors of each.
+    """
+
+    indices: Integers
     vectors: Floats
 
 
 @dataclass
 class Side:
-    """Users or products: their ratings, row by row, and their factors.
+    """Users or products: one row each, with its ratings and its factors.
 
     Attributes
     ----------
-    numbers
-        Number of each row, ascending.
+    indices
+        `user_idx` or `product_idx` of each row, ascending.
     begins, others, ratings
-        Row i has the ratings begins[i] to begins[i + 1], given to (by) the rows `others` of the other side.
+        Row i has the ratings begins[i] to begins[i + 1]; `others` are the rows of the other side that they belong to.
     factors
-        One row of factors each, padded with zeros to a multiple of 8.
+        Factors of each row, padded with zeros to a multiple of 8 columns.
     """
 
-    numbers: Integers
+    indices: Integers
     begins: npt.NDArray[np.int64]
     others: Integers
     ratings: Floats
     factors: Floats
 
     def chunks(self) -> list[tuple[int, int]]:
-        """First and last row of pieces that cost about the same; they depend on the data alone."""
-        cost = self.begins + ROW_COST * np.arange(len(self.begins))
-        edges = np.unique(np.searchsorted(cost, np.linspace(0, cost[-1], CHUNKS + 1)))
-        return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+        """Returns the first and last row of chunks of about equal cost, which depend only on the data."""
+        return equal_chunks(self.begins + ROW_COST * np.arange(len(self.begins)))
 
     def weighted_squares(self) -> float:
-        """Σ n |x|² over the rows, n being a row's number of ratings above zero."""
+        """Returns Σ n |x|² over the rows, where n is the row's number of ratings above zero."""
         counts = np.add.reduceat(self.ratings > 0, self.begins[:-1], dtype=np.int64)
         return float((counts * np.einsum("ij,ij->i", self.factors, self.factors)).sum())
 
 
 class LocalAls:
-    """The fit, one half-step at a time.
+    """Fits implicit-feedback ALS, one half-step at a time.
 
     Minimises Σ c (p - x·y)² over all users and products, plus λ (Σ n_u |x|² + Σ n_p |y|²): Hu, Koren and Volinsky,
-    "Collaborative Filtering for Implicit Feedback Datasets" (ICDM 2008), p = 1, c = 1 + alpha |rating| where there is a
-    rating above zero, p = 0 elsewhere and c = 1 where there is none; n counts ratings above zero (Zhou et al.,
-    "Large-scale Parallel Collaborative Filtering for the Netflix Prize", 2008), all as in Spark MLlib.
+    "Collaborative Filtering for Implicit Feedback Datasets" (ICDM 2008), with p = 1 for a rating above zero and p = 0
+    otherwise, and c = 1 + alpha |rating|; n counts ratings above zero (Zhou et al., "Large-scale Parallel Collaborative
+    Filtering for the Netflix Prize", 2008). All as in Spark MLlib.
 
     Parameters
     ----------
     user_idx, product_idx, rating
-        The pairs, in any order: the order changes no bit of the result.
+        The pairs. Their order changes no bit of the result.
     rank, regParam, alpha, nonnegative, seed
-        By MLlib's names.
+        Parameters by MLlib's names.
     threads
-        As many as the process may use cores, by default. Their number changes no bit of the result.
+        Number of threads; None: one per core that the process may use. It changes no bit of the result.
 
     Attributes
     ----------
     objectives
-        What is minimised, at the end of each iteration so far.
+        The objective after each iteration so far.
+
+    Raises
+    ------
+    ValueError
+        If there are no pairs, a rating is not finite, or a user_idx or product_idx is negative.
     """
 
     def __init__(
@@ -110,98 +121,115 @@ class LocalAls:
         seed: int = 42,
         threads: int | None = None,
     ) -> None:
-        # Imported here: Numba takes half a second and 100 MB that only a fit needs.
+        # Imported here: Numba takes half a second and 100 MB, which only a fit needs.
         from ecommerce_assets.recommendation import als_kernels
 
         if not len(rating):
-            raise ValueError("There is nothing to learn from: no pairs.")
+            raise ValueError("There are no pairs to train on.")
         if not np.isfinite(rating).all():
-            raise ValueError("A rating is not a number, or infinite.")
+            raise ValueError(f"rating must be finite, got {rating[~np.isfinite(rating)][0]}.")
         self._kernels: Any = als_kernels
         self.rank, self.regParam, self.alpha, self.nonnegative = rank, float(regParam), float(alpha), nonnegative
         self._threads = threads or cores()
         users, user_rows = _rows(user_idx)
         products, product_rows = _rows(product_idx)
         ratings = np.ascontiguousarray(rating, dtype=np.float32)
-        # Three stable counting sorts: by product, by user (now users' rows are in order), by product (now both are).
-        begins, by_user, ratings = als_kernels.group(product_rows, user_rows, ratings, len(products))
-        begins, by_product, ratings = als_kernels.group(by_user, _spread(begins), ratings, len(users))
-        als_kernels.order_repeats(begins, by_product, ratings)
+        # Three stable counting sorts: by product; by user, which orders the users' rows; by product, for theirs.
+        begins, by_user, ratings = als_kernels.counting_sort(product_rows, user_rows, ratings, len(products))
+        begins, by_product, ratings = als_kernels.counting_sort(by_user, _row_of_rating(begins), ratings, len(users))
+        als_kernels.sort_repeated_pairs(begins, by_product, ratings)
         width = -(-rank // 8) * 8
         self.users = Side(users, begins, by_product, ratings, np.zeros((len(users), width), np.float32))
-        begins, by_user, ratings = als_kernels.group(by_product, _spread(begins), ratings, len(products))
+        begins, by_user, ratings = als_kernels.counting_sort(by_product, _row_of_rating(begins), ratings, len(products))
         self.products = Side(products, begins, by_user, ratings, np.zeros((len(products), width), np.float32))
-        # As MLlib: a random direction of length one, in the positive quadrant where factors must be.
-        start = np.random.default_rng(seed).standard_normal((len(users), rank), np.float32)
-        start /= np.linalg.norm(start, axis=1, keepdims=True)
-        self.users.factors[:, :rank] = np.abs(start) if nonnegative else start
+        # As in MLlib: random directions of length one, with absolute values where factors must be nonnegative.
+        initial = np.random.default_rng(seed).standard_normal((len(users), rank), np.float32)
+        initial /= np.linalg.norm(initial, axis=1, keepdims=True)
+        self.users.factors[:, :rank] = np.abs(initial) if nonnegative else initial
         self.objectives: list[float] = []
-        # Σ c p, which no factor changes.
-        liked = self.users.ratings > 0
-        total = float(np.sum(self.users.ratings, where=liked, dtype=np.float64))
-        self._constant = np.count_nonzero(liked) + self.alpha * total
+        # Σ c p, which does not depend on the factors.
+        is_positive = self.users.ratings > 0
+        total = float(np.sum(self.users.ratings, where=is_positive, dtype=np.float64))
+        self._constant = np.count_nonzero(is_positive) + self.alpha * total
 
     def run(self, maxIter: int = 15) -> Iterator[Side]:
-        """Solve products, then users, `maxIter` times; yields the side that was just solved."""
+        """Solves products, then users, `maxIter` times; yields the side that was just solved."""
         with ThreadPoolExecutor(self._threads) as pool:
             for _ in range(maxIter):
                 self._half_step(self.users, self.products, pool)
                 yield self.products
-                of_users = self._half_step(self.products, self.users, pool, tell=True)
-                self.objectives.append(self._constant + of_users + self.regParam * self.products.weighted_squares())
+                of_rows = self._half_step(self.products, self.users, pool, with_objective=True)
+                self.objectives.append(self._constant + of_rows + self.regParam * self.products.weighted_squares())
                 yield self.users
 
-    def _half_step(self, given: Side, solved: Side, pool: ThreadPoolExecutor, tell: bool = False) -> float:
-        """Solve one side; if it shall tell, the objective without Σ c p and the given side's regularisation."""
-        gram = _gram(given.factors)
+    def _half_step(self, fixed: Side, solved: Side, pool: ThreadPoolExecutor, with_objective: bool = False) -> float:
+        """Solves one side for fixed factors of the other.
+
+        Returns, if `with_objective`, the objective without Σ c p and without the regularisation of the fixed side.
+        """
+        gram = _gram(fixed.factors)
         rows = (solved.begins, solved.others, solved.ratings)
-        operands: tuple[Any, ...]
-        tail: tuple[Any, ...]
+        matrices: tuple[Any, ...]
+        options: tuple[Any, ...]
         if self.nonnegative:
-            solve, tail = self._kernels.solve_nonnegative, (self.regParam, self.alpha, SWEEPS, tell)
-            operands = (given.factors, gram.astype(np.float32), solved.factors)
+            solve, options = self._kernels.solve_nonnegative, (self.regParam, self.alpha, SWEEPS, with_objective)
+            matrices = (fixed.factors, gram.astype(np.float32), solved.factors)
         else:
-            # In the eigenvectors' coordinates the Gram matrix is diagonal.
-            values, turn = _eigen(gram, self.rank)
-            solve, tail = self._kernels.solve_unconstrained, (self.rank, self.regParam, self.alpha, tell)
-            operands = (given.factors @ turn, values, solved.factors)
-        pieces = [pool.submit(partial(solve, *piece, *rows, *operands, *tail)) for piece in solved.chunks()]
-        # Summed in the order of the rows, whichever piece is done first.
-        share = sum(piece.result() for piece in pieces)
+            # In the coordinates of the eigenvectors the Gram matrix is diagonal.
+            eigenvalues, eigenvectors = _eigen(gram, self.rank)
+            solve, options = self._kernels.solve_unconstrained, (self.rank, self.regParam, self.alpha, with_objective)
+            matrices = (fixed.factors @ eigenvectors, eigenvalues, solved.factors)
+        tasks = [pool.submit(partial(solve, *chunk, *rows, *matrices, *options)) for chunk in solved.chunks()]
+        # Summed in the order of the rows, so that the sum does not depend on the threads.
+        total = sum(task.result() for task in tasks)
         if not self.nonnegative:
-            solved.factors[:] = solved.factors @ turn.T
-        return float(share)
+            solved.factors[:] = solved.factors @ eigenvectors.T
+        return float(total)
 
     def factors(self) -> tuple[Factors, Factors]:
-        """Those of the users and those of the products."""
+        """Returns the factors of the users and of the products."""
         users, products = (
-            Factors(side.numbers, np.ascontiguousarray(side.factors[:, : self.rank]))
+            Factors(side.indices, np.ascontiguousarray(side.factors[:, : self.rank]))
             for side in (self.users, self.products)
         )
         return users, products
 
 
+def equal_chunks(cost: npt.NDArray[Any]) -> list[tuple[int, int]]:
+    """Returns the first row, and the row after the last one, of chunks of about equal cost.
+
+    Parameters
+    ----------
+    cost
+        (rows + 1,) cost of all rows before each row, and at the end of all rows.
+    """
+    edges = np.searchsorted(cost, np.linspace(0, cost[-1], CHUNKS + 1))
+    edges = np.unique(np.concatenate([[0], edges, [len(cost) - 1]]))
+    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+
+
 def cores() -> int:
+    """Returns the number of cores that this process may use."""
     # os.process_cpu_count comes with Python 3.13; macOS has no affinity.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _rows(numbers: npt.NDArray[Any]) -> tuple[Integers, Integers]:
-    """The numbers that occur, ascending, and each pair's row among them, without a sort."""
-    if numbers.min() < 0:
-        raise ValueError(f"A number below zero: {numbers.min()}.")
-    occurs = np.zeros(int(numbers.max()) + 1, dtype=bool)
-    occurs[numbers] = True
+def _rows(indices: npt.NDArray[Any]) -> tuple[Integers, Integers]:
+    """Returns the distinct indices, ascending, and the row of each pair among them; in linear time."""
+    if indices.min() < 0:
+        raise ValueError(f"user_idx and product_idx must not be negative, got {indices.min()}.")
+    occurs = np.zeros(int(indices.max()) + 1, dtype=bool)
+    occurs[indices] = True
     row_of = np.cumsum(occurs, dtype=np.int32) - np.int32(1)
-    return np.flatnonzero(occurs).astype(np.int32), row_of[numbers]
+    return np.flatnonzero(occurs).astype(np.int32), row_of[indices]
 
 
-def _spread(begins: npt.NDArray[np.int64]) -> Integers:
+def _row_of_rating(begins: npt.NDArray[np.int64]) -> Integers:
     return np.repeat(np.arange(len(begins) - 1, dtype=np.int32), np.diff(begins))
 
 
 def _gram(factors: Floats) -> npt.NDArray[np.float64]:
-    """factorsᵀ · factors, summed in a fixed order."""
+    """Returns factorsᵀ · factors, summed in a fixed order."""
     width = factors.shape[1]
     total = np.zeros((width, width))
     for start in range(0, len(factors), GRAM_ROWS):
@@ -211,52 +239,52 @@ def _gram(factors: Floats) -> npt.NDArray[np.float64]:
 
 
 def _eigen(gram: npt.NDArray[np.float64], rank: int) -> tuple[Floats, Floats]:
-    """Eigenvalues, kept above zero, and eigenvectors as columns; the padding stays apart."""
-    values, turn = np.ones(len(gram), np.float32), np.eye(len(gram), dtype=np.float32)
-    found, vectors = np.linalg.eigh(gram[:rank, :rank])
-    values[:rank] = np.maximum(found, max(found[-1], 1.0) * 1e-7)
-    turn[:rank, :rank] = vectors
-    return values, turn
+    """Returns the eigenvalues, raised above zero, and the eigenvectors as columns; the padding is left unchanged."""
+    eigenvalues, eigenvectors = np.ones(len(gram), np.float32), np.eye(len(gram), dtype=np.float32)
+    values, vectors = np.linalg.eigh(gram[:rank, :rank])
+    eigenvalues[:rank] = np.maximum(values, max(values[-1], 1.0) * 1e-7)
+    eigenvectors[:rank, :rank] = vectors
+    return eigenvalues, eigenvectors
 
 
 def predictions(
     users: Factors, products: Factors, user_idx: npt.NDArray[Any], product_idx: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[np.bool_], Floats]:
-    """Which pairs have factors on both sides, and for these the predicted preference."""
-    u, p = np.searchsorted(users.numbers, user_idx), np.searchsorted(products.numbers, product_idx)
-    known = (np.append(users.numbers, -1)[u] == user_idx) & (np.append(products.numbers, -1)[p] == product_idx)
+    """Returns which pairs have a user and a product with factors, and the predicted preference of those pairs."""
+    u, p = np.searchsorted(users.indices, user_idx), np.searchsorted(products.indices, product_idx)
+    known = (np.append(users.indices, -1)[u] == user_idx) & (np.append(products.indices, -1)[p] == product_idx)
     u, p = u[known], p[known]
     predicted = np.empty(len(u), np.float32)
-    for start in range(0, len(u), PAIRS_AT_ONCE):
-        part = slice(start, start + PAIRS_AT_ONCE)
+    for start in range(0, len(u), PAIRS_PER_CHUNK):
+        part = slice(start, start + PAIRS_PER_CHUNK)
         predicted[part] = np.einsum("ij,ij->i", users.vectors[u[part]], products.vectors[p[part]])
     return known, predicted
 
 
 def objective(
-    als_pairs: tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]],
+    pairs: tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]],
     users: Factors,
     products: Factors,
     regParam: float,
     alpha: float,
 ) -> float:
-    """What implicit ALS minimises, of any factors: of this engine's or of MLlib's.
+    """Returns the objective of implicit-feedback ALS for the factors of either engine; see `LocalAls`.
 
     Parameters
     ----------
-    als_pairs
+    pairs
         user_idx, product_idx, rating.
     """
-    user_idx, product_idx, rating = als_pairs
-    u, p = np.searchsorted(users.numbers, user_idx), np.searchsorted(products.numbers, product_idx)
+    user_idx, product_idx, rating = pairs
+    u, p = np.searchsorted(users.indices, user_idx), np.searchsorted(products.indices, product_idx)
     total = float((_gram(users.vectors) * _gram(products.vectors)).sum())
-    for start in range(0, len(rating), PAIRS_AT_ONCE):
-        part = slice(start, start + PAIRS_AT_ONCE)
+    for start in range(0, len(rating), PAIRS_PER_CHUNK):
+        part = slice(start, start + PAIRS_PER_CHUNK)
         predicted = np.einsum("ij,ij->i", users.vectors[u[part]], products.vectors[p[part]], dtype=np.float64)
         extra = alpha * np.abs(rating[part])
-        wanted = rating[part] > 0
-        total += float(((1 + extra) * (wanted - predicted) ** 2 - predicted**2).sum())
+        preference = rating[part] > 0
+        total += float(((1 + extra) * (preference - predicted) ** 2 - predicted**2).sum())
     for side, rows in ((users, u), (products, p)):
-        counts = np.bincount(rows, weights=rating > 0, minlength=len(side.numbers))
+        counts = np.bincount(rows, weights=rating > 0, minlength=len(side.indices))
         total += regParam * float(counts @ np.einsum("ij,ij->i", side.vectors, side.vectors, dtype=np.float64))
     return total

@@ -1,4 +1,4 @@
-"""Metrics of lists. NumPy only."""
+"""Metrics of ranked lists, in NumPy: `ranking_metrics`, `serendipity`, `category_diversity` and `novelty`."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ Flags = npt.NDArray[np.bool_]
 
 
 def among(values: Integers, others: Integers) -> Flags:
-    """Which of these values the others have, as `np.isin`, in a quarter of its time where the others are few."""
+    """Returns which of the values are among the others, like `np.isin`; faster than it if the others are few."""
     if not len(others):
         return np.zeros(values.shape, np.bool_)
     ordered = np.sort(others)
-    place = np.searchsorted(ordered, values)
-    place[place == len(ordered)] = 0
-    return np.asarray(ordered[place] == values)
+    places = np.searchsorted(ordered, values)
+    places[places == len(ordered)] = 0
+    return np.asarray(ordered[places] == values)
 
 
 def hits_of(listed: Integers, owners: Integers, relevant: Integers) -> Flags:
-    """Which places of which lists hold something relevant.
+    """Returns (n, k) which places of the lists have a relevant product.
 
     Parameters
     ----------
     listed
-        (n, k) products from 0, -1 where a place is empty.
+        (n, k) products from 0; -1 for an empty place.
     owners, relevant
-        Pairs of a list's row and a product that is relevant in it.
+        Pairs of a list, by its row, and a product that is relevant to its user.
     """
     width = max(int(listed.max(initial=-1)), int(relevant.max(initial=-1))) + 1
     keys = np.arange(len(listed))[:, None] * width + listed
@@ -38,7 +38,7 @@ def hits_of(listed: Integers, owners: Integers, relevant: Integers) -> Flags:
 
 
 def ranking_metrics(hits: Flags, relevant: Integers) -> dict[str, Floats]:
-    """The metrics at k of n lists; with r the number of relevant products:
+    """Returns the metrics at k of n lists. With r relevant products:
 
     - precision: hits / k (Spark's `precisionAt`: a list shorter than k counts as if padded with misses)
     - recall: hits / r
@@ -50,7 +50,7 @@ def ranking_metrics(hits: Flags, relevant: Integers) -> dict[str, Floats]:
     Parameters
     ----------
     hits
-        (n, k), whether the product at each rank is relevant; False beyond the end of a list.
+        (n, k) whether the product at each rank is relevant; False beyond the end of a list.
     relevant
         r of each list, above zero.
 
@@ -80,7 +80,7 @@ def ranking_metrics(hits: Flags, relevant: Integers) -> dict[str, Floats]:
 
 
 def serendipity(listed: Integers, hits: Flags, popular: Integers) -> Floats:
-    """Relevant products that the popularity list does not have, divided by k: useful and not obvious.
+    """Returns the number of relevant products that are not in the popularity list, divided by k.
 
     Ge, Delgado-Battenfeld and Jannach, "Beyond Accuracy: Evaluating Recommender Systems by Coverage and Serendipity"
     (RecSys 2010), with popularity as the primitive recommender.
@@ -88,9 +88,9 @@ def serendipity(listed: Integers, hits: Flags, popular: Integers) -> Floats:
     Parameters
     ----------
     listed, popular
-        (n, k) products of the lists, and of the popularity lists of the same users; -1 where a place is empty.
+        (n, k) products of the lists, and of the popularity lists of the same users; -1 for an empty place.
     hits
-        (n, k), which places of `listed` hold a relevant product.
+        (n, k) which places of `listed` have a relevant product.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def serendipity(listed: Integers, hits: Flags, popular: Integers) -> Floats:
 
 
 def category_diversity(listed: Integers, category: Integers) -> Floats:
-    """Mean pairwise dissimilarity within each list: the share of its pairs of products with different categories.
+    """Returns the share of each list's pairs of products that have different categories.
 
     Intra-list diversity: Ziegler et al., "Improving Recommendation Lists Through Topic Diversification" (WWW 2005),
     with the dissimilarity 1 between two categories and 0 within one. Products of unknown category are left out.
@@ -110,14 +110,14 @@ def category_diversity(listed: Integers, category: Integers) -> Floats:
     Parameters
     ----------
     listed
-        (n, k) products; -1 where a place is empty.
+        (n, k) products; -1 for an empty place.
     category
         (p,) number of each product's category; -1: unknown.
 
     Returns
     -------
     array
-        (n,) from 0 to 1; NaN where a list has fewer than two products of known category.
+        (n,) from 0 to 1; NaN if a list has fewer than two products of known category.
     """
     if not len(category):
         return np.full(len(listed), np.nan)
@@ -133,10 +133,10 @@ def category_diversity(listed: Integers, category: Integers) -> Floats:
 
 
 def novelty(share_of_users: Floats) -> Floats:
-    """-log2 of the share of users who knew a product before; infinite where nobody did.
+    """Returns -log2 of the share of users who knew each product before; infinite if nobody did.
 
-    Self-information after Zhou et al. (PNAS 2010) and Vargas and Castells (RecSys 2011): the mean over what is
-    recommended is high for a recommender that shows the less known.
+    Self-information: Zhou et al. (PNAS 2010); Vargas and Castells (RecSys 2011). The mean over the recommended products
+    is high for a system that shows little-known products.
     """
     with np.errstate(divide="ignore"):
         return np.asarray(-np.log2(share_of_users))

@@ -1,4 +1,4 @@
-"""Loops over neighbours, compiled by Numba, so import this module late."""
+"""Loops over neighbours and lists, compiled by Numba; import this module late, because it imports Numba."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ecommerce_assets.recommendation.compiled import compiled
 
 @compiled
 def insert(value: Any, item: Any, values: Any, items: Any, count: Any) -> Any:
-    """Insert an item into the best so far, highest value first, ties by item; returns how many there are now."""
+    """Inserts an item into the best so far, highest value first, ties by item; returns their new count."""
     size = len(values)
     if count == size:
         last = size - 1
@@ -39,10 +39,10 @@ def best_neighbours(
     common_users: Any,
     counts: Any,
 ) -> None:
-    """For products first to last: their neighbours by Jaccard similarity, into rows of the last four arrays."""
+    """Writes the neighbours of the products first to last by Jaccard similarity to rows of the last four arrays."""
     products, best = len(product_begins) - 1, neighbours.shape[1]
     common = np.zeros(products, np.int32)
-    touched = np.empty(products, np.int64)
+    candidates = np.empty(products, np.int64)
     for product in range(first, last):
         count = 0
         for i in range(product_begins[product], product_begins[product + 1]):
@@ -50,13 +50,13 @@ def best_neighbours(
             for j in range(user_begins[user], user_begins[user + 1]):
                 other = user_products[j]
                 if common[other] == 0:
-                    touched[count] = other
+                    candidates[count] = other
                     count += 1
                 common[other] += 1
         users = product_begins[product + 1] - product_begins[product]
         kept = 0
         for i in range(count):
-            other = touched[i]
+            other = candidates[i]
             if other != product:
                 either = users + product_begins[other + 1] - product_begins[other] - common[other]
                 kept = insert(
@@ -66,12 +66,12 @@ def best_neighbours(
             common_users[product, i] = common[neighbours[product, i]]
         counts[product] = min(kept, best)
         for i in range(count):
-            common[touched[i]] = 0
+            common[candidates[i]] = 0
 
 
 @compiled
 def best_of_rows(begins: Any, items: Any, values: Any, best: Any, best_values: Any) -> None:
-    """For each row the items with the highest values, into rows of the last two arrays."""
+    """Writes the items with the highest values of each row to rows of the last two arrays."""
     for row in range(len(begins) - 1):
         kept = 0
         for i in range(begins[row], begins[row + 1]):
@@ -92,13 +92,14 @@ def best_sums(
     positions: Any,
     scores: Any,
 ) -> None:
-    """For each user the products with the highest sum over the user's items of weight times value in the item's row.
+    """Writes to (n, k) `positions` and `scores` the products with the highest sums for each user.
 
-    Fills (n, k) positions and scores; products that are excluded are left out.
+    The sum of a product is that of weight times value over the user's items that have the product in their row.
+    Excluded products are left out.
     """
     sums = np.zeros(products, np.float64)
-    touched = np.empty(products, np.int64)
-    barred, seen = np.zeros(products, np.bool_), np.zeros(products, np.bool_)
+    candidates = np.empty(products, np.int64)
+    is_excluded, seen = np.zeros(products, np.bool_), np.zeros(products, np.bool_)
     for user in range(len(begins) - 1):
         count = 0
         for i in range(begins[user], begins[user + 1]):
@@ -106,21 +107,21 @@ def best_sums(
                 product = row_items[j]
                 if not seen[product]:
                     seen[product] = True
-                    touched[count] = product
+                    candidates[count] = product
                     count += 1
                 sums[product] += weights[i] * row_values[j]
         for i in range(excluded_begins[user], excluded_begins[user + 1]):
-            barred[excluded[i]] = True
+            is_excluded[excluded[i]] = True
         kept = 0
         for i in range(count):
-            if not barred[touched[i]] and sums[touched[i]] > 0:
-                kept = insert(np.float32(sums[touched[i]]), touched[i], scores[user], positions[user], kept)
+            if not is_excluded[candidates[i]] and sums[candidates[i]] > 0:
+                kept = insert(np.float32(sums[candidates[i]]), candidates[i], scores[user], positions[user], kept)
         for i in range(kept, positions.shape[1]):
             positions[user, i], scores[user, i] = -1, 0
         for i in range(count):
-            sums[touched[i]], seen[touched[i]] = 0, False
+            sums[candidates[i]], seen[candidates[i]] = 0, False
         for i in range(excluded_begins[user], excluded_begins[user + 1]):
-            barred[excluded[i]] = False
+            is_excluded[excluded[i]] = False
 
 
 @compiled
@@ -139,14 +140,14 @@ def because(
     by_category: Any,
     contributed: Any,
 ) -> None:
-    """Finds the product of the history that contributed most to each entry of the lists; see `reasons`.
+    """Writes to `contributed` the product of the history that contributed most to each entry; see `reasons`.
 
     Parameters
     ----------
     begins, items, ratings
         The histories, latest product first.
     longest
-        Maximum number of products of a history that rules 2 to 4 use.
+        Maximum number of products of a history that rules 2 to 4 of `reasons` use.
     row_begins, row_items, row_values
         The neighbours of each product, and their similarities.
     factors
@@ -159,7 +160,7 @@ def because(
         (n, k) result, filled in place: positions of products; -1: no reason.
     """
     places = positions.shape[1]
-    # Place of each product in the user's list, from 1: finds neighbours of the history in the list without a search.
+    # Place of each product in the user's list from 1, 0 for others: a lookup instead of a search.
     place_of = np.zeros(len(row_begins) - 1, np.int32)
     best = np.empty(places, np.float64)
     for user in range(len(begins) - 1):

@@ -1,12 +1,12 @@
-"""All parameters that the published lists depend on, and how two sets of them differ.
+"""All parameters that the published lists depend on: `Parameters`.
 
-A shop promotes values (storage/promoted.py); those that it did not promote have the defaults of these classes.
+A shop promotes values (storage/promoted.py); parameters without a promoted value have the defaults of these classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ecommerce_assets.recommendation.als_parameters import AlsParameters
@@ -17,19 +17,19 @@ from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 
 @dataclass(frozen=True)
 class ListParameters:
-    """What the lists are made with."""
+    """Parameters of the lists."""
 
     k: int = 10
     exclude: Exclude = Exclude.purchased
     ranker: Ranker = Ranker.blend
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Returns the parameters as JSON values."""
         return {"k": self.k, "exclude": str(self.exclude), "ranker": str(self.ranker)}
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> ListParameters:
-        """From values such as a version's parameters; other names are ignored, missing ones get their default."""
+        """Reads values such as a version's parameters; ignores other names and uses the defaults for missing ones."""
         known = {**cls().as_dict(), **{name: value for name, value in values.items() if value is not None}}
         return cls(known["k"], Exclude(known["exclude"]), Ranker(known["ranker"]))
 
@@ -44,7 +44,7 @@ class Parameters:
 
     @classmethod
     def of(cls, values: Mapping[str, Mapping[str, Any]]) -> Parameters:
-        """From values by asset, such as promoted ones; missing ones get their default."""
+        """Reads values by asset, such as the promoted ones; uses the defaults for missing ones."""
         return cls(
             SegmentationParameters.of(values.get("segmentation_model", {})),
             AlsParameters.of(values.get("als_model", {})),
@@ -53,7 +53,7 @@ class Parameters:
 
     @classmethod
     def of_evaluation(cls, parameters: Mapping[str, Any]) -> Parameters:
-        """From the parameters of a version of als_evaluation."""
+        """Reads the parameters of a version of als_evaluation."""
         return cls.of(
             {
                 "segmentation_model": parameters.get("segmentation", {}),
@@ -63,20 +63,20 @@ class Parameters:
         )
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
-        """By asset and parameter, as JSON values."""
+        """Returns the values by asset and parameter, as JSON values."""
         return {**asdict(self), "recommendations": self.recommendations.as_dict()}
 
     def changes(self, since: Parameters) -> dict[str, tuple[Any, Any]]:
-        """The values in `since` and here of the parameters that differ, by `asset.parameter`."""
-        before, now = since.as_dict(), self.as_dict()
+        """Returns the values in `since` and in these parameters, by `asset.parameter`, where they differ."""
+        old = since.as_dict()
         return {
-            f"{asset}.{name}": (before[asset][name], value)
-            for asset in (part.name for part in fields(self))
-            for name, value in now[asset].items()
-            if value != before[asset][name]
+            f"{asset}.{name}": (old[asset][name], value)
+            for asset, parameters in self.as_dict().items()
+            for name, value in parameters.items()
+            if value != old[asset][name]
         }
 
 
 def in_words(changes: Mapping[str, tuple[Any, Any]]) -> str:
-    """Such as `als_model.rank 8 instead of 50`."""
-    return ", ".join(f"{name} {now} instead of {before}" for name, (before, now) in changes.items())
+    """Returns the changes of `Parameters.changes` in words, such as `als_model.rank 8 instead of 50`."""
+    return ", ".join(f"{name} {new} instead of {old}" for name, (old, new) in changes.items())

@@ -16,8 +16,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, DoubleType, IntegerType, StringType, StructField, StructType
 
-from ecommerce_assets.recommendation.als import AlsParameters, Engine, choose_engine
+from ecommerce_assets.recommendation.als import choose_engine
 from ecommerce_assets.recommendation.als_model import AlsModel
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.blend import Blend
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.fitting import (
@@ -47,6 +48,7 @@ from ecommerce_assets.recommendation.reasons import reasons
 from ecommerce_assets.recommendation.recommenders.base import ProductStats, Training
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.spark.connect import frame_of, has_workers, send_to_workers
+from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.stored_table import StoredTable
 
@@ -253,7 +255,7 @@ def numbered(users: StoredTable, user_index: StoredTable) -> pa.Table:
 def _with_past(users: pa.Table, pairs: pa.Table, model: AlsModel) -> pa.Table:
     """The users with `features` and `history`."""
     numbers, factors = users.column("user_idx").combine_chunks(), model.users
-    features = factors_of(numbers, pa.array(factors.numbers), factors.vectors)
+    features = factors_of(numbers, pa.array(factors.indices), factors.vectors)
     return users.append_column("features", features).append_column("history", histories_in_process(pairs, numbers))
 
 

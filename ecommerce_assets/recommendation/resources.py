@@ -1,4 +1,4 @@
-"""The resources of this package: the limits of an evaluation, and the reader of the product catalogue."""
+"""Dagster resources: `EvaluationLimits`, and `ProductCatalogReader`, which reads the product catalogue."""
 
 import dagster as dg
 from pydantic import Field
@@ -11,27 +11,29 @@ from ecommerce_assets.storage.step_context import running_step
 
 
 class EvaluationLimits(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """What als_evaluation, als_tuning and backtest accept; the checks read it from the parameters of a version."""
+    """Limits of the checks of als_evaluation, als_tuning and backtest, which read them from a version's parameters."""
 
     max_quality_loss: float = Field(
-        description="als_evaluation is blocked if its NDCG clearly falls by a larger share than this."
+        description="als_evaluation is blocked if its NDCG clearly falls by more than this share of the previous one."
     )
-    min_holdout_users: int = Field(description="With fewer users in the holdout, als_evaluation blocks nothing.")
+    min_holdout_users: int = Field(
+        description="Minimum number of holdout users for a comparison; with fewer, als_evaluation is not blocked."
+    )
 
     @classmethod
     def of(cls, settings: Settings) -> "EvaluationLimits":
-        """Returns the limits that the shop sets."""
+        """Returns the limits in the settings."""
         return cls(max_quality_loss=settings.max_quality_loss, min_holdout_users=settings.min_holdout_users)
 
 
 class ProductCatalogReader(dg.ConfigurableIOManager):
     """Reads the product catalogue and the rules for lists, and records the files as inputs of the step."""
 
-    data_dir: str = Field(description="Folder or bucket that holds the catalogue.")
-    id_type: IdType = Field(default="bigint", description="Type of the product ids.")
+    data_dir: str = Field(description="Data dir, a folder or bucket, with the catalogue.")
+    id_type: IdType = Field(default="bigint", description="Type of the product ids: bigint or string.")
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
-        raise NotImplementedError(f"No step writes the catalogue: write its files into {FOLDER}/ in the data dir.")
+        raise NotImplementedError(f"No step can write the catalogue. Put its files into {FOLDER}/ in the data dir.")
 
     def load_input(self, context: dg.InputContext) -> ProductCatalog:
         try:

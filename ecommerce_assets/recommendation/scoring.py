@@ -21,15 +21,9 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ecommerce_assets.recommendation.als import (
-    AfterIteration,
-    AlsParameters,
-    Engine,
-    choose_engine,
-    fit_als,
-    fit_local,
-)
+from ecommerce_assets.recommendation.als import AfterIteration, choose_engine, fit_als, fit_local
 from ecommerce_assets.recommendation.als_model import factor_frame
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.blend import (
     FEATURES,
     FEWEST_TRAINING_USERS,
@@ -55,7 +49,7 @@ from ecommerce_assets.recommendation.interactions import (
     collect_pairs,
     latest_interaction,
     latest_of_pairs,
-    weighed_by_recency,
+    weigh_pairs,
 )
 from ecommerce_assets.recommendation.item_neighbours import neighbours_by_spark, neighbours_in_process
 from ecommerce_assets.recommendation.lists import DEPTH, ListMaker, Lists, ragged
@@ -69,6 +63,7 @@ from ecommerce_assets.recommendation.scores import Relevant, Scores, score_lists
 from ecommerce_assets.recommendation.systems import ALS_ALONE, ALS_LIST, BASELINES, POPULARITY, PUBLISHED, TITLES
 from ecommerce_assets.segmentation.naming import SEGMENT_NAMES
 from ecommerce_assets.spark.connect import send_to_workers
+from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.stored_table import StoredTable
 
 FEW, SOME = 5, 20
@@ -184,7 +179,7 @@ def _weighed(pairs: pa.Table, als: AlsParameters) -> pa.Table:
     """Pairs of `collect_pairs` with `LAST`, as ALS is fitted on them."""
     if als.halfLife is None:
         return pairs
-    rating = weighed_by_recency(pairs.column("rating"), pairs.column(LAST), als.halfLife)
+    rating = weigh_pairs(pairs.column("rating"), pairs.column(LAST), als.halfLife)
     return pairs.set_column(pairs.schema.get_field_index("rating"), "rating", rating.cast(pa.float32()))
 
 
@@ -201,7 +196,7 @@ def users_in_process(holdout: LocalHoldout, factors: Factors) -> pa.Table:
             "history": histories_in_process(holdout.interactions, users),
             "segment": known.column("segment").take(at),
             "total_events": known.column("total_events").take(at),
-            "features": factors_of(users, pa.array(factors.numbers), factors.vectors),
+            "features": factors_of(users, pa.array(factors.indices), factors.vectors),
             "relevant": lists_of(relevant.column("user_idx"), relevant.column("product_idx").combine_chunks(), users),
         }
     )

@@ -1,4 +1,4 @@
-"""The asset als_tuning, which has a job of its own, and how als_model takes its parameters from it."""
+"""The asset `als_tuning`, which has its own job, and `tuned`, with which als_model takes its parameters."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame
 
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.recommendation.als_parameters import AlsParameters
-from ecommerce_assets.recommendation.backtest import MOST_CUTOFFS
+from ecommerce_assets.recommendation.backtest import MAX_CUTOFFS
 from ecommerce_assets.recommendation.parameters import ListParameters
 from ecommerce_assets.recommendation.resources import EvaluationLimits
 from ecommerce_assets.recommendation.tuning import in_words, tune
@@ -26,7 +26,6 @@ from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
 
 COMMAND = "dagster job execute -m ecommerce_assets.definitions -j als_tuning"
 
-
 ALS_TUNING = StoredAsset(
     None,
     TUNING_CHECKS,
@@ -36,7 +35,7 @@ ALS_TUNING = StoredAsset(
 
 
 class TuningConfig(dg.Config):
-    """How the parameters are searched."""
+    """Config of als_tuning."""
 
     trials: int = Field(30, ge=1, description="Number of trials; the first one has the default parameters.")
     timeout_seconds: int | None = Field(None, ge=1, description="No trial begins after this time; unset: no limit.")
@@ -44,8 +43,8 @@ class TuningConfig(dg.Config):
     cutoffs: int = Field(
         1,
         ge=1,
-        le=MOST_CUTOFFS,
-        description="Number of validation windows before the cutoff of als_evaluation; a trial is scored by the mean "
+        le=MAX_CUTOFFS,
+        description="Number of validation windows before the cutoff of als_evaluation. A trial's score is its mean "
         "NDCG over them.",
     )
 
@@ -60,9 +59,8 @@ class TuningConfig(dg.Config):
             kinds={"spark", "als", "json"},
             code_version="2",
             io_manager_key="json_io_manager",
-            description="Which rank, regParam, alpha and half-life serve users best, and whether nonnegative factors "
-            "pay, on a holdout before that of als_evaluation. als_model uses the best trial where its config says "
-            "params: tuned.",
+            description="Search for the rank, regParam, alpha, nonnegative and halfLife with the highest NDCG, on a "
+            "holdout before that of als_evaluation. als_model with params: tuned uses the best trial.",
         )
     },
 )
@@ -73,12 +71,12 @@ def als_tuning(
     evaluation_limits: EvaluationLimits,
     cleaned_events: DataFrame,
 ) -> Artifact:
-    """Search parameters as `tune` does, with the lists and segments that als_evaluation scores."""
+    """Searches the parameters of ALS, scored with the same lists and segments as in als_evaluation."""
     promoted = newest_versions.promoted(context)
     segmentation = SegmentationParameters.of(promoted.of("segmentation_model"))
     lists = ListParameters.of(promoted.of("recommendations"))
     exclude, k = lists.exclude, lists.k
-    tuning = tune(cleaned_events, segmentation, exclude, k, **config.model_dump(), say=context.log.info)
+    tuning = tune(cleaned_events, segmentation, exclude, k, **config.model_dump(), log=context.log.info)
     document = describe_tuning(tuning)
     if document["params"]:
         context.log.info(f"Best: trial {document['trial']}, {in_words(document['params'])}.")
@@ -95,17 +93,17 @@ def als_tuning(
 def tuned(
     context: dg.AssetExecutionContext, newest_versions: NewestVersions, parameters: AlsParameters
 ) -> tuple[AlsParameters, dict[str, Any]]:
-    """The parameters with those of the best trial of the newest als_tuning, and the version and trial for the record.
+    """Returns the parameters with those of the newest als_tuning's best trial, and its version and trial to record.
 
-    Raises VersionNotFoundError where there is no tuning.
+    Raises VersionNotFoundError if there is no version of als_tuning.
     """
     try:
         version, document = newest_versions.document(context, "als_tuning")
-    except VersionNotFoundError as problem:
-        raise VersionNotFoundError(f"als_model is configured with params=tuned. {problem} Run: {COMMAND}") from None
+    except VersionNotFoundError as error:
+        raise VersionNotFoundError(f"als_model is configured with params=tuned. {error} Run: {COMMAND}") from None
     chosen = AlsParameters.of({**parameters.as_dict(), **document["params"]})
     context.log.info(
         f"als_model is trained with trial {document['trial']} of als_tuning {version.version}: "
-        f"{in_words(document['params'])}. The parameters in the config are ignored."
+        f"{in_words(document['params'])}. Values of these parameters in the config are ignored."
     )
     return chosen, {"tuned_by": {"version": version.version, "trial": document["trial"]}}

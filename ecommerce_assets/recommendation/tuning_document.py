@@ -1,4 +1,4 @@
-"""The document of als_tuning, and what is made of it: the table for the UI, the checks and the plots."""
+"""The document of als_tuning (`describe_tuning`), and its table, checks and plots for the UI."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecommerce_assets.plotting import BLUE, FAINT, INK, ORANGE, grid, panels, title
-from ecommerce_assets.recommendation.backtest import with_interval
+from ecommerce_assets.recommendation.evaluation_checks import percent, signed, with_interval
 from ecommerce_assets.recommendation.metrics import Floats
 from ecommerce_assets.recommendation.scores import Interval, bootstrap_means, interval
 from ecommerce_assets.recommendation.systems import ALS_LIST, POPULARITY
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 
 def describe_tuning(tuning: Tuning) -> dict[str, Any]:
-    """The document.
+    """Returns the document of als_tuning.
 
-    Keys: `params` (of the best trial; null where none succeeded), `trial` (its number), `ndcg`, `gain` (its NDCG less
+    Keys: `params` (of the best trial; null if none succeeded), `trial` (its number), `ndcg`, `gain` (its NDCG less
     that of the defaults), `default` and `popularity` (their NDCG), `nonnegative` and `half_life` (NDCG of the best
     trial with the constraint, or with a half-life, less that of the best one without), `succeeded` and `failed`
     (counts), `windows` (each with `cutoff`, `end` and `users`), `holdout_users` (their sum), `test_cutoff`, `holdout`
-    (the reason where there are no trials) and `trials` (each with `number`, `params`, `ndcg`, `gain`, `coverage`,
+    (the reason, if there are no trials) and `trials` (each with `number`, `params`, `ndcg`, `gain`, `coverage`,
     `seconds`, `error`).
 
-    Every NDCG and difference is [value, lower, upper] with the bootstrap 95 % interval; differences are between the
-    same users. The interval of the best trial does not know that it is the best of many: als_evaluation evaluates it on
-    what users did later.
+    Every NDCG and difference is [value, lower, upper] with the bootstrap 95 % interval; differences are paired. The
+    interval of the best trial ignores that it was chosen as the best of many: als_evaluation evaluates it on what users
+    did later.
     """
     scored = [trial for trial in tuning.trials if trial.scores]
     ndcg = {trial.number: _ndcg(trial) for trial in scored}
@@ -43,9 +43,9 @@ def describe_tuning(tuning: Tuning) -> dict[str, Any]:
     def compare(one: Trial | None, other: Trial | None) -> Interval | None:
         return interval(ndcg[one.number] - ndcg[other.number]) if one and other else None
 
-    def value_of(condition: Callable[[Trial], bool]) -> Interval | None:
-        with_it = best_of([trial for trial in scored if condition(trial)])
-        return compare(with_it, best_of([trial for trial in scored if not condition(trial)]))
+    def gain_of(condition: Callable[[Trial], bool]) -> Interval | None:
+        best_with = best_of([trial for trial in scored if condition(trial)])
+        return compare(best_with, best_of([trial for trial in scored if not condition(trial)]))
 
     best, default = best_of(scored), next((trial for trial in scored if trial.number == 0), None)
     return {
@@ -55,8 +55,8 @@ def describe_tuning(tuning: Tuning) -> dict[str, Any]:
         "gain": compare(best, default),
         "default": interval(ndcg[0]) if default else None,
         "popularity": interval(_ndcg(scored[0], POPULARITY)) if scored else None,
-        "nonnegative": value_of(lambda trial: trial.parameters.nonnegative),
-        "half_life": value_of(lambda trial: trial.parameters.halfLife is not None),
+        "nonnegative": gain_of(lambda trial: trial.parameters.nonnegative),
+        "half_life": gain_of(lambda trial: trial.parameters.halfLife is not None),
         "succeeded": len(scored),
         "failed": len(tuning.trials) - len(scored),
         "windows": [{**window.document(), "users": users} for window, users in tuning.windows],
@@ -79,18 +79,18 @@ def describe_tuning(tuning: Tuning) -> dict[str, Any]:
 
 
 def _ndcg(trial: Trial, system: str = ALS_LIST) -> Floats:
-    """The mean over the windows, and that of each bootstrap round."""
+    """Returns the mean NDCG over the windows, then that of each bootstrap round."""
     return np.asarray(np.mean([bootstrap_means(scores, system, METRIC) for scores in trial.scores], axis=0))
 
 
 def _coverage(trial: Trial) -> float:
-    """Share of the products that the lists show to any user, the mean over the windows."""
+    """Returns the share of products that are shown to any user, the mean over the windows."""
     return float(np.mean([np.mean(scores.shown[scores.systems.index(ALS_LIST)] > 0) for scores in trial.scores]))
 
 
 def trials_table(document: Mapping[str, Any]) -> str:
-    """All trials as a Markdown table, the best first, failed ones last."""
-    header = ("trial", *SEARCHED, "NDCG (95 %)", "above the default (95 %)", "coverage", "seconds")
+    """Returns a Markdown table of all trials, the best first, failed ones last."""
+    header = ("trial", *SEARCHED, "NDCG (95 %)", "gain over the default (95 %)", "coverage", "seconds")
     rows = []
     for trial in sorted(document["trials"], key=lambda t: -t["ndcg"][0] if t["ndcg"] else math.inf):
         number, params = trial["number"], trial["params"]
@@ -101,8 +101,8 @@ def trials_table(document: Mapping[str, Any]) -> str:
             "none" if params["halfLife"] is None else params["halfLife"],
         ]
         if trial["ndcg"]:
-            gain = with_interval(trial["gain"], "+") if trial["gain"] and number else ""
-            results = [with_interval(trial["ndcg"]), gain, f"{trial['coverage']:.1%}"]
+            gain = with_interval(trial["gain"], signed) if trial["gain"] and number else ""
+            results = [with_interval(trial["ndcg"]), gain, percent(trial["coverage"])]
         else:
             results = [f"failed: {trial['error']}", "", ""]
         rows.append([f"{number}{mark}", *shown, *results, trial["seconds"]])
@@ -114,8 +114,8 @@ def _trials_succeeded(context: CheckContext) -> Outcome | str:
     if document["succeeded"]:
         return Outcome(checked=f"{document['succeeded']:,} of {len(document['trials']):,} trials were scored")
     if "holdout" in document:
-        return f"no trial could be scored; holdout: {document['holdout']}"
-    return f"all {document['failed']:,} trials failed; the first: {document['trials'][0]['error']}"
+        return f"no trial could be scored, holdout: {document['holdout']}"
+    return f"all {document['failed']:,} trials failed, the first with {document['trials'][0]['error']}"
 
 
 def _no_trial_failed(context: CheckContext) -> Outcome | str:
@@ -124,7 +124,7 @@ def _no_trial_failed(context: CheckContext) -> Outcome | str:
     if not failed:
         return Outcome(checked=f"0 of {trials:,} trials failed")
     first = failed[0]
-    return f"{len(failed):,} of {trials:,} trials failed; trial {first['number']}: {first['error']}"
+    return f"{len(failed):,} of {trials:,} trials failed, trial {first['number']} with {first['error']}"
 
 
 def _gain_clear(context: CheckContext) -> Outcome:
@@ -134,10 +134,12 @@ def _gain_clear(context: CheckContext) -> Outcome:
         return Outcome(f"a comparison needs {least:,} holdout users (ECOMMERCE_MIN_HOLDOUT_USERS), got {users:,}")
     if gain is None:
         return Outcome("the default parameters could not be scored, so the gain over them is unknown")
-    values = {"holdout users": users, "ndcg": f"{document['ndcg'][0]:.4f}", "gain": with_interval(gain, "+")}
+    values = {"holdout users": users, "ndcg": f"{document['ndcg'][0]:.4f}", "gain": with_interval(gain, signed)}
     if gain[1] > 0:
-        return Outcome(values=values, checked=f"the best trial gains NDCG {values['gain']}, {users:,} users")
-    return Outcome(f"the best trial may be no better than the defaults: NDCG {values['gain']}, {users:,} users", values)
+        return Outcome(values=values, checked=f"the best trial has a gain in NDCG of {values['gain']}, {users:,} users")
+    return Outcome(
+        f"the best trial may not be better than the defaults: gain in NDCG {values['gain']}, {users:,} users", values
+    )
 
 
 TUNING_CHECKS = (
@@ -145,7 +147,7 @@ TUNING_CHECKS = (
     Check("no_trial_failed", "No trial failed.", _no_trial_failed, blocking=False),
     Check(
         "gain_clear",
-        "There are enough users, and the interval of the gain over the default parameters is above zero.",
+        "There are enough users, and the whole interval of the gain over the default parameters is above zero.",
         _gain_clear,
         blocking=False,
     ),
@@ -164,7 +166,7 @@ def _scored(context: CheckContext) -> list[dict[str, Any]]:
 
 
 def trials_in_order(context: CheckContext) -> Figure | None:
-    """NDCG of each trial with its interval and the best so far; the defaults and popularity as lines."""
+    """Draws the NDCG of each trial with its interval, and the best so far; the default and popularity as lines."""
     document, trials = context.document, _scored(context)
     if not trials:
         return None
@@ -190,7 +192,7 @@ def trials_in_order(context: CheckContext) -> Figure | None:
 
 
 def _place(name: str, params: Mapping[str, Any], half_lives: Sequence[float]) -> float:
-    """Where a trial is on the axis of a parameter."""
+    """Returns the place of a trial on the axis of a parameter."""
     if name == "nonnegative":
         return 0.0 if params[name] else 1.0
     if name == "halfLife":
@@ -199,7 +201,7 @@ def _place(name: str, params: Mapping[str, Any], half_lives: Sequence[float]) ->
 
 
 def by_parameter(context: CheckContext) -> Figure | None:
-    """NDCG against each parameter."""
+    """Draws the NDCG of all trials against each parameter."""
     document, trials = context.document, _scored(context)
     if not trials:
         return None
@@ -240,8 +242,8 @@ def _scale(axes: Axes, name: str, half_lives: Sequence[float]) -> None:
 ALS_TUNING_PLOTS = (
     Plot(
         "The search, trial by trial",
-        "NDCG of the lists of the ranker als on the validation windows, with 95 % intervals. Intervals of two trials "
-        "overlap more than their difference varies, because the users are the same: see the table for the differences.",
+        "NDCG of the lists of the ranker als on the validation windows, with 95 % intervals. Two intervals may overlap "
+        "although the paired difference is clear: see the table for the differences.",
         trials_in_order,
     ),
     Plot("NDCG by parameter", "All trials against each parameter; halfLife in days.", by_parameter),

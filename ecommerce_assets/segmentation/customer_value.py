@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 
 from ecommerce_assets.bootstrap import bootstrap, mean_and_interval
 from ecommerce_assets.features.expressions import distinct_count, exact_sum, of_type, utc, utc_day
-from ecommerce_assets.features.rfm import FREQUENCY
+from ecommerce_assets.features.summaries import FREQUENCY
 from ecommerce_assets.segmentation.purchase_model import BgNbd, Floats, GammaGamma, Histories
 from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.spark.connect import frame_of

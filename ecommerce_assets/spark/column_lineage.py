@@ -1,11 +1,10 @@
-"""Which columns of which assets each column of a frame was computed from, read off Spark's own analysed plan.
+"""Column lineage: from which columns of which assets each column of a frame is computed. Use `trace` and `made_from`.
 
-The plan is what Spark ran, so the lineage cannot drift from the code. Where Python stands in between (mapInArrow,
-collected rows, fitted models) the plan ends; there the code that makes the frame says with `made_from` which columns of
-which frames went in, and their plans are followed instead. The entry points are `trace` and `made_from`.
+It is read from Spark's analysed plan, so it cannot differ from the code. The plan ends where Python computes something
+(mapInArrow, collected rows, fitted models): there `made_from` declares the source columns, whose plans are followed.
 
-This is the only module that uses a private attribute of PySpark: `DataFrame._jdf`, the frame in Java. PySpark has no
-public way to the analysed plan but its text. Spark Connect has no such frame, so lineage is unavailable there.
+Only this module uses a private attribute of PySpark, `DataFrame._jdf`: no public one gives the analysed plan, except as
+text. Spark Connect and Sail do not have it, so lineage is unavailable there.
 """
 
 from __future__ import annotations
@@ -21,22 +20,21 @@ Lineage = dict[str, tuple[str, ...]]
 """Output column → sources, each `asset.column` (the asset's name ends at the first dot), sorted."""
 
 Origins = Mapping[str, Iterable[tuple[DataFrame, str] | str]]
-"""Output column → what went in: a frame and the name of a column of it, or (a part of a model) `asset.part`."""
+"""Output column → sources: a frame and the name of its column, or `asset.part` for a part of a model."""
 
 _SOURCES = "ecommerce_assets.sources"
 _FILE_METADATA = "_metadata"
-_SEPARATOR = "\n"  # between the path and the column of a source; in neither of them
-
+_SEPARATOR = "\n"  # between the path and the column of a source; neither contains it
 
 UNAVAILABLE = "Not recorded: Spark Connect does not give the analysed plan that column lineage is read from."
 
 
 class LineageError(ValueError):
-    """A column names a source that does not exist; the message says which."""
+    """A declared source does not exist; the message has its name."""
 
 
 def made_from(frame: DataFrame, origins: Origins) -> DataFrame:
-    """The same frame, its columns marked with what Spark's plan cannot know: the columns that Python made them from.
+    """Returns the same frame with the sources of columns that Python computed, which Spark's plan does not contain.
 
     Examples
     --------
@@ -45,29 +43,28 @@ def made_from(frame: DataFrame, origins: Origins) -> DataFrame:
     Raises
     ------
     LineageError
-        Where a frame lacks the column that is named.
+        If a frame does not have the named column.
     """
     if is_remote():
         return frame
-    marks = {name: {_SOURCES: sorted(found)} for name, found in _found(origins).items()}
+    marks = {name: {_SOURCES: sorted(sources)} for name, sources in _sources_of(origins).items()}
     return frame.select(
         *[F.col(name).alias(name, metadata=marks[name]) if name in marks else F.col(name) for name in frame.columns]
     )
 
 
 def trace(frame: DataFrame, asset_of: Callable[[str], tuple[str, str] | None]) -> Lineage | None:
-    """The sources of every column of the frame; none for a literal or what Python made and did not mark.
+    """Returns the sources of every column of the frame; None over Spark Connect, see `UNAVAILABLE`.
 
-    None over Spark Connect: see `UNAVAILABLE`.
-
-    A column made by a function has the sources of its arguments, conditions included (a window function also those of
-    its window); `count(*)` has the grouping keys. Filters and joins are no sources: they choose rows, not values.
+    A column that a function computes has the sources of its arguments, conditions included (a window function also
+    those of its window); `count(*)` has the grouping keys. Literals have none, and what Python computed has those that
+    `made_from` declares. Filters and joins are not sources: they choose rows, not values.
 
     Parameters
     ----------
     asset_of
-        For the path of a file that is read: the asset's name and a prefix for its columns' names (such as
-        `itemFactors.` in a model), or None where it belongs to none.
+        Returns for the path of a file the asset's name and a prefix for its columns' names (such as `itemFactors.` in a
+        model); None if it belongs to no asset.
     """
     if is_remote():
         return None
@@ -76,76 +73,84 @@ def trace(frame: DataFrame, asset_of: Callable[[str], tuple[str, str] | None]) -
 
 
 def trace_origins(origins: Origins, asset_of: Callable[[str], tuple[str, str] | None]) -> Lineage | None:
-    """The same for what is no frame, such as the parts of a model: by the columns that it was made from."""
+    """Returns the same for what is not a frame, such as the parts of a model."""
     if is_remote():
         return None
-    return {name: _named(found, asset_of) for name, found in _found(origins).items()}
+    return {name: _named(sources, asset_of) for name, sources in _sources_of(origins).items()}
 
 
 def check_sources(lineage: Lineage, columns_of: Callable[[str], Iterable[str] | None]) -> None:
-    """Raise LineageError where a source is no column of its asset; assets that `columns_of` does not know pass."""
+    """Raises LineageError if a source is not a column of its asset. `columns_of` returns None for unknown assets."""
     for column, sources in lineage.items():
         for source in sources:
             asset, _, name = source.partition(".")
-            known = columns_of(asset)
-            if known is not None and name not in set(known):
-                raise LineageError(f"{column} is said to come from {source}, but {asset} has no column {name}")
+            columns = columns_of(asset)
+            if columns is not None and name not in set(columns):
+                raise LineageError(f"The source {source} of column {column} does not exist: {asset} has no {name}.")
 
 
-def _found(origins: Origins) -> dict[str, set[str]]:
-    plans: dict[int, _Plan] = {}
-    found: dict[str, set[str]] = {}
+def _sources_of(origins: Origins) -> dict[str, set[str]]:
+    plans: dict[int, _Plan] = {}  # by frame: a plan is walked once
+    sources: dict[str, set[str]] = {}
     for name, columns in origins.items():
-        found[name] = set()
+        sources[name] = set()
         for origin in columns:
             if isinstance(origin, str):
-                found[name].add(origin)
+                sources[name].add(origin)
                 continue
             frame, column = origin
-            if id(frame) not in plans:  # walked once, however many columns it is the origin of
+            if id(frame) not in plans:
                 plans[id(frame)] = _Plan.of(frame)
             plan = plans[id(frame)]
             keys = dict(plan.output)
             if column not in keys:
-                raise LineageError(f"{name} is said to come from a column {column} of a frame with {', '.join(keys)}")
-            found[name] |= plan.sources_of(keys[column])
-    return found
+                raise LineageError(f"The source {column} of column {name} is not among {', '.join(keys)}.")
+            sources[name] |= plan.sources_of(keys[column])
+    return sources
 
 
 def _named(sources: Iterable[str], asset_of: Callable[[str], tuple[str, str] | None]) -> tuple[str, ...]:
-    named = set()
+    names = set()
     for source in sources:
         path, separator, column = source.rpartition(_SEPARATOR)
         if not separator:
-            named.add(source)
-        elif (found := asset_of(path)) is not None:
-            named.add(f"{found[0]}.{found[1]}{column}")
-    return tuple(sorted(named))
+            names.add(source)
+        elif asset := asset_of(path):
+            names.add(f"{asset[0]}.{asset[1]}{column}")
+    return tuple(sorted(names))
 
 
 Key = tuple[int, str | None]
-"""An attribute by Spark's expression id, whole or one field of it (a struct's)."""
+"""An attribute by Spark's expression id; the whole of it, or one field of a struct."""
 
 
 @dataclass
 class _Plan:
-    """What was learnt of a plan: for each attribute where its value comes from."""
+    """An analysed plan.
+
+    Attributes
+    ----------
+    output
+        Name and expression id of each column.
+    sources
+        Columns of stored tables by expression id, each a path and a column.
+    definitions
+        Expressions that an attribute is computed from, by expression id.
+    """
 
     output: list[tuple[str, int]]
-    origins: dict[int, set[str]] = field(default_factory=dict)
+    sources: dict[int, set[str]] = field(default_factory=dict)
     definitions: dict[int, list[Any]] = field(default_factory=dict)
-    others: dict[int, set[int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, frame: DataFrame) -> _Plan:
-        """From the analysed plan of a frame."""
         analysed = frame._jdf.queryExecution().analyzed()
         plan = cls(_attributes(analysed.output()))
         plan.add(analysed)
         return plan
 
     def add(self, node: Any) -> None:
-        """A node and all below it."""
+        """Adds a node and all below it."""
         children = list(_each(node.children()))
         for child in children:
             self.add(child)
@@ -157,50 +162,51 @@ class _Plan:
             if expression.nodeName() == "Alias":
                 self._add_alias(expression, grouping)
         if kind == "Union":
-            # A union's columns carry the ids of its first child: what the others bring comes on top.
+            # A union's columns have the ids of its first child.
             for position, (_, key) in enumerate(_attributes(node.output())):
-                own = {_id(child.output().apply(position)) for child in children}
-                self.others.setdefault(key, set()).update(own - {key})
+                self._define(key, [child.output().apply(position) for child in children])
         elif kind == "Generate":
             for _, key in _attributes(node.generatorOutput()):
-                self.definitions.setdefault(key, []).append(node.generator())
+                self._define(key, [node.generator()])
+
+    def _define(self, key: int, expressions: Iterable[Any]) -> None:
+        self.definitions.setdefault(key, []).extend(expressions)
 
     def _add_files(self, node: Any) -> None:
         paths = node.relation().location().rootPaths()
-        # Where a row lies is no column of the table: Spark's hidden column, and those that it reads off folders' names.
-        places = {_FILE_METADATA, *node.relation().partitionSchema().fieldNames()}
+        # Not columns of the table: Spark's hidden column, and those that it reads from names of folders.
+        excluded = {_FILE_METADATA, *node.relation().partitionSchema().fieldNames()}
         for name, key in _attributes(node.output()):
-            # One asset's files are read together, so the first path says whose they are.
-            if paths.size() and name not in places:
-                self.origins[key] = {f"{paths.apply(0).toString()}{_SEPARATOR}{name}"}
+            # All paths of a relation belong to one asset.
+            if paths.size() and name not in excluded:
+                self.sources[key] = {f"{paths.apply(0).toString()}{_SEPARATOR}{name}"}
 
     def _add_alias(self, alias: Any, grouping: list[Any]) -> None:
-        key, child = _id(alias), alias.child()
-        metadata = alias.metadata()
-        if metadata.contains(_SOURCES):  # which are all that there are
-            self.origins.setdefault(key, set()).update(metadata.getStringArray(_SOURCES))
+        key, child, metadata = _id(alias), alias.child(), alias.metadata()
+        if metadata.contains(_SOURCES):  # they replace those of the plan
+            self.sources.setdefault(key, set()).update(metadata.getStringArray(_SOURCES))
             return
         counts_rows = grouping and not child.references().size() and not child.foldable()
-        self.definitions.setdefault(key, []).extend(grouping if counts_rows else [child])
+        self._define(key, grouping if counts_rows else [child])
 
     def sources_of(self, attribute: int) -> set[str]:
-        """Columns of stored tables that an attribute is computed from, whole or by a field."""
-        found: set[str] = set()
+        """Returns the columns of stored tables that an attribute is computed from."""
         start: Key = (attribute, None)
+        sources: set[str] = set()
         waiting, seen = [start], {start}
         while waiting:
             current, part = waiting.pop()
-            found |= self.origins.get(current, set())
-            new: set[Key] = {(other, part) for other in self.others.get(current, ())}
+            sources |= self.sources.get(current, set())
+            new: set[Key] = set()
             for expression in self.definitions.get(current, ()):
                 new |= _references(expression) if part is None else _references_of_field(expression, part)
             waiting.extend(new - seen)
             seen |= new
-        return found
+        return sources
 
 
 def _references(expression: Any) -> set[Key]:
-    """What an expression looks at; of a struct only the fields that it takes out."""
+    """Returns the attributes of an expression; of a struct only the fields that it takes."""
     attributes = list(_each(expression.references().toSeq()))
     if not any(attribute.dataType().typeName() == "struct" for attribute in attributes):
         return {(_id(attribute), None) for attribute in attributes}
@@ -213,7 +219,7 @@ def _references(expression: Any) -> set[Key]:
 
 
 def _references_of_field(expression: Any, name: str) -> set[Key]:
-    """What one field of a struct-valued expression looks at."""
+    """Returns the attributes that one field of a struct-valued expression is computed from."""
     kind = expression.nodeName()
     if kind == "AttributeReference":
         return {(_id(expression), name)}
@@ -225,8 +231,8 @@ def _references_of_field(expression: Any, name: str) -> set[Key]:
         values = [branch._2() for branch in branches]
         if expression.elseValue().isDefined():
             values.append(expression.elseValue().get())
-        chosen_by = {key for branch in branches for key in _references(branch._1())}
-        return chosen_by | {key for value in values for key in _references_of_field(value, name)}
+        conditions = {key for branch in branches for key in _references(branch._1())}
+        return conditions | {key for value in values for key in _references_of_field(value, name)}
     return _references(expression)
 
 

@@ -1,4 +1,4 @@
-"""One way for what a classic session, Spark Connect and Sail do differently, with public means of PySpark alone.
+"""Hides the differences between classic Spark, Spark Connect and Sail, with PySpark's public API only.
 
 `open_session` connects to a server; the other functions work with any kind of session.
 """
@@ -16,7 +16,6 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -33,75 +32,44 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-SCHEME = "sc://"
-"""Of a server's URL."""
-
-NEEDED = ("grpc", "grpc_status", "google.rpc")
-"""Modules of the optional dependencies `connect`."""
-
 ROWS_TO_SPREAD = 1_000_000
 """More than any cluster has cores."""
 
 
-def is_connect_url(master: str) -> bool:
-    """Whether a Spark master is a Spark Connect server."""
-    return master.startswith(SCHEME)
-
-
-def active_session() -> SparkSession | None:
-    """The Spark Connect session that this process has already, such as a notebook's."""
-    if not is_remote():
-        return None
-    try:
-        return SparkSession.active()
-    except PySparkException:
-        return None
-
-
 def open_session(url: str) -> SparkSession:
-    """A session on a Spark Connect server.
+    """Returns a session on a Spark Connect server.
 
     Raises
     ------
     RuntimeError
         If the packages that Spark Connect needs are missing.
     """
-    missing = [name for name in NEEDED if not _is_installed(name)]
-    if missing:
-        raise RuntimeError(
-            f"ECOMMERCE_SPARK_MASTER={url} needs Python packages that are missing ({', '.join(missing)}). "
-            "Install them: uv sync --extra connect"
-        )
     # It warns of windows over small tables, as Java does in its own log.
     warnings.filterwarnings("ignore", "WARN WindowExpression: No Partition Defined")
-    return SparkSession.builder.remote(url).getOrCreate()
+    try:
+        return SparkSession.builder.remote(url).getOrCreate()
+    except ImportError as error:
+        raise RuntimeError(f"ECOMMERCE_SPARK_MASTER={url}: {error} Install it: uv sync --extra connect") from error
 
 
 def configure(session: SparkSession, settings: Mapping[str, str]) -> list[str]:
-    """Change the settings that a session can change; returns the names of the others, which are the server's."""
-    kept = []
+    """Changes the settings of a session; returns the names of those that only its server can change."""
+    unchanged = []
     for name, value in settings.items():
         try:
             session.conf.set(name, value)
         except PySparkException:
-            kept.append(name)
-    return kept
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
+            unchanged.append(name)
+    return unchanged
 
 
 def master_of(spark: SparkSession) -> str:
-    """Where Spark runs, such as `local[2]`: for Spark Connect the server's master, for Sail `sail`."""
+    """Returns the Spark master, such as `local[2]`: for Spark Connect the server's, for Sail `sail`."""
     return str(spark.conf.get("spark.master"))
 
 
 def parallelism(spark: SparkSession) -> int:
-    """Number of tasks that Spark runs at the same time by default. Spark Connect answers it with a small query."""
+    """Returns the number of tasks that run at the same time by default. Spark Connect needs a small query for it."""
     if not is_remote():
         return spark.sparkContext.defaultParallelism
     if sail.is_sail(spark):
@@ -110,14 +78,17 @@ def parallelism(spark: SparkSession) -> int:
 
 
 def has_workers(spark: SparkSession) -> bool:
-    """Whether Python functions run in processes of their own, side by side: not with Sail."""
+    """Returns whether Python functions run in parallel processes; Sail runs them in this process."""
     return not sail.is_sail(spark)
 
 
 def ship_package(spark: SparkSession, folder: Path) -> None:
-    """Send this package to Spark's Python workers, which need not have it; numpy, pandas and pyarrow they must have.
+    """Sends this package to Spark's Python workers. They must have numpy, pandas and pyarrow.
 
-    A cluster fetches it from the archive in `folder` whenever an executor starts, so that stays as long as the session.
+    Parameters
+    ----------
+    folder
+        Folder for the archive. A cluster fetches it whenever an executor starts: keep it as long as the session.
     """
     package = Path(__file__).parents[1]
     archive = folder / f"{package.name}.zip"
@@ -128,9 +99,9 @@ def ship_package(spark: SparkSession, folder: Path) -> None:
 
 
 def spark_path(uri: str) -> str:
-    r"""The URI of one file or folder as Spark's readers must be given it, which take what they get for a pattern.
+    r"""Returns the URI of one file or folder for Spark's readers, which read a plain path as a pattern.
 
-    Not for the option basePath, nor for writing: there Spark takes a path as it stands.
+    Do not use it for the option basePath, nor for writing: there Spark takes a path literally.
 
     Examples
     --------
@@ -141,79 +112,87 @@ def spark_path(uri: str) -> str:
 
 
 def path_to_read(spark: SparkSession, uri: str) -> str:
-    """The URI of one file or folder as the readers of this session must be given it."""
+    """Returns the URI of one file or folder for the readers of this session."""
     return sail.path(uri) if sail.is_sail(spark) else spark_path(uri)
 
 
 def path_to_write(spark: SparkSession, uri: str) -> str:
-    """The URI of a folder as writers must be given it."""
+    """Returns the URI of a folder for the writers of this session."""
     return sail.path(uri) if sail.is_sail(spark) else uri
 
 
 @contextmanager
 def persisted(frame: DataFrame) -> Iterator[DataFrame]:
-    """The frame, kept from its first use to the end of the block; by Sail in files, from the start."""
+    """Keeps a frame until the end of the block, from its first use on. On Sail it is written to files at once."""
     if sail.is_sail(frame.sparkSession):
-        kept, folder = sail.stored(frame)
+        stored, folder = sail.stored(frame)
         try:
-            yield kept
+            yield stored
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return
-    kept = frame.persist()
+    frame.persist()
     try:
-        yield kept
+        yield frame
     finally:
-        with suppress(Exception):  # where Spark has died, the error of the block is the one to show
-            kept.unpersist()
+        with suppress(Exception):  # if Spark has died, the error of the block is the one to show
+            frame.unpersist()
 
 
 def used_again(frame: DataFrame) -> DataFrame:
-    """The frame, for several uses in one query: Spark computes it once anyway, Sail each time, so it gets files."""
+    """Returns a frame for several uses in one query. Sail would compute it for each, so it is written to files."""
     return sail.stored(frame)[0] if sail.is_sail(frame.sparkSession) else frame
 
 
 def frame_of(spark: SparkSession, table: pa.Table, schema: str | StructType) -> DataFrame:
-    """An Arrow table of this process as a frame."""
+    """Returns an Arrow table of this process as a frame."""
     return sail.frame_of(spark, table, schema) if sail.is_sail(spark) else spark.createDataFrame(table, schema)
 
 
-def send_to_workers(spark: SparkSession, value: Value) -> Broadcast[Value] | SharedFile[Value] | sail.Held[Value]:
-    """A value for Spark's Python workers, each of which fetches it once: a broadcast, over Spark Connect a file.
+def send_to_workers(spark: SparkSession, value: Value) -> Broadcast[Value] | SharedFile[Value]:
+    """Returns a handle on a value for Spark's Python workers, each of which fetches it once.
 
-    Functions read `.value`; `.destroy()` frees what it takes, when no job reads it any more. A function that holds the
-    value itself would be sent with each plan, and a server accepts plans of up to 128 MB.
+    Functions read `.value`; call `.destroy()` when no job reads it any more. A function that holds the value itself
+    would be sent with each plan, and Spark Connect accepts plans of up to 128 MB.
     """
     if not is_remote():
         return spark.sparkContext.broadcast(value)
     if sail.is_sail(spark):
-        return sail.Held(value)
-    name = f"shared-{uuid.uuid4().hex}.pickle"
+        file = Path(sail.scratch_path(spark))
+        file.write_bytes(pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
+        return SharedFile(str(file))
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / name
-        with file.open("wb") as stream:
-            pickle.dump(value, stream, protocol=pickle.HIGHEST_PROTOCOL)
+        file = Path(folder) / f"shared-{uuid.uuid4().hex}.pickle"
+        file.write_bytes(pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
         spark.addArtifacts(str(file), file=True)
-    return SharedFile(name)
+    return SharedFile(file.name)
 
 
 class SharedFile(Generic[Value]):
-    """A value in a file of a Spark Connect session; the server removes it when the session ends."""
+    """A value in a file, which is removed when the session ends.
+
+    Parameters
+    ----------
+    name
+        Name of an artifact of the session, or an absolute path.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     @property
     def value(self) -> Value:
-        """The value, read once in each process."""
-        found: Value = _read_shared(self._name)
-        return found
+        """The value, read once per process."""
+        value: Value = _read_shared(self._name)
+        return value
 
     def destroy(self) -> None:
-        """Does nothing: the file stays until the session ends."""
+        """Frees the memory of this process; the file stays until the session ends."""
+        _read_shared.cache_clear()
 
 
 @lru_cache(maxsize=1)
 def _read_shared(name: str) -> Any:
-    with open(SparkFiles.get(name), "rb") as stream:
+    path = name if os.path.isabs(name) else SparkFiles.get(name)
+    with open(path, "rb") as stream:
         return pickle.load(stream)

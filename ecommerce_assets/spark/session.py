@@ -1,4 +1,4 @@
-"""Starts Spark: the Java that it gets, how settings reach it, what Java prints. Use `start`."""
+"""Starts Spark: finds a Java, passes the settings to it, and limits what it prints. Use `start`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ecommerce_assets.secret import is_secret
 from ecommerce_assets.spark.java import ensure_java
 
 GATEWAY = "PYSPARK_GATEWAY_PORT"
-"""Set where spark-submit started this process and Java."""
+"""Set if spark-submit started this process and Java."""
 
 SUBMIT_ARGS = "PYSPARK_SUBMIT_ARGS"
 JAVA_OPTIONS = "spark.driver.extraJavaOptions"
@@ -33,73 +33,72 @@ LOCAL_JAVA_OPTIONS = (
     "-XX:+IgnoreUnrecognizedVMOptions"
 )
 ON_LOOPBACK = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
-"""Nothing outside this machine needs to reach a local Spark."""
+"""Other machines do not need to reach a local Spark."""
 
 LOG_OPTION = f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties').as_uri()}"
 
 
 def start(settings: Mapping[str, str], log: Callable[[str], object]) -> SparkSession:
-    """A new session with these settings, and with Java's log in our format."""
+    """Returns a new session with these settings; Java logs only errors, in our format."""
     settings = {**settings, JAVA_OPTIONS: f"{settings.get(JAVA_OPTIONS, '')} {LOG_OPTION}".strip()}
     memory = settings.get("spark.driver.memory", "1g")
     log(f"Starting Spark on {settings['spark.master']} with {memory} of driver memory.")
     if settings["spark.master"].startswith("local"):
         # Python workers must be this Python, which has this package, not the first one on the PATH.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    if GATEWAY in os.environ:  # Java runs already, with a log configuration of its own
+    if GATEWAY in os.environ:  # Java runs already, with its own log configuration
         return _session({"spark.log.level": "ERROR", **settings})
     ensure_java(log)
     secrets = {name: value for name, value in settings.items() if is_secret(name, value)}
     with tempfile.NamedTemporaryFile("w", suffix=".properties", encoding="utf-8") as file:
-        # PySpark puts what the builder is given on Java's command line, which everybody on the machine can read.
+        # PySpark puts the builder's settings on Java's command line, which everybody on the machine can read.
         file.writelines(f"{name}={_escaped(value)}\n" for name, value in secrets.items())
         file.flush()
-        given = os.environ.get(SUBMIT_ARGS, "pyspark-shell")
-        changed = {SUBMIT_ARGS: f"--properties-file {shlex.quote(file.name)} --load-spark-defaults {given}"}
+        arguments = os.environ.get(SUBMIT_ARGS, "pyspark-shell")
+        changes = {SUBMIT_ARGS: f"--properties-file {shlex.quote(file.name)} --load-spark-defaults {arguments}"}
         if locale.getencoding().lower() != "utf-8":
-            changed["LC_ALL"] = "C.UTF-8"  # or Java could not open files whose names have other letters
-        with _environment(changed):
+            changes["LC_ALL"] = "C.UTF-8"  # otherwise Java cannot open files whose names have non-ASCII letters
+        with _environment(changes):
             return _session({name: value for name, value in settings.items() if name not in secrets})
 
 
 def active_session() -> SparkSession | None:
-    """The session of this process, if there is one."""
+    """Returns the session of this process, also of Spark Connect or Sail; None if there is none."""
     try:
         return SparkSession.active()
     except PySparkException:
         return None
 
 
-def _session(settings: Mapping[str, str]) -> SparkSession:
-    builder = SparkSession.builder
-    for name, value in settings.items():
-        builder = builder.config(name, value)
-    return builder.getOrCreate()
-
-
-@contextmanager
-def _environment(changed: Mapping[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(changed)
-    try:
-        yield
-    finally:
-        for name in changed:
-            del os.environ[name]
-        os.environ.update({name: before[name] for name in changed if name in before})
-
-
-def _escaped(value: str) -> str:
-    """As a Java properties file wants it."""
-    return re.sub(r"[\\\n\r]", lambda found: f"\\u{ord(found[0]):04x}", value)
-
-
 def submitted() -> dict[str, str]:
-    """What spark-submit was told, which wins over what we would ask for; empty where it did not start this process."""
+    """Returns the settings that spark-submit was given; empty if it did not start this process."""
     if GATEWAY not in os.environ:
         return {}
-    # Only after a first session does SparkConf know it.
+    # SparkConf has them only after a first session.
     quiet = {"spark.ui.enabled": "false", "spark.log.level": "ERROR"}
     _session({"spark.master": "local[1]", **ON_LOOPBACK, **quiet}).stop()
     defaults = {"spark.app.name": Path(sys.argv[0]).name, "spark.master": "local[*]"}
     return {name: value for name, value in SparkConf().getAll() if defaults.get(name) != value}
+
+
+def _session(settings: Mapping[str, str]) -> SparkSession:
+    return SparkSession.builder.config(map=dict(settings)).getOrCreate()
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    previous = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in previous.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _escaped(value: str) -> str:
+    """Returns the value as it is written in a Java properties file."""
+    return re.sub(r"[\\\n\r]", lambda match: f"\\u{ord(match[0]):04x}", value)

@@ -1,1 +1,1 @@
-"""The ground floor's storage: versions that are committed by one small file, and the IO managers that write them."""
+"""Versions of tables, models and documents, and the IO managers that write and read them."""

@@ -1,4 +1,4 @@
-"""Dagster's asset checks: they report the results that the IO manager recorded, and compute nothing."""
+"""Dagster's asset checks, which only report the results that the IO manager recorded. Use `asset_checks`."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckS
 def check_specs(
     asset: str, checks: Sequence[Check], days: dg.PartitionsDefinition | None = None
 ) -> list[dg.AssetCheckSpec]:
-    """The checks of an asset as Dagster knows them; with `days`, each day has its own status."""
+    """Returns Dagster's specs of an asset's checks; with `days`, each day has its own status."""
     return [
         dg.AssetCheckSpec(
             check.name, asset=asset, description=check.description, blocking=check.blocking, partitions_def=days
@@ -36,16 +36,16 @@ def asset_checks(
     days: dg.PartitionsDefinition | None = None,
     on_demand: bool = False,
 ) -> dg.AssetChecksDefinition:
-    """One op that reports every check of what the run wrote (or of the newest version).
+    """Returns one op that reports all checks of the version that the run wrote, or of the newest version.
 
-    A version that a check blocks never gets here: the IO manager reports its checks and fails the step.
+    The checks of a blocked version are reported by the IO manager, which fails the step.
 
     Parameters
     ----------
     days
         Partitions of a daily asset.
     on_demand
-        The checks pass while nothing was written.
+        The checks pass if there is no version.
     """
     specs = check_specs(asset, checks, days)
 
@@ -68,53 +68,53 @@ def asset_checks(
 
 
 def evaluations(asset: str, check: Check, version: Version) -> Iterator[dg.AssetCheckEvaluation]:
-    """What a version recorded of a check, for each of its days; or for the version, if it has no days."""
+    """Yields the recorded results of a check for each day of a version; for the version if it has no days."""
     days: list[str | None] = [*sorted(version.days)] or [None]
     for day in days:
         of_day = [result for result in version.checks if day is None or result.partition == day]
-        about = version.model_copy(update={"checks": tuple(of_day)})
-        yield dg.AssetCheckEvaluation(**outcome(asset, check, about), blocking=check.blocking, partition=day)
+        part = version.model_copy(update={"checks": tuple(of_day)})
+        yield dg.AssetCheckEvaluation(**outcome(asset, check, part), blocking=check.blocking, partition=day)
 
 
 def outcome(asset: str, check: Check, version: Version | None, *, on_demand: bool = False) -> dict[str, Any]:
-    """What a version recorded of a check, as arguments of Dagster's AssetCheckResult and AssetCheckEvaluation."""
+    """Returns the recorded result of a check as arguments of Dagster's AssetCheckResult and AssetCheckEvaluation."""
     results = _results(version, check)
     failed = [result for result in results if not result.passed]
     blocks = any(result.blocking for result in failed) if failed else check.blocking
-    about: dict[str, Any] = {"version": version.version if version else "none"}
+    values: dict[str, Any] = {"version": version.version if version else "none"}
     if len(results) > 1:
-        about["days"] = len(results)
+        values["days"] = len(results)
     elif results:
-        about |= results[0].values
+        values |= results[0].values
     return {
         "asset_key": dg.AssetKey(asset),
         "check_name": check.name,
         "passed": not failed if results else on_demand and version is None,
-        # What was recorded decides: a check may have been only a warning for this version.
+        # As recorded: the check may have been only a warning for this version.
         "severity": dg.AssetCheckSeverity.ERROR if blocks and (results or not version) else dg.AssetCheckSeverity.WARN,
         "description": escaped(_in_words(version, results)),
-        "metadata": about,
+        "metadata": values,
     }
 
 
 def _results(version: Version | None, check: Check) -> list[CheckResult]:
-    """The results of a check, of a daily version one for each day; empty without a version."""
+    """Returns the results of a check, one for each day of a daily version; empty without a version."""
     return [result for result in version.checks if result.name == check.name] if version else []
 
 
 def _in_words(version: Version | None, results: Sequence[CheckResult]) -> str:
-    """What failed or, if nothing did, what was checked."""
+    """Returns what failed or, if nothing failed, what was checked."""
     failed = [result for result in results if not result.passed]
     if failed:
         return failures(failed)
     if results:
         return results[0].checked if len(results) == 1 else f"{len(results):,} days"
     if version:
-        return f"not checked: version {version.version} was written before the check existed"
-    return "not checked: nothing was written yet"
+        return f"Not checked: version {version.version} was written before the check existed."
+    return "Not checked: there is no version yet."
 
 
 def failures(failed: Sequence[CheckResult]) -> str:
-    """What failed checks say, in a line."""
+    """Returns the messages of failed checks in one line."""
     sentences = "; ".join(f"{c.partition}: {c.message}" if c.partition else c.message for c in failed[:SHOWN_FAILURES])
     return sentences + (f"; {len(failed) - SHOWN_FAILURES:,} more" if len(failed) > SHOWN_FAILURES else "")

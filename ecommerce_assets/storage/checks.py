@@ -1,8 +1,7 @@
-"""Checks: rules that a version must satisfy before readers see it. They read the written files.
+"""Checks: rules that the written files of a version must satisfy before it is published.
 
 The IO managers run them between write and publish (`measure`, then `run_checks`) and record the results with the
-version. The checks of each table are defined beside its asset; those that many tables share are at the end of this file
-and in drift.py.
+version. Each asset declares its checks; those that many tables share are at the end of this file and in drift.py.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, Row
 
 SAMPLED_ROWS = 20_000
-"""Rows for the quantiles of a distribution. Their standard error is then a third of a hundredth."""
+"""Number of rows for the quantiles of a distribution, whose standard error is then about 0.0035."""
 
 QUANTILES = 100
 """Quantiles of a distribution: 0.01, 0.02 … 1."""
@@ -27,10 +26,7 @@ QUANTILES = 100
 
 @dataclass(frozen=True)
 class Previous:
-    """What is recorded of the version, or of the day, that a new one is compared with.
-
-    `name` is the version, or the day where it is one.
-    """
+    """The version, or the day, that a new one is compared with; `name` is the version or the day."""
 
     name: str
     stats: Stats
@@ -47,24 +43,23 @@ class CheckContext:
     Attributes
     ----------
     stats
-        Of the rows as written (of one day, for daily assets).
+        Stats of the written rows; for daily assets, of one day.
     parameters
-        What the asset was made with.
+        Parameters of the version.
     inputs
-        What the step read.
+        Inputs of the step.
     versions
-        Versions that were read, by asset; daily assets are in `days`.
+        Versions that were read, by asset; for daily assets see `days`.
     days
-        Stats of the days that were read of each daily input.
+        Stats of the days that were read, by daily asset and day.
     columns
-        Tables only: the columns as written, with their Spark types.
+        Tables only: the written columns, with their Spark types.
     previous
-        The version that readers see while this one is written, or none. For a day: the up to seven stored days directly
-        before it, the last of them last.
+        The published version, empty if there is none. For a day: up to seven stored days before it, the newest last.
     stored_columns
-        Daily tables only: the columns of stored days that stay beside this one.
+        Daily tables only: the columns of stored days that the run does not replace.
     document
-        Documents only: what was written.
+        Documents only: the content.
     """
 
     stats: Stats
@@ -79,50 +74,50 @@ class CheckContext:
 
     @property
     def rows(self) -> int:
-        """Rows as written."""
+        """Number of written rows."""
         return self.stats.rows or 0
 
     @property
     def results(self) -> Mapping[str, Any]:
-        """What the asset reported."""
+        """Results that the asset reported."""
         return self.stats.results
 
     def number(self, name: str) -> int | float:
-        """A number measured over the rows; 0 where it is null."""
+        """Returns a number of the stats; 0 if it is null."""
         return self.stats.numbers.get(name) or 0
 
     def input_number(self, asset: str, name: str) -> float:
-        """Sum of a number over what was read of an upstream asset."""
+        """Returns the sum of a number over the input from an upstream asset."""
         return float(sum(stats.numbers.get(name) or 0 for stats in self.input_stats(asset)))
 
     def input_rows(self, asset: str) -> int:
-        """Rows that were read of an upstream asset."""
+        """Returns the number of rows that were read from an upstream asset."""
         return sum(stats.rows or 0 for stats in self.input_stats(asset))
 
     def input_stats(self, asset: str) -> list[Stats]:
-        """The stats of what was read of an upstream asset: of each day, or of the version."""
+        """Returns the stats of the input from an upstream asset: of each day, or of the version."""
         if asset in self.days:
             return list(self.days[asset].values())
         return [self.versions[asset].stats] if asset in self.versions else []
 
     def reports(self, result: str) -> bool:
-        """Whether this version, or one that it was made from, reported a result of this name."""
-        made_from = [version.stats for version in self.versions.values()]
-        return any(stats.results.get(result) is not None for stats in [self.stats, *made_from])
+        """Returns whether this version, or one of its inputs, reported a result of this name."""
+        inputs = [version.stats for version in self.versions.values()]
+        return any(stats.results.get(result) is not None for stats in [self.stats, *inputs])
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a check that has more than a problem to report.
+    """The result of a check with numbers for the UI.
 
     Attributes
     ----------
     message
-        What is wrong, in one sentence; empty where the check passed.
+        The problem in one sentence; empty if the check passed.
     values
-        A few numbers or short texts for people, also where it passed.
+        A few numbers or short texts, also if the check passed.
     checked
-        What was checked, with the figures, in one line without a full stop; shown where the check passed.
+        What was checked, with the figures, in one line without a full stop; shown if the check passed.
     """
 
     message: str = ""
@@ -133,11 +128,11 @@ class Outcome:
 NOTHING_TO_COMPARE = Outcome(checked="nothing to compare with: there is no previous version")
 
 Read = Callable[[str], "DataFrame"]
-"""Another table, by its name, in exactly the version that the step read."""
+"""Returns another table by name, in the version that the step read."""
 
 Summary = Callable[["DataFrame", CheckContext, Read], "DataFrame"]
-"""From the rows as written, the context so far (stats of the footers only) and the tables that the step read: a frame
-of one row, whose numbers are added to the stats' numbers, and whose structs and arrays to their summaries."""
+"""Returns a frame of one row from the written rows, the context (with stats from the footers only) and the tables that
+the step read. Its numbers are added to the stats' numbers, its structs and arrays to their summaries."""
 
 
 @dataclass(frozen=True)
@@ -147,21 +142,21 @@ class Check:
     Parameters
     ----------
     test
-        Returns in one sentence what is wrong, or None (or an Outcome) where nothing is.
+        Returns the problem in one sentence, None without a problem, or an Outcome.
     numbers
-        SQL aggregates that it needs, by name. No distinct counts: Spark then keeps all other aggregates by value; those
-        belong into a summary.
+        SQL aggregates that it needs, by name. Put distinct counts in a summary: beside other aggregates they make Spark
+        expand every row.
     shares
-        Values by column whose rows are counted.
+        Values whose rows are counted, by column.
     distributions
-        Numeric columns, with the SQL list of columns whose hash draws the sample for quantiles and deviation; empty: no
-        quantiles, and the deviation of all rows.
+        Numeric columns, each with the SQL list of columns whose hash draws the sample for quantiles and deviation;
+        an empty list: no quantiles, and the deviation of all rows.
     summary
-        For what no aggregate over single rows can tell; checks that name the same one share it. Undivided tables only.
+        For what no aggregate over single rows can compute. Several checks may share it. Not for daily tables.
     blocking
-        True: a version (or day) that fails is never visible. False: a warning.
+        True: a version (or day) that fails is not published. False: a failure is a warning.
     warning_if
-        Name of a result: where this version, or one that it was made from, reports it, a failure is only a warning.
+        Name of a result: if this version, or one of its inputs, reports it, a failure is a warning.
     """
 
     name: str
@@ -176,11 +171,11 @@ class Check:
 
 
 def run_checks(checks: Sequence[Check], context: CheckContext, partition: str | None = None) -> list[CheckResult]:
-    """The results of all checks, in order."""
+    """Returns the results of all checks, in order."""
     results = []
     for check in checks:
-        answer = check.test(context)
-        outcome = answer if isinstance(answer, Outcome) else Outcome(answer or "")
+        result = check.test(context)
+        outcome = result if isinstance(result, Outcome) else Outcome(result or "")
         results.append(
             CheckResult(
                 name=check.name,
@@ -198,16 +193,15 @@ def run_checks(checks: Sequence[Check], context: CheckContext, partition: str | 
 def measure(
     frame: DataFrame, checks: Sequence[Check], summaries: Sequence[DataFrame] = (), rows: int = 0
 ) -> dict[str | None, Stats]:
-    """What the checks need, in one query over the rows; by day where the frame has the partition column.
+    """Returns the stats that the checks need, from one query; by day if the frame has the partition column.
 
     Parameters
     ----------
     summaries
         Frames of one row, which become part of the query.
     rows
-        About how many there are; it decides how large a share of them makes a sample.
+        Approximate number of rows, which decides the share of rows in a sample.
     """
-
     daily = PARTITION_COLUMN in frame.columns
     columns = _aggregates(frame, checks, rows)
     measured = frame.groupBy(PARTITION_COLUMN).agg(*columns) if daily else frame.agg(*columns)
@@ -218,13 +212,13 @@ def measure(
         values = row.asDict(recursive=True)
         day = str(values.pop(PARTITION_COLUMN)) if daily else None
         content = _content(values["rows"], values.pop("content_xor") or 0, values.pop("content_sum") or 0)
-        known = {name: values.pop(name) for name in ("rows", "numbers", "shares", "distributions") if name in values}
-        for distribution in known.get("distributions", {}).values():
+        fields = {name: values.pop(name) for name in ("rows", "numbers", "shares", "distributions") if name in values}
+        for distribution in fields.get("distributions", {}).values():
             _put_quantiles(distribution)
         structs = {name: value for name, value in values.items() if isinstance(value, dict | list)}
         numbers = {name: value for name, value in values.items() if name not in structs}
-        numbers |= known.pop("numbers", {})
-        stats[day] = Stats.model_validate({**known, "content": content, "numbers": numbers, "summaries": structs})
+        numbers |= fields.pop("numbers", {})
+        stats[day] = Stats.model_validate({**fields, "content": content, "numbers": numbers, "summaries": structs})
     return stats
 
 
@@ -235,23 +229,23 @@ IN_ONE_JOB = {"spark.sql.adaptive.enabled": "false", "spark.sql.autoBroadcastJoi
 def collect_in_one_job(frame: DataFrame) -> list[Row]:
     """Returns the rows of a small result of aggregates, computed in one Spark job; see `IN_ONE_JOB`."""
     conf = frame.sparkSession.conf
-    before = {name: conf.get(name) for name in IN_ONE_JOB}
+    previous = {name: conf.get(name) for name in IN_ONE_JOB}
     try:
         for name, value in IN_ONE_JOB.items():
             conf.set(name, value)
         return frame.collect()
     finally:
-        for name, set_before in before.items():
-            conf.set(name, str(set_before))
+        for name, previous_value in previous.items():
+            conf.set(name, str(previous_value))
 
 
 def needs_query(checks: Sequence[Check]) -> bool:
-    """Whether the checks need more than the Parquet footers have."""
+    """Returns whether the checks need more than the Parquet footers."""
     return any(check.numbers or check.shares or check.distributions or check.summary for check in checks)
 
 
 def summaries_of(checks: Sequence[Check]) -> list[Summary]:
-    """The summaries of the checks, each once."""
+    """Returns the summaries of the checks, without repeats."""
     return list(dict.fromkeys(check.summary for check in checks if check.summary))
 
 
@@ -262,7 +256,7 @@ def _aggregates(frame: DataFrame, checks: Sequence[Check], rows: int) -> list[Co
         return [F.struct(*[F.expr(sql).alias(field) for field, sql in fields.items()]).alias(name)] if fields else []
 
     names = [f"`{name}`" for name in frame.columns if name != PARTITION_COLUMN]
-    # Spark's hash skips nulls: without the isnull, a value that moves to another column leaves the hash as it is.
+    # Spark's hash skips nulls: without isnull, the hash would not change when a value moves to another column.
     hashed = [*names, *[f"isnull({name})" for name in names]]
     row_hash, one_in = f"xxhash64({', '.join(hashed)})", max(1, rows // SAMPLED_ROWS)
     shares = {column: values for check in checks for column, values in check.shares.items()}
@@ -275,7 +269,7 @@ def _aggregates(frame: DataFrame, checks: Sequence[Check], rows: int) -> list[Co
     }
     return [
         F.expr("count(*)").alias("rows"),
-        # Neither depends on the order of the rows; together they tell repeats from absence.
+        # Both are independent of the order of the rows. The sum also changes with repeats, which cancel out in the xor.
         F.expr(f"bit_xor({row_hash})").alias("content_xor"),
         F.expr(f"sum({row_hash} & 4294967295)").alias("content_sum"),
         *struct("numbers", {name: sql for check in checks for name, sql in check.numbers.items()}),
@@ -285,10 +279,10 @@ def _aggregates(frame: DataFrame, checks: Sequence[Check], rows: int) -> list[Co
 
 
 def _distribution(column: str, key: str, one_in: int) -> str:
-    """SQL aggregate of a Distribution.
+    """Returns the SQL aggregate of a Distribution.
 
-    The mean is that of all rows. Quantiles and deviation are those of a sample that the hash of the key draws (all rows
-    of a small table): ten times as fast.
+    The mean is that of all rows. Quantiles and deviation are those of a sample, drawn by the hash of the key, which is
+    much faster; a small table is its own sample.
     """
     value = f"if(abs({column}) < double('inf'), cast({column} as double), null)"
     moments = f"named_struct('known', count({value}), 'mean', avg({value}), 'deviation', stddev_pop({value})"
@@ -299,7 +293,7 @@ def _distribution(column: str, key: str, one_in: int) -> str:
 
 
 def _put_quantiles(distribution: dict[str, Any]) -> None:
-    """Replaces the sample that `_distribution` gave by its quantiles."""
+    """Replaces the sample in a result of `_distribution` with its quantiles."""
     import numpy as np
 
     sample = distribution.pop("sample", None)
@@ -313,11 +307,11 @@ def _content(rows: int, bits: int, total: int) -> str:
 
 
 EMPTY = Stats(rows=0, content=_content(0, 0, 0))
-"""Of no rows."""
+"""Stats of a table without rows."""
 
 
 def rule(name: str, description: str, broken: str, *, blocking: bool = True, warning_if: str | None = None) -> Check:
-    """A check of single rows: `broken` is an SQL condition that no row may meet."""
+    """Returns a check of single rows: `broken` is an SQL condition that no row may satisfy."""
     column = f"{name}_broken"
     return Check(
         name=name,
@@ -330,17 +324,23 @@ def rule(name: str, description: str, broken: str, *, blocking: bool = True, war
 
 
 def one_of(name: str, column: str, values: Sequence[str]) -> Check:
-    """A check that a text column has only these values."""
+    """Returns a check that a text column has only these values."""
     return rule(name, f"{column} is one of {', '.join(values)}.", f"{column} not in ({quoted(values)})")
 
 
 def quoted(values: Sequence[str]) -> str:
-    """Texts as an SQL list."""
+    """Returns texts as an SQL list."""
     return ", ".join(f"'{value}'" for value in values)
 
 
 def counted(context: CheckContext, count: float, what: str, briefly: str = "") -> Outcome:
-    """The outcome that so many of the rows do something wrong; `briefly` says what where none do."""
+    """Returns an outcome with a message such as `3 of 50 rows repeat a key`, or `checked` with 0 if the count is 0.
+
+    Parameters
+    ----------
+    briefly
+        Replaces `what` if the count is 0.
+    """
     return Outcome(
         f"{count:,} of {context.rows:,} rows {what}" if count else "",
         checked=f"0 of {context.rows:,} rows {briefly or what}",
@@ -348,7 +348,7 @@ def counted(context: CheckContext, count: float, what: str, briefly: str = "") -
 
 
 def no_nulls(table: TableSpec, warning_if: str | None = None) -> Check:
-    """Required columns have no nulls. The Parquet footers have the answer."""
+    """Returns a check that required columns have no nulls; it uses the Parquet footers."""
 
     def test(context: CheckContext) -> Outcome:
         nulls = {name: context.stats.nulls.get(name, 0) for name in table.required}
@@ -365,7 +365,7 @@ def no_nulls(table: TableSpec, warning_if: str | None = None) -> Check:
 
 
 def unique_key(table: TableSpec) -> Check:
-    """There is one row per key."""
+    """Returns a check that there is one row per key."""
     keys = ", ".join(table.keys)
 
     def distinct(rows: DataFrame, _: CheckContext, __: Read) -> DataFrame:

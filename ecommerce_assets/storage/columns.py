@@ -1,7 +1,4 @@
-"""The columns of a stored table: names, Spark types, descriptions, keys.
-
-Defined once per table and used for the frame that is written, the Delta schema, the UI and the checks.
-"""
+"""The columns of a stored table, for the written frame, the Delta schema, the UI and the checks. Use `TableSpec`."""
 
 from __future__ import annotations
 
@@ -14,10 +11,10 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 PARTITION_COLUMN = "event_date"
-"""Partition column of the daily tables, raw ones too: their Hive folders are called `event_date=YYYY-MM-DD`."""
+"""Partition column of the daily tables and of the raw events, with Hive folders `event_date=YYYY-MM-DD`."""
 
 _DELTA_TYPES = {"bigint": "long", "int": "integer"}
-"""Spark SQL's names of types where Delta has others."""
+"""Delta's names of types whose Spark SQL names differ."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +24,9 @@ class ColumnSpec:
     Attributes
     ----------
     type
-        A Spark SQL type name such as `bigint`; `id` stands for the type of the shop's ids.
+        A Spark SQL type such as `bigint`; `id`: the type of the shop's ids.
     constant
-        A label without a source column: column lineage is empty for it, and for no other.
+        A label without a source column: only such columns may have an empty column lineage.
     """
 
     name: str
@@ -51,17 +48,17 @@ class TableSpec:
 
     @classmethod
     def of(cls, *columns: ColumnSpec) -> TableSpec:
-        """From columns one by one."""
+        """Returns a table with these columns."""
         return cls(tuple(columns))
 
     @property
     def names(self) -> list[str]:
-        """The columns, in order."""
+        """Names of the columns, in order."""
         return [column.name for column in self.columns]
 
     @property
     def keys(self) -> list[str]:
-        """Columns that together identify one row; empty where the table has no key."""
+        """Columns that together identify one row; empty without a key."""
         return [column.name for column in self.columns if column.key]
 
     @property
@@ -71,36 +68,36 @@ class TableSpec:
 
     @property
     def ddl(self) -> str:
-        """The columns and their Spark types, as Spark's functions take a schema."""
+        """The columns and their Spark types as a DDL string for Spark."""
         return ", ".join(f"{column.name} {column.type}" for column in self.columns)
 
     def with_id_type(self, id_type: str) -> TableSpec:
-        """The same table with `id` columns of the given Spark type (`bigint` or `string`)."""
+        """Returns the same table with `id` columns of the given Spark type (`bigint` or `string`)."""
         return TableSpec(tuple(replace(c, type=id_type) if c.type == "id" else c for c in self.columns))
 
     def conform(self, frame: DataFrame, extra: Sequence[str] = ()) -> DataFrame:
-        """The frame with exactly these columns (then `extra`), in this order; `id` columns keep their type.
+        """Returns the frame with exactly these columns, then `extra`, in this order; `id` columns keep their type.
 
-        Raises ValueError naming the columns that the frame lacks: a table is never stored with a column missing.
+        Raises ValueError if the frame lacks columns.
         """
         missing = [name for name in self.names if name not in frame.columns]
         if missing:
-            raise ValueError(f"the frame lacks the columns {', '.join(missing)}; it has {', '.join(frame.columns)}")
+            raise ValueError(f"The frame lacks the columns {', '.join(missing)}; it has {', '.join(frame.columns)}.")
         kinds = {c.name: frame.schema[c.name].dataType if c.type == "id" else c.type for c in self.columns}
-        # A cast, also to the same type, drops the metadata that column_lineage marks columns with, which would end up
-        # in the footers of the files. (Spark 4.0 takes an alias with empty metadata for one without.)
+        # A cast, also to the same type, drops the metadata that column_lineage adds, which would be written to the
+        # footers of the files. (Spark 4.0 ignores an alias with empty metadata.)
         named = [frame[name].cast(kind).alias(name) for name, kind in kinds.items()]
         return frame.select(*named, *[frame[name] for name in extra])
 
     def delta_schema(self, types: dict[str, str], daily: bool) -> deltalake.Schema:
-        """The Delta schema, descriptions as comments.
+        """Returns the Delta schema, with descriptions as comments.
 
         Parameters
         ----------
         types
-            Name → Spark type as written.
+            Written Spark types by column.
         daily
-            With the partition column.
+            Whether to add the partition column.
         """
         import deltalake
         from deltalake.schema import PrimitiveType

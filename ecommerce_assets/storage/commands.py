@@ -1,4 +1,4 @@
-"""The commands `ecommerce-assets versions | lineage | verify | prune`. They work from the folders alone."""
+"""The commands `ecommerce-assets versions | lineage | verify | prune`, which read only the lake."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ SHOWN_VERSIONS = 20
 _TRACED = {"run_id", "code_version", "committed_at", "parameters", "inputs", "column_lineage", "stats"}
 
 Answer = tuple[Any, list[str], int]
-"""What is printed as JSON, the same as lines, and the exit code."""
+"""The answer as JSON, the same as lines of text, and the exit code."""
 
 
 def command(run: Callable[..., Answer]) -> click.Command:
-    """Make a function of a lake, a command of the same name; what it raises for people ends with 2."""
+    """Returns a command with the name of a function of a lake; its expected errors end with exit code 2."""
 
     @click.command(run.__name__)
     @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
@@ -39,7 +39,7 @@ def command(run: Callable[..., Answer]) -> click.Command:
         try:
             lake = Lake(data_dir or load_settings().data_dir, lambda message: click.echo(message, err=True))
             for asset in filter(None, [options.get("asset"), *options.get("assets", ())]):
-                lake.asset(asset)  # refuses what cannot be a name
+                lake.asset(asset)  # raises for an invalid name
                 if asset not in lake.assets():
                     raise VersionNotFoundError(lake.nothing_stored_of(asset))
             document, lines, code = run(lake, **options)
@@ -57,7 +57,7 @@ def command(run: Callable[..., Answer]) -> click.Command:
 
 @command
 @click.argument("asset")
-@click.option("--all", "every", is_flag=True, help=f"By default the newest {SHOWN_VERSIONS}.")
+@click.option("--all", "every", is_flag=True, help=f"Show all versions, not only the newest {SHOWN_VERSIONS}.")
 def versions(lake: Lake, asset: str, every: bool) -> Answer:
     """List the versions of an asset, newest first.
 
@@ -69,15 +69,15 @@ def versions(lake: Lake, asset: str, every: bool) -> Answer:
         numbers = ["" if n is None else f"{n:,}" for n in (s.rows, s.bytes)]
         rows.append((s.version, f"{s.committed_at:%Y-%m-%d %H:%M:%S}", *numbers, s.run_id[:8], s.state))
     older = 0 if every else max(len(lake.published(asset)) - SHOWN_VERSIONS, 0)
-    more = [f"{older:,} older ones: add --all"] if older else []
+    more = [f"{older:,} older versions: add --all"] if older else []
     return [asdict(state) for state in states], [*aligned(rows, numbers=(2, 3)), *more], 0
 
 
 @command
 @click.argument("asset")
-@click.option("--version", help="By default the newest.")
+@click.option("--version", help="Version, by default the newest.")
 def lineage(lake: Lake, asset: str, version: str | None) -> Answer:
-    """Show what a version was made from, down to the raw files.
+    """Show the inputs of a version, and their inputs, down to the raw files.
 
     Example: ecommerce-assets lineage recommendations --version 0
     """
@@ -99,7 +99,7 @@ def lineage(lake: Lake, asset: str, version: str | None) -> Answer:
 @command
 @click.argument("assets", nargs=-1)
 def verify(lake: Lake, assets: tuple[str, ...]) -> Answer:
-    """Read every file of every version that is kept, by default of all assets, and check its checksums.
+    """Verify every file of every kept version, by default of all assets: presence, size, checksums and rows.
 
     The exit code is 1 if a file is damaged.
 
@@ -122,9 +122,9 @@ def verify(lake: Lake, assets: tuple[str, ...]) -> Answer:
     metavar="H",
     show_default=True,
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--dry-run", is_flag=True, help="Print what would be removed, and remove nothing.")
 def prune(lake: Lake, asset: str | None, keep: int | None, grace_hours: int, dry_run: bool) -> Answer:
-    """Remove superseded versions that nothing needs, and what dead writers left.
+    """Remove superseded versions that nothing needs, and leftovers of killed writers.
 
     Example: ecommerce-assets prune --dry-run
     """
@@ -137,7 +137,7 @@ def prune(lake: Lake, asset: str | None, keep: int | None, grace_hours: int, dry
 
 
 def aligned(rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> list[str]:
-    """Rows as lines with columns of equal width; `numbers` are the columns that are aligned at the right."""
+    """Returns rows as lines with aligned columns; `numbers` are the indices of right-aligned columns."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  ".join(

@@ -29,10 +29,10 @@ from ecommerce_assets.storage.filesystem import FileInfo, Folder, delta_uri
 from ecommerce_assets.storage.version import PARTITION_COLUMN, Stats, StoredFile, Version
 
 METADATA_KEY = "ecommerce_assets"
-"""Under this name a commit has the version's metadata, as JSON."""
+"""Key of the version's metadata, as JSON, in a commit."""
 
 ATTEMPTS = 100
-"""Commits that are tried against other writers; each takes about 10 ms."""
+"""Maximum number of commits that are tried while other writers commit."""
 
 CONFIGURATION = {
     # Stats and lineage of old versions stay readable: the log is small, and a day may be read for years.
@@ -41,7 +41,7 @@ CONFIGURATION = {
 }
 
 LONGEST_BOUND = 32
-"""Characters of a text that is recorded as smallest or largest value."""
+"""Maximum length of a text that is recorded as smallest or largest value."""
 
 THREADS = 8
 _LOG = "_delta_log"
@@ -50,12 +50,12 @@ _CHECKPOINT = re.compile(r"[0-9]{20}\.checkpoint\.")
 
 
 class DamagedLogError(Exception):
-    """A file of a table's Delta log cannot be read; the message says which and what to do."""
+    """A file of a table's Delta log cannot be read; the message has its path and says what to do."""
 
 
 @dataclass(frozen=True)
 class Log:
-    """What a Delta log says: the versions that this project published, newest first, and a sentence for each damage."""
+    """The versions that this project published to a Delta table, newest first, and a sentence for each damaged file."""
 
     versions: list[Version]
     problems: list[str]
@@ -65,7 +65,7 @@ class Log:
 class _Commit:
     """One file of a log.
 
-    `version` is None where another tool wrote it, or something is wrong; `is_fatal` where Delta cannot read it either.
+    `version` is None if another tool wrote it, or if it is damaged; `is_fatal` if Delta cannot read it either.
     """
 
     version: Version | None = None
@@ -74,12 +74,12 @@ class _Commit:
 
 
 def exists(table: Folder) -> bool:
-    """Whether the folder is a Delta table."""
+    """Returns whether the folder is a Delta table."""
     return any(map(_LOG_FILE.fullmatch, (table / _LOG).file_names()))
 
 
 def describe_files(folder: Folder) -> tuple[StoredFile, ...]:
-    """The Parquet files that Spark wrote into a version's folder, with the statistics of their footers."""
+    """Returns the Parquet files in a version's folder, with the statistics of their footers."""
 
     def describe(file: FileInfo) -> StoredFile:
         with folder.open(file.path) as source:
@@ -112,7 +112,7 @@ def describe_files(folder: Folder) -> tuple[StoredFile, ...]:
 
 
 def footer_stats(files: Iterable[StoredFile]) -> Stats:
-    """Rows, bytes and nulls of files that `describe_files` returned, together."""
+    """Returns the total rows, bytes and nulls of files from `describe_files`."""
     rows = size = 0
     nulls: Counter[str] = Counter()
     for file in files:
@@ -122,29 +122,29 @@ def footer_stats(files: Iterable[StoredFile]) -> Stats:
 
 
 def write_version(table: Folder, spec: TableSpec, version: Version) -> Version:
-    """Publish the version's files in one transaction, and return the version with its number.
+    """Publishes the version's files in one transaction, and returns the version with its number.
 
-    A daily version (`version.days`) replaces those days and leaves the others alone, any other replaces the table.
-    Where another writer commits first, the transaction is built again on top of what that one wrote.
+    A daily version (`version.days`) replaces its days and no others; any other version replaces the table. If another
+    writer commits first, the transaction is built again on top of that commit.
 
     Raises
     ------
     DamagedLogError
-        Where the table's log cannot be read.
+        If the table's log cannot be read.
     CommitFailedError
-        Where other writers were faster every time.
+        If other writers committed first in all attempts.
     """
     attempts = 0
     while True:
         attempts += 1
-        # The time is taken anew, so that of two versions the later one is also the younger one.
+        # In each attempt, so that a later version has a later time.
         version = version.model_copy(update={"committed_at": datetime.now(UTC)})
         try:
             number = _commit(table, spec, version)
             break
         except DeltaError as error:
-            lost_the_race = isinstance(error, CommitFailedError) or "already exists" in str(error)
-            if attempts == ATTEMPTS or not lost_the_race:
+            is_conflict = isinstance(error, CommitFailedError) or "already exists" in str(error)
+            if attempts == ATTEMPTS or not is_conflict:
                 raise
             time.sleep(random.uniform(0.005, 0.05))
     files = tuple(file.model_copy(update={"stats": None}) for file in version.files)
@@ -152,7 +152,7 @@ def write_version(table: Folder, spec: TableSpec, version: Version) -> Version:
 
 
 def _commit(table: Folder, spec: TableSpec, version: Version) -> int:
-    """Try once to publish; returns the number of the version."""
+    """Tries once to publish; returns the number of the version."""
     assert version.columns is not None
     now = int(time.time() * 1000)
     schema = spec.delta_schema(version.columns, daily=bool(version.days))
@@ -171,8 +171,8 @@ def _commit(table: Folder, spec: TableSpec, version: Version) -> int:
         "partition_by": [PARTITION_COLUMN] if version.days else None,
         "commit_properties": CommitProperties(
             custom_metadata={METADATA_KEY: version.model_dump_json(exclude={"version", "files"})},
-            # Delta-rs would add a day twice that two writers write at once. Without retries the commit is the one
-            # after the version that it was built on, or it fails.
+            # If two writers write a day at the same time, a retry of delta-rs would add it twice. Without retries the
+            # commit either directly follows the version that it was built on, or fails.
             max_commit_retries=0,
         ),
     }
@@ -193,7 +193,7 @@ def _commit(table: Folder, spec: TableSpec, version: Version) -> int:
             for file in stored
             if file.day in version.days
         ]
-        # The check schema_unchanged has made sure that the schema is the same.
+        # The check schema_unchanged guarantees the same schema.
         current.create_write_transaction([*adds, *removes], "append", current.schema(), **options)
     else:
         current.create_write_transaction(adds, "overwrite", schema, **options)
@@ -201,7 +201,7 @@ def _commit(table: Folder, spec: TableSpec, version: Version) -> int:
 
 
 def open_table(table: Folder, version: int | None = None) -> DeltaTable:
-    """The table as Delta has it now, or at a version. Raises DamagedLogError where its log cannot be read."""
+    """Returns the table, at a version if one is given. Raises DamagedLogError if its log cannot be read."""
     try:
         return DeltaTable(delta_uri(table.uri), version=version)
     except DeltaError as error:
@@ -211,7 +211,7 @@ def open_table(table: Folder, version: int | None = None) -> DeltaTable:
 
 
 def files_of(table: DeltaTable) -> list[StoredFile]:
-    """The files that the table has now, with paths relative to the table."""
+    """Returns the current files of the table, with paths relative to the table."""
     day = f"partition.{PARTITION_COLUMN}"
     return [
         StoredFile(path=row["path"], bytes=row["size_bytes"], day=str(row[day]) if row.get(day) else None)
@@ -220,10 +220,14 @@ def files_of(table: DeltaTable) -> list[StoredFile]:
 
 
 def read_log(table: Folder, cache: dict[Any, Any]) -> Log:
-    """Every version that this project published, with its files, and everything that is damaged in the log.
+    """Returns every version that this project published, with its files, and the damaged files of the log.
 
-    Files of the log never change, so `cache` may keep what was read of them. A version's own add actions are all of its
-    files: what other tools, or versions that readers ignore, did since does not matter.
+    The files of a version are its add actions, whatever other tools have done since.
+
+    Parameters
+    ----------
+    cache
+        Contents of files of logs, which never change; this function reads and extends it.
     """
     log = table / _LOG
     files = log.all_files()
@@ -234,7 +238,7 @@ def read_log(table: Folder, cache: dict[Any, Any]) -> Log:
     with ThreadPoolExecutor(THREADS) as pool:
         read |= zip(new, pool.map(lambda number: _read_commit(log, commits[number].path), new), strict=True)
     cache.update({keys[number]: read[number] for number in new if not read[number].problem})
-    # Delta reads the newest checkpoint and what follows it: damage before that harms no other version.
+    # Delta reads the newest checkpoint and the commits after it: earlier damage affects only its own version.
     checkpoint = max((int(file.path[:20]) for file in files if _CHECKPOINT.match(file.path)), default=-1)
     following = max(checkpoint + 1, min(commits, default=0))
     versions: list[Version] = []
@@ -284,7 +288,7 @@ def _read_commit(log: Folder, name: str) -> _Commit:
 
 
 def _bound(value: Any) -> Any:
-    """A smallest or largest value as Delta's JSON has it; None for what it cannot hold exactly, such as bytes."""
+    """Returns a smallest or largest value for Delta's JSON; None if JSON cannot represent it exactly, such as bytes."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     if isinstance(value, date):

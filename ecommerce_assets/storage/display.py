@@ -1,4 +1,4 @@
-"""What Dagster's UI shows of a version: plots and short texts, made from its metadata, without reading its rows."""
+"""Plots and short texts about a version for Dagster's UI, computed from its metadata without reading its rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = 256
-"""Of a plot's palette, the most that a PNG has; a file with a palette is a third as large."""
+"""Maximum size of a PNG's palette; a file with a palette is a third as large."""
 
 Warn = Callable[[str], object]
 
@@ -38,10 +38,10 @@ class Plot:
     name
         Heading.
     caption
-        What it shows and how to read it, one or two sentences.
+        One or two sentences: what it shows and how to read it.
     draw
-        Returns the figure; None where there is nothing to show. For a daily asset the context has, under the asset's
-        own name, the stats of all stored days.
+        Returns the figure; None if there is nothing to show. For a daily asset, `days` of the context also has the
+        stats of all stored days of the asset itself.
     """
 
     name: str
@@ -56,9 +56,9 @@ class Note:
     Attributes
     ----------
     name
-        Its name among the metadata.
+        Its metadata key.
     write
-        Returns the Markdown; None where there is nothing to say.
+        Returns the Markdown; None if there is nothing to show.
     """
 
     name: str
@@ -66,9 +66,9 @@ class Note:
 
 
 def draw_plots(plots: Sequence[Plot], context: CheckContext, warn: Warn) -> str:
-    """All plots one below the other, as Markdown that holds the PNGs; empty where there are none.
+    """Returns all plots below each other, as Markdown with embedded PNGs; empty if there are none.
 
-    A plot never fails a version that is published: what goes wrong becomes a warning.
+    An error in a plot is a warning, because the version is already published.
     """
 
     def draw(plot: Plot) -> str | None:
@@ -78,15 +78,15 @@ def draw_plots(plots: Sequence[Plot], context: CheckContext, warn: Warn) -> str:
         picture = base64.b64encode(png(figure)).decode()
         return f"#### {plot.name}\n\n{plot.caption}\n\n![{plot.name}](data:image/png;base64,{picture})"
 
-    return "\n\n".join(_all_that_work({plot.name: partial(draw, plot) for plot in plots}, warn).values())
+    return "\n\n".join(_without_errors({plot.name: partial(draw, plot) for plot in plots}, warn).values())
 
 
 def write_notes(notes: Sequence[Note], context: CheckContext, warn: Warn) -> dict[str, str]:
-    """All notes by name. As with plots, what goes wrong becomes a warning."""
-    return _all_that_work({note.name: partial(note.write, context) for note in notes}, warn)
+    """Returns all notes by name. An error is a warning, as with plots."""
+    return _without_errors({note.name: partial(note.write, context) for note in notes}, warn)
 
 
-def _all_that_work(makers: Mapping[str, Callable[[], str | None]], warn: Warn) -> dict[str, str]:
+def _without_errors(makers: Mapping[str, Callable[[], str | None]], warn: Warn) -> dict[str, str]:
     texts = {}
     for name, make in makers.items():
         try:
@@ -99,7 +99,7 @@ def _all_that_work(makers: Mapping[str, Callable[[], str | None]], warn: Warn) -
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as a PNG with a palette."""
+    """Returns a figure as a PNG with a palette."""
     from PIL import Image
 
     drawn, small = io.BytesIO(), io.BytesIO()

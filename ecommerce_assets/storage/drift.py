@@ -1,6 +1,6 @@
 """Checks that compare the stats of a version with those of the previous one: columns, rows, distributions, shares.
 
-All but the first warn and never block: a shop may well change, and the change is worth a look. A first version passes.
+All but `schema_unchanged` only warn, because a shop may change. A first version passes.
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ from ecommerce_assets.storage.checks import NOTHING_TO_COMPARE, Check, CheckCont
 from ecommerce_assets.storage.version import Distribution
 
 LARGE_INDEX = 0.25
-"""From here on a population counts as changed. The rule of thumb of credit scoring: below 0.1 no change, up to 0.25 a
-small one (Siddiqi, "Credit Risk Scorecards", 2006)."""
+"""A larger index is a changed population. Rule of thumb of credit scoring: below 0.1 no change, up to 0.25 a small one
+(Siddiqi, "Credit Risk Scorecards", 2006)."""
 
 SMALLEST_SHARE = 0.001
-"""An empty bin counts as this share, so that the index stays finite."""
+"""Share of an empty bin, so that the index stays finite."""
 
 LARGE_SHIFT = 0.5
-"""Standard deviations that a mean may move."""
+"""Number of standard deviations that a mean may move."""
 
 FEWEST_ROWS = 200
-"""With fewer rows the index is mostly chance: for two samples of n rows and ten bins of one population it is about
+"""With fewer rows the index is mostly noise: for two samples of n rows and ten bins of one population it is about
 18 / n (Yurdakul and Naranjo 2020), which is 0.09 here."""
 
 TOO_FEW_ROWS = f"nothing to compare: both sides need {FEWEST_ROWS} rows"
 
 LARGE_CHANGE = 0.5
-"""Of the rows of an undivided table."""
+"""Relative change of the number of rows of a table that is not daily."""
 
 FEWEST_DAYS = 3
-"""Previous days for which a median is worth comparing with."""
+"""Minimum number of previous days for a median."""
 
 
 def stability_index(before: Sequence[float], now: Sequence[float]) -> float:
-    """The population stability index of two distributions over the same bins: sum of (p - q) ln(p / q).
+    """Returns the population stability index of two distributions over the same bins: sum of (p - q) ln(p / q).
 
-    Symmetric, and 0 where they are equal: the divergence J of Kullback and Leibler (1951).
+    Symmetric, and 0 if they are equal: the divergence J of Kullback and Leibler (1951).
 
     Parameters
     ----------
     before, now
-        Shares of each bin. Shares below `SMALLEST_SHARE` count as that.
+        Shares of each bin; smaller ones than `SMALLEST_SHARE` are replaced by it.
 
     Examples
     --------
@@ -56,10 +56,10 @@ def stability_index(before: Sequence[float], now: Sequence[float]) -> float:
 
 
 def distribution_index(before: Distribution, rows_before: int, now: Distribution, rows_now: int) -> float:
-    """The stability index of a numeric column over its previous deciles.
+    """Returns the stability index of a numeric column over its previous deciles.
 
-    Equal deciles bound one bin, values that are not known (null, NaN, infinite) are a bin of their own, and the shares
-    are read off the quantiles, to a hundredth.
+    Equal deciles bound one bin, values that are null, NaN or infinite are another bin, and the shares are read from the
+    quantiles, so they have a resolution of 0.01.
     """
     edges = sorted(set((before.quantiles or ())[9:-1:10]))
     return stability_index(_bins(before, rows_before, edges), _bins(now, rows_now, edges))
@@ -74,12 +74,12 @@ def _bins(distribution: Distribution, rows: int, edges: Sequence[float]) -> list
 
 
 def mean_shifted(before: float, deviation: float, now: float) -> bool:
-    """Whether a mean moved by more than half the previous standard deviation; any move from a constant counts."""
+    """Returns whether a mean moved by more than half the previous standard deviation, or from a constant at all."""
     return abs(now - before) > max(LARGE_SHIFT * deviation, 1e-9 * abs(before))
 
 
 def changed_columns(before: Mapping[str, str] | None, now: Mapping[str, str] | None, name: str) -> str | None:
-    """What changed from one set of columns (by name, with their types) to another, in one sentence; None: nothing."""
+    """Returns the differences of two sets of columns (types by name) in one sentence; None if they are equal."""
     if before is None or now is None or before == now:
         return None
     changed = [
@@ -91,7 +91,7 @@ def changed_columns(before: Mapping[str, str] | None, now: Mapping[str, str] | N
 
 
 def schema_unchanged() -> Check:
-    """A day has the columns of the stored days: a table has one schema."""
+    """Returns a check that a day has the columns of the stored days."""
 
     def test(context: CheckContext) -> Outcome:
         changed = changed_columns(context.stored_columns, context.columns, "the stored days")
@@ -103,11 +103,11 @@ def schema_unchanged() -> Check:
             checked=f"{columns} columns, the same as in the stored days",
         )
 
-    return Check("schema_unchanged", "Columns and their types are those of the days that are stored.", test)
+    return Check("schema_unchanged", "Columns and their types are those of the stored days.", test)
 
 
 def row_count_stable() -> Check:
-    """The number of rows is near that of the previous version; of a day, near that of the previous days."""
+    """Returns a check that the number of rows is near that of the previous version, or of the previous days."""
 
     def test(context: CheckContext) -> Outcome | str:
         rows, previous = context.rows, context.previous
@@ -133,7 +133,7 @@ def row_count_stable() -> Check:
 
 
 def distribution_stable(columns: Sequence[str], key: str) -> Check:
-    """Numeric columns are distributed as in the previous version.
+    """Returns a check that numeric columns are distributed as in the previous version.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def distribution_stable(columns: Sequence[str], key: str) -> Check:
                 continue
             if not new.known:
                 drifted.append(f"{column}: all values are null")
-            # The sample of a column that is almost always null may have no value though the table does.
+            # The sample of a column that is almost always null may have no value.
             if not new.quantiles or new.mean is None:
                 continue
             index = distribution_index(old, rows_before, new, rows)
@@ -177,7 +177,7 @@ def distribution_stable(columns: Sequence[str], key: str) -> Check:
 
 
 def shares_stable(column: str, values: Sequence[str]) -> Check:
-    """The share of each value of a text column is about that of the previous version (a day: of the previous week)."""
+    """Returns a check that the shares of a text column's values are like those of the previous version or week."""
 
     def test(context: CheckContext) -> Outcome:
         if not context.previous:
@@ -205,7 +205,7 @@ def shares_stable(column: str, values: Sequence[str]) -> Check:
 
 
 def mean_stable(column: str) -> Check:
-    """The mean of a daily table's numeric column is near that of the previous week."""
+    """Returns a check that the mean of a daily table's numeric column is near that of the previous week."""
 
     def test(context: CheckContext) -> Outcome | str:
         now = context.stats.distributions.get(column)

@@ -16,16 +16,15 @@ import fsspec
 HADOOP_TO_FSSPEC = {"s3a://": "s3://", "s3n://": "s3://", "wasbs://": "abfs://", "abfss://": "abfs://"}
 
 OBJECT_STORES = {"s3", "gs", "gcs", "abfs", "az", "oss", "memory"}
-"""Where a file is there only when it is whole, and a rename is a copy."""
+"""File systems whose files appear only when they are complete, and where a rename is a copy."""
 
 _MODIFIED = ("mtime", "created", "LastModified", "last_modified", "updated")
-"""What fsspec's file systems call the time of the last change."""
+"""Names of the time of the last change in fsspec's file systems."""
 
 
 @dataclass(frozen=True)
 class FileInfo:
-    """One file below a folder: its path relative to that folder, its size, and when it was written where that is known
-    (seconds since 1970)."""
+    """A file: its path relative to a folder, its size, and the time of its last change in seconds since 1970."""
 
     path: str
     bytes: int
@@ -33,7 +32,7 @@ class FileInfo:
 
 
 class Folder:
-    """A folder, existing or not. `uri` is what Spark is given; all else goes through fsspec."""
+    """A folder, existing or not. Spark gets its `uri`; the methods use fsspec."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri.rstrip("/")
@@ -47,22 +46,22 @@ class Folder:
 
     @property
     def is_local(self) -> bool:
-        """On this machine's own disks, where locks and renames work."""
+        """Whether it is on a disk of this machine, where locks and renames work."""
         return "file" in _protocols(self.fs)
 
     def exists(self) -> bool:
-        """Whether it is there."""
+        """Returns whether it exists."""
         return bool(self.fs.exists(self.path))
 
     def folders(self) -> list[str]:
-        """Names of the folders directly inside, sorted; none where this one does not exist."""
+        """Returns the names of its direct subfolders, sorted; empty if it does not exist."""
         if self.is_local:  # fsspec does not follow links
             with suppress(FileNotFoundError, NotADirectoryError):
                 return sorted(entry.name for entry in os.scandir(self.path) if entry.is_dir())
         return sorted(_name(entry["name"]) for entry in self._entries() if entry["type"] == "directory")
 
     def file_names(self) -> list[str]:
-        """Names of the files directly inside, sorted; none where this one does not exist."""
+        """Returns the names of the files directly in it, sorted; empty if it does not exist."""
         return sorted(_name(entry["name"]) for entry in self._entries() if entry["type"] == "file")
 
     def _entries(self) -> list[dict[str, Any]]:
@@ -72,14 +71,14 @@ class Folder:
             return []
 
     def data_files(self) -> list[FileInfo]:
-        """All files below, sorted by path, without those whose name (or a folder's on the way) starts with `_` or `.`.
+        """Returns all files below it, sorted by path, without hidden ones.
 
-        Spark and Hive take such names for something other than data, and so do we.
+        Spark and Hive ignore names of files and folders that start with `_` or `.`.
         """
         return [file for file in self.all_files() if not is_hidden(file.path)]
 
     def all_files(self) -> list[FileInfo]:
-        """All files below, hidden ones and those behind links included, sorted by path."""
+        """Returns all files below it, sorted by path, including hidden ones and those behind links."""
         if self.is_local:
             return sorted(_local_files(self.path, self.path), key=lambda f: f.path)
         self.fs.invalidate_cache(self.path)
@@ -91,42 +90,42 @@ class Folder:
         return sorted(files, key=lambda f: f.path)
 
     def read_bytes(self, name: str) -> bytes:
-        """A whole file. Raises FileNotFoundError."""
+        """Returns the content of a file. Raises FileNotFoundError."""
         return bytes(self.fs.cat_file(f"{self.path}/{name}"))
 
     def open(self, name: str, mode: str = "rb") -> Any:
-        """A file as a stream."""
+        """Opens a file."""
         return self.fs.open(f"{self.path}/{name}", mode)
 
     def write_whole(self, name: str, content: bytes) -> None:
-        """Write a small file that is there whole or not at all.
+        """Writes a small file atomically.
 
-        Object stores show an object only when it is complete, so it is put in place directly; elsewhere (local disks,
-        HDFS) a half-written file can be seen, so it is written beside and renamed, which there is atomic.
+        Object stores show an object only when it is complete. On other file systems (local disks, HDFS) it is written
+        under a temporary name and renamed.
         """
-        self._put_in_place(name, lambda path: self.fs.pipe_file(path, content))
+        self._write_atomically(name, lambda path: self.fs.pipe_file(path, content))
 
     def put(self, local: Path, name: str | None = None) -> None:
-        """Copy a file of this machine into the folder, where it is there whole or not at all."""
-        self._put_in_place(name or local.name, lambda path: self.fs.put_file(str(local), path))
+        """Copies a file of this machine into the folder atomically."""
+        self._write_atomically(name or local.name, lambda path: self.fs.put_file(str(local), path))
 
-    def _put_in_place(self, name: str, write: Callable[[str], object]) -> None:
+    def _write_atomically(self, name: str, write: Callable[[str], object]) -> None:
         target = f"{self.path}/{name}"
         self.fs.makedirs(self.path, exist_ok=True)
         if not OBJECT_STORES.isdisjoint(_protocols(self.fs)):
             write(target)
             return
-        beside = f"{self.path}/.{name}.{uuid.uuid4().hex}"
-        write(beside)
-        self.fs.mv(beside, target)
+        temporary = f"{self.path}/.{name}.{uuid.uuid4().hex}"
+        write(temporary)
+        self.fs.mv(temporary, target)
 
     def remove_file(self, name: str) -> None:
-        """Remove one file; nothing happens where it does not exist."""
+        """Removes a file if it exists."""
         with suppress(FileNotFoundError):
             self.fs.rm_file(f"{self.path}/{name}")
 
     def move_to(self, target: Folder) -> None:
-        """Move all files below into another folder of the same file system; nothing happens where there are none."""
+        """Moves all files below it to another folder of the same file system, and removes this one."""
         for file in self.all_files():
             path = f"{target.path}/{file.path}"
             self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
@@ -134,42 +133,44 @@ class Folder:
         self.remove()
 
     def remove(self) -> None:
-        """Remove the folder and all below it; nothing happens where it does not exist, or vanishes meanwhile."""
+        """Removes the folder with all its content, if it exists."""
         with suppress(FileNotFoundError):
             if self.exists():
                 self.fs.rm(self.path, recursive=True)
 
 
 def _local_files(folder: str, root: str, above: tuple[str, ...] = ()) -> Iterator[FileInfo]:
-    here = os.path.realpath(folder)
-    if here in above or os.path.realpath(root).startswith(f"{here}/"):  # a link to a folder on the way
+    target = os.path.realpath(folder)
+    if target in above or os.path.realpath(root).startswith(f"{target}/"):  # a link to a parent folder
         return
     with suppress(FileNotFoundError, NotADirectoryError):
         for entry in os.scandir(folder):
             if entry.is_dir():
-                yield from _local_files(entry.path, root, (*above, here))
+                yield from _local_files(entry.path, root, (*above, target))
             elif entry.is_symlink() and not os.path.exists(entry.path):
-                yield FileInfo(os.path.relpath(entry.path, root), 0)  # who reads it says what is wrong
+                yield FileInfo(os.path.relpath(entry.path, root), 0)  # reading it fails with an error
             else:
-                with suppress(FileNotFoundError):  # it was removed meanwhile
+                with suppress(FileNotFoundError):  # it was just removed
                     status = entry.stat()
                     yield FileInfo(os.path.relpath(entry.path, root), status.st_size, status.st_mtime)
 
 
 def delta_uri(uri: str) -> str:
-    """The URI of a table as delta-rs takes it, which knows s3, gs, abfs and hdfs under Hadoop's names too.
+    """Returns the URI of a table for delta-rs, which also accepts Hadoop's names of s3, gs, abfs and hdfs.
 
-    Raises ValueError for a local path with a percent sign or a backslash, which delta-rs takes for something else.
+    Raises ValueError for a path with a percent sign or a backslash, which delta-rs decodes.
     """
     if "%" in uri or "\\" in uri:
-        raise ValueError(f"{uri} has a % or a \\ in its path, where Delta tables cannot be: choose another data dir.")
+        raise ValueError(
+            f"The path {uri} contains % or \\, which Delta tables do not support: choose another data dir."
+        )
     return uri if "://" in uri else Folder(uri).path
 
 
 def _fsspec_uri(uri: str) -> str:
-    for hadoop, ours in HADOOP_TO_FSSPEC.items():
+    for hadoop, fsspec_scheme in HADOOP_TO_FSSPEC.items():
         if uri.startswith(hadoop):
-            return ours + uri.removeprefix(hadoop)
+            return fsspec_scheme + uri.removeprefix(hadoop)
     return uri
 
 
@@ -182,7 +183,7 @@ def _name(path: str) -> str:
 
 
 def is_hidden(path: str) -> bool:
-    """Whether a file is no data for Spark and Hive, by its own name or a folder's on the way."""
+    """Returns whether Spark and Hive ignore a file, because of its name or the name of a folder in its path."""
     return any(part.startswith(("_", ".")) for part in path.split("/"))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from pydantic import Field
 
 from ecommerce_assets.storage.lake import Day, Lake, VersionNotFoundError
 from ecommerce_assets.storage.promoted import Promoted, read_promoted
-from ecommerce_assets.storage.reading import read_version
+from ecommerce_assets.storage.reading import read_document, read_version
 from ecommerce_assets.storage.step_context import planned_assets, running_step
 from ecommerce_assets.storage.stored_asset import Choice
 from ecommerce_assets.storage.version import Input, Version
@@ -39,9 +38,9 @@ class StepInputs:
         return [read for inputs in self.by_asset.values() for read in inputs]
 
     def latest(self, lake: Lake, asset: str, run_id: str, choose: Choice | None = None) -> Version:
-        """Returns the version of an asset for this step. It is chosen once, so a later commit cannot split inputs.
+        """Returns the version of an asset for this step. It is chosen once, so that a later commit changes nothing.
 
-        Otherwise an index could be that of one model, and the model itself, read a moment later, another one.
+        Otherwise a step could read the index of one model and, a moment later, a newer model.
 
         Parameters
         ----------
@@ -55,13 +54,13 @@ class StepInputs:
     def add_version(self, version: Version) -> None:
         """Records that a whole version was read."""
         self.versions[version.asset] = version
-        # Set, not added to: a step that is retried reads its inputs again.
+        # Assigned, not appended: a step that is retried reads its inputs again.
         self.by_asset[version.asset] = [
             Input(asset=version.asset, version=version.version, fingerprint=version.stats.content or version.version)
         ]
 
     def add_days(self, days: Sequence[Day]) -> None:
-        """Days of a daily table were read."""
+        """Records that days of a daily table were read."""
         asset = days[0].version.asset
         self.days[asset] = list(days)
         by_version: dict[str, list[Day]] = {}
@@ -72,12 +71,12 @@ class StepInputs:
             for at, read in by_version.items()
         ]
 
-    def instead(self, inputs: Sequence[Input]) -> StepInputs:
-        """The same step, made from these inputs and not from those it was handed."""
-        return replace(self, by_asset={made_of.asset: [made_of] for made_of in inputs})
+    def replaced(self, inputs: Sequence[Input]) -> StepInputs:
+        """Returns a copy with these inputs instead of those that were read."""
+        return replace(self, by_asset={entry.asset: [entry] for entry in inputs})
 
     def add_external(self, inputs: list[Input]) -> None:
-        """Files from outside were read."""
+        """Records that files from outside the lake were read."""
         for asset in {read.asset for read in inputs}:
             self.by_asset[asset] = [read for read in inputs if read.asset == asset]
 
@@ -127,8 +126,7 @@ def given(config: dg.Config) -> dict[str, Any]:
 
 
 class NewestVersions(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The newest versions of assets that are not arguments of a step: it can do without them, or its config asks for
-    them."""
+    """The newest versions of assets that are optional for a step, and therefore not its arguments."""
 
     data_dir: str = Field(description="Folder or bucket that holds lake/.")
 
@@ -142,9 +140,10 @@ class NewestVersions(dg.ConfigurableResource):  # type: ignore[type-arg]
     def table(
         self, context: dg.AssetExecutionContext, asset: str, spark: SparkSession
     ) -> tuple[Version, DataFrame] | None:
-        """Returns the newest version of a table that each version extends, and its rows; None if nothing is published.
+        """Returns the newest version of a table and its rows; None if nothing is published.
 
-        It is not recorded as an input, because retention keeps every input of a kept version.
+        For a table whose versions extend the previous one. It is not recorded as an input, because retention keeps
+        every input of a kept version.
 
         Raises
         ------
@@ -162,13 +161,12 @@ class NewestVersions(dg.ConfigurableResource):  # type: ignore[type-arg]
         return read_promoted(Lake(self.data_dir, context.log.warning))
 
     def document(self, context: dg.AssetExecutionContext, asset: str) -> tuple[Version, Any]:
-        """The newest JSON document of an asset, from here on an input of the step.
+        """Returns the newest version of a JSON document and its content, and records it as an input.
 
-        Raises VersionNotFoundError where there is none.
+        Raises VersionNotFoundError if there is none.
         """
         lake = Lake(self.data_dir, context.log.warning)
         inputs = step_inputs(*running_step(context))
         version = inputs.latest(lake, asset, context.run.run_id)
-        document = json.loads(lake.folder(version).read_bytes(f"{asset}.json"))
         inputs.add_version(version)
-        return version, document
+        return version, read_document(lake, version)

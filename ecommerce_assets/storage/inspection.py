@@ -1,4 +1,4 @@
-"""What the storage commands show: versions and their states, their lineage, and whether their files are intact."""
+"""Functions of the storage commands: states of versions, their lineage, and verification of their files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class VersionState:
 
 
 def version_states(lake: Lake, asset: str, limit: int | None = None) -> list[VersionState]:
-    """The versions of an asset, newest first, then what is blocked; `limit` is the number of published ones."""
+    """Returns up to `limit` published versions of an asset, newest first, then the blocked ones."""
     states: list[tuple[Version, str, str]] = []
     current = False
     for version in lake.published(asset)[:limit]:
@@ -56,12 +56,11 @@ class Ancestor:
     Attributes
     ----------
     known
-        None where nothing is recorded of it.
+        Its metadata; None if there is none.
     days
-        Days that were read of it, for daily tables.
+        Days that were read from it, for daily tables.
     reads
-        Its own inputs (of these days), those of days resolved to the versions that wrote them; files from outside have
-        no version.
+        Its inputs (of these days). Daily inputs have the versions that wrote the days; files have no version.
     """
 
     asset: str
@@ -76,7 +75,7 @@ Ancestors = dict[tuple[str, str | None, tuple[str, ...]], Ancestor]
 
 
 def ancestors(lake: Lake, start: Version) -> Ancestors:
-    """All versions that went into this one, itself first."""
+    """Returns all versions that this one was computed from, itself first."""
     result: Ancestors = {}
     waiting = [Input(asset=start.asset, version=start.version, fingerprint="")]
     while waiting:
@@ -96,7 +95,7 @@ def _key(read: Input) -> tuple[str, str | None, tuple[str, ...]]:
 
 
 def _written_by(lake: Lake, read: Input) -> list[Input]:
-    """What was read of a daily table, by the versions that wrote the days."""
+    """Returns an input from a daily table as one input per version that wrote its days."""
     if not (read.version and read.partitions):
         return [read]
     versions = [v for v in lake.published(read.asset) if int(v.version) <= int(read.version)]
@@ -108,7 +107,7 @@ def _written_by(lake: Lake, read: Input) -> list[Input]:
 
 
 def lineage_tree(versions: Ancestors) -> Iterator[str]:
-    """The ancestors as lines of a tree; what was shown once is not unfolded again."""
+    """Yields the ancestors as lines of a tree; repeated ones are not expanded again."""
     shown = set()
 
     def lines(ancestor: Ancestor, first: str, rest: str) -> Iterator[str]:
@@ -142,7 +141,7 @@ def _label(ancestor: Ancestor) -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is not as it was written. `version` is empty where it is about a log or commit file."""
+    """A damaged file; `version` is empty for a log or commit file."""
 
     asset: str
     version: str
@@ -151,7 +150,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was looked at, and the problems."""
+    """Numbers of checked versions, files and bytes, and the problems."""
 
     versions: int
     files: int
@@ -160,9 +159,12 @@ class Verification:
 
 
 def verify(lake: Lake, assets: Sequence[str] = ()) -> Verification:
-    """Check every file of every version that is kept: presence, size, checksum of each page, rows.
+    """Checks every file of every kept version: presence, size, checksum of each page, number of rows.
 
-    `assets` are by default all. Foreign files and folders are ignored.
+    Parameters
+    ----------
+    assets
+        Names of assets; empty: all.
     """
     kept = kept_versions(Lake(lake.data.uri, lambda _: None))
     versions = size = 0
@@ -187,7 +189,7 @@ def verify(lake: Lake, assets: Sequence[str] = ()) -> Verification:
 
 
 def _unreadable(folder: Folder, file: StoredFile) -> str | None:
-    """What is wrong with a file; None where every page of it can be read and it has all its rows."""
+    """Returns the problem of a file; None if all its pages can be read and it has all its rows."""
     try:
         with folder.open(file.path) as source:
             if file.path.endswith(".json"):

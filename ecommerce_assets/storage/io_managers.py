@@ -1,8 +1,7 @@
 """The IO managers: write, check, publish.
 
-Tables, Spark ML models and JSON documents go the same way: the value is written into a folder of its own, the checks
-run on what was written, and only then one commit makes it visible (lake.py). Reading gives a step exactly one published
-version of each input, and records which.
+Tables, Spark ML models and JSON documents are written to a new folder, the checks run on the written files, and one
+commit publishes them (lake.py). A step reads exactly one published version of each input, which is recorded.
 """
 
 import json
@@ -51,23 +50,22 @@ from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets.storage.version import EXPERIMENT, PARTITION_COLUMN, CheckResult, Stats, StoredFile, Version
 
 AS_READ_BY = "as_read_by"
-"""Input metadata key: read the version that the named other input was made from, not the latest."""
+"""Input metadata key: the name of another input; the version that it was computed from is read, not the latest."""
 
 PREVIOUS_DAYS = 7
-"""Days that a day is compared with: a week, so that every day of the week is among them."""
-
+"""Number of days that a day is compared with: a week, so that they include every day of the week."""
 
 Listener = Callable[[Version, str, TableSpec | None, Callable[[str], object], str | None], object]
-"""Called with a version, the data dir, the columns of a table, what to call with a warning, the asset's description."""
+"""Receives a version, the data dir, the columns of a table, a function for warnings, and the asset's description."""
 
 
 class BlockedError(dg.Failure):
-    """A blocking check failed; the description says which, why, and where the files are."""
+    """A blocking check failed; the description has the check, the reason and the folder of the files."""
 
 
 @dataclass(frozen=True)
 class _Step:
-    """What one call of an IO manager works with."""
+    """The step whose output is written, and its new version."""
 
     context: dg.OutputContext
     lake: Lake
@@ -83,15 +81,15 @@ class _Step:
         """The folder of the new version."""
         return self.lake.asset(self.asset) / self.name
 
-    def check_context(self, stats: Stats, **known: Any) -> CheckContext:
-        read = {asset: {day.day: day.stats for day in days} for asset, days in self.inputs.days.items()}
-        made_of = {"inputs": self.inputs.inputs, "versions": self.inputs.versions, "days": read}
-        return CheckContext(stats, self.artifact.parameters, **{**made_of, "previous": self.previous, **known})
+    def check_context(self, stats: Stats, **fields: Any) -> CheckContext:
+        days = {asset: {day.day: day.stats for day in days} for asset, days in self.inputs.days.items()}
+        inputs = {"inputs": self.inputs.inputs, "versions": self.inputs.versions, "days": days}
+        return CheckContext(stats, self.artifact.parameters, **{**inputs, "previous": self.previous, **fields})
 
 
 @dataclass(frozen=True)
 class _Written:
-    """What is in a version's folder before it is published."""
+    """The written files of a version that is not published yet, and the results of its checks."""
 
     columns: dict[str, str] | None = None
     lineage: Lineage | None = field(default_factory=dict)
@@ -105,10 +103,10 @@ class _Written:
 
 
 class LakeIOManager(dg.ConfigurableIOManager):
-    """Writes, checks and publishes; reads exactly one published version. Subclasses write one kind of value.
+    """Writes, checks and publishes outputs, and reads published versions. Subclasses write one kind of value.
 
-    An input of type `Version` gets the version, of type `Folder` the folder of the saved model, of type `StoredTable`
-    the table to be read with or without Spark, of another the value.
+    The type of an input decides what the step gets: `Version` the metadata of the version, `Folder` the folder of the
+    saved model, `StoredTable` the table to be read with or without Spark, any other type the value.
     """
 
     kind: ClassVar[Literal["table", "model", "document"]]
@@ -122,7 +120,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
     spark: dg.ResourceDependency[SparkResource]
     catalog: dg.ResourceDependency[dict]  # type: ignore[type-arg]
     on_version: dg.ResourceDependency[Any] = None  # type: ignore[assignment]
-    """A `Listener` to call with each version that is published or blocked; None: nobody listens."""
+    """A `Listener` for each version that is published or blocked; None: no listener."""
 
     _cache: dict[Any, Any] = PrivateAttr(default_factory=dict)
 
@@ -137,7 +135,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
         except BaseException:
             step.folder.remove()
             raise
-        # From here on nothing is removed where a run is interrupted: readers may have chosen the version by then.
+        # From here on an interrupted run removes no files: readers may already use the version.
         version = Version(
             asset=step.asset,
             version=step.name,
@@ -160,25 +158,25 @@ class LakeIOManager(dg.ConfigurableIOManager):
             files=written.files,
         )
         failed = {check.partition or "" for check in version.failed_blocking}
-        bad_days = failed & set(version.days)
+        blocked_days = failed & set(version.days)
         if not failed:
             self._publish(step, version, written, step_fails=False)
-        elif bad_days < set(version.days):
-            self._publish(step, _of_days(version, set(version.days) - bad_days), written, step_fails=True)
+        elif blocked_days < set(version.days):
+            self._publish(step, _of_days(version, set(version.days) - blocked_days), written, step_fails=True)
         if failed:
-            yield from self._block(step, version, _of_days(version, bad_days) if bad_days else version)
+            yield from self._block(step, version, _of_days(version, blocked_days) if blocked_days else version)
         self._prune(step)
 
     @abstractmethod
     def write(self, step: _Step) -> _Written:
-        """Write the value into the step's folder, and check what was written."""
+        """Writes the value to the step's folder, and checks the written files."""
 
     def _publish(self, step: _Step, version: Version, written: _Written, *, step_fails: bool) -> None:
         context, stored, warn = step.context, step.stored, step.context.log.warning
         lake = step.lake
         stored_days = set(step.artifact.absent_days) & set(_stored_days(step) if step.artifact.absent_days else ())
         version = lake.publish_table(stored.table, version) if stored.table else lake.publish_folder(version)
-        self._tell(step, version)
+        self._notify(step, version)
         shown = step.check_context(version.stats, columns=version.columns, document=step.artifact.value)
         total_rows = None
         if version.days:
@@ -204,29 +202,29 @@ class LakeIOManager(dg.ConfigurableIOManager):
         if stored.closing:
             context.log.info(stored.closing(step.artifact.value, step.lake.root.uri))
 
-    def _block(self, step: _Step, whole: Version, bad: Version) -> Iterator[dg.DagsterEvent]:
-        """Put the files aside, report the checks, and fail the step."""
-        context, failed = step.context, bad.failed_blocking
-        place = step.lake.block(bad)
-        self._tell(step, bad)
+    def _block(self, step: _Step, whole: Version, blocked: Version) -> Iterator[dg.DagsterEvent]:
+        """Moves the files to `_blocked/`, reports the checks, and fails the step."""
+        context, failed = step.context, blocked.failed_blocking
+        folder = step.lake.block(blocked)
+        self._notify(step, blocked)
         for check in step.stored.checks:
             for evaluation in evaluations(step.asset, check, whole):
                 yield check_event(context, evaluation)
         names = ", ".join(dict.fromkeys(check.name for check in failed))
-        others = "; the other days are published" if len(bad.days) < len(whole.days) else ""
+        others = "; the other days are published" if len(blocked.days) < len(whole.days) else ""
         raise BlockedError(
             description=f"{step.asset} is blocked by {names}: {failures(failed)}{others}. The blocked files are in "
-            f"{place.uri} until the next published version.",
+            f"{folder.uri} until the next published version.",
             allow_retries=False,
         )
 
-    def _tell(self, step: _Step, version: Version) -> None:
+    def _notify(self, step: _Step, version: Version) -> None:
         if self.on_version is not None:
             description = step.context.asset_spec.description
             self.on_version(version, self.data_dir, step.stored.table, step.context.log.warning, description)
 
     def _prune(self, step: _Step) -> None:
-        # Tidying up must never fail what has just been published.
+        # An error here must not fail a step whose version is published.
         log = step.context.log
         try:
             for removal in prune(step.lake, step.asset, self.keep_versions, GRACE):
@@ -240,9 +238,8 @@ class LakeIOManager(dg.ConfigurableIOManager):
         self.spark.working_on(step_key)
         inputs = step_inputs(run_id, step_key)
         lake = Lake(self.data_dir, context.log.warning, self._cache)
-        wanted = context.dagster_type.typing_type
-        wants_version = wanted is Version
-        if context.has_asset_partitions and not wants_version:
+        input_type = context.dagster_type.typing_type
+        if context.has_asset_partitions and input_type is not Version:
             days = lake.days(asset, run_id, self.lookback_days, own_days_only=self.own_days_only)
             inputs.add_days(days)
             return read_days(self.spark.spark_session, lake, days)
@@ -253,11 +250,11 @@ class LakeIOManager(dg.ConfigurableIOManager):
         if reader is not None:
             version = lake.ancestor(version, asset)
         inputs.add_version(version)
-        if wants_version:
+        if input_type is Version:
             return version
-        if wanted is Folder:
+        if input_type is Folder:
             return lake.folder(version) / MODEL_FOLDER
-        if wanted is StoredTable:
+        if input_type is StoredTable:
             return read_table(self.spark.spark_session, lake, version)
         return read_version(self.spark.spark_session, lake, version)
 
@@ -265,9 +262,9 @@ class LakeIOManager(dg.ConfigurableIOManager):
         asset, lake = context.asset_key.to_user_string(), Lake(self.data_dir, context.log.warning, self._cache)
         inputs = step_inputs(context.run_id, context.step_key)
         if artifact.inputs is not None:
-            inputs = inputs.instead(artifact.inputs)
-        now = None if artifact.days else _compared_with(lake, asset)
-        previous = [Previous(now.version, now.stats, now.columns, now.parameters, now.inputs)] if now else []
+            inputs = inputs.replaced(artifact.inputs)
+        old = None if artifact.days else _compared_with(lake, asset)
+        previous = [Previous(old.version, old.stats, old.columns, old.parameters, old.inputs)] if old else []
         return _Step(context, lake, asset, lake.new_folder(), artifact, self.catalog[asset], inputs, previous)
 
     def _columns_of(self, asset: str) -> Sequence[str] | None:
@@ -275,7 +272,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
 
 
 class ParquetIOManager(LakeIOManager):
-    """Spark DataFrames as Delta tables; daily assets are partitioned by day."""
+    """Stores Spark DataFrames as Delta tables; daily assets are partitioned by day."""
 
     kind = "table"
 
@@ -308,7 +305,7 @@ class ParquetIOManager(LakeIOManager):
         )
 
     def _preview(self, step: _Step, paths: Sequence[str]) -> str:
-        """The rows that the UI shows. What goes wrong becomes a warning."""
+        """Returns the preview of a table; an error becomes a warning."""
 
         def read(asset: str, columns: Sequence[str], rows: Any) -> Any:
             return arrow_dataset(step.lake, step.inputs.versions[asset]).to_table(list(columns), rows)
@@ -324,12 +321,12 @@ class ParquetIOManager(LakeIOManager):
     def _check(
         self, step: _Step, rows: DataFrame, files: Sequence[StoredFile], columns: dict[str, str]
     ) -> tuple[dict[str | None, Stats], list[CheckResult]]:
-        """The stats and the check results, of the table or of each day: a bad day does not block the others."""
+        """Returns the stats and the check results of the table, or of each day, since days are blocked one by one."""
         checks, artifact = step.stored.checks, step.artifact
         parts: list[str | None] = [*sorted(artifact.days)] or [None]
         stored = _stored_days(step) if artifact.days else {}
-        beside = next((day.columns for name, day in stored.items() if name not in parts), None)
-        whole = step.check_context(delta.footer_stats(files), columns=columns, stored_columns=beside)
+        stored_columns = next((day.columns for name, day in stored.items() if name not in parts), None)
+        whole = step.check_context(delta.footer_stats(files), columns=columns, stored_columns=stored_columns)
 
         def read(asset: str) -> Any:
             if asset in step.inputs.days:
@@ -337,15 +334,15 @@ class ParquetIOManager(LakeIOManager):
             return read_version(rows.sparkSession, step.lake, step.inputs.versions[asset])
 
         summaries = [make(rows, whole, read) for make in [*summaries_of(checks), *step.stored.summaries]]
-        # Where the footers have all that the checks need, or a day has no files, Spark need not look.
-        asks = needs_query(checks) or not artifact.days
-        measured = measure(rows, checks, summaries, whole.rows) if asks and (files or not artifact.days) else {}
+        # No query if the footers have all that the checks need, or if the days have no files.
+        has_query = needs_query(checks) or not artifact.days
+        measured = measure(rows, checks, summaries, whole.rows) if has_query and (files or not artifact.days) else {}
         stats: dict[str | None, Stats] = {}
         results: list[CheckResult] = []
         for part in parts:
             footers = delta.footer_stats(file for file in files if file.day == part)
             reported = artifact.day_results.get(part, {}) if part else artifact.results
-            stats[part] = measured.get(part, EMPTY if asks else Stats()).model_copy(
+            stats[part] = measured.get(part, EMPTY if has_query else Stats()).model_copy(
                 update={"rows": footers.rows, "bytes": footers.bytes, "nulls": footers.nulls, "results": dict(reported)}
             )
             context = replace(whole, stats=stats[part])
@@ -355,13 +352,13 @@ class ParquetIOManager(LakeIOManager):
             checked = run_checks(checks, context, part)
             results += checked
             if part and not any(check.blocking and not check.passed for check in checked):
-                # Later days of this run are compared with the day as it will be.
+                # Later days of this run are compared with the new day.
                 stored[part] = Previous(part, stats[part], columns, artifact.parameters, is_day=True)
         return stats, results
 
 
 class SparkModelIOManager(LakeIOManager):
-    """Fitted models that save themselves in Spark ML's layout: plain PySpark loads them from `<version>/model`."""
+    """Stores fitted models in Spark ML's layout: plain PySpark loads them from `<version>/model`."""
 
     kind = "model"
 
@@ -374,7 +371,7 @@ class SparkModelIOManager(LakeIOManager):
 
 
 class JsonIOManager(LakeIOManager):
-    """A dictionary as one JSON document, `<version>/<asset>.json`, with its schema and its card beside it."""
+    """Stores a dictionary as one JSON document, `<version>/<asset>.json`, with its schema and its Markdown."""
 
     kind = "document"
 
@@ -394,7 +391,7 @@ class JsonIOManager(LakeIOManager):
 
 
 def _compared_with(lake: Lake, asset: str) -> Version | None:
-    """The newest version that is not an experiment."""
+    """Returns the newest version that is not an experiment."""
     newest = lake.latest_or_none(asset)
     if newest is None or not newest.parameters.get(EXPERIMENT):
         return newest
@@ -402,7 +399,7 @@ def _compared_with(lake: Lake, asset: str) -> Version | None:
 
 
 def _of_days(version: Version, days: set[str]) -> Version:
-    """The part of a daily version that is about some of its days."""
+    """Returns a daily version with some of its days."""
     kept = {day: stats for day, stats in version.days.items() if day in days}
     checks = tuple(check for check in version.checks if check.partition in days)
     files = tuple(file for file in version.files if file.day in days)

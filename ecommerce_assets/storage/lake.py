@@ -1,7 +1,7 @@
-"""The lake: the versions of all assets below `<data dir>/lake/<asset>/`, and which of them readers see.
+"""`Lake`: the versions of all assets in `<data dir>/lake/<asset>/`, and which of them readers see.
 
-Tables are Delta tables (delta.py). Models and documents are folders `<version>/` that become visible with one commit
-file. What a blocking check stopped is in `_blocked/`.
+Tables are Delta tables (delta.py). Models and documents are folders `<version>/`, published by one commit file. Blocked
+versions are in `_blocked/`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ COMMIT_FILE = "_commit.json"
 """A version folder with this file is published. A blocked version has one too, in `_blocked/`."""
 
 BLOCKED = "_blocked"
-"""Folder in an asset's folder for the files of the last version, or of the last of each day, that a check blocked."""
+"""Folder in an asset's folder for the last blocked version; of a daily asset, for the last one of each day."""
 
 CLOCK_SKEW = timedelta(minutes=5)
-"""A version that is further ahead of this machine's clock is ignored."""
+"""Versions that are further ahead of this machine's clock are ignored."""
 
 VERSION_FOLDER = re.compile(r"\d{8}_\d{6}_[0-9a-f]{8}")
 _ASSET_NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -41,7 +41,7 @@ class VersionNotFoundError(LookupError):
 
 
 class OldLayoutError(RuntimeError):
-    """The lake was written by a release before Delta tables."""
+    """An earlier release, without Delta tables, wrote the lake."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Day:
     at
         The table version through which it is read.
     files
-        Its Parquet files; none where the day has no rows.
+        Its Parquet files; empty if the day has no rows.
     """
 
     day: str
@@ -65,7 +65,7 @@ class Day:
 
     @property
     def stats(self) -> Stats:
-        """The numbers recorded with the day."""
+        """Stats of the day."""
         return self.version.days[self.day]
 
 
@@ -77,9 +77,9 @@ class Lake:
     data_dir
         Folder or bucket, as a URI or a path.
     warn
-        Called with one sentence for each version that is skipped.
+        Receives one sentence for each version that is skipped.
     cache
-        What was read of logs and commit files, which never change; handed in where several lakes share it.
+        Contents of logs and commit files, which never change. Pass it to share it between several lakes.
     """
 
     def __init__(
@@ -92,23 +92,23 @@ class Lake:
 
     @staticmethod
     def new_folder() -> str:
-        """A name that sorts by time and is unique: `YYYYMMDD_HHMMSS_` and 8 hex digits."""
+        """Returns a unique name that sorts by time: `YYYYMMDD_HHMMSS_` and 8 hex digits."""
         return f"{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(4)}"
 
     def asset(self, asset: str) -> Folder:
-        """An asset's folder, existing or not. Raises VersionNotFoundError where the name cannot be one of an asset."""
+        """Returns an asset's folder, existing or not. Raises VersionNotFoundError for an invalid name."""
         if not _ASSET_NAME.fullmatch(asset):
             raise VersionNotFoundError(
-                f"{asset!r} is not the name of an asset: names are letters, digits and underscores."
+                f"{asset!r} is not the name of an asset: names have only letters, digits and underscores."
             )
         return self.root / asset
 
     def folder(self, version: Version) -> Folder:
-        """The folder in which a version's files were written."""
+        """Returns the folder of a version's files."""
         return self.asset(version.asset) / version.folder
 
     def assets(self) -> list[str]:
-        """Names of the assets of which anything is stored; foreign folders are left out."""
+        """Returns the names of the assets that have any files; other folders are ignored."""
 
         def is_ours(name: str) -> bool:
             inside = self.asset(name).folders()
@@ -117,9 +117,9 @@ class Lake:
         return [name for name in self.root.folders() if _ASSET_NAME.fullmatch(name) and is_ours(name)]
 
     def asset_of(self, path: str) -> tuple[str, str] | None:
-        """Which asset a file belongs to, and a prefix for its columns' names (`itemFactors.` in a model's folder).
+        """Returns the asset of a file, and a prefix for its columns' names (`itemFactors.` in a model's folder).
 
-        Raw files belong to raw_events; None for files that are outside of the data dir.
+        Raw files belong to raw_events. None for files outside the data dir.
         """
         below = _bare(path).partition(f"{_bare(self.data.uri)}/")[2]
         parts = [*below.split("/"), "", ""]
@@ -138,22 +138,22 @@ class Lake:
                 )
 
     def publish_table(self, spec: TableSpec, version: Version) -> Version:
-        """Make a table's version (or the days of it) visible to readers, whole; returns it with its number."""
+        """Publishes a table's version, or its days, in one transaction; returns it with its number."""
         published = delta.write_version(self.asset(version.asset), spec, version)
         self._clear_blocked(version)
         return published
 
     def publish_folder(self, version: Version) -> Version:
-        """Make the version of a model or document visible to readers: write its commit file, last of all."""
+        """Publishes the version of a model or document by writing its commit file; returns it with the time."""
         version = version.model_copy(update={"committed_at": datetime.now(UTC)})
         _write_commit(self.folder(version), version)
         self._clear_blocked(version)
         return version
 
     def block(self, version: Version) -> Folder:
-        """Put the files of a version, or of the days that it has, where no reader looks; returns that folder.
+        """Moves the files of a version, or of its days, to `_blocked/`, and returns that folder.
 
-        They stay there until the next published (or blocked) version of the asset, or of the day.
+        They stay there until the next version of the asset, or of the day, is published or blocked.
         """
         version = version.model_copy(update={"committed_at": datetime.now(UTC)})
         self._clear_blocked(version)
@@ -164,7 +164,7 @@ class Lake:
         return target
 
     def blocked(self, asset: str) -> list[Version]:
-        """What checks blocked and nothing has replaced since, oldest first."""
+        """Returns the blocked versions that no later version has replaced, oldest first."""
         return self._read_commits(self.asset(asset) / BLOCKED)
 
     def _clear_blocked(self, newer: Version) -> None:
@@ -179,9 +179,9 @@ class Lake:
                     (folder / f"{PARTITION_COLUMN}={day}").remove()
 
     def published(self, asset: str) -> list[Version]:
-        """Published versions, newest first, also those whose files were removed or damaged since.
+        """Returns the published versions, newest first, also those whose files are removed or damaged.
 
-        Raises OldLayoutError where an earlier release wrote the asset's folder.
+        Raises OldLayoutError if an earlier release wrote the asset's folder.
         """
         folder = self.asset(asset)
         if delta.exists(folder):
@@ -195,7 +195,7 @@ class Lake:
         return versions
 
     def _read_commits(self, folder: Folder) -> list[Version]:
-        """The versions that have a commit file, oldest first."""
+        """Returns the versions that have a commit file, oldest first."""
         versions: list[Version] = []
         for name in filter(VERSION_FOLDER.fullmatch, folder.folders()):
             key = f"{folder.uri}/{name}"
@@ -204,36 +204,43 @@ class Lake:
                     self._cache[key] = Version.model_validate_json((folder / name).read_bytes(COMMIT_FILE))
                 versions.append(self._cache[key])
             except FileNotFoundError:
-                continue  # still being written, or left by a writer that died: not a version
+                continue  # not published: still being written, or left by a killed writer
             except (ValidationError, UnicodeDecodeError, OSError) as error:
                 self.warn(
-                    f"{folder.uri}/{name}/{COMMIT_FILE} is damaged ({str(error).splitlines()[0]}): the version before "
-                    "it is read."
+                    f"{folder.uri}/{name}/{COMMIT_FILE} is damaged ({str(error).splitlines()[0]}): the previous "
+                    "version is read."
                 )
         return sorted(versions, key=lambda version: (version.committed_at, version.run_id))
 
     def known(self, asset: str, version: str) -> Version | None:
-        """What is recorded of a version, whether its files are still there or not; None where nothing is."""
+        """Returns the metadata of a version, even if its files are removed; None if it was never published."""
         return next((v for v in self.published(asset) if v.version == version), None)
 
     def version(self, asset: str, version: str) -> Version:
-        """Exactly this version; VersionNotFoundError where it was removed, is damaged or was never published."""
+        """Returns exactly this version. Raises VersionNotFoundError if it is removed, damaged or unknown."""
         recorded = self.known(asset, version)
         if recorded is not None and not self.damage(recorded):
             return recorded
         newest = ", ".join(v.version for v in self.published(asset)[:_VERSIONS_NAMED])
         raise VersionNotFoundError(
-            f"{asset} in {self.root.uri} has no whole version {version}"
-            f"{' any more' if recorded else ''}; the newest are {newest or 'none'}."
+            f"Version {version} of {asset} in {self.root.uri} "
+            f"{'is removed or damaged' if recorded else 'does not exist'}; the newest are {newest or 'none'}."
         )
 
     def latest(self, asset: str, run_id: str | None = None, as_of: datetime | None = None) -> Version:
-        """The version that readers see: this run's own where it wrote one, else the newest whole one.
+        """Returns the version that readers see: that of this run if there is one, else the newest undamaged one.
 
-        With `as_of`, the one that readers saw at that time. A daily table is whole as long as each of its days can be
-        read, in whatever version.
+        A daily table is undamaged as long as each of its days can be read, in any version.
 
-        Raises VersionNotFoundError where there is none, naming the check where one blocked a version.
+        Parameters
+        ----------
+        as_of
+            Returns the version that readers saw at that time.
+
+        Raises
+        ------
+        VersionNotFoundError
+            If there is none; if a version was blocked, the message has the check.
         """
         for version in self._readable(asset, run_id, as_of):
             damaged = [] if version.days else self.damage(version)
@@ -241,16 +248,16 @@ class Lake:
                 return version
             self.warn(
                 f"{asset} {version.version} is damaged ({len(damaged)} files missing or of another size, first "
-                f"{damaged[0]}): the version before it is read."
+                f"{damaged[0]}): the previous version is read."
             )
-        raise VersionNotFoundError(self._nothing_to_read(asset, as_of))
+        raise VersionNotFoundError(self._why_unreadable(asset, as_of))
 
     def whole(self, asset: str, run_id: str | None = None) -> Iterator[Version]:
-        """The versions whose files are all there: this run's own first, then the newest first."""
+        """Returns the undamaged versions: those of this run first, then the newest first."""
         return (version for version in self._readable(asset, run_id) if not self.damage(version))
 
     def latest_or_none(self, asset: str) -> Version | None:
-        """As `latest`; None where nothing was published."""
+        """Returns the same as `latest`; None if there is no version."""
         try:
             return self.latest(asset)
         except VersionNotFoundError:
@@ -264,63 +271,63 @@ class Lake:
         own_days_only: bool = False,
         at: str | None = None,
     ) -> list[Day]:
-        """The published days of a daily table, by day.
+        """Returns the published days of a daily table, in order.
 
         Parameters
         ----------
         run_id
-            A run sees the days that it wrote itself, whatever others wrote since.
+            Days that this run wrote win over newer ones of other runs.
         lookback_days
-            Keep the days that are less than that many days before the newest one.
+            Number of days, counted back from the newest one; None: all.
         own_days_only
-            Keep the days that the run itself wrote.
+            Only the days that the run wrote.
         at
-            The days of exactly this table version.
+            Table version whose days are returned; None: the newest.
 
         Raises
         ------
         VersionNotFoundError
-            Where no day is published.
+            If no day is published.
         """
         versions = [v for v in self._readable(asset) if at is None or int(v.version) <= int(at)]
         written = [version for version in versions if version.run_id == run_id]
         newest = _writers(self.published(asset))
         sizes, days = self._sizes(asset), []
         for day, writers in sorted(_writers(written if own_days_only else [*written, *versions]).items()):
-            # The days of an exact version are those that it had, and no older ones.
+            # An exact version has its own days, not older ones in their place.
             for version in writers[:1] if at else writers:
                 files = self._files_of(version, day)
                 if all(sizes.get(file.path) == file.bytes for file in files):
-                    # Most days are as their version wrote them in all later versions too.
+                    # A later version that did not rewrite the day has the same files.
                     is_current = version.folder == newest[day][0].folder
                     days.append(
                         Day(day, version, at or (versions[0].version if is_current else version.version), files)
                     )
                     break
                 self.warn(
-                    f"{asset} {version.version} is damaged on {day} (a file is missing, or of another size): the "
-                    "version before it is read; materialise that day again."
+                    f"{asset} {version.version} is damaged on {day} (a file is missing or of another size): the "
+                    "previous version of that day is read. Materialise that day again."
                 )
             else:
                 if at:
                     raise VersionNotFoundError(
-                        f"{asset} in {self.root.uri} has no whole version {at} any more (see {day})."
+                        f"Version {at} of {asset} in {self.root.uri} is removed or damaged (day {day})."
                     )
-                self.warn(f"{asset} has no whole version of {day}, which is left out: materialise that day again.")
+                self.warn(f"{asset} has no undamaged version of {day}, which is skipped: materialise that day again.")
         if not days:
-            raise VersionNotFoundError(self._nothing_to_read(asset))
+            raise VersionNotFoundError(self._why_unreadable(asset))
         first = datetime.fromisoformat(days[-1].day) - timedelta(days=(lookback_days or 0) - 1)
         return [day for day in days if lookback_days is None or day.day >= f"{first:%Y-%m-%d}"]
 
     def files(self, version: Version) -> list[StoredFile]:
-        """The data files of a version, with paths relative to the asset's folder; of a daily table, of all its days."""
+        """Returns the data files of a version (all days of a daily table); paths are relative to the asset's folder."""
         if not version.days:
             return self._files_of(version)
         until = [v for v in self.published(version.asset) if int(v.version) <= int(version.version)]
         return [file for day, writers in sorted(_writers(until).items()) for file in self._files_of(writers[0], day)]
 
     def _files_of(self, version: Version, day: str | None = None) -> list[StoredFile]:
-        """The files that a version wrote (for one day), with paths relative to the asset's folder."""
+        """Returns the files that a version wrote (for one day), with paths relative to the asset's folder."""
         key = (version.asset, version.folder, "files by day")
         if key not in self._cache:
             by_day: dict[str | None, list[StoredFile]] = {}
@@ -335,14 +342,14 @@ class Lake:
         return {file.path: file.bytes for file in self.asset(asset).all_files()}
 
     def damage(self, version: Version) -> list[str]:
-        """Files of the version that are missing or of another size."""
+        """Returns the files of the version that are missing or of another size."""
         sizes = self._sizes(version.asset)
         return [file.path for file in self.files(version) if sizes.get(file.path) != file.bytes]
 
     def ancestry(self, version: Version) -> Iterator[tuple[Version, Input]]:
-        """All inputs of a version, and those of its inputs, the nearest first; each with the version that read it."""
+        """Yields the inputs of a version, and theirs, nearest first; each with the version that read it."""
         readers, seen = [version], set()
-        for reader in readers:  # the list grows meanwhile
+        for reader in readers:  # the list grows in the loop
             for read in reader.inputs:
                 yield reader, read
                 if read.version and (read.asset, read.version) not in seen:
@@ -351,10 +358,14 @@ class Lake:
                     readers.extend([parent] if parent else [])
 
     def ancestor(self, version: Version, asset: str) -> Version:
-        """The version of `asset` that `version` was made from, directly or through its inputs.
+        """Returns the version of `asset` that `version` was computed from, directly or through its inputs.
 
-        This is how an index is found for a model: never "the latest", which may number other products.
-        Raises VersionNotFoundError where no input leads to one that is still there.
+        The indices of a model are read so, because the latest ones may number the products differently.
+
+        Raises
+        ------
+        VersionNotFoundError
+            If that version is removed, or has other rows than the ones that were read.
         """
         for reader, read in self.ancestry(version):
             if read.asset == asset and reader.input_version(asset):
@@ -362,26 +373,26 @@ class Lake:
                 if source.stats.content in (None, read.fingerprint):
                     return source
                 raise VersionNotFoundError(
-                    f"{asset} {source.version} has other rows than what {reader.asset} {reader.version} was made "
-                    f"from: materialise {version.asset} again."
+                    f"{asset} {source.version} has other rows than those that {reader.asset} {reader.version} was "
+                    f"computed from: materialise {version.asset} again."
                 )
         raise VersionNotFoundError(
-            f"The inputs of {version.asset} {version.version} lead to no version of {asset} that is still there: "
+            f"The version of {asset} that {version.asset} {version.version} was computed from is removed: "
             f"materialise {version.asset} again."
         )
 
     def nothing_stored_of(self, asset: str) -> str:
-        """The sentence for an asset of which nothing is stored; it names those that are."""
+        """Returns the message for an asset that has no files, with the names of those that have."""
         stored = ", ".join(self.assets())
         if not stored:
-            return f"Nothing is stored in {self.root.uri}: materialise {asset} first, or name another data dir."
+            return f"Nothing is stored in {self.root.uri}: materialise {asset} first, or choose another data dir."
         return (
-            f"Nothing is stored of {asset} in {self.root.uri}; stored are: {stored}. "
+            f"{asset} is not stored in {self.root.uri}, which has {stored}. "
             f"Check the name, or materialise {asset} first."
         )
 
     def _readable(self, asset: str, run_id: str | None = None, as_of: datetime | None = None) -> list[Version]:
-        """Versions that may be read: this run's own first, then newest first."""
+        """Returns the versions that may be read: those of this run first, then the newest first."""
         now, readable = datetime.now(UTC), []
         for version in self.published(asset):
             if version.committed_at > now + CLOCK_SKEW:
@@ -394,28 +405,30 @@ class Lake:
                 readable.append(version)
         return sorted(readable, key=lambda v: v.run_id != run_id)
 
-    def _nothing_to_read(self, asset: str, as_of: datetime | None = None) -> str:
+    def _why_unreadable(self, asset: str, as_of: datetime | None = None) -> str:
         published, blocked = self.published(asset), self.blocked(asset)
-        what = f"There is no version of {asset} in {self.root.uri}"
+        message = f"There is no version of {asset} in {self.root.uri}"
         if as_of is not None and published:
             oldest = published[-1].committed_at
             return (
-                f"{what} from {as_of:%Y-%m-%d %H:%M:%S} UTC or before; the oldest is from {oldest:%Y-%m-%d %H:%M:%S}."
+                f"{message} from {as_of:%Y-%m-%d %H:%M:%S} UTC or before; the oldest is from "
+                f"{oldest:%Y-%m-%d %H:%M:%S} UTC."
             )
         now = datetime.now(UTC)
         if published and published[-1].committed_at > now + CLOCK_SKEW:
             return (
-                f"{what} that is not from the future (the newest is from {published[0].committed_at:%Y-%m-%d %H:%M:%S} "
-                f"UTC, and now is {now:%Y-%m-%d %H:%M:%S}): set the clock of this machine."
+                f"{message} that is not from the future (the newest is from "
+                f"{published[0].committed_at:%Y-%m-%d %H:%M:%S} UTC, and now is {now:%Y-%m-%d %H:%M:%S}): set the "
+                "clock of this machine."
             )
         if blocked:
             failed = "; ".join(f"{check.name} ({check.message})" for check in blocked[-1].failed_blocking)
-            return f"{what} that is published; the last one was blocked by {failed}."
-        return f"{what}: materialise {asset} first."
+            return f"{message} that is published; the last one was blocked by {failed}."
+        return f"{message}: materialise {asset} first."
 
 
 def _writers(versions: Iterable[Version]) -> dict[str, list[Version]]:
-    """By day the versions that wrote it, in the order given."""
+    """Returns for each day the versions that wrote it, in the given order."""
     writers: dict[str, list[Version]] = {}
     for version in versions:
         for day in version.days:
@@ -428,5 +441,5 @@ def _write_commit(folder: Folder, version: Version) -> None:
 
 
 def _bare(uri: str) -> str:
-    """Without scheme and leading slashes: Hadoop writes file:/tmp, file:///tmp and /tmp for one path."""
+    """Returns a URI without scheme and leading slashes: Hadoop writes file:/tmp, file:///tmp and /tmp for one path."""
     return re.sub(r"^[a-z0-9+.-]+:", "", uri).lstrip("/")

@@ -1,4 +1,4 @@
-"""Markdown tables of values, as Dagster's UI renders them."""
+"""Markdown tables for Dagster's UI. Use `markdown_table`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 
 INLINE = 1_000
-"""Characters of Markdown from which on the UI shows a text behind a link, in a dialog."""
+"""Length of Markdown from which on the UI shows it behind a link, in a dialog."""
 
 _SYNTAX = re.compile(r"[\\`*<|~&]|\](?=\()|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-"""What would make an image, HTML, emphasis or another cell of a text."""
+"""Markdown syntax for images, HTML, emphasis and cells."""
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Sequence[bool] = ()) -> str:
@@ -20,7 +20,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]], numbers
     Parameters
     ----------
     numbers
-        For each column whether it is aligned as numbers are; by default none is.
+        For each column whether it is right-aligned; by default none is.
     """
     right = numbers or [False] * len(header)
     head = [_line(header), _line(["--:" if one else ":--" for one in right])]
@@ -37,7 +37,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def cell(value: Any) -> str:
-    """Returns a value as text without Markdown: nothing for null, no zone of times, few digits of fractions."""
+    """Returns a value as escaped text: empty for null, times without their zone, few digits of fractions."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -48,7 +48,7 @@ def cell(value: Any) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""Text from data in Markdown, so that it shows as it is: a brand must not become an image that is fetched.
+    r"""Returns text with escaped Markdown, so that, for example, a brand cannot embed an image.
 
     >>> print(escaped("![x](http://x.y/z.png)"))
     ![x\](http://x.y/z.png)

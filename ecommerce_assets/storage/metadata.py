@@ -1,7 +1,6 @@
-"""Dagster metadata of a materialisation, made in one place from the version's own metadata.
+"""Dagster metadata of a materialisation, from the version's metadata. The entry point is `report`.
 
-The UI shows the entries in the order in which they are added: plots and texts first, then numbers, then what leads back
-to the data.
+The UI keeps the order of the entries: plots and texts first, then numbers, then the origin of the data.
 """
 
 from __future__ import annotations
@@ -25,19 +24,20 @@ from ecommerce_assets.storage.version import Input, Stats, Version
 
 PREVIEW_ROWS = 10
 ROWS_TO_CHOOSE_FROM = 1_000
-NO_RAW_DATA = "none written: there is no raw data; what was stored stays"
+"""Number of rows from which a table's own preview is chosen."""
+NO_RAW_DATA = "none written, because there is no raw data; the stored day stays"
 LARGE = 100_000
-"""Numbers from here on are rounded to tenths, smaller ones to six digits."""
+"""Numbers from this on are rounded to tenths, smaller ones to six significant digits."""
 CODE_VERSION_TAG = "dagster/code_version"
 NO_AUTOMATIC_EVENTS = {"__source_asset_observation__": True}
-"""Metadata of an output for which Dagster emits no event of its own. Otherwise it emits one for each day of the run's
-range, also for days without data. Dagster has no public option for it; a test sees when this changes."""
+"""Metadata of an output for which Dagster emits no events. Otherwise it emits one for each day of the run's range, also
+for days without data. Dagster has no public option for it; a test notices if this changes."""
 FEW = 3
-"""A list of more numbers than this is shown in a line."""
+"""Longer lists of numbers are shown in one line."""
 
 
 def column_schema(table: TableSpec, columns: Mapping[str, str]) -> dg.TableSchema:
-    """The table's columns with types as stored, descriptions and constraints, as Dagster shows them."""
+    """Returns the table's columns with stored types, descriptions and constraints for Dagster."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
@@ -54,12 +54,12 @@ def column_schema(table: TableSpec, columns: Mapping[str, str]) -> dg.TableSchem
 
 
 def preview(folder: Folder, paths: Sequence[str], choose: Callable[[pa.Table], pa.Table] | None = None) -> str:
-    """A few rows of Parquet files as a Markdown table, without a Spark job; empty where there is no file.
+    """Returns a few rows of Parquet files as a Markdown table, without Spark; empty if there are no files.
 
     Parameters
     ----------
     choose
-        Returns the rows to show, of the first `ROWS_TO_CHOOSE_FROM`; None: the first `PREVIEW_ROWS`.
+        Returns the rows to show from the first `ROWS_TO_CHOOSE_FROM`; None: the first `PREVIEW_ROWS`.
     """
     wanted = ROWS_TO_CHOOSE_FROM if choose else PREVIEW_ROWS
     batches: list[pa.RecordBatch] = []
@@ -89,21 +89,21 @@ def report(
     stored_days: Collection[str] = (),
     total_rows: int | None = None,
 ) -> None:
-    """Attach the metadata of a published version to its materialisation event, or to each day's event.
+    """Adds the metadata of a published version to its materialisation event, or to each day's event.
 
     Parameters
     ----------
     texts
-        Markdown by name, such as plots and notes. Empty ones are left out.
+        Markdown by name, such as plots and notes. Empty ones are omitted.
     numbers
-        Of a version that is not daily: what the UI plots over time.
+        Numbers that the UI plots over time. Not for daily tables.
     emit_days
-        Emit the days' events here, because Dagster would emit none (the step is about to fail because of other days)
-        or one for each day of the run, also for days without data.
+        Whether to emit the days' events here, because Dagster would emit none (the step is about to fail because of
+        other days) or one for each day of the run, also for days without data.
     stored_days
-        Days of the run without data that are stored; they get an event that says so.
+        Days of the run without raw data that are stored; their event says so.
     total_rows
-        Daily tables only: rows of all stored days. They and the texts are part of the newest day's event.
+        Daily tables only: number of rows of all stored days. The newest day's event has it, and the texts.
     """
     if not version.days and not context.has_asset_partitions:
         entries = _entries(version, version.stats, version.inputs, uri, table, texts, numbers or {})
@@ -134,7 +134,7 @@ def _entries(
     texts: Mapping[str, str],
     numbers: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """All entries, in the order in which they are read."""
+    """Returns all entries, in the order of the UI."""
     entries: dict[str, Any] = {name: _markdown(text) for name, text in texts.items() if text}
     entries |= {name: _rounded(value) for name, value in numbers.items()}
     if stats.rows is not None:
@@ -172,7 +172,7 @@ def _entries(
 
 
 def summary(version: Version, position: str) -> str:
-    """One line for the log; `position` is which of the run's assets it is, such as `3 of 14`."""
+    """Returns one line for the log; `position` is the asset's number in the run, such as `3 of 14`."""
     name = f"{version.asset} ({position})" if position else version.asset
     rows = "" if version.stats.rows is None else f"{version.stats.rows:,} rows, "
     days = f"{len(version.days):,} day{'s' * (len(version.days) > 1)}, " if version.days else ""
@@ -180,7 +180,7 @@ def summary(version: Version, position: str) -> str:
 
 
 def _inputs_table(inputs: Sequence[Input]) -> str:
-    """One line for each version that was read; the files of one source, which have no version, in one line."""
+    """Returns a table with one line per version that was read; files of one source share a line."""
     lines: dict[tuple[str, str | None], list[Input]] = {}
     for entry in sorted(inputs, key=lambda entry: entry.version is None):
         lines.setdefault((entry.asset, entry.version), []).append(entry)
@@ -199,7 +199,7 @@ def _markdown(text: str) -> dg.MarkdownMetadataValue:
 
 
 def _is_nested(value: Any) -> bool:
-    """Whether a result is null, or neither a number nor a text nor a list of these; plots and notes show it."""
+    """Returns whether a result is null, or neither a number nor a text nor a list of these."""
     return value is None or isinstance(value, Mapping) or (isinstance(value, list) and any(map(_is_nested, value)))
 
 
@@ -211,7 +211,7 @@ def _shown(value: Any) -> Any:
 
 
 def _rounded(value: Any) -> Any:
-    """The version has every digit; people want some, and a list of numbers in a line rather than a page."""
+    """Returns the value with fewer digits; a list of numbers becomes one line."""
     if isinstance(value, Mapping):
         return {name: _rounded(part) for name, part in value.items()}
     if isinstance(value, list | tuple):

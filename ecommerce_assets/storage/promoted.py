@@ -1,6 +1,6 @@
-"""Promoted parameters: what a shop has decided, in one small versioned document of its data dir.
+"""Promoted parameters: the shop's choices, in a versioned document of its data dir.
 
-Every run uses them where its config has no value. `promote` writes the document, `read_promoted` reads it.
+Every run uses them for parameters that its config does not set. Use `promote` and `read_promoted`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.version import StoredFile, Version
 
 PROMOTED = "promoted_parameters"
-"""Name of the document, beside the assets."""
+"""Name of the document in the lake."""
 
 
 class Value(BaseModel):
@@ -39,22 +39,22 @@ class Promoted(BaseModel):
 
     @property
     def values(self) -> dict[str, dict[str, Any]]:
-        """By asset and parameter."""
+        """Values by asset and parameter."""
         return {asset: self.of(asset) for asset in self.assets}
 
     def of(self, asset: str) -> dict[str, Any]:
-        """The promoted values of one asset, by parameter."""
+        """Returns the promoted values of one asset, by parameter."""
         return {name: promoted.value for name, promoted in self.assets.get(asset, {}).items()}
 
 
 def read_promoted(lake: Lake) -> Promoted:
-    """The newest document; an empty one where nothing is promoted."""
+    """Returns the newest document; an empty one if nothing is promoted."""
     version = lake.latest_or_none(PROMOTED)
     return _document(lake, version) if version else Promoted()
 
 
 def promote(lake: Lake, values: Mapping[str, Mapping[str, Any]], source: str) -> Promoted:
-    """Publish these values, by asset and parameter, in place of earlier ones; returns all that are promoted."""
+    """Publishes these values, by asset and parameter, over earlier ones; returns all promoted values."""
     now, assets = datetime.now(UTC), dict(read_promoted(lake).assets)
     for asset, changed in values.items():
         new = {name: Value(value=value, source=source, promoted_at=now) for name, value in changed.items()}
@@ -63,16 +63,16 @@ def promote(lake: Lake, values: Mapping[str, Mapping[str, Any]], source: str) ->
 
 
 def revert(lake: Lake) -> Promoted:
-    """Publish the document before the newest again; returns it. The defaults, where there is none before it.
+    """Publishes the previous document again, or the defaults if there is none; returns it.
 
     Raises
     ------
     VersionNotFoundError
-        Where nothing is promoted.
+        If nothing is promoted.
     """
-    lake.latest(PROMOTED)  # raises where there is none
-    earlier = next(islice(lake.whole(PROMOTED), 1, None), None)
-    return _publish(lake, _document(lake, earlier) if earlier else Promoted())
+    lake.latest(PROMOTED)  # raises if there is none
+    previous = next(islice(lake.whole(PROMOTED), 1, None), None)
+    return _publish(lake, _document(lake, previous) if previous else Promoted())
 
 
 def _document(lake: Lake, version: Version) -> Promoted:

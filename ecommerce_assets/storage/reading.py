@@ -1,7 +1,6 @@
-"""Reading stored versions with Spark: the newest, an exact one, or the one of a given time.
+"""Reads stored versions: the newest, an exact one, or that of a given time. The entry point is `read`.
 
-Tables are Delta tables, which other tools open themselves; `read` is for models, documents and Spark without a Delta
-package.
+Other tools open tables as Delta tables; `read` is for models, documents and Spark without a Delta package.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ if TYPE_CHECKING:  # each takes a second to import
 MODEL_FOLDER = "model"
 
 VERIFY_PAGES = "parquet.page.verify-checksum.enabled"
-"""Option of Spark's Parquet reader: a page whose checksum is wrong is an error and not a wrong value."""
+"""Option of Spark's Parquet reader: a page with a wrong checksum is an error."""
 
 
 def read(
@@ -40,38 +39,37 @@ def read(
     data_dir: str | None = None,
     spark: SparkSession | None = None,
 ) -> Any:
-    """An asset as readers see it now, as it was at a time, or one exact version of it.
+    """Returns an asset as readers see it now, as they saw it at a time, or an exact version of it.
 
     Parameters
     ----------
     asset
         Its name, such as `user_features`.
     version
-        An exact version: the Delta version of a table, the folder of a model or document.
+        Delta version of a table, folder of a model or document.
     as_of
-        What readers saw at that time: a datetime or ISO text, UTC where it has no zone. Superseded versions are kept
-        for a while only.
+        Time as a datetime or ISO text, UTC if it has no zone. Retention removes superseded versions.
     data_dir
-        By default the project's setting.
+        By default the setting ECOMMERCE_DATA_DIR.
     spark
         By default the running session, or a new one in UTC.
 
     Returns
     -------
     DataFrame, Spark ML model or dict
-        A table, a model, training_metadata (which starts no Spark). A daily table has the column `event_date` too.
+        For a table, a model or a document (without Spark). A daily table also has the column `event_date`.
 
     Raises
     ------
     VersionNotFoundError
-        Where there is no such asset, or no such version (any more); the message says what there is.
+        If there is no such asset or version; the message has those that exist.
 
     Examples
     --------
     >>> read("user_features", as_of="2026-01-31 06:00")  # doctest: +SKIP
     """
     if version is not None and as_of is not None:
-        raise ValueError("give version or as_of, not both: a version is exact already")
+        raise ValueError("Give either version or as_of, not both.")
     lake = Lake(data_dir or load_settings().data_dir)
     if asset not in lake.assets():
         raise VersionNotFoundError(lake.nothing_stored_of(asset))
@@ -86,7 +84,7 @@ def read(
 
 
 def read_version(spark: SparkSession, lake: Lake, version: Version) -> Any:
-    """The value of a version that is not daily."""
+    """Returns the value of a version that is not daily."""
     if version.kind == "document":
         return read_document(lake, version)
     if version.kind == "model":
@@ -106,7 +104,7 @@ def read_version(spark: SparkSession, lake: Lake, version: Version) -> Any:
 
 
 def read_table(spark: SparkSession, lake: Lake, version: Version) -> StoredTable:
-    """A version of a table that is not daily, to be read with or without Spark."""
+    """Returns a version of a table that is not daily, to be read with or without Spark."""
     dataset = arrow_dataset(lake, version) if lake.files(version) else None
     return StoredTable(read_version(spark, lake, version), dataset, version.parameters)
 
@@ -118,7 +116,7 @@ def read_without_spark(lake: Lake, version: Version) -> StoredTable:
 
 
 def read_days(spark: SparkSession, lake: Lake, days: Sequence[Day]) -> DataFrame:
-    """Days of a daily table, with `event_date`."""
+    """Returns days of a daily table, with the column `event_date`."""
     newest = max((day.version for day in days), key=lambda version: version.committed_at)
     paths = [file.path for day in days for file in day.files]
     return read_parquet(spark, lake.asset(newest.asset), paths, newest.columns or {}, daily=True)
@@ -127,14 +125,16 @@ def read_days(spark: SparkSession, lake: Lake, days: Sequence[Day]) -> DataFrame
 def read_parquet(
     spark: SparkSession, table: Folder, paths: Sequence[str], columns: Mapping[str, str], daily: bool = False
 ) -> DataFrame:
-    """Parquet files of a table, by their paths below it.
+    """Returns Parquet files of a table.
 
     Parameters
     ----------
+    paths
+        Paths relative to the table.
     columns
-        Name → Spark type.
+        Spark types by name.
     daily
-        With `event_date`, which the paths have and the files have not.
+        Whether to add `event_date`, which is in the paths and not in the files.
     """
     from pyspark.sql import functions as F
 
@@ -148,25 +148,25 @@ def read_parquet(
         days = {f"{table.uri}/{path}": {PARTITION_COLUMN: _day_of(path)} for path in paths}
         return read_files(spark, schema, days)
     uris = [path_to_read(spark, f"{table.uri}/{path}") for path in paths]
-    # The files are listed and have no base path, so Spark does not look for partition columns: the versions of a table
-    # are in folders of their own, which it would take for a conflict.
+    # Files without a base path, so that Spark does not look for partition columns: it would take the folders of
+    # different versions for conflicting partitions.
     frame = spark.read.schema(schema).option(VERIFY_PAGES, "true").parquet(*uris)
     day = F.regexp_extract("_metadata.file_path", rf"{PARTITION_COLUMN}=([0-9-]+)", 1).cast("date")
     return frame.withColumn(PARTITION_COLUMN, day) if daily else frame
 
 
 def _day_of(path: str) -> date:
-    """The day in the path of a daily table's file."""
+    """Returns the day in the path of a daily table's file."""
     return date.fromisoformat(path.rpartition(f"{PARTITION_COLUMN}=")[2].partition("/")[0])
 
 
 def arrow_dataset(lake: Lake, version: Version, paths: Sequence[str] | None = None) -> ds.Dataset:
-    """Parquet files of a table's version as an Arrow dataset that verifies pages, without `event_date`.
+    """Returns Parquet files of a table's version as an Arrow dataset that verifies pages, without `event_date`.
 
     Parameters
     ----------
     paths
-        Paths of the files below the table; None: all files of the version.
+        Paths relative to the table; None: all files of the version.
     """
     import pyarrow as pa
 
@@ -179,12 +179,12 @@ def arrow_dataset(lake: Lake, version: Version, paths: Sequence[str] | None = No
 
 
 def read_document(lake: Lake, version: Version) -> Any:
-    """The JSON document of a version."""
+    """Returns the JSON document of a version."""
     return json.loads(lake.folder(version).read_bytes(f"{version.asset}.json"))
 
 
 def _session() -> SparkSession:
-    """The session that runs in this process, or a new one on this machine, of the engine that our runs take."""
+    """Returns the session of this process, or a new one on this machine, on Sail if that is the setting."""
     from ecommerce_assets.spark import sail
     from ecommerce_assets.spark.session import active_session, start
 
@@ -193,7 +193,7 @@ def _session() -> SparkSession:
         return existing
     if settings.spark_master == sail.MASTER:
         scratch = tempfile.mkdtemp()
-        session, stop = sail.start(settings.driver_memory, scratch, MemoryError, log)
+        session, stop = sail.start(settings.driver_memory, scratch, log)
         atexit.register(shutil.rmtree, scratch, ignore_errors=True)
         atexit.register(stop)
         return session
@@ -204,5 +204,7 @@ def _utc(moment: datetime | str) -> datetime:
     try:
         time = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     except ValueError:
-        raise ValueError(f"as_of must be a time such as 2026-01-31 or 2026-01-31 06:00 (UTC), got {moment!r}") from None
+        raise ValueError(
+            f"as_of must be a time such as 2026-01-31 or 2026-01-31 06:00 (UTC), got {moment!r}."
+        ) from None
     return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""What is removed, and when: superseded versions that nothing needs any more, and what dead writers left."""
+"""Removes superseded versions that nothing needs, and leftovers of killed writers. The entry point is `prune`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ecommerce_assets.storage.version import Version
 
 KEEP = 3
 GRACE = timedelta(hours=24)
-"""A reader that started before a version was superseded has this long to finish, and a writer to write a file."""
+"""Time for readers of a superseded version to finish, and for a writer to write a file."""
 
 
 @dataclass(frozen=True)
 class Removal:
-    """Files that may go: of a version, or of a folder that was never published."""
+    """Removed files of a version, or of a folder that was never published."""
 
     asset: str
     version: str
@@ -33,24 +33,28 @@ class Removal:
 def prune(
     lake: Lake, asset: str | None = None, keep: int = KEEP, grace: timedelta = GRACE, *, dry_run: bool = False
 ) -> list[Removal]:
-    """Remove what nothing needs, of one asset or of all, and return what it was.
+    """Removes files that nothing needs, of one asset or of all, and returns what was removed.
 
-    - Superseded versions: `keep` younger superseded ones stay, those that were superseded less than `grace` ago, and
-      those that a version that stays names as its input. What a table's log says of a version stays.
-    - What a dead writer left, once it is 24 hours old. On any file system the age of its files is all that tells a dead
-      writer from a living one.
+    - Superseded versions, except the newest `keep` ones, those that were superseded less than `grace` ago, and those
+      that are inputs of a kept version. The log of a table stays complete.
+    - Leftovers of killed writers that are more than 24 hours old: only the age of the files tells a killed writer from
+      a running one.
 
-    Nothing goes while a log or commit file is damaged, because nobody knows what its versions need. With `dry_run` the
-    same is returned and nothing is removed.
+    Nothing is removed while a log or commit file is damaged, because the inputs of its versions are unknown.
+
+    Parameters
+    ----------
+    dry_run
+        Returns the same, and removes nothing.
     """
     removed: list[Removal] = []
     kept: dict[str, list[Version]] | None = None
     for name in [asset] if asset else lake.assets():
-        # What is published from now on is none of the versions that may go.
+        # Versions that are published from now on are never removed.
         published = lake.published(name)
-        own = list(_own(lake, published, keep, grace))
-        # What other assets need is looked up only where something could go.
-        if any(_remove_files(lake, name, published, own, dry_run=True)):
+        retained = list(_retained(lake, published, keep, grace))
+        # The inputs of other assets are read only if there is something to remove.
+        if any(_remove_files(lake, name, published, retained, dry_run=True)):
             kept = kept_versions(lake, keep, grace) if kept is None else kept
             if kept is None:
                 break
@@ -59,14 +63,14 @@ def prune(
 
 
 def kept_versions(lake: Lake, keep: int = KEEP, grace: timedelta = GRACE) -> dict[str, list[Version]] | None:
-    """By asset the versions that stay; None, all of them, while a log or commit file is damaged."""
+    """Returns the versions that are kept, by asset; None (all of them) while a log or commit file is damaged."""
     warnings: list[str] = []
     lake = Lake(lake.data.uri, warnings.append)
     published = {asset: lake.published(asset) for asset in lake.assets()}
     if warnings:
         return None
     known = {(v.asset, v.version): v for versions in published.values() for v in versions}
-    waiting = [(v.asset, v.version) for versions in published.values() for v in _own(lake, versions, keep, grace)]
+    waiting = [(v.asset, v.version) for versions in published.values() for v in _retained(lake, versions, keep, grace)]
     kept: set[tuple[str, str]] = set()
     while waiting:
         name = waiting.pop()
@@ -76,8 +80,8 @@ def kept_versions(lake: Lake, keep: int = KEEP, grace: timedelta = GRACE) -> dic
     return {asset: [v for v in versions if (asset, v.version) in kept] for asset, versions in published.items()}
 
 
-def _own(lake: Lake, versions: Sequence[Version], keep: int, grace: timedelta) -> Iterator[Version]:
-    """The newest whole version and what is newer, `keep` more, and what was superseded a short while ago."""
+def _retained(lake: Lake, versions: Sequence[Version], keep: int, grace: timedelta) -> Iterator[Version]:
+    """Yields the newest undamaged version and newer ones, `keep` more, and those that were superseded recently."""
     whole, recent = 0, datetime.now(UTC) - grace
     superseded_at: datetime | None = None
     for version in versions:
@@ -94,7 +98,7 @@ def _own(lake: Lake, versions: Sequence[Version], keep: int, grace: timedelta) -
 def _remove_files(
     lake: Lake, asset: str, published: Sequence[Version], kept: Sequence[Version], *, dry_run: bool
 ) -> Iterator[Removal]:
-    """Remove what is in the folders of versions and is needed neither by a kept version nor by readers now."""
+    """Removes files in the folders of versions that neither kept versions nor current readers need."""
     if not published:
         return
     folder = lake.asset(asset)
@@ -104,27 +108,30 @@ def _remove_files(
     if published[0].days:
         with suppress(VersionNotFoundError):
             needed |= {file.path for day in lake.days(asset) for file in day.files}
-    stays, versions = {version.folder for version in kept}, {version.folder: version.version for version in published}
+    kept_folders, versions = (
+        {version.folder for version in kept},
+        {version.folder: version.version for version in published},
+    )
     for name, files in _version_folders(folder).items():
         paths = {file.path for file in files}
         is_left_over = f"{name}/{COMMIT_FILE}" not in paths and _age(name, files) >= GRACE
-        if name in stays or (name not in versions and not is_left_over):
+        if name in kept_folders or (name not in versions and not is_left_over):
             continue
-        gone = [path for path in paths - needed if not is_hidden(path.removeprefix(f"{name}/"))]
+        removed = [path for path in paths - needed if not is_hidden(path.removeprefix(f"{name}/"))]
         if not dry_run and needed.isdisjoint(paths):
-            # The commit file first: what a kill leaves half removed is not a version any more.
+            # The commit file first: a version that is half removed after a kill must not look published.
             (folder / name).remove_file(COMMIT_FILE)
             (folder / name).remove()
         elif not dry_run:
-            for path in gone:
+            for path in removed:
                 folder.remove_file(path)
-        if gone or needed.isdisjoint(paths):
-            reason = "superseded" if name in versions else "left by a writer that died"
-            yield Removal(asset, versions.get(name, name), len(gone), reason)
+        if removed or needed.isdisjoint(paths):
+            reason = "superseded" if name in versions else "left by a killed writer"
+            yield Removal(asset, versions.get(name, name), len(removed), reason)
 
 
 def _version_folders(asset: Folder) -> dict[str, list[FileInfo]]:
-    """The files below each folder that is named as a version's, those of blocked versions included."""
+    """Returns the files in each version's folder, including blocked and unpublished versions."""
     names = [*asset.folders(), *(f"{BLOCKED}/{name}" for name in (asset / BLOCKED).folders())]
     folders: dict[str, list[FileInfo]] = {
         name: [] for name in names if VERSION_FOLDER.fullmatch(name.rpartition("/")[2])
@@ -136,7 +143,7 @@ def _version_folders(asset: Folder) -> dict[str, list[FileInfo]]:
 
 
 def _age(name: str, files: Sequence[FileInfo]) -> timedelta:
-    """How long ago the newest file was written, or the writer chose the folder's name; 0 where that is not known."""
+    """Returns the time since the newest file was written, or since the folder was named; 0 if it is unknown."""
     now = datetime.now(UTC)
     if files:
         return timedelta(seconds=now.timestamp() - max(file.modified or now.timestamp() for file in files))

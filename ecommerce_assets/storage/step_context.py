@@ -1,4 +1,4 @@
-"""The only module that uses Dagster's private `step_context`; each function says what the public API lacks."""
+"""Functions that need Dagster's private `step_context`; no other module uses it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What storage knows of an asset (StoredAsset), and what an asset hands to its IO manager (Artifact)."""
+"""`StoredAsset`: how an asset is stored, checked and shown. `Artifact`: an asset's output and its metadata."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.version import Input, Version
 
 Choice = Callable[[Lake, str], Version]
-"""Chooses a version for a run, by its id, of which the newest version that it wrote itself comes first."""
+"""Returns the version to read for a run id. A version that the run itself wrote comes first."""
 
 
 @dataclass(frozen=True)
@@ -30,21 +30,21 @@ class StoredAsset:
     checks
         Rules that each version must satisfy.
     parts
-        Models only: the parts that others are computed from, with their Spark types. They count as its columns.
+        Models only: Spark types of the parts that other columns are computed from, by name. They count as its columns.
     summaries
-        Undivided tables only: further summaries of the rows, for plots and documents.
+        For plots and documents: more summaries of the rows. Not for daily tables.
     document
-        Documents only: the model of the content; its JSON Schema is written beside it.
+        Documents only: the pydantic model of the content; its JSON Schema is written too.
     card
-        Documents only: the same for people, in Markdown; written beside it, and shown.
+        Documents only: returns the content as Markdown, which is written and shown.
     closing
-        Documents only: what the log says at the end, of the document and the folder that holds the assets.
+        Documents only: returns a last log line from the document and the URI of the lake.
     plots, notes
-        What the UI shows of a version.
+        Shown in the UI.
     preview
         Tables only: the rows that the UI shows; None: the first ones.
     choose
-        Which version readers get; None: the newest.
+        Chooses the version that readers get; None: the newest.
     folder
         External assets only: their folder in the data dir.
     """
@@ -64,7 +64,7 @@ class StoredAsset:
 
     @property
     def column_names(self) -> list[str]:
-        """What others can be computed from: a table's columns, a model's parts; nothing of a document."""
+        """A table's columns or a model's parts; empty for a document."""
         return self.table.names if self.table else list(self.parts)
 
 
@@ -77,22 +77,21 @@ class Artifact:
     value
         A DataFrame, a model (Spark ML's, or any that saves itself in that layout), or a dictionary of JSON values.
     parameters
-        What it was made with.
+        Parameters of the version.
     results
-        What the asset reports about it; recorded in the stats and shown in the UI.
+        Results that are recorded in the stats and shown in the UI.
     days
-        Daily assets only: the days that the value covers, also those without rows. Days that were asked for and are not
-        covered keep what is stored.
+        Daily assets only: the days that the value replaces, also those without rows.
     day_results
         Daily assets only: results by day.
     absent_days
-        Daily assets only: days that were asked for and have no data; the events of those that are stored say so.
+        Daily assets only: requested days without raw data, whose stored rows stay.
     numbers
-        What the UI plots over time; shown, not stored. Not for daily assets.
+        Numbers that the UI plots over time; shown, not stored. Not for daily assets.
     made_from
-        Models only: for each part the columns that it was fitted on. (The lineage of a table comes from its plan.)
+        Models only: the source columns of each part. (The lineage of a table comes from its plan.)
     inputs
-        What it was made from, where that differs from what the step was handed.
+        The inputs if they differ from those that the step read; None: they do not.
     """
 
     value: Any
@@ -107,5 +106,5 @@ class Artifact:
 
     @classmethod
     def of(cls, value: Any) -> Artifact:
-        """The value itself where it is an artifact already, else one with nothing more to say."""
+        """Returns the value if it is an artifact, else an artifact with only the value."""
         return value if isinstance(value, cls) else cls(value)

@@ -1,4 +1,4 @@
-"""`StoredTable`: a table that a step reads with Spark or in its own process. Spark's workers import this module."""
+"""`StoredTable`: a table that a step reads with or without Spark. Spark's workers import this module."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoredTable:
-    """A version of a table that is not daily, for steps that read it with Spark or, where it is small, without.
+    """A version of a table that is not daily, to be read with Spark or, if it is small, without.
 
     Attributes
     ----------
     frame
         The table as a frame.
     dataset
-        Its files; None: there are none, and Spark is asked for the rows.
+        Its files; None: only the frame has the rows.
     parameters
         Parameters of the version.
     """
@@ -33,11 +33,11 @@ class StoredTable:
 
     @property
     def rows(self) -> int:
-        """Number of rows; without a Spark query where there are files."""
+        """Number of rows; without a Spark query if there is a dataset."""
         return int(self.dataset.count_rows()) if self.dataset is not None else self.frame.count()
 
     def maximum(self, column: str) -> int | None:
-        """The largest value of a column of integers, from the footers of the files; None without a row."""
+        """Returns the largest value of an integer column, from the footers of the files; None without rows."""
         if self.dataset is None:
             [row] = self.frame.selectExpr(f"max({column}) as highest").collect()
             return None if row["highest"] is None else int(row["highest"])
@@ -45,7 +45,7 @@ class StoredTable:
         return max((group.statistics[column]["max"] for group in groups), default=None)
 
     def to_arrow(self, *columns: str) -> pa.Table:
-        """These columns, in the memory of this process."""
+        """Returns these columns as an Arrow table."""
         if self.dataset is None:
             return self.frame.select(*columns).toArrow()
         return self.dataset.to_table(columns=list(columns))

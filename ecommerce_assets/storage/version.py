@@ -1,7 +1,4 @@
-"""The metadata of a version: what it holds, how it was made, from exactly what, and what its checks found.
-
-A table keeps it in the Delta commit that published the version, a model or document in its one commit file.
-"""
+"""`Version`: the metadata of a version, stored in its Delta commit or, for models and documents, in its commit file."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ecommerce_assets.storage.columns import PARTITION_COLUMN as PARTITION_COLUMN
 
 EXPERIMENT = "experiment"
-"""Parameter of a version that was made with other parameters than the promoted ones."""
+"""Parameter that marks a version with other parameters than the promoted ones."""
 
 Number = int | float | None
 
@@ -24,7 +21,7 @@ class _Frozen(BaseModel):
 
 
 class FileEntry(_Frozen):
-    """A file by its path and size. Raw files' paths are relative to the raw folder, those of exports are absolute."""
+    """A file. Paths of raw files are relative to the raw folder, those of exports are absolute."""
 
     path: str
     bytes: int
@@ -36,7 +33,7 @@ class StoredFile(FileEntry):
     Attributes
     ----------
     rows, day
-        Tables only: the number of rows; of a daily table the day (`YYYY-MM-DD`).
+        Tables only: the number of rows; for a daily table the day (`YYYY-MM-DD`).
     stats
         Delta's statistics of a Parquet file that is not published yet: numRecords, minValues, maxValues, nullCount.
     """
@@ -47,16 +44,16 @@ class StoredFile(FileEntry):
 
 
 class Input(_Frozen):
-    """Exactly what a step read of one upstream asset: one version of it, or files from outside.
+    """What a step read from one upstream asset: exactly one version, or files.
 
     Attributes
     ----------
     version
-        Of a daily table, the table version through which its days were read.
+        For a daily table, the table version through which its days were read; None for files.
     partitions
-        Days that were read, for daily assets.
+        Daily assets only: the days that were read.
     fingerprint
-        Equal where the same was read: of tables a hash of the rows, of files a hash of names and sizes.
+        Equal for equal content: for tables a hash of the rows, for files a hash of names and sizes.
     """
 
     asset: str
@@ -67,10 +64,10 @@ class Input(_Frozen):
 
 
 class CheckResult(_Frozen):
-    """What one check found, for the whole version or for one day of it.
+    """The result of a check, for the version or for one day of it.
 
-    `message` says what is wrong, and is empty where the check passed; `checked` then says what was checked. `values`
-    are a few numbers or short texts for people, by name.
+    `message` is empty if the check passed; `checked` then says what was checked. `values` has a few numbers or short
+    texts by name.
     """
 
     name: str
@@ -83,16 +80,16 @@ class CheckResult(_Frozen):
 
 
 class Distribution(_Frozen):
-    """A numeric column in about a hundred numbers.
+    """The distribution of a numeric column.
 
     Attributes
     ----------
     known
-        Rows whose value is a finite number.
+        Number of rows with a finite value.
     mean, deviation
-        Of the known values; the deviation is that of the population.
+        Of the finite values; the deviation is that of the population.
     quantiles
-        At 0.01, 0.02 … 1 of the known values, ascending; None where there are none.
+        At 0.01, 0.02 … 1 of the finite values, ascending; None if there are none.
     """
 
     known: int
@@ -109,19 +106,19 @@ class Stats(_Frozen):
     rows, bytes
         Of the data files; `rows` is None for models and documents.
     content
-        Hash of the rows, whatever their order and however they are stored; None where it was not computed.
+        Hash of the rows, independent of their order and encoding; None if it was not computed.
     nulls
         Null values by column, from the Parquet footers.
     numbers
         Sums and counts over the rows, by name.
     shares
-        Rows by value of a text column, by column.
+        Number of rows by value, for each text column.
     distributions
-        By numeric column.
+        Distributions by numeric column.
     results
-        What the asset reported, such as segments, metrics or reject reasons.
+        Results that the asset reported, such as segments, metrics or reject reasons.
     summaries
-        Small tables over the rows, for plots and documents.
+        Small tables computed from the rows, for plots and documents.
     """
 
     rows: int | None = None
@@ -136,26 +133,26 @@ class Stats(_Frozen):
 
 
 class Version(_Frozen):
-    """Everything that is known of a version when it is published (or blocked).
+    """A published or blocked version.
 
     Attributes
     ----------
     version
-        Of a table the Delta version, such as `12`; of a model or document `YYYYMMDD_HHMMSS_` and 8 hex digits.
+        Delta version of a table, such as `12`; for a model or document `YYYYMMDD_HHMMSS_` and 8 hex digits.
     folder
-        Folder in the asset's folder in which its files were written.
+        Folder of its files in the asset's folder.
     columns
-        Name → Spark type; for models the parts that others are computed from, such as `itemFactors.features`.
+        Spark types by name; for models the parts that other columns are computed from, such as `itemFactors.features`.
     column_lineage
-        Column → `asset.column` names that it was computed from; empty for a literal, None where it is unavailable.
+        Sources `asset.column` by column; empty for a literal. None: unavailable.
     seconds
-        From the first input read to the checked output.
+        Seconds from the first read input to the checked output.
     check_seconds
-        The part of it that the checks took; None where no rows are checked.
+        Seconds that the checks took; None if no rows are checked.
     days
         Daily assets only: the days that this version wrote.
     files
-        The files that it wrote. A table's log has them as Delta's own add actions.
+        Files that it wrote; a table's log has them as add actions.
     """
 
     asset: str
@@ -180,10 +177,10 @@ class Version(_Frozen):
 
     @property
     def failed_blocking(self) -> tuple[CheckResult, ...]:
-        """The checks that block it, or a day of it."""
+        """The failed checks that block it, or a day of it."""
         return tuple(check for check in self.checks if check.blocking and not check.passed)
 
     def input_version(self, asset: str) -> str | None:
-        """The version of `asset` that this one was made from directly, if there was exactly one."""
+        """Returns the version of `asset` that is a direct input, if there is exactly one."""
         versions = [read.version for read in self.inputs if read.asset == asset and read.version]
         return versions[0] if len(versions) == 1 else None

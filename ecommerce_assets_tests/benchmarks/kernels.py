@@ -68,7 +68,7 @@ def ours_als(pairs: Pairs) -> tuple[Matrix, Matrix]:
         pass
     users, products = als.factors()
     shape = shape_of(pairs)
-    return dense(users.numbers, users.vectors, shape[0]), dense(products.numbers, products.vectors, shape[1])
+    return dense(users.indices, users.vectors, shape[0]), dense(products.indices, products.vectors, shape[1])
 
 
 def shape_of(pairs: Pairs) -> tuple[int, int]:

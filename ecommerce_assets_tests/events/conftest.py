@@ -1,4 +1,4 @@
-"""What the tests of landing and of the sensor share."""
+"""Fixtures for the tests of landing and of the sensor."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Files to land, and ways to look at what landed; shared by the tests of landing. No tests here."""
+"""Helpers for the tests of landing: files to land, and the landed rows."""
 
 import re
 from datetime import datetime
@@ -45,10 +45,10 @@ def events_table(rows: int = 1, **columns: pa.Array) -> pa.Table:
 
 
 def land_one(source: Path | str, data_dir: Path, **options: Any) -> LandingSummary:
-    """Land one file, folder or glob; `options` as Layout.parse takes them. No row may be lost on the way."""
+    """Lands one file, folder or glob with the options of Layout.parse, and checks that no row is lost."""
     summary = land([str(source)], data_dir, Layout.parse(**options))
-    for found in summary.sources:
-        assert found.rows_read == found.rows_left_out + found.rows_landed + found.rows_already_landed
+    for item in summary.sources:
+        assert item.rows_read == item.rows_left_out + item.rows_landed + item.rows_already_landed
     assert dict(summary.rows_by_day) == {
         day: rows for day in dict(summary.rows_by_day) if (rows := _rows(data_dir, summary, str(day)))
     }
@@ -56,7 +56,7 @@ def land_one(source: Path | str, data_dir: Path, **options: Any) -> LandingSumma
 
 
 def landed(data_dir: Path, columns: str = ", ".join(EVENTS.names), day: str = "*") -> list[Row]:
-    """Rows of the partitions, in the order of their text; times are in UTC and without a zone."""
+    """Rows of the partitions, sorted by their text; times are naive, in UTC."""
     names = re.sub(r"(?<!\.)\bevent_time\b", "event_time AT TIME ZONE 'UTC'", columns)
     files = sorted(map(str, data_dir.glob(f"raw/events/event_date={day}/*.parquet")))
     rows: list[Row] = []
@@ -71,7 +71,7 @@ def days(data_dir: Path) -> list[str]:
 
 
 def files(data_dir: Path) -> dict[str, tuple[int, int]]:
-    """Everything under the data dir but the lock, with what would show a change."""
+    """Size and inode of every file in the data dir, without the lock."""
     return {
         str(path.relative_to(data_dir)): (path.stat().st_size, path.stat().st_ino)
         for path in sorted(data_dir.rglob("*"))
@@ -81,5 +81,5 @@ def files(data_dir: Path) -> dict[str, tuple[int, int]]:
 
 def _rows(data_dir: Path, summary: LandingSummary, day: str) -> int:
     contents = {source.content for source in summary.sources}
-    found = data_dir.glob(f"raw/events/event_date={day}/land-*.parquet")
-    return sum(pq.read_metadata(file).num_rows for file in found if file.name.split("-")[1] in contents)
+    landed_files = data_dir.glob(f"raw/events/event_date={day}/land-*.parquet")
+    return sum(pq.read_metadata(file).num_rows for file in landed_files if file.name.split("-")[1] in contents)

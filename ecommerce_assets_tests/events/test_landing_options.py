@@ -1,4 +1,4 @@
-"""The options of landing: shops with other columns, and options that are refused."""
+"""The options of landing for files with other columns, and options that are refused."""
 
 import re
 import shlex
@@ -91,14 +91,14 @@ DATA_SETS: dict[str, tuple[str, str, list[Row]]] = {
 
 
 def readme_commands() -> dict[str, list[str]]:
-    """The words of each command of the README, by the name of its data dir."""
+    """The arguments of each command of the README, by the name of its data dir."""
     blocks = re.findall(r"```sh\n(.*?)```", README.read_text(), re.DOTALL)
     commands = [shlex.split(block.replace("\\\n", "")) for block in blocks]
     return {words[words.index("--data-dir") + 1].removeprefix("~/"): words for words in commands}
 
 
 @pytest.mark.parametrize("name", DATA_SETS)
-def test_the_readmes_command_lands_every_row_of_the_data_set(
+def test_command_of_the_readme_lands_every_row_of_the_data_set(
     tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     text, columns, rows = DATA_SETS[name]
@@ -113,11 +113,6 @@ def test_the_readmes_command_lands_every_row_of_the_data_set(
     assert landed(data_dir, "DISTINCT reject_reason") == [(None,)] * len(days(data_dir))
 
 
-def test_the_help_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"]) == 0
-    assert "strptime(InvoiceDate, '%d/%m/%Y %H:%M')" in capsys.readouterr().out
-
-
 SUGGESTIONS = {
     "retail_rocket": RETAIL_ROCKET,
     "blanks": "Invoice,StockCode,InvoiceDate,Price,Customer ID\n1,10,2019-10-01 08:26:00,2.55,17\n",
@@ -130,7 +125,7 @@ SUGGESTIONS = {
 
 
 @pytest.mark.parametrize("name", SUGGESTIONS)
-def test_suggested_options_can_be_pasted_until_the_file_lands(
+def test_suggested_options_can_be_pasted_and_land_the_file(
     tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     path = tmp_path / f"{name}.csv"
@@ -151,16 +146,16 @@ def test_compute_overrides_a_column_and_fills_an_absent_one(tmp_path: Path, data
     assert summary.sources[0].absent_columns == ()
 
 
-def test_where_leaves_rows_out_and_counts_them(tmp_path: Path, data_dir: Path) -> None:
+def test_where_excludes_rows_and_counts_them(tmp_path: Path, data_dir: Path) -> None:
     path = csv_file(tmp_path, ROW, NEXT_DAY, NEXT_DAY, ROW + ",too,long")
     (source,) = land_one(path, data_dir, where=["event_type <> 'view' OR brand IS NULL", "price = '1.50'"]).sources
     assert (source.rows_read, source.rows_left_out, source.rows_landed) == (4, 1, 3)
     assert days(data_dir) == ["2019-10-02"]
-    with pytest.raises(LandingError, match="--where leaves out all 2 rows"):
+    with pytest.raises(LandingError, match="--where excludes all 2 rows"):
         land_one(csv_file(tmp_path, ROW, ROW), data_dir, where=["false"])
 
 
-def test_event_names_defaults_and_folder_names(tmp_path: Path, data_dir: Path) -> None:
+def test_maps_and_defaults_apply_to_folder_names_too(tmp_path: Path, data_dir: Path) -> None:
     part = tmp_path / "export" / "kind=addtocart"
     part.mkdir(parents=True)
     table = events_table().drop_columns(["event_type", "price"]).rename_columns(['t "x"', "product_id", "who"])
@@ -172,20 +167,13 @@ def test_event_names_defaults_and_folder_names(tmp_path: Path, data_dir: Path) -
     assert landed(data_dir, "event_type, price, brand, user_id") == [("cart", 9.5, "it's", 9007199254740993123)]
 
 
-def test_columns_can_change_places_and_a_default_leaves_values_alone(tmp_path: Path, data_dir: Path) -> None:
+def test_columns_can_be_swapped_and_defaults_do_not_replace_values(tmp_path: Path, data_dir: Path) -> None:
     path = csv_file(tmp_path, ROW, ROW.replace("acme", ""))
     swap = ["brand=category_code", "category_code=brand"]
-    with pytest.raises(LandingError, match="has a column category_code already"):
+    with pytest.raises(LandingError, match="already has a column category_code"):
         land_one(path, data_dir, columns=swap)
     land_one(path, data_dir, compute=swap, defaults=["brand=none-given", "price=7"])
     assert landed(data_dir, "brand, category_code, price") == [("a.b", "acme", 1.5), ("a.b", None, 1.5)]
-
-
-def test_spaces_around_an_event_name_do_not_hide_it(tmp_path: Path, data_dir: Path) -> None:
-    path = csv_file(tmp_path, ROW.replace("view", " buy "), ROW.replace("view", "buyer"))
-    summary = land_one(path, data_dir, events=["buy=purchase"])
-    assert landed(data_dir, "event_type, reject_reason") == [("buyer", "unknown event_type"), ("purchase", None)]
-    assert "--map-event" in str(summary)
 
 
 def test_header_and_encoding_of_csv_files(tmp_path: Path, data_dir: Path) -> None:
@@ -193,21 +181,16 @@ def test_header_and_encoding_of_csv_files(tmp_path: Path, data_dir: Path) -> Non
     path.write_bytes(ROW.replace("acme", "caf\xe9").replace(",", "|").encode("latin-1"))
     land_one(path, data_dir, header=HEADER, encoding="latin-1")
     assert landed(data_dir, "brand") == [("café",)]
-    with pytest.raises(LandingError, match="has 9 values in its first line, and --header names 2 columns"):
+    with pytest.raises(LandingError, match=r"has 9 values .* --header names 2 columns"):
         land_one(path, data_dir, header="a,b", encoding="latin-1")
-
-
-def test_the_order_of_the_options_means_nothing(tmp_path: Path, data_dir: Path) -> None:
-    path = csv_file(tmp_path, ROW)
-    options = ["price=1", "brand=upper(brand)"]
-    land_one(path, data_dir, compute=options)
-    assert land_one(path, data_dir, compute=options[::-1]).sources[0].rows_already_landed == 1
 
 
 def test_other_options_are_refused_until_the_first_landing_is_removed(tmp_path: Path, data_dir: Path) -> None:
     path = csv_file(tmp_path, ROW, NEXT_DAY)
-    land_one(path, data_dir)
-    with pytest.raises(LandingError, match="was landed before with other options") as error:
+    options = ["price=1", "brand=upper(brand)"]
+    land_one(path, data_dir, compute=options)
+    assert land_one(path, data_dir, compute=options[::-1]).sources[0].rows_already_landed == 2
+    with pytest.raises(LandingError, match="already landed, with other options") as error:
         land_one(path, data_dir, compute=["price=2"])
     subprocess.run(["sh", "-c", str(error.value).partition("with: ")[2]], check=True)
     assert not [file for file in data_dir.glob("raw/events/**/*") if file.is_file()]
@@ -237,45 +220,45 @@ REFUSED_SQL: list[tuple[str, str, str]] = [
 
 
 @pytest.mark.parametrize(("option", "text", "reason"), REFUSED_SQL)
-def test_sql_that_is_refused_names_its_option(
+def test_invalid_sql_is_refused_with_its_option(
     tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str], option: str, text: str, reason: str
 ) -> None:
     good = ["--compute", "event_id=row_number() OVER ()"]
     assert main([str(csv_file(tmp_path, ROW)), "--data-dir", str(data_dir), *good, option, text]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith(f"{option} {shlex.quote(text)}: ")
+    assert error.startswith(f"{option} {shlex.quote(text)}")
     assert reason in error
     assert not days(data_dir)
 
 
 REFUSED_OPTIONS: list[tuple[Sequence[str], str]] = [
-    (["--map", "visitorid"], "--map visitorid cannot be read: it takes SOURCE=TARGET."),
-    (["--map", "visitorid=visitor"], "--map visitorid=visitor: visitor is not a known event column"),
-    (["--map", "a=price", "--map", "b=price"], "price is made by two options"),
-    (["--map", "a=price", "--compute", "price=1"], "price is made by two options"),
-    (["--map", "a=price", "--map", "a=brand"], "--map a is given twice, as price and as brand."),
-    (["--map", "visitorid=brand"], "FILE has no column visitorid, which --map visitorid=brand names"),
-    (["--map", "x=price"], "FILE has a column price already"),
-    (["--map-event", "addtocart=basket"], "--map-event addtocart=basket: basket is not a known event type"),
-    (["--compute", "cost=1"], "--compute cost=1: cost is not a known event column"),
-    (["--compute", "price="], "--compute price= cannot be read: it takes NAME=SQL."),
-    (["--default", "user_id=1"], "--default user_id=1: user_id is not a known column that takes a default"),
-    (["--default", "price=abc"], "--default price=abc: a price must be a number such as 0 or 9.99, got 'abc'."),
-    (["--default", "event_type=wish"], "--default event_type=wish: wish is not a known event type"),
+    (["--map", "visitorid"], "--map visitorid is not of the form SOURCE=TARGET"),
+    (["--map", "visitorid=visitor"], "--map visitorid=visitor: visitor"),
+    (["--map", "a=price", "--map", "b=price"], "price is set by 2 options"),
+    (["--map", "a=price", "--compute", "price=1"], "price is set by 2 options"),
+    (["--map", "a=price", "--map", "a=brand"], "--map a is given twice, as price and as brand"),
+    (["--map", "visitorid=brand"], "FILE has no column visitorid"),
+    (["--map", "x=price"], "FILE already has a column price"),
+    (["--map-event", "addtocart=basket"], "--map-event addtocart=basket: basket"),
+    (["--compute", "cost=1"], "--compute cost=1: cost"),
+    (["--compute", "price="], "--compute price= is not of the form NAME=SQL"),
+    (["--default", "user_id=1"], "--default user_id=1: user_id"),
+    (["--default", "price=abc"], "--default price=abc: a price must be a number"),
+    (["--default", "event_type=wish"], "--default event_type=wish: wish"),
 ]
 
 
-@pytest.mark.parametrize(("options", "sentence"), REFUSED_OPTIONS)
-def test_options_that_cannot_be(
-    tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str], options: Sequence[str], sentence: str
+@pytest.mark.parametrize(("options", "beginning"), REFUSED_OPTIONS)
+def test_invalid_option_is_refused(
+    tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str], options: Sequence[str], beginning: str
 ) -> None:
     path = csv_file(tmp_path, f"{ROW},1", header=f"{HEADER},x")
     assert main([str(path), "--data-dir", str(data_dir), *options]) == 2
-    assert capsys.readouterr().err.startswith(sentence.replace("FILE", str(path)))
+    assert capsys.readouterr().err.startswith(beginning.replace("FILE", str(path)))
     assert not data_dir.exists()
 
 
-def test_columns_that_differ_in_capitals_are_refused_if_one_is_used(tmp_path: Path, data_dir: Path) -> None:
+def test_columns_that_differ_in_case_are_refused_if_one_is_used(tmp_path: Path, data_dir: Path) -> None:
     path = csv_file(tmp_path, "2019-10-01,view,1,1,1,UP,low", header=f"{SHORT_HEADER},SKU,Sku")
     assert land([str(path)], data_dir).sources[0].rows_landed == 1
     for options in ({"columns": ["Sku=brand"]}, {"compute": ['brand="SKU"']}):
@@ -283,19 +266,23 @@ def test_columns_that_differ_in_capitals_are_refused_if_one_is_used(tmp_path: Pa
             land([str(path)], data_dir / "other", Layout.parse(**options))
 
 
-def test_hints_name_the_column_that_is_mapped(tmp_path: Path, data_dir: Path) -> None:
+def test_hints_use_the_mapped_column_and_trim_event_names(tmp_path: Path, data_dir: Path) -> None:
     header = SHORT_HEADER.replace("price", "Preis").replace("event_time", "Zeit")
-    path = csv_file(tmp_path, '2019-10-01,view,1,"1,5",1', "01/10/2019 10:00,view,1,2,1", header=header)
-    said = str(land([str(path)], data_dir, Layout.parse(columns=["Preis=price", "Zeit=event_time"])))
-    compute = [shlex.split(advice)[0] for advice in re.findall(r"such as --compute ('.*')", said)]
-    (source,) = land([str(path)], data_dir / "again", Layout.parse(compute)).sources
+    rows = ['2019-10-01, buy ,1,"1,5",1', "01/10/2019 10:00,buy,1,2,1", "2019-10-01,buyer,1,2,1"]
+    path = csv_file(tmp_path, *rows, header=header)
+    maps = Layout.parse(columns=["Preis=price", "Zeit=event_time"], events=["buy=purchase"])
+    summary = str(land([str(path)], data_dir, maps))
+    assert "--map-event" in summary
+    compute = [shlex.split(advice)[0] for advice in re.findall(r"such as --compute ('.*')", summary)]
+    layout = Layout.parse(compute, events=["buy=purchase", "buyer=purchase"])
+    (source,) = land([str(path)], data_dir / "again", layout).sources
     assert not source.unreadable
 
 
-def test_a_window_function_over_files_of_different_types_is_refused(tmp_path: Path, data_dir: Path) -> None:
+def test_window_function_over_files_of_different_types_is_refused(tmp_path: Path, data_dir: Path) -> None:
     folder = tmp_path / "x.parquet"
     folder.mkdir()
     for name, kind in (("part-0", pa.int64()), ("part-1", pa.string())):
         pq.write_table(events_table(2, product_id=pa.array([1, 2]).cast(kind)), folder / f"{name}.parquet")
-    with pytest.raises(LandingError, match="leave out the window function"):
+    with pytest.raises(LandingError, match="window function"):
         land([str(folder)], data_dir, Layout.parse(["event_id=row_number() OVER ()"]))

@@ -16,7 +16,7 @@ def day(rows: int, raw: int, rejected: int, revenue: float) -> Stats:
     return Stats(rows=rows, results={"raw_rows": raw, "rejected": rejected}, numbers={"purchase_value": revenue})
 
 
-def test_a_bar_for_each_day() -> None:
+def test_each_stored_day_has_a_bar() -> None:
     figure = events_per_day(stored({"2019-10-01": day(90, 100, 10, 5.5), "2019-10-03": day(0, 0, 0, 0.0)}))
     assert figure is not None
     heights = [[bar.get_height() for bar in axes.patches] for axes in figure.axes]  # type: ignore[attr-defined]
@@ -25,5 +25,5 @@ def test_a_bar_for_each_day() -> None:
     assert len(png(figure)) < 100_000
 
 
-def test_nothing_to_show() -> None:
+def test_without_days_there_is_no_plot() -> None:
     assert events_per_day(stored({})) is None

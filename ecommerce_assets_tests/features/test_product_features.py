@@ -1,6 +1,5 @@
-"""product_features against tables that can be checked in one's head."""
+"""product_features against values computed by hand."""
 
-import random
 from typing import Any
 
 import pytest
@@ -9,7 +8,9 @@ from pyspark.sql import DataFrame, SparkSession
 from ecommerce_assets.features.product_features import PRODUCT_FEATURES, build_product_features
 from ecommerce_assets_tests.helpers import event, events_frame
 
-PHONE, SHOE, NAMELESS = 10, 20, 30
+PHONE, SHOE, NAMELESS, MOVED, ONLY_BOUGHT, MIXED = 10, 20, 30, 40, 41, 42
+CODES = {51: "electronics.smartphone", 52: "apparel.shoes.keds", 53: "kids", 54: None}
+TIES = {61: ("apparel.shirt", "computers.desktop"), 62: ("computers.desktop", "apparel.shirt")}
 
 EVENTS = [
     event("2020-01-01 10:00:00", "view", PHONE, 1, 10.0, "acme", "electronics.smartphone"),
@@ -22,22 +23,32 @@ EVENTS = [
     event("2020-01-02 10:00:00", "view", SHOE, 1, 5.0, "new", "apparel.shoes.keds"),
     event("2020-01-02 10:00:01", "purchase", SHOE, 1, 5.0, None, None),
     event("2020-01-05 10:00:00", "remove_from_cart", NAMELESS, 9, 0.0, None, None),
+    *(event(f"2020-01-0{n} 10:00:00", product_id=MOVED, category_id=id_) for n, id_ in enumerate((7, 8, None), 1)),
+    *(event(f"2020-01-01 10:00:0{n}", "purchase", ONLY_BOUGHT, price=price) for n, price in enumerate((0.1, 0.2))),
+    event("2020-01-01 10:00:00", product_id=MIXED, brand="acme", category_code="auto.tires"),
+    event("2020-01-02 10:00:00", product_id=MIXED, brand=None, category_code="sport.bicycle"),
+    *(event("2020-01-01 10:00:00", product_id=product, category_code=code) for product, code in CODES.items()),
+    *(
+        event("2020-01-01 10:00:00", product_id=product, category_code=code, brand=code)
+        for product, codes in TIES.items()
+        for code in codes
+    ),
 ]
 
 
 @pytest.fixture(scope="module")
-def products(spark: SparkSession) -> dict[int, dict[str, Any]]:
-    """The features of each product."""
-    return by_product(build_product_features(events_frame(spark, EVENTS)))
+def features(spark: SparkSession) -> DataFrame:
+    return build_product_features(events_frame(spark, EVENTS))
 
 
-def by_product(features: DataFrame) -> dict[int, dict[str, Any]]:
-    return {row["product_id"]: row.asDict() for row in features.collect()}
+@pytest.fixture(scope="module")
+def products(features: DataFrame) -> dict[int, dict[str, Any]]:
+    rows = features.collect()
+    assert len(rows) == len({row["product_id"] for row in rows})
+    return {row["product_id"]: row.asDict() for row in rows}
 
 
-def test_has_one_row_per_product_with_the_documented_columns_and_types(spark: SparkSession) -> None:
-    features = build_product_features(events_frame(spark, EVENTS))
-    assert sorted(row["product_id"] for row in features.collect()) == [PHONE, SHOE, NAMELESS]
+def test_columns_have_the_declared_names_and_types(features: DataFrame) -> None:
     assert features.dtypes == [(c.name, c.type) for c in PRODUCT_FEATURES.with_id_type("bigint").columns]
 
 
@@ -45,7 +56,7 @@ def test_every_column_of_a_product(products: dict[int, dict[str, Any]]) -> None:
     assert products[PHONE] == {
         "product_id": PHONE,
         "category": "electronics",
-        "brand": "zeta",  # the latest events have none; zeta and beta come at one time
+        "brand": "zeta",  # the latest events have none; zeta and beta are at the same time
         "category_id": None,
         "total_events": 6,
         "total_views": 2,
@@ -85,66 +96,28 @@ def test_product_with_a_single_removal_has_zeros_and_no_brand(products: dict[int
     }
 
 
-def test_category_id_is_that_of_the_latest_event_that_has_one(spark: SparkSession) -> None:
-    times = {"2020-01-01 10:00:00": 7, "2020-01-02 10:00:00": 8, "2020-01-03 10:00:00": None}
-    events = [event(time, category_id=number) for time, number in times.items()]
-    assert by_product(build_product_features(events_frame(spark, events)))[1]["category_id"] == 8
+def test_category_id_is_that_of_the_latest_event_that_has_one(products: dict[int, dict[str, Any]]) -> None:
+    assert products[MOVED]["category_id"] == 8
 
 
-def test_purchases_without_a_view_convert_nothing(spark: SparkSession) -> None:
-    bought = events_frame(spark, [event("2020-01-01 10:00:00", "purchase", 1)])
-    assert by_product(build_product_features(bought))[1]["conversion_rate"] == 0.0
+def test_conversion_rate_is_zero_without_views_and_revenue_is_exact(products: dict[int, dict[str, Any]]) -> None:
+    assert products[ONLY_BOUGHT]["conversion_rate"] == 0.0
+    assert products[ONLY_BOUGHT]["revenue"] == 0.3
 
 
-def test_category_is_the_part_before_the_first_dot(spark: SparkSession) -> None:
-    codes = {1: "electronics.smartphone", 2: "apparel.shoes.keds", 3: "kids", 4: None}
-    events = [event("2020-01-01 10:00:00", product_id=p, category_code=code) for p, code in codes.items()]
-    found = by_product(build_product_features(events_frame(spark, events)))
-    assert {p: row["category"] for p, row in found.items()} == {1: "electronics", 2: "apparel", 3: "kids", 4: "unknown"}
+def test_category_is_the_part_before_the_first_dot(products: dict[int, dict[str, Any]]) -> None:
+    categories = {product: products[product]["category"] for product in CODES}
+    assert categories == {51: "electronics", 52: "apparel", 53: "kids", 54: "unknown"}
 
 
-@pytest.mark.parametrize("codes", [("apparel.shirt", "computers.desktop"), ("computers.desktop", "apparel.shirt")])
-def test_of_two_values_at_one_time_the_largest_is_taken(spark: SparkSession, codes: tuple[str, str]) -> None:
-    events = [
-        event("2020-01-01 10:00:00", category_code=codes[0], brand=codes[0]),
-        event("2020-01-01 10:00:00", category_code=codes[1], brand=codes[1]),
-    ]
-    found = by_product(build_product_features(events_frame(spark, events)))[1]
-    assert (found["category"], found["brand"]) == ("computers", "computers.desktop")
+def test_the_largest_of_two_values_at_one_time_is_taken(products: dict[int, dict[str, Any]]) -> None:
+    for product in TIES:
+        assert (products[product]["category"], products[product]["brand"]) == ("computers", "computers.desktop")
 
 
-def test_brand_and_category_may_come_from_different_events(spark: SparkSession) -> None:
-    events = [
-        event("2020-01-01 10:00:00", brand="acme", category_code="auto.tires"),
-        event("2020-01-02 10:00:00", brand=None, category_code="sport.bicycle"),
-    ]
-    found = by_product(build_product_features(events_frame(spark, events)))[1]
-    assert (found["category"], found["brand"]) == ("sport", "acme")
+def test_brand_and_category_may_come_from_different_events(products: dict[int, dict[str, Any]]) -> None:
+    assert (products[MIXED]["category"], products[MIXED]["brand"]) == ("sport", "acme")
 
 
-def test_revenue_is_exact(spark: SparkSession) -> None:
-    bought = [event("2020-01-01 10:00:00", "purchase", price=0.1), event("2020-01-01 10:00:01", "purchase", price=0.2)]
-    assert by_product(build_product_features(events_frame(spark, bought)))[1]["revenue"] == 0.3
-
-
-def test_no_events_give_no_products(spark: SparkSession) -> None:
+def test_without_events_there_are_no_products(spark: SparkSession) -> None:
     assert build_product_features(events_frame(spark, [])).collect() == []
-
-
-def test_order_of_rows_does_not_matter(spark: SparkSession) -> None:
-    draw = random.Random(8)
-    events = [
-        event(
-            f"2020-01-{draw.randint(1, 5):02d} {draw.randint(0, 3):02d}:00:00",
-            draw.choice(["view", "cart", "remove_from_cart", "purchase"]),
-            product_id=draw.randint(1, 5),
-            user_id=draw.randint(1, 9),
-            price=draw.randint(0, 100_000) / 100,
-            brand=draw.choice([None, "a", "b", "c"]),
-            category_code=draw.choice([None, "a.x", "a.y", "b", "c.z.w"]),
-        )
-        for _ in range(200)
-    ]
-    expected = by_product(build_product_features(events_frame(spark, events)))
-    draw.shuffle(events)
-    assert by_product(build_product_features(events_frame(spark, events).repartition(5))) == expected

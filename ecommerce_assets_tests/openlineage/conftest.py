@@ -1,4 +1,4 @@
-"""What the tests of OpenLineage share: no configuration but their own, and servers that end with the test."""
+"""Fixtures of the tests of OpenLineage: an empty configuration, and servers that end with the test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ecommerce_assets_tests.openlineage.server import Server
 
 @pytest.fixture
 def unconfigured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No configuration anywhere, and an endpoint that was never tried. (The client writes to os.environ itself.)"""
+    """Removes all configuration, also what the client itself wrote to os.environ."""
 
     def forget() -> None:
         for name in [name for name in os.environ if name.startswith("OPENLINEAGE")]:
@@ -33,7 +33,7 @@ def unconfigured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Server]]:
-    """Start a server and point OPENLINEAGE_URL to it."""
+    """Returns a function that starts a server and sets OPENLINEAGE_URL."""
     started: list[Server] = []
 
     def start(answer: Callable[[BaseHTTPRequestHandler], None], transport: str = "") -> Server:

@@ -1,4 +1,4 @@
-"""An endpoint for OpenLineage events that answers well or badly, and a version to send to it."""
+"""A server for OpenLineage events with configurable answers, and a version to send to it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ PASSED = CheckResult(name="no_nulls", blocking=True, passed=True)
 FAILED = CheckResult(name="unique_key", blocking=True, passed=False, message="2 of 3 rows repeat a user_id")
 
 
-def made(**changes: Any) -> Version:
-    """A version of user_features, made from two versions of cleaned_events."""
+def a_version(**changes: Any) -> Version:
+    """Returns a version of user_features with two versions of cleaned_events as inputs."""
     fields: dict[str, Any] = {
         "asset": "user_features",
         "version": "12",
@@ -49,7 +49,7 @@ def made(**changes: Any) -> Version:
 
 
 class Server(ThreadingHTTPServer):
-    """Collects what is posted to the path; `answer` says how it answers."""
+    """Collects the events that are posted to the path; `answer` sends the answer."""
 
     daemon_threads = True
     block_on_close = False
@@ -76,7 +76,7 @@ class Server(ThreadingHTTPServer):
 
 
 def status(code: int, after: float = 0.0) -> Callable[[BaseHTTPRequestHandler], None]:
-    """An answer with this status, so many seconds after the question."""
+    """Returns a function that answers with this status after some seconds."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         time.sleep(after)

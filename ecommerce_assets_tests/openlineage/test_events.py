@@ -1,4 +1,4 @@
-"""OpenLineage events have what is recorded of a version, in the types of the client's own model."""
+"""OpenLineage events have the metadata of a version, with the types of the client's model."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pydantic import ConfigDict, TypeAdapter
 
 from ecommerce_assets.openlineage.events import dataset_name, run_events
 from ecommerce_assets.storage.version import FileEntry, Input, Stats, Version
-from ecommerce_assets_tests.openlineage.server import FAILED, NOON, PASSED, RUN, SHOP, TABLE, made
+from ecommerce_assets_tests.openlineage.server import FAILED, NOON, PASSED, RUN, SHOP, TABLE, a_version
 
 DAYS = ("2019-10-01", "2019-10-02")
 
 
 def assert_typed(value: Any) -> None:
-    """Fail where a field has a value that is not of the type that the client declares for it; it does not look."""
+    """Asserts the types of all fields, which the client declares and does not check."""
     if attr.has(type(value)):
         hints = typing.get_type_hints(type(value))
         for name in (field.name for field in attr.fields(type(value))):
@@ -33,7 +33,7 @@ def assert_typed(value: Any) -> None:
 
 
 def sent(version: Version, description: str | None = None) -> list[dict[str, Any]]:
-    """The events as JSON."""
+    """Returns the events as JSON."""
     events = run_events(version, SHOP, TABLE, description)
     assert_typed(events)
     return [Serde.to_dict(event) for event in events]
@@ -50,7 +50,7 @@ def days_of(condition: dict[str, Any]) -> list[str]:
 
 
 def test_a_version_is_a_run_of_its_asset_and_one_of_its_checks() -> None:
-    events = sent(made())
+    events = sent(a_version())
     start, end, checks_start, checks_end = events
     assert [(event["job"]["name"], event["eventType"]) for event in events] == [
         ("user_features", "START"),
@@ -76,7 +76,7 @@ def test_a_version_is_a_run_of_its_asset_and_one_of_its_checks() -> None:
 
 
 def test_the_output_has_version_schema_lineage_and_size() -> None:
-    [output] = sent(made(), "One row per user.")[1]["outputs"]
+    [output] = sent(a_version(), "One row per user.")[1]["outputs"]
     assert (output["namespace"], output["name"]) == ("s3://shop", "data/lake/user_features")
     facets = output["facets"]
     assert facets["version"]["datasetVersion"] == "12"
@@ -96,7 +96,7 @@ def test_the_output_has_version_schema_lineage_and_size() -> None:
 
 
 def test_inputs_are_exactly_the_versions_and_days_that_were_read() -> None:
-    start, end, *_ = sent(made())
+    start, end, *_ = sent(a_version())
     assert start["inputs"] == end["inputs"]
     assert {read["name"] for read in end["inputs"]} == {"data/lake/cleaned_events"}
     assert {
@@ -108,14 +108,14 @@ def test_inputs_are_exactly_the_versions_and_days_that_were_read() -> None:
 def test_raw_files_are_one_input_without_a_version() -> None:
     files = (FileEntry(path="a.parquet", bytes=5),)
     raw = tuple(Input(asset="raw_events", partitions=(day,), fingerprint=day, files=files) for day in DAYS)
-    [source] = sent(made(asset="cleaned_events", inputs=raw))[1]["inputs"]
+    [source] = sent(a_version(asset="cleaned_events", inputs=raw))[1]["inputs"]
     assert source["name"] == "data/raw/events"
     assert days_of(source["inputFacets"]["subset"]["inputCondition"]) == list(DAYS)
     assert "version" not in source["facets"]
 
 
 def test_a_blocked_version_is_a_failed_run_without_an_output_version() -> None:
-    _, end, _, checks_end = sent(made(checks=(PASSED, FAILED)))
+    _, end, _, checks_end = sent(a_version(checks=(PASSED, FAILED)))
     assert (end["eventType"], checks_end["eventType"]) == ("FAIL", "FAIL")
     for event in (end, checks_end):
         assert "unique_key: 2 of 3 rows repeat a user_id" in event["run"]["facets"]["errorMessage"]["message"]
@@ -128,18 +128,18 @@ def test_a_blocked_version_is_a_failed_run_without_an_output_version() -> None:
 
 
 def test_a_warning_fails_no_run() -> None:
-    _, end, _, checks_end = sent(made(checks=(FAILED.model_copy(update={"blocking": False}),)))
+    _, end, _, checks_end = sent(a_version(checks=(FAILED.model_copy(update={"blocking": False}),)))
     assert (end["eventType"], checks_end["eventType"]) == ("COMPLETE", "COMPLETE")
     assert [(a["success"], a["severity"]) for a in assertions(checks_end)] == [(False, "warn")]
 
 
-def test_a_daily_version_has_its_days_and_a_check_is_reported_once_or_for_each_day_that_failed() -> None:
+def test_a_daily_version_has_its_days_and_its_failed_days() -> None:
     checks = [PASSED.model_copy(update={"partition": day}) for day in DAYS]
     warning = FAILED.model_copy(update={"blocking": False})
     checks += [warning.model_copy(update={"partition": DAYS[1]})]
     checks += [warning.model_copy(update={"partition": DAYS[0], "passed": True, "message": ""})]
     stats = {day: Stats(rows=10, bytes=100) for day in DAYS}
-    _, end, _, checks_end = sent(made(asset="cleaned_events", days=stats, checks=tuple(checks)))
+    _, end, _, checks_end = sent(a_version(asset="cleaned_events", days=stats, checks=tuple(checks)))
     assert days_of(end["outputs"][0]["outputFacets"]["subset"]["outputCondition"]) == list(DAYS)
     assert [(a["name"], a["success"], a.get("params")) for a in assertions(checks_end)] == [
         ("no_nulls", True, None),
@@ -147,12 +147,12 @@ def test_a_daily_version_has_its_days_and_a_check_is_reported_once_or_for_each_d
     ]
 
 
-def test_a_model_without_columns_checks_or_a_uuid_run_has_the_facets_that_it_can_have(
+def test_facets_without_a_value_are_omitted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OPENLINEAGE_NAMESPACE", "shop")
     nothing = {"columns": None, "column_lineage": {}, "checks": (), "parameters": {}, "spark_application_id": None}
-    start, end = sent(made(asset="als_model", kind="model", run_id="by hand", stats=Stats(bytes=2), **nothing))
+    start, end = sent(a_version(asset="als_model", kind="model", run_id="by hand", stats=Stats(bytes=2), **nothing))
     assert start["job"]["namespace"] == "shop"
     assert not start["run"].get("facets")
     assert set(end["outputs"][0]["facets"]) == {"version", "dataSource"}
@@ -163,8 +163,8 @@ def test_run_ids_follow_from_run_asset_and_folder() -> None:
     def run_id(version: Version) -> str:
         return run_events(version, SHOP)[0].run.runId
 
-    different = [made(), made(folder="other"), made(asset="other"), made(run_id=str(uuid.uuid4()))]
-    assert run_id(made()) == run_id(made(version="13"))
+    different = [a_version(), a_version(folder="other"), a_version(asset="other"), a_version(run_id=str(uuid.uuid4()))]
+    assert run_id(a_version()) == run_id(a_version(version="13"))
     assert len({run_id(version) for version in different}) == 4
 
 
@@ -181,5 +181,5 @@ def test_run_ids_follow_from_run_asset_and_folder() -> None:
         ("abfss://box@shop.dfs.core.windows.net/lake/a", ("abfss://box@shop.dfs.core.windows.net", "/lake/a")),
     ],
 )
-def test_datasets_are_named_as_the_specification_says(uri: str, expected: tuple[str, str]) -> None:
+def test_dataset_names_follow_the_specification(uri: str, expected: tuple[str, str]) -> None:
     assert dataset_name(uri) == expected

@@ -1,4 +1,4 @@
-"""backtest: its windows, that each is evaluated like als_evaluation, and what its checks say."""
+"""backtest: its windows, that each is evaluated like als_evaluation, and its checks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from ecommerce_assets.definitions import build_defs
 from ecommerce_assets.features.expressions import timestamp
 from ecommerce_assets.recommendation import backtest_assets
-from ecommerce_assets.recommendation.als import AlsParameters, Engine
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.backtest import (
     BACKTEST_CHECKS,
     BACKTEST_NOTES,
@@ -28,12 +28,13 @@ from ecommerce_assets.recommendation.backtest import (
 )
 from ecommerce_assets.recommendation.evaluation import evaluate_holdout, metric_rows
 from ecommerce_assets.recommendation.exclude import Exclude
-from ecommerce_assets.recommendation.holdout import prepare
+from ecommerce_assets.recommendation.holdout import prepare_holdouts
 from ecommerce_assets.recommendation.lists import Ranker
 from ecommerce_assets.recommendation.parameters import ListParameters, Parameters
 from ecommerce_assets.recommendation.systems import BASELINES, SYSTEMS
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.settings import load_settings
+from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.checks import CheckContext, run_checks
 from ecommerce_assets.storage.display import png
 from ecommerce_assets.storage.lake import Lake
@@ -46,7 +47,7 @@ FIRST = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
 
 def generated(events: int = 500, users: int = 30, products: int = 20, seed: int = 7) -> list[dict[str, Any]]:
-    """Events one hour apart; users return to products whose number is near their own."""
+    """Events one hour apart; each user interacts with a few products."""
     rng = np.random.default_rng(seed)
     made = []
     for number in range(events):
@@ -86,20 +87,18 @@ def lines() -> list[str]:
 def document(events: DataFrame, categories: DataFrame, lines: list[str]) -> dict[str, Any]:
     """Two windows."""
     parameters = Parameters(SEGMENTATION, ALS, ListParameters(5, Exclude.none, Ranker.als))
-    return backtest(events, StoredTable(categories), parameters, cutoffs=2, say=lines.append)
+    return backtest(events, StoredTable(categories), parameters, cutoffs=2, log=lines.append)
 
 
 class TestWindows:
-    def test_they_split_the_last_two_fifths_evenly(self, events: DataFrame) -> None:
+    def test_they_divide_the_last_two_fifths_evenly_and_have_a_fifth_at_most(self, events: DataFrame) -> None:
+        assert rolling_windows(events, 1) == [Window(at(399), None)]
         assert rolling_windows(events, 4) == [
             Window(at(299), at(349)),
             Window(at(349), at(399)),
             Window(at(399), at(449)),
             Window(at(449), None),
         ]
-
-    def test_one_has_a_fifth_of_the_events(self, events: DataFrame) -> None:
-        assert rolling_windows(events, 1) == [Window(at(399), None)]
 
     def test_cutoffs_that_coincide_make_one_window(self, spark: SparkSession) -> None:
         times = ["2020-01-01 10:00:00"] * 7 + ["2020-01-01 10:00:01"] * 3
@@ -121,8 +120,8 @@ class TestBacktest:
         self, events: DataFrame, categories: DataFrame, document: dict[str, Any]
     ) -> None:
         until_end = events.where(events.event_time < timestamp(at(399)))
-        with prepare(until_end, at(299), None, SEGMENTATION, in_process=True) as prepared:
-            evaluated = evaluate_holdout(prepared, categories.toArrow(), ALS, Exclude.none, 5, Ranker.als, Engine.auto)
+        with prepare_holdouts(until_end, at(299), None, SEGMENTATION, in_process=True) as holdouts:
+            evaluated = evaluate_holdout(holdouts, categories.toArrow(), ALS, Exclude.none, 5, Ranker.als, Engine.auto)
         row = document["cutoffs"][0]
         assert row["best_baseline"] == evaluated.best_baseline(Exclude.none)
         assert 0.1 < row["ndcg"]["published"][0] < 1
@@ -150,7 +149,7 @@ class TestBacktest:
         assert published is not None
         assert published.count("\n") == 1 + 2 + 1
         assert ndcg is not None
-        assert f"|published lists|{document['cutoffs'][0]['ndcg']['published'][0]:.3f}|" in ndcg
+        assert f"|published lists|{document['cutoffs'][0]['ndcg']['published'][0]:.4f}|" in ndcg
         [plot] = BACKTEST_PLOTS
         figure = plot.draw(context)
         assert figure is not None
@@ -159,7 +158,7 @@ class TestBacktest:
 
 
 class TestJob:
-    def test_it_uses_the_settings_of_the_published_lists(
+    def test_it_uses_the_parameters_of_the_published_lists(
         self,
         ran: tuple[Path, dg.ExecuteInProcessResult],
         document: dict[str, Any],

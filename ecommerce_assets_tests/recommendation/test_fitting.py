@@ -1,4 +1,4 @@
-"""What recommenders are fitted on and asked with, from Spark's tables and Arrow's batches."""
+"""The data that recommenders are fitted on, and the users that they serve, from tables and Arrow batches."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets_tests.recommendation.test_recommend import als_model, index_frame
 
 PRODUCTS = Products.of(np.array([101, 102, 103, 104, 105]), np.array([3, 0, 2, 1, 4]))
-"""product_idx 0 is at position 1, 1 at 3, 2 at 2, 3 at 0; 4, at 4, is a product that nobody touched."""
+"""product_idx 0 is at position 1, 1 at 3, 2 at 2, 3 at 0, and 4, a product without users, at 4."""
 
 START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
@@ -52,7 +52,7 @@ class TestStats:
         rows = [(user, product, 1.0, START + dt.timedelta(days=day)) for user, product, day in pairs]
         columns = "user_idx int, product_idx int, rating float, last_interaction_at timestamp"
         interactions = spark.createDataFrame(rows, columns)
-        # 9 of A and 8, alone in C, never did anything; 3 has no segment.
+        # 9 in A and 8, the only user in C, have no interactions; 3 has no segment.
         segments = [(0, "A"), (1, "A"), (9, "A"), (2, "B"), (8, "C")]
         categories = [(103, 7, "toys"), (101, 7, None), (104, None, "toys"), (102, None, "unknown"), (999, 5, "x")]
         names = ("product_id", "category_id", "category")
@@ -62,7 +62,7 @@ class TestStats:
             return stats_in_process(collect_pairs(StoredTable(interactions), LAST), of_users.toArrow(), products, known)
         return stats_by_spark(interactions, of_users, products, known)
 
-    def test_users_in_all_and_of_late(self, stats: ProductStats) -> None:
+    def test_all_and_recent_users(self, stats: ProductStats) -> None:
         assert stats.users.tolist() == [2, 3, 1, 2, 0]
         assert stats.recent_users.tolist() == [1, 2, 1, 2, 0]
         assert stats.total_users == 4
@@ -89,7 +89,7 @@ class TestStats:
         assert stats.total_users == 0
 
     @pytest.mark.parametrize("in_process", [True, False])
-    def test_products_that_are_not_known_are_left_out(self, spark: SparkSession, in_process: bool) -> None:
+    def test_unknown_products_are_left_out(self, spark: SparkSession, in_process: bool) -> None:
         known, pairs = Products.of(np.array([101, 103]), np.array([3, 0])), [(0, 0, 0), (1, 0, 1), (1, 2, 1), (2, 7, 1)]
         assert self.of(spark, pairs, known, in_process=in_process).users.tolist() == [0, 2]
 
@@ -99,19 +99,19 @@ def test_categories_of_no_products() -> None:
     assert category_numbers(none, PRODUCTS).tolist() == [-1] * 5
 
 
-def rows(found: Ragged) -> list[list[tuple[int, float]]]:
-    pairs = list(zip(found.items.tolist(), found.values.tolist(), strict=True))
-    return [pairs[begin:end] for begin, end in zip(found.begins[:-1], found.begins[1:], strict=True)]
+def rows(actual: Ragged) -> list[list[tuple[int, float]]]:
+    pairs = list(zip(actual.items.tolist(), actual.values.tolist(), strict=True))
+    return [pairs[begin:end] for begin, end in zip(actual.begins[:-1], actual.begins[1:], strict=True)]
 
 
-def test_neighbours_go_by_rank_without_products_that_are_not_known(spark: SparkSession) -> None:
+def test_neighbours_are_ordered_by_rank_without_unknown_products(spark: SparkSession) -> None:
     table = [(103, 2, 104, 0.25), (101, 1, 105, 0.5), (103, 1, 101, 0.5), (103, 3, 999, 0.2), (999, 1, 101, 0.2)]
     frame = spark.createDataFrame(table, "product_id bigint, rank int, neighbour_id bigint, similarity double")
     assert rows(neighbours_of(StoredTable(frame), PRODUCTS)) == [[(4, 0.5)], [], [(0, 0.5), (3, 0.25)], [], []]
     assert rows(neighbours_of(StoredTable(frame.limit(0)), PRODUCTS)) == [[], [], [], [], []]
 
 
-def test_neighbours_of_this_process() -> None:
+def test_neighbours_in_process_are_by_position() -> None:
     # product_idx 0 and 1 have one user in common, of two in all; positions 1 and 3.
     pairs = pa.table({"user_idx": [0, 0, 1], "product_idx": [0, 1, 1], "last": [1, 2, 3]})
     assert rows(neighbours_in_process(pairs, PRODUCTS).as_ragged()) == [[], [(3, 0.5)], [], [(1, 0.5)], []]
@@ -122,7 +122,7 @@ def test_factors_by_position(spark: SparkSession) -> None:
     model = als_model({0: [1.0, 0.0]}, {0: [1.0, 2.0], 2: [3.0, 4.0]})
     products = products_of(index.toArrow())
     assert item_factors(model.products, products).tolist() == [[0, 0], [1, 2], [3, 4]]
-    with pytest.raises(ValueError, match="als_model and product_index do not belong together"):
+    with pytest.raises(ValueError, match="product_index, which has no product_idx 1"):
         item_factors(als_model({}, {1: [1.0, 1.0]}).products, products)
 
 
@@ -178,11 +178,11 @@ class TestUsers:
         assert users.factors.tolist() == [[0, 0], [1, 2], [0, 0]]
         assert (users.excluded.begins.tolist(), users.excluded.items.tolist()) == ([0, 1, 1, 1], [0])
 
-    def test_nobody(self) -> None:
+    def test_a_batch_without_users(self) -> None:
         users = users_of(self.batch([]), PRODUCTS, 2, 0, Exclude.seen)
         assert (len(users), users.factors.shape) == (0, (0, 2))
 
-    def test_histories_are_as_they_are_read(self, spark: SparkSession) -> None:
+    def test_histories_by_spark_are_read_by_users_of(self, spark: SparkSession) -> None:
         pairs = [(0, 3, 6.0, 2, 1, START), (0, 1, 1.0, 1, 0, START + dt.timedelta(days=1))]
         columns = "user_idx int, product_idx int, rating double, interaction_count bigint, purchases bigint"
         frame: DataFrame = spark.createDataFrame(pairs, f"{columns}, last_interaction_at timestamp")

@@ -1,4 +1,4 @@
-"""Lists for visitors whom the model has never seen: as the nightly lists would have them."""
+"""Lists for visitors whom the model does not know, made as the published lists."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def products_of(entries: list[Entry]) -> list[Any]:
     return [entry.product_id for entry in entries]
 
 
-def test_latest_products_come_first_then_neighbours_then_what_is_popular() -> None:
+def test_latest_products_come_first_then_neighbours_then_popular_products() -> None:
     entries = fold_in().recommend_for([Event(13), Event(10)])
     # The latest: 10, 13. Neighbours: of 10 are 11 (0.5) and 12 (0.25), of 13 is 12 (0.125). Popular: 15, 14.
     assert products_of(entries) == [10, 13, 11, 12, 15, 14]
@@ -53,11 +53,11 @@ def test_latest_products_come_first_then_neighbours_then_what_is_popular() -> No
     assert [entry.source for entry in entries][-2:] == ["popular", "popular"]
 
 
-def test_what_was_purchased_is_not_recommended() -> None:
+def test_purchased_products_are_not_recommended() -> None:
     assert 10 not in products_of(fold_in().recommend_for([Event(13), Event(10), Event(10, "purchase")]))
 
 
-def test_without_a_known_product_the_list_has_what_is_popular() -> None:
+def test_without_a_known_product_the_list_has_popular_products() -> None:
     made = fold_in()
     popular = [(10, 0.75, "popular"), (11, 0.5, "popular"), (12, 0.5, "popular")]
     for events in ([], [Event(99)], [Event(10, "remove_from_cart")]):
@@ -88,16 +88,16 @@ def test_events_of_a_product_add_up_as_in_interaction_data() -> None:
     assert visitor.segments.tolist() == ["A"]
 
 
-def test_of_events_without_a_time_the_last_one_is_the_newest() -> None:
+def test_events_without_a_time_are_ordered_as_given() -> None:
     assert fold_in().visitor([Event(10), Event(12), Event(11), Event(10)]).positions.tolist() == [0, 1, 2]
 
 
-def test_ages_are_counted_from_the_training_data_where_that_is_newer() -> None:
+def test_ages_are_counted_from_the_training_data_if_that_is_newer() -> None:
     made = replace(fold_in(), reference=int(datetime(2020, 1, 3).replace(tzinfo=UTC).timestamp()) * 1_000_000)
     assert made.visitor([Event(10, "view", datetime(2020, 1, 1))]).ages.tolist() == [2]
 
 
-def test_ids_are_taken_in_the_type_of_the_shop() -> None:
+def test_ids_are_converted_to_the_type_of_the_shop() -> None:
     numbers, texts = fold_in(), fold_in(ids=np.array(["10", "11", "12", "13", "14", "15"], dtype=object))
     assert products_of(numbers.recommend_for([Event("13")], k=2)) == [13, 12]
     assert products_of(texts.recommend_for([Event(13)], k=2)) == ["13", "12"]
@@ -108,7 +108,7 @@ def test_ids_are_taken_in_the_type_of_the_shop() -> None:
         texts.recommend_for([Event(1.5)])  # type: ignore[arg-type]
 
 
-def test_bad_arguments_are_refused() -> None:
+def test_invalid_arguments_are_errors() -> None:
     with pytest.raises(ValueError, match="'buy'"):
         fold_in().recommend_for([Event(10, "buy")])
     for k in (0, 249, True, 2.5):
@@ -144,7 +144,7 @@ def test_ratings_age_as_in_the_training_of_the_model() -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 20))
-def test_least_squares_above_zero_are_those_of_scipy(seed: int, size: int, rows: int) -> None:
+def test_nonnegative_least_squares_agree_with_scipy(seed: int, size: int, rows: int) -> None:
     from scipy.optimize import nnls
 
     rng = np.random.default_rng(seed)
@@ -160,19 +160,19 @@ def test_a_converged_model_has_the_same_factors(nonnegative: bool) -> None:
     pairs = np.unique(rng.integers(0, [60, 30], (500, 2)), axis=0)
     user, product, rating = pairs[:, 0], pairs[:, 1], rng.integers(1, 10, len(pairs)).astype(float)
     als = LocalAls(user, product, rating, rank=4, regParam=0.1, alpha=2.0, nonnegative=nonnegative, threads=1)
-    for _ in als.run(200):
+    for _ in als.run(150):
         pass
     users, products = als.factors()
     nothing = np.zeros(30, np.int64)
     stats = ProductStats(nothing, nothing, nothing)
     training = Training(stats, neighbour_rows([[]] * 30), products.vectors)
     made = fold_in(training, np.arange(30), rank=4, regParam=0.1, alpha=2.0, nonnegative=nonnegative)
-    for number, vector in zip(users.numbers, users.vectors, strict=True):
+    for number, vector in zip(users.indices, users.vectors, strict=True):
         rows = user == number
         np.testing.assert_allclose(made.factors(product[rows], rating[rows]), vector, rtol=1e-3, atol=1e-4)
 
 
-def test_nothing_to_load_is_said(tmp_path: Path) -> None:
+def test_loading_without_recommendations_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(VersionNotFoundError, match="recommendations"):
         FoldIn.load(Lake(str(tmp_path)))
 
@@ -187,7 +187,7 @@ def test_published_lists_are_those_of_the_same_events_and_factors(
         return pl.read_delta(f"{ran[0]}/lake/{asset}")
 
     factors = SavedModel(lake.folder(lake.latest("als_model")) / "model").users
-    vectors = dict(zip(factors.numbers.tolist(), factors.vectors, strict=True))
+    vectors = dict(zip(factors.indices.tolist(), factors.vectors, strict=True))
     numbers = dict(table("user_index").select("user_id", "user_idx").iter_rows())
     segments = dict(table("segmented_users").select("user_id", "segment").iter_rows())
     by_user = table("cleaned_events").partition_by("user_id", as_dict=True)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from ecommerce_assets.recommendation.als_plots import objective_by_iteration
 from ecommerce_assets.recommendation.evaluation_checks import DIFFERENCE
-from ecommerce_assets.recommendation.evaluation_plots import (
+from ecommerce_assets.recommendation.metrics import RANKING_METRICS
+from ecommerce_assets.recommendation.plots import (
     ALS_EVALUATION_PLOTS,
     MAIN,
     all_systems,
     by_slice,
     catalogue,
+    objective_by_iteration,
 )
-from ecommerce_assets.recommendation.metrics import RANKING_METRICS
 from ecommerce_assets.recommendation.systems import SYSTEMS, TITLES
 from ecommerce_assets.storage.checks import CheckContext
 from ecommerce_assets.storage.display import png

@@ -13,10 +13,10 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.recommendation import scoring
-from ecommerce_assets.recommendation.als import AlsParameters, Engine
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.blend import FEATURES, FEWEST_TRAINING_USERS, Blend
 from ecommerce_assets.recommendation.exclude import Exclude
-from ecommerce_assets.recommendation.holdout import Holdout, holdout_cutoff, prepare
+from ecommerce_assets.recommendation.holdout import Holdout, holdout_cutoff, prepare_holdouts
 from ecommerce_assets.recommendation.local_holdout import LocalHoldout
 from ecommerce_assets.recommendation.products import Products
 from ecommerce_assets.recommendation.recommenders import RECOMMENDERS
@@ -24,6 +24,7 @@ from ecommerce_assets.recommendation.scores import USER_METRICS, Scores
 from ecommerce_assets.recommendation.scoring import Examples, Systems, fit_systems, score, score_als, training_examples
 from ecommerce_assets.recommendation.systems import ALS_ALONE, ALS_LIST, BASELINES, POPULARITY, PUBLISHED
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
+from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets_tests.helpers import event, events_frame
 from ecommerce_assets_tests.recommendation.test_holdout import random_log
 
@@ -128,9 +129,9 @@ def test_examples_are_in_the_order_of_the_users_and_not_of_the_tasks() -> None:
 def holdout_of(spark: SparkSession, in_process: bool) -> Iterator[Any]:
     new = [event("2020-01-10 20:00:00", "view", 100 + user % 2, user) for user in (90, 91)]
     events = events_frame(spark, [*random_log(3, users=60), *new]).persist()
-    with prepare(events, holdout_cutoff(events), None, SegmentationParameters(k=2), in_process) as prepared:
-        assert prepared.outer is not None
-        yield prepared.outer
+    with prepare_holdouts(events, holdout_cutoff(events), None, SegmentationParameters(k=2), in_process) as holdouts:
+        assert holdouts.outer is not None
+        yield holdouts.outer
     events.unpersist()
 
 

@@ -1,6 +1,6 @@
-"""A client of a Spark Connect server, run as a process of its own: PySpark has one kind of session per process.
+"""A client of a Spark Connect server. It is a separate process, because PySpark has one kind of session per process.
 
-`python -m ecommerce_assets_tests.spark.connect_client sc://host:port folder` ends with 0 if all holds.
+`python -m ecommerce_assets_tests.spark.connect_client sc://host:port folder` ends with 0 if all assertions hold.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from typing import Any
 from pyspark.ml.recommendation import ALSModel
 
 from ecommerce_assets.recommendation import recommend
-from ecommerce_assets.recommendation.als import AlsParameters, Engine, fit_als
+from ecommerce_assets.recommendation.als import fit_als
 from ecommerce_assets.recommendation.als_model import SavedModel
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.segmentation.model import SegmentationModel, SegmentationParameters, as_pipeline
 from ecommerce_assets.segmentation.pipeline import as_seen, assign_segments, fit_segmentation
 from ecommerce_assets.spark import connect
+from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.stored_table import StoredTable
@@ -34,7 +36,7 @@ def main(url: str, folder: Path) -> None:
     assert connect.parallelism(spark) == 2
     assert resource.application_id == spark.conf.get("spark.app.id")
 
-    # Lists that Spark's Python workers make are those that this process makes.
+    # Spark's Python workers return the same lists as this process.
     shop = Shop(spark)
     in_process = shop.recommend(Exclude.purchased, 3)
     recommend.PAIRS_IN_PROCESS = -1  # type: ignore[attr-defined]
@@ -53,7 +55,7 @@ def main(url: str, folder: Path) -> None:
         assert saved.user_frame(spark).count() == model.describe()["users"] == 12
         assert ALSModel.load(path).recommendForAllUsers(2).count() == 12
 
-    # The same of the segmentation.
+    # The same for the segmentation.
     users = StoredTable(users_frame(spark, three_groups()))
     for engine in (Engine.local, Engine.mllib):
         path = str(folder / f"segmentation-{engine}")

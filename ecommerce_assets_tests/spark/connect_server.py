@@ -1,4 +1,4 @@
-"""A real Spark Connect server for tests: a process of its own, from the pip package."""
+"""A Spark Connect server in a separate process, from the pip package."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STARTS_WITHIN = 90.0
 
 @contextmanager
 def connect_server(folder: Path, master: str = "local[2]", memory: str = "2g", **settings: str) -> Iterator[str]:
-    """A server on the loopback address: its URL. Its log is in `folder`; it ends with the block.
+    """Runs a server on the loopback address during the block and yields its URL. Its log is in `folder`.
 
     Parameters
     ----------

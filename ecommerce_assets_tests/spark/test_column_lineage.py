@@ -1,4 +1,4 @@
-"""Which source columns a column comes from: by hand for two assets, as a property for all, and node by node."""
+"""Column lineage: by hand for two assets, as a property for all, and for each kind of node of a plan."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ RECOMMENDATIONS = {
 
 
 @pytest.mark.parametrize(("asset", "by_hand"), [("user_features", USER_FEATURES), ("recommendations", RECOMMENDATIONS)])
-def test_the_whole_map_of_an_asset(
+def test_the_lineage_of_an_asset_is_the_one_written_by_hand(
     ran: tuple[Path, dg.ExecuteInProcessResult], asset: str, by_hand: dict[str, set[str]]
 ) -> None:
     found = Lake(str(ran[0])).latest(asset).column_lineage or {}
@@ -101,7 +101,7 @@ def test_every_column_is_a_constant_or_has_sources_that_exist(
         assert column in CATALOG[upstream].column_names
 
 
-def test_the_ui_gets_it_in_its_own_terms(ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
+def test_the_ui_gets_the_standard_metadata_and_a_table(ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
     [event] = ran[1].asset_materializations_for_node("user_features")
     lineage = event.metadata["dagster/column_lineage"]
     assert isinstance(lineage, dg.TableColumnLineageMetadataValue)
@@ -110,7 +110,9 @@ def test_the_ui_gets_it_in_its_own_terms(ran: tuple[Path, dg.ExecuteInProcessRes
     assert "|recency|cleaned_events.event_time|" in str(event.metadata["column lineage"].value)
 
 
-def test_marks_do_not_end_up_in_the_files(spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
+def test_files_do_not_contain_declared_sources(
+    spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult]
+) -> None:
     lake = Lake(str(ran[0]))
     folder = spark_path(lake.folder(lake.latest("recommendations")).uri)
     assert all(not field.metadata for field in spark.read.parquet(folder).schema.fields)
@@ -157,7 +159,7 @@ def test_windows_have_the_columns_of_their_window(sales: DataFrame) -> None:
     assert sources(sales.select(F.row_number().over(window).alias("n"))) == {"n": {"sales.shop", "sales.price"}}
 
 
-def test_unions_explode_and_repeated_rows(sales: DataFrame, shops: DataFrame) -> None:
+def test_unions_explode_and_distinct_rows(sales: DataFrame, shops: DataFrame) -> None:
     united = (
         sales.select("shop").union(shops.select(F.col("region").cast("bigint"))).distinct().dropDuplicates(["shop"])
     )
@@ -165,7 +167,7 @@ def test_unions_explode_and_repeated_rows(sales: DataFrame, shops: DataFrame) ->
     assert sources(sales.select(F.explode("sizes").alias("size"))) == {"size": {"sales.sizes"}}
 
 
-def test_of_a_struct_only_the_field_that_is_taken(sales: DataFrame) -> None:
+def test_a_field_of_a_struct_has_the_sources_of_that_field(sales: DataFrame) -> None:
     packed = sales.select(F.struct("shop", F.upper("item").alias("name")).alias("both"))
     assert sources(packed.select("both.name")) == {"name": {"sales.item"}}
     chosen = sales.select(F.when(F.col("price") > 1, F.struct("shop", "item")).alias("both"))
@@ -181,7 +183,7 @@ def test_a_self_join_and_a_cached_frame(sales: DataFrame) -> None:
     left.unpersist()
 
 
-def test_what_python_makes_says_what_it_was_made_from(sales: DataFrame, shops: DataFrame) -> None:
+def test_declared_sources_replace_those_that_the_plan_lacks(sales: DataFrame, shops: DataFrame) -> None:
     made = sales.mapInArrow(lambda batches: batches, sales.schema).select("shop", "price")
     assert sources(made) == {"shop": set(), "price": set()}, "the plan ends here"
     marked = made_from(made, {"price": [(sales.withColumn("net", F.col("price") / 2), "net"), (shops, "region")]})
@@ -193,7 +195,7 @@ def test_what_python_makes_says_what_it_was_made_from(sales: DataFrame, shops: D
 
 
 def test_a_source_that_does_not_exist_is_an_error(sales: DataFrame) -> None:
-    with pytest.raises(LineageError, match="price is said to come from a column nett of a frame with shop, item"):
+    with pytest.raises(LineageError, match="source nett of column price is not among shop, item"):
         made_from(sales, {"price": [(sales, "nett")]})
-    with pytest.raises(LineageError, match=r"price is said to come from model\.x, but model has no column x"):
+    with pytest.raises(LineageError, match=r"source model\.x of column price does not exist: model has no x"):
         check_sources({"price": ("model.x", "unknown.y")}, {"model": ["part"]}.get)

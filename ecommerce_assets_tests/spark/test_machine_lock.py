@@ -1,4 +1,4 @@
-"""One Spark at a time: the second waits, says for what, and goes on when the first ends, however it ends."""
+"""One Spark at a time: the second run waits until the first ends or is killed."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from ecommerce_assets.spark.machine_lock import MachineLock, private_folder
+from ecommerce_assets.spark.machine_lock import machine_lock, private_folder
 
 HOLD = """
 import time
-from ecommerce_assets.spark.machine_lock import MachineLock
-lock = MachineLock("run 4711")
-lock.acquire(print)
-print("held", flush=True)
-time.sleep(60)
+from ecommerce_assets.spark.machine_lock import machine_lock
+with machine_lock("run 4711", print):
+    print("held", flush=True)
+    time.sleep(60)
 """
 
 
@@ -32,47 +31,41 @@ def temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def hold_elsewhere() -> subprocess.Popen[str]:
-    process = subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline().strip() == "held"
-    return process
+def test_a_run_waits_for_the_run_of_another_process_until_that_is_killed() -> None:
+    other = subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline().strip() == "held"
+    lines: list[str] = []
+    held = threading.Event()
 
+    def wait() -> None:
+        with machine_lock("run 2", lines.append):
+            held.set()
 
-def test_waits_for_another_process_and_says_for_which_run() -> None:
-    other = hold_elsewhere()
-    said: list[str] = []
-    mine = MachineLock("run 2")
-    waiter = threading.Thread(target=lambda: mine.acquire(said.append, remind_seconds=0.3), daemon=True)
+    waiter = threading.Thread(target=wait, daemon=True)
     waiter.start()
-    time.sleep(1)
-    assert waiter.is_alive()
-    assert said[0].startswith(f"Waiting for run 4711 (process {other.pid}, since ")
-    assert len(said) >= 2, "it says so again"
+    time.sleep(0.5)
+    assert not held.is_set()
     os.kill(other.pid, signal.SIGKILL)
     other.wait()
+    assert held.wait(10)
     waiter.join(10)
-    assert not waiter.is_alive(), "a killed holder holds nothing"
-    mine.release()
+    [line] = lines
+    assert line.startswith(f"Waiting for run 4711 (process {other.pid}, since ")
 
 
-def test_released_lock_is_free_at_once() -> None:
-    said: list[str] = []
+def test_a_released_lock_is_free_at_once() -> None:
+    lines: list[str] = []
     for holder in ("run 1", "run 2"):
-        lock = MachineLock(holder)
-        lock.acquire(said.append)
-        lock.release()
-        lock.release()  # releasing twice does no harm
-    assert said == []
+        with machine_lock(holder, lines.append):
+            pass
+    assert lines == []
 
 
 def test_its_files_are_in_a_folder_that_only_the_user_can_use(temporary_folder: Path) -> None:
-    lock = MachineLock("run 1")
-    lock.acquire(print)
-    [folder] = temporary_folder.iterdir()
-    assert folder.stat().st_mode & 0o777 == 0o700
-    assert {file.stat().st_mode & 0o077 for file in folder.iterdir()} == {0}
-    lock.release()
+    with machine_lock("run 1", print):
+        [folder] = temporary_folder.iterdir()
+        assert folder.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize("planted", ["link", "open folder"])
@@ -84,15 +77,5 @@ def test_a_folder_that_somebody_else_can_use_is_refused(temporary_folder: Path, 
         folder.symlink_to(target)
     else:
         target.rename(folder)
-    with pytest.raises(PermissionError, match="must be a folder that only you can use: remove it, or set TMPDIR"):
-        MachineLock("run 1")
-
-
-def test_a_planted_link_is_not_followed_and_a_note_that_cannot_be_written_is_no_error(temporary_folder: Path) -> None:
-    target = temporary_folder / "target"
-    target.write_text("precious")
-    (private_folder() / "spark.holder").symlink_to(target)
-    lock = MachineLock("run 1")
-    lock.acquire(print)
-    assert target.read_text() == "precious"
-    lock.release()
+    with pytest.raises(PermissionError, match="must be a folder that only you can use"), machine_lock("run 1", print):
+        pass

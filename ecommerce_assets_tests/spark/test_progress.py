@@ -1,4 +1,4 @@
-"""What is told of a Spark job that takes long, and of which; how jobs are named."""
+"""Log lines of long Spark jobs, and the names of jobs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.spark_only
 
 
 def slow(spark: SparkSession, tasks: int, seconds: float) -> DataFrame:
-    """A job of so many tasks, each of which takes so long."""
+    """Returns a frame whose job has so many tasks of so many seconds each."""
 
     def wait(batches: Iterator[object]) -> Iterator[object]:
         time.sleep(seconds)
@@ -34,14 +34,12 @@ def lines() -> list[str]:
 
 @pytest.fixture
 def progress(spark: SparkSession, lines: list[str]) -> Iterator[JobProgress]:
-    progress = JobProgress(spark.sparkContext, lines.append, patience=0.2, look_every=0.05)
+    progress = JobProgress(spark.sparkContext, lines.append, min_seconds=0.2, interval=0.05)
     yield progress
     progress.stop()
 
 
-def test_a_long_job_is_told_of_with_growing_shares(
-    spark: SparkSession, progress: JobProgress, lines: list[str]
-) -> None:
+def test_a_long_job_is_logged_with_growing_shares(spark: SparkSession, progress: JobProgress, lines: list[str]) -> None:
     progress.working_on("user_features")
     slow(spark, 8, 0.2).collect()
     matches = [re.fullmatch(r"user_features: Spark job \d+: (\d) of 8 tasks, \d s", line) for line in lines]
@@ -51,10 +49,10 @@ def test_a_long_job_is_told_of_with_growing_shares(
     assert done[0] < done[-1]
 
 
-def test_short_jobs_and_those_of_others_are_not_told_of(
+def test_short_jobs_and_jobs_of_other_threads_are_not_logged(
     spark: SparkSession, progress: JobProgress, lines: list[str]
 ) -> None:
-    slow(spark, 2, 0.4).collect()  # before a step is named
+    slow(spark, 2, 0.4).collect()  # before an asset is named
     progress.working_on("user_features")
     spark.range(3).collect()
     other = threading.Thread(target=lambda: slow(spark, 2, 0.4).collect())  # a notebook's, in the same Spark
@@ -63,9 +61,7 @@ def test_short_jobs_and_those_of_others_are_not_told_of(
     assert lines == []
 
 
-def test_stages_that_are_skipped_are_not_waited_for(
-    spark: SparkSession, progress: JobProgress, lines: list[str]
-) -> None:
+def test_skipped_stages_do_not_count(spark: SparkSession, progress: JobProgress, lines: list[str]) -> None:
     context = spark.sparkContext
 
     def wait(numbers: Iterator[int]) -> Iterator[int]:
@@ -75,12 +71,12 @@ def test_stages_that_are_skipped_are_not_waited_for(
     shuffled = context.parallelize(range(100), 5).map(lambda n: (n, n)).groupByKey(4)
     shuffled.count()
     progress.working_on("als_model")
-    shuffled.keys().mapPartitions(wait).count()  # the five tasks before the shuffle are not done again
+    shuffled.keys().mapPartitions(wait).count()  # Spark skips the five tasks before the shuffle
     assert lines
     assert all(re.search(r": [0-4] of 4 tasks, ", line) for line in lines), lines
 
 
-def test_jobs_have_the_name_of_the_asset_until_the_end(spark: SparkSession) -> None:
+def test_jobs_have_the_name_of_the_asset_until_stop_restores_the_previous_one(spark: SparkSession) -> None:
     context = spark.sparkContext
     context.setJobGroup("notebook", "a notebook's", True)
     try:
@@ -100,11 +96,11 @@ def properties(spark: SparkSession) -> list[str | None]:
     return [spark.sparkContext.getLocalProperty(name) for name in PROPERTIES]
 
 
-def test_an_error_silences_it_and_nothing_else(spark: SparkSession) -> None:
+def test_an_error_ends_the_log_lines_and_not_the_job(spark: SparkSession) -> None:
     def full(line: str) -> None:
         raise OSError("no space left")
 
-    progress = JobProgress(spark.sparkContext, full, patience=0.1, look_every=0.05)
+    progress = JobProgress(spark.sparkContext, full, min_seconds=0.1, interval=0.05)
     progress.working_on("user_features")
     assert len(slow(spark, 2, 0.5).collect()) == 2
     assert not progress._thread.is_alive()

@@ -1,4 +1,4 @@
-"""The session of a run: started once, stopped by whoever started it, configured as asked."""
+"""SparkResource: its settings, and when it starts and stops a session."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import dagster as dg
 import pytest
 from pyspark.sql import SparkSession
 
-from ecommerce_assets.spark.resource import SparkResource, _check_writable, _remove_leftovers, local_cores
+from ecommerce_assets.spark.resource import SparkResource, _remove_leftovers, local_cores
 
 
 @pytest.mark.spark_only
-def test_a_session_handed_to_it_is_left_running_and_unaltered(spark: SparkSession) -> None:
+def test_an_existing_session_keeps_its_settings_and_stays_open(spark: SparkSession) -> None:
     spark.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
     try:
         resource: Any = SparkResource(app_name="another")
@@ -31,11 +31,11 @@ def test_a_session_handed_to_it_is_left_running_and_unaltered(spark: SparkSessio
         spark.conf.set("spark.sql.session.timeZone", "UTC")
 
 
-def test_nothing_starts_before_it_is_needed() -> None:
+def test_no_session_is_started_before_its_first_use() -> None:
     assert SparkResource().application_id is None  # type: ignore[attr-defined]
 
 
-def test_settings_reach_spark_as_written() -> None:
+def test_spark_config_overrides_the_fields() -> None:
     resource: Any = SparkResource(
         master="local[3]", driver_memory="5g", spark_config={"spark.ui.enabled": True, "a.b": 1}
     )
@@ -52,7 +52,6 @@ def test_settings_reach_spark_as_written() -> None:
 
 @pytest.mark.spark_only
 def test_python_workers_are_this_python(spark: SparkSession) -> None:
-    """Not the first one on the PATH, which need not have this package: a command is run without its environment too."""
     assert spark.sparkContext.pythonExec == sys.executable
 
 
@@ -81,13 +80,12 @@ def job():
 checkpoints = []
 result = job.execute_in_process(raise_on_error=False)
 from ecommerce_assets.spark.session import active_session
-from ecommerce_assets.spark.machine_lock import MachineLock
+from ecommerce_assets.spark.machine_lock import machine_lock
 assert not result.success
 assert active_session() is None, "the session outlived the failed run"
 assert len(checkpoints[0]) == 1 and not list(Path(sys.argv[1], "checkpoints").iterdir()), "checkpoints were left"
-lock = MachineLock("next")
-lock.acquire(lambda message: sys.exit("the lock was left: " + message))
-print("stopped")
+with machine_lock("next", lambda message: sys.exit("the lock was left: " + message)):
+    print("stopped")
 """
 
 
@@ -103,25 +101,22 @@ def test_the_session_is_stopped_after_a_failed_run(tmp_path: Path) -> None:
     assert done.stdout.strip().endswith("stopped"), done.stderr[-2000:]
 
 
-def test_checkpoints_of_a_killed_process_are_removed_by_the_next_run(spark: SparkSession, tmp_path: Path) -> None:
+def test_checkpoints_of_a_killed_process_are_removed_by_the_next_run(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    for name in (f"{socket.gethostname()}-{ended.pid}", f"{socket.gethostname()}-{os.getppid()}", "elsewhere-1"):
+    host = socket.gethostname()
+    kept = {f"{host}-{os.getppid()}-00000000", "elsewhere-1-00000000", "another"}
+    for name in (f"{host}-{ended.pid}-00000000", *kept):
         (tmp_path / name / "rdd-1").mkdir(parents=True)
     _remove_leftovers(str(tmp_path))
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        [f"{socket.gethostname()}-{os.getppid()}", "elsewhere-1"]
-    )
+    assert {path.name for path in tmp_path.iterdir()} == kept
 
 
-def test_a_data_dir_that_cannot_be_written_to_is_one_sentence(tmp_path: Path) -> None:
+def test_a_data_dir_that_cannot_be_written_to_is_an_error_before_spark_starts(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(dg.Failure) as error:
-        _check_writable(f"{tmp_path}/file/.checkpoints")
-    assert error.value.description == (
-        f"The data dir cannot be written to (Not a directory: {tmp_path}/file/.checkpoints): set ECOMMERCE_DATA_DIR to "
-        "another folder."
-    )
+    resource: Any = SparkResource(checkpoint_dir=f"{tmp_path}/file/.checkpoints")
+    with pytest.raises(dg.Failure, match=r"data dir cannot be written to.*set ECOMMERCE_DATA_DIR to another folder"):
+        resource.scratch("als")
 
 
 def test_a_setting_that_changes_the_tables_is_refused() -> None:
@@ -139,7 +134,7 @@ except Exception as error:
 
 
 @pytest.mark.spark_only
-def test_a_java_that_dies_is_one_sentence_and_says_itself_why(tmp_path: Path) -> None:
+def test_a_java_that_dies_is_one_sentence_beside_its_own_message(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", DYING_JAVA], env=environment, capture_output=True, text=True, check=True

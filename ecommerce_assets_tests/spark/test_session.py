@@ -1,23 +1,22 @@
-"""How Spark is started: what Java prints, who can see its settings, from where it can be reached."""
+"""The start of Spark: what Java prints, who can see its settings, and where it listens."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 
 from ecommerce_assets.env_file import PROJECT_DIR
+from ecommerce_assets_tests.helpers import SECRET, SECRET_VALUE
 
 pytestmark = pytest.mark.spark_only
 
 START = """
-import json, os, pathlib, subprocess, sys
+import pathlib, sys
 from ecommerce_assets.spark.session import start
 
 data = pathlib.Path(sys.argv[1])
@@ -26,20 +25,10 @@ settings = {
     "spark.driver.memory": "512m",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
-    "spark.hadoop.fs.s3a.secret.key": r"hunter2\\ n=:ü",
 }
-lines = []
-session = start(settings, lines.append)
+session = start(settings, lambda line: None)
 session.range(3).write.parquet(str(data / "données"))
-commands = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-print(json.dumps({
-    "lines": lines,
-    "rows": session.read.parquet(str(data / "données")).count(),
-    "secret": session.sparkContext.getConf().get("spark.hadoop.fs.s3a.secret.key"),
-    "in process list": "hunter2" in commands,
-    "SUBMIT_ARGS": os.environ.get("PYSPARK_SUBMIT_ARGS"),
-    "left": [path.name for path in data.glob("*.properties")],
-}))
+print(session.read.parquet(str(data / "données")).count())
 sys.stdout.flush()
 try:
     session.range(3).selectExpr("cast(raise_error('on purpose') as string)").write.parquet(str(data / "failed"))
@@ -49,40 +38,25 @@ session.stop()
 """
 
 
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
-    """What a process with a Spark of its own says, and what Java printed; in a shell without a locale."""
-    folder = tmp_path_factory.mktemp("start")
-    environment = {**os.environ, "LC_ALL": "C", "TMPDIR": str(folder)}
-    script = folder / "start.py"
-    script.write_text(START)  # a file, because a command line would be in the process list
-    command = [sys.executable, str(script), str(folder)]
+@pytest.mark.trial
+def test_java_prints_errors_only_and_opens_non_ascii_names_in_any_locale(tmp_path: Path) -> None:
+    environment = {**os.environ, "LC_ALL": "C", "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-X", "utf8", "-c", START, str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()[-3000:]
-    return json.loads(done.stdout), done.stderr.decode()
-
-
-def test_it_says_that_spark_starts(started: tuple[dict[str, Any], str]) -> None:
-    assert started[0]["lines"][0] == "Starting Spark on local[1] with 512m of driver memory."
-
-
-def test_secrets_reach_spark_and_not_the_process_list(started: tuple[dict[str, Any], str]) -> None:
-    assert started[0]["secret"] == r"hunter2\ n=:ü"
-    assert not started[0]["in process list"]
-    assert (started[0]["SUBMIT_ARGS"], started[0]["left"]) == (None, [])
-
-
-def test_names_of_folders_may_have_any_letters_in_any_locale(started: tuple[dict[str, Any], str]) -> None:
-    assert started[0]["rows"] == 3
-
-
-def test_java_prints_errors_and_no_chatter(started: tuple[dict[str, Any], str]) -> None:
-    lines = [
-        line for line in started[1].splitlines() if line != "WARNING: Using incubator modules: jdk.incubator.vector"
-    ]
+    lines = done.stderr.decode().splitlines()
+    assert done.stdout.strip() == b"3", lines[-20:]
+    lines = [line for line in lines if line != "WARNING: Using incubator modules: jdk.incubator.vector"]
     assert "ERROR Spark" in lines[0]
     assert any("on purpose" in line for line in lines)
     assert not [line for line in lines if " WARN " in line or "log level" in line]
+
+
+def test_secrets_reach_spark_and_not_the_process_list(spark: SparkSession) -> None:
+    assert spark.sparkContext.getConf().get(SECRET) == SECRET_VALUE
+    commands = [Path(f"/proc/{pid}/cmdline").read_text() for pid in java_processes()]
+    assert commands
+    assert not any("hunter2" in command for command in commands)
+    assert "PYSPARK_SUBMIT_ARGS" not in os.environ
 
 
 SUBMITTED = """
@@ -97,7 +71,7 @@ resource.stop()
 
 
 @pytest.mark.trial
-def test_what_spark_submit_was_told_wins_over_our_settings(tmp_path: Path) -> None:
+def test_options_of_spark_submit_override_our_settings(tmp_path: Path) -> None:
     script = tmp_path / "submitted.py"
     script.write_text(SUBMITTED)
     command = [str(Path(sys.executable).with_name("spark-submit")), "--master", "local[1]", "--name", "Nightly"]
@@ -121,14 +95,14 @@ def test_a_local_spark_listens_on_loopback_only(spark: SparkSession) -> None:
 
 
 def java_processes() -> list[int]:
-    """Children of this process that are Java."""
+    """Returns the children of this process that are Java."""
     children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
     pids = {int(pid) for file in children for pid in file.read_text().split()}
     return [pid for pid in pids if Path(f"/proc/{pid}/comm").read_text().strip() == "java"]
 
 
 def listening(pid: int) -> set[str]:
-    """Addresses, in hexadecimal, that a process accepts connections on."""
+    """Returns the addresses, in hexadecimal, that a process listens on."""
     inodes = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
     found = set()
     for table in ("tcp", "tcp6"):

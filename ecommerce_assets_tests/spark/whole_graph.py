@@ -1,4 +1,4 @@
-"""Runs of the whole graph in processes of their own, on any engine, and what they made."""
+"""Runs the whole graph in a process on any engine, and reads its results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SETTINGS = {"spark.sql.shuffle.partitions": "8"}
 def run(
     shop: Path, folder: Path, master: str, days: tuple[str, str] = (FIRST_DAY, LAST_DAY), **environment: str
 ) -> tuple[Path, str]:
-    """The whole graph over a copy of a data dir: the copy, and what the command printed."""
+    """Runs the whole graph on a copy of a data dir; returns the copy and the output of the command."""
     data_dir, home = folder / "shop", folder / "home"
     shutil.copytree(shop, data_dir)
     home.mkdir()
@@ -60,8 +60,10 @@ def run(
 
 
 def rows_of(data_dir: Path, asset: str) -> list[Any]:
-    """The rows, sorted; of a source file the path below the data dir, of metrics twelve digits: the rmse is a sum whose
-    order depends on the session."""
+    """Returns the sorted rows, with paths relative to the data dir.
+
+    Metrics have twelve digits, because the rmse is a sum whose order depends on the session.
+    """
     table = DeltaTable(Lake(str(data_dir)).asset(asset).uri).to_pyarrow_table()
     rows = table.to_pylist()
     for row in rows:
@@ -73,7 +75,7 @@ def rows_of(data_dir: Path, asset: str) -> list[Any]:
 
 
 def factors_of(data_dir: Path) -> list[Any]:
-    """The factors of the users and of the products of als_model."""
+    """Returns the factors of the users and products of als_model."""
     lake = Lake(str(data_dir))
     model = SavedModel(Folder(f"{lake.folder(lake.latest('als_model')).uri}/model"))
     return [model.users.vectors.tolist(), model.products.vectors.tolist()]

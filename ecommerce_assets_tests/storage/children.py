@@ -1,4 +1,4 @@
-"""Child processes of the trials: one that writes with a Spark of its own, one that reads all the time without Spark."""
+"""Child processes of the trials: a writer with its own Spark, and a reader without Spark."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MODULES = "ecommerce_assets_tests.storage"
 
 
 class Writer:
-    """A process that materialises one generation after the other until it is killed (see victim.py)."""
+    """A process that materialises one generation after the other until it is killed; see victim.py."""
 
     def __init__(self, data_dir: Path, name: str, assets: Sequence[str], first: int, *options: str) -> None:
-        # A temporary folder of its own: the machine's lock lets one Spark run at a time, and a test has one already.
-        own = data_dir.parent / f"{data_dir.name}-{name}"
-        own.mkdir(exist_ok=True)
-        self.errors = own / "stderr"
+        # Its own temporary folder, because machine_lock allows one Spark at a time, and the test already has one.
+        folder = data_dir.parent / f"{data_dir.name}-{name}"
+        folder.mkdir(exist_ok=True)
+        self.errors = folder / "stderr"
         command = [sys.executable, "-m", f"{MODULES}.victim", str(data_dir), ",".join(assets), f"--first={first}"]
         with self.errors.open("w") as errors:
             self.process = subprocess.Popen(
@@ -33,28 +33,28 @@ class Writer:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env={**os.environ, "TMPDIR": str(own)},
+                env={**os.environ, "TMPDIR": str(folder)},
             )
-        self.told: list[dict[str, Any]] = []
+        self.messages: list[dict[str, Any]] = []
 
     def dies_or(self, key: str) -> dict[str, Any] | None:
-        """What it tells next under this key; None where it dies before."""
+        """Returns its next message with this key; None if it dies before."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.startswith("{"):
-                self.told.append(json.loads(line))
-                if key in self.told[-1]:
-                    return self.told[-1]
+                self.messages.append(json.loads(line))
+                if key in self.messages[-1]:
+                    return self.messages[-1]
         return None
 
     def next(self, key: str) -> dict[str, Any]:
-        """The same, where it is not to die."""
-        if (found := self.dies_or(key)) is not None:
-            return found
+        """Returns its next message with this key. Fails if it dies before."""
+        if (message := self.dies_or(key)) is not None:
+            return message
         raise AssertionError(f"ended ({self.process.wait()}) before {key}: {self.errors.read_text()[-3000:]}")
 
     def end(self) -> None:
-        """Let it end when its runs are done."""
+        """Lets it end after its runs."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         assert self.process.wait(60) == 0, self.errors.read_text()[-3000:]
@@ -63,10 +63,10 @@ class Writer:
         self.process.kill()
 
     def wait_until_dead(self) -> None:
-        """Until the process and its Java are gone; AssertionError where either stays, or ended otherwise."""
+        """Waits until the process and its Java are gone. Fails if one stays, or if it was not killed."""
         assert self.process.wait(60) == -signal.SIGKILL, self.errors.read_text()[-3000:]
         deadline = time.monotonic() + JAVA_ENDS_WITHIN
-        while _runs(self.told[0]["java"]):
+        while _runs(self.messages[0]["java"]):
             assert time.monotonic() < deadline, "Java outlives the process that started it"
             time.sleep(0.1)
 
@@ -83,19 +83,19 @@ def writer(data_dir: Path, assets: Sequence[str], first: int, *options: str, nam
 
 @contextmanager
 def reader(data_dir: Path, again_after: float) -> Iterator[dict[str, Any]]:
-    """A process that reads as long as the block runs (see watching.py); afterwards the dictionary says what it saw."""
-    found: dict[str, Any] = {}
+    """Runs a process that reads during the block; then the dictionary has the result of watching.py."""
+    result: dict[str, Any] = {}
     command = [sys.executable, "-m", f"{MODULES}.watching", str(data_dir), str(again_after)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "reading\n"
-        yield found
-        found.update(json.loads(process.communicate()[0]))
+        yield result
+        result.update(json.loads(process.communicate()[0]))
 
 
 def _runs(pid: int) -> bool:
     try:
-        # A process that ended and that nobody waited for is still listed, as a zombie.
+        # A zombie has ended.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False

@@ -1,8 +1,7 @@
-"""A process that forks a writer for every file-system call of a materialisation, and has each killed at its call.
+"""A process that forks a writer for every file-system call of a materialisation; each is killed at its call.
 
-What is written is a JSON document, through the IO manager that models and tables share write, check, publish and prune
-with: no Spark, so that every single call can be tried in seconds. Run as a process of its own, because a process with
-threads cannot be forked.
+It writes a JSON document without Spark, so that every call can be tried in seconds. It is a separate process, because a
+process with threads cannot be forked.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ NOT_POISONED = Check(
     "not_poisoned", "Has no poison.", lambda context: "poison" if context.results["poisoned"] else None
 )
 CATALOG = {"document": StoredAsset(checks=(NOT_POISONED,))}
-# Made once: making it takes ten times as long as writing a document.
+# Once, because it is much slower than writing a document.
 INSTANCE = dg.DagsterInstance.ephemeral()
 RESOURCES: Any = dg.build_resources({}, INSTANCE).__enter__()
 
 
 def write(data_dir: Path, generation: int) -> None:
-    """Materialise one generation of the document."""
+    """Materialises one generation of the document."""
     context = dg.build_output_context(
         asset_key="document",
         asset_spec=dg.AssetSpec("document"),
@@ -47,13 +46,13 @@ def write(data_dir: Path, generation: int) -> None:
     value = {"generation": generation, "ballast": "x" * 100_000}
     manager = JsonIOManager(data_dir=str(data_dir), catalog=CATALOG, keep_versions=1, spark=SparkResource())
     output = manager.handle_output(context, Artifact(value, results={"poisoned": is_poisoned(generation)}))
-    # Without a run there is nobody to report a failed check to.
+    # Without a run, a failed check cannot be reported.
     with suppress(BlockedError, dg.DagsterInvariantViolationError):
         list(output)
 
 
 def killed_at(data_dir: Path, generation: int, call: int, after: bool) -> bool:
-    """Whether a writer of this generation reached the call, and so died there."""
+    """Returns whether a writer of this generation reached the call, where it was killed."""
     child = os.fork()
     if child == 0:
         Killer(data_dir, call, after)
@@ -65,11 +64,11 @@ def killed_at(data_dir: Path, generation: int, call: int, after: bool) -> bool:
 
 
 def main(data_dir: Path, step: int) -> None:
-    """Print how many moments were tried: every `step`-th call."""
-    # No grace: so that every run also removes a superseded version and leftovers, and can be killed while it does.
+    """Prints the number of kills, at every `step`-th call."""
+    # No grace, so that every run also removes a superseded version and leftovers, and may be killed meanwhile.
     io_managers.GRACE = retention.GRACE = timedelta(0)
     moments, generation, now = 0, 1, 0
-    # Good generations and poisoned ones, which take another way through the code.
+    # Published generations and blocked ones.
     for poisoned in (False, True):
         for after in (False, True):
             call, died = 1, True
@@ -78,7 +77,7 @@ def main(data_dir: Path, step: int) -> None:
                 write(data_dir, generation)
                 assert not (left := leftovers(data_dir)), (call, after, left)
                 now = seen(data_dir)["document"]
-                assert now == generation, "the run after a killed one is what readers see"
+                assert now == generation, "readers see the run after a kill"
                 generation = _next(generation, poisoned)
                 died = killed_at(data_dir, generation, call, after)
                 assert seen(data_dir)["document"] in {now, *(() if poisoned else (generation,))}

@@ -1,6 +1,6 @@
-"""Generations of a tiny shop: each has a price of its own, so that what is stored tells which generation it is from.
+"""Generations of a tiny shop: each has a different price, so that stored rows tell their generation.
 
-Writers run one generation after the other; readers, which need no Spark, say which generation they see of each asset.
+Writers run one generation after the other; readers, without Spark, return the generation of each asset.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ FAST = {
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC",
 }
-"""Spark settings for a child process that lives for a minute."""
+"""Spark settings for a short child process."""
 
 
 def is_poisoned(generation: int) -> bool:
-    """Every third generation has so many negative prices that no day of it may be published."""
+    """Returns whether checks must block a generation: every third one has too many negative prices."""
     return generation % 3 == 0
 
 
 def land(data_dir: Path, generation: int) -> None:
-    """Replace the raw files of all days."""
+    """Replaces the raw files of all days."""
     price, bad = float(generation), POISON_ROWS if is_poisoned(generation) else BAD_ROWS
     for day in DAYS:
         good = [_event(day, n, price) for n in range(GOOD_ROWS)]
@@ -57,13 +57,13 @@ def _event(day: str, number: int, price: float) -> dict[str, Any]:
 
 
 def run(data_dir: Path, generation: int, assets: Sequence[str], keep: int = 1) -> dg.ExecuteInProcessResult:
-    """Land a generation and materialise the assets over all its days."""
+    """Lands a generation and materialises the assets over all its days."""
     land(data_dir, generation)
     return materialise(data_dir, generation, assets, keep)
 
 
 def materialise(data_dir: Path, generation: int, assets: Sequence[str], keep: int = 1) -> dg.ExecuteInProcessResult:
-    """One run over all days of a generation that is landed; AssertionError where its outcome is not as planned."""
+    """Runs over all days of a landed generation. Fails if the run succeeds for a poisoned one, or the reverse."""
     window = {"first_day": dt.date(2019, 10, 1), "last_day": dt.date(2019, 12, 29)}
     settings = load_settings(data_dir=str(data_dir), keep_versions=keep, **window)
     job = build_defs(settings).resolve_implicit_global_asset_job_def()
@@ -79,51 +79,51 @@ def materialise(data_dir: Path, generation: int, assets: Sequence[str], keep: in
 
 
 Snapshot = dict[str, list[Path]]
-"""What a reader decided to read: the files of each asset."""
+"""The files of each asset that a reader chose."""
 
 
 def snapshot(data_dir: Path) -> Snapshot:
-    """What readers are given to read now. AssertionError where any version had to be skipped: a kill damages none."""
+    """Returns the files that readers get now. Fails on any warning: a kill damages no version."""
     lake = Lake(str(data_dir), warn=_refuse)
-    found: Snapshot = {}
+    chosen: Snapshot = {}
     for asset in lake.assets():
         with suppress(VersionNotFoundError):
             version = lake.latest(asset)
             days = lake.days(asset) if version.days else []
             files = [file for day in days for file in day.files] if days else lake.files(version)
-            found[asset] = [Path(lake.asset(asset).path) / file.path for file in files]
-    return found
+            chosen[asset] = [Path(lake.asset(asset).path) / file.path for file in files]
+    return chosen
 
 
 def generations(chosen: Snapshot) -> dict[str, int]:
-    """The generation of each asset by what its files hold.
+    """Returns the generation of each asset by the content of its files.
 
-    AssertionError where they are a mixture, cannot be read, or have what a check should have blocked.
+    Fails if it is a mixture, cannot be read, or should have been blocked.
     """
-    found = {}
+    result = {}
     for asset, files in chosen.items():
-        there = _CONTENT[asset](files)
-        assert len(there) == 1, f"{asset} is a mixture of the generations {sorted(there)}"
-        [found[asset]] = there
-        assert asset == "rejected_events" or not is_poisoned(found[asset]), f"{asset} shows what a check blocked"
-    return found
+        numbers = _CONTENT[asset](files)
+        assert len(numbers) == 1, f"{asset} is a mixture of the generations {sorted(numbers)}"
+        [result[asset]] = numbers
+        assert asset == "rejected_events" or not is_poisoned(result[asset]), f"{asset} has a blocked generation"
+    return result
 
 
 def seen(data_dir: Path) -> dict[str, int]:
-    """The generation that readers see now of each asset; absent where nothing is published."""
+    """Returns the generation that readers see of each published asset."""
     return generations(snapshot(data_dir))
 
 
 def leftovers(data_dir: Path) -> list[str]:
-    """What a writer that died left behind: files in version folders that were never published."""
-    lake, found = Lake(str(data_dir), warn=_refuse), []
+    """Returns the files of killed writers: those in version folders that were never published."""
+    lake, files = Lake(str(data_dir), warn=_refuse), []
     for asset in lake.assets():
         published = {version.folder for version in lake.published(asset)}
         for file in lake.asset(asset).all_files():
             folder = file.path.partition("/")[0]
             if (VERSION_FOLDER.fullmatch(folder) and folder not in published) or "/._commit.json." in file.path:
-                found.append(f"{asset}/{file.path}")
-    return found
+                files.append(f"{asset}/{file.path}")
+    return files
 
 
 def _refuse(message: str) -> None:
@@ -165,7 +165,7 @@ def _user_features(files: Sequence[Path]) -> set[int]:
 
 
 def _segmentation_model(files: Sequence[Path]) -> set[int]:
-    """By the seed that K-Means was given; the stages' own folders must all be there."""
+    """Returns the seed of K-Means; fails if a stage is missing."""
     stages = sorted({file.parts[file.parts.index("stages") + 1] for file in files if "stages" in file.parts})
     assert [stage.split("_")[1] for stage in stages] == ["VectorAssembler", "StandardScaler", "KMeans"], stages
     [metadata] = [file for file in files if f"{stages[-1]}/metadata/part-" in str(file)]

@@ -1,4 +1,4 @@
-"""Counts the file-system calls of a process and kills it with SIGKILL just before or just after the n-th."""
+"""Counts the file-system calls of a process and kills it with SIGKILL just before or after the n-th."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from fsspec.implementations.local import LocalFileSystem
 
 FSSPEC = ("ls", "find", "exists", "cat_file", "open", "makedirs", "pipe_file", "mv", "rm", "rm_file")
 SYSTEM = ("open", "mkdir", "rename", "replace", "unlink", "rmdir")
-"""What fsspec, pathlib, shutil and filelock do in the end: a recursive removal is many of these."""
+"""Calls that fsspec, pathlib, shutil and filelock use; a recursive removal has many of them."""
 
 
 class Killer:
-    """Watches this process's calls below a folder.
+    """Watches the calls of this process in a folder.
 
     Parameters
     ----------
     at
-        The number of the call to die at, counted from 1 since `count` was last set to 0; 0: never.
+        Number of the fatal call, counted from 1 since `count` was last set to 0; 0: none.
     after
-        Die when the call is done, not before it begins.
+        Whether the process dies after the call instead of before.
     """
 
     def __init__(self, below: Path, at: int = 0, after: bool = False) -> None:
@@ -39,7 +39,7 @@ class Killer:
     def _watched(self, call: Callable[..., Any], path_argument: int) -> Callable[..., Any]:
         def watched(*args: Any, **kwargs: Any) -> Any:
             path = args[path_argument] if len(args) > path_argument else kwargs.get("path", "")
-            # A path relative to a folder's descriptor is one of a recursive removal.
+            # A recursive removal uses paths relative to a folder's descriptor.
             if not (str(path).startswith(self._below) or kwargs.get("dir_fd") is not None):
                 return call(*args, **kwargs)
             with self._lock:

@@ -1,4 +1,4 @@
-"""What Dagster's asset checks report of the results that are recorded with a version."""
+"""Dagster's asset checks report the results that are recorded with a version."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def evaluated(*results: CheckResult) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(**outcome("users", POSITIVE, version_of("users", "v1", checks=results)))
 
 
-def asked_for(data_dir: Path, *checks: Check, on_demand: bool = False) -> dg.AssetCheckEvaluation:
-    """By itself, without a run that writes."""
+def run_checks_alone(data_dir: Path, *checks: Check, on_demand: bool = False) -> dg.AssetCheckEvaluation:
+    """Returns the evaluation of a run without a materialisation."""
     job = dg.define_asset_job("checks", dg.AssetSelection.checks_for_assets("users"))
     reported = asset_checks("users", checks, str(data_dir), on_demand=on_demand)
     defs = dg.Definitions([dg.AssetSpec("users")], asset_checks=[reported], jobs=[job])
@@ -39,23 +39,23 @@ def test_the_newest_version_is_reported(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path))
     put_table(lake, "users", checks=(result(),))
     put_table(lake, "users", checks=(result(passed=False, blocking=False),))
-    found = asked_for(tmp_path, POSITIVE)
+    found = run_checks_alone(tmp_path, POSITIVE)
     assert (found.passed, found.severity, found.metadata["version"].value) == (False, WARN, "1")
     assert found.description == "2 of 3 rows"
 
 
 def test_a_check_that_is_newer_than_the_version_is_a_warning(tmp_path: Path) -> None:
     put_table(Lake(str(tmp_path)), "users")
-    found = asked_for(tmp_path, POSITIVE)
+    found = run_checks_alone(tmp_path, POSITIVE)
     assert (found.passed, found.severity) == (False, WARN)
-    assert found.description == "not checked: version 0 was written before the check existed"
+    assert found.description == "Not checked: version 0 was written before the check existed."
 
 
 @pytest.mark.parametrize("on_demand", [False, True])
 def test_without_a_version_only_checks_on_demand_pass(tmp_path: Path, on_demand: bool) -> None:
-    found = asked_for(tmp_path, POSITIVE, on_demand=on_demand)
+    found = run_checks_alone(tmp_path, POSITIVE, on_demand=on_demand)
     assert (found.passed, found.severity) == (on_demand, ERROR)
-    assert found.description == "not checked: nothing was written yet"
+    assert found.description == "Not checked: there is no version yet."
 
 
 def test_the_recorded_result_decides_whether_a_failure_blocks() -> None:

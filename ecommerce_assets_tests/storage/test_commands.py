@@ -1,4 +1,4 @@
-"""The storage commands, on a shop that was materialised and then damaged."""
+"""The storage commands, on an intact and a damaged shop."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run_json(data_dir: Path, *arguments: str) -> Any:
 
 
 @pytest.mark.spark_only
-def test_lineage_leads_to_every_raw_file(shop: Path) -> None:
+def test_lineage_shows_every_raw_file(shop: Path) -> None:
     code, shown, _ = run(shop, "lineage", "recommendations")
     assert code == 0
     lake = Lake(str(shop))
@@ -45,7 +45,7 @@ def test_lineage_leads_to_every_raw_file(shop: Path) -> None:
         assert f"{asset} {lake.latest(asset).version} (published " in shown
     for file in sorted((shop / "raw" / "events").glob("*/*.parquet")):
         assert f"{file.relative_to(shop / 'raw' / 'events')} ({file.stat().st_size:,} bytes)" in shown
-    assert shown.count("raw_events 2019-10-01") == 1, "what was shown is not unfolded again"
+    assert shown.count("raw_events 2019-10-01") == 1
     found = {
         entry["asset"]: entry for entry in run_json(shop, "lineage", "recommendations", "--version", "0")["versions"]
     }
@@ -54,7 +54,7 @@ def test_lineage_leads_to_every_raw_file(shop: Path) -> None:
     assert found["user_features"]["column_lineage"]["monetary"] == ["cleaned_events.event_type", "cleaned_events.price"]
 
 
-def test_lineage_of_days_names_the_versions_that_wrote_them(tmp_path: Path) -> None:
+def test_lineage_of_days_shows_the_versions_that_wrote_them(tmp_path: Path) -> None:
     lake, rows = Lake(str(tmp_path)), pa.table({"a": [1]})
     for day in ("2019-10-01", "2019-10-02"):
         raw = Input(
@@ -76,7 +76,7 @@ def test_lineage_of_days_names_the_versions_that_wrote_them(tmp_path: Path) -> N
     ]
 
 
-def test_versions_and_their_states(tmp_path: Path) -> None:
+def test_versions_have_states(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path))
     for _ in range(3):
         put_table(lake, "a")
@@ -101,12 +101,12 @@ def test_versions_and_their_states(tmp_path: Path) -> None:
     )
 
 
-def test_only_the_newest_versions_are_listed_unless_all_are_asked_for(tmp_path: Path) -> None:
+def test_versions_lists_the_newest_twenty_without_all(tmp_path: Path) -> None:
     for _ in range(22):
         put_table(Lake(str(tmp_path)), "a")
     assert len(run_json(tmp_path, "versions", "a")) == 20
     assert len(run_json(tmp_path, "versions", "a", "--all")) == 22
-    assert run(tmp_path, "versions", "a")[1].splitlines()[-1] == "2 older ones: add --all"
+    assert run(tmp_path, "versions", "a")[1].splitlines()[-1] == "2 older versions: add --all"
 
 
 def test_verify_reads_every_file(shop: Path) -> None:
@@ -147,7 +147,7 @@ def test_verify_finds_damage(shop: Path, asset: str, pattern: str, damage: str, 
     assert run(shop, "verify", "user_index")[0] == 0
 
 
-def test_prune_says_what_it_removes(tmp_path: Path) -> None:
+def test_prune_prints_what_it_removes(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path))
     for _ in range(3):
         put_table(lake, "a")
@@ -160,9 +160,9 @@ def test_prune_says_what_it_removes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["versions", "lineage", "verify", "prune"])
-def test_what_is_not_there_is_one_sentence(tmp_path: Path, command: str) -> None:
+def test_an_unknown_asset_is_a_one_line_error(tmp_path: Path, command: str) -> None:
     put_table(Lake(str(tmp_path)), "a")
-    for name, reason in (("b", "Nothing is stored of b"), ("../../../x", "is not the name of an asset")):
+    for name, reason in (("b", "b is not stored in"), ("../../../x", "is not the name of an asset")):
         code, shown, error = run(tmp_path, command, name)
         assert (code, shown) == (2, "")
         assert reason in error

@@ -1,4 +1,4 @@
-"""What is written is computed once: rows are counted from the files, by day, and not by computing them again."""
+"""Every row is computed once: the stats come from the written files."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ EVENTS = ("rejected_events", "cleaned_events")
 
 
 def counted(frame: DataFrame, column: str, counter: Accumulator[int]) -> DataFrame:
-    """The same frame; whenever Spark computes a row of it, the counter goes up by one."""
-    # Not deterministic, so that Spark may neither leave it out nor compute it twice where once is enough.
+    """Returns the same frame, which adds 1 to the counter whenever Spark computes a row."""
+    # Nondeterministic, so that Spark neither drops it nor duplicates it.
     udf: Callable[..., Any] = F.udf(
         lambda value: (counter.add(1), value)[1], frame.schema[column].dataType
     ).asNondeterministic()
@@ -47,7 +47,7 @@ def shop(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def raw_rows(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> Accumulator[int]:
-    """Counts every raw row that the events' assets read, as often as they read it."""
+    """Counts how often the assets of events read a raw row."""
     counter: Accumulator[int] = spark.sparkContext.accumulator(0)
 
     def counting(frame: DataFrame, *how: Any) -> DataFrame:
@@ -59,7 +59,7 @@ def raw_rows(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> Accumulato
 
 @pytest.fixture
 def written_rows(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> dict[str, Accumulator[int]]:
-    """Counts, for each table, every row that is computed of the frame that is written."""
+    """Counts the computed rows of each written frame, by table."""
     counters = {name: spark.sparkContext.accumulator(0) for name, stored in CATALOG.items() if stored.table}
     plain = TableSpec.conform
 
@@ -79,12 +79,12 @@ def written_rows(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> dict[s
         pytest.param(tuple(set(CATALOG) - {"raw_events"}), id="the whole graph", marks=pytest.mark.trial),
     ],
 )
-def test_every_table_is_computed_once_and_its_rows_are_those_of_the_files(
+def test_every_table_is_computed_once_and_has_the_row_counts_of_its_files(
     shop: Path, raw_rows: Accumulator[int], written_rows: dict[str, Accumulator[int]], assets: tuple[str, ...]
 ) -> None:
     models = {"ops": {"als_model": {"config": {"rank": 2, "maxIter": 2}}}} if "als_model" in assets else {}
     result = run_graph(shop, DAYS[0], DAYS[-1], select=assets, run_config=models)
-    assert raw_rows.value == sum(ROWS) + 2, "both tables of the events come from one reading"
+    assert raw_rows.value == sum(ROWS) + 2, "both tables of events come from one read"
     lake = Lake(str(shop))
     newest = {asset: lake.latest(asset) for asset in assets if CATALOG[asset].table}
     assert {asset: written_rows[asset].value for asset in newest} == {a: v.stats.rows for a, v in newest.items()}
@@ -103,7 +103,7 @@ def test_every_table_is_computed_once_and_its_rows_are_those_of_the_files(
 
 
 @pytest.mark.spark_only
-def test_one_more_day_costs_one_day_and_an_empty_table_no_query(
+def test_a_new_day_reads_one_day_and_an_empty_table_needs_no_query(
     shop: Path, raw_rows: Accumulator[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_day(shop, DAYS[1], [event(f"{DAYS[1]} 10:00:00")])

@@ -1,4 +1,4 @@
-"""Readers and writers at once: no read fails or is torn, both of two writers finish, and the later commit serves."""
+"""Concurrent readers and writers: every read is consistent, all writers finish, and readers get the last commit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TABLES = (*EVENTS, "user_features")
 
 
 def check_order(lake: Lake, asset: str) -> None:
-    """No version is younger than one that was published after it."""
+    """Asserts that later versions have later times."""
     times = [version.committed_at for version in lake.published(asset)]
     assert times == sorted(times, reverse=True), times
 
@@ -39,7 +39,7 @@ def check_reads(watched: dict[str, Any], at_least: int) -> None:
         assert order == sorted(set(order)), f"{asset} went back in time"
 
 
-def test_a_reader_is_never_disturbed_by_a_writer(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_reader_sees_whole_versions_while_a_writer_publishes(spark: SparkSession, tmp_path: Path) -> None:
     with reader(tmp_path, again_after=0.5) as watched:
         for generation in range(1, 4):
             run(tmp_path, generation, EVENTS)
@@ -48,7 +48,7 @@ def test_a_reader_is_never_disturbed_by_a_writer(spark: SparkSession, tmp_path: 
     assert watched["seen"] == {"cleaned_events": [1, 2], "rejected_events": [1, 2, 3]}
 
 
-def test_two_runs_at_once_both_finish(spark: SparkSession, tmp_path: Path) -> None:
+def test_two_concurrent_runs_both_finish(spark: SparkSession, tmp_path: Path) -> None:
     land(tmp_path, 1)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda _: materialise(tmp_path, 1, EVENTS), range(2)))
@@ -66,7 +66,7 @@ def test_two_runs_at_once_both_finish(spark: SparkSession, tmp_path: Path) -> No
 
 
 @pytest.mark.trial
-def test_two_minutes_of_reading_beside_a_writer(tmp_path: Path) -> None:
+def test_two_minutes_of_reading_while_a_process_writes(tmp_path: Path) -> None:
     data_dir = tmp_path / "shop"
     with reader(data_dir, again_after=3) as watched, writer(data_dir, ALL, 1, "--keep=3") as child:
         child.next("ends")

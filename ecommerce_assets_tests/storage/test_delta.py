@@ -1,4 +1,4 @@
-"""Publishing: one transaction, days replaced alone, and writers that lose a race build theirs again."""
+"""Publishing to Delta tables: one transaction, single days, concurrent and killed writers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def lake(tmp_path: Path) -> Lake:
     return Lake(str(tmp_path / "my shop [1] é"))
 
 
-def test_stats_are_those_of_the_rows(lake: Lake) -> None:
+def test_file_statistics_agree_with_the_rows(lake: Lake) -> None:
     at = datetime(2019, 10, 1, 12, 0, 0, 123456, UTC)
     rows = pa.table(
         {
@@ -43,11 +43,11 @@ def test_stats_are_those_of_the_rows(lake: Lake) -> None:
     assert (stats["num_records"], stats["min.number"], stats["max.number"], stats["null_count.number"]) == (3, 1, 3, 1)
     assert (stats["min.at"], stats["max.at"], stats["null_count.at"]) == (at, at, 1)
     assert stats["null_count.nothing"] == 3
-    assert stats.get("max.text") is None, "a long text is not recorded in part"
+    assert stats.get("max.text") is None, "long texts have no bounds"
     assert lake.latest("a").stats.nulls == {"number": 1, "ratio": 0, "text": 0, "at": 1, "nothing": 3}
 
 
-def test_a_day_is_replaced_and_the_others_are_untouched(lake: Lake) -> None:
+def test_replacing_a_day_keeps_the_files_of_other_days(lake: Lake) -> None:
     days = {day: pa.table({"a": [1, 2]}) for day in ("2019-10-01", "2019-10-02", "2019-10-03")}
     put_table(lake, "e", days=days)
     before = {file.day: file.path for file in lake.files(lake.latest("e"))}
@@ -57,33 +57,33 @@ def test_a_day_is_replaced_and_the_others_are_untouched(lake: Lake) -> None:
     assert DeltaTable(lake.asset("e").path).to_pyarrow_table().num_rows == 5
 
 
-def test_a_new_schema_replaces_the_old_one_where_all_days_are_written(lake: Lake) -> None:
+def test_writing_all_days_may_change_the_schema(lake: Lake) -> None:
     put_table(lake, "e", days={"2019-10-01": pa.table({"a": [1]})})
     put_table(lake, "e", days={"2019-10-01": pa.table({"a": ["x"]}), "2019-10-02": pa.table({"a": ["y"]})})
     assert DeltaTable(lake.asset("e").path).to_pyarrow_table(columns=["a"]).to_pydict() == {"a": ["x", "y"]}
 
 
-@pytest.mark.parametrize("days", ["same day", "days of their own", "no days"])
-def test_writers_at_once_all_finish_and_nothing_is_there_twice(lake: Lake, days: str) -> None:
+@pytest.mark.parametrize("days", ["same day", "different days", "no days"])
+def test_concurrent_writers_all_finish_without_duplicates(lake: Lake, days: str) -> None:
     numbers: dict[str, str] = {}
 
     def write(writer: int) -> None:
         for run in range(RUNS):
             rows = pa.table({"a": [writer, run]})
             day = "2019-10-01" if days == "same day" else f"2019-10-{writer + 1:02d}"
-            own = Lake(lake.data.uri)
-            written = put_table(own, "e", rows) if days == "no days" else put_table(own, "e", days={day: rows})
+            other = Lake(lake.data.uri)
+            written = put_table(other, "e", rows) if days == "no days" else put_table(other, "e", days={day: rows})
             numbers[written.folder] = written.version
 
     with ThreadPoolExecutor(WRITERS) as pool:
         list(pool.map(write, range(WRITERS)))
     published = lake.published("e")
     assert [int(version.version) for version in published] == list(range(WRITERS * RUNS))[::-1]
-    assert numbers == {version.folder: version.version for version in published}, "a writer knows its own number"
+    assert numbers == {version.folder: version.version for version in published}, "each writer got its version number"
     times = [version.committed_at for version in published]
-    assert times == sorted(times, reverse=True), "a later version is a younger one"
+    assert times == sorted(times, reverse=True), "later versions have later times"
     rows = DeltaTable(lake.asset("e").path).to_pyarrow_table().num_rows
-    assert rows == (2 * WRITERS if days == "days of their own" else 2)
+    assert rows == (2 * WRITERS if days == "different days" else 2)
 
 
 KILLED_WRITER = """
@@ -99,8 +99,8 @@ while True:
 
 
 @pytest.mark.parametrize("many", [4, pytest.param(60, marks=pytest.mark.trial)])
-def test_killed_again_and_again_every_version_is_whole(tmp_path: Path, many: int) -> None:
-    """Two processes rewrite the same ten days in a loop; each is killed, again and again, at a random moment."""
+def test_every_version_is_complete_after_repeated_kills(tmp_path: Path, many: int) -> None:
+    """Two processes rewrite the same ten days in a loop and are killed at different moments."""
     command = [sys.executable, "-c", KILLED_WRITER, str(tmp_path)]
     put_table(Lake(str(tmp_path)), "e", days={f"2019-10-{day:02d}": pa.table({"a": [0, 0]}) for day in range(1, 11)})
     kills = 0

@@ -1,4 +1,4 @@
-"""The stability index against numbers worked out by hand, and what a version is compared with."""
+"""Drift checks against hand-computed numbers, and the versions and days that they compare."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Values = Sequence[float] | np.ndarray
 
 
 def distribution(values: Values) -> Distribution:
-    """What SQL measures of these values."""
+    """Returns the distribution of these values as SQL computes it."""
     known = np.asarray(values, float)
     quantiles = np.quantile(known, np.arange(1, 101) / 100, method="inverted_cdf")
     return Distribution(known=len(known), mean=known.mean(), deviation=known.std(), quantiles=tuple(quantiles.tolist()))
@@ -57,7 +57,6 @@ def checked(check: Check, now: Stats, *previous: Stats, days: bool = False, **kn
 def test_the_index_by_hand() -> None:
     # (0.6 - 0.5) ln(0.6 / 0.5) + (0.4 - 0.5) ln(0.4 / 0.5)
     assert stability_index([0.5, 0.5], [0.6, 0.4]) == pytest.approx(0.1 * math.log(1.2) - 0.1 * math.log(0.8))
-    # An empty bin counts as a thousandth.
     assert SMALLEST_SHARE == 0.001
     assert stability_index([1.0, 0.0], [0.0, 1.0]) == pytest.approx(2 * 0.999 * math.log(1000))
 
@@ -147,7 +146,7 @@ def users(factor: float = 1.0, count: int = 400, **changes: Distribution) -> Sta
     ids = np.arange(count)
     found = {"monetary": distribution(ids * 37 % 101 * factor), "views": distribution(ids % 7)}
     stats = Stats(rows=count, distributions={**found, **changes})
-    return Stats.model_validate_json(stats.model_dump_json())  # as it comes back from the lake
+    return Stats.model_validate_json(stats.model_dump_json())  # as read from the lake
 
 
 def test_distributions_are_compared_column_by_column() -> None:
@@ -164,9 +163,9 @@ def test_distributions_that_cannot_be_compared_pass() -> None:
     check = distribution_stable(("monetary", "views"), "user_id")
     gone, unsampled = users(monetary=Distribution(known=0)), users(monetary=Distribution(known=3, mean=99.0))
     assert checked(check, users(), Stats(rows=400)).passed, "the previous version has no distributions"
-    assert checked(check, users(), users(factor=9.0, count=100)).passed, "too few rows for more than chance"
+    assert checked(check, users(), users(factor=9.0, count=100)).passed, "too few rows"
     assert checked(check, gone, users()).message == "monetary: all values are null"
-    assert checked(check, unsampled, users()).passed, "there are values, and the sample has none of them"
+    assert checked(check, unsampled, users()).passed, "the sample has no value"
     assert checked(check, users(), gone).passed
 
 

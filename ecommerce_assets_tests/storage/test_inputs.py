@@ -1,4 +1,4 @@
-"""What a step reads is chosen once and recorded exactly."""
+"""The inputs of a step are chosen once and recorded exactly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def lake(tmp_path: Path) -> Lake:
     return Lake(str(tmp_path))
 
 
-def test_a_step_stays_with_the_version_that_it_chose_first(lake: Lake) -> None:
+def test_a_step_reads_the_same_version_after_a_newer_commit(lake: Lake) -> None:
     first, inputs = put_folder(lake, "als_model"), StepInputs()
     assert inputs.latest(lake, "als_model", "run") == first
     second = put_folder(lake, "als_model")
@@ -28,7 +28,7 @@ def test_a_step_stays_with_the_version_that_it_chose_first(lake: Lake) -> None:
     assert StepInputs().latest(lake, "als_model", "run") == second
 
 
-def test_days_that_are_read_through_one_table_version_are_one_input(lake: Lake) -> None:
+def test_days_of_one_table_version_are_one_input(lake: Lake) -> None:
     put_table(lake, "events", days={"2019-10-01": ROW, "2019-10-02": ROW}, run_id="me")
     put_table(lake, "events", days={"2019-10-02": ROW}, run_id="other")
     newest, own = StepInputs(), StepInputs()
@@ -38,7 +38,7 @@ def test_days_that_are_read_through_one_table_version_are_one_input(lake: Lake) 
     assert {i.version: i.partitions for i in own.inputs} == {"1": ("2019-10-01",), "0": ("2019-10-02",)}
 
 
-def test_the_fingerprint_is_that_of_the_rows_or_of_the_version_where_rows_have_none() -> None:
+def test_the_fingerprint_is_that_of_the_rows_else_of_the_version() -> None:
     def fingerprints(version: str, content: str | None) -> list[str]:
         stats = Stats(content=content)
         read = version_of("events", version, stats=stats, days={"2019-10-01": stats})
@@ -52,7 +52,7 @@ def test_the_fingerprint_is_that_of_the_rows_or_of_the_version_where_rows_have_n
     assert set(fingerprints("1", None)).isdisjoint(fingerprints("2", None))
 
 
-def test_a_step_that_is_tried_again_names_each_input_once(lake: Lake) -> None:
+def test_a_retried_step_records_each_input_once(lake: Lake) -> None:
     table = put_table(lake, "a")
     put_table(lake, "b", days={"2019-10-01": ROW})
     inputs = StepInputs()
@@ -68,9 +68,9 @@ def test_a_step_that_is_tried_again_names_each_input_once(lake: Lake) -> None:
     ]
 
 
-def test_a_step_may_be_made_from_other_inputs(lake: Lake) -> None:
+def test_an_artifact_can_replace_the_inputs(lake: Lake) -> None:
     inputs = StepInputs()
     inputs.add_version(put_table(lake, "a"))
     other = Input(asset="files", fingerprint="f")
-    assert inputs.instead([other]).inputs == [other]
+    assert inputs.replaced([other]).inputs == [other]
     assert [read.asset for read in inputs.inputs] == ["a"]

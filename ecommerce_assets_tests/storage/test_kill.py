@@ -1,7 +1,6 @@
-"""Killed with SIGKILL at any moment: readers see the whole old version or the whole new one; the next run tidies up.
+"""After a SIGKILL at any moment, readers see the old or the new version, and the next run removes leftovers.
 
-Two ways: writers without Spark die at every single file-system call; writers with a Spark of their own die while it
-writes, checks and saves. The second is marked as a trial.
+Writers without Spark are killed at every file-system call. Trials: writers with Spark are killed while it works.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from ecommerce_assets_tests.storage.generations import ALL, EVENTS, is_poisoned,
 
 
 def allowed(before: dict[str, int], generation: int) -> dict[str, set[int]]:
-    """What readers may see of each asset when a run of this generation over what was there before is killed."""
+    """Returns the generations that readers may see of each asset after a run of this generation is killed."""
     new = {generation}
     return {
         a: {g} | (new if a == "rejected_events" or not is_poisoned(generation) else set()) for a, g in before.items()
@@ -33,14 +32,13 @@ def allowed(before: dict[str, int], generation: int) -> dict[str, set[int]]:
 def check(data_dir: Path, before: dict[str, int], generation: int) -> dict[str, int]:
     now = seen(data_dir)
     assert now.keys() == before.keys()
-    may_be = allowed(before, generation)
-    assert all(now[asset] in may_be[asset] for asset in now), (before, generation, now)
+    expected = allowed(before, generation)
+    assert all(now[asset] in expected[asset] for asset in now), (before, generation, now)
     return now
 
 
 @pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.trial)])
 def test_killed_at_every_file_system_call(tmp_path: Path, step: int) -> None:
-    """At each call, and in the short version at every fifth."""
     command = [sys.executable, "-m", f"{MODULES}.forked_writers", str(tmp_path), str(step)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -56,8 +54,8 @@ def test_killed_while_spark_writes(spark: SparkSession, tmp_path: Path, monkeypa
         child.next("begins")
         # The folder of the version appears with Spark's first file; nothing is committed before the last.
         cleaned = data_dir / "lake" / "cleaned_events"
-        there = set(cleaned.glob("2*/**/*.parquet"))
-        while set(cleaned.glob("2*/**/*.parquet")) == there and child.process.poll() is None:
+        files = set(cleaned.glob("2*/**/*.parquet"))
+        while set(cleaned.glob("2*/**/*.parquet")) == files and child.process.poll() is None:
             time.sleep(0.001)
         child.kill()
         assert list((data_dir / ".checkpoints").iterdir())
@@ -72,12 +70,12 @@ def test_killed_while_spark_writes(spark: SparkSession, tmp_path: Path, monkeypa
 
 
 KILLS = 72
-"""Moments of the long version: two of three at a file-system call, before or after it, the third after a while. About
-one in six comes too late, for a run that a check stopped makes fewer calls."""
+"""Number of kills: two of three at a file-system call, before or after it, the third after a random time. About one in
+six is too late, because a blocked run makes fewer calls."""
 
 
 @pytest.mark.trial
-def test_killed_at_many_moments_of_a_run_with_spark(tmp_path: Path) -> None:
+def test_killed_at_many_moments_while_spark_runs(tmp_path: Path) -> None:
     data_dirs = [tmp_path / f"lane{lane}" for lane in range(2)]
     with ThreadPoolExecutor(len(data_dirs)) as lanes:
         moments = [m for found in lanes.map(_kill_again_and_again, data_dirs, (0, 1)) for m in found]
@@ -88,7 +86,7 @@ def test_killed_at_many_moments_of_a_run_with_spark(tmp_path: Path) -> None:
 
 
 def _kill_again_and_again(data_dir: Path, lane: int) -> list[str]:
-    """Kill one run after the other, over one data dir; every second time a run in between must put all in order."""
+    """Kills one run after the other on one data dir; every second time, a run in between must remove the leftovers."""
     chance, moments = random.Random(lane), []
     with writer(data_dir, ALL, 1) as child:
         child.next("ends")
@@ -103,7 +101,7 @@ def _kill_again_and_again(data_dir: Path, lane: int) -> list[str]:
             generation += is_poisoned(generation)
         first, generation = generation, generation + heals
         share = (number + 0.5 * lane) / (KILLS // 2)
-        # Runs make more calls as versions pile up: what the last whole one made counts.
+        # Runs make more calls as versions accumulate: take the number of the last complete one.
         call, after = 1 + int(share * whole["calls"]), chance.random() < 0.5
         at_call = number % 3 != 2
         options = ["--runs=2" if heals else "--runs=1", *([f"--call={call}"] if at_call else []), *["--after"] * after]
@@ -117,7 +115,7 @@ def _kill_again_and_again(data_dir: Path, lane: int) -> list[str]:
             if at_call:
                 moment = f"{'after' if after else 'before'} call {call} of {whole['calls']}"
                 if child.dies_or("ends"):
-                    moment = f"at the end, without call {call}"  # a run that a check stops makes fewer
+                    moment = f"at the end, without call {call}"  # a blocked run makes fewer calls
             else:
                 seconds = whole["seconds"] * chance.random()
                 moment = f"after {seconds:.2f} of {whole['seconds']:.2f} s"

@@ -1,4 +1,4 @@
-"""Which version readers see: the newest whole one, each day from the version that wrote it, and never a blocked one."""
+"""The version that readers see: the newest undamaged one, each day from its newest version, never a blocked one."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def path_of(lake: Lake, version: Version, number: int = 0) -> Path:
 
 
 def serving(lake: Lake, **options: Any) -> dict[str, str]:
-    """The version that each day is read from."""
+    """Returns the version that each day is read from."""
     return {day.day: day.version.version for day in lake.days("e", **options)}
 
 
-def test_nothing_stored_says_what_to_do(lake: Lake) -> None:
+def test_an_empty_lake_is_an_error_with_the_next_step(lake: Lake) -> None:
     with pytest.raises(VersionNotFoundError, match="materialise user_features first"):
         lake.latest("user_features")
     assert lake.assets() == []
@@ -57,7 +57,7 @@ def test_the_newest_version_is_read(lake: Lake) -> None:
     assert [version.version for version in lake.published("a")] == ["1", "0"]
 
 
-def test_the_newest_folder_is_the_one_that_was_published_last_whatever_its_name(lake: Lake) -> None:
+def test_the_newest_folder_is_the_last_published_one(lake: Lake) -> None:
     now = datetime.now(UTC)
     put_folder(lake, "m", folder="20260101_120000_ffffffff", committed_at=now)
     put_folder(lake, "m", folder="20260101_130000_00000000", committed_at=now - HOUR)
@@ -72,14 +72,14 @@ def test_files_without_a_commit_are_not_a_version(lake: Lake) -> None:
         assert len(lake.published(asset)) == 1
 
 
-def test_a_run_reads_its_own_version_although_another_came_later(lake: Lake) -> None:
+def test_a_run_reads_its_own_version_before_a_newer_one(lake: Lake) -> None:
     put_table(lake, "a", run_id="me")
     put_table(lake, "a", run_id="other")
     assert lake.latest("a", run_id="me").version == "0"
     assert lake.latest("a").version == "1"
 
 
-def test_a_run_reads_its_own_days_although_another_replaced_them(lake: Lake) -> None:
+def test_a_run_reads_its_own_days_before_newer_ones(lake: Lake) -> None:
     put_days(lake, "2019-10-01", "2019-10-02", run_id="before")
     put_days(lake, "2019-10-02", "2019-10-03", run_id="me")
     put_days(lake, "2019-10-03", "2019-10-04", run_id="other")
@@ -120,7 +120,7 @@ def test_a_damaged_table_version_is_reported_and_the_previous_one_is_read(
         log.write_text('{"comm' if damage == "garbage log" else "")
     assert lake.latest("a").version == "0"
     assert "damaged" in warnings[0] or "cannot be read" in warnings[0]
-    if damage == "empty log":  # the table itself is whole, only nothing is recorded of its last version
+    if damage == "empty log":  # Delta can read the table, but its last version has no metadata
         assert put_table(lake, "a").version == "2"
     if damage == "garbage log":
         assert str(log) in warnings[0]
@@ -130,7 +130,7 @@ def test_a_damaged_table_version_is_reported_and_the_previous_one_is_read(
         assert put_table(lake, "a").version == "1"
 
 
-def test_versions_from_a_missing_log_file_on_are_ignored(lake: Lake, warnings: list[str]) -> None:
+def test_a_missing_log_file_hides_the_versions_from_it_on(lake: Lake, warnings: list[str]) -> None:
     for _ in range(3):
         put_table(lake, "a")
     log = Path(lake.asset("a").path) / "_delta_log" / f"{1:020d}.json"
@@ -139,7 +139,7 @@ def test_versions_from_a_missing_log_file_on_are_ignored(lake: Lake, warnings: l
     assert str(log) in warnings[0]
 
 
-def test_a_damaged_log_file_before_a_checkpoint_harms_one_version(lake: Lake, warnings: list[str]) -> None:
+def test_a_damaged_log_file_before_a_checkpoint_hides_one_version(lake: Lake, warnings: list[str]) -> None:
     from deltalake import DeltaTable
 
     for _ in range(3):
@@ -172,12 +172,12 @@ def test_a_damaged_folder_is_reported_and_the_previous_one_is_read(
     assert newest.version in warnings[0]
 
 
-def test_only_the_damaged_day_comes_from_the_version_before(lake: Lake, warnings: list[str]) -> None:
+def test_only_the_damaged_day_is_read_from_its_previous_version(lake: Lake, warnings: list[str]) -> None:
     put_days(lake, "2019-10-01", "2019-10-02")
     newest = put_days(lake, "2019-10-01", "2019-10-02")
     path_of(lake, newest).unlink()
     assert serving(lake) == {"2019-10-01": "0", "2019-10-02": "1"}
-    assert "materialise that day again" in warnings[0]
+    assert "Materialise that day again" in warnings[0]
     assert [file.path for day in lake.days("e") for file in day.files if not path_exists(lake, file.path)] == []
 
 
@@ -185,22 +185,18 @@ def path_exists(lake: Lake, path: str) -> bool:
     return (Path(lake.asset("e").path) / path).exists()
 
 
-def test_a_day_without_any_whole_version_is_named_and_an_exact_version_is_refused(
-    lake: Lake, warnings: list[str]
-) -> None:
+def test_a_day_without_an_undamaged_version_is_skipped_with_a_warning(lake: Lake, warnings: list[str]) -> None:
     put_days(lake, "2019-10-01")
     lost = put_days(lake, "2019-10-02")
     path_of(lake, lost, 1).unlink()
     assert serving(lake) == {"2019-10-01": "0"}
-    assert "has no whole version of 2019-10-02, which is left out" in warnings[-1]
-    with pytest.raises(VersionNotFoundError, match=r"no whole version 1 any more \(see 2019-10-02\)"):
+    assert "has no undamaged version of 2019-10-02, which is skipped" in warnings[-1]
+    with pytest.raises(VersionNotFoundError, match=r"Version 1 of e .* is removed or damaged \(day 2019-10-02\)"):
         lake.days("e", at="1")
 
 
-def test_a_day_is_read_as_its_version_wrote_it_whatever_others_did_since(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A version that readers ignore, and another tool, replaced the day; then the next version was published."""
+def test_ignored_versions_and_other_tools_do_not_change_a_day(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version from the future and another tool replaced the day; then the next version was published."""
     from deltalake import DeltaTable
 
     put_days(lake, "2019-10-01", "2019-10-02")
@@ -221,7 +217,7 @@ class Ahead(datetime):
         return datetime.now(tz) + timedelta(days=2)
 
 
-def test_versions_from_the_future_are_ignored_and_the_clock_is_named(
+def test_versions_from_the_future_are_ignored_with_a_warning(
     lake: Lake, warnings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_folder(lake, "m", folder="20260101_120000_00000000", committed_at=datetime.now(UTC) - HOUR)
@@ -234,7 +230,7 @@ def test_versions_from_the_future_are_ignored_and_the_clock_is_named(
         lake.latest("a")
 
 
-def test_a_blocked_version_is_never_read_and_its_check_is_named(lake: Lake) -> None:
+def test_a_blocked_version_is_never_read(lake: Lake) -> None:
     blocked = version_of("a", Lake.new_folder(), checks=(FAILED,))
     lake.folder(blocked).write_whole("part-0.parquet", b"x")
     place = lake.block(blocked)
@@ -263,7 +259,7 @@ def test_blocked_days_stay_until_each_is_published(lake: Lake) -> None:
     assert not place.exists()
 
 
-def test_an_index_is_found_through_the_model_and_not_by_its_age(lake: Lake) -> None:
+def test_an_index_is_read_through_the_inputs_of_the_model(lake: Lake) -> None:
     put_table(lake, "user_index")
     data = put_table(lake, "interaction_data", inputs=(Input(asset="user_index", version="0", fingerprint="f"),))
     read = (Input(asset="interaction_data", version=data.version, fingerprint="f"),)
@@ -271,7 +267,9 @@ def test_an_index_is_found_through_the_model_and_not_by_its_age(lake: Lake) -> N
     put_table(lake, "user_index")
     assert lake.latest("user_index").version == "1"
     assert lake.ancestor(model, "user_index").version == "0"
-    with pytest.raises(VersionNotFoundError, match="lead to no version of product_index"):
+    with pytest.raises(
+        VersionNotFoundError, match=r"version of product_index that als_model .* was computed from is removed"
+    ):
         lake.ancestor(model, "product_index")
 
 
@@ -282,7 +280,7 @@ def test_a_name_cannot_leave_the_lake(lake: Lake, name: str) -> None:
             look(name)
 
 
-def test_foreign_files_and_folders_are_ignored(lake: Lake) -> None:
+def test_unknown_files_and_folders_are_ignored(lake: Lake) -> None:
     put_table(lake, "a")
     put_folder(lake, "m")
     for path in ("notes/readme.txt", "a/20269999_999999_00000000/x", "a/backup/x", "m/backup of tuesday/x", "m/x.txt"):
@@ -292,14 +290,14 @@ def test_foreign_files_and_folders_are_ignored(lake: Lake) -> None:
     assert [len(lake.published(asset)) for asset in ("a", "m")] == [1, 1]
 
 
-def test_an_index_that_was_replaced_under_its_number_is_not_taken_for_the_models(lake: Lake) -> None:
+def test_an_index_with_other_rows_under_the_same_version_is_an_error(lake: Lake) -> None:
     index = put_table(lake, "user_index", stats=Stats(rows=1, content="new rows"))
     read = (Input(asset="user_index", version=index.version, fingerprint="old rows"),)
-    with pytest.raises(VersionNotFoundError, match="has other rows than what als_model"):
+    with pytest.raises(VersionNotFoundError, match="has other rows than those that als_model"):
         lake.ancestor(put_folder(lake, "als_model", inputs=read), "user_index")
 
 
-def test_an_old_layout_is_one_clear_error(lake: Lake) -> None:
+def test_an_old_layout_is_an_error(lake: Lake) -> None:
     (lake.asset("a") / "20260101_120000_00000000").write_whole("_manifest.json", b"{}")
     with pytest.raises(OldLayoutError, match=r"did not use Delta tables: remove .*/lake and materialise"):
         lake.latest("a")

@@ -1,4 +1,4 @@
-"""Texts and plots on their way into the UI: values are shown as text, and nothing that goes wrong fails a version."""
+"""Markdown, notes and plots for the UI: values are escaped, and errors are warnings."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_sections_of_a_text() -> None:
     }
 
 
-def test_a_text_or_plot_that_fails_is_a_warning() -> None:
+def test_an_error_in_a_note_or_plot_is_a_warning() -> None:
     def broken(_: CheckContext) -> Any:
         raise ZeroDivisionError("no users")
 

@@ -1,4 +1,4 @@
-"""What Dagster's UI shows of a version."""
+"""Dagster metadata of a version."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TABLE = TableSpec.of(ColumnSpec("user_id", "id", "The user.", key=True), ColumnS
 
 
 def reported(table: TableSpec | None = None, **fields: Any) -> dict[str, Any]:
-    """Metadata of a version's materialisation, by name, in their order."""
+    """Returns the metadata of a version's materialisation, by name, in order."""
     context = dg.build_output_context(asset_key=dg.AssetKey("users"))
     texts = {"plots": "", "in words": "note", "groups": "|group|\n|:--|"}
     report(context, version_of("users", "v1", **fields), "/lake/users", table, texts, emit_days=False)
@@ -61,7 +61,7 @@ def test_the_newest_day_has_the_rows_of_all_days(ran: tuple[Path, dg.ExecuteInPr
     assert sum(rows) > 4_000
 
 
-def test_raw_files_are_one_line_of_the_inputs() -> None:
+def test_raw_files_share_a_line_of_the_inputs() -> None:
     files = (FileEntry(path="a", bytes=1),)
     read = [
         Input(asset="raw_events", fingerprint="", partitions=(day,), files=files)

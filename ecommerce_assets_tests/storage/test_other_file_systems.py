@@ -1,7 +1,4 @@
-"""Nothing takes for granted that files are on a local disk.
-
-What needs no Spark runs on an S3 server; the graph runs on a second Hadoop file system.
-"""
+"""Storage works on other file systems: without Spark on an S3 server, the graph on a second Hadoop file system."""
 
 from __future__ import annotations
 
@@ -48,7 +45,7 @@ def bucket() -> Iterator[str]:
 
 @pytest.fixture
 def lake(bucket: str, request: pytest.FixtureRequest) -> Lake:
-    """An empty data dir in a bucket."""
+    """Returns an empty data dir in a bucket."""
     return Lake(f"{bucket}/{request.node.name}")
 
 
@@ -68,19 +65,19 @@ def test_two_writers_that_start_from_one_version_both_publish(lake: Lake, monkey
     put_table(lake, "a")
     first, opened = delta.open_table, []
 
-    def open_and_let_another_pass(table: Folder, version: int | None = None) -> DeltaTable:
+    def open_while_another_publishes(table: Folder, version: int | None = None) -> DeltaTable:
         found = first(table, version)
         if not opened:
             opened.append(True)
             put_table(Lake(lake.data.uri), "a", run_id="the quicker one")
         return found
 
-    monkeypatch.setattr(delta, "open_table", open_and_let_another_pass)
+    monkeypatch.setattr(delta, "open_table", open_while_another_publishes)
     assert put_table(lake, "a", run_id="the slower one").version == "2"
     assert [version.run_id for version in lake.published("a")] == ["the slower one", "the quicker one", "run"]
 
 
-def test_damage_is_found_and_the_version_before_is_read(lake: Lake) -> None:
+def test_damage_is_found_and_the_previous_version_is_read(lake: Lake) -> None:
     for _ in range(2):
         put_table(lake, "a")
         put_folder(lake, "m")
@@ -91,7 +88,7 @@ def test_damage_is_found_and_the_version_before_is_read(lake: Lake) -> None:
     assert {problem.asset for problem in verify(lake).problems} == {"a", "m"}
 
 
-def test_blocked_files_are_put_aside(lake: Lake) -> None:
+def test_blocked_files_are_moved(lake: Lake) -> None:
     failed = CheckResult(name="unique_key", blocking=True, passed=False)
     blocked = version_of("e", Lake.new_folder(), days={"2019-10-01": Stats(rows=1)}, checks=(failed,))
     (lake.folder(blocked) / "event_date=2019-10-01").write_whole("part-0.parquet", b"x")
@@ -120,7 +117,7 @@ def test_a_model_of_the_local_engine_is_saved_and_read(lake: Lake) -> None:
     assert {file.path.partition("/")[0] for file in folder.data_files()} == {"metadata", "userFactors", "itemFactors"}
     saved = SavedModel(folder)
     for found, expected in ((saved.users, users), (saved.products, products)):
-        assert found.numbers.tolist() == expected.numbers.tolist()
+        assert found.indices.tolist() == expected.indices.tolist()
         assert found.vectors.tolist() == expected.vectors.tolist()
 
 
@@ -142,7 +139,7 @@ def test_the_commands_work_and_inputs_of_kept_versions_stay(lake: Lake) -> None:
 
 
 class ViewFileSystem(DirFileSystem):
-    """What Hadoop's view file system is to fsspec: the same files under other URIs, and not to be taken for local."""
+    """Hadoop's view file system for fsspec: local files under other URIs."""
 
     protocol = "viewfs"
     cachable = False
@@ -154,7 +151,7 @@ class ViewFileSystem(DirFileSystem):
 
 @pytest.fixture
 def mounted(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The local folder that is viewfs://shop/data for Spark and for fsspec."""
+    """Returns the local folder that is viewfs://shop/data for Spark and fsspec."""
     local = tmp_path / "shop" / "data"
     local.mkdir(parents=True)
     hadoop: Any = spark.sparkContext._jsc.hadoopConfiguration()
@@ -163,7 +160,7 @@ def mounted(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     hadoop.set("fs.viewfs.impl.disable.cache", "true")
     monkeypatch.setattr(ViewFileSystem, "mounted_below", str(tmp_path))
     fsspec.register_implementation("viewfs", ViewFileSystem, clobber=True)
-    # delta-rs has file systems of its own, and this is none of them: it gets the local folder.
+    # delta-rs does not know this file system: it gets the local folder.
     monkeypatch.setattr(delta, "delta_uri", lambda uri: str(tmp_path / uri.removeprefix("viewfs://")))
     checkpoints = spark.sparkContext.getCheckpointDir()
     spark.sparkContext.setCheckpointDir("viewfs://shop/data/.checkpoints")
@@ -176,7 +173,7 @@ def mounted(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     "assets",
     [
-        pytest.param(("rejected_events", "cleaned_events", "user_features", "segmentation_model"), id="a few assets"),
+        pytest.param(("rejected_events", "cleaned_events", "user_features"), id="a few assets"),
         pytest.param(tuple(set(CATALOG) - {"raw_events"}), id="the whole graph", marks=pytest.mark.trial),
     ],
 )
@@ -205,7 +202,7 @@ def test_the_graph_runs_on_another_hadoop_file_system(
     lineages = {asset: lake.latest(asset).column_lineage or {} for asset in ("cleaned_events", "user_features")}
     assert lineages["cleaned_events"]["user_id"] == ("raw_events.user_id",)
     assert lineages["user_features"]["user_id"] == ("cleaned_events.user_id",)
-    assert len(reading.read("segmentation_model", data_dir=data_dir, spark=spark).stages) == 3
     if "als_model" in assets:
+        assert len(reading.read("segmentation_model", data_dir=data_dir, spark=spark).stages) == 3
         assert reading.read("als_model", data_dir=data_dir, spark=spark).rank == 2
-        assert list((mounted / ".checkpoints").iterdir()), "checkpoints are where they were asked for"
+        assert list((mounted / ".checkpoints").iterdir())

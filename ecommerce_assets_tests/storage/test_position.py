@@ -1,4 +1,4 @@
-"""Which of a run's assets a published asset is: of the whole graph, of a selection, of a retry."""
+"""The number of a published asset among the assets of its run: a whole graph, a selection, a retry."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -65,17 +65,17 @@ def positions() -> Positions:
     return POSITIONS
 
 
-def test_of_all_assets(positions: Positions) -> None:
+def test_positions_in_a_whole_run(positions: Positions) -> None:
     assert job().execute_in_process().success
     assert positions.seen == {"a": "1 of 4", "b": "2 of 4", "c": "3 of 4", "d": "4 of 4"}
 
 
-def test_of_a_selection(positions: Positions) -> None:
+def test_positions_in_a_selection(positions: Positions) -> None:
     assert job().execute_in_process(asset_selection=[dg.AssetKey("b"), dg.AssetKey("c")]).success
     assert positions.seen == {"b": "1 of 2", "c": "2 of 2"}
 
 
-def test_of_the_assets_that_a_retry_makes(positions: Positions) -> None:
+def test_positions_in_a_retry_count_its_own_assets(positions: Positions) -> None:
     with dg.instance_for_test() as instance:
         positions.failing = "c"
         failed = job().execute_in_process(instance=instance, raise_on_error=False)

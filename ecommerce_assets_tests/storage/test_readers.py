@@ -1,4 +1,4 @@
-"""Every table can be read without this project: deltalake, Polars, DuckDB and pandas read what Spark reads."""
+"""deltalake, Polars, DuckDB and pandas read the same rows as Spark, and `read` finds the right version."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Ran = tuple[Path, dg.ExecuteInProcessResult]
 
 
 def by_all(uri: str) -> dict[str, pa.Table]:
-    """A table as the lines in the README read it, by library."""
+    """Returns a table as each library reads it, with the code of the README."""
     table = DeltaTable(uri)
     return {
         "deltalake": table.to_pyarrow_table(),
@@ -49,7 +49,7 @@ def comparable(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_table_is_the_same_for_all(spark: SparkSession, ran: Ran, name: str) -> None:
+def test_all_libraries_read_the_same_table(spark: SparkSession, ran: Ran, name: str) -> None:
     lake = Lake(str(ran[0]))
     uri, table = lake.asset(name).uri, CATALOG[name].table
     assert table is not None
@@ -86,7 +86,7 @@ def test_64_bit_numbers_with_nulls_stay_numbers(ran: Ran) -> None:
         assert frame["category_id"].null_count
 
 
-def test_a_daily_table_without_a_row_has_its_columns(tmp_path: Path, spark: SparkSession) -> None:
+def test_a_daily_table_without_rows_has_its_columns(tmp_path: Path, spark: SparkSession) -> None:
     empty = pa.table({"user_id": pa.array([], pa.string()), "at": pa.array([], pa.timestamp("us", "UTC"))})
     put_table(Lake(str(tmp_path)), "rejected_events", days={"2019-10-01": empty})
     columns = ["user_id", "at", PARTITION_COLUMN]
@@ -105,38 +105,38 @@ def test_time_travel_by_version_and_by_time(tmp_path: Path, spark: SparkSession)
     for number in range(3):
         times.append(put_table(lake, "a", pa.table({"a": [number]})).committed_at)
         put_table(lake, "e", days={f"2019-10-0{number + 1}": pa.table({"a": [number]})})
-        time.sleep(0.2)
+        time.sleep(0.05)
     assert [rows(tmp_path, spark, "a", version=version) for version in (0, "1", None)] == [[0], [1], [2]]
     assert [rows(tmp_path, spark, "e", version=version) for version in (0, 1, 2)] == [[0], [0, 1], [0, 1, 2]]
     assert rows(tmp_path, spark, "a", as_of=times[1]) == [1]
     assert rows(tmp_path, spark, "a", as_of=times[1].isoformat()) == [1]
     assert rows(tmp_path, spark, "e", as_of=times[2]) == [0, 1]
-    # delta-rs finds the same by the times in its log, which are in milliseconds.
+    # delta-rs finds the same version by the times in its log, which are in milliseconds.
     table = DeltaTable(lake.asset("a").path)
-    table.load_as_version(times[1] + timedelta(milliseconds=100))
+    table.load_as_version(times[1] + timedelta(milliseconds=30))
     assert table.to_pyarrow_table()["a"].to_pylist() == [1]
 
 
-def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_version_is_an_error_with_the_existing_ones(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path))
     with pytest.raises(VersionNotFoundError, match=r"Nothing is stored in .*: materialise a first"):
         read("a", data_dir=str(tmp_path))
     put_table(lake, "a")
     put_folder(lake, "als_model")
-    with pytest.raises(VersionNotFoundError, match=r"Nothing is stored of als_modle .* stored are: a, als_model"):
+    with pytest.raises(VersionNotFoundError, match=r"als_modle is not stored in .*, which has a, als_model"):
         read("als_modle", data_dir=str(tmp_path))
     with pytest.raises(VersionNotFoundError, match="from 2025-12-31 00:00:00 UTC or before"):
         read("a", as_of=datetime(2025, 12, 31, tzinfo=UTC), data_dir=str(tmp_path))
-    with pytest.raises(VersionNotFoundError, match="no whole version 9; the newest are 0"):
+    with pytest.raises(VersionNotFoundError, match=r"Version 9 of a .* does not exist; the newest are 0"):
         read("a", version=9, data_dir=str(tmp_path))
-    with pytest.raises(ValueError, match="version or as_of, not both"):
+    with pytest.raises(ValueError, match="either version or as_of"):
         read("a", version="0", as_of="2026-01-01", data_dir=str(tmp_path))
     with pytest.raises(ValueError, match="got 'yesterday'"):
         read("a", as_of="yesterday", data_dir=str(tmp_path))
 
 
 @pytest.mark.spark_only
-def test_models_and_documents(spark: SparkSession, ran: Ran) -> None:
+def test_read_returns_models_and_documents(spark: SparkSession, ran: Ran) -> None:
     data_dir = str(ran[0])
     assert isinstance(read("als_model", data_dir=data_dir, spark=spark), ALSModel)
     assert len(read("segmentation_model", data_dir=data_dir, spark=spark).stages) == 3
@@ -144,17 +144,14 @@ def test_models_and_documents(spark: SparkSession, ran: Ran) -> None:
 
 
 @pytest.mark.spark_only
-@pytest.mark.parametrize("asset", ["cleaned_events", "user_features"])
-def test_a_flipped_bit_is_an_error_and_not_another_value(
-    spark: SparkSession, ran: Ran, tmp_path: Path, asset: str
-) -> None:
-    """Spark, as our assets read. A page may be anywhere in the file, so bits are flipped all over it."""
-    lake = Lake(str(ran[0]))
+def test_a_flipped_bit_is_an_error_and_not_another_value(spark: SparkSession, ran: Ran, tmp_path: Path) -> None:
+    """Bits are flipped all over the file, because some of them are outside of pages."""
+    lake, asset = Lake(str(ran[0])), "user_features"
     file = lake.asset(asset).path + "/" + lake.files(lake.latest(asset))[0].path
     content, expected = Path(file).read_bytes(), sorted(map(str, read_file(spark, Path(file), asset)))
     footer = 8 + int.from_bytes(content[-8:-4], "little")
     refused = 0
-    for place in range(4, len(content) - footer, max(1, (len(content) - footer) // 20)):
+    for place in range(4, len(content) - footer, max(1, (len(content) - footer) // 8)):
         damaged = bytearray(content)
         damaged[place] ^= 0x10
         copy = tmp_path / f"part-{place}.parquet"
@@ -165,7 +162,7 @@ def test_a_flipped_bit_is_an_error_and_not_another_value(
             refused += 1
         else:
             assert found == expected, f"byte {place} of {len(content)}"
-    assert refused >= 17
+    assert refused >= 6
 
 
 def read_file(spark: SparkSession, file: Path, asset: str) -> list[Any]:
@@ -187,10 +184,7 @@ def test_a_notebook_needs_no_session_and_no_time_zone(ran: Ran) -> None:
     assert done.stdout.split() == [str(Lake(str(ran[0])).latest("segmented_users").stats.rows), "UTC"]
 
 
-NAMES = ["my shop [1]", "a{b,c}", "wh*t?", "back\\slash", "per%20cent"]
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["my shop [1]", "a{b,c} wh*t?", "back\\slash", "per%20cent"])
 def test_a_path_is_not_a_pattern(spark: SparkSession, tmp_path: Path, name: str) -> None:
     folder = f"{tmp_path}/{name}"
     written = spark.range(3).selectExpr("id", "'x' as kind").write.partitionBy("kind")

@@ -1,4 +1,4 @@
-"""What is removed and when: nothing that serves a reader or that a kept version was made from."""
+"""Retention removes superseded versions, and never one that readers or kept versions need."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def put_folders(lake: Lake, asset: str, hours_ago: Sequence[int], **fields: obje
 
 
 def whole(lake: Lake, asset: str) -> list[str]:
-    """Versions whose files are all there, oldest first."""
+    """Returns the undamaged versions, oldest first."""
     return [version.version for version in reversed(lake.published(asset)) if not lake.damage(version)]
 
 
@@ -44,7 +44,7 @@ def is_input(version: Version) -> tuple[Input]:
 
 
 @pytest.mark.parametrize("kind", ["table", "folder"])
-def test_superseded_versions_go_beyond_those_that_are_kept(lake: Lake, kind: str) -> None:
+def test_superseded_versions_are_removed_except_the_newest(lake: Lake, kind: str) -> None:
     if kind == "table":
         versions = [put_table(lake, "a") for _ in range(5)]
     else:
@@ -58,7 +58,7 @@ def test_superseded_versions_go_beyond_those_that_are_kept(lake: Lake, kind: str
     assert prune(lake, "a", keep=2, grace=NO_GRACE) == []
 
 
-def test_what_was_superseded_a_short_while_ago_stays(lake: Lake) -> None:
+def test_a_recently_superseded_version_stays(lake: Lake) -> None:
     put_folders(lake, "m", [100, 50, 23, 1])
     assert [removal.version[9:13] for removal in prune(lake, "m", keep=0)] == ["1200"], "superseded 50 hours ago"
     for _ in range(3):
@@ -66,7 +66,7 @@ def test_what_was_superseded_a_short_while_ago_stays(lake: Lake) -> None:
     assert prune(lake, "a", keep=0) == []
 
 
-def test_the_inputs_of_kept_versions_stay_and_those_of_removed_ones_go(lake: Lake) -> None:
+def test_the_inputs_of_kept_versions_stay_and_others_are_removed(lake: Lake) -> None:
     for _ in range(3):
         made = put_table(lake, "a")
         through = put_table(lake, "b", inputs=is_input(made))
@@ -90,14 +90,14 @@ def test_a_daily_snapshot_that_is_an_input_stays(lake: Lake) -> None:
     assert not lake.damage(lake.published("e")[0])
 
 
-def test_what_serves_because_the_newest_is_damaged_stays(lake: Lake) -> None:
+def test_the_newest_undamaged_version_stays(lake: Lake) -> None:
     first, second = put_table(lake, "a"), put_table(lake, "a")
     (Path(lake.asset("a").path) / lake.files(second)[0].path).unlink()
     assert prune(lake, keep=0, grace=NO_GRACE) == []
     assert lake.latest("a").version == first.version
 
 
-def test_what_another_tool_restored_stays(lake: Lake) -> None:
+def test_a_version_that_another_tool_restored_stays(lake: Lake) -> None:
     from deltalake import DeltaTable
 
     for number in range(4):
@@ -108,7 +108,7 @@ def test_what_another_tool_restored_stays(lake: Lake) -> None:
     assert lake.latest("a").version == "3"
 
 
-def test_replaced_days_go_and_the_others_of_their_version_stay(lake: Lake) -> None:
+def test_replaced_days_are_removed_and_other_days_of_their_version_stay(lake: Lake) -> None:
     day = pa.table({"a": [1]})
     put_table(lake, "e", days={"2019-10-01": day, "2019-10-02": day})
     put_table(lake, "e", days={"2019-10-02": day})
@@ -129,7 +129,7 @@ def test_the_log_outlives_the_files(lake: Lake) -> None:
 
 
 @pytest.mark.parametrize("kind", ["table", "folder"])
-def test_a_dead_writers_files_go_after_a_day_and_a_living_ones_stay(lake: Lake, kind: str) -> None:
+def test_files_of_a_killed_writer_are_removed_after_a_day(lake: Lake, kind: str) -> None:
     put_table(lake, "a") if kind == "table" else put_folder(lake, "a")
     dead, alive = lake.asset("a") / "20260101_120000_00000000", lake.asset("a") / Lake.new_folder()
     for folder in (dead, alive):
@@ -138,12 +138,12 @@ def test_a_dead_writers_files_go_after_a_day_and_a_living_ones_stay(lake: Lake, 
     os.utime(Path(dead.path) / "part-0.parquet", (yesterday, yesterday))
     found = prune(lake, "a", keep=0, grace=NO_GRACE)
     assert [(removal.version, removal.reason) for removal in found] == [
-        ("20260101_120000_00000000", "left by a writer that died")
+        ("20260101_120000_00000000", "left by a killed writer")
     ]
     assert len(alive.data_files()) == 1
 
 
-def test_foreign_and_damaged_folders_are_never_removed(lake: Lake) -> None:
+def test_unknown_and_damaged_folders_are_never_removed(lake: Lake) -> None:
     put_folders(lake, "m", [50, 40])
     for name in ("backup-of-tuesday/important.txt", "20260101_115900_00000000/_commit.json"):
         folder, _, file = name.partition("/")
@@ -162,21 +162,21 @@ def test_blocked_files_are_not_pruned(lake: Lake) -> None:
     assert prune(lake, keep=0, grace=NO_GRACE) == []
 
 
-def test_what_is_published_while_versions_are_chosen_stays(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_version_that_is_published_during_prune_stays(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     put_folders(lake, "m", [100, 90, 80, 70, 60])
     choose, published = retention.kept_versions, []
 
-    def and_let_another_publish(*arguments: object) -> dict[str, list[Version]] | None:
+    def choose_and_publish(*arguments: object) -> dict[str, list[Version]] | None:
         kept = choose(*arguments)  # type: ignore[arg-type]
         published.append(put_folder(lake, "m"))
         return kept
 
-    monkeypatch.setattr(retention, "kept_versions", and_let_another_publish)
+    monkeypatch.setattr(retention, "kept_versions", choose_and_publish)
     assert len(prune(lake, "m", keep=1)) == 3
     assert lake.latest("m").version == published[0].version
 
 
-def test_nothing_goes_while_a_commit_is_damaged(lake: Lake) -> None:
+def test_nothing_is_removed_while_a_commit_is_damaged(lake: Lake) -> None:
     for _ in range(3):
         put_table(lake, "a")
     dead = lake.asset("a") / "20260101_120000_00000000"
@@ -186,7 +186,7 @@ def test_nothing_goes_while_a_commit_is_damaged(lake: Lake) -> None:
     assert prune(Lake(lake.data.uri, lambda _: None), keep=0, grace=NO_GRACE) == []
 
 
-def test_an_asset_without_a_whole_version_does_not_stop_the_others(lake: Lake) -> None:
+def test_an_asset_without_an_undamaged_version_does_not_stop_prune(lake: Lake) -> None:
     lost = put_folder(lake, "m")
     (Path(lake.asset("m").path) / lake.files(lost)[0].path).unlink()
     for _ in range(3):

@@ -1,6 +1,6 @@
-"""A process that reads every asset all the time, without Spark, until its standard input ends; then it says how it was.
+"""A process that reads every asset in a loop, without Spark, until its standard input ends; then it prints the result.
 
-Each read looks at the content. What was chosen is read a second time a while later, as a reader does that takes long.
+Some chosen files are read a second time later, as by a slow reader.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ecommerce_assets_tests.storage.generations import Snapshot, generations, sn
 
 
 def watch(data_dir: Path, again_after: float, stop: threading.Event) -> dict[str, Any]:
-    """Number of reads, the generations seen of each asset in order, and what went wrong (empty: nothing)."""
+    """Returns the number of reads, the generations of each asset in order, and the failures."""
     reads, rereads = 0, 0
     order: dict[str, list[int]] = {}
     failures: list[str] = []
@@ -32,7 +32,7 @@ def watch(data_dir: Path, again_after: float, stop: threading.Event) -> dict[str
                 _, before, then = held
                 held = None
                 if generations(before) != then:
-                    failures.append("what was chosen earlier holds something else now")
+                    failures.append("files that were chosen earlier changed")
                 rereads += 1
         except Exception as error:
             failures.append(repr(error))
@@ -40,7 +40,7 @@ def watch(data_dir: Path, again_after: float, stop: threading.Event) -> dict[str
         for asset, generation in now.items():
             if order.setdefault(asset, [generation])[-1] != generation:
                 order[asset].append(generation)
-        failures += [f"{asset} was gone for a moment" for asset in order.keys() - now.keys()]
+        failures += [f"{asset} was missing for a moment" for asset in order.keys() - now.keys()]
     return {"reads": reads, "rereads": rereads, "seen": order, "failures": failures}
 
 

@@ -96,7 +96,7 @@ def test_card_has_every_section_with_its_numbers() -> None:
 
 
 def test_card_without_an_evaluation_gives_the_reason_and_the_warnings() -> None:
-    warning = {"asset": "als_evaluation", "check": "clearly_beats_baselines", "message": "brand <b> is new"}
+    warning = {"asset": "als_evaluation", "check": "better_than_best_baseline", "message": "brand <b> is new"}
     nothing = document(
         evaluation={"holdout": "none: nobody came back"},
         silhouette=None,
@@ -108,5 +108,5 @@ def test_card_without_an_evaluation_gives_the_reason_and_the_warnings() -> None:
     card = model_card(nothing.model_dump(mode="json"))
     assert "nobody came back" in card
     assert "Silhouette none" in card
-    assert "- als_evaluation, clearly_beats_baselines: brand \\<b> is new" in card
+    assert "- als_evaluation, better_than_best_baseline: brand \\<b> is new" in card
     assert "NDCG" not in card

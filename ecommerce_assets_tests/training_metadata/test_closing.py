@@ -40,10 +40,10 @@ def test_commands_for_the_sample_have_no_data_dir(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_summary_names_failed_checks_and_why_there_is_no_evaluation() -> None:
-    failed = [{"asset": "als_evaluation", "check": "clearly_beats_baselines", "message": "…"}]
+    failed = [{"asset": "als_evaluation", "check": "better_than_best_baseline", "message": "…"}]
     nothing = document(
         versions=VERSIONS, failed_checks=failed, evaluation={"holdout": "none: nobody came back"}, data={}
     )
     text = closing_words(nothing.model_dump(), "/shop/lake")
     assert "nobody came back" in text
-    assert "als_evaluation clearly_beats_baselines" in text
+    assert "als_evaluation better_than_best_baseline" in text

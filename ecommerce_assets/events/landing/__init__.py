@@ -1,4 +1,4 @@
-"""Lands files that people have as daily partitions of raw events, without Spark. See README.md beside this file.
+"""Lands event files in the daily partitions of raw events, without Spark; see the README.md of this package.
 
 Entry points: `land`, and the command `ecommerce-assets land`.
 """

@@ -1,4 +1,4 @@
-"""The command `ecommerce-assets land`: arguments in, printed summary and exit code out."""
+"""The command `ecommerce-assets land`."""
 
 import logging
 import os
@@ -15,13 +15,13 @@ from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS, OPTIONAL_COLUMNS
 from ecommerce_assets.settings import DATA_DIR, SettingsError, load_settings
 
 _HELP = f"""\
-Land event files as daily partitions DIR/raw/events/event_date=YYYY-MM-DD, from which the asset cleaned_events reads.
+Land event files in the daily partitions DIR/raw/events/event_date=YYYY-MM-DD, which the asset cleaned_events reads.
 
 SOURCES are .csv, .csv.gz, .csv.zst (columns separated by comma, semicolon, tab or |) and Parquet files, folders of
 them, and globs. Landing the same file twice changes nothing. If a landing is interrupted, run the same command again.
 The exit code is 2 if nothing was landed because of an error.
 
-Event columns: {", ".join(EVENTS.names)}. A file may lack {", ".join(OPTIONAL_COLUMNS)}; they become null.
+Event columns: {", ".join(EVENTS.names)}. Optional are {", ".join(OPTIONAL_COLUMNS)}.
 Event types: {", ".join(EVENT_TYPES)}. Times: year-first dates such as 2019-10-01 00:00:00 UTC (without a zone: UTC), or
 numbers since 1970 in seconds, milliseconds, microseconds or nanoseconds.
 
@@ -37,11 +37,11 @@ Examples:
 """
 
 _REPEATABLE = (
-    ("--compute", "NAME=SQL", "The event column NAME is this DuckDB expression over the file's columns."),
-    ("--where", "SQL", "Land only rows that meet this DuckDB condition over the file's columns."),
-    ("--map", "SOURCE=TARGET", "The file's column SOURCE is the event column TARGET."),
-    ("--map-event", "SOURCE=TARGET", "The file's event SOURCE is the event type TARGET."),
-    ("--default", "COLUMN=VALUE", f"VALUE in every event of a file without COLUMN ({', '.join(DEFAULT_COLUMNS)})."),
+    ("--compute", "NAME=SQL", "Compute the event column NAME with a DuckDB expression over the columns of the file."),
+    ("--where", "SQL", "Land only rows that meet this DuckDB condition over the columns of the file."),
+    ("--map", "SOURCE=TARGET", "Use the column SOURCE of the file as the event column TARGET."),
+    ("--map-event", "SOURCE=TARGET", "Use the event type TARGET for events that the file calls SOURCE."),
+    ("--default", "COLUMN=VALUE", f"Use VALUE if the file lacks COLUMN ({', '.join(DEFAULT_COLUMNS)})."),
 )
 
 
@@ -64,9 +64,9 @@ def _repeatable(command: Callable[..., None]) -> Callable[..., None]:
     help="Encoding of CSV files.",
 )
 def command(sources: tuple[str, ...], data_dir: str | None, **options: Any) -> None:
-    """Land the named files; ends with 0 if all went well, 2 if nothing was landed because of an error."""
+    """Runs the command; the exit code is 2 after a LandingError and 130 after Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
-        _print_anything(stream)
+        _escape_unencodable(stream)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Printable("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
@@ -82,18 +82,18 @@ def command(sources: tuple[str, ...], data_dir: str | None, **options: Any) -> N
             options["encoding"],
         )
         print(printable(str(land(sources, _data_dir(data_dir), layout))))
-    except BrokenPipeError:  # whoever read the summary has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except LandingError as error:
         print(printable(str(error)), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("Interrupted; no half-written file is left. Run the same command again to finish.", file=sys.stderr)
+        print("Interrupted. Run the same command again to finish; no partial file is left.", file=sys.stderr)
         sys.exit(130)
 
 
 def printable(text: str) -> str:
-    r"""The text with control characters written out, so that a value of a file cannot control a terminal.
+    r"""Returns the text with control characters escaped, so that a value of a file cannot control the terminal.
 
     Examples
     --------
@@ -114,21 +114,21 @@ def _require_utf8(options: dict[str, Any]) -> None:
             try:
                 str(value).encode()
             except UnicodeEncodeError:
-                raise LandingError(f"--{name.replace('_', '-')} {value!r} is not UTF-8.") from None
+                raise LandingError(f"--{name.replace('_', '-')} {value!r} is not valid UTF-8.") from None
 
 
-def _print_anything(stream: TextIO | Any) -> None:
-    """Write characters that the terminal's encoding lacks as escapes instead of failing."""
+def _escape_unencodable(stream: TextIO | Any) -> None:
+    """Escapes characters that the encoding of the terminal lacks, instead of failing."""
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")
 
 
 def _data_dir(argument: str | None) -> str:
-    # No default: the shipped sample's folder would be the only candidate, and it is never a target.
-    given = argument or _data_dir_of_settings()
-    if not given:
-        raise LandingError(f"No data dir: say where to land with --data-dir DIR or the variable {DATA_DIR}.")
-    return given
+    # The default of the settings is the shipped sample, which is never a target.
+    data_dir = argument or _data_dir_of_settings()
+    if not data_dir:
+        raise LandingError(f"No data dir is set: add --data-dir DIR or set the variable {DATA_DIR}.")
+    return data_dir
 
 
 def _data_dir_of_settings() -> str | None:

@@ -1,5 +1,5 @@
-"""The one error that landing shows to people. Any other exception is a bug."""
+"""The error that the command shows to users. Any other exception is a bug."""
 
 
 class LandingError(Exception):
-    """Says in one sentence what is wrong, where, and what to do."""
+    """A file, an option or a data dir cannot be used; the message says what is wrong, where, and what to do."""

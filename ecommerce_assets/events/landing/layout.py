@@ -1,5 +1,4 @@
-"""The options that say what a file's columns are: `--compute`, `--where`, and the shorthand `--map`, `--map-event` and
-`--default`. They become one SQL expression for each event column."""
+"""The options that describe a shop's files (`Layout`), translated into one SQL expression per event column."""
 
 from __future__ import annotations
 
@@ -16,12 +15,13 @@ from ecommerce_assets.events.parsing import identifier, literal
 from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS, OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 
 CONTENT_DIGITS = 16
-"""Hexadecimal digits that name what was landed: of the file, then of the options."""
+"""Hexadecimal digits of the hash in the name of a landed file."""
 
 FILE_DIGITS = 10
+"""Those of them that depend on the source file only; the others depend on the options too."""
 
 DEFAULT_COLUMNS = ("price", "event_type", *(name for name in OPTIONAL_COLUMNS if name != "event_id"))
-"""The columns that `--default` fills. One time, user or product for all events would say nothing."""
+"""Columns that `--default` can fill: all but those that identify an event."""
 
 _OTHER_NAMES = {
     "event_time": ("timestamp", "time", "datetime", "date", "ts", "createdat", "invoicedate", "eventdate", "orderdate"),
@@ -30,7 +30,7 @@ _OTHER_NAMES = {
     "price": ("amount", "unitprice", "itemprice"),
     "user_id": ("visitorid", "customerid", "clientid", "visitor", "user", "uid", "customer"),
 }
-"""What other shops call the required columns, without capitals and marks; suggested, never assumed."""
+"""Names that other shops use for the required columns, in lower case without punctuation. They are only suggested."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Columns:
     Attributes
     ----------
     sql
-        The SQL expression over the file's columns for each event column that there is.
+        SQL expression over the columns of the file for each event column that the file or an option provides.
     absent
-        Optional event columns that become null; not `event_id`, which few shops have.
+        Optional event columns that become null, without `event_id`, which few shops have.
     ignored
-        The file's columns that no option names.
+        Columns of the file that are not event columns and that no option uses.
     """
 
     sql: Mapping[str, str]
@@ -54,22 +54,24 @@ class Columns:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a shop's files look like. The empty layout is that of the REES46 logs.
+    """How the files of a shop map to event columns. The default is the layout of the REES46 logs.
 
     Attributes
     ----------
     compute
-        SQL over the file's columns for an event column.
+        SQL expression over the columns of the file, by event column.
     where
-        SQL conditions; rows that do not meet all of them are left out.
-    columns, events
-        The event column for a column of the file; the event type for a name of the file.
+        SQL conditions; only rows that meet all of them are landed.
+    columns
+        Event column by column of the file.
+    events
+        Event type by name of the event in the file.
     defaults
         Values of event columns that the file lacks.
     header
-        Names of the columns of CSV files without a header line.
+        Column names of CSV files without a header.
     encoding
-        Of CSV files: `utf-8` or `latin-1`.
+        Encoding of CSV files, `utf-8` or `latin-1`.
     """
 
     compute: Mapping[str, str] = field(default_factory=dict)
@@ -91,9 +93,12 @@ class Layout:
         header: str | None = None,
         encoding: str = "utf-8",
     ) -> Layout:
-        """From the texts of the command line.
+        """Returns the layout for the options of the command line, such as `columns=["sku=product_id"]`.
 
-        Raises LandingError: names the option and what it takes.
+        Raises
+        ------
+        LandingError
+            An option cannot be read, or names an unknown column or event type.
         """
         layout = cls(
             _pairs("--compute", "NAME=SQL", compute),
@@ -111,12 +116,14 @@ class Layout:
             _require_one_of(_option("--map", f"{source}={target}"), target, EVENTS.names, "event column")
         for target in EVENTS.names:
             if targets.count(target) > 1:
-                raise LandingError(f"{target} is made by two options; an event column takes one --map or --compute.")
+                raise LandingError(
+                    f"{target} is set by {targets.count(target)} options: keep one --map or --compute for it."
+                )
         for source, target in layout.events.items():
             _require_one_of(_option("--map-event", f"{source}={target}"), target, EVENT_TYPES, "event type")
         for column, value in layout.defaults.items():
             option = _option("--default", f"{column}={value}")
-            _require_one_of(option, column, DEFAULT_COLUMNS, "column that takes a default")
+            _require_one_of(option, column, DEFAULT_COLUMNS, "column for --default")
             if column == "event_type":
                 _require_one_of(option, value, EVENT_TYPES, "event type")
             if column == "price" and not re.fullmatch(r"\d{1,12}(\.\d*)?", value, re.ASCII):
@@ -124,49 +131,57 @@ class Layout:
         return layout
 
     def match(self, path: Path, names: Sequence[str]) -> Columns:
-        """SQL for the event columns of a file with these columns.
+        """Returns the event columns of a file.
 
-        Raises LandingError: a mapped column that the file lacks, a required column missing.
+        Parameters
+        ----------
+        names
+            Columns of the file.
+
+        Raises
+        ------
+        LandingError
+            The file lacks a mapped or a required column, or has two columns of one name.
         """
         for source, target in self.columns.items():
             if source not in names:
                 raise LandingError(
-                    f"{path} has no column {source}, which {_option('--map', f'{source}={target}')} names; it has "
+                    f"{path} has no column {source}, as in {_option('--map', f'{source}={target}')}. Its columns are "
                     f"{shown(names)}."
                 )
             if target in names and target != source:
                 raise LandingError(
-                    f"{path} has a column {target} already, so it cannot be made from {source}; to use {source} all "
-                    f"the same: {_option('--compute', f'{target}={identifier(source)}')}."
+                    f"{path} already has a column {target}. To replace it by {source}, use "
+                    f"{_option('--compute', f'{target}={identifier(source)}')}."
                 )
-        # In the order of importance: a column of the file is used where no option makes the event column.
+        # Later ones win: --compute and --map over a column of the file, that over --default.
         sql = {name: literal(value) for name, value in self.defaults.items()}
         sql |= {name: identifier(name) for name in EVENTS.names if name in names}
         sql |= {target: identifier(source) for source, target in self.columns.items()}
         sql |= self.compute
-        named = " ".join([*sql.values(), *self.where]).lower()
+        used = " ".join([*sql.values(), *self.where]).lower()
         for name in dict.fromkeys(map(str.lower, names)):
             alike = [other for other in names if other.lower() == name]
-            if len(alike) > 1 and name and name in named:  # SQL does not tell them apart
+            if len(alike) > 1 and name and name in used:  # SQL ignores case
                 raise LandingError(f"{path} has the columns {shown(alike, ' and ')}: rename or remove one of them.")
         self._require_columns(path, names, sql)
         if self.events and "event_type" in sql:
             text = f"CAST(({sql['event_type']}) AS VARCHAR)"
             cases = " ".join(f"WHEN {literal(name)} THEN {literal(kind)}" for name, kind in self.events.items())
             sql["event_type"] = f"CASE trim({text}, ' \t\r\n') {cases} ELSE {text} END"
-        written = " ".join([*self.compute.values(), *self.where]).lower()
+        expressions = " ".join([*self.compute.values(), *self.where]).lower()
         return Columns(
             sql={name: sql[name] for name in EVENTS.names if name in sql},
             absent=tuple(name for name in OPTIONAL_COLUMNS if name not in sql and name != "event_id"),
             ignored=tuple(
                 name or "(no name)"
                 for name in names
-                if name not in EVENTS.names and name not in self.columns and not (name and name.lower() in written)
+                if name not in EVENTS.names and name not in self.columns and not (name and name.lower() in expressions)
             ),
         )
 
-    def _require_columns(self, path: Path, names: Sequence[str], there: Mapping[str, str]) -> None:
-        missing = [name for name in REQUIRED_COLUMNS if name not in there]
+    def _require_columns(self, path: Path, names: Sequence[str], provided: Mapping[str, str]) -> None:
+        missing = [name for name in REQUIRED_COLUMNS if name not in provided]
         if not missing:
             return
         unused = [name for name in names if name not in self.columns and name not in EVENTS.names]
@@ -180,14 +195,21 @@ class Layout:
                 options.append("--default event_type=purchase")
             else:
                 open_columns.append(name)
-        remedy = f": add {' '.join(options)}" if options else ""
+        remedies = [f"add {' '.join(options)}"] if options else []
         if open_columns:
-            remedy += f"{';' if options else ':'} say with --map or --compute what {' and '.join(open_columns)} is"
+            remedies.append(f"set {' and '.join(open_columns)} with --map or --compute")
         word = "columns" if len(missing) > 1 else "column"
-        raise LandingError(f"{path} lacks the {word} {', '.join(missing)}; it has {shown(names)}{remedy}.")
+        columns = f"{word} {', '.join(missing)}; it has {shown(names)}"
+        raise LandingError(f"{path} lacks the {columns}. To land it, {', and '.join(remedies)}.")
 
     def content(self, sha256: str, id_type: str) -> str:
-        """The name of what lands from a file with this layout: digits of the file, then digits of file and options."""
+        """Returns the hash that names the landed files of a source: digits of the source, then of source and options.
+
+        Parameters
+        ----------
+        sha256
+            SHA-256 of the source, in hexadecimal digits.
+        """
         options = [sorted(pairs.items()) for pairs in (self.compute, self.columns, self.events, self.defaults)]
         given = [*options, self.where, self.header, self.encoding, id_type]
         if self == Layout() and id_type == "bigint":
@@ -197,31 +219,31 @@ class Layout:
 
 
 def _option(option: str, text: str) -> str:
-    """An option as it can be pasted into a shell."""
+    """An option quoted for a shell."""
     return f"{option}{'=' if text.startswith('-') else ' '}{shlex.quote(text)}"
 
 
 def shown(names: Sequence[str], between: str = ", ") -> str:
-    """Names of columns for people; a line end in a name must not look like a line of ours."""
+    """Returns names of columns for a message on one line: line ends are escaped, empty names are `(no name)`."""
     return between.join(name.replace("\n", "\\n").replace("\r", "\\r") or "(no name)" for name in names)
 
 
 def _pairs(option: str, form: str, texts: Iterable[str]) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for text in texts:
-        # A shop's names may hold a "=", as values and SQL may; ours do not.
+        # Names of the file, values and SQL may contain "="; names of event columns do not.
         left, equals, right = text.rpartition("=") if form.startswith("SOURCE") else text.partition("=")
         left, right = left.strip(), right.strip()
         if not (left and equals and right):
-            raise LandingError(f"{_option(option, text)} cannot be read: it takes {form}.")
+            raise LandingError(f"{_option(option, text)} is not of the form {form}.")
         if pairs.setdefault(left, right) != right:
-            raise LandingError(f"{option} {left} is given twice, as {pairs[left]} and as {right}.")
+            raise LandingError(f"{option} {left} is given twice, as {pairs[left]} and as {right}: keep one of them.")
     return pairs
 
 
 def _require_one_of(option: str, word: str, allowed: Sequence[str], kind: str) -> None:
     if word not in allowed:
-        raise LandingError(f"{option}: {word} is not a known {kind}; it can be {', '.join(allowed)}.")
+        raise LandingError(f"{option}: {word} is not a valid {kind}. Use one of {', '.join(allowed)}.")
 
 
 def _suggest(wanted: str, names: Sequence[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""The lines of a CSV file: hashed and counted, and, where DuckDB cannot read all of them, read one by one."""
+"""Reads CSV files by line: `scan` hashes and counts the lines, `read_one_by_one` reads files that DuckDB cannot."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ import pyarrow as pa
 from ecommerce_assets.events.landing.errors import LandingError
 
 MAX_LINE_BYTES = 1_000_000
-"""An event has about 150 bytes; a longer line than this one is unreadable."""
+"""A longer line is unreadable; an event has about 150 bytes."""
 
 csv.field_size_limit(MAX_LINE_BYTES)
 
 MAX_LISTED = 10_000
-"""Of an unreadable line this much is listed."""
+"""Maximum number of characters of an unreadable line in the list of unreadable values."""
 
 _BLOCK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
 class UnreadableLine:
-    """A line that does not have the columns of the header; `number` counts from 1, which is the header."""
+    """A line that does not have the columns of the header; `number` counts from 1."""
 
     number: int
     reason: str
@@ -39,15 +39,18 @@ class UnreadableLine:
 
 
 def compression(path: Path) -> str:
-    """The compression by the file's name, in DuckDB's words."""
+    """Returns DuckDB's name of the compression that the file name stands for: gzip, zstd or none."""
     return {".gz": "gzip", ".zst": "zstd"}.get(path.suffix.lower(), "none")
 
 
 @contextmanager
 def open_text(path: Path) -> Iterator[BinaryIO]:
-    """The bytes of the file, decompressed.
+    """Opens a file for reading decompressed bytes.
 
-    Raises LandingError, also while reading: the file is not in the format that its name says, or it is cut off.
+    Raises
+    ------
+    LandingError
+        Also while reading: the file is cut off or is not compressed as its name says.
     """
     kind = compression(path)
     try:
@@ -63,11 +66,13 @@ def open_text(path: Path) -> Iterator[BinaryIO]:
     except (gzip.BadGzipFile, zlib.error, EOFError, OSError) as error:
         if kind == "none" or getattr(error, "errno", None):
             raise
-        raise LandingError(f"{path} cannot be decompressed: it is cut off, or it is not a {kind} file.") from error
+        raise LandingError(
+            f"{path} cannot be decompressed: it is cut off or is not a {kind} file. Copy it again or fix its name."
+        ) from error
 
 
 def scan(path: Path) -> tuple[str, int]:
-    """SHA-256 of the decompressed bytes, and the number of lines; so x.csv and x.csv.gz are the same content."""
+    """Returns the SHA-256 of the decompressed bytes (equal for x.csv and x.csv.gz) and the number of lines."""
     digest, lines, last = hashlib.sha256(), 0, b"\n"
     with open_text(path) as stream:
         while block := stream.read(_BLOCK_BYTES):
@@ -78,7 +83,7 @@ def scan(path: Path) -> tuple[str, int]:
 
 
 def count_blank_lines(path: Path) -> int:
-    """Number of lines without any character."""
+    """Returns the number of empty lines."""
     with open_text(path) as stream:
         return sum(1 for line in stream if not line.rstrip(b"\r\n"))
 
@@ -86,9 +91,9 @@ def count_blank_lines(path: Path) -> int:
 def read_one_by_one(
     path: Path, width: int, delimiter: str, encoding: str, has_header: bool, copy: Path
 ) -> Iterator[UnreadableLine]:
-    """Copy each line that is a row of `width` values into a plain CSV file in UTF-8, and yield the others.
+    """Copies each line with `width` values into the CSV file `copy` (UTF-8, no header) and yields the other lines.
 
-    A quoted value ends in its line here, so that a quote that is not closed costs one line.
+    A quoted value cannot span lines here, so that an unclosed quote makes only its own line unreadable.
     """
     with open_text(path) as stream, copy.open("w", encoding="utf-8", newline="") as rows:
         writer = csv.writer(rows, quoting=csv.QUOTE_ALL, lineterminator="\n")
@@ -118,19 +123,19 @@ def _numbered(stream: BinaryIO, first: int = 1) -> Iterator[tuple[int, bytes]]:
 
 
 def _values(line: bytes, width: int, delimiter: str, encoding: str) -> Sequence[str] | str:
-    """The values of a line, or why they cannot be read."""
+    """The values of a line, or the reason why it is unreadable."""
     if len(line) == MAX_LINE_BYTES:
         return f"longer than {MAX_LINE_BYTES:,} bytes"
     try:
         text = line.decode(encoding).rstrip("\r\n")
-        # As DuckDB reads it: blanks before a quote do not count, nor does an empty value after the last column.
+        # As DuckDB does: ignores blanks before a quote, and an empty value after the last column.
         has_blanks = f'{delimiter} "' in text
         values = next(csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=has_blanks))
     except UnicodeDecodeError:
         return "not UTF-8"
     except csv.Error as error:
-        reasons = {"unexpected end": "a quote that is not closed", "new-line": "a line end inside the line"}
-        return next((reason for text, reason in reasons.items() if text in str(error)), f"not CSV: {error}")
+        reasons = {"unexpected end": "unclosed quote", "new-line": "carriage return inside the line"}
+        return next((reason for text, reason in reasons.items() if text in str(error)), f"invalid CSV: {error}")
     if len(values) == width + 1 and not values[-1]:
         values.pop()
     if len(values) != width:

@@ -1,7 +1,4 @@
-"""One landing: find the sources, stage each, publish the days.
-
-All sources are staged before the first is published, so that an error means that nothing was landed.
-"""
+"""Lands files: finds the sources, stages all of them, and then publishes the days. Entry point: `land`."""
 
 from __future__ import annotations
 
@@ -24,39 +21,41 @@ from ecommerce_assets.events.landing.summary import LandingSummary, SourceSummar
 from ecommerce_assets.events.landing.target import Target
 from ecommerce_assets.settings import Settings, SettingsError, load_settings
 
-_LONGEST_NAME = 150
-"""Bytes of a file's name in the name of the list of its unreadable values; file systems allow 255 in all."""
+_MAX_NAME_BYTES = 150
+"""Bytes of the source's name in the name of its list of unreadable values; file systems allow names of 255 bytes."""
 
 log = logging.getLogger(__name__)
 
 
 def land(sources: Sequence[str], data_dir: str | Path, layout: Layout | None = None) -> LandingSummary:
-    """Land files, folders and globs as daily partitions of `<data_dir>/raw/events`.
+    """Lands files in the daily partitions of `<data_dir>/raw/events` and returns a summary.
+
+    All sources are staged before the first is published, so that an error means that nothing was landed; only if the
+    disk fails while files are published, some days are landed, and landing again completes the others.
 
     Parameters
     ----------
     sources
-        CSV (`.csv`, `.csv.gz`, `.csv.zst`) and Parquet files, folders of them, and globs.
+        Local CSV (`.csv`, `.csv.gz`, `.csv.zst`) and Parquet files, folders of them, and globs.
     data_dir
-        Local folder, or a URL that fsspec knows; must not be the shipped sample's.
+        Local folder or a URL that fsspec knows, such as `s3://bucket/shop`; not that of the shipped sample.
     layout
-        The options about columns; None: as the REES46 logs.
+        How the files map to event columns; by default as the REES46 logs.
 
     Raises
     ------
     LandingError
-        With one sentence for people. Nothing was landed then, unless the disk failed while files were moved to their
-        days; landing again completes that.
+        A file, an option or the data dir cannot be used.
     """
     layout, target = layout or Layout(), Target(str(data_dir))
     try:
         target.refuse_sample()
         settings = load_settings(data_dir=str(data_dir))
-        found, other_files = find_sources(sources, layout)
-        for source in found:
+        matched, other_files = find_sources(sources, layout)
+        for source in matched:
             target.refuse_source(source.path)
         with target.staging() as folder:
-            staged = _stage_all(found, target, layout, settings, folder)
+            staged = _stage_all(matched, target, layout, settings, folder)
             summaries = tuple(_publish(staged, target))
             window = Window(settings.first_day, settings.end_day, datetime.now(UTC).date())
             return LandingSummary(str(data_dir), summaries, window, tuple(other_files), settings.id_type)
@@ -68,7 +67,7 @@ def land(sources: Sequence[str], data_dir: str | Path, layout: Layout | None = N
         if isinstance(error, OSError):
             raise LandingError(f"{error.filename or data_dir}: {error.strerror or error}.") from error
         raise
-    except Exception as error:  # of the client of a bucket, such as no credentials
+    except Exception as error:  # of the client of a bucket, such as missing credentials
         if isinstance(error, LandingError) or target.raw.is_local:
             raise
         raise LandingError(f"{data_dir} cannot be used: {error}.") from error
@@ -81,7 +80,7 @@ def _stage_all(
     copies: list[Staged] = []
     for source in sources:
         log.info("Reading %s", source.path)
-        before = [_state(file) for file in source.files]
+        states = [_state(file) for file in source.files]
         sha256, lines = scan(source.path) if isinstance(source, CsvSource) else (_sha256(source), 0)
         content = layout.content(sha256, settings.id_type)
         target.refuse_other_layout(source.path, content)
@@ -95,12 +94,12 @@ def _stage_all(
         except duckdb.IOException:
             raise
         except RuntimeError as error:
-            if "Query interrupted" in str(error):  # what DuckDB makes of Ctrl-C
+            if "Query interrupted" in str(error):  # DuckDB's error for Ctrl-C
                 raise KeyboardInterrupt from None
             raise
         except duckdb.Error as error:
-            raise LandingError(f"{source.path} cannot be read: {one_line(error)}") from error
-        if before != [_state(file) for file in source.files]:
+            raise LandingError(f"{source.path} cannot be read: {one_line(error)}.") from error
+        if states != [_state(file) for file in source.files]:
             raise LandingError(f"{source.path} changed while it was read: land it when it is complete.")
     return [*staged.values(), *copies]
 
@@ -110,17 +109,18 @@ def _publish(staged: Sequence[Staged], target: Target) -> Iterator[SourceSummary
     for item in staged:
         for day, file in item.files.items():
             by_day[day].append(file)
-    # Before the events, which are landed when all else is there.
-    places = [_put_unreadable(item, target) if item.summary.unreadable and item.files else "" for item in staged]
+    # The lists of unreadable values first, so that landed events always have one.
+    lists = [_put_unreadable(item, target) if item.summary.unreadable and item.files else "" for item in staged]
     new: set[Path] = set()
     for day, files in sorted(by_day.items()):
         new |= target.publish_day(files, day)
-    for item, place in zip(staged, places, strict=True):
-        yield item.summary.published({day for day, file in item.files.items() if file not in new}, place)
+    for item, unreadable_file in zip(staged, lists, strict=True):
+        already_landed = {day for day, file in item.files.items() if file not in new}
+        yield item.summary.published(already_landed, unreadable_file)
 
 
 def _put_unreadable(item: Staged, target: Target) -> str:
-    source = item.summary.source.name.encode(errors="replace")[:_LONGEST_NAME].decode(errors="ignore")
+    source = item.summary.source.name.encode(errors="replace")[:_MAX_NAME_BYTES].decode(errors="ignore")
     return target.put_unreadable(item.unreadable_file, f"{source}-{item.summary.content}.csv")
 
 
@@ -130,8 +130,11 @@ def _state(file: Path) -> tuple[int, int]:
 
 
 def _sha256(source: ParquetSource) -> str:
-    """One file: its hash. A folder: the hash of its files' sorted hashes, because part files get other names when they
-    are copied; folder names such as `brand=x` count, because they are values."""
+    """The hash of a file, or for a folder the hash of the sorted hashes of its files.
+
+    So it does not depend on the names of part files, which change in a copy. Folder names such as `brand=x` are values
+    and belong to the hash.
+    """
     hashes = []
     for file in source.files:
         with file.open("rb") as stream:

@@ -1,7 +1,7 @@
-"""Finds the files that the names on the command line stand for, and what DuckDB reads of each.
+"""Finds the sources that the arguments of the command name. Entry point: `find_sources`.
 
 A source is one CSV file, one Parquet file, or one folder of Parquet part files that a job wrote. Only names, headers
-and footers are read here, so that a wrong file is refused before anything is written.
+and footers are read, so that an invalid file is refused before anything is written.
 """
 
 from __future__ import annotations
@@ -20,20 +20,19 @@ import pyarrow.parquet as pq
 from ecommerce_assets.events.landing.errors import LandingError
 from ecommerce_assets.events.landing.layout import Columns, Layout
 from ecommerce_assets.events.landing.lines import MAX_LINE_BYTES, compression, open_text
-from ecommerce_assets.events.parquet import is_parquet, read_parquet_sql
+from ecommerce_assets.events.parquet import PARQUET_ENDINGS, is_parquet, read_parquet_sql
 from ecommerce_assets.events.parsing import literal, split_header
 from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS
 
 CSV_ENDINGS = (".csv", ".csv.gz", ".csv.zst")
-PARQUET_ENDINGS = (".parquet", ".parq", ".pq")
 MAX_REJECTS = 100_000
-"""DuckDB keeps unreadable lines in memory; a file with more of them than this is read line by line."""
+"""DuckDB keeps unreadable lines in memory; a file with more of them is read line by line."""
 _PART_NAME = re.compile(r"(part|data)[-_.]?\d|\d{6}_\d", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class CsvSource:
-    """One CSV file; `names` are its columns."""
+    """One CSV file with the columns `names`."""
 
     path: Path
     names: tuple[str, ...]
@@ -44,13 +43,18 @@ class CsvSource:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The file."""
+        """The file, as for a `ParquetSource`."""
         return (self.path,)
 
     def from_sql(self, copy: Path | None = None) -> str:
-        """The FROM clause that reads the file, or its copy without unreadable lines, with all columns as text.
+        """Returns the SQL of the FROM clause that reads the file with all columns as text.
 
-        Every option is given, because DuckDB's guesses would skip lines that look like a preamble.
+        Every option is given, because DuckDB's sniffer would skip lines that look like a preamble.
+
+        Parameters
+        ----------
+        copy
+            Copy of the file without unreadable lines, to read instead; see `lines.read_one_by_one`.
         """
         path, is_copy = copy or self.path, copy is not None
         header = str(self.has_header and not is_copy).lower()
@@ -69,8 +73,15 @@ class CsvSource:
 class ParquetSource:
     """One Parquet file, or all part files of one folder.
 
-    `groups` are files with the same column types, each with its columns: read as one, values would be cast, such as a
-    19-digit id to double. `hive`: folder names such as `brand=x` are columns.
+    Attributes
+    ----------
+    groups
+        Files with the same column types, and their columns. Groups are read separately, because DuckDB would cast
+        values to a common type, such as a 19-digit id to double.
+    rows
+        Rows of all files.
+    hive
+        Whether folder names such as `brand=x` are columns.
     """
 
     path: Path
@@ -80,11 +91,11 @@ class ParquetSource:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All its files."""
+        """All files of the source."""
         return tuple(file for files, _ in self.groups for file in files)
 
     def from_sql(self, files: Sequence[Path]) -> str:
-        """The FROM clause that reads files of one group."""
+        """Returns the SQL of the FROM clause that reads files of one group."""
         return read_parquet_sql(files, self.hive)
 
 
@@ -93,30 +104,36 @@ Source = CsvSource | ParquetSource
 
 @dataclass(frozen=True)
 class OtherFile:
-    """A file in a named folder that is neither CSV nor Parquet; it is reported, because it may be packed events."""
+    """A file in a folder that is neither CSV nor Parquet. It is reported, because it may be an archive of events."""
 
     path: Path
 
 
 def find_sources(names: Sequence[str], layout: Layout) -> tuple[list[Source], list[Path]]:
-    """Every source that the names stand for, once, in their order; and the other files in the named folders."""
-    found = {item.path.resolve(): item for name in names for item in _expand(name, layout)}
-    sources = [item for item in found.values() if not isinstance(item, OtherFile)]
-    wholes = [item for item in sources if isinstance(item, ParquetSource) and item.path.is_dir()]
-    sources = [item for item in sources if not _is_part_of(item, wholes)]
-    return sources, [item.path for item in found.values() if isinstance(item, OtherFile)]
+    """Returns the sources that files, folders and globs name, each once, and other files in the folders.
+
+    Raises
+    ------
+    LandingError
+        A name matches nothing, or a file cannot be landed.
+    """
+    items = {item.path.resolve(): item for name in names for item in _expand(name, layout)}
+    sources = [item for item in items.values() if not isinstance(item, OtherFile)]
+    folders = [item for item in sources if isinstance(item, ParquetSource) and item.path.is_dir()]
+    sources = [item for item in sources if not _is_part_of(item, folders)]
+    return sources, [item.path for item in items.values() if isinstance(item, OtherFile)]
 
 
-def _is_part_of(source: Source, wholes: Sequence[ParquetSource]) -> bool:
-    """`exports/**` names a folder and what is in it: a part that lands with its whole would be there twice."""
+def _is_part_of(source: Source, folders: Sequence[ParquetSource]) -> bool:
+    """Whether the files of a source are in another one too: `exports/**` names a folder and the files in it."""
     files = {file.resolve() for file in source.files}
-    others = [whole for whole in wholes if whole.path.resolve() in source.path.resolve().parents]
-    return any(files <= {file.resolve() for file in whole.files} for whole in others)
+    parents = [folder for folder in folders if folder.path.resolve() in source.path.resolve().parents]
+    return any(files <= {file.resolve() for file in folder.files} for folder in parents)
 
 
 def _expand(name: str, layout: Layout) -> Iterator[Source | OtherFile]:
     if "://" in name:
-        raise LandingError(f"{name} is a URL; landing reads local files only.")
+        raise LandingError(f"{name} is a URL, and only local files can be landed: download it first.")
     if not name:
         raise LandingError("A file name is empty: name the files, folders or globs to land.")
     path = Path(os.path.expanduser(name))
@@ -126,10 +143,10 @@ def _expand(name: str, layout: Layout) -> Iterator[Source | OtherFile]:
     if path.is_symlink():
         raise LandingError(f"{name} is a link to {path.readlink()}, which does not exist.")
     if not glob.has_magic(name):
-        raise LandingError(f"No file or folder is called {name}.")
+        raise LandingError(f"There is no file or folder {name}: check the name.")
     matches = sorted(glob.glob(str(path), recursive=True))
     if not matches:
-        raise LandingError(f"No file matches {name}.")
+        raise LandingError(f"No file matches {name}: check the pattern.")
     for match in matches:
         yield from _at(Path(match), layout)
 
@@ -139,27 +156,27 @@ def _at(path: Path, layout: Layout) -> Iterator[Source | OtherFile]:
     if not path.is_dir():
         yield _file(path, layout)
         return
-    found = list(_in_folder(path, layout))
-    if all(isinstance(item, OtherFile) for item in found):
-        raise LandingError(f"The folder {path} holds no CSV and no Parquet files.")
-    yield from found
+    items = list(_in_folder(path, layout))
+    if all(isinstance(item, OtherFile) for item in items):
+        raise LandingError(f"The folder {path} has no CSV or Parquet files.")
+    yield from items
 
 
 def _file(path: Path, layout: Layout) -> Source:
     name = path.name.lower()
     if not path.is_file():
-        raise LandingError(f"{path} is not a regular file: write what it gives to a file first.")
+        raise LandingError(f"{path} is not a regular file: write its output to a file first.")
     if _is_parquet(path):
         return _parquet(path, [path], layout)
     if name.endswith(CSV_ENDINGS) or layout.header or name.endswith((".tsv", ".txt")):
         return _csv(path, layout)
     if name.endswith(".zip"):
-        raise LandingError(f"{path} is a zip archive: unzip it and land what is in it.")
-    raise LandingError(f"{path} is neither Parquet nor CSV by its name ({', '.join(CSV_ENDINGS)}).")
+        raise LandingError(f"{path} is a zip archive: unzip it and land the files in it.")
+    raise LandingError(f"{path} is neither Parquet nor CSV: the name of a CSV file ends in {', '.join(CSV_ENDINGS)}.")
 
 
 def _is_parquet(path: Path) -> bool:
-    if not path.is_file():  # such as a pipe, which would be waited for
+    if not path.is_file():  # such as a pipe, on which reading would block
         return False
     return path.name.lower().endswith(PARQUET_ENDINGS) or is_parquet(path)
 
@@ -167,10 +184,10 @@ def _is_parquet(path: Path) -> bool:
 def _in_folder(
     folder: Path, layout: Layout, is_part: bool = False, above: tuple[Path, ...] = ()
 ) -> Iterator[Source | OtherFile]:
-    """Each file of a folder is a source, what one job wrote is one source; deeper folders likewise.
+    """The sources in a folder and its subfolders: each file, or all Parquet files together if one job wrote them.
 
-    `is_part`: the folder is called such as `brand=x`, or is in one, so that its Parquet files are part files of a
-    folder above. `above` are the folders on the way, so that a link to one of them ends the walk.
+    `is_part`: the folder is in a partition folder such as `brand=x`, so that its Parquet files belong to a parent
+    folder. `above`: the parent folders, to stop at a link to one of them.
     """
     if (here := folder.resolve()) in above:
         return
@@ -178,13 +195,13 @@ def _in_folder(
     if parts and _is_one_job(folder, parts):
         yield _parquet(folder, parts, layout)
     else:
-        for file in [file for file in parts if _rows(file)] or parts:  # an empty file beside others is no problem
+        for file in [file for file in parts if _rows(file)] or parts:  # empty files are ignored unless all are empty
             yield _parquet(file, [file], layout)
     for entry in _visible(folder):
         if entry.is_dir():
             yield from _in_folder(entry, layout, is_part or "=" in entry.name, (*above, here))
         elif _is_parquet(entry):
-            continue  # see above
+            continue  # already in `parts`
         elif entry.name.lower().endswith(CSV_ENDINGS) and entry.is_file():
             yield _csv(entry, layout)
         else:
@@ -201,7 +218,7 @@ def _part_files(folder: Path, is_part: bool = False, above: tuple[Path, ...] = (
 
 
 def _is_one_job(folder: Path, parts: Sequence[Path]) -> bool:
-    """Whether the files are parts of one whole, as Spark, Hive, Dask, DuckDB and others write it."""
+    """Whether one job wrote the files of the folder, judging by the names that Spark, Hive, Dask and DuckDB use."""
     return (
         folder.name.lower().endswith(PARQUET_ENDINGS)
         or (folder / "_SUCCESS").exists()
@@ -211,7 +228,7 @@ def _is_one_job(folder: Path, parts: Sequence[Path]) -> bool:
 
 
 def _visible(folder: Path) -> list[Path]:
-    # _SUCCESS, _temporary, .part-0.crc: what jobs leave beside their data.
+    # Jobs write _SUCCESS, _temporary and .part-0.crc beside their data.
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith(("_", ".")))
     for entry in entries:
         _require_utf8(entry)
@@ -222,14 +239,11 @@ def _require_utf8(path: Path) -> None:
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        raise LandingError(f"{path}: the name is not in UTF-8; rename it.") from None
+        raise LandingError(f"{path}: the file name is not valid UTF-8. Rename the file.") from None
 
 
 def _csv(path: Path, layout: Layout) -> CsvSource:
-    """A CSV file by its first line.
-
-    Raises LandingError: the file is empty, is not text, has no header or lacks a required column.
-    """
+    """A CSV file, from its first line."""
     with open_text(path) as stream:
         line, more = stream.readline(MAX_LINE_BYTES), stream.read(1)
     if not line.strip() and not more:
@@ -238,22 +252,23 @@ def _csv(path: Path, layout: Layout) -> CsvSource:
     if layout.header:
         if len(names) != len(layout.header):
             raise LandingError(
-                f"{path} has {len(names)} values in its first line, and --header names {len(layout.header)} columns."
+                f"{path} has {len(names)} values in its first line, but --header names {len(layout.header)} columns: "
+                "name all columns of the file."
             )
         return CsvSource(path, layout.header, False, delimiter, layout.encoding, layout.match(path, layout.header))
     if not {*EVENTS.names, *layout.columns} & set(names) and _looks_like_data(names):
         raise LandingError(
-            f"{path} has no header: its first line is data; name its {len(names)} columns with --header, such as "
+            f"{path} has no header: its first line is data. Name its {len(names)} columns with --header, such as "
             f"--header {','.join([*EVENTS.names, *map('column_{}'.format, range(len(names)))][: len(names)])}."
         )
     columns = layout.match(path, names)
     if not more:
-        raise LandingError(f"{path} is empty but for its header.")
+        raise LandingError(f"{path} is empty except for its header.")
     return CsvSource(path, names, True, delimiter, layout.encoding, columns)
 
 
 def _header(path: Path, line: bytes, encoding: str) -> tuple[str, tuple[str, ...]]:
-    """The delimiter and the names of the columns."""
+    """The delimiter and the column names."""
     try:
         text = line.decode("utf-8-sig" if encoding == "utf-8" else encoding).rstrip("\r\n")
         delimiter, names = split_header(text)
@@ -264,12 +279,12 @@ def _header(path: Path, line: bytes, encoding: str) -> tuple[str, tuple[str, ...
     except csv.Error:
         raise LandingError(f"{path} is not a CSV file: its first line cannot be read.") from None
     if "\0" in text:
-        raise LandingError(f"{path} is not a CSV file in UTF-8: its first line has zero bytes; save it as UTF-8.")
+        raise LandingError(f"{path} is not a CSV file in UTF-8: its first line has zero bytes. Save it as UTF-8.")
     return delimiter, tuple(name.strip() for name in names)
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """The names, and for one that DuckDB would take for an earlier one, another."""
+    """The names; one that DuckDB would confuse with an earlier one gets its number as a suffix."""
     seen: set[str] = set()
     distinct = []
     for number, name in enumerate(names):
@@ -295,7 +310,7 @@ def _parquet(path: Path, files: Sequence[Path], layout: Layout) -> ParquetSource
         grouped.setdefault(f"{schema.remove_metadata()} {hive}", []).append((file, layout.match(file, names)))
         rows += count
     if not rows:
-        raise LandingError(f"{path} is empty: it has columns but no rows.")
+        raise LandingError(f"{path} has no rows.")
     groups = tuple(
         (
             tuple(file for file, _ in members),
@@ -318,5 +333,5 @@ def _footer(file: Path) -> tuple[pa.Schema, int]:
         return footer.schema.to_arrow_schema(), footer.num_rows
     except (pa.ArrowInvalid, OSError) as error:
         if getattr(error, "errno", None):
-            raise  # such as no permission, which is not about the content
-        raise LandingError(f"{file} is not a Parquet file, or it is cut off.") from None
+            raise  # such as a missing permission, which says nothing about the content
+        raise LandingError(f"{file} is not a Parquet file or is cut off: copy it again.") from None

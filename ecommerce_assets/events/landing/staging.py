@@ -1,4 +1,4 @@
-"""Stages one source: parses it, splits it by day and checks it, with a DuckDB that can read nothing else."""
+"""Stages one source: `Staging` parses it with DuckDB, splits it by day, and summarises it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Staged:
-    """A source that is ready to be published: one file per day, and what the summary says of it."""
+    """A source that is ready to be published: one file per day, its summary, and the list of unreadable values."""
 
     files: dict[date, Path]
     summary: SourceSummary
@@ -65,14 +65,14 @@ class Staged:
 
 @dataclass(frozen=True)
 class _BadLines:
-    """How many lines of a file are unreadable, and the first of them."""
+    """The number of unreadable lines of a file, and the first of them."""
 
     count: int
     first: tuple[UnreadableLine, ...]
 
     @classmethod
-    def listed(cls, lines: Iterable[UnreadableLine], listing: Path) -> _BadLines:
-        """Write the lines into a CSV file; there may be too many of them for the memory."""
+    def write(cls, lines: Iterable[UnreadableLine], listing: Path) -> _BadLines:
+        """Writes the lines to the CSV file `listing`, one by one because there may be millions of them."""
         count, first = 0, []
         with listing.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
@@ -86,7 +86,15 @@ class _BadLines:
 
 
 class Staging:
-    """Stages one source in a folder of its own, with a DuckDB that can read and write nothing else."""
+    """Stages one source in a folder, with a DuckDB connection that has no access to other files.
+
+    Parameters
+    ----------
+    content
+        Hash of source and options, see `Layout.content`.
+    folder
+        New folder for the staged files.
+    """
 
     def __init__(self, source: Source, content: str, layout: Layout, id_type: IdType, folder: Path) -> None:
         self._source, self._content, self._layout, self._folder = source, content, layout, folder
@@ -97,8 +105,19 @@ class Staging:
         self._connection = _connect(source.files, folder)
 
     def run(self, lines: int) -> Staged:
-        """Parse, split by day and check; `lines` of a CSV file were counted before."""
-        bad_lines = _BadLines.listed([], self._listing)
+        """Returns the staged source.
+
+        Parameters
+        ----------
+        lines
+            Number of lines of a CSV file, see `lines.scan`.
+
+        Raises
+        ------
+        LandingError
+            The source or an option cannot be used.
+        """
+        bad_lines = _BadLines.write([], self._listing)
         if isinstance(self._source, CsvSource):
             rows, bad_lines = self._split_csv(self._source, lines)
         else:
@@ -113,7 +132,7 @@ class Staging:
             self._refuse_undated(undated, left_out)
         rows_of_day = {day: _count(files) for day, files in dated.items()}
         without_day = _count(undated) + bad_lines.count
-        extra = self._spread(undated, bad_lines.count, rows_of_day)
+        extra = self._distribute(undated, bad_lines.count, rows_of_day)
         files = {day: self._one_file(day, [*files, *extra.get(day, [])]) for day, files in dated.items()}
         unreadable = self._unreadable(list(files.values()), bad_lines)
         rows_by_day = tuple((day, _count([file])) for day, file in files.items())
@@ -134,7 +153,7 @@ class Staging:
             delimiter=self._source.delimiter if isinstance(self._source, CsvSource) else ",",
         )
         self._connection.close()
-        shutil.rmtree(self._split)  # many sources are staged before the first is published: free the disk early
+        shutil.rmtree(self._split)  # frees disk space: all sources are staged before the first is published
         return Staged(files, summary, self._listing)
 
     def _columns(self) -> list[Columns]:
@@ -142,40 +161,41 @@ class Staging:
         return [source.columns] if isinstance(source, CsvSource) else [columns for _, columns in source.groups]
 
     def _split_csv(self, source: CsvSource, lines: int) -> tuple[int, _BadLines]:
-        """Gives the rows and the lines that are no rows.
+        """The number of rows, and the unreadable lines.
 
-        DuckDB reads nearly every file at full speed. It is believed only if each line is accounted for: it loses lines
-        of some files without an error. Other files are read line by line.
+        DuckDB reads nearly every file, but skips lines of some files without an error. If its rows and errors do not
+        account for every line, the file is read line by line instead.
         """
         try:
             rows = self._copy(source.from_sql(), source.columns)
-            unreadable = _BadLines.listed(self._rejected_lines(), self._listing)
+            unreadable = _BadLines.write(self._rejected_lines(), self._listing)
             is_complete = self._accounts_for(source, rows, unreadable.count, lines)
         except duckdb.InvalidInputException:
-            is_complete = False  # DuckDB refused a line; which one is found below
+            is_complete = False  # a line that DuckDB refuses
         except duckdb.IOException:
             if compression(source.path) == "none":
                 raise
-            is_complete = False  # such as gzip files padded with zeros, which `scan` could read
+            is_complete = False  # such as gzip files padded with zeros, which `scan` can read
         if not is_complete:
-            log.info("Not every line of %s is a row: reading it line by line", source.path)
+            log.info("%s has lines that are not rows: reading it line by line", source.path)
             shutil.rmtree(self._split, ignore_errors=True)
             copy = self._folder / "readable.csv"
             width = len(source.names)
             one_by_one = read_one_by_one(source.path, width, source.delimiter, source.encoding, source.has_header, copy)
-            unreadable = _BadLines.listed(one_by_one, self._listing)
+            unreadable = _BadLines.write(one_by_one, self._listing)
             rows = self._copy(replace(source, delimiter=",").from_sql(copy), source.columns)
             copy.unlink()
         if not rows:
             first = next(iter(unreadable.first), UnreadableLine(2, "empty", ""))
             raise LandingError(
-                f"{source.path} has no line that can be read as an event; line {first.number}: {first.reason}."
+                f"{source.path} has no readable event: line {first.number} has the error '{first.reason}'. Check its "
+                "header and delimiter."
             )
         return rows, unreadable
 
     def _accounts_for(self, source: CsvSource, rows: int, unreadable: int, lines: int) -> bool:
         expected = lines - source.has_header
-        # A quote that is not closed takes lines with it, and of bytes that are not UTF-8 DuckDB gives "?".
+        # An unclosed quote swallows lines, and DuckDB replaces bytes that are not UTF-8 by "?".
         suspects = "contains(csv_line, chr(10)) OR error_type ILIKE '%encoding%'"
         if self._connection.execute(f"SELECT 1 FROM reject_errors WHERE {suspects} LIMIT 1").fetchall():
             return False
@@ -185,8 +205,10 @@ class Staging:
         return missing > 0 and missing == count_blank_lines(source.path) + self._other_lines_of_values(source)
 
     def _other_lines_of_values(self, source: CsvSource) -> int:
-        """Line ends inside quoted values, less the blank lines there; -1 if a value may hold lines of events, because
-        a line in it has the columns of one."""
+        """The number of line ends inside quoted values, without blank lines.
+
+        -1 if a line inside a value has as many columns as an event, so that an unclosed quote may have swallowed it.
+        """
         columns = [f'"{name}"' for name in self._connection.execute(f"FROM {source.from_sql()} LIMIT 0").df().columns]
         ends = " + ".join(f"coalesce(length({c}) - length(replace({c}, chr(10), '')), 0)" for c in columns)
         if not self._connection.execute(f"SELECT max({ends}) FROM {source.from_sql()}").fetchall()[0][0]:
@@ -205,11 +227,11 @@ class Staging:
         return -1 if is_suspect else int(count)
 
     def _rejected_lines(self) -> Iterator[UnreadableLine]:
-        found = self._connection.execute(
+        lines = self._connection.execute(
             "SELECT line, min(lower(error_type)), any_value(csv_line) FROM reject_errors "
             "WHERE scan_id = (SELECT min(scan_id) FROM reject_errors) GROUP BY line ORDER BY line"
         )
-        while batch := found.fetchmany(_BATCH):
+        while batch := lines.fetchmany(_BATCH):
             yield from (UnreadableLine(number, reason, text or "") for number, reason, text in batch)
 
     def _split_parquet(self, source: ParquetSource) -> int:
@@ -218,7 +240,7 @@ class Staging:
             try:
                 check_pages(file)
             except (pa.ArrowException, OSError) as error:
-                raise LandingError(f"{file} is damaged: {str(error).splitlines()[0]}.") from error
+                raise LandingError(f"{file} is damaged ({str(error).splitlines()[0]}): copy it again.") from error
         if len(source.groups) > 1:
             self._refuse_windows()
         for files, columns in source.groups:
@@ -234,13 +256,13 @@ class Staging:
         return rows
 
     def _refuse_windows(self) -> None:
-        """Raises LandingError for a window function, such as row_number(), which would begin anew in each file."""
+        """Raises LandingError for a window function such as row_number(), which would restart in each file."""
         for name, sql in self._layout.compute.items():
             if re.search(r"\bover\b", sql, re.IGNORECASE):
                 raise LandingError(
-                    f"--compute {shlex.quote(f'{name}={sql}')}: the files of {self._source.path} have different "
-                    "columns, or texts that are not UTF-8, and are read one after the other: land each by itself, or "
-                    "leave out the window function."
+                    f"--compute {shlex.quote(f'{name}={sql}')} has a window function, but the files of "
+                    f"{self._source.path} have different columns or invalid UTF-8 and are read separately. Land each "
+                    "file by itself, or remove the window function."
                 )
 
     def _split_as_bytes(self, source: ParquetSource) -> int:
@@ -259,11 +281,11 @@ class Staging:
         return rows
 
     def _copy(self, from_sql: str, columns: Columns) -> int:
-        """Parse a FROM clause into one folder per day; gives its rows, those that `--where` leaves out included."""
+        """Parses a FROM clause into one folder per day; returns its rows, including those that `--where` excludes."""
         self._check_options(from_sql)
         selected = ", ".join(f"({sql}\n) AS {name}" for name, sql in columns.sql.items())
         raw = f"SELECT {selected} FROM {from_sql}{self._where()}"
-        before = sum(map(_count, self._parts().values()))
+        previous_rows = sum(map(_count, self._parts().values()))
         try:
             with _progress(self._connection, self._source.path):
                 self._connection.execute(
@@ -273,7 +295,7 @@ class Staging:
                     "FILENAME_PATTERN 'part-{uuid}')"
                 )
             if not self._layout.where:
-                return sum(map(_count, self._parts().values())) - before
+                return sum(map(_count, self._parts().values())) - previous_rows
             ((rows,),) = self._connection.execute(f"SELECT count(*) FROM {from_sql}").fetchall()
             return int(rows)
         except duckdb.Error as error:
@@ -285,14 +307,13 @@ class Staging:
             raise LandingError(f"{self._source.path}: {one_line(error)}.") from error
 
     def _check_options(self, from_sql: str, with_values: bool = False) -> None:
-        """Raises LandingError for the SQL of an option that DuckDB refuses; with values: on the rows too."""
-        kept = self._where()
+        """Raises LandingError if DuckDB cannot bind the SQL of an option; `with_values`: or cannot evaluate it."""
         options = [("--where", sql, sql) for sql in self._layout.where]
         options += [("--compute", f"{name}={sql}", sql) for name, sql in self._layout.compute.items()]
         for option, text, sql in options:
             shown = f"{option} {shlex.quote(text)}"
             is_where = option == "--where"
-            # QUALIFY refuses what makes several rows of one, and "[" what closes our "(".
+            # QUALIFY refuses expressions that return several rows, and "[" those with an unbalanced ")".
             once = f"WHERE (\n{sql}\n)" if is_where else f"QUALIFY (\n{sql}\n) IS NULL OR row_number() OVER () > 0"
             try:
                 self._connection.extract_statements(f"SELECT [\n{sql}\n]")
@@ -301,9 +322,9 @@ class Staging:
                 self._connection.execute(f"{query} {once}")
                 width = len(self._connection.execute(f"DESCRIBE FROM {from_sql}").fetchall())
                 if len(described) != width + 1 or described[0][1].startswith("TUPLE"):
-                    raise LandingError(f"{shown}: it must be one SQL expression.")
+                    raise LandingError(f"{shown} must be one SQL expression.")
                 if with_values:
-                    values = f"SELECT (\n{sql}\n) AS x FROM {from_sql}{kept}"
+                    values = f"SELECT (\n{sql}\n) AS x FROM {from_sql}{self._where()}"
                     self._connection.execute(
                         f"SELECT count(*) FROM {from_sql} {once}"
                         if is_where
@@ -335,27 +356,27 @@ class Staging:
             ).fetchall()[0]
             if rows:
                 raise LandingError(
-                    f"{self._source.path}: {rows:,} of {_count(files):,} events have a {name} that is not an integer "
-                    f"of 64 bits, such as {example!r}; set ECOMMERCE_ID_TYPE=string for this data dir (for landing and "
-                    "for every run), or leave these events out with --where. Nothing was landed."
+                    f"{self._source.path}: {name} is not a 64-bit integer in {rows:,} of {_count(files):,} events, "
+                    f"such as {example!r}. Set ECOMMERCE_ID_TYPE=string for this data dir, in landing and in every "
+                    "run, or exclude these events with --where."
                 )
 
     def _refuse_undated(self, undated: Sequence[Path], left_out: int) -> None:
         if not undated:
-            raise LandingError(f"{self._source.path}: --where leaves out all {left_out:,} rows; nothing was landed.")
-        found = self._connection.execute(
+            raise LandingError(f"{self._source.path}: --where excludes all {left_out:,} rows. Correct the condition.")
+        ((example,),) = self._connection.execute(
             f"SELECT any_value(original.event_time) FROM {read_parquet_sql(undated)}"
         ).fetchall()
         raise LandingError(
-            f"{self._source.path} has no row with a readable event_time, such as {found[0][0]!r}; times are year-first "
-            f"dates from 1990 on, such as 2019-10-01 00:00:00 UTC, or numbers since 1970; "
+            f"{self._source.path} has no readable event_time, an example is {example!r}. Times must be year-first "
+            "dates from 1990 on, such as 2019-10-01 00:00:00 UTC, or numbers since 1970; "
             f"{time_hint(self._columns()[0].sql['event_time'])}."
         )
 
-    def _spread(self, undated: Sequence[Path], lines: int, rows_of_day: dict[date, int]) -> dict[date, list[Path]]:
-        """Files with the rows whose day is not known, shared among the days in proportion to their rows.
+    def _distribute(self, undated: Sequence[Path], lines: int, rows_of_day: dict[date, int]) -> dict[date, list[Path]]:
+        """Files by day with the rows that have no readable time, distributed over the days in proportion to their rows.
 
-        So each day has the share of them that the whole source has, and is blocked if that is too large.
+        So the share of rejected events is the same on each day, and the day is blocked if it is too large.
         """
         null_row = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in sql_types(self._id_type).items())
         texts = ", ".join(f"{name} := CAST(NULL AS VARCHAR)" for name in EVENTS.names)
@@ -401,7 +422,7 @@ class Staging:
         return file
 
     def _unreadable(self, files: Sequence[Path], lines: _BadLines) -> tuple[Unreadable, ...]:
-        """What could not be read, by reason and column, with examples; all of it goes to `unreadable.csv` too."""
+        """The unreadable values and lines by reason; each value is appended to the list too."""
         values = []
         for column in EVENTS.columns:
             name, text = column.name, f"original.{column.name}"
@@ -431,35 +452,35 @@ class Staging:
         by_reason: dict[tuple[str, int], list[tuple[str, int]]] = {}
         for reason, count, value, number in counted:
             by_reason.setdefault((reason, int(count)), []).append((value, number))
-        found = [Unreadable(reason, count, tuple(values)) for (reason, count), values in by_reason.items()]
+        unreadable = [Unreadable(reason, count, tuple(values)) for (reason, count), values in by_reason.items()]
         if lines.count:
             examples = tuple((f"line {line.number:,}: {line.reason}", 1) for line in lines.first)
-            found.insert(0, Unreadable(UNREADABLE_LINE, lines.count, examples))
-        return tuple(found)
+            unreadable.insert(0, Unreadable(UNREADABLE_LINE, lines.count, examples))
+        return tuple(unreadable)
 
     def _null_markers(self, files: Sequence[Path]) -> tuple[tuple[str, str, int], ...]:
-        """Column, marker and number of the null markers that became null."""
-        found: list[tuple[str, str, int]] = []
+        """Column, null marker and number of values that became null."""
+        markers: list[tuple[str, str, int]] = []
         for name in EVENTS.names:
             text = f"original.{name}"
-            found += self._connection.execute(
+            markers += self._connection.execute(
                 f"SELECT '{name}', trim({text}, {WHITESPACE}), count(*) FROM {read_parquet_sql(files)} "
                 f"WHERE {name} IS NULL AND original IS NOT NULL AND {is_null_marker(text)} GROUP BY ALL ORDER BY ALL"
             ).fetchall()
-        return tuple(found)
+        return tuple(markers)
 
 
 def _connect(files: Sequence[Path], folder: Path) -> duckdb.DuckDBPyConnection:
-    """DuckDB that reads `files` and reads and writes `folder`, and nothing else.
+    """A DuckDB connection that can read `files`, read and write `folder`, and access nothing else.
 
-    The SQL of options runs in it.
+    The SQL of the options runs in it.
     """
     connection = connect(folder / "spill")
     listed = ", ".join(map(_with_pattern, map(str, files)))
     for setting in (
         "enable_progress_bar = true",
         "enable_progress_bar_print = false",
-        # With it, a cast in an option that fails would make the line an unreadable one.
+        # With this optimizer, a failing cast in an option would make the line unreadable.
         "disabled_optimizers = 'type_pushdown'",
         "autoinstall_known_extensions = false",
         f"allowed_paths = [{listed}]",
@@ -472,29 +493,28 @@ def _connect(files: Sequence[Path], folder: Path) -> duckdb.DuckDBPyConnection:
 
 
 def _with_pattern(path: str) -> str:
-    """SQL of a path and of the pattern for it, because DuckDB looks up the pattern that it is given, and then the
-    file."""
+    """SQL of a path and of its escaped glob pattern: DuckDB checks access to both."""
     return f"{literal(path)}, {literal(glob.escape(path))}"
 
 
 @contextmanager
 def _progress(connection: duckdb.DuckDBPyConnection, path: Path) -> Iterator[None]:
-    """Log every ten seconds how far DuckDB is."""
+    """Logs the progress of DuckDB every ten seconds."""
     done = threading.Event()
 
-    def look() -> None:
+    def log_progress() -> None:
         started = time.monotonic()
         while not done.wait(_SECONDS_BETWEEN_LINES):
             percent = max(0.0, connection.query_progress())
             log.info("%s: %.0f %% parsed after %.0f s", path.name, percent, time.monotonic() - started)
 
-    watcher = threading.Thread(target=look, daemon=True)
-    watcher.start()
+    thread = threading.Thread(target=log_progress, daemon=True)
+    thread.start()
     try:
         yield
     finally:
         done.set()
-        watcher.join()
+        thread.join()
 
 
 def _count(files: Sequence[Path]) -> int:
@@ -502,14 +522,14 @@ def _count(files: Sequence[Path]) -> int:
 
 
 def _may_be_of_option(error: duckdb.Error) -> bool:
-    """Whether the SQL of an option may have failed on a value, and not the reading of the file."""
+    """Whether the error may come from the SQL of an option rather than from reading the file."""
     if isinstance(error, duckdb.InvalidInputException):
         return not ("CSV" in str(error) or holds_bad_text(error))
     return isinstance(error, duckdb.ConversionException | duckdb.OutOfRangeException | duckdb.BinderException)
 
 
 def one_line(error: duckdb.Error) -> str:
-    """DuckDB's reason without its drawing of the query."""
+    """Returns the message of a DuckDB error on one line, without the query, suggestions and the final period."""
     text = str(error).split("\n\nLINE ")[0]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     kept = [line for line in lines[:2] if not line.startswith(("Candidate functions", "Possible fixes", "*", "LINE"))]

@@ -1,4 +1,4 @@
-"""What a landing did, as data and as the text that people read, with the command to run next."""
+"""The summary of a landing: counts by source and day, problems, and the command to run next."""
 
 from __future__ import annotations
 
@@ -21,7 +21,15 @@ _OTHER_FILES_SHOWN = 20
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Values or lines that could not be read: the reason, how many, and the most frequent ones with their number."""
+    """Values or lines that cannot be read for one reason.
+
+    Attributes
+    ----------
+    count
+        Number of values or lines.
+    examples
+        The most frequent values and how often each occurs; of lines the first ones.
+    """
 
     reason: str
     count: int
@@ -37,22 +45,24 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class SourceSummary:
-    """One source. `rows_read` = `rows_left_out` + `rows_landed` + `rows_already_landed`.
+    """Summary of one source: `rows_read` = `rows_left_out` + `rows_landed` + `rows_already_landed`.
 
     Attributes
     ----------
+    content
+        Hash of source and options, see `Layout.content`.
     rows_left_out
-        Rows that `--where` leaves out.
+        Rows that `--where` excludes.
     rows_by_day
-        Events of each day, those landed before included.
+        Events of each day, including those landed before.
     rows_without_day
-        Events without a readable time, and unreadable lines; they are shared among the days.
+        Events without a readable time, and unreadable lines; they are distributed over the days.
     null_markers
-        Column, marker and number of the texts that became null.
+        Column, null marker and number of values that became null.
     sql
-        The SQL of `event_time` and `price`, for hints.
+        SQL expressions of `event_time` and `price`, for hints.
     unreadable_file
-        All unreadable values and lines, with line numbers where they are known.
+        Path or URI of the list of all unreadable values and lines; empty if there are none.
     """
 
     source: Path
@@ -71,23 +81,23 @@ class SourceSummary:
     unreadable_file: str = ""
 
     def published(self, already_landed: set[date], unreadable_file: str) -> SourceSummary:
-        """The same, with what was found when it was published."""
+        """Returns the summary after publishing, with the days that had been landed before."""
         days = self.days_already_landed | already_landed
         return replace(self, days_already_landed=days, unreadable_file=unreadable_file)
 
     def as_copy(self, source: Path) -> SourceSummary:
-        """Another file with the same content, which lands nothing."""
+        """Returns the summary of another file with the same content, which lands nothing."""
         days = frozenset(day for day, _ in self.rows_by_day)
         return replace(self, source=source, days_already_landed=days)
 
     @property
     def rows_already_landed(self) -> int:
-        """Events that the same content had landed before."""
+        """Events that had been landed before from the same content."""
         return sum(rows for day, rows in self.rows_by_day if day in self.days_already_landed)
 
     @property
     def rows_landed(self) -> int:
-        """Events that are new."""
+        """Events that this landing added."""
         return sum(rows for _, rows in self.rows_by_day) - self.rows_already_landed
 
     def __str__(self) -> str:
@@ -96,53 +106,52 @@ class SourceSummary:
     def _lines(self) -> Iterator[str]:
         yield _count("rows read", self.rows_read)
         if self.rows_left_out:
-            yield _count("left out", self.rows_left_out, "by --where")
+            yield _count("left out", self.rows_left_out, "excluded by --where")
         yield _count("rows landed", self.rows_landed)
         if self.rows_already_landed:
             days = _days(len(self.days_already_landed))
-            yield _count("landed before", self.rows_already_landed, f"same content, {days}: left as it is")
+            yield _count("landed before", self.rows_already_landed, f"same content, {days}, not changed")
         if self.rows_by_day:
             yield _count("days", len(self.rows_by_day), f"{self.rows_by_day[0][0]} to {self.rows_by_day[-1][0]}")
         if self.rows_without_day:
-            yield _count("without a day", self.rows_without_day, "shared among the days, where they are rejected")
+            yield _count("without a day", self.rows_without_day, "distributed over the days, where they are rejected")
         if self.unreadable:
-            place = f"; all of them are in {self.unreadable_file}" if self.unreadable_file else ""
-            yield f"unreadable values become null; events that need them are rejected{place}"
-            yield from (f"  {found}" for found in self.unreadable)
-            yield from (f"  {hint}" for hint in self._hints())
+            full_list = f"; full list: {self.unreadable_file}" if self.unreadable_file else ""
+            yield f"Unreadable values (null; the event is rejected if the value is required){full_list}"
+            yield from (f"  {unreadable}" for unreadable in self.unreadable)
+            yield from (f"  Hint: {hint}" for hint in self._hints())
         if self.null_markers:
             markers = (f"{marker} in {column} ({rows:,})" for column, marker, rows in self.null_markers)
-            yield "null markers: " + ", ".join(markers)
+            yield "Null markers: " + ", ".join(markers)
         if self.ignored_columns:
-            yield f"ignored columns: {shown(self.ignored_columns)}"
+            yield f"Ignored columns: {shown(self.ignored_columns)}"
         if self.absent_columns:
-            yield f"absent columns, null in every event: {', '.join(self.absent_columns)}"
+            yield f"Missing columns, null in every event: {', '.join(self.absent_columns)}"
         if self.delimiter != ",":
-            name = "tabs" if self.delimiter == "\t" else repr(self.delimiter)
-            yield f"columns are separated by {name}"
+            yield f"Delimiter: {'tab' if self.delimiter == chr(9) else self.delimiter}"
 
     def _hints(self) -> Iterator[str]:
-        reasons = {found.reason: found for found in self.unreadable}
-        if "unknown event_type" in reasons:
-            yield "name event types with --map-event NAME=TYPE, or leave them out with --where"
-        price = reasons.get("unreadable price")
+        by_reason = {unreadable.reason: unreadable for unreadable in self.unreadable}
+        if "unknown event_type" in by_reason:
+            yield "map event types with --map-event NAME=TYPE, or exclude them with --where"
+        price = by_reason.get("unreadable price")
         if price and any("," in text for text, _ in price.examples):
             sql = self.sql.get("price", "price")
-            computed = shlex.quote(f"price=replace({sql}, ',', '.')")
-            yield f"prices with a comma can be computed, in place of a --map, such as --compute {computed}"
-        if "unreadable event_time" in reasons:
+            option = shlex.quote(f"price=replace({sql}, ',', '.')")
+            yield f"convert prices with a comma with a --compute in place of a --map, such as --compute {option}"
+        if "unreadable event_time" in by_reason:
             hint = time_hint(self.sql.get("event_time", "event_time"))
-            yield f"zones are UTC, GMT, Z and offsets such as +03:00; {hint}"
-        lines = reasons.get(UNREADABLE_LINE)
+            yield f"time zones are UTC, GMT, Z and offsets such as +03:00; {hint}"
+        lines = by_reason.get(UNREADABLE_LINE)
         if lines and any("UTF-8" in text for text, _ in lines.examples):
             yield "if the file comes from an older system, land it with --encoding latin-1"
 
 
 @dataclass(frozen=True)
 class Window:
-    """The days that are partitions: from the first one to the last one, or, without a last one, to yesterday.
+    """The days that are partitions: from `first` to `last`, or to yesterday if `last` is None.
 
-    `today` is the day in UTC; it becomes a partition when it is over.
+    `today` is the day in UTC, which becomes a partition when it is over.
     """
 
     first: date
@@ -150,56 +159,61 @@ class Window:
     today: date
 
     def settings_for(self, days: Sequence[date]) -> dict[str, date]:
-        """The environment variables to change so that all the days that are over are partitions."""
-        over = [day for day in days if day < self.today]
+        """Returns the environment variables to set so that all past days are partitions."""
+        past = [day for day in days if day < self.today]
         changes = {}
-        if over and min(over) < self.first:
-            changes[f"{PREFIX}FIRST_DAY"] = min(over)
-        if over and self.last and max(over) > self.last:
-            changes[f"{PREFIX}LAST_DAY"] = max(over)
+        if past and min(past) < self.first:
+            changes[f"{PREFIX}FIRST_DAY"] = min(past)
+        if past and self.last and max(past) > self.last:
+            changes[f"{PREFIX}LAST_DAY"] = max(past)
         return changes
 
     def remarks(self, rows_by_day: Sequence[tuple[date, int]]) -> Iterator[str]:
-        """A sentence for each kind of day that is not a partition."""
+        """Yields one sentence for each kind of day that is not a partition."""
         changes = self.settings_for([day for day, _ in rows_by_day])
-        before = [(day, rows) for day, rows in rows_by_day if day < self.first and day < self.today]
-        after = [(day, rows) for day, rows in rows_by_day if self.last and self.last < day < self.today]
-        ahead = [(day, rows) for day, rows in rows_by_day if day > self.today]
-        for name, found, end in (
-            ("FIRST_DAY", before, f"before the first partition, {self.first}"),
-            ("LAST_DAY", after, f"after the last partition, {self.last}"),
+        early = [(day, rows) for day, rows in rows_by_day if day < self.first and day < self.today]
+        late = [(day, rows) for day, rows in rows_by_day if self.last and self.last < day < self.today]
+        future = [(day, rows) for day, rows in rows_by_day if day > self.today]
+        for name, outside, where in (
+            ("FIRST_DAY", early, f"before the first partition, {self.first}"),
+            ("LAST_DAY", late, f"after the last partition, {self.last}"),
         ):
-            if found:
+            if outside:
                 variable = f"{PREFIX}{name}"
-                yield f"{_counted(found)} {end}: set {variable}={changes[variable]}, for `dagster dev` too."
+                yield f"{_counted(outside)} {where}: set {variable}={changes[variable]}, for `dagster dev` too."
         if any(day == self.today for day, _ in rows_by_day):
             yield f"{self.today} is today (UTC): it becomes a partition when the day is over."
-        if ahead:
-            yield f"{_counted(ahead)} in the future: look at the times, or wait until then."
+        if future:
+            yield f"{_counted(future)} in the future: check the times in the file, or wait until then."
 
 
 @dataclass(frozen=True)
 class LandingSummary:
-    """All sources of one landing; `str()` gives the text for people, with the command to run next."""
+    """Summary of one landing; `str()` returns it as text, with the command to run next.
+
+    Attributes
+    ----------
+    other_files
+        Files in the given folders that are neither CSV nor Parquet; they are not landed.
+    """
 
     data_dir: str
     sources: tuple[SourceSummary, ...]
     window: Window
     other_files: tuple[Path, ...] = ()
-    """Files in the named folders that are neither CSV nor Parquet; not landed."""
     id_type: IdType = "bigint"
 
     @property
     def rows_by_day(self) -> tuple[tuple[date, int], ...]:
-        """Events of each day over all sources, by day."""
+        """Events of each day over all sources, sorted by day; a content in two files counts once."""
         days: Counter[date] = Counter()
-        for source in {source.content: source for source in self.sources}.values():  # the same content counts once
+        for source in {source.content: source for source in self.sources}.values():
             days.update(dict(source.rows_by_day))
         return tuple(sorted(days.items()))
 
     @property
     def next_command(self) -> str | None:
-        """The run over the landed days; None if none of them is over yet."""
+        """The command that cleans the landed days; None if none of them is past."""
         days = [day for day, _ in self.rows_by_day if day < self.window.today]
         if not days:
             return None
@@ -213,7 +227,7 @@ class LandingSummary:
     def __str__(self) -> str:
         blocks = [*map(str, self.sources), *_other_files(self.other_files), _day_table(self.rows_by_day), self._next()]
         if not any(source.rows_landed for source in self.sources):
-            blocks.insert(-1, "Nothing new: all of this was landed before, and nothing was changed.")
+            blocks.insert(-1, "Nothing new: all events had been landed before.")
         return "\n\n".join(blocks)
 
     def _next(self) -> str:
@@ -223,10 +237,10 @@ class LandingSummary:
 
 
 def time_hint(sql: str) -> str:
-    """How to read times in another form; `sql` is what the time is made from now."""
-    read = f"coalesce(CAST(try_strptime({sql}, '%d/%m/%Y %H:%M') AS VARCHAR), {sql})"
-    computed = shlex.quote(f"event_time={read}")
-    return f"other times can be computed, in place of a --map, such as --compute {computed}"
+    """Returns a hint how to read times in another format; `sql` is the expression of the time so far."""
+    time = f"coalesce(CAST(try_strptime({sql}, '%d/%m/%Y %H:%M') AS VARCHAR), {sql})"
+    option = shlex.quote(f"event_time={time}")
+    return f"convert other formats with a --compute in place of a --map, such as --compute {option}"
 
 
 def _count(label: str, count: int, remark: str = "") -> str:
@@ -243,7 +257,7 @@ def _other_files(files: Sequence[Path]) -> Iterator[str]:
     lines = [f"  {file}" for file in files[:_OTHER_FILES_SHOWN]]
     if len(files) > _OTHER_FILES_SHOWN:
         lines.append(f"  and {len(files) - _OTHER_FILES_SHOWN:,} more")
-    yield "\n".join(["Not landed: neither CSV nor Parquet", *lines])
+    yield "\n".join(["Not landed, neither CSV nor Parquet:", *lines])
 
 
 def _day_table(rows_by_day: Sequence[tuple[date, int]]) -> str:

@@ -1,4 +1,4 @@
-"""The raw folder of a data dir, local or in a bucket: staged files are moved into daily partitions, a day at once."""
+"""The raw folder of a data dir, local or in a bucket. `Target` moves staged files into daily partitions, day by day."""
 
 from __future__ import annotations
 
@@ -25,30 +25,33 @@ from ecommerce_assets.storage.filesystem import Folder
 
 STAGING_PREFIX = ".landing-"
 SUCCESS = "_SUCCESS"
-"""The marker in a day's folder: all its files are there."""
+"""Marker in the folder of a day, written when all files of the day are in it."""
 
-_TICK = 1_000_000_000  # nanoseconds
+_SECOND = 1_000_000_000  # in nanoseconds
 
 _LANDED_NAME = re.compile(r"land-[0-9a-f]{16}-\d+-(?P<rows>\d+)rows\.parquet")
 
 
 def landed_name(content: str, rows: int) -> str:
-    """Name of a landed file, which tells the sensor content and rows without opening it.
+    """Returns the name of a landed file; the sensor reads the rows from it without opening the file.
 
-    `content` is the hash of the source it came from.
+    Parameters
+    ----------
+    content
+        Hash of source and options, see `Layout.content`.
     """
     return f"land-{content}-0-{rows}rows.parquet"
 
 
 def is_landed(path: str) -> bool:
-    """Whether landing wrote the file, by its name, which holds a hash of the content."""
+    """Returns whether landing wrote the file, according to its name."""
     return path.rpartition("/")[2].startswith("land-")
 
 
 def landed_rows(name: str) -> int | None:
-    """Rows of a landed file by its name; None for a file that landing did not write."""
-    found = _LANDED_NAME.fullmatch(name)
-    return int(found["rows"]) if found else None
+    """Returns the rows of a landed file, according to its name; None for other files."""
+    match = _LANDED_NAME.fullmatch(name)
+    return int(match["rows"]) if match else None
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,9 @@ class Target:
 
     @cached_property
     def raw(self) -> Folder:
-        """`raw` in the data dir. Raises LandingError for a data dir that no file system takes."""
+        """`raw` in the data dir. Raises LandingError if the data dir cannot be opened."""
         if "\\" in self.data_dir or "%" in self.data_dir:
-            raise LandingError(f"{self.data_dir} has a % or a \\ in its path: choose another data dir.")
+            raise LandingError(f"{self.data_dir} contains % or \\: choose another data dir.")
         try:
             return Folder(self.data_dir) / "raw"
         except (ImportError, ValueError) as error:
@@ -73,28 +76,28 @@ class Target:
         return self.raw / "events"
 
     def partition(self, day: date) -> Folder:
-        """A day's folder."""
+        """Returns the folder of a day."""
         return self.events / f"{PARTITION_COLUMN}={day.isoformat()}"
 
     def refuse_sample(self) -> None:
-        """Raises LandingError for the data dir of the shipped sample."""
+        """Raises LandingError if the data dir is that of the shipped sample."""
         if (self.events / SAMPLE_MARKER).exists():
             raise LandingError(
-                f"{self.data_dir} holds the shipped sample (raw/events/{SAMPLE_MARKER}), which other data must not mix "
-                f"into: give your own data a folder of its own with --data-dir DIR or {DATA_DIR}=DIR."
+                f"{self.data_dir} is the data dir of the shipped sample (raw/events/{SAMPLE_MARKER}). Land your own "
+                f"data in another one with --data-dir DIR or {DATA_DIR}=DIR."
             )
 
     def refuse_source(self, source: Path) -> None:
-        """Raises LandingError for a file that is landed data of this data dir."""
+        """Raises LandingError if the file is in the raw folder itself."""
         if self.raw.is_local and source.resolve().is_relative_to(Path(self.raw.path).resolve()):
-            raise LandingError(f"{source} is landed data of {self.data_dir} itself.")
+            raise LandingError(f"{source} was already landed: it is in the raw folder of {self.data_dir}.")
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """A folder for what is landed, removed at the end; locally, one landing at a time.
+        """Provides a staging folder and removes it at the end. Raises LandingError if another landing holds the lock.
 
-        On local disks it is beside the partitions, because only there a move is atomic. A staging folder that is there
-        under the lock was left by a landing that died.
+        On local disks it is beside the partitions, so that files can be moved atomically; the lock also means that an
+        existing staging folder was left by a killed landing.
         """
         if not self.raw.is_local:
             with tempfile.TemporaryDirectory() as temporary:
@@ -105,7 +108,7 @@ class Target:
         try:
             lock = FileLock(raw / ".landing.lock").acquire(timeout=0)
         except Timeout:
-            raise LandingError(f"Another landing into {self.data_dir} is running; wait until it has ended.") from None
+            raise LandingError(f"Another landing into {self.data_dir} is running: wait until it ends.") from None
         with lock:
             _remove_staging(raw)
             folder = raw / f"{STAGING_PREFIX}{os.getpid()}"
@@ -116,51 +119,46 @@ class Target:
                 _remove_staging(raw)
 
     @cached_property
-    def _landed_before(self) -> list[str]:
+    def _landed_files(self) -> list[str]:
         return [file.path for file in self.events.all_files() if is_landed(file.path)]
 
     def refuse_other_layout(self, source: Path, content: str) -> None:
-        """The same file with other options would be there twice: raises LandingError, which says how to undo."""
-        names = (path.rpartition("/")[2] for path in self._landed_before)
+        """Raises LandingError if the source was landed with other options: its events would be landed twice."""
+        names = (path.rpartition("/")[2] for path in self._landed_files)
         prefixes = {name[: len("land-") + CONTENT_DIGITS] for name in names}
         others = [p for p in prefixes if p.startswith(f"land-{content[:FILE_DIGITS]}") and p != f"land-{content}"]
         if others:
-            # The markers too: a marked day without files is a day without events, and would be cleaned as that.
+            # With the markers: a marked folder without files would be cleaned as a day without events.
             undo = (
-                f"first remove what was landed then, with: for f in {shlex.quote(self.events.path)}/"
+                f"first remove them with: for f in {shlex.quote(self.events.path)}/"
                 f'{PARTITION_COLUMN}=*/{others[0]}-*.parquet; do rm -f "$f" "${{f%/*}}/{SUCCESS}"; done'
                 if self.events.is_local
                 else f"first remove the files {others[0]}-*.parquet"
             )
             raise LandingError(
-                f"{source} was landed before with other options or another ECOMMERCE_ID_TYPE, and its events would be "
-                f"there twice: to land it as it is asked for now, {undo}"
+                f"The events of {source} were already landed, with other options or another ECOMMERCE_ID_TYPE. To land "
+                f"it with the new options, {undo}"
             )
 
     def publish_day(self, staged: Sequence[Path], day: date) -> set[Path]:
-        """Put a day's staged files into its partition, and then `_SUCCESS`, which says that it is whole.
+        """Moves the staged files of a day into its partition, writes `_SUCCESS`, and returns the new files.
 
-        A day counts as whole if `_SUCCESS` is at least as new as every file. From the first file to the marker the day
-        is unfinished, also if an earlier landing left its marker.
-
-        Returns
-        -------
-        set of Path
-            The staged files that were not there before.
+        A day is complete if `_SUCCESS` is at least as new as every file. Until the marker is written the day is
+        incomplete, also if an earlier landing left a marker. Files that are in the partition already are not replaced.
         """
         partition = self.partition(day)
-        there = set(partition.file_names())
-        new = [file for file in staged if file.name not in there]
+        existing = set(partition.file_names())
+        new = [file for file in staged if file.name not in existing]
         if partition.is_local:
             _move_all(staged, new, Path(partition.path))
-        elif new or SUCCESS not in there:
+        elif new or SUCCESS not in existing:
             for file in new:
                 partition.put(file)
             partition.write_whole(SUCCESS, b"")
         return set(new)
 
     def put_unreadable(self, staged: Path, name: str) -> str:
-        """Put the list of unreadable values of a source to its place in the raw folder; gives where that is."""
+        """Stores the list of unreadable values of a source in the raw folder and returns its path or URI."""
         folder = self.raw / "unreadable"
         folder.put(staged, name)
         return f"{folder.path if folder.is_local else folder.uri}/{name}"
@@ -170,12 +168,12 @@ def _move_all(staged: Sequence[Path], new: Sequence[Path], partition: Path) -> N
     partition.mkdir(parents=True, exist_ok=True)
     marker = partition / SUCCESS
     marked = _modified(marker)
-    # The clock may not have ticked since the marker was written, and some disks keep whole seconds only.
-    moment = max(time.time_ns(), marked + _TICK)
+    # Later than the marker by a second, because some disks store whole seconds only.
+    moment = max(time.time_ns(), marked + _SECOND)
     for file in new:
         os.utime(file, ns=(moment, moment))
         _move(file, partition / file.name)
-    # An earlier landing may have died between a move and the marker. A whole day is left as it is.
+    # An earlier landing may have been killed between a move and the marker. A complete day is not touched.
     newest = max(_modified(partition / file.name) for file in staged)
     if marked < newest:
         marker.touch()
@@ -188,7 +186,7 @@ def _modified(path: Path) -> int:
 
 def _move(staged: Path, final: Path) -> None:
     with staged.open("rb") as file:
-        # Without this a power cut can leave the final name on an empty file.
+        # Without this a power failure can leave an empty file under the final name.
         os.fsync(file.fileno())
     os.replace(staged, final)
 

@@ -1,7 +1,7 @@
-"""The `Recommender` protocol, what recommenders are fitted on, and the users that they are asked about. NumPy only.
+"""The protocol `Recommender`, the `Training` that recommenders are fitted on, and the `Users` that they serve.
 
-A fitted recommender can be pickled, so it works in this process and in Spark's Python workers (`mapInArrow`).
-Products go by position: the order of their ids, in which ties are broken.
+All in NumPy. A fitted recommender can be pickled, so it works in this process and in Spark's Python workers
+(`mapInArrow`). Products are identified by position, their place in the order of the ids, which also breaks ties.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy.typing as npt
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.top_k import Excluded
 
-CELLS = 1 << 22
-"""Users times products that are looked at in one piece: 21 MB."""
+MAX_CELLS = 1 << 22
+"""Maximum number of users times products that `Ranking` filters at once: 21 MB."""
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -27,18 +27,18 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ProductStats:
-    """What is known of p products, by position.
+    """Counts and categories of p products, by position.
 
     Attributes
     ----------
     users
         (p,) distinct users who interacted with the product.
     recent_users
-        (p,) those among them whose last interaction with it was in the recent tenth of the time.
+        (p,) distinct users whose last interaction with the product was in the most recent tenth of the time.
     category
         (p,) number of its category from 0; -1: unknown.
     segment_users
-        By segment, (p,) distinct users of the segment.
+        By segment, (p,) distinct users of the segment who interacted with the product.
     segment_sizes
         By segment, its number of users.
     total_users
@@ -74,7 +74,7 @@ class Ragged:
 
     @classmethod
     def of(cls, rows: Integers, items: Integers, values: Floats, count: int) -> Ragged:
-        """From entries in any order; entries of a row keep their order."""
+        """Returns `count` rows from entries in any order; entries of a row keep their order."""
         order = np.argsort(rows, kind="stable")
         begins = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))]).astype(np.int64)
         return cls(begins, items[order].astype(np.int64), values[order].astype(np.float32))
@@ -87,7 +87,7 @@ class Ragged:
 
 @dataclass(frozen=True)
 class Training:
-    """What recommenders are fitted on: summaries of the interactions before a time.
+    """The data that recommenders are fitted on: summaries of the interactions before a time.
 
     Attributes
     ----------
@@ -133,7 +133,7 @@ class Users:
     factors
         (n, rank) factors of the user; zeros where the ALS model does not know the user.
     exclude
-        Which products of the history are not recommended.
+        Which products of the history must not be recommended.
     """
 
     begins: Integers
@@ -161,19 +161,19 @@ class Users:
 
     @cached_property
     def is_excluded(self) -> Flags:
-        """Which entries of the histories are not recommended."""
+        """Which entries of the histories must not be recommended."""
         if self.exclude == Exclude.purchased:
             return self.purchased
         return np.full(len(self.positions), self.exclude == Exclude.seen)
 
     @cached_property
     def excluded(self) -> Excluded:
-        """Positions of the products that each user must not get."""
+        """Positions of the products that must not be recommended to each user."""
         begins = np.concatenate([[0], np.cumsum(self.is_excluded)])[self.begins]
         return Excluded(begins, self.positions[self.is_excluded])
 
     def take(self, rows: Integers) -> Users:
-        """These users of the batch."""
+        """Returns these users of the batch, in this order."""
         counts = np.diff(self.begins)[rows]
         begins = np.concatenate([[0], np.cumsum(counts)])
         entries = np.arange(begins[-1]) + np.repeat(self.begins[rows] - begins[:-1], counts)
@@ -197,9 +197,9 @@ class Candidates:
     Attributes
     ----------
     positions
-        (n, k) position of the product; -1 where a place is empty.
+        (n, k) position of the product; -1 for an empty place.
     scores
-        (n, k) above zero and not rising along a row; 0 where a place is empty.
+        (n, k) above zero and not rising along a row; 0 for an empty place.
     """
 
     positions: Integers
@@ -207,16 +207,16 @@ class Candidates:
 
     @classmethod
     def empty(cls, users: int, k: int) -> Candidates:
-        """No products."""
+        """Returns candidates without products."""
         return cls(np.full((users, k), -1, np.int64), np.zeros((users, k), np.float32))
 
     @property
     def filled(self) -> Flags:
-        """(n, k) which places hold a product."""
+        """(n, k) which places have a product."""
         return self.positions >= 0
 
     def take(self, rows: Integers) -> Candidates:
-        """Those of these users."""
+        """Returns the candidates of these users."""
         return Candidates(self.positions[rows], self.scores[rows])
 
 
@@ -236,16 +236,19 @@ class Recommender(Protocol):
 
     @classmethod
     def fit(cls, training: Training) -> Self:
-        """The recommender for these interactions."""
+        """Returns the recommender that is fitted on these interactions."""
 
     def recommend(self, users: Users, k: int) -> Candidates:
-        """Up to k products for each user, without those that are excluded; nothing for users it knows nothing of."""
+        """Returns up to k products for each user, without excluded ones; nothing for users that it does not know."""
 
 
 def best_of_pairs(
     owners: Integers, positions: Integers, scores: Floats | npt.NDArray[np.float64], users: int, k: int
 ) -> Candidates:
-    """The k best products of each user, from pairs in the order of the users that occur once; ties by position."""
+    """Returns the k products with the highest scores of each user, ties by position.
+
+    The pairs of `owners` and `positions` are distinct and in the order of the owners.
+    """
     from ecommerce_assets.recommendation.neighbour_kernels import best_of_rows
 
     best, ranked = Candidates.empty(users, k), np.empty((users, k), scores.dtype)
@@ -255,7 +258,7 @@ def best_of_pairs(
 
 
 def best_of_sums(users: Users, weighted: Ragged, rows: Ragged, products: int, k: int) -> Candidates:
-    """The k products with the highest sum of weight times value over the rows that each user's items lead to.
+    """Returns the k products with the highest sum, over each user's items, of the item's weight times the row's value.
 
     Parameters
     ----------
@@ -285,7 +288,7 @@ def best_of_sums(users: Users, weighted: Ragged, rows: Ragged, products: int, k:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Products in one order for all users, with a score above zero each."""
+    """Products in the same order for all users, with scores above zero."""
 
     positions: Integers
     scores: Floats
@@ -293,31 +296,31 @@ class Ranking:
 
     @classmethod
     def of(cls, scores: npt.NDArray[np.float64]) -> Ranking:
-        """Of scores by position: the highest first, ties by position; products without a score are left out."""
+        """Returns the ranking of scores by position: the highest first, ties by position; without scores of zero."""
         order = np.lexsort((np.arange(len(scores)), -scores))
         order = order[scores[order] > 0]
         return cls(order, scores[order].astype(np.float32), len(scores))
 
     @cached_property
     def _place_of(self) -> Integers:
-        """(p,) place of each product in the order; products that are not ranked come last."""
+        """(p,) place of each product in the ranking; products that are not ranked come last."""
         place = np.full(self.products, len(self.positions), np.int64)
         place[self.positions] = np.arange(len(self.positions))
         return place
 
     def recommend(self, users: Users, k: int) -> Candidates:
-        """The first k of the order that each user may get."""
+        """Returns the first k products for each user that are not excluded."""
         best, excluded = Candidates.empty(len(users), k), users.excluded
-        # Of the first k + b products at most b are excluded; users with many excluded ones come together.
+        # Of the first k + b products at most b are excluded. Users are sorted by b, so that a chunk is narrow.
         widths = np.minimum(len(self.positions), k + np.diff(excluded.begins))
         narrow_first, start = np.argsort(widths, kind="stable"), 0
         while start < len(users):
-            rows = narrow_first[start : start + max(1, CELLS // max(int(widths[narrow_first[start]]), 1))]
+            rows = narrow_first[start : start + max(1, MAX_CELLS // max(int(widths[narrow_first[start]]), 1))]
             width = int(widths[rows[-1]])
-            rows = rows[: max(1, CELLS // max(width, 1))]
+            rows = rows[: max(1, MAX_CELLS // max(width, 1))]
             width, start = int(widths[rows[-1]]), start + len(rows)
-            owners, barred = excluded.of(rows)
-            places = self._place_of[barred]
+            owners, positions = excluded.of(rows)
+            places = self._place_of[positions]
             shown = np.ones((len(rows), width), np.bool_)
             shown[owners[places < width], places[places < width]] = False
             slots = np.cumsum(shown, axis=1, dtype=np.int32) - 1

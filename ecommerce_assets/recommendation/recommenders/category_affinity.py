@@ -1,4 +1,4 @@
-"""Category affinity: the popular products of the categories that the user is drawn to."""
+"""Category affinity: the popular products of the categories that the user prefers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ecommerce_assets.recommendation.recommenders.base import (
 )
 
 DEPTH = 100
-"""Products of each category that are candidates, the most popular ones."""
+"""Maximum number of candidates per category, the most popular products."""
 
 
 def affinities(users: Users, category: Integers, categories: int) -> Ragged:
-    """For each user the categories of the products, and the share of each in the sum of the ratings."""
+    """Returns for each user the categories of the history, with their shares in the sum of the ratings."""
     of_entry = category[users.positions]
     known = of_entry >= 0
     keys, place = np.unique(users.owners[known] * categories + of_entry[known], return_inverse=True)
@@ -41,7 +41,7 @@ class CategoryAffinity:
 
     @classmethod
     def fit(cls, training: Training) -> CategoryAffinity:
-        """From the most popular products of each category."""
+        """Keeps the most popular eligible products of each category."""
         stats = training.products
         has_category = stats.category >= 0
         known = np.flatnonzero(has_category & (stats.users > 0) & training.is_eligible)
@@ -54,5 +54,5 @@ class CategoryAffinity:
         return cls(stats.category, Ragged.of(category[best], known[best], shares, stats.categories))
 
     def recommend(self, users: Users, k: int) -> Candidates:
-        """Nothing for users whose products have no category."""
+        """Returns nothing for users whose products have no category."""
         return best_of_sums(users, affinities(users, self.category, len(self.rows)), self.rows, len(self.category), k)

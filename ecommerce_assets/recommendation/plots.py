@@ -1,11 +1,25 @@
-"""Plots of als_evaluation: all systems, the published lists by slice of users, and what of the catalogue is shown."""
+"""Plots of als_model and als_evaluation, drawn from the results in their stats: `ALS_MODEL_PLOTS` and
+`ALS_EVALUATION_PLOTS`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ecommerce_assets.plotting import BLUE, FAINT, GREEN, GREY, INK, ORANGE, grid, panels, percent_axis, title
+from ecommerce_assets.plotting import (
+    BLUE,
+    FAINT,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    grid,
+    panels,
+    percent_axis,
+    short,
+    short_axis,
+    title,
+)
 from ecommerce_assets.recommendation.evaluation_checks import DIFFERENCE, METRIC, number, percent
 from ecommerce_assets.recommendation.scoring import SLICES
 from ecommerce_assets.recommendation.systems import ALS_LIST, POPULARITY, PUBLISHED, SYSTEMS, TITLES
@@ -20,8 +34,31 @@ MAIN = (PUBLISHED, ALS_LIST, POPULARITY)
 COLOURS = {PUBLISHED: GREEN, ALS_LIST: BLUE, POPULARITY: GREY}
 
 
+def objective_by_iteration(context: CheckContext) -> Figure | None:
+    """Draws the objective after each iteration; None if the engine does not report it."""
+    values: list[float] = context.results.get("objective") or []
+    if len(values) < 2:
+        return None
+    from matplotlib.ticker import MaxNLocator
+
+    figure, [axes] = panels(height=3.4)
+    axes.plot(range(1, len(values) + 1), values, color=BLUE, marker="o", markersize=5, linewidth=2)
+    title(axes, f"ALS objective by iteration: {values[0]:,.0f} to {values[-1]:,.0f}")
+    grid(axes)
+    axes.margins(x=0.04, y=0.15)
+    axes.set_xlabel("Iteration")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=15))
+    short_axis(axes)
+    fall = 1 - values[-1] / values[-2]
+    axes.set_title(f"the last iteration lowered it by {fall:.2%}", loc="right", fontsize=10, color=FAINT, pad=8)
+    for n in (1, len(values)):
+        point = (n, values[n - 1])
+        axes.annotate(short(values[n - 1]), point, (0, 8), textcoords="offset points", ha="center", color=INK)
+    return figure
+
+
 def all_systems(context: CheckContext) -> Figure | None:
-    """NDCG and hit rate of every system with 95 % intervals, the highest NDCG first."""
+    """Draws NDCG and hit rate of every system with 95 % intervals, the highest NDCG first."""
     metrics: Mapping[str, Any] = context.results.get("metrics", {})
     if METRIC not in metrics:
         return None
@@ -40,7 +77,7 @@ def all_systems(context: CheckContext) -> Figure | None:
 
 
 def _bars(axes: Axes, intervals: Sequence[Sequence[float]], colours: Sequence[str], write: Any) -> None:
-    """Horizontal bars with intervals, from the top."""
+    """Draws horizontal bars with intervals, the first one at the top."""
     for row, ((value, lower, upper), colour) in enumerate(zip(intervals, colours, strict=True)):
         axes.barh(row, value, color=colour, height=0.7)
         axes.errorbar(value, row, xerr=[[value - lower], [upper - value]], color=INK, capsize=2.5, linewidth=1)
@@ -52,7 +89,7 @@ def _bars(axes: Axes, intervals: Sequence[Sequence[float]], colours: Sequence[st
 
 
 def by_slice(context: CheckContext) -> Figure | None:
-    """The NDCG of the published lists less that of the best baseline, by slice of users, with 95 % intervals."""
+    """Draws the NDCG of the published lists less that of the best baseline by slice of users, with 95 % intervals."""
     slices = context.results.get("ndcg_by_slice", {})
     shown = [(name, slices[part]) for part, name in SLICES.items() if DIFFERENCE in slices.get(part, {})]
     if not shown:
@@ -75,7 +112,7 @@ def by_slice(context: CheckContext) -> Figure | None:
 
 
 def catalogue(context: CheckContext) -> Figure | None:
-    """How much of the catalogue each system shows to anyone, and how its entries fall to popular and rare products."""
+    """Draws the coverage of the main systems, and the share of their entries by the popularity of the product."""
     shares, coverage = context.results.get("shown_by_popularity"), context.results.get("metrics", {}).get("coverage")
     if not shares or not coverage:
         return None
@@ -91,7 +128,7 @@ def catalogue(context: CheckContext) -> Figure | None:
     grid(left, "x")
     percent_axis(left, "x")
     tenths = range(1, len(shares["touched"]) + 1)
-    right.plot(tenths, shares["touched"], color=INK, linestyle="--", label="what users chose before", marker=".")
+    right.plot(tenths, shares["touched"], color=INK, linestyle="--", label="users' own choices", marker=".")
     for system in MAIN:
         right.plot(tenths, shares[system], color=COLOURS[system], label=TITLES[system], marker="o", markersize=4)
     title(right, "Share of the entries by popularity of the product")
@@ -104,21 +141,31 @@ def catalogue(context: CheckContext) -> Figure | None:
     return figure
 
 
+ALS_MODEL_PLOTS = (
+    Plot(
+        "ALS objective by iteration",
+        "The objective (confidence-weighted squared error plus regularisation) after each iteration. A flat line means "
+        "that the fit has converged. The axis does not begin at zero.",
+        objective_by_iteration,
+    ),
+)
+
 ALS_EVALUATION_PLOTS = (
     Plot(
         "All systems",
-        "Trained on the past, scored on what users did afterwards; the lines are 95 % bootstrap intervals over users.",
+        "Trained on the events before the cutoff, scored on those after it, with 95 % bootstrap intervals over users.",
         all_systems,
     ),
     Plot(
-        "For whom the published lists are better",
-        "Right of zero the published lists are better than the best baseline; in brackets the number of users. Green "
-        "and orange: the 95 % interval does not contain zero, and the users are enough for a comparison.",
+        "Difference to the best baseline by slice of users",
+        "To the right of zero, the published lists are better than the best baseline. Numbers of users are in "
+        "brackets. Green or orange: the 95 % interval does not contain zero, and there are enough users to compare.",
         by_slice,
     ),
     Plot(
         "Coverage and popularity bias",
-        "A line above the dashed one on the left shows popular products more often than users choose them.",
+        "A system whose line is above the dashed one on the left shows popular products more often than users choose "
+        "them.",
         catalogue,
     ),
 )
