@@ -385,8 +385,9 @@ class JsonIOManager(LakeIOManager):
                 step.folder.write_whole(f"{step.asset}.{suffix}", text.encode())
         files, stats = _folder_stats(step)
         checks = run_checks(stored.checks, step.check_context(stats, document=value))
-        # The sections are entries of their own: the UI opens a dialog that is higher than the window at its end.
-        texts = sections(card) if card else {"document": f"```json\n{document}\n```"}
+        # The UI opens a dialog that is taller than the window at its end. So the sections of a card are entries, and a
+        # document is shown only if nothing else shows what it has.
+        texts = sections(card) if card else {} if stored.notes else {"document": f"```json\n{document}\n```"}
         return _Written(stats=stats, checks=checks, files=files, texts=texts)
 
 

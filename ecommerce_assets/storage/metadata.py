@@ -22,7 +22,7 @@ from ecommerce_assets.storage.markdown import markdown_table, with_room
 from ecommerce_assets.storage.step_context import add_day_metadata
 from ecommerce_assets.storage.version import Input, Stats, Version
 
-PREVIEW_ROWS = 10
+PREVIEW_ROWS = 8
 ROWS_TO_CHOOSE_FROM = 1_000
 """Number of rows from which a table's own preview is chosen."""
 NO_RAW_DATA = "none written, because there is no raw data; the stored day stays"
@@ -148,8 +148,7 @@ def _entries(
     lineage = version.column_lineage or {}
     if lineage:
         # For people: the open-source UI has no view of dagster/column_lineage.
-        rows = [(column, ", ".join(sources) or "no column") for column, sources in lineage.items()]
-        entries["column lineage"] = _markdown(markdown_table(("column", "computed from"), rows))
+        entries["column lineage"] = _markdown(_lineage_table(lineage))
     elif version.column_lineage is None:
         entries["column lineage"] = UNAVAILABLE
     entries |= {
@@ -192,6 +191,22 @@ def _inputs_table(inputs: Sequence[Input]) -> str:
             what += f", {days[0]}" if len(days) == 1 else f", {len(days):,} days from {min(days)} to {max(days)}"
         rows.append((asset, what))
     return markdown_table(("input", "version"), rows)
+
+
+def _lineage_table(lineage: Mapping[str, Sequence[str]]) -> str:
+    """Returns a row for each set of sources with the columns that are computed from them; sources by asset."""
+    computed: dict[tuple[str, ...], list[str]] = {}
+    for column, sources in lineage.items():
+        computed.setdefault(tuple(sorted(sources)), []).append(column)
+    rows = []
+    for sources, columns in computed.items():
+        by_asset: dict[str, list[str]] = {}
+        for source in sources:
+            asset, _, name = source.partition(".")
+            by_asset.setdefault(asset, []).append(name)
+        text = "; ".join(f"{asset}: {', '.join(names)}" for asset, names in by_asset.items())
+        rows.append((", ".join(columns), text or "no column"))
+    return markdown_table(("columns", "computed from"), rows)
 
 
 def _markdown(text: str) -> dg.MarkdownMetadataValue:

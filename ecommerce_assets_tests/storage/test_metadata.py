@@ -35,11 +35,26 @@ def test_a_version_has_its_results_texts_lineage_and_schema() -> None:
     assert list(found)[:2] == ["in words", "groups"]
     assert (found["in words"], "plots" in found) == ("note", False)
     assert len(found["groups"]) == INLINE, "behind a link: the column of values cuts tables off"
-    assert found["column lineage"].rstrip().splitlines()[2:] == ["|views|events.event_type|"]
+    assert found["column lineage"].rstrip().splitlines()[2:] == ["|views|events: event_type|"]
     user, views = found["dagster/column_schema"].columns
     assert (user.type, user.constraints.unique, user.constraints.nullable) == ("bigint", True, False)
     assert (views.type, views.constraints.unique, views.constraints.nullable) == ("int", False, True)
     assert "dagster/row_count" not in reported(kind="document")
+
+
+def test_columns_with_the_same_sources_share_a_row_of_the_lineage() -> None:
+    lineage = {
+        "user_id": ("events.user_id",),
+        "score": ("model.factors", "events.price", "events.user_id"),
+        "source": ("events.price", "events.user_id", "model.factors"),
+        "constant": (),
+    }
+    table = reported(column_lineage=lineage)["column lineage"]
+    assert table.rstrip().splitlines()[2:] == [
+        "|user_id|events: user_id|",
+        "|score, source|events: price, user_id; model: factors|",
+        "|constant|no column|",
+    ]
 
 
 def test_a_day_has_its_own_rows_and_inputs_only(ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
