@@ -5,7 +5,7 @@ import warnings
 
 from ecommerce_assets.console import set_up
 
-# Backfill policies are marked beta in Dagster; a warning per asset at every start helps nobody.
+# Backfill policies are in beta in Dagster, which warns for every asset at every start.
 warnings.filterwarnings("ignore", message="Parameter `backfill_policy` of .* is currently in beta")
 
 set_up(sys.argv)

@@ -1,4 +1,4 @@
-"""What Dagster's UI shows of an asset before it is materialised: columns, folder, code, and tags to filter by."""
+"""Metadata and tags of assets that the UI shows before a materialisation: columns, folder, code, tags to filter by."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ecommerce_assets.settings import Settings
 from ecommerce_assets.storage.metadata import column_schema
 from ecommerce_assets.storage.stored_asset import StoredAsset
 
-ABOUT_A_USER = {"user_id", "user_idx", "userFactors.id"}
-"""Columns of tables, and parts of models, that tell users apart."""
+USER_COLUMNS = {"user_id", "user_idx", "userFactors.id"}
+"""Columns of tables, and parts of models, that identify users."""
 
 
 def with_code(assets: Sequence[Any]) -> Sequence[Any]:
@@ -24,16 +24,16 @@ def with_code(assets: Sequence[Any]) -> Sequence[Any]:
 
 
 def described(spec: dg.AssetSpec, stored: StoredAsset, settings: Settings, *, on_demand: bool = False) -> dg.AssetSpec:
-    """Returns the spec with metadata and with two tags.
+    """Returns the spec with its folder, its columns and two tags.
 
     `refresh` is `external` (made outside the project), `daily` (each new day), `batch` (after each batch of days) or
-    `on_demand` (has a job of its own). `personal_data` is `true` where rows or parts are about single users.
+    `on_demand` (by its own job). `personal_data` is `true` if rows or parts are about single users.
     """
     name = spec.key.to_user_string()
     metadata: dict[str, Any] = {"dagster/uri": f"{settings.data_dir}/{stored.folder or f'lake/{name}'}"}
     if stored.table:
         metadata["dagster/column_schema"] = column_schema(stored.table.with_id_type(settings.id_type), {})
-    is_personal = not ABOUT_A_USER.isdisjoint(stored.column_names)
+    is_personal = not USER_COLUMNS.isdisjoint(stored.column_names)
     tags = {"refresh": _refresh(spec, stored, on_demand), "personal_data": str(is_personal).lower()}
     return spec.merge_attributes(metadata=metadata, tags=tags)
 

@@ -1,4 +1,4 @@
-"""Bootstrap intervals of means over users. NumPy only. Use `bootstrap`, then `mean_and_interval`."""
+"""Bootstrap intervals of means over users: `bootstrap` resamples sums, `mean_and_interval` reads them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ Floats = npt.NDArray[np.float64]
 
 
 def bootstrap(buckets: Floats) -> Floats:
-    """Resampled sums over buckets of users.
+    """Returns resampled sums over buckets of users, by the Poisson bootstrap.
 
-    The Poisson bootstrap (Hanley and MacGibbon 2006; Chamandy et al. 2012): in each round every bucket counts a
-    Poisson(1) number of times. Users are in buckets at random, so that the intervals are those of resampled users.
+    In each round, each bucket counts a Poisson(1) number of times (Hanley and MacGibbon 2006; Chamandy et al. 2012).
+    If users are assigned to buckets at random, the intervals are those of resampled users.
 
     Parameters
     ----------
     buckets
-        (b, v) sums of each bucket.
+        (b, v) sums of v values in b buckets.
 
     Returns
     -------
     array
-        (1 + rounds, v); row 0 holds the plain sums, the others one round each.
+        (1 + ROUNDS, v); row 0 has the sums of the data, each other row the sums of one round.
     """
     rng = np.random.default_rng(SEED)
     weights = rng.poisson(1, (ROUNDS, len(buckets))).astype(np.float64)
@@ -34,7 +34,15 @@ def bootstrap(buckets: Floats) -> Floats:
 
 
 def mean_and_interval(users: Floats, sums: Floats) -> tuple[float, float, float]:
-    """Mean per user with the percentile interval of its bootstrap rounds; element 0 is the data itself."""
+    """Returns the mean per user, and the lower and upper bound of its percentile interval.
+
+    Parameters
+    ----------
+    users
+        (1 + ROUNDS,) number of users: of the data, then of each round.
+    sums
+        (1 + ROUNDS,) sum of the value, in the same order.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
         means = sums / users
     rounds = means[1:][np.isfinite(means[1:])]

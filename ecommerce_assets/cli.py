@@ -1,4 +1,4 @@
-"""The command `ecommerce-assets`. Each subcommand is defined in the package that it belongs to."""
+"""The command `ecommerce-assets`. Its subcommands are defined in the packages."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ COMMANDS = {
     "prune": "storage.commands:prune",
     "java-home": "spark.java:command",
 }
-"""By name, the module in this package and the command in it."""
+"""Module and function of each subcommand, by name."""
 
 
 class _Commands(click.Group):
-    """Imports only the module of the command that is called: `land` and `lookup` start without Dagster and Spark."""
+    """Imports only the module of the subcommand, so that `land` and `lookup` start without Dagster and Spark."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

@@ -1,7 +1,7 @@
-"""What people read in a shell: short log lines, and one sentence for a mistake in a command. `set_up` prepares it.
+"""Shortens log lines, and turns mistakes in commands into one sentence. `set_up` prepares a process of Dagster.
 
-Dagster prints its own log lines and reads its own arguments: only Python's logging and `sys.excepthook` can be told how
-that looks. What Dagster records, and the UI shows, stays as it is.
+Dagster writes log lines and parses arguments itself, so this uses Python's log record factory and `sys.excepthook`. The
+records in Dagster's database, which the UI shows, do not change.
 """
 
 from __future__ import annotations
@@ -19,105 +19,111 @@ from typing import Any
 RUN_COMMANDS = {"materialize", "execute", "launch"}
 """Words in the commands that run assets in a shell, such as `dagster asset materialize`."""
 
-INTERRUPTED = "Interrupted: versions that were published stay, other assets of the run were not made."
+INTERRUPTED = "Interrupted: the versions published so far stay, the other assets of the run were not made."
 _INTERRUPTS = ("KeyboardInterrupt", "DagsterExecutionInterruptedError")
-_SENTENCES = ("NoEngineError", "SailMemoryError")
-"""Errors whose message says all, and what to do."""
+_EXPLAINED = ("NoEngineError", "SailMemoryError")
+"""Errors whose message needs no traceback, because it says what to do."""
 _NAMES_ASSET = re.compile(r"[a-z][a-z0-9_]*(,|:| \(| is blocked)")
-"""How a message begins that names its asset, which need not be the step's name."""
+"""Start of a message that names its asset, which can differ from the step."""
 
 
 class RunRecord(logging.LogRecord):
-    """A log record whose message, if it is of a run, names the step but neither the job nor the run's id."""
+    """A log record. If it is of a run, its message has the step, but neither the job nor the id of the run."""
 
     def getMessage(self) -> str:  # noqa: N802
         meta = getattr(self, "dagster_meta", None)
-        # Sensors log with metadata of their own, which names no step.
+        # Records of sensors have metadata without a step.
         return message_of(meta) if meta is not None and "step_key" in meta else super().getMessage()
 
 
 def message_of(meta: dict[str, Any]) -> str:
-    """The message of a log record in one line; with a traceback for an error that no sentence explains.
+    """Returns the message of a log record in one line, with a traceback for unexpected errors.
 
     Parameters
     ----------
     meta
-        What Dagster records with a log line: `step_key`, `orig_message`, `dagster_event`.
+        Dagster's metadata of a log line: `step_key`, `orig_message`, `dagster_event`.
     """
     step, text, event = meta["step_key"], str(meta["orig_message"]), meta["dagster_event"]
     data = event.event_specific_data if event is not None else None
-    explained = getattr(data, "user_failure_data", None)
+    failure = getattr(data, "user_failure_data", None)
     error = getattr(data, "error", None)
-    if explained is not None and explained.description:
-        text = explained.description
-    elif error is not None and "Steps failed" not in text:  # a line of the step says why
-        sentence = INTERRUPTED if _caused_by(error, _INTERRUPTS) else _explained(error)
-        text = sentence or f"{text}\n{error.to_string()}"
+    if failure is not None and failure.description:
+        text = failure.description
+    elif error is not None and "Steps failed" not in text:  # for failed steps, another line has the reason
+        explanation = INTERRUPTED if _find_cause(error, _INTERRUPTS) else _explanation(error)
+        text = explanation or f"{text}\n{error.to_string()}"
     text = re.sub(r'^Execution of run for "\w+" failed\.', "The run failed.", text)
     return text if step is None or _NAMES_ASSET.match(text) else f"{step}: {text}"
 
 
-def _caused_by(error: Any, names: Sequence[str]) -> Any:
-    """The error or the cause of it that has one of these names; None if there is none."""
-    return error if error is None or error.cls_name in names else _caused_by(error.cause, names)
+def _find_cause(error: Any, names: Sequence[str]) -> Any:
+    """Returns the first of the error and its causes whose class has one of these names; None if there is none."""
+    return error if error is None or error.cls_name in names else _find_cause(error.cause, names)
 
 
-def _explained(error: Any) -> str | None:
-    found = _caused_by(error, _SENTENCES)
-    return found and str(found.message).partition(": ")[2].strip()
+def _explanation(error: Any) -> str | None:
+    cause = _find_cause(error, _EXPLAINED)
+    return cause and str(cause.message).partition(": ")[2].strip()
 
 
 @contextmanager
 def short_log_lines() -> Iterator[None]:
-    """Lines of runs in this process are short while this is open."""
-    before = logging.getLogRecordFactory()
+    """Shortens the log lines of runs in this process until the end of the block."""
+    previous = logging.getLogRecordFactory()
     logging.setLogRecordFactory(RunRecord)
     try:
         yield
     finally:
-        logging.setLogRecordFactory(before)
+        logging.setLogRecordFactory(previous)
 
 
 def set_up(arguments: Sequence[str]) -> None:
-    """Prepare a process that runs one of Dagster's commands; does nothing in any other."""
+    """Prepares the process of one of Dagster's commands; does nothing in other processes.
+
+    Parameters
+    ----------
+    arguments
+        The program and its arguments, as in `sys.argv`.
+    """
     program = Path(arguments[0])
     if not {program.stem, program.parent.name} & {"dagster", "dg"}:
         return
     logging.setLogRecordFactory(RunRecord)
     if RUN_COMMANDS & set(arguments[1:4]):
-        sys.excepthook = _print_sentence
+        sys.excepthook = _print_error
         now = time.strftime("%Y-%m-%d %H:%M:%S %z")
         print(f"{now} - ecommerce_assets - INFO - Loading the assets.", file=sys.stderr, flush=True)
 
 
-def _print_sentence(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    sentence = sentence_of(error)
-    if sentence is None:
+def _print_error(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    message = error_message(error)
+    if message is None:
         sys.__excepthook__(kind, error, traceback)
     else:
-        print(sentence, file=sys.stderr)
+        print(message, file=sys.stderr)
 
 
-def sentence_of(error: BaseException) -> str | None:
-    """One sentence about what ended a command; None for errors that need their traceback."""
+def error_message(error: BaseException) -> str | None:
+    """Returns one sentence for an error that ended a command; None for unexpected errors, which need a traceback."""
     name, text = type(error).__name__, str(error)
     if name in _INTERRUPTS:
         return INTERRUPTED
     if "Invalid partition range format" in text:
-        return "Error: --partition-range takes the first and the last day with three dots, 2019-10-01...2019-12-29."
+        return "Error: --partition-range must be the first and the last day, such as 2019-10-01...2019-12-29."
     if "containing the passed partition key" in text:
-        return f"Error: a day that was asked for is not a daily partition; {_partitions()}."
-    if found := re.search(r"AssetKey\(s\) \[(.*?)\] were selected", text):
-        near = ", ".join(re.findall(r'\n\t\["(.*?)"\]', text))
-        return f"Error: there is no asset {found[1]}" + (f"; did you mean {near}?" if near else ".")
+        return f"Error: --partition-range has a day that is not a daily partition: {_daily_partitions()}."
+    if match := re.search(r"AssetKey\(s\) \[(.*?)\] were selected", text):
+        similar = ", ".join(re.findall(r'\n\t\["(.*?)"\]', text))
+        return f"Error: there is no asset {match[1]}" + (f"; did you mean {similar}?" if similar else ".")
     if name.startswith("DagsterInvalid") or name == "CheckError":
         return f"Error: {' '.join(text.removeprefix('Failure condition: ').split())}"
     return None
 
 
-def _partitions() -> str:
+def _daily_partitions() -> str:
     from ecommerce_assets.settings import load_settings
 
     settings = load_settings()
     first, last = settings.first_day, settings.end_day or "yesterday"
-    return f"these go from {first} (ECOMMERCE_FIRST_DAY) to {last} (ECOMMERCE_LAST_DAY)"
+    return f"they go from {first} (ECOMMERCE_FIRST_DAY) to {last} (ECOMMERCE_LAST_DAY)"

@@ -18,7 +18,7 @@ from ecommerce_assets.events.checks import raw_events_checks
 from ecommerce_assets.events.partitions import daily_partitions
 from ecommerce_assets.events.sensor import new_event_partitions
 from ecommerce_assets.features import assets as features
-from ecommerce_assets.on_demand import as_external, on_demand_jobs
+from ecommerce_assets.on_demand import on_demand_job
 from ecommerce_assets.recommendation import assets as recommendation
 from ecommerce_assets.recommendation.catalog_assets import product_catalog_changes
 from ecommerce_assets.recovery import recovery
@@ -36,10 +36,10 @@ CATALOG = {
     **recommendation.CATALOG,
     **training.CATALOG,
 }
-"""How each asset is stored, checked and shown."""
+"""Storage, checks and pictures of each asset of the graph, by name."""
 
 ON_DEMAND = {**recommendation.ON_DEMAND, **segmentation.ON_DEMAND}
-"""The same of assets that have a job of their own."""
+"""The same for assets that are made on demand."""
 
 EVERYTHING = {**CATALOG, **ON_DEMAND, **delivery.CATALOG}
 
@@ -49,14 +49,16 @@ ON_DEMAND_ASSETS = (*recommendation.ON_DEMAND_ASSETS, *segmentation.ON_DEMAND_AS
 def build_defs(
     settings: Settings, resource_overrides: Mapping[str, Any] | None = None, *, own_days_only: bool = False
 ) -> dg.Definitions:
-    """The code location for these settings.
+    """Returns the definitions of the code location.
 
     Parameters
     ----------
+    settings
+        See `load_settings`.
     resource_overrides
-        Resources that replace ours, by key.
+        Resources by key that replace those of `build_resources`.
     own_days_only
-        Of daily tables a run reads the days that it wrote, and no others.
+        Whether a run reads only those days of daily tables that it wrote.
     """
     assets: list[Any] = [
         *events.event_assets(settings),
@@ -75,8 +77,10 @@ def build_defs(
         for name, stored in {**CATALOG, **delivered}.items()
         if stored.checks
     ]
-    # A job's checks must be among all checks, the very same, or the code location does not load in the UI.
-    of_jobs = {n: asset_checks(n, stored.checks, settings.data_dir, on_demand=True) for n, stored in ON_DEMAND.items()}
+    # The checks of a job must be the same objects as in the definitions, or the code location does not load in the UI.
+    on_demand_checks = {
+        name: asset_checks(name, stored.checks, settings.data_dir, on_demand=True) for name, stored in ON_DEMAND.items()
+    }
     resources = {**build_resources(settings, EVERYTHING, own_days_only), **(resource_overrides or {})}
 
     def complete(spec: dg.AssetSpec) -> dg.AssetSpec:
@@ -84,13 +88,18 @@ def build_defs(
         return with_freshness(with_automation(spec), settings)
 
     graph = dg.map_asset_specs(complete, with_code(assets))
-    on_demand = [
-        described(as_external(asset), EVERYTHING[asset.key.to_user_string()], settings, on_demand=True)
+    # As specs, these assets are in the graph of the UI, but not in its runs.
+    on_demand_specs = [
+        described(asset.get_asset_spec(), EVERYTHING[asset.key.to_user_string()], settings, on_demand=True)
         for asset in with_code(ON_DEMAND_ASSETS)
     ]
+    on_demand_jobs = [
+        on_demand_job(asset, graph, on_demand_checks[asset.key.to_user_string()], resources)
+        for asset in ON_DEMAND_ASSETS
+    ]
     return dg.Definitions(
-        assets=[*graph, *on_demand],
-        asset_checks=[*checks, raw_events_checks(settings.data_dir), *of_jobs.values()],
+        assets=[*graph, *on_demand_specs],
+        asset_checks=[*checks, raw_events_checks(settings.data_dir), *on_demand_checks.values()],
         sensors=[
             new_event_partitions(settings),
             product_catalog_changes(settings),
@@ -98,14 +107,14 @@ def build_defs(
             recovery(settings),
             *alerts(settings),
         ],
-        jobs=on_demand_jobs(ON_DEMAND_ASSETS, graph, of_jobs, resources),
+        jobs=on_demand_jobs,
         resources=resources,
-        # One JVM per run: the default executor would start a process, and with it a Spark, for every step.
+        # One Spark per run: the default executor starts a process for every step.
         executor=dg.in_process_executor,
     )
 
 
-# What Dagster says of its own `--select '*'`, to someone who can do nothing about it.
+# Dagster's command calls this beta API for `--select '*'`.
 warnings.filterwarnings("ignore", "Parameter `include_sources` of function `AssetSelection.all`", dg.BetaWarning)
 
 defs = build_defs(load_settings())

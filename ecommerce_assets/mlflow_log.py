@@ -1,7 +1,7 @@
-"""Logs evaluations in MLflow, where `MLFLOW_TRACKING_URI` is set and mlflow is installed; see `log_version`.
+"""Logs evaluations in MLflow if `MLFLOW_TRACKING_URI` is set and mlflow is installed. `log_version` is the entry point.
 
-A version of als_evaluation is a run with its parameters and metrics, and a version of the registered model
-`ecommerce_assets`. The one that the published lists are made with has the alias `champion`, and its run the model card.
+A version of als_evaluation becomes a run with its parameters and metrics, and a version of the registered model
+`ecommerce_assets`. The version behind the published lists gets the alias `champion`, and its run the model card.
 """
 
 from __future__ import annotations
@@ -16,28 +16,30 @@ from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.version import Version
 
 NAME = "ecommerce_assets"
-"""Of the experiment and of the registered model."""
+"""Name of the experiment and of the registered model."""
 
 CHAMPION = "champion"
 
-BOUNDS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-"""A server that does not answer must not hold a run up; MLflow's own defaults are minutes."""
+HTTP_LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+"""MLflow waits for minutes by default, which would delay a run if the server does not answer."""
 
 
 def log_version(version: Version, data_dir: str, warn: Callable[[str], object]) -> None:
-    """Log a published version of als_evaluation, and that of training_metadata as the champion. Never raises.
+    """Logs a published version of als_evaluation, or marks the champion for one of training_metadata. Never raises.
 
     Parameters
     ----------
+    version
+        Versions of other assets, and blocked ones, are ignored.
     data_dir
         Folder or bucket that holds `lake/`.
     warn
-        Called with one sentence where MLflow failed.
+        Called with one sentence if MLflow fails.
     """
     log = {"als_evaluation": _log_evaluation, "training_metadata": _log_champion}.get(version.asset)
     if log is None or version.failed_blocking or not os.environ.get("MLFLOW_TRACKING_URI"):
         return
-    for name, value in BOUNDS.items():
+    for name, value in HTTP_LIMITS.items():
         os.environ.setdefault(name, value)
     try:
         from mlflow import MlflowClient
@@ -69,11 +71,11 @@ def _log_evaluation(client: Any, version: Version, data_dir: str) -> None:
 
 def _log_champion(client: Any, version: Version, data_dir: str) -> None:
     evaluation = version.input_version("als_evaluation")
-    found = client.search_model_versions(f"name = '{NAME}'")
-    logged = [m for m in found if (m.tags.get("als_evaluation"), m.tags.get("data_dir")) == (evaluation, data_dir)]
-    if not logged:
-        return  # evaluated before MLflow was there
-    newest = max(logged, key=lambda model: int(model.version))
+    models = client.search_model_versions(f"name = '{NAME}'")
+    matching = [m for m in models if (m.tags.get("als_evaluation"), m.tags.get("data_dir")) == (evaluation, data_dir)]
+    if not matching:
+        return  # the evaluation was made without MLflow
+    newest = max(matching, key=lambda model: int(model.version))
     client.set_registered_model_alias(NAME, CHAMPION, newest.version)
     card = Lake(data_dir).folder(version).read_bytes(f"{version.asset}.md")
     client.log_text(newest.run_id, card.decode(), "model_card.md")

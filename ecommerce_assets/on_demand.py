@@ -1,71 +1,50 @@
-"""Assets that are made only when someone asks for them: each has a job of its own and is not part of the graph's run.
+"""Jobs of the assets that are made on demand: each has its own job and is not part of the graph's run.
 
-They are in `ON_DEMAND_ASSETS` of each package.
+`on_demand_job` is the entry point. The assets are in `ON_DEMAND_ASSETS` of each package.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dagster as dg
 
 
-def on_demand_jobs(
-    assets: Iterable[dg.AssetsDefinition],
-    graph: Sequence[dg.AssetsDefinition | dg.AssetSpec],
-    checks: Mapping[str, dg.AssetChecksDefinition],
-    resources: Mapping[str, Any],
-) -> list[dg.JobDefinition]:
-    """A job for each asset that is made on demand.
-
-    Parameters
-    ----------
-    graph
-        The assets that are made by the graph's run.
-    checks
-        By the name of the asset.
-    """
-    specs = [spec for asset in graph for spec in ([asset] if isinstance(asset, dg.AssetSpec) else asset.specs)]
-    return [on_demand_job(asset, specs, [checks[asset.key.to_user_string()]], resources) for asset in assets]
-
-
 def on_demand_job(
     asset: dg.AssetsDefinition,
-    upstream: Sequence[dg.AssetSpec],
-    checks: Sequence[dg.AssetChecksDefinition],
+    graph: Iterable[dg.AssetsDefinition | dg.AssetSpec],
+    checks: dg.AssetChecksDefinition,
     resources: Mapping[str, Any],
 ) -> dg.JobDefinition:
-    """A job that makes one asset, under the asset's name.
+    """Returns a job that makes one asset and runs its checks, with the name of the asset.
 
-    It is resolved from definitions of its own, because an asset of the code location itself is part of every `*`.
+    It is resolved from separate definitions, because every asset of the code location is part of the selection `*`.
 
     Parameters
     ----------
     asset
-        Its op must have another name: Dagster wants those of jobs and ops to differ.
-    upstream
-        Specs of the graph's assets; those that the asset reads are known to the job with their partitions, so that all
-        stored days are read.
+        Its op must have another name than the asset, because names of jobs and ops must differ.
+    graph
+        The assets of the graph. The job gets the inputs of the asset with their partitions, so that it reads all days.
+    checks
+        The checks of the asset.
+    resources
+        The resources of the code location, by key.
     """
-    name = asset.key.to_user_string()
-    read = [
+    specs = [spec for item in graph for spec in ([item] if isinstance(item, dg.AssetSpec) else item.specs)]
+    inputs = [
         dg.AssetSpec(spec.key, partitions_def=spec.partitions_def)
-        for spec in upstream
+        for spec in specs
         if spec.key in asset.dependency_keys
     ]
+    name = asset.key.to_user_string()
     job = dg.define_asset_job(name, selection=[asset], description=asset.specs_by_key[asset.key].description)
-    alone = dg.Definitions(
-        assets=[asset, *read],
-        asset_checks=checks,
+    definitions = dg.Definitions(
+        assets=[asset, *inputs],
+        asset_checks=[checks],
         resources=resources,
         jobs=[job],
         executor=dg.in_process_executor,
     )
-    return alone.resolve_job_def(name)
-
-
-def as_external(asset: dg.AssetsDefinition) -> dg.AssetSpec:
-    """The asset as the graph shows it: where it stands, and what was made of it, without being made with the rest."""
-    spec = asset.specs_by_key[asset.key]
-    return spec.replace_attributes(automation_condition=None)
+    return definitions.resolve_job_def(name)

@@ -1,3 +1,3 @@
-"""Who answers for the assets. A shop that adopts the project puts its own team here."""
+"""The owners of the assets, as the UI shows them. Replace them with your own team."""
 
 OWNERS = ["team:data"]

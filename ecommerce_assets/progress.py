@@ -1,6 +1,6 @@
-"""How far something is, as lines for a log: the share that is done, the time it took, about how much is left.
+"""Progress of a computation as log lines: the share that is done, the time so far, an estimate of the rest.
 
-Nothing here knows what is done, or where the lines go.
+The entry point is `Progress`.
 """
 
 from __future__ import annotations
@@ -8,26 +8,30 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-Say = Callable[[str], object]
+Log = Callable[[str], object]
 """Takes one line, such as a logger's `info`."""
 
 SECONDS_BETWEEN_LINES = 1.0
 
 
 class Progress:
-    """A line for each step that takes a second or more, else about one per second, and always one at the end.
+    """Logs at most one line per second, and always one at the end.
 
-    How much is left is told from the second step on, by the mean without the first, which also does what is done once:
-    fetching data, compiling.
+    The rest is estimated from the second step on, by the mean without the first step, which also fetches data and
+    compiles code.
 
     Parameters
     ----------
-    what
+    log
+        Called with each line.
+    title
         Each line begins with it.
     total
-        How many steps there are.
+        Number of steps.
     unit
-        What a step is called.
+        Name of a step, singular.
+    clock
+        Returns the time in seconds.
 
     Examples
     --------
@@ -41,33 +45,33 @@ class Progress:
     """
 
     def __init__(
-        self, say: Say, what: str, total: int, unit: str = "step", clock: Callable[[], float] = time.monotonic
+        self, log: Log, title: str, total: int, unit: str = "step", clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._say, self._what, self._total, self._unit, self._clock = say, what, total, unit, clock
+        self._log, self._title, self._total, self._unit, self._clock = log, title, total, unit, clock
         self._started = self._last_line = clock()
         self._first: tuple[int, float] | None = None
 
     def step(self, done: int, note: str = "") -> None:
-        """Tell that so many steps are done by now."""
+        """Logs that `done` steps of the total are complete."""
         now = self._clock()
-        first, at = self._first = self._first or (done, now)
+        first_done, first_time = self._first = self._first or (done, now)
         if done < self._total and now - self._last_line < SECONDS_BETWEEN_LINES:
             return
         self._last_line = now
-        seconds, note = now - self._started, f", {note}" if note else ""
-        if done < self._total:
-            left = (
-                f", about {duration((now - at) / (done - first) * (self._total - done))} left" if done > first else ""
-            )
-            share = f"{100 * done // self._total} %{note}, {duration(seconds)} so far{left}"
-            line = f"{self._unit} {done:,} of {self._total:,}, {share}"
-        else:
-            line = f"{done:,} of {self._total:,} {self._unit}s, 100 %{note}, {duration(seconds)}"
-        self._say(f"{self._what}: {line}")
+        note = f", {note}" if note else ""
+        elapsed = duration(now - self._started)
+        if done == self._total:
+            self._log(f"{self._title}: {done:,} of {self._total:,} {self._unit}s, 100 %{note}, {elapsed}")
+            return
+        left = ""
+        if done > first_done:
+            left = f", about {duration((now - first_time) / (done - first_done) * (self._total - done))} left"
+        share = f"{100 * done // self._total} %"
+        self._log(f"{self._title}: {self._unit} {done:,} of {self._total:,}, {share}{note}, {elapsed} so far{left}")
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people.
+    """Returns a duration as text.
 
     >>> [duration(s) for s in (0.42, 41.3, 119.6, 600, 7_260)]
     ['0.4 s', '41 s', '120 s', '10 min', '2 h 1 min']

@@ -1,4 +1,4 @@
-"""The resources of the code location: Spark, the IO managers and readers, and the settings that steps use."""
+"""The resources of the code location: Spark, IO managers, readers, and the settings that steps use."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from ecommerce_assets.storage.version import Version
 def build_resources(
     settings: Settings, catalog: Mapping[str, StoredAsset], own_days_only: bool = False
 ) -> dict[str, Any]:
-    """Returns the resources by key, all on one data dir.
+    """Returns the resources by key.
 
     Parameters
     ----------
     catalog
-        How each asset is stored, checked and shown, by name.
+        Storage, checks and pictures of each asset, by name.
     own_days_only
-        Of daily tables a run reads the days that it wrote, and no others.
+        Whether a run reads only those days of daily tables that it wrote.
     """
     data_dir, id_type = settings.data_dir, settings.id_type
-    # To be configured at launch, or each IO manager would get a Spark of its own.
+    # Configured at launch, so that all IO managers share one Spark.
     spark = SparkResource.configure_at_launch(**spark_options(settings))
     storage: dict[str, Any] = {
         "data_dir": data_dir,
@@ -43,7 +43,7 @@ def build_resources(
         "own_days_only": own_days_only,
         "spark": spark,
         "catalog": dict(catalog),
-        "on_version": _report,
+        "on_version": _send_version,
     }
     return {
         "spark": spark,
@@ -59,9 +59,9 @@ def build_resources(
     }
 
 
-def _report(
+def _send_version(
     version: Version, data_dir: str, table: TableSpec | None, warn: Callable[[str], object], description: str | None
 ) -> None:
-    """A `Listener`: sends what is recorded of a version where the user asked for it."""
+    """A `Listener`: sends the metadata of a version to OpenLineage and MLflow, if they are configured."""
     openlineage.emit(version, data_dir, table, warn, description)
     mlflow_log.log_version(version, data_dir, warn)

@@ -1,4 +1,4 @@
-"""Which process works on a run, and whether it still lives; whether Dagster retries a run that failed.
+"""The process of a run, whether it has ended, and whether Dagster retries a failed run.
 
 The Spark resource calls `record_process` when a run begins; the sensors call the other functions.
 """
@@ -24,18 +24,19 @@ AUTO_RETRY_RUN_ID_TAG = "dagster/auto_retry_run_id"
 AUTOMATION_CONDITION_TAG = "dagster/from_automation_condition"
 
 PROCESS_TAG = ".dagster/ecommerce_assets_process"
-"""Tag of a run: the process that works on it, as JSON. The UI hides tags that begin so."""
+"""Tag of a run with its `RunProcess` as JSON. The UI hides tags that begin with `.dagster/`."""
 
 REMINDER_TAG = "ecommerce_assets/reminder"
-"""Tag of a run that was reported as failed once more, because its retry was overdue: its id."""
+"""Tag of a run that was reported as failed again because its retry was overdue; the value is the run's id."""
 
 OVERDUE_SECONDS = 20.0
-"""A retry usually starts within five seconds."""
+"""Time after a failure without a retry, which usually starts within five seconds."""
 
 RETRY_SECONDS = 120.0
-"""So long after a failure the retry is waited for."""
+"""Maximum time after a failure to wait for its retry."""
 
-REMINDED_WITHIN = timedelta(days=1)
+REMINDER_PERIOD = timedelta(days=1)
+"""Age of the failures whose retries can be overdue."""
 
 UNFINISHED = [
     dg.DagsterRunStatus.NOT_STARTED,
@@ -47,14 +48,20 @@ UNFINISHED = [
 """Statuses of runs that have not ended."""
 
 WITH_PROCESS = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
-"""Statuses of runs that a process works on."""
+"""Statuses of runs that have a process."""
 
 
 class RunProcess(BaseModel):
-    """The process that works on a run.
+    """The process that executes a run.
 
-    `run_id` is that of the run: a retry starts with the tags of the run before it. `started` tells two processes with
-    the same number apart, also after a restart of the machine; it is empty where the operating system has no `/proc`.
+    Attributes
+    ----------
+    run_id
+        Id of the run. A retry begins with a copy of the tags, and so with the process of the previous run.
+    host, pid
+        Name of the machine, and the process id.
+    started
+        Boot id of the machine and start time, which distinguish processes with the same id; empty without `/proc`.
     """
 
     run_id: str
@@ -64,11 +71,11 @@ class RunProcess(BaseModel):
 
     @classmethod
     def current(cls, run_id: str) -> RunProcess:
-        """This process, which works on the run."""
+        """Returns this process, which executes the run."""
         return cls(run_id=run_id, host=socket.gethostname(), pid=os.getpid(), started=_start_of(os.getpid()))
 
     @property
-    def is_gone(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether the process ran on this machine and has ended; False for processes of other machines."""
         if self.host != socket.gethostname():
             return False
@@ -84,7 +91,7 @@ class RunProcess(BaseModel):
 
 
 def _start_of(pid: int) -> str:
-    """The machine's boot id and the start of the process in ticks since then; empty where there is no such process."""
+    """Returns the machine's boot id and the start of a process in ticks since then; empty if there is no process."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         # The name of the program is in parentheses, and may contain spaces.
@@ -96,49 +103,49 @@ def _start_of(pid: int) -> str:
 
 
 def record_process(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Record in the run's tags that this process works on it."""
+    """Records in the tags of a run that this process executes it."""
     instance.add_run_tags(run_id, {PROCESS_TAG: RunProcess.current(run_id).model_dump_json()})
 
 
 def dead_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    """Runs that have not ended although their process on this machine has."""
-    suspects = [run for run in instance.get_runs(dg.RunsFilter(statuses=list(WITH_PROCESS))) if _lost_its_process(run)]
-    # A process writes how its run ended before it ends itself: only now is the status certain.
-    current = [instance.get_run_by_id(run.run_id) for run in suspects]
+    """Returns the unfinished runs whose process on this machine has ended."""
+    candidates = [run for run in instance.get_runs(dg.RunsFilter(statuses=list(WITH_PROCESS))) if _lost_process(run)]
+    # A process records the result of its run before it ends, so the status is certain only now.
+    current = [instance.get_run_by_id(run.run_id) for run in candidates]
     return [run for run in current if run is not None and run.status in WITH_PROCESS]
 
 
-def _lost_its_process(run: dg.DagsterRun) -> bool:
+def _lost_process(run: dg.DagsterRun) -> bool:
     try:
         process = RunProcess.model_validate_json(run.tags.get(PROCESS_TAG, ""))
     except ValidationError:  # the run is about to start, or was started by an older version of this project
         return False
-    return process.run_id == run.run_id and process.is_gone
+    return process.run_id == run.run_id and process.has_ended
 
 
 def is_retried(run: dg.DagsterRun) -> bool:
-    """Whether the run failed and another run takes its place, now or soon."""
+    """Returns whether the run failed and Dagster retries it, now or soon."""
     return run.status is dg.DagsterRunStatus.FAILURE and run.tags.get(WILL_RETRY_TAG) == "true"
 
 
 def awaits_retry(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether the run failed a moment ago and Dagster is about to start the run that takes its place."""
+    """Returns whether the run failed recently and its retry has not started."""
     if not is_retried(run) or AUTO_RETRY_RUN_ID_TAG in run.tags:
         return False
     record = instance.get_run_record_by_id(run.run_id)
     return record is not None and time.time() - (record.end_time or 0.0) < RETRY_SECONDS
 
 
-def remind_of_retries(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    """Report runs as failed once more whose retry is overdue; returns them.
+def report_overdue_retries(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """Reports each run whose retry is overdue as failed again, once, and returns these runs.
 
-    Dagster's daemon misses a failure that it sees in the moment between the event and the new status of the run.
+    Dagster's daemon misses a failure that it reads between the event and the new status of the run.
     """
     now = time.time()
     filters = dg.RunsFilter(
         statuses=[dg.DagsterRunStatus.FAILURE],
         tags={WILL_RETRY_TAG: "true"},
-        updated_after=datetime.fromtimestamp(now, UTC) - REMINDED_WITHIN,
+        updated_after=datetime.fromtimestamp(now, UTC) - REMINDER_PERIOD,
     )
     overdue = [
         record.dagster_run
@@ -154,10 +161,10 @@ def remind_of_retries(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
 
 
 def short_id(run: dg.DagsterRun) -> str:
-    """The id as the UI shows it."""
+    """Returns the first part of the run's id, as the UI shows it."""
     return run.run_id.split("-")[0]
 
 
 def describe(runs: Sequence[dg.DagsterRun]) -> str:
-    """`run 1a2b3c4d`, or `runs 1a2b3c4d, 5e6f7a8b`."""
+    """Returns `run 1a2b3c4d` or `runs 1a2b3c4d, 5e6f7a8b`."""
     return f"run{'s' * (len(runs) > 1)} {', '.join(map(short_id, runs))}"

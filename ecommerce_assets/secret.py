@@ -1,22 +1,22 @@
-"""Which settings are secret, so that their values never appear in the UI, a log, an error or the process list."""
+"""Recognises secret settings, so that their values never appear in the UI, a log, an error or the process list."""
 
 from __future__ import annotations
 
 import re
 
 HIDDEN = "(hidden)"
-"""Shown instead of the value of a secret setting."""
+"""Replaces the value of a secret setting."""
 
-# Whoever knows the URL of a webhook can post to it.
+# Anyone who knows the URL of a webhook can post to it.
 _NAME = re.compile(r"key|secret|token|passw|credential|_url$", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"://[^/\s]*@")
 _PASSWORD = re.compile(r"://[^/\s]*:[^/\s]*@|[?&]\w*password=", re.IGNORECASE)
 
 
 def is_secret(name: str, value: object = "") -> bool:
-    """Whether a setting holds a secret, by its name or by a password in its value.
+    """Returns whether a setting is secret, by its name or by credentials in its value.
 
-    Many Spark settings in one text are a secret if the name of one of them is.
+    A text of several Spark settings is secret if the name of one of them is.
 
     >>> is_secret("spark.hadoop.fs.s3a.secret.key"), is_secret("endpoint", "https://me:abc@host/"), is_secret("k", "v")
     (True, True, False)
@@ -26,7 +26,7 @@ def is_secret(name: str, value: object = "") -> bool:
 
 
 def has_credentials(value: object) -> bool:
-    """Whether a text contains a URL with a user or a password."""
+    """Returns whether a text contains a URL with a user or a password."""
     return _CREDENTIALS.search(str(value)) is not None
 
 
@@ -39,6 +39,6 @@ def has_password(address: str) -> bool:
     return _PASSWORD.search(address) is not None
 
 
-def shown(name: str, value: object) -> str:
-    """The value as it may be shown."""
+def redacted(name: str, value: object) -> str:
+    """Returns the repr of a setting's value; `HIDDEN` if the setting is secret."""
     return HIDDEN if is_secret(name, value) else repr(value)

@@ -1,7 +1,7 @@
-"""The project's settings: environment variables `ECOMMERCE_*`, read once into one frozen object.
+"""The project's settings: environment variables `ECOMMERCE_*`. `load_settings` reads them into one frozen object.
 
-Settings describe the shop and the machine (data dir, days, type of ids, Spark). Parameters that an analyst tries out
-(k, rank, alpha …) are asset config, which the Launchpad shows. env_file.py reads `.env`.
+Settings describe the shop and the machine (data dir, days, type of ids, Spark). Parameters of models (k, rank,
+alpha …) are asset config, which the Launchpad shows. env_file.py reads `.env`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ecommerce_assets.env_file import IS_CHECKOUT, PROJECT_DIR, EnvFileError, env_files, read_env_files
-from ecommerce_assets.secret import has_credentials, has_password, shown
+from ecommerce_assets.secret import has_credentials, has_password, redacted
 
 PREFIX = "ECOMMERCE_"
 DEFAULT_DATA_DIR = str((PROJECT_DIR if IS_CHECKOUT else Path.cwd()) / "data")
@@ -44,32 +44,32 @@ FIXED_SPARK_SETTINGS = {
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
 }
-"""Settings that change the tables: with any other value, days would begin at another time or rows would be missing."""
+"""Spark settings that cannot be changed: other values would shift the days or drop rows."""
 
 log = logging.getLogger(__name__)
 
 
 class SettingsError(click.ClickException, ValueError):
-    """A setting cannot be used; the message has the variable, its value and the allowed values.
+    """A setting is invalid; the message has the variable, its value and the allowed values.
 
-    Dagster's commands print a ClickException as one line and end with 1.
+    Dagster's commands print a ClickException as one line, and their exit code is 1.
     """
 
 
-def _parsed(text: str) -> Any:
-    """Returns the JSON value. The outer braces are optional, because a line of `.env` cannot have them."""
+def _parse_json(text: str) -> Any:
+    """Returns a JSON value. The outer braces are optional, because a value in `.env` ends at the first `}`."""
     text = text.strip()
     try:
         return json.loads(text if text.startswith("{") else "{" + text + "}")
     except json.JSONDecodeError as error:
-        raise ValueError(f"it is not JSON: {error.msg} at character {error.pos + 1}") from None
+        raise ValueError(f"it must be JSON: {error.msg} at character {error.pos + 1}") from None
 
 
 def _json_object(setting: Any) -> Any:
     if isinstance(setting, str):
-        setting = _parsed(setting)
+        setting = _parse_json(setting)
     if not isinstance(setting, dict) or not all(isinstance(v, str | bool | int | float) for v in setting.values()):
-        raise ValueError("it must be a JSON object whose values are texts, numbers, true or false")
+        raise ValueError("it must be a JSON object with strings, numbers, true or false as values")
     return setting
 
 
@@ -101,7 +101,7 @@ class RfmBounds(BaseModel):
 def _rfm_bounds(setting: Any) -> Any:
     if not isinstance(setting, str):
         return setting
-    names, bounds = ", ".join(RfmBounds.model_fields), _parsed(setting)
+    names, bounds = ", ".join(RfmBounds.model_fields), _parse_json(setting)
     for name, values in bounds.items():
         if name not in RfmBounds.model_fields:
             raise ValueError(f"the names must be among {names}, got {name!r}")
@@ -112,11 +112,11 @@ def _rfm_bounds(setting: Any) -> Any:
 
 
 class Settings(BaseSettings):
-    """The data dir, the days, the rules of the shop and Spark. Variables are `ECOMMERCE_` + the name of the field."""
+    """The settings. The variable of a field is `ECOMMERCE_` and its name."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
-    # The descriptions are the last column of the table in README.md, and the end of an error message.
+    # The descriptions are also in the table of README.md and in error messages.
     data_dir: str = Field(DEFAULT_DATA_DIR, description="folder or bucket that holds `raw/` and `lake/`")
     first_day: dt.date = Field(FIRST_DAY, ge=EARLIEST_DAY, description="first daily partition, `YYYY-MM-DD`")
     last_day: dt.date | None = Field(
@@ -188,7 +188,7 @@ class Settings(BaseSettings):
 
     @field_validator("alert_url")
     @classmethod
-    def _web_address(cls, url: str | None) -> str | None:
+    def _is_http(cls, url: str | None) -> str | None:
         if url is not None and not url.startswith(("http://", "https://")):
             raise ValueError("it must begin with http:// or https://")
         return url
@@ -204,12 +204,14 @@ class Settings(BaseSettings):
     @classmethod
     def _without_credentials(cls, uri: str | None) -> str | None:
         if has_credentials(uri):
-            raise ValueError("give credentials by the environment of the storage, not in the address")
+            raise ValueError(
+                "remove the credentials from the address, and set them in the environment variables of the storage"
+            )
         return uri
 
     @field_validator("spark_config")
     @classmethod
-    def _keeps_results(cls, config: dict[str, Any]) -> dict[str, Any]:
+    def _keeps_fixed_settings(cls, config: dict[str, Any]) -> dict[str, Any]:
         for name, value in FIXED_SPARK_SETTINGS.items():
             if str(config.get(name, value)).lower() != value.lower():
                 raise ValueError(f"{name} must be {value}, got {config[name]!r}: it would change the tables")
@@ -223,7 +225,7 @@ class Settings(BaseSettings):
 
     @property
     def end_day(self) -> dt.date | None:
-        """Returns the last daily partition: the setting, or the end of the shipped sample; None if days go on."""
+        """The last daily partition: the setting, or the sample's last day; None: yesterday."""
         if self.last_day is None and self.data_dir == DEFAULT_DATA_DIR:
             is_sample = (Path(self.data_dir) / "raw" / "events" / SAMPLE_MARKER).exists()
             return SAMPLE_LAST_DAY if is_sample else None
@@ -233,24 +235,32 @@ class Settings(BaseSettings):
 def load_settings(**overrides: Any) -> Settings:
     """Returns the settings: from keyword arguments, else from the environment, else from `.env`.
 
-    An unknown variable with our prefix is an error in `.env`. In the environment it is a warning, because another
-    program may use it.
+    An unknown variable with the prefix `ECOMMERCE_` is an error in `.env`, and a warning in the environment, because
+    it may belong to another program.
 
-    Raises SettingsError: one sentence for each variable that cannot be used.
+    Parameters
+    ----------
+    overrides
+        Values by field of `Settings`.
+
+    Raises
+    ------
+    SettingsError
+        If a variable is invalid; the message has one sentence for each.
     """
-    _refuse_unknown()
+    _check_names_in_files()
     try:
-        given = read_env_files(lambda name: name.upper().startswith(PREFIX) or name == "DAGSTER_HOME")
+        values = read_env_files(lambda name: name.upper().startswith(PREFIX) or name == "DAGSTER_HOME")
     except EnvFileError as error:
         raise SettingsError(str(error)) from None
-    files = {name: there.file for name, there in given.items() if os.environ.get(name) == there.value}
+    files = {name: entry.file for name, entry in values.items() if os.environ.get(name) == entry.value}
     warn_of_unknown()
     if DATA_DIR in files:
         overrides = {"data_dir": _absolute(os.environ[DATA_DIR], files[DATA_DIR].parent), **overrides}
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        raise SettingsError("; ".join(_sentence(problem, files) for problem in error.errors())) from None
+        raise SettingsError("; ".join(_message(details, files) for details in error.errors())) from None
 
 
 def variable(field: str) -> str:
@@ -265,7 +275,7 @@ def _absolute(folder: str, base: Path) -> str:
     return folder if "://" in folder else str((base / Path(folder).expanduser()).resolve())
 
 
-def _refuse_unknown() -> None:
+def _check_names_in_files() -> None:
     for file in env_files():
         for name in dotenv_values(file, interpolate=False):
             if problem := _unknown(name):
@@ -274,7 +284,7 @@ def _refuse_unknown() -> None:
 
 @functools.cache  # once in a process
 def warn_of_unknown() -> None:
-    """Warns of variables with our prefix that are not settings, with the most similar name."""
+    """Warns of variables with the prefix `ECOMMERCE_` that are not settings; suggests the most similar name."""
     for name in os.environ:
         if problem := _unknown(name):
             log.warning("%s; it is ignored.", problem)
@@ -286,11 +296,11 @@ def _unknown(name: str) -> str | None:
     field = name[len(PREFIX) :].lower()
     if field in Settings.model_fields:
         return None
-    near = difflib.get_close_matches(field, Settings.model_fields, n=1)
-    return f"{name} is not a setting of this project" + (f" (did you mean {variable(near[0])}?)" if near else "")
+    similar = difflib.get_close_matches(field, Settings.model_fields, n=1)
+    return f"{name} is not a setting of this project" + (f" (did you mean {variable(similar[0])}?)" if similar else "")
 
 
-_PROBLEMS = {
+_REQUIREMENTS = {
     "int_parsing": "it must be a whole number",
     "int_parsing_size": "it must be a whole number",
     "float_parsing": "it must be a number",
@@ -304,18 +314,19 @@ _PROBLEMS = {
     "greater_than": "it must be more than {gt}",
     "string_pattern_mismatch": "it must be a whole number with the unit k, m, g or t, such as 8g",
 }
-"""Message by pydantic's type of error; for other types, pydantic's message is used."""
+"""Requirement by pydantic's type of error; for other types, pydantic's message is used."""
 
 
-def _sentence(problem: Any, files: Mapping[str, Path]) -> str:
-    words = str(problem["msg"]).removeprefix("Value error, ")
-    if not problem["loc"]:
-        return words + "".join(f"; {name} is from {file}" for name, file in files.items() if name in words)
-    field = str(problem["loc"][0])
+def _message(details: Any, files: Mapping[str, Path]) -> str:
+    """Returns one of pydantic's errors as a sentence, with the file if the value is from one."""
+    reason = str(details["msg"]).removeprefix("Value error, ")
+    if not details["loc"]:
+        return reason + "".join(f"; {name} is from {file}" for name, file in files.items() if name in reason)
+    field = str(details["loc"][0])
     name = variable(field)
-    if problem["type"] in _PROBLEMS:
-        allowed = {key: str(value).removesuffix(".0") for key, value in problem.get("ctx", {}).items()}
-        words = _PROBLEMS[problem["type"]].format(**allowed)
+    if details["type"] in _REQUIREMENTS:
+        bounds = {key: str(value).removesuffix(".0") for key, value in details.get("ctx", {}).items()}
+        reason = _REQUIREMENTS[details["type"]].format(**bounds)
     meaning = f" ({Settings.model_fields[field].description})" if field in Settings.model_fields else ""
-    origin = f" in {files[name]}" if name in files else ""
-    return f"{name}={shown(name, problem['input'])}{origin} cannot be used: {words}{meaning}"
+    source = f" in {files[name]}" if name in files else ""
+    return f"{name}={redacted(name, details['input'])}{source} cannot be used: {reason}{meaning}"

@@ -1,7 +1,7 @@
-"""Training in one go, from timestamped exports to models and lists: for spark-submit, notebooks and plain Python.
+"""Trains everything from timestamped exports, for spark-submit, notebooks and plain Python: `EcommerceModelTrainer`.
 
-It runs the asset graph in this process, over all days of the exports. Only the source of the events and the data dir of
-the outputs differ.
+It runs the asset graph in this process, over all days of the exports. Only the source of the events and the data dir
+differ.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if __name__ == "__main__":
-    # spark-submit puts this file's folder there, where `spark` or `events` would be modules of their own.
+    # spark-submit puts the folder of this file there, from which `import spark` would import our package.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     from ecommerce_assets.settings import SettingsError, load_settings
 
     try:
-        load_settings()  # what cannot be used is one sentence here, and a traceback where definitions.py reads it
+        load_settings()  # an invalid setting is one sentence here; the import of definitions.py gives a traceback
     except SettingsError as error:
         sys.exit(f"Training failed: {error}")
 
@@ -78,7 +78,7 @@ log = logging.getLogger("ecommerce_assets.training")
 
 
 class Indices(NamedTuple):
-    """Dense numbers of the users and of the products."""
+    """The tables user_index and product_index."""
 
     user_index: DataFrame
     product_index: DataFrame
@@ -90,7 +90,7 @@ class EcommerceModelTrainer:
     Parameters
     ----------
     models_output_path
-        The data dir of the outputs: `lake/<asset>/<version>/…`, and `training_metadata.json`.
+        Path or URL of the data dir of the outputs: `lake/<asset>/<version>/…`, and `training_metadata.json`.
 
     Examples
     --------
@@ -102,7 +102,7 @@ class EcommerceModelTrainer:
     def __init__(self, models_output_path: str = MODELS_OUTPUT) -> None:
         self._settings = load_settings(data_dir=models_output_path, automation=False)
         self._resource = SparkResource(**spark_options(self._settings))
-        self._saved: list[tempfile.TemporaryDirectory[str]] = []
+        self._model_folders: list[tempfile.TemporaryDirectory[str]] = []
 
     def __enter__(self) -> EcommerceModelTrainer:
         return self
@@ -112,25 +112,26 @@ class EcommerceModelTrainer:
 
     @property
     def spark(self) -> SparkSession:
-        """Returns the running session (of a notebook or spark-submit), or else a new one."""
+        """The running session of a notebook or of spark-submit; otherwise a new one."""
         session: SparkSession = self._resource.spark_session
         return session
 
     def stop(self) -> None:
-        """Stops the session if it was started here, and removes the models of the steps."""
+        """Stops the session if the trainer started it, and removes the models that the steps returned."""
         self._resource.stop()
-        while self._saved:
-            self._saved.pop().cleanup()
+        while self._model_folders:
+            self._model_folders.pop().cleanup()
 
     def train_all_models(self, cleaned_data_path: str, processed_data_path: str = PROCESSED_DATA) -> dict[str, Any]:
-        """Runs the whole graph over the union of the exports, and returns its results.
+        """Returns the results of the whole graph, run over the union of the exports.
 
         Parameters
         ----------
         cleaned_data_path
-            A Parquet file, a folder of Parquet files, or a glob of either. Rows that several exports have count once.
+            A Parquet file, a folder of Parquet files, or a glob of either. Rows that several exports share count once.
         processed_data_path
-            Folder of the newest `user_behavior_*` and `product_data_*`. Without a readable one, features are computed.
+            Folder with `user_behavior_*` and `product_data_*`; the newest replace the features. If none is readable,
+            features are computed.
 
         Returns
         -------
@@ -142,7 +143,7 @@ class EcommerceModelTrainer:
         Raises
         ------
         RawDataError
-            If there are no exports, or if they cannot be read.
+            If there are no exports, or they cannot be read.
         BlockedError
             If a blocking check failed; the message has the check, the asset and the reason.
         Exception
@@ -170,31 +171,31 @@ class EcommerceModelTrainer:
         return results
 
     def prepare_user_features(self, df: DataFrame) -> DataFrame:
-        """user_features of cleaned events; columns as in features/user_features.py."""
+        """Returns user_features of cleaned events; features/user_features.py describes the columns."""
         return build_user_features(df, reference_time(df))
 
     def prepare_product_features(self, df: DataFrame) -> DataFrame:
-        """product_features of cleaned events; columns as in features/product_features.py."""
+        """Returns product_features of cleaned events; features/product_features.py describes the columns."""
         return build_product_features(df)
 
     def prepare_recommendation_data(self, df: DataFrame) -> tuple[DataFrame, Indices]:
-        """interaction_data of cleaned events, and the indices that its numbers stand for."""
+        """Returns interaction_data of cleaned events, and the indices of its users and products."""
         indices = Indices(build_index(df, "user_id", "user_idx"), build_index(df, "product_id", "product_idx"))
         return build_interactions(df, *indices), indices
 
     def train_user_segmentation_model(self, user_features: DataFrame) -> tuple[PipelineModel, DataFrame]:
-        """Returns the fitted pipeline with the default parameters, and segmented_users.
+        """Returns the pipeline fitted with the default parameters, and segmented_users.
 
-        The pipeline can be used until `stop`. To keep it, call `model.save(path)`.
+        The pipeline can be used until `stop`; to keep it, call `model.save(path)`.
         """
         model = fit_segmentation(StoredTable(user_features), SegmentationParameters()).model
         users, _ = assign_segments(model, user_features)
         return as_pipeline(model, self._new_folder("segmentation_model")), users
 
     def train_als_model(self, interaction_data: DataFrame) -> ALSModel:
-        """The ALS model with the default parameters, on the engine that fits the data and this Spark.
+        """Returns the ALS model fitted with the default parameters, by the engine that suits the data and this Spark.
 
-        It can be used until `stop`; save it with `model.save(path)`.
+        The model can be used until `stop`; to keep it, call `model.save(path)`.
         """
         parameters, interactions = AlsParameters(), StoredTable(interaction_data)
         choice = choose_engine(interactions, parameters)
@@ -203,8 +204,8 @@ class EcommerceModelTrainer:
         return as_spark_model(fitted, self._new_folder("als_model"))
 
     def _new_folder(self, name: str) -> str:
-        self._saved.append(tempfile.TemporaryDirectory())
-        return f"{self._saved[-1].name}/{name}"
+        self._model_folders.append(tempfile.TemporaryDirectory())
+        return f"{self._model_folders[-1].name}/{name}"
 
     def _run(self, reader: ExportsReader, days: Sequence[str], processed_data_path: str) -> None:
         settings = self._settings.model_copy(
@@ -216,7 +217,7 @@ class EcommerceModelTrainer:
                 folder=processed_data_path, enabled=settings.precomputed_features, id_type=settings.id_type
             ),
         }
-        # Not days that an earlier training left in the data dir.
+        # Without days from an earlier training into the same data dir.
         job = build_defs(settings, overrides, own_days_only=True).resolve_implicit_global_asset_job_def()
         tags = {RANGE_START_TAG: days[0], RANGE_END_TAG: days[-1]}
         with dg.DagsterInstance.ephemeral(settings=_QUIET) as instance, short_log_lines():
@@ -228,27 +229,32 @@ class EcommerceModelTrainer:
         return {**results, "metadata": read("training_metadata", data_dir=data_dir, spark=self.spark)}
 
     def model_paths(self) -> dict[str, str]:
-        """Where the newest models lie: folders that plain PySpark loads."""
+        """Returns the folders of the newest models by asset; plain PySpark loads them."""
         lake = Lake(self._settings.data_dir)
         return {
             name: f"{lake.folder(lake.latest(name)).uri}/{MODEL_FOLDER}" for name in ("segmentation_model", "als_model")
         }
 
     def _copy_metadata(self) -> None:
-        """The newest training_metadata.json, at the top where people look for it."""
+        """Copies the newest training_metadata.json to the top of the data dir."""
         lake, data = Lake(self._settings.data_dir), Folder(self._settings.data_dir)
         newest = lake.folder(lake.latest("training_metadata"))
         data.write_whole(METADATA_FILE, newest.read_bytes(METADATA_FILE))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0 where all went well, 1 with the reason on stderr where it did not; Spark is stopped in both cases."""
+    """Trains from the command line; returns 0, or 1 after printing the reason to stderr. Always stops Spark."""
     parser = argparse.ArgumentParser(prog="training.py", description="Train segments and recommendations from exports.")
     parser.add_argument(
-        "--cleaned-data", default=CLEANED_DATA, metavar="PATH", help="Parquet, a glob of it: %(default)s"
+        "--cleaned-data",
+        default=CLEANED_DATA,
+        metavar="PATH",
+        help="exports, a Parquet file, folder or glob (%(default)s)",
     )
-    parser.add_argument("--processed-data", default=PROCESSED_DATA, metavar="DIR", help="%(default)s")
-    parser.add_argument("--models-output", default=MODELS_OUTPUT, metavar="DIR", help="%(default)s")
+    parser.add_argument(
+        "--processed-data", default=PROCESSED_DATA, metavar="DIR", help="folder of feature tables (%(default)s)"
+    )
+    parser.add_argument("--models-output", default=MODELS_OUTPUT, metavar="DIR", help="data dir to write (%(default)s)")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
     logging.getLogger("ecommerce_assets").setLevel(logging.INFO)

@@ -1,5 +1,5 @@
-"""Tests, and the benchmarks. None of them sees the `.env` of this project: it overrides no variable that is there, and
-an empty one counts as unset."""
+"""Tests and benchmarks. They ignore the project's `.env`, which sets only missing variables: an empty one counts as
+unset."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""An S3 server, for what must not take a folder of this machine for granted."""
+"""An S3 server, to test without local folders."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import pytest
 
 @contextmanager
 def s3_bucket(name: str = "shop") -> Iterator[str]:
-    """An empty bucket as Hadoop's URI; fsspec and delta-rs find the server through the environment.
+    """Yields the URI of an empty bucket; fsspec and delta-rs get the address of the server from the environment.
 
-    The server is a process of its own: delta-rs holds Python's lock while it waits for an answer.
+    The server is another process, because delta-rs holds Python's lock while it waits for an answer.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -37,7 +37,7 @@ def s3_bucket(name: str = "shop") -> Iterator[str]:
                 "AWS_DEFAULT_REGION": "us-east-1",
             }.items():
                 patch.setenv(variable, value)
-            # fsspec keeps file systems, whose server may be another test's.
+            # fsspec caches file systems, whose server can be that of another test.
             fsspec.filesystem("s3").clear_instance_cache()
             fsspec.filesystem("s3").mkdir(name)
             yield f"s3a://{name}"

@@ -1,4 +1,4 @@
-"""The command `ecommerce-assets` in tests: in this process, or as a person calls it."""
+"""Calls the command `ecommerce-assets` in this process; `PROGRAM` is for calls in another process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PROGRAM = str(Path(sys.executable).with_name("ecommerce-assets"))
 
 
 def call(*arguments: str) -> int:
-    """The exit code of the command in this process."""
+    """Calls the command; returns its exit code."""
     try:
         main(arguments)
     except SystemExit as ended:
@@ -20,5 +20,5 @@ def call(*arguments: str) -> int:
 
 
 def land(arguments: list[str]) -> int:
-    """The exit code of `ecommerce-assets land` in this process."""
+    """Calls `ecommerce-assets land`; returns its exit code."""
     return call("land", *arguments)

@@ -1,4 +1,4 @@
-"""What all tests share: one Spark session, and short ways to make events, land them and run the graph."""
+"""Fixtures that all tests share, such as one Spark session and one run of the graph; and the workers of a test run."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from ecommerce_assets_tests.engine import SAIL
 from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY, SECRET, SECRET_VALUE, run_graph
 
 WORKERS = 2
-"""Processes of a run of all tests; each has a Spark of its own, which needs 2 GB of memory."""
+"""Processes of a run of all tests. Each starts a Spark, which needs 2 GB of memory."""
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Workers for all tests; chosen tests and trials run in pytest's own process."""
+    """Returns the number of workers: `WORKERS` for all tests, 0 for given files and for trials."""
     is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and config.option.markexpr == "not trial"
     return WORKERS if is_whole else 0
 
 
 class FilesTogether(LoadFileScheduling):
-    """Keeps the tests of a file in one worker, and all files that use `ran`, so that its graph runs once."""
+    """Runs the tests of a file in one worker, and so all files that use `ran`, whose graph then runs once."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
@@ -46,12 +46,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FilesTo
 
 @pytest.fixture(scope="session")
 def spark(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    """The session of the whole test run, small, with the project's own settings."""
+    """One session for all tests, with the project's settings and little memory."""
     if pytestconfig.getoption("engine") == SAIL:
         on_sail: Any = SparkResource(
             master=SAIL, driver_memory="2g", checkpoint_dir=str(tmp_path_factory.mktemp("checkpoints"))
         )
-        with _own_lock(tmp_path_factory):
+        with _separate_lock(tmp_path_factory):
             session = on_sail.spark_session
         yield session
         on_sail.stop()
@@ -60,30 +60,29 @@ def spark(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory)
         master="local[2]",
         driver_memory="3g",
         checkpoint_dir=str(tmp_path_factory.mktemp("checkpoints")),
-        # Many tiny jobs: compiling code for them, in Spark or in the JVM's second compiler, costs more than it saves.
+        # For many small jobs, compiling code (by Spark, or by Java's second compiler) takes longer than it saves.
         spark_config={
             "spark.sql.shuffle.partitions": 2,
             "spark.default.parallelism": 2,
             "spark.sql.codegen.wholeStage": False,
             "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-            # Looking up the line of Python that makes each column, for error messages, takes five times as long as
-            # making the column.
+            # For error messages, Spark looks up the Python line of each column, which is slow.
             "spark.python.sql.dataFrameDebugging.enabled": False,
             SECRET: SECRET_VALUE,
-            # With one compiler Java keeps 48 MB for compiled code, and ends where a whole graph fills them.
+            # With one compiler, Java has 48 MB for compiled code by default; the whole graph needs more.
             "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC "
             "-Xss4m",
         },
     )
-    with _own_lock(tmp_path_factory):
+    with _separate_lock(tmp_path_factory):
         session = resource.spark_session
     yield session
     resource.stop()
 
 
 @contextmanager
-def _own_lock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The lock for one Spark per machine is in the temporary folder: in a folder of its own, it waits for no other."""
+def _separate_lock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Sets a separate temporary folder, in which the lock for one Spark per machine does not wait for other runs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("tmp")))
         yield
@@ -91,9 +90,9 @@ def _own_lock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def ran(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dg.ExecuteInProcessResult]:
-    """A data dir with eight days of generated events, and the graph run over it. Not to be written to: copy it.
+    """A data dir with eight days of generated events, and the run of the graph over it. Copy it before writing to it.
 
-    Its name is one that Spark could take for a pattern.
+    Spark could read its name as a pattern.
     """
     data_dir = tmp_path_factory.mktemp("shop-[1]")
     generate(data_dir, events=4_000, days=8, first_day=date(2019, 10, 1))

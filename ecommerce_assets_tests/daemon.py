@@ -1,4 +1,4 @@
-"""A real `dagster dev` for trials: web server, daemon and code server as a person starts them, on a shop of its own."""
+"""Starts `dagster dev` (web server, daemon and code server) for trials. `dagster_dev` is the entry point."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ import dagster as dg
 
 PROJECT = Path(__file__).parents[1]
 POLL_SECONDS = 1.0
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Dev:
-    """A running `dagster dev`; `log` is all that it printed."""
+    """A running `dagster dev`, with the file of its output."""
 
     instance: dg.DagsterInstance
     log: Path
     port: int
     process: subprocess.Popen[bytes]
 
-    def wait_for(self, what: str, look: Callable[[], Found | None], seconds: float) -> Found:
-        """What `look` finds; AssertionError with the end of the log where it finds nothing in time."""
+    def wait_for(self, what: str, read: Callable[[], Value | None], seconds: float) -> Value:
+        """Returns the first true value of `read`. Raises AssertionError with the end of the log after `seconds`."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             assert self.process.poll() is None, f"dagster dev ended:\n{self.log.read_text()[-5000:]}"
-            if found := look():
-                return found
+            if value := read():
+                return value
             time.sleep(POLL_SECONDS)
         raise AssertionError(f"no {what} within {seconds:.0f} s:\n{self.log.read_text()[-5000:]}")
 
@@ -47,37 +47,47 @@ class Dev:
         return f"http://127.0.0.1:{self.port}"
 
     def answers(self) -> bool:
-        """Whether the web server is up."""
+        """Returns whether the web server answers."""
         with suppress(OSError), urlopen(f"{self.url}/server_info", timeout=5):
             return True
         return False
 
     def kill(self) -> None:
-        """End it with SIGKILL, and with it all its children: the daemon, the code server and the run."""
+        """Kills it and its children with SIGKILL: the daemon, the code server and the run."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def runs(self) -> list[dg.DagsterRun]:
-        """All runs, oldest first."""
+        """Returns all runs, oldest first."""
         return list(self.instance.get_runs())[::-1]
 
     def is_idle(self) -> bool:
         return all(run.is_finished for run in self.runs())
 
 
+def shop_settings(data_dir: Path) -> dict[str, str]:
+    """Returns the settings of a small shop."""
+    return {
+        "ECOMMERCE_DATA_DIR": str(data_dir),
+        "ECOMMERCE_FIRST_DAY": "2019-10-01",
+        "ECOMMERCE_LAST_DAY": "2019-12-29",
+        "ECOMMERCE_DRIVER_MEMORY": "2g",
+        # For many small jobs, compiling takes longer than it saves.
+        "ECOMMERCE_SPARK_CONFIG": '{"spark.sql.shuffle.partitions": 2, "spark.sql.codegen.wholeStage": false, '
+        '"spark.sql.codegen.factoryMode": "NO_CODEGEN"}',
+    }
+
+
 @contextmanager
 def dagster_dev(folder: Path, settings: Mapping[str, str]) -> Iterator[Dev]:
-    """`dagster dev` in the project's folder, with an instance below `folder`; ended with all its children.
-
-    Another one in the same folder goes on with the same instance.
-    """
+    """Yields `dagster dev` in the project's folder, with an instance in `folder`, which a second call uses again."""
     home = folder / "dagster_home"
     home.mkdir(exist_ok=True)
     shutil.copy(PROJECT / ".dagster" / "dagster.yaml", home)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # A temporary folder of its own: the machine's lock lets one Spark run at a time, and the tests have one already.
+    # With a separate temporary folder, it does not wait for the lock of the tests' Spark.
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     log = folder / "dagster_dev.log"

@@ -1,4 +1,4 @@
-"""The option `--engine`; a plugin, because pytest reads the options of conftest.py too late for `--engine sail`."""
+"""The option `--engine`, as a plugin, because pytest reads the options in conftest.py too late for `addopts`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Registers the marker."""
-    config.addinivalue_line("markers", "spark_only: for Spark itself: its Java, Spark ML, column lineage")
+    config.addinivalue_line("markers", "spark_only: needs Spark itself: Java, Spark ML, column lineage")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skips on Sail what is marked, and the cases of the engine mllib."""
+    """Skips marked tests, and those of the engine mllib, on Sail."""
     if config.getoption("engine") == SAIL:
         for item in items:
             if item.get_closest_marker("spark_only") or "mllib" in item.name:

@@ -1,4 +1,4 @@
-"""Short ways to make events, land them as raw partitions and run the graph over them."""
+"""Makes events, writes them as raw partitions and runs the graph over them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ecommerce_assets_tests.stored import put_table as put_table
 from ecommerce_assets_tests.stored import version_of as version_of
 
 FIRST_DAY, LAST_DAY = "2019-10-01", "2019-10-08"
-"""The days of the shop that the fixture `ran` makes."""
+"""Days of the shop of the fixture `ran`."""
 
 SECRET, SECRET_VALUE = "spark.hadoop.fs.test.secret.key", r"hunter2\ n=:ü"
 """A secret setting of the session that the tests share."""
@@ -46,7 +46,7 @@ EVENTS_DDL = (
     "brand string, price double, user_id bigint, user_session string"
 )
 SMALL_MODELS = {"als_model": {"rank": 4, "maxIter": 2}, "segmentation_model": {"maxIter": 3}}
-"""Promoted parameters that are enough to go through the motions."""
+"""Parameters of models that are fitted quickly."""
 
 
 def event(
@@ -60,7 +60,7 @@ def event(
     category_id: Any = None,
     user_session: str | None = "s",
 ) -> dict[str, Any]:
-    """One event; `time` such as `2019-10-01 12:00:00`, UTC."""
+    """Returns an event; `time` is UTC, such as `2019-10-01 12:00:00`."""
     return {
         "event_time": dt.datetime.fromisoformat(time).replace(tzinfo=dt.UTC),
         "event_type": event_type,
@@ -75,12 +75,12 @@ def event(
 
 
 def events_frame(spark: SparkSession, events: Sequence[dict[str, Any]]) -> DataFrame:
-    """Cleaned events as a frame."""
+    """Returns events as a DataFrame of cleaned events."""
     return spark.createDataFrame([tuple(e.values()) for e in events], EVENTS_DDL)
 
 
 def write_day(data_dir: Path, day: str, table: pa.Table | Sequence[dict[str, Any]], name: str = "part-0") -> Path:
-    """Put a raw file into a daily partition; a list of events gets the usual types."""
+    """Writes a raw file into a daily partition; lists of events get the types of `RAW_TYPES`. Returns its path."""
     if not isinstance(table, pa.Table):
         table = pa.Table.from_pylist(list(table), schema=pa.schema(list(RAW_TYPES.items())))
     folder = data_dir / "raw" / "events" / f"event_date={day}"
@@ -100,10 +100,9 @@ def run_graph(
     instance: dg.DagsterInstance | None = None,
     **settings: Any,
 ) -> dg.ExecuteInProcessResult:
-    """Materialise the graph, or `select`, over the days from `first` to `last` in one run, as the command does.
+    """Materialises the graph, or `select`, over the days from `first` to `last` in one run, as the command does.
 
-    Small models are promoted first, where nothing is. Plots take as long as all else in a small run: only a run of the
-    whole graph draws them.
+    Promotes `SMALL_MODELS` if no parameters are promoted. Draws plots, which are slow, only in runs of the whole graph.
     """
     lake = Lake(str(data_dir))
     if not read_promoted(lake).assets:
@@ -122,5 +121,5 @@ def run_graph(
 
 
 def read(spark: SparkSession, data_dir: Path, asset: str) -> DataFrame:
-    """The newest published version of a table."""
+    """Reads the newest published version of a table."""
     return read_asset(asset, data_dir=str(data_dir), spark=spark)

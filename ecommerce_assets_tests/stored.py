@@ -1,4 +1,4 @@
-"""Short ways to publish versions as the IO managers do, without Spark and Dagster."""
+"""Publishes versions as the IO managers do, without Spark and Dagster."""
 
 from __future__ import annotations
 
@@ -28,9 +28,16 @@ SPARK_TYPES = {
 def put_table(
     lake: Lake, asset: str, rows: pa.Table | None = None, days: Mapping[str, pa.Table] | None = None, **fields: Any
 ) -> Version:
-    """Publish a version of a table as the IO manager does, without Spark; `fields` are those of Version.
+    """Publishes a version of a table.
 
-    `days` makes it a daily one. A table without rows to speak of has one column `a` with one number.
+    Parameters
+    ----------
+    rows
+        The rows; by default one row with the column `a`.
+    days
+        The rows by day, for a daily table.
+    fields
+        Fields of `Version`.
     """
     parts = days if days is not None else {"": rows if rows is not None else pa.table({"a": [1]})}
     folder = Lake.new_folder()
@@ -51,7 +58,7 @@ def put_table(
 
 
 def put_folder(lake: Lake, asset: str, content: str = "{}", **fields: Any) -> Version:
-    """Publish a document with this content as the IO manager does; `committed_at` may be told."""
+    """Publishes a document with this content; `fields` are those of `Version`."""
     folder = fields.pop("folder", None) or Lake.new_folder()
     (lake.asset(asset) / folder).write_whole(f"{asset}.json", content.encode())
     files = (StoredFile(path=f"{asset}.json", bytes=len(content.encode())),)
@@ -63,9 +70,9 @@ def put_folder(lake: Lake, asset: str, content: str = "{}", **fields: Any) -> Ve
 
 
 def version_of(asset: str, folder: str, **fields: Any) -> Version:
-    """The metadata of a version; what is not given is dull."""
+    """Returns the metadata of a version, with defaults for required fields."""
     now = dt.datetime.now(dt.UTC)
-    dull: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "version": folder,
         "folder": folder,
         "run_id": "run",
@@ -75,4 +82,4 @@ def version_of(asset: str, folder: str, **fields: Any) -> Version:
         "seconds": 1.0,
         "spark_application_id": None,
     }
-    return Version(asset=asset, **{**dull, **fields})
+    return Version(asset=asset, **{**defaults, **fields})

@@ -1,4 +1,4 @@
-"""What is posted to `ECOMMERCE_ALERT_URL`, against a server on this machine."""
+"""Alerts to `ECOMMERCE_ALERT_URL`, received by a local server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ecommerce_assets_tests.openlineage.server import Server
 
 
 class Endpoint(Server):
-    """Collects alerts; `status` is what it answers."""
+    """Collects alerts, and answers with `status`."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -64,14 +64,14 @@ def other() -> int:
 
 
 class Shop:
-    """Three assets, an instance, and the sensors that the settings make."""
+    """Three assets, an instance and the sensors."""
 
     def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
         self.instance = instance
         self.sensors: dict[str, Any] = {sensor.name: sensor for sensor in alerts(settings)}
 
     def run(self, *assets: Any, works: bool, job_name: str = "refresh", **tags: str) -> dg.DagsterRun:
-        """Run assets, and then the sensor of how that ended."""
+        """Runs assets, and then the sensor for the result."""
         global broken
         broken = not works
         selection = [asset.key for asset in assets]
@@ -99,7 +99,7 @@ def shop(endpoint: Endpoint) -> Iterator[Shop]:
         yield Shop(load_settings(alert_url=endpoint.url, data_dir="/srv/shop"), instance)
 
 
-def test_a_failed_run_and_the_run_that_makes_up_for_it_are_posted_once_each(shop: Shop, endpoint: Endpoint) -> None:
+def test_a_failed_run_and_its_recovery_are_posted_once_each(shop: Shop, endpoint: Endpoint) -> None:
     run = shop.run(first, second, works=False)
     [posted] = endpoint.posted
     time = datetime.fromisoformat(posted.pop("time"))
@@ -131,12 +131,12 @@ def test_a_failed_run_and_the_run_that_makes_up_for_it_are_posted_once_each(shop
     assert len(endpoint.posted) == 2
 
 
-def test_a_run_that_makes_other_assets_is_no_recovery(shop: Shop, endpoint: Endpoint) -> None:
+def test_only_a_run_that_makes_all_missing_assets_is_a_recovery(shop: Shop, endpoint: Endpoint) -> None:
     shop.run(first, second, works=False)
     shop.run(other, works=True)
     shop.run(first, works=True)
     assert [alert["status"] for alert in endpoint.posted] == ["failed"]
-    shop.run(first, second, other, works=True, job_name="recovery")  # another job that makes all of it
+    shop.run(first, second, other, works=True, job_name="recovery")
     assert [alert["status"] for alert in endpoint.posted] == ["failed", "recovered"]
 
 
@@ -146,7 +146,7 @@ def test_a_run_that_dagster_retries_is_not_posted(shop: Shop, endpoint: Endpoint
     assert endpoint.posted == []
 
 
-def test_a_run_that_was_ended_from_outside_is_posted_with_that_reason(shop: Shop, endpoint: Endpoint) -> None:
+def test_a_run_that_was_reported_as_failed_is_posted_with_the_reason(shop: Shop, endpoint: Endpoint) -> None:
     run = dg.DagsterRun("refresh", asset_selection=frozenset({second.key}), status=dg.DagsterRunStatus.STARTED)
     shop.instance.add_run(run)
     event = shop.instance.report_run_failed(run, "The process of this run ended without reporting a result.")
@@ -160,11 +160,11 @@ def test_a_run_that_was_ended_from_outside_is_posted_with_that_reason(shop: Shop
     assert posted["message"] == "The process of this run ended without reporting a result."
 
 
-@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("is_running", [True, False])
 def test_a_post_that_fails_is_a_warning(
-    shop: Shop, endpoint: Endpoint, there: bool, capfd: pytest.CaptureFixture[str]
+    shop: Shop, endpoint: Endpoint, is_running: bool, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    if there:
+    if is_running:
         endpoint.status = 500
     else:
         endpoint.shutdown()

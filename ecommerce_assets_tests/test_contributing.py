@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md: its example is applied to a copy of the project, step by step as it stands."""
+"""The example of CONTRIBUTING.md, applied to a copy of the project step by step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import yaml
 from ecommerce_assets.storage.lake import Lake
 
 PROJECT = Path(__file__).parents[1]
-OWN = ("ecommerce_assets", "ecommerce_assets_tests")
+PACKAGES = ("ecommerce_assets", "ecommerce_assets_tests")
 ASSET = dg.AssetKey("brand_features")
 
 
@@ -33,7 +33,7 @@ def blocks(kind: str) -> list[str]:
 
 
 def apply(project: Path) -> None:
-    """A `python` block is a new file, a `diff` block a change; the first line of both names the file."""
+    """Writes the `python` blocks as new files and applies the `diff` blocks; their first lines have the file."""
     for block in blocks("python"):
         file = project / block.partition("\n")[0].removeprefix("# ")
         assert not file.exists()
@@ -45,14 +45,14 @@ def apply(project: Path) -> None:
             lines = hunk.split("\n")
             old = "\n".join(line[1:] for line in lines if not line.startswith("+"))
             text = file.read_text()
-            assert f"\n{text}".count(f"\n{old}\n") == 1, f"{name}: the page's lines are not in it once:\n{old}"
+            assert f"\n{text}".count(f"\n{old}\n") == 1, f"{name} must have these lines once:\n{old}"
             file.write_text(text.replace(old, "\n".join(line[1:] for line in lines if not line.startswith("-"))))
 
 
 @pytest.fixture(scope="module")
 def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = tmp_path_factory.mktemp("clone")
-    for name in OWN:
+    for name in PACKAGES:
         ignored = shutil.ignore_patterns("__pycache__", "benchmarks")
         shutil.copytree(PROJECT / name, project / name, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "workspace.yaml"):
@@ -64,23 +64,23 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def definitions(changed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The changed package's definitions, in this process and in place of our own until the test is over."""
-    ours = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in OWN}
-    for name in ours:
+    """The definitions of the copy, imported in place of the package until the end of the test."""
+    originals = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in PACKAGES}
+    for name in originals:
         del sys.modules[name]
     monkeypatch.syspath_prepend(str(changed))
     try:
-        import ecommerce_assets.definitions as found
+        import ecommerce_assets.definitions as module
 
-        assert found.__file__ == str(changed / "ecommerce_assets" / "definitions.py")
-        yield found
+        assert module.__file__ == str(changed / "ecommerce_assets" / "definitions.py")
+        yield module
     finally:
-        for name in [name for name in sys.modules if name.partition(".")[0] in OWN]:
+        for name in [name for name in sys.modules if name.partition(".")[0] in PACKAGES]:
             del sys.modules[name]
-        sys.modules.update(ours)
+        sys.modules.update(originals)
 
 
-def test_six_steps_make_an_asset(definitions: ModuleType, tmp_path: Path) -> None:
+def test_the_six_steps_add_an_asset(definitions: ModuleType, tmp_path: Path) -> None:
     assert re.findall(r"^\*\*(\d)\. ", section(), re.MULTILINE) == [str(step) for step in range(1, 7)]
     settings = definitions.load_settings(data_dir=str(tmp_path))
     graph = definitions.build_defs(settings).resolve_asset_graph()
@@ -94,15 +94,14 @@ def test_six_steps_make_an_asset(definitions: ModuleType, tmp_path: Path) -> Non
     assert columns == {"brand": "string", "products": "bigint", "purchases": "bigint", "revenue": "double"}
 
 
-def test_the_example_is_in_the_style_of_the_house(changed: Path) -> None:
+def test_the_example_passes_ruff(changed: Path) -> None:
     ruff = Path(sys.executable).with_name("ruff")
     for command in (["check"], ["format", "--check"]):
         done = subprocess.run([ruff, *command, "."], cwd=changed, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
 
 
-def test_what_a_commit_must_pass_needs_no_network() -> None:
-    """Every hook is a command of the environment that `uv sync` made: nothing is fetched, now or later."""
+def test_commit_hooks_use_the_environment_of_the_project() -> None:
     repositories = yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text())["repos"]
     assert [repository["repo"] for repository in repositories] == ["local"]
     for hook in repositories[0]["hooks"]:
@@ -113,8 +112,7 @@ def test_what_a_commit_must_pass_needs_no_network() -> None:
 
 
 @pytest.mark.trial
-def test_the_commands_of_the_last_step(changed: Path, tmp_path: Path) -> None:
-    """Recorded, tested and materialised, as the page says; every column of the new version has its sources."""
+def test_the_commands_of_the_last_step_record_test_and_materialise_the_asset(changed: Path, tmp_path: Path) -> None:
     (changed / "data").unlink()
     shutil.copytree(PROJECT / "data" / "raw", changed / "data" / "raw")
     environment = {
@@ -122,7 +120,7 @@ def test_the_commands_of_the_last_step(changed: Path, tmp_path: Path) -> None:
         "PYTHONPATH": str(changed),
         "DAGSTER_HOME": str(tmp_path),
         "ECOMMERCE_DRIVER_MEMORY": "2g",
-        "TMPDIR": str(tmp_path),  # where this test run has a Spark, it holds the machine's lock
+        "TMPDIR": str(tmp_path),  # the tests' Spark holds the lock of the machine
     }
 
     def run(command: str) -> None:
@@ -143,6 +141,6 @@ def test_the_commands_of_the_last_step(changed: Path, tmp_path: Path) -> None:
     for command in commands:
         run(command)
     assert "brand_features" in (changed / "ecommerce_assets_tests" / "asset_graph.json").read_text()
-    manifest = Lake(str(changed / "data")).latest("brand_features")
-    assert manifest.stats.rows
-    assert set(manifest.column_lineage) == {"brand", "products", "purchases", "revenue"}
+    version = Lake(str(changed / "data")).latest("brand_features")
+    assert version.stats.rows
+    assert set(version.column_lineage) == {"brand", "products", "purchases", "revenue"}

@@ -1,4 +1,4 @@
-"""The asset graph as one snapshot: a change of lineage, grouping or checks shows in the diff."""
+"""The asset graph, as a snapshot whose diff shows changes, and the definitions of the code location."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import json
 import shutil
 import subprocess
 import sys
+import tomllib
 from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.remote_representation.external_data import RepositorySnap
-from dagster._core.workspace.load import location_origins_from_yaml_paths
-from dagster._core.workspace.load_target import get_origins_from_toml
+import yaml
 
 from ecommerce_assets.definitions import CATALOG, ON_DEMAND, build_defs
 from ecommerce_assets.settings import load_settings
@@ -40,16 +39,21 @@ def graph_of(defs: dg.Definitions) -> dict[str, dict[str, object]]:
     return nodes
 
 
-def recording() -> str:
-    return json.dumps(graph_of(build_defs(load_settings())), indent=1) + "\n"
+def snapshot(defs: dg.Definitions) -> str:
+    return json.dumps(graph_of(defs), indent=1) + "\n"
 
 
-def test_asset_graph_is_as_recorded() -> None:
-    assert recording() == SNAPSHOT.read_text(), f"the asset graph changed; if it should have, record it: {RECORD}"
+@pytest.fixture(scope="module")
+def defs() -> dg.Definitions:
+    return build_defs(load_settings())
 
 
-def test_every_asset_is_described() -> None:
-    graph = build_defs(load_settings()).resolve_asset_graph()
+def test_the_asset_graph_is_as_recorded(defs: dg.Definitions) -> None:
+    assert snapshot(defs) == SNAPSHOT.read_text(), f"the asset graph changed; if that is right, run {RECORD}"
+
+
+def test_every_asset_is_described(defs: dg.Definitions) -> None:
+    graph = defs.resolve_asset_graph()
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
         assert node.description, key
@@ -68,8 +72,8 @@ def test_every_asset_is_described() -> None:
             assert all(c.description for c in columns)
 
 
-def test_tags_tell_when_an_asset_is_made_and_whether_it_is_about_single_users() -> None:
-    graph = build_defs(load_settings()).resolve_asset_graph()
+def test_tags_select_assets_by_refresh_and_by_personal_data(defs: dg.Definitions) -> None:
+    graph = defs.resolve_asset_graph()
 
     def tagged(selection: str) -> set[str]:
         return {
@@ -86,7 +90,7 @@ def test_tags_tell_when_an_asset_is_made_and_whether_it_is_about_single_users() 
     }
 
 
-def test_one_run_at_a_time(tmp_path: Path) -> None:
+def test_the_queue_starts_one_run_at_a_time(tmp_path: Path) -> None:
     shutil.copy(PROJECT / ".dagster" / "dagster.yaml", tmp_path)
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         queue = instance.get_concurrency_config().run_queue_config
@@ -94,16 +98,15 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
         assert queue.max_concurrent_runs == 1
 
 
-def test_recommendations_are_overdue_after_the_hours_of_the_setting() -> None:
-    for settings, hours in (({}, 25), ({"freshness_hours": 49}, 49)):
-        graph = build_defs(load_settings(**settings)).resolve_asset_graph()
-        policies = {key.to_user_string(): graph.get(key).freshness_policy for key in graph.get_all_asset_keys()}
-        expected = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=hours))
-        assert {name: policy for name, policy in policies.items() if policy} == {"recommendations": expected}
+def test_only_recommendations_have_a_freshness_policy() -> None:
+    graph = build_defs(load_settings(freshness_hours=49)).resolve_asset_graph()
+    policies = {key.to_user_string(): graph.get(key).freshness_policy for key in graph.get_all_asset_keys()}
+    expected = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=49))
+    assert {name: policy for name, policy in policies.items() if policy} == {"recommendations": expected}
 
 
-def test_every_parameter_shows_in_the_launchpad() -> None:
-    job = build_defs(load_settings()).resolve_implicit_global_asset_job_def()
+def test_the_launchpad_has_every_parameter(defs: dg.Definitions) -> None:
+    job = defs.resolve_implicit_global_asset_job_def()
     fields = job.run_config_schema.config_type.fields  # type: ignore[attr-defined]
     ops = fields["ops"].config_type.fields
     configs = {name: op.config_type.fields.get("config") for name, op in ops.items()}
@@ -134,22 +137,23 @@ def test_every_parameter_shows_in_the_launchpad() -> None:
         ("segmentation_by_k", "try_each_k", []),
     ],
 )
-def test_what_is_made_on_demand_has_a_job_and_is_no_part_of_the_graphs_run(
-    name: str, op: str, config: list[str]
+def test_assets_on_demand_have_a_job_and_are_not_in_the_run_of_the_graph(
+    name: str, op: str, config: list[str], defs: dg.Definitions
 ) -> None:
-    defs = build_defs(load_settings())
-    # What the UI loads: Dagster refuses names that clash only here.
     job = next(job for job in defs.get_repository_def().get_all_jobs() if job.name == name)
     assert job.description
     assert sorted(job.graph.node_names()) == sorted([op, f"{name}_checks"])
     steps = job.run_config_schema.config_type.fields["ops"].config_type.fields  # type: ignore[attr-defined]
     shown = steps[op].config_type.fields["config"].config_type
     assert sorted(getattr(shown, "fields", None) or []) == config
-    # It reads days: without their partitions only the newest version of cleaned_events would be read.
+    # Without the partitions of cleaned_events, the job would read only its newest version.
     graph = defs.resolve_asset_graph()
-    for read in graph.get(dg.AssetKey(name)).parent_keys:
-        own = job.asset_layer.asset_graph.get(read)
-        assert (own.partitions_def is None) == (graph.get(read).partitions_def is None)
+    for parent in graph.get(dg.AssetKey(name)).parent_keys:
+        partitions = job.asset_layer.asset_graph.get(parent).partitions_def
+        assert (partitions is None) == (graph.get(parent).partitions_def is None)
+    # The UI cannot load a job with other checks.
+    checks = {key for key in graph.asset_check_keys if key.asset_key == dg.AssetKey(name)}
+    assert set(job.asset_layer.asset_graph.asset_check_keys) == checks
     everything = defs.resolve_implicit_global_asset_job_def()
     assert op not in everything.graph.node_names()
     assert dg.AssetKey(name) not in everything.asset_layer.executable_asset_keys
@@ -158,39 +162,38 @@ def test_what_is_made_on_demand_has_a_job_and_is_no_part_of_the_graphs_run(
     assert node.automation_condition is None
 
 
-def test_the_code_location_loads_in_the_ui() -> None:
-    """What the web server and the daemon ask for: a check that only a job knows fails here and nowhere before."""
-    snapshot = RepositorySnap.from_def(build_defs(load_settings()).get_repository_def())
-    assert {job.name for job in snapshot.job_refs or snapshot.job_datas or []} >= set(ON_DEMAND)
-    checked = {check.asset_key.to_user_string() for check in snapshot.asset_check_nodes or []}
-    assert checked == {name for name, spec in {**CATALOG, **ON_DEMAND}.items() if spec.checks} | {"raw_events"}
+def test_the_code_location_is_loadable_and_has_the_checks_of_every_asset(defs: dg.Definitions) -> None:
+    dg.Definitions.validate_loadable(defs)
+    checked = {key.asset_key.to_user_string() for key in defs.resolve_asset_graph().asset_check_keys}
+    assert checked == {name for name, stored in {**CATALOG, **ON_DEMAND}.items() if stored.checks} | {"raw_events"}
 
 
-def test_workspace_and_pyproject_name_the_location_that_the_commands_name() -> None:
-    """`dagster dev` reads pyproject.toml where that has a block for `dg`, and workspace.yaml only where it has none."""
-    module = "ecommerce_assets.definitions"
-    [of_workspace] = location_origins_from_yaml_paths([str(PROJECT / "workspace.yaml")])
-    [of_pyproject] = get_origins_from_toml(str(PROJECT / "pyproject.toml"))
-    for origin in (of_workspace, of_pyproject):
-        assert origin.loadable_target_origin.module_name == module
-        assert origin.location_name == "ecommerce_assets"
-    assert f"-m {module}" in (PROJECT / "README.md").read_text()
+def test_workspace_pyproject_and_readme_have_the_same_code_location() -> None:
+    """`dagster dev` reads the block `[tool.dg]` of pyproject.toml; workspace.yaml only if there is no such block."""
+    location = {"module_name": "ecommerce_assets.definitions", "location_name": "ecommerce_assets"}
+    workspace = yaml.safe_load((PROJECT / "workspace.yaml").read_text())
+    assert workspace["load_from"] == [{"python_module": location}]
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["dg"]["project"]
+    assert project["code_location_target_module"] == location["module_name"]
+    assert project["code_location_name"] == location["location_name"]
+    assert f"-m {location['module_name']}" in (PROJECT / "README.md").read_text()
 
 
-def test_days_of_the_sample_are_its_own_and_others_go_on(tmp_path: Path) -> None:
-    raw = build_defs(load_settings()).resolve_asset_graph().get(dg.AssetKey("raw_events")).partitions_def
-    assert raw is not None
-    keys = raw.get_partition_keys()
-    assert (keys[0], keys[-1], len(keys)) == ("2019-10-01", "2019-12-29", 90)
-    own = load_settings(data_dir=str(tmp_path), first_day="2026-01-01")
-    assert own.end_day is None
-    days = build_defs(own).resolve_asset_graph().get(dg.AssetKey("raw_events")).partitions_def
-    assert days is not None
-    assert days.get_partition_keys()[0] == "2026-01-01"
+def test_partitions_are_the_days_of_the_sample_or_go_on(tmp_path: Path, defs: dg.Definitions) -> None:
+    def days(defs: dg.Definitions) -> list[str]:
+        partitions = defs.resolve_asset_graph().get(dg.AssetKey("raw_events")).partitions_def
+        assert partitions is not None
+        return list(partitions.get_partition_keys())
+
+    sample = days(defs)
+    assert (sample[0], sample[-1], len(sample)) == ("2019-10-01", "2019-12-29", 90)
+    other = load_settings(data_dir=str(tmp_path), first_day="2026-01-01")
+    assert other.end_day is None
+    assert days(build_defs(other))[0] == "2026-01-01"
 
 
-def test_loading_the_definitions_imports_nothing_heavy() -> None:
-    """Each of the web server, the daemon and every run loads them; what only a run needs, a run imports."""
+def test_loading_the_definitions_imports_no_slow_packages() -> None:
+    """The web server, the daemon and every run load them."""
     heavy = {"numba", "pyspark.ml", "pandas", "scipy", "matplotlib", "optuna"}
     code = f"import sys, ecommerce_assets.definitions; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -198,4 +201,4 @@ def test_loading_the_definitions_imports_nothing_heavy() -> None:
 
 
 if __name__ == "__main__":
-    SNAPSHOT.write_text(recording())
+    SNAPSHOT.write_text(snapshot(build_defs(load_settings())))

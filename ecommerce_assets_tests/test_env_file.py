@@ -1,4 +1,4 @@
-"""`.env` gives what the environment does not say and overrides nothing, also where Dagster has read it before us."""
+"""`.env` sets missing variables and overrides none, even if Dagster has read it first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dagster._core.secrets.env_file import get_env_var_dict
+from dotenv import dotenv_values
 
 from ecommerce_assets import env_file
 from ecommerce_assets.settings import Settings, SettingsError, load_settings, variable
@@ -20,8 +20,8 @@ PROJECT = Path(__file__).parents[1]
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A project's folder, with another one as the current folder, and an environment without settings."""
-    before = dict(os.environ)
+    """The folder of a project; the current folder is another one, and the environment has no settings."""
+    previous = dict(os.environ)
     for name in [*map(variable, Settings.model_fields), "DAGSTER_HOME"]:
         os.environ.pop(name, None)
     folder, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
@@ -31,15 +31,18 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(elsewhere)
     yield folder
     os.environ.clear()
-    os.environ.update(before)
+    os.environ.update(previous)
 
 
-def dagster_starts_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What each of Dagster's commands does first: the current folder's `.env` into the environment, overriding it."""
-    monkeypatch.chdir(folder)
-    os.environ.update(get_env_var_dict(str(folder)))
+def start(place: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starts in another folder, in the project's, or there as a command of Dagster, which first overrides variables."""
+    if place != "elsewhere":
+        monkeypatch.chdir(project)
+    if place == "project by Dagster":
+        os.environ.update({name: value or "" for name, value in dotenv_values(project / ".env").items()})
 
 
+PLACES = ("elsewhere", "project", "project by Dagster")
 LINES = """
 DAGSTER_HOME=${DAGSTER_HOME:-/srv/history}
 ECOMMERCE_DATA_DIR=${ECOMMERCE_DATA_DIR:-/srv/shop}   # the shop
@@ -49,49 +52,41 @@ OPENLINEAGE_NAMESPACE=shop
 """
 
 
-@pytest.mark.parametrize("start", ["elsewhere", "project", "project by Dagster"])
-def test_the_file_gives_what_the_environment_does_not_say(
-    project: Path, monkeypatch: pytest.MonkeyPatch, start: str
-) -> None:
+@pytest.mark.parametrize("place", PLACES)
+def test_the_file_sets_missing_variables(project: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     (project / ".env").write_text(LINES)
-    if start == "project":
-        monkeypatch.chdir(project)
-    elif start == "project by Dagster":
-        dagster_starts_in(project, monkeypatch)
+    start(place, project, monkeypatch)
     settings = load_settings()
     assert (settings.data_dir, settings.lookback_days) == ("/srv/shop", 90)
     assert settings.spark_config == {"spark.executor.cores": "4", "spark.ui.enabled": False}
     assert (os.environ["DAGSTER_HOME"], os.environ["OPENLINEAGE_NAMESPACE"]) == ("/srv/history", "shop")
 
 
-@pytest.mark.parametrize("start", ["elsewhere", "project", "project by Dagster"])
-def test_the_environment_wins(project: Path, monkeypatch: pytest.MonkeyPatch, start: str) -> None:
+@pytest.mark.parametrize("place", PLACES)
+def test_the_environment_takes_precedence(project: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     (project / ".env").write_text(LINES)
-    said = {
+    values = {
         "DAGSTER_HOME": "/mine",
         "ECOMMERCE_DATA_DIR": "/other",
         "ECOMMERCE_LOOKBACK_DAYS": "7",
         "ECOMMERCE_SPARK_CONFIG": '{"spark.executor.cores": "1"}',
     }
-    for name, value in said.items():
+    for name, value in values.items():
         monkeypatch.setenv(name, value)
-    if start == "project":
-        monkeypatch.chdir(project)
-    elif start == "project by Dagster":
-        dagster_starts_in(project, monkeypatch)
+    start(place, project, monkeypatch)
     settings = load_settings(first_day="2026-01-01")
     assert (settings.data_dir, settings.lookback_days) == ("/other", 7)
     assert settings.spark_config == {"spark.executor.cores": "1"}
-    assert {name: os.environ[name] for name in said} == said
+    assert {name: os.environ[name] for name in values} == values
 
 
-def test_the_current_folder_comes_before_the_project(project: Path) -> None:
+def test_the_current_folder_takes_precedence_over_the_project(project: Path) -> None:
     (project / ".env").write_text("ECOMMERCE_LOOKBACK_DAYS=${ECOMMERCE_LOOKBACK_DAYS:-1}\n")
     Path(".env").write_text("ECOMMERCE_LOOKBACK_DAYS=${ECOMMERCE_LOOKBACK_DAYS:-2}\n")
     assert load_settings().lookback_days == 2
 
 
-def test_a_relative_folder_is_beside_the_file_and_an_argument_wins(project: Path) -> None:
+def test_a_relative_path_in_the_file_is_relative_to_the_file(project: Path) -> None:
     (project / ".env").write_text("ECOMMERCE_DATA_DIR=${ECOMMERCE_DATA_DIR:-shop}\n")
     assert load_settings().data_dir == str(project / "shop")
     assert load_settings(data_dir="/given").data_dir == "/given"
@@ -108,7 +103,7 @@ def test_a_relative_folder_is_beside_the_file_and_an_argument_wins(project: Path
         ('ECOMMERCE_SPARK_CONFIG={"a": 1}', 'ECOMMERCE_SPARK_CONFIG=${ECOMMERCE_SPARK_CONFIG:-"a": 1}'),
     ],
 )
-def test_a_line_that_would_override_is_refused_and_the_message_has_the_right_one(
+def test_a_line_that_would_override_is_an_error_with_the_line_to_write(
     project: Path, monkeypatch: pytest.MonkeyPatch, line: str, write: str
 ) -> None:
     monkeypatch.setenv("ELSEWHERE", "/elsewhere")
@@ -121,13 +116,13 @@ def test_a_line_that_would_override_is_refused_and_the_message_has_the_right_one
     load_settings()
 
 
-def test_a_value_that_ends_too_early_is_refused(project: Path) -> None:
+def test_a_value_with_a_brace_is_an_error(project: Path) -> None:
     (project / ".env").write_text("ECOMMERCE_DATA_DIR=${ECOMMERCE_DATA_DIR:-${HOME}/shop}\n")
     with pytest.raises(SettingsError, match=r"the value ends at the first \}"):
         load_settings()
 
 
-def test_what_is_wrong_in_the_file_is_told_with_the_file(project: Path) -> None:
+def test_an_invalid_value_from_the_file_is_an_error_with_the_file(project: Path) -> None:
     (project / ".env").write_text("ECOMMERCE_KEEP_VERSIONS=${ECOMMERCE_KEEP_VERSIONS:-some}\n")
     with pytest.raises(SettingsError) as error:
         load_settings()
@@ -141,7 +136,7 @@ def test_what_is_wrong_in_the_file_is_told_with_the_file(project: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["${ECOMMERCE_DATADIR:-/srv/shop}", "/srv/shop"])
-def test_a_misspelt_name_in_the_file_is_an_error(project: Path, value: str) -> None:
+def test_an_unknown_variable_in_the_file_is_an_error(project: Path, value: str) -> None:
     (project / ".env").write_text(f"ECOMMERCE_DATADIR={value}\n")
     with pytest.raises(SettingsError) as error:
         load_settings()
@@ -151,8 +146,8 @@ def test_a_misspelt_name_in_the_file_is_an_error(project: Path, value: str) -> N
 
 
 @pytest.mark.trial
-def test_dagsters_own_commands_and_ours(project: Path, tmp_path: Path) -> None:
-    """Real commands in a copy of the project: where `.env` has a bad value, the error shows whether it was read."""
+def test_commands_read_the_file_and_the_environment_takes_precedence(project: Path, tmp_path: Path) -> None:
+    """Commands in a copy of the project whose `.env` has an invalid value: an error shows that it was read."""
     copy = tmp_path / "copy"
     shutil.copytree(PROJECT / "ecommerce_assets", copy / "ecommerce_assets")
     homes = [tmp_path / "home_of_file", tmp_path / "home_of_environment"]
@@ -163,8 +158,8 @@ def test_dagsters_own_commands_and_ours(project: Path, tmp_path: Path) -> None:
         f"DAGSTER_HOME=${{DAGSTER_HOME:-{homes[0]}}}\nECOMMERCE_LOOKBACK_DAYS=${{ECOMMERCE_LOOKBACK_DAYS:-0}}\n"
     )
 
-    def run(command: str, folder: Path, **said: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PYTHONPATH": str(copy), **said}
+    def run(command: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(copy), **variables}
         return subprocess.run(
             [sys.executable, "-m", *command.split()], cwd=folder, env=environment, capture_output=True, text=True
         )
@@ -173,9 +168,9 @@ def test_dagsters_own_commands_and_ours(project: Path, tmp_path: Path) -> None:
     for command in (definitions, "ecommerce_assets.training"):
         for folder in (copy, tmp_path):
             wrong = run(command, folder)
-            said = f"ECOMMERCE_LOOKBACK_DAYS='0' in {copy}/.env cannot be used: it must be 1 or more"
+            message = f"ECOMMERCE_LOOKBACK_DAYS='0' in {copy}/.env cannot be used: it must be 1 or more"
             assert wrong.returncode != 0
-            assert said in (wrong.stdout + wrong.stderr).splitlines()[-1]
+            assert message in (wrong.stdout + wrong.stderr).splitlines()[-1]
             assert "Traceback" not in wrong.stderr
     right = run(definitions, copy, ECOMMERCE_LOOKBACK_DAYS="5")
     assert (right.returncode, right.stdout.strip()) == (0, "cleaned_events")

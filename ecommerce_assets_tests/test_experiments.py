@@ -1,4 +1,4 @@
-"""What is promoted counts in every run without config, and experiments are evaluated and not published."""
+"""Promoted parameters apply to runs without config; experiments are evaluated but not published."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from pyspark.sql import SparkSession
 
 from ecommerce_assets.cli import main
+from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.parameters import Parameters
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 from ecommerce_assets.storage.promoted import PROMOTED, promote, read_promoted, revert
@@ -22,46 +23,34 @@ CHAIN = ["als_model", "als_evaluation", "blend_model", "recommendations", "train
 EXPERIMENT = {"ops": {"als_model": {"config": {"rank": 6}}, "als_evaluation": {"config": {"k": 7}}}}
 
 
-class TestDocument:
+class TestPromotedParameters:
     @pytest.fixture
     def lake(self, tmp_path: Path) -> Lake:
         return Lake(str(tmp_path))
 
-    def test_nothing_promoted_gives_the_defaults(self, lake: Lake) -> None:
+    def test_without_promoted_parameters_the_defaults_apply(self, lake: Lake) -> None:
         assert read_promoted(lake).values == {}
-        parameters = Parameters.of(read_promoted(lake).values)
-        assert parameters.as_dict()["als_model"] == {
-            "rank": 50,
-            "maxIter": 15,
-            "regParam": 0.1,
-            "alpha": 1.0,
-            "nonnegative": True,
-            "seed": 42,
-            "halfLife": None,
-        }
-        assert parameters.as_dict()["segmentation_model"] == {"k": 5, "seed": 42, "maxIter": 20}
-        assert parameters.as_dict()["recommendations"] == {"k": 10, "exclude": "purchased", "ranker": "blend"}
+        assert Parameters.of({}).als_model == AlsParameters()
 
-    def test_later_values_replace_earlier_ones_and_others_stay(self, lake: Lake) -> None:
+    def test_promoting_replaces_only_the_given_values(self, lake: Lake) -> None:
         promote(lake, {"als_model": {"rank": 8, "alpha": 2.0}}, "one")
         promote(lake, {"als_model": {"rank": 9}, "recommendations": {"k": 5}}, "two")
         promoted = read_promoted(lake)
         assert promoted.values == {"als_model": {"rank": 9, "alpha": 2.0}, "recommendations": {"k": 5}}
         assert [value.source for value in promoted.assets["als_model"].values()] == ["two", "one"]
 
-    def test_revert_promotes_what_was_before(self, lake: Lake) -> None:
+    def test_revert_promotes_the_previous_parameters_and_first_the_defaults(self, lake: Lake) -> None:
         with pytest.raises(VersionNotFoundError):
             revert(lake)
         promote(lake, {"als_model": {"rank": 8}}, "one")
-        promote(lake, {"als_model": {"rank": 9}}, "two")
-        assert revert(lake).values == {"als_model": {"rank": 8}}
-        assert read_promoted(lake).values == {"als_model": {"rank": 8}}
-
-    def test_revert_of_the_first_gives_the_defaults(self, lake: Lake) -> None:
-        promote(lake, {"als_model": {"rank": 8}}, "one")
         assert revert(lake).values == read_promoted(lake).values == {}
+        promote(lake, {"als_model": {"rank": 8}}, "one")
+        promote(lake, {"als_model": {"rank": 9}}, "two")
+        assert revert(lake).values == read_promoted(lake).values == {"als_model": {"rank": 8}}
 
-    def test_what_is_promoted_already_is_not_written_again(self, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_promoting_the_same_parameters_again_writes_nothing(
+        self, lake: Lake, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         evaluated = SimpleNamespace(
             version="3", parameters={"als": {"rank": 8}}, stats=SimpleNamespace(results={"metrics": {"ndcg": {}}})
         )
@@ -70,8 +59,8 @@ class TestDocument:
         promoted = lake.latest(PROMOTED)
         again = command(Path(lake.data.path), "promote", "3")
         assert (first.exit_code, again.exit_code, lake.latest(PROMOTED)) == (0, 0, promoted)
-        assert "Nothing is promoted" in again.stdout
-        assert "Nothing is promoted" not in first.stdout
+        assert "Nothing to promote" in again.stdout
+        assert "Nothing to promote" not in first.stdout
 
     def test_half_life_zero_is_none(self) -> None:
         assert Parameters.of({"als_model": {"halfLife": 0}}) == Parameters.of({})
@@ -89,7 +78,7 @@ def as_json(data_dir: Path, *arguments: str) -> object:
 
 
 class TestExperiment:
-    """An experiment in a shop that has lists."""
+    """An experiment in a shop with published lists."""
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -101,20 +90,20 @@ class TestExperiment:
         assert run_graph(folder, FIRST_DAY, LAST_DAY, select=CHAIN, run_config=EXPERIMENT).success
         return folder
 
-    def test_the_lists_are_made_with_the_model_they_were_made_with(
+    def test_the_published_lists_keep_their_model(
         self, spark: SparkSession, ran: tuple[Path, dg.ExecuteInProcessResult], shop: Path
     ) -> None:
-        lake, before = Lake(str(shop)), Lake(str(ran[0]))
+        lake, original = Lake(str(shop)), Lake(str(ran[0]))
         assert lake.latest("als_model").parameters["rank"] == 6
         for asset in ("recommendations", "training_metadata"):
-            made = lake.latest(asset)
-            assert made.version != before.latest(asset).version
-            assert made.input_version("als_model") == before.latest("als_model").version
-            assert made.input_version("blend_model") == before.latest("blend_model").version
-        rows, earlier = (read(spark, folder, "recommendations").collect() for folder in (shop, ran[0]))
-        assert sorted(rows) == sorted(earlier)
+            version = lake.latest(asset)
+            assert version.version != original.latest(asset).version
+            assert version.input_version("als_model") == original.latest("als_model").version
+            assert version.input_version("blend_model") == original.latest("blend_model").version
+        rows, original_rows = (read(spark, folder, "recommendations").collect() for folder in (shop, ran[0]))
+        assert sorted(rows) == sorted(original_rows)
 
-    def test_it_is_compared_with_the_promoted_parameters(self, shop: Path) -> None:
+    def test_the_evaluation_compares_it_with_the_promoted_parameters(self, shop: Path) -> None:
         evaluated = Lake(str(shop)).latest("als_evaluation")
         assert evaluated.parameters["experiment"] is True
         assert (evaluated.parameters["als"]["rank"], evaluated.parameters["k"]) == (6, 7)
@@ -130,7 +119,7 @@ class TestExperiment:
         assert "an experiment" in check.checked
 
     @pytest.mark.trial
-    def test_a_run_without_config_is_compared_with_the_last_one_that_was_no_experiment(
+    def test_a_run_without_config_is_compared_with_the_last_one_that_was_not_an_experiment(
         self, ran: tuple[Path, dg.ExecuteInProcessResult], shop: Path, tmp_path: Path
     ) -> None:
         shutil.copytree(shop, tmp_path / "shop")
@@ -140,9 +129,9 @@ class TestExperiment:
         [check] = [check for check in evaluated.checks if check.name == "not_worse_than_previous"]
         earlier = Lake(str(ran[0])).latest("als_evaluation").version
         assert f"published lists of version {earlier}" in check.values
-        assert check.values["difference to it"].startswith("0.0000"), "the same data and parameters"
+        assert check.values["difference to it"].startswith("0.0000")  # the same data and parameters
 
-    def test_promoting_it_publishes_it(self, shop: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def test_promoted_it_is_published(self, shop: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         folder = tmp_path / "shop"
         shutil.copytree(shop, folder)
         lake = Lake(str(folder))
@@ -159,10 +148,8 @@ class TestExperiment:
         assert compared["lists"]["changed"] == compared["lists"]["users"] > 0
         assert command(folder, "revert").exit_code == 0
         assert read_promoted(lake).values["als_model"] == {"rank": 4, "maxIter": 2}
-        assert run_graph(folder, FIRST_DAY, LAST_DAY, select=["recommendations"]).success
-        assert lake.latest("recommendations").parameters["k"] == 10
 
-    def test_the_commands_say_what_is_promoted_and_how_evaluations_differ(self, shop: Path) -> None:
+    def test_commands_show_promoted_parameters_and_differences_of_evaluations(self, shop: Path) -> None:
         rows = as_json(shop, "parameters")
         assert isinstance(rows, list)
         by_name = {row["parameter"]: (row["value"], row["source"]) for row in rows}
@@ -173,19 +160,17 @@ class TestExperiment:
         assert isinstance(compared, dict)
         assert compared["changes"] == {"als_model.rank": [4, 6], "recommendations.k": [10, 7]}
         assert compared["lists"] is None
-        text = command(shop, "compare", "published", newest).stdout
-        for part in ("als_model.rank", "ndcg", "NDCG of"):
-            assert part in text
+        assert "als_model.rank" in command(shop, "compare", "published", newest).stdout
 
-    def test_what_is_worse_is_promoted_with_force_only(self, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_worse_parameters_are_promoted_only_with_force(self, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("ecommerce_assets.recommendation.commands.outcome_of", lambda _: "worse")
-        refused = command(shop, "promote", "newest")
-        assert refused.exit_code == 1
-        assert "--force" in refused.stderr
+        result = command(shop, "promote", "newest")
+        assert result.exit_code == 1
+        assert "--force" in result.stderr
         assert read_promoted(Lake(str(shop))).values["als_model"]["rank"] == 4
 
     @pytest.mark.parametrize("arguments", [["promote", "99"], ["promote", "tuning"], ["compare", "published", "99"]])
-    def test_what_is_not_there_ends_with_2(self, shop: Path, arguments: list[str]) -> None:
+    def test_an_unknown_version_ends_the_command_with_2(self, shop: Path, arguments: list[str]) -> None:
         result = command(shop, *arguments)
         assert result.exit_code == 2
         assert len(result.stderr.strip().splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Who may import whom, read off the source: imports within functions and for type checkers count too."""
+"""Import rules, read from the source: imports inside functions and for type checkers count too."""
 
 from __future__ import annotations
 
@@ -12,48 +12,28 @@ import pytest
 import ecommerce_assets
 
 PACKAGE = Path(ecommerce_assets.__file__).parent
-ROOMS = (
+PACKAGES = (
     *("spark", "storage", "openlineage", "events", "features", "segmentation", "recommendation", "training_metadata"),
     *("lookup", "delivery"),
 )
-"""From the ground up: a room imports itself and the rooms before it."""
+"""A package imports only itself and the packages before it."""
 
-KNOWS_DAGSTER = {
-    # by name, in any room
-    "assets",
-    "checks",
-    "partitions",
-    "sensor",
-    "tuning_assets",
-    "backtest_assets",
-    "catalog_assets",
-    # the roof
-    "definitions",
-    "asset_specs",
-    "automation",
-    "recovery",
-    "alerts",
-    "on_demand",
-    "materialize",
-    "training",
-    # the records of runs
-    "runs",
-    # what Dagster calls resources and IO managers, and what is told to its UI
-    "spark.resource",
+USES_DAGSTER = {
+    # in any package
+    *("assets", "checks", "partitions", "sensor", "tuning_assets", "backtest_assets", "catalog_assets"),
+    # at the top level
+    *("definitions", "asset_specs", "automation", "recovery", "alerts", "on_demand", "materialize", "training", "runs"),
     "resources",
-    "storage.asset_checks",
-    "storage.inputs",
-    "storage.io_managers",
-    "storage.metadata",
-    "storage.step_context",
-    "events.readers",
+    # resources, IO managers and metadata
+    *("spark.resource", "events.readers", "storage.asset_checks", "storage.inputs", "storage.io_managers"),
+    *("storage.metadata", "storage.step_context"),
 }
-"""All other modules are pure: they run in a notebook, and are tested, without Dagster."""
+"""Modules that use Dagster, by name or by last part of the name. All others run and are tested without it."""
 
 
 @cache
 def imports() -> dict[str, set[str]]:
-    """By module (`storage.lake`, `settings`): the modules of this package that it imports, and the other packages."""
+    """Returns for each module (`storage.lake`, `settings`) the modules and other distributions that it imports."""
     files = {
         ".".join(file.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip("."): file
         for file in PACKAGE.rglob("*.py")
@@ -63,73 +43,67 @@ def imports() -> dict[str, set[str]]:
 
 
 def _imported(file: Path, modules: set[str]) -> set[str]:
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: imports are absolute here"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {_module(name.removeprefix("ecommerce_assets."), modules) for name in found}
+            assert node.level == 0, f"{file}: use absolute imports"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {_module(name.removeprefix("ecommerce_assets."), modules) for name in names}
 
 
 def _module(name: str, modules: set[str]) -> str:
-    """The module itself where the name is something in it, the package where it is none of ours."""
     parent = name.rpartition(".")[0]
     return name if name in modules else parent if parent in modules else name.partition(".")[0]
 
 
-def room(module: str) -> str | None:
+def package(module: str) -> str | None:
     first = module.partition(".")[0]
-    return first if first in ROOMS else None
+    return first if first in PACKAGES else None
 
 
-def test_the_rooms_are_all_there_is() -> None:
-    assert {folder.name for folder in PACKAGE.iterdir() if (folder / "__init__.py").exists()} == set(ROOMS)
+def uses_dagster(module: str) -> bool:
+    return module in USES_DAGSTER or module.rpartition(".")[2] in USES_DAGSTER
 
 
-@pytest.mark.parametrize("own", ROOMS)
-def test_a_room_imports_downwards_only(own: str) -> None:
-    below = ROOMS[: ROOMS.index(own) + 1]
+def test_a_package_imports_only_packages_before_it() -> None:
+    assert {folder.name for folder in PACKAGE.iterdir() if (folder / "__init__.py").exists()} == set(PACKAGES)
     wrong = [
         f"{module} imports {other}"
         for module, others in imports().items()
         for other in others
-        if room(module) == own and room(other) and room(other) not in below
+        if package(module) and package(other) in PACKAGES[PACKAGES.index(str(package(module))) + 1 :]
     ]
     assert wrong == []
 
 
-def test_a_room_imports_no_module_that_knows_rooms() -> None:
-    """So what lies beside the rooms is either below all of them (settings, plotting …) or above (definitions …)."""
-    roof = {m for m, others in imports().items() if not room(m) and any(room(other) for other in others)}
-    assert "definitions" in roof
-    assert "settings" not in roof
-    wrong = [f"{m} imports {other}" for m, others in imports().items() for other in others & roof if room(m)]
+def test_a_package_imports_no_top_level_module_that_imports_packages() -> None:
+    upper = {m for m, others in imports().items() if not package(m) and any(package(other) for other in others)}
+    assert "definitions" in upper
+    assert "settings" not in upper
+    wrong = [f"{m} imports {other}" for m, others in imports().items() for other in others & upper if package(m)]
     assert wrong == []
 
 
-def test_only_the_roof_knows_all_rooms() -> None:
-    of_the_graph = set(ROOMS) - {"lookup", "delivery", "openlineage", "spark"}
-    know_all = [m for m, others in imports().items() if of_the_graph <= {room(other) for other in others}]
-    assert know_all == ["definitions"]
+def test_only_definitions_imports_all_packages() -> None:
+    of_the_graph = set(PACKAGES) - {"lookup", "delivery", "openlineage", "spark"}
+    assert [m for m, others in imports().items() if of_the_graph <= {package(other) for other in others}] == [
+        "definitions"
+    ]
 
 
-def test_nothing_imports_in_a_circle() -> None:
+def test_imports_have_no_cycle() -> None:
     try:
         TopologicalSorter({m: others - {m} for m, others in imports().items()}).prepare()
     except CycleError as error:
-        pytest.fail(f"a circle of imports: {' <- '.join(error.args[1])}")
+        pytest.fail(f"cycle of imports: {' <- '.join(error.args[1])}")
 
 
-def test_pure_modules_do_not_import_dagster() -> None:
-    know = {m for m, others in imports().items() if any(other.startswith("dagster") for other in others)}
-    assert {m for m in know if m not in KNOWS_DAGSTER and m.rpartition(".")[2] not in KNOWS_DAGSTER} == set()
-    names = know | {m.rpartition(".")[2] for m in know}
-    assert names >= KNOWS_DAGSTER, "these do not import Dagster any more, so take them off the list"
-
-
-def test_a_pure_module_of_a_room_does_not_reach_dagster_either() -> None:
+def test_only_the_listed_modules_import_dagster_themselves_or_through_others() -> None:
+    direct = {m for m, others in imports().items() if any(other.startswith("dagster") for other in others)}
+    assert {m for m in direct if not uses_dagster(m)} == set()
+    assert direct | {m.rpartition(".")[2] for m in direct} >= USES_DAGSTER, "remove the others from USES_DAGSTER"
     reached: dict[str, set[str]] = {}
 
     def reach(module: str) -> set[str]:
@@ -139,12 +113,5 @@ def test_a_pure_module_of_a_room_does_not_reach_dagster_either() -> None:
                 others |= reach(other)
         return reached[module]
 
-    wrong = [
-        m
-        for m in imports()
-        if room(m) in ROOMS[2:]
-        and m not in KNOWS_DAGSTER
-        and m.rpartition(".")[2] not in KNOWS_DAGSTER
-        and "dagster" in reach(m)
-    ]
-    assert wrong == []
+    above_storage = [m for m in imports() if package(m) in PACKAGES[2:] and not uses_dagster(m)]
+    assert [m for m in above_storage if "dagster" in reach(m)] == []

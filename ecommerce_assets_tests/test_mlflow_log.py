@@ -1,4 +1,4 @@
-"""Evaluations in MLflow, with a real store in a folder."""
+"""Evaluations in MLflow, in a store in a folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def log(data_dir: Path, *assets: str) -> list[str]:
-    """Warnings."""
+    """Logs the newest version of each asset; returns the warnings."""
     warnings: list[str] = []
     for asset in assets:
         log_version(Lake(str(data_dir)).latest(asset), str(data_dir), warnings.append)
@@ -42,7 +42,7 @@ def test_an_evaluation_is_logged_and_the_published_one_is_the_champion(ran: Ran,
     assert [file.path for file in client.list_artifacts(champion.run_id)] == ["model_card.md"]
 
 
-def test_lists_of_an_evaluation_that_was_not_logged_have_no_champion(ran: Ran, address: str) -> None:
+def test_without_a_logged_evaluation_there_is_no_champion(ran: Ran, address: str) -> None:
     from mlflow import MlflowClient
 
     assert log(ran[0], "training_metadata") == []

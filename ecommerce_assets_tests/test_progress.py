@@ -1,4 +1,4 @@
-"""Lines about how far something is: which are told, and what they say."""
+"""Lines of `Progress`, and the examples in docstrings."""
 
 from __future__ import annotations
 
@@ -10,35 +10,34 @@ from ecommerce_assets import progress, secret
 from ecommerce_assets.progress import Progress
 
 
-def told(seconds: list[float]) -> list[str]:
-    """The lines of steps that end at these seconds."""
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (
+            [3.0, 6.0, 9.0],
+            [
+                "iteration 1 of 3, 33 %, 3.0 s so far",
+                "iteration 2 of 3, 66 %, 6.0 s so far, about 3.0 s left",
+                "3 of 3 iterations, 100 %, 9.0 s",
+            ],
+        ),
+        (
+            [0.25 * n for n in range(1, 8)],
+            ["iteration 4 of 7, 57 %, 1.0 s so far, about 0.8 s left", "7 of 7 iterations, 100 %, 1.8 s"],
+        ),
+        ([0.1, 0.2], ["2 of 2 iterations, 100 %, 0.2 s"]),
+    ],
+)
+def test_at_most_one_line_per_second_and_one_at_the_end(seconds: list[float], expected: list[str]) -> None:
     lines: list[str] = []
     steps = Progress(lines.append, "als_model", len(seconds), "iteration", clock=iter([0.0, *seconds]).__next__)
     for done in range(1, len(seconds) + 1):
         steps.step(done)
-    return lines
-
-
-def test_a_line_for_each_step_that_takes_a_second_or_more() -> None:
-    assert told([3.0, 6.0, 9.0, 12.0]) == [
-        "als_model: iteration 1 of 4, 25 %, 3.0 s so far",
-        "als_model: iteration 2 of 4, 50 %, 6.0 s so far, about 6.0 s left",
-        "als_model: iteration 3 of 4, 75 %, 9.0 s so far, about 3.0 s left",
-        "als_model: 4 of 4 iterations, 100 %, 12 s",
-    ]
-
-
-def test_one_line_per_second_where_steps_are_short_and_always_the_last() -> None:
-    assert told([0.25 * n for n in range(1, 11)]) == [
-        "als_model: iteration 4 of 10, 40 %, 1.0 s so far, about 1.5 s left",
-        "als_model: iteration 8 of 10, 80 %, 2.0 s so far, about 0.5 s left",
-        "als_model: 10 of 10 iterations, 100 %, 2.5 s",
-    ]
-    assert told([0.1, 0.2]) == ["als_model: 2 of 2 iterations, 100 %, 0.2 s"]
+    assert lines == [f"als_model: {line}" for line in expected]
 
 
 @pytest.mark.parametrize("module", [progress, secret])
 def test_examples(module: object) -> None:
-    found = doctest.testmod(module)  # type: ignore[arg-type]
-    assert found.attempted
-    assert not found.failed
+    result = doctest.testmod(module)  # type: ignore[arg-type]
+    assert result.attempted
+    assert not result.failed

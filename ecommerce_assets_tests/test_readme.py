@@ -1,6 +1,6 @@
-"""The pages are right: graph, tables and links are those of the code, and every command runs.
+"""The README pages: graph, tables, links and commands match the code.
 
-Blocks of `bash` and `python` run, in the trial. Blocks of `sh` need files or hosts that a test does not have.
+The trial runs the blocks of `bash` and `python`. Blocks of `sh` need files or hosts that tests do not have.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ PAGES = {
         PROJECT / ".github" / "CONTRIBUTING.md",
     ]
 }
-"""By path; the README comes first, because its main command makes what other pages read."""
+"""Text by path. The README is first, because other pages read what its main command makes."""
 OPERATING, RECOMMENDATION = PAGES["ecommerce_assets/README.md"], PAGES["ecommerce_assets/recommendation/README.md"]
 GRAPH = json.loads((Path(__file__).parent / "asset_graph.json").read_text())
 
 
 def section(page: str, title: str) -> str:
-    """The text below a heading, up to the next one of its level."""
-    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
-    assert found, f"there is no section {title}"
-    return found[1]
+    """Returns the text below a heading of the second level."""
+    match = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
+    assert match, f"there is no section {title}"
+    return match[1]
 
 
 def table_rows(text: str) -> list[list[str]]:
-    """The cells of each row of the tables in a text, without heads, backticks and rules."""
+    """Returns the cells of each row of the tables in a text, without backticks and rules."""
     lines = [
         [cell.strip().strip("`") for cell in line.strip("|").split(" | ")]
         for line in text.splitlines()
@@ -61,22 +61,22 @@ def table_rows(text: str) -> list[list[str]]:
     return [row for row in lines if not set("".join(row)) <= set("-|")]
 
 
-def test_the_picture_of_the_graph_is_the_graph() -> None:
-    [drawn] = re.findall(r"```mermaid\nflowchart LR\n(.*?)```", OPERATING, re.DOTALL)
+def test_the_diagram_is_the_graph() -> None:
+    [diagram] = re.findall(r"```mermaid\nflowchart LR\n(.*?)```", OPERATING, re.DOTALL)
     arrows = set()
-    for line in drawn.splitlines():
-        before, after = (side.split(" & ") for side in line.strip().split(" --> "))
-        arrows |= set(product(before, after))
-    left_out = {"training_metadata", "als_tuning", "backtest", "segmentation_by_k"}
+    for line in diagram.splitlines():
+        parents, children = (side.split(" & ") for side in line.strip().split(" --> "))
+        arrows |= set(product(parents, children))
+    omitted = {"training_metadata", "als_tuning", "backtest", "segmentation_by_k"}
     assert arrows == {
-        (parent, asset) for asset, node in GRAPH.items() if asset not in left_out for parent in node["depends on"]
+        (parent, asset) for asset, node in GRAPH.items() if asset not in omitted for parent in node["depends on"]
     }
     described = set(GRAPH["training_metadata"]["depends on"])
     events = {"raw_events", "cleaned_events", "rejected_events"}
-    assert described == set(GRAPH) - left_out - events - {"product_catalog", "segment_history"}
+    assert described == set(GRAPH) - omitted - events - {"product_catalog", "segment_history"}
 
 
-def test_every_parameter_is_in_the_table_as_it_is() -> None:
+def test_the_table_of_parameters_has_their_defaults_and_descriptions() -> None:
     configs = {
         "segmentation_model": SegmentationConfig,
         "als_model": AlsConfig,
@@ -112,13 +112,13 @@ def test_every_setting_is_in_the_table() -> None:
 
 
 def anchors(page: str) -> set[str]:
-    """The names that GitHub gives to the headings of a page."""
+    """Returns GitHub's anchors of the headings of a page."""
     titles = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_link_leads_somewhere(name: str) -> None:
+def test_every_link_has_a_target(name: str) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[name]):
         if link.startswith(("http://", "https://")):
             continue
@@ -130,15 +130,14 @@ def test_every_link_leads_somewhere(name: str) -> None:
 
 
 def commands(page: str) -> list[str]:
-    """The command lines of a page, in blocks and in running text, with continued lines joined."""
+    """Returns the command lines of a page, in blocks and in text, with continued lines joined."""
     code = re.findall(r"^```(?:bash|sh)\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     lines = [line for block in code for line in block.replace("\\\n", " ").splitlines()]
     return [*lines, *re.findall(r"`((?:uv run|ecommerce-assets) [^`]+)`", page)]
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_command_is_one(name: str) -> None:
-    """Subcommands, options and modules exist, and options have values of their types."""
+def test_every_command_has_valid_subcommands_options_and_modules(name: str) -> None:
     for line in commands(PAGES[name]):
         if "ecommerce-assets" not in line and "python -m" not in line:
             continue
@@ -156,25 +155,23 @@ def test_every_command_is_one(name: str) -> None:
             group.make_context("ecommerce-assets", arguments)  # raises UsageError
 
 
-INSTEAD = {
-    "--events 1e6 5e6 --out /tmp/benchmark": "--events 2e4 --only graph kernels --out benchmark",  # not for hours
-}
-"""What a command is replaced with where it cannot be run as it stands."""
+SHORTER = {"--events 1e6 5e6 --out /tmp/benchmark": "--events 2e4 --only graph kernels --out benchmark"}
+"""Replacements of commands that would take hours."""
 SERVES = re.compile(r"dagster dev|ecommerce-assets serve")
-"""Commands with it go on until they are stopped."""
+"""Commands that run until they are stopped."""
 READY = ("Serving dagster-webserver on", "Uvicorn running on")
 LANDED = re.compile(r"^\s*(ECOMMERCE_.* uv run ecommerce-assets run .*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Reader:
-    """Someone with a copy of the project, a home of their own and some files, who types what the pages say."""
+class Copy:
+    """A copy of the project, a home and some files, in which the commands of the pages run."""
 
     project: Path
     environment: dict[str, str]
 
-    def types(self, script: str, **more: str) -> str:
-        """What a script prints; it must end well."""
+    def run(self, script: str, **more: str) -> str:
+        """Runs a script, which must succeed, and returns its output."""
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=self.project,
@@ -186,8 +183,8 @@ class Reader:
         assert done.returncode == 0, f"{script}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
         return done.stdout + done.stderr
 
-    def starts(self, script: str) -> None:
-        """Until it serves; then it is stopped, as by Ctrl-C."""
+    def serve(self, script: str) -> None:
+        """Starts a script, waits until it is ready, and stops it as Ctrl-C does."""
         log = self.project / "served.log"
         with log.open("wb") as output:
             served = subprocess.Popen(
@@ -213,50 +210,50 @@ class Reader:
 
 
 def blocks(kind: str, text: str) -> list[str]:
-    """The code of a kind, as it is to be run."""
-    found = re.findall(rf"^```{kind}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    for as_written, instead in INSTEAD.items():
-        found = [code.replace(as_written, instead) for code in found]
-    return found
+    """Returns the blocks of a language, with `SHORTER` applied."""
+    code_blocks = re.findall(rf"^```{kind}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    for command, shorter in SHORTER.items():
+        code_blocks = [code.replace(command, shorter) for code in code_blocks]
+    return code_blocks
 
 
 def is_test(command: str) -> bool:
     return "pytest" in command
 
 
-def spoken(page: str) -> list[str]:
-    """The commands in running text that are in no block."""
+def inline_commands(page: str) -> list[str]:
+    """Returns the commands in the text that are not in a block."""
     prose = re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE)
     written = "".join(blocks("bash", page))
-    found = dict.fromkeys(re.findall(r"`(uv run [^`…]+)`", prose))
-    return [command for command in found if command not in written and not is_test(command)]
+    inline = dict.fromkeys(re.findall(r"`(uv run [^`…]+)`", prose))
+    return [command for command in inline if command not in written and not is_test(command)]
 
 
-def test_what_is_replaced_is_there() -> None:
-    assert [text for text in INSTEAD if not any(text in page for page in PAGES.values())] == []
+def test_shortened_commands_are_on_a_page() -> None:
+    assert [text for text in SHORTER if not any(text in page for page in PAGES.values())] == []
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    folder = tmp_path_factory.mktemp("reader")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    folder = tmp_path_factory.mktemp("copy")
     project, home = folder / "project", folder / "home"
     home.mkdir()
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, check=True).stdout.decode()
     for name in filter(None, tracked.split("\0")):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT / name, project / name)
-    subprocess.run("git init -q && git add -A", shell=True, cwd=project, check=True)  # a clone, to pre-commit
+    subprocess.run("git init -q && git add -A", shell=True, cwd=project, check=True)  # pre-commit needs a repository
     packages = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ECOMMERCE_", "DAGSTER_"))}
     for name in ("VIRTUAL_ENV", "PYTHONPATH"):
         kept.pop(name, None)
     (folder / "tmp").mkdir()
-    lay_out_files(project)
-    return Reader(project, {**kept, "HOME": str(home), "UV_CACHE_DIR": packages, "TMPDIR": str(folder / "tmp")})
+    write_files(project)
+    return Copy(project, {**kept, "HOME": str(home), "UV_CACHE_DIR": packages, "TMPDIR": str(folder / "tmp")})
 
 
-def lay_out_files(project: Path) -> None:
-    """Log files such as the commands name, and an export; made of the sample."""
+def write_files(project: Path) -> None:
+    """Writes the files that the commands read, from the sample."""
     day = next((project / "data/raw/events").glob("event_date=*/"))
     rows = f"SELECT * FROM read_parquet('{day}/*.parquet', hive_partitioning=false)"
     duckdb.sql(f"COPY ({rows}) TO '{project}/events_1.csv.gz' (HEADER, COMPRESSION gzip)")
@@ -276,12 +273,12 @@ def lay_out_files(project: Path) -> None:
 
 @pytest.mark.trial
 @pytest.mark.parametrize("name", PAGES)
-def test_every_command_runs(reader: Reader, name: str) -> None:
-    """All but the tests' own, in the order of the page; what a section exports holds to its end."""
+def test_every_command_runs(copy: Copy, name: str) -> None:
+    """In the order of the page, without those of the tests; exports of a section apply to its end."""
     if name.endswith("CONTRIBUTING.md"):
         return  # test_contributing.py writes its files and runs its commands
-    if not (reader.project / "data" / "lake").exists() and name != "README.md":
-        reader.types("uv run ecommerce-assets run")
+    if not (copy.project / "data" / "lake").exists() and name != "README.md":
+        copy.run("uv run ecommerce-assets run")
     for text in re.split(r"^## ", PAGES[name], flags=re.MULTILINE):
         exports = ""
         for code in blocks("bash", text):
@@ -290,14 +287,14 @@ def test_every_command_runs(reader: Reader, name: str) -> None:
             lines = code.splitlines()
             served = lines.pop() if SERVES.search(lines[-1]) else None
             exports += "".join(line + "\n" for line in lines if line.startswith("export "))
-            printed = reader.types("\n".join([exports, *lines]))
+            printed = copy.run("\n".join([exports, *lines]))
             for command in LANDED.findall(printed):
-                reader.types(exports + command)
+                copy.run(exports + command)
             if served:
-                reader.starts(exports + served)
+                copy.serve(exports + served)
         if exports:
-            reader.types(exports + "uv run python -c 'from ecommerce_assets.settings import *; load_settings()'")
+            copy.run(exports + "uv run python -c 'from ecommerce_assets.settings import *; load_settings()'")
         for code in blocks("python", text):
-            reader.types(f"uv run python - <<'END'\n{code}\nEND")
-    for command in spoken(PAGES[name]):
-        (reader.starts if SERVES.search(command) else reader.types)(command)
+            copy.run(f"uv run python - <<'END'\n{code}\nEND")
+    for command in inline_commands(PAGES[name]):
+        (copy.serve if SERVES.search(command) else copy.run)(command)

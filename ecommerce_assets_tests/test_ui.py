@@ -1,7 +1,7 @@
-"""The UI as a person sees it, in a real browser before a real `dagster dev`: from the empty instance to the results.
+"""Dagster's UI in a browser, with `dagster dev`: from an empty instance to the results.
 
 `uv run --group ui pytest -m trial -s ecommerce_assets_tests/test_ui.py`, with a chromium on the PATH. Screenshots of
-every step lie in pytest's temporary folder, or where `UI_SCREENSHOTS` says. The tests go through one visit, in order.
+every step are in pytest's temporary folder, or in `UI_SCREENSHOTS`. The tests share one visit, in order.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ ops:
       maxIter: 2
 """
 KINDS = {"spark": "Spark", "parquet": "Parquet", "json": "json", "als": "als", "kmeans": "kmeans"}
-KINDS |= {"duckdb": "DuckDB", "csv": ""}  # CSV is a picture
-"""Kinds as the graph shows them."""
+KINDS |= {"duckdb": "DuckDB", "csv": ""}  # CSV is an icon
+"""Names of kinds in the graph."""
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A shop of eight days, nothing of it materialised."""
+    """A shop of eight days, without materialisations."""
     folder = tmp_path_factory.mktemp("ui") / "shop"
     generate(folder, events=4_000, days=8, first_day=date.fromisoformat(FIRST_DAY))
     return str(folder)
@@ -47,7 +47,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def dev(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
-    """`dagster dev` on it, in an empty instance; nothing starts by itself."""
+    """`dagster dev` on the shop, with an empty instance and without automation."""
     settings = {
         "ECOMMERCE_DATA_DIR": data_dir,
         "ECOMMERCE_FIRST_DAY": FIRST_DAY,
@@ -62,10 +62,10 @@ def dev(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev
 
 @pytest.fixture(scope="module")
 def ui(dev: Dev, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
-    """A person before it, at the first page."""
-    with visitor(dev.url, tmp_path_factory.mktemp("screenshots")) as found:
-        found.page.goto("/")
-        yield found
+    """A browser on the first page."""
+    with visitor(dev.url, tmp_path_factory.mktemp("screenshots")) as browser:
+        browser.page.goto("/")
+        yield browser
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +79,7 @@ def picture_of_a_failure(ui: Visitor, request: pytest.FixtureRequest) -> Iterato
 
 @pytest.fixture(scope="module")
 def materialised(dev: Dev, ui: Visitor) -> list[dg.DagsterRun]:
-    """The runs that came of materialising the graph over all days, by hand, with a small model."""
+    """The runs of materialising the graph over all days, in the UI, with a small model."""
     ui.page.set_viewport_size(SCREEN)
     ui.open("/asset-groups", "Global asset lineage")
     ui.press("Materialize all")
@@ -108,7 +108,7 @@ def materialised(dev: Dev, ui: Visitor) -> list[dg.DagsterRun]:
 
 
 def test_the_graph_shows_every_asset(ui: Visitor, data_dir: str) -> None:
-    """Names, groups, kinds and descriptions, all on one large screen."""
+    """Names, groups, kinds and descriptions, on one large screen."""
     ui.open("/asset-groups", "Global asset lineage")
     ui.snap("graph-by-group", in_the_dark=True)
     ui.press_icon("config")
@@ -131,9 +131,7 @@ def test_the_graph_shows_every_asset(ui: Visitor, data_dir: str) -> None:
         assert described.endswith(".")
 
 
-def test_the_run_of_the_dialog_succeeds(
-    ui: Visitor, dev: Dev, materialised: list[dg.DagsterRun], data_dir: str
-) -> None:
+def test_the_launched_runs_succeed(ui: Visitor, dev: Dev, materialised: list[dg.DagsterRun], data_dir: str) -> None:
     assert [run.status for run in materialised] == [dg.DagsterRunStatus.SUCCESS] * 2, "the days, then what is behind"
     lake = Lake(data_dir)
     external = {"raw_events", "product_catalog"}
@@ -192,13 +190,13 @@ def test_a_table_shows_what_it_holds(asset: str, ui: Visitor, materialised: list
 
 
 def test_the_launchpad_has_typed_fields(ui: Visitor, materialised: list[dg.DagsterRun]) -> None:
-    """Every parameter has its type and its meaning, and a wrong value is an error at once."""
+    """Every parameter has its type and description, and an invalid value is an error."""
     ui.open("/assets/als_model", "Description")
     ui.choose("Open launchpad", "arrow_drop_down", 0)
     ui.page.get_by_text("Launchpad (configure assets)").wait_for()
     line = ui.page.locator(".CodeMirror-line").filter(has_text="engine: auto")
     line.click()
-    ui.page.get_by_text("How much a rating raises the confidence").wait_for()
+    ui.page.get_by_text("The confidence in a preference").wait_for()
     ui.snap("launchpad", in_the_dark=True)
     shown = " ".join(ui.dialog().inner_text().split())
     for field in ("engine: auto", "params: configured", "rank?: Int", "alpha?: Float?", "nonnegative?: Bool"):
@@ -213,7 +211,7 @@ def test_the_launchpad_has_typed_fields(ui: Visitor, materialised: list[dg.Dagst
     ui.page.keyboard.press("Escape")
 
 
-def test_the_sensor_tells_what_it_would_do(ui: Visitor, materialised: list[dg.DagsterRun], data_dir: str) -> None:
+def test_the_sensor_previews_a_tick(ui: Visitor, materialised: list[dg.DagsterRun], data_dir: str) -> None:
     ui.open("/automation", "refresh")
     ui.snap("automation", in_the_dark=True)
     ui.see("new_event_partitions").click()
@@ -262,7 +260,7 @@ def test_the_code_of_an_asset_is_one_click_away(ui: Visitor, materialised: list[
 
 @pytest.mark.parametrize("asset", OTHERS)
 def test_the_others_are_pictured(asset: str, ui: Visitor, materialised: list[dg.DagsterRun]) -> None:
-    """For those who look at the screenshots."""
+    """Only screenshots."""
     ui.page.set_viewport_size(TALL)
     ui.open(f"/assets/{asset}", "Definition")
     ui.snap(asset)
@@ -272,16 +270,16 @@ def test_the_others_are_pictured(asset: str, ui: Visitor, materialised: list[dg.
         ui.close()
 
 
-def test_a_failed_check_says_why(ui: Visitor, materialised: list[dg.DagsterRun]) -> None:
-    """Two iterations are too few, and the check's page says so without a further click."""
-    ui.open("/assets/als_model?view=checks", "objective_falls")
-    ui.see("objective_falls").click()
+def test_a_failed_check_has_the_reason(ui: Visitor, materialised: list[dg.DagsterRun]) -> None:
+    """The page of the check has the reason."""
+    ui.open("/assets/als_model?view=checks", "objective_decreases")
+    ui.see("objective_decreases").click()
     ui.page.get_by_text("more iterations would fit better").wait_for()
     ui.snap("failed-check", in_the_dark=True)
 
 
-def test_neither_the_browser_nor_the_server_complains(ui: Visitor, dev: Dev, materialised: list[dg.DagsterRun]) -> None:
+def test_browser_and_server_have_no_errors(ui: Visitor, dev: Dev, materialised: list[dg.DagsterRun]) -> None:
     print("\n".join(sorted(set(ui.complaints))))
     assert [complaint for complaint in ui.complaints if complaint.startswith("error")] == []
-    said = dev.log.read_text().splitlines()
-    assert [line for line in said if "Traceback" in line or ("ERROR" in line and "log level" not in line)] == []
+    lines = dev.log.read_text().splitlines()
+    assert [line for line in lines if "Traceback" in line or ("ERROR" in line and "log level" not in line)] == []

@@ -1,1 +1,1 @@
-"""Brings published results to where the shop reads them: databases, files, and a read-only HTTP service."""
+"""Delivers published results to databases and files, exports customers, and serves a read-only HTTP API."""

@@ -1,7 +1,7 @@
 """Exports the customers that match a condition. `audience` is the entry point.
 
-The condition is an SQL expression over the columns of the tables `TABLES`. DuckDB evaluates it, in a connection that
-can read nothing but these tables.
+The condition is an SQL expression over the columns of `TABLES`. DuckDB evaluates it in a connection that can only read
+these tables.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ecommerce_assets.storage.version import Version
 
 USERS, GROUPS, PREDICTED = "segmented_users", "customer_groups", "customer_value"
 TABLES = (USERS, GROUPS, PREDICTED)
-"""The tables with the columns of a condition. A column that several tables have is that of the first one."""
+"""The tables with the columns of a condition. If several tables have a column, the first one is used."""
 
 ALIASES = {"group": "customer_group"}
 
@@ -46,16 +46,16 @@ FUNCTIONS = {
 }
 """The functions of a condition, with argument and description."""
 
-ALWAYS = ("user_id", "segment", "customer_group", "r_score", "f_score", "m_score")
-"""The first columns of every export, as far as their tables are published."""
+FIRST_COLUMNS = ("user_id", "segment", "customer_group", "r_score", "f_score", "m_score")
+"""The first columns of every export, if their tables are published."""
 
 HELP = "`ecommerce-assets audience --columns` lists all columns"
 
-_EXAMPLES = 5
-_STREAM = "reading the stream registered as"
-"""Part of DuckDB's message for an error of Arrow, such as a wrong checksum."""
+_MAX_SUGGESTIONS = 5
+_ARROW_ERROR = "reading the stream registered as"
+"""Part of DuckDB's message for an error in Arrow, such as a wrong checksum."""
 
-_REFUSED = {"SUBQUERY": "a subquery", "STAR": "a *", "POSITIONAL_REFERENCE": "a column number"}
+_UNSUPPORTED = {"SUBQUERY": "a subquery", "STAR": "a *", "POSITIONAL_REFERENCE": "a column number"}
 _NUMBERS, _TIME = ("double", "float"), "timestamp"
 
 
@@ -82,7 +82,7 @@ class AudienceColumn:
 
 
 @dataclass(frozen=True)
-class Target:
+class OutputFile:
     """A file to write, on any file system that fsspec knows."""
 
     address: str
@@ -147,22 +147,23 @@ class Audience:
         known = _columns(lake, sources)
         condition = _parse(self._connection, where)
         used = [known[name] for name in condition.names if name in known]
-        always = [known[name] for name in ALWAYS if name in known]
+        first_columns = [known[name] for name in FIRST_COLUMNS if name in known]
         interests = [AudienceColumn(name, "interest", "float", "") for name in condition.calls]
-        ordered = {column.name: column for column in (*always, *used, *interests)}
-        joined = _join({**ordered, "monetary": known["monetary"]})
+        columns = {column.name: column for column in (*first_columns, *used, *interests)}
+        joined = _join({**columns, "monetary": known["monetary"]})
         for asset, version in sources.items():
             self._connection.register(asset, self._tables.dataset(version))
-        self._connection.register("interest", _no_interest(condition.calls))
-        first = next(iter(condition.calls), None)
-        texts = [_described(condition.names.get(column.name, column.name), column) for column in (*used, *interests)]
+        self._connection.register("interest", _empty_interest(condition.calls))
+        interest_column = next(iter(condition.calls), None)
+        names, order = condition.names, identifier(interest_column or "monetary")
+        reasons = [_reason_sql(names.get(column.name, column.name), column) for column in (*used, *interests)]
         selected = (
-            f"SELECT {', '.join(map(identifier, ordered))}, "
-            f"concat_ws(', ', {', '.join(texts) or literal('')}) AS reason, "
-            f'{identifier(first or "monetary")} AS "order by" FROM ({joined}) AS customers WHERE {condition.sql}'
+            f"SELECT {', '.join(map(identifier, columns))}, "
+            f"concat_ws(', ', {', '.join(reasons) or literal('')}) AS reason, "
+            f'{order} AS "order by" FROM ({joined}) AS customers WHERE {condition.sql}'
         )
-        self._bind(selected, [written for name, written in condition.names.items() if name not in known])
-        if first:
+        self._check_condition(selected, [written for name, written in names.items() if name not in known])
+        if interest_column:
             interest = self._interest(list(condition.calls.values()))
             self._connection.unregister("interest")
             self._connection.register("of_index", interest.of_users())
@@ -171,62 +172,69 @@ class Audience:
                 "SELECT user_id, of_index.* EXCLUDE (user_idx) FROM of_index JOIN user_index USING (user_idx)"
             )
         self._run(f"CREATE TEMP TABLE matching AS {selected}")
-        if first:
-            self._add_causes(interest.of_products(first))
-        self.columns = [*ordered, "reason"]
+        if interest_column:
+            self._add_causes(interest.of_products(interest_column))
+        self.columns = [*columns, "reason"]
         self.count, self.users = (self._rows(table) for table in ("matching", USERS))
-        read = {column.table for column in ordered.values()}
-        self.used = {asset: v for asset, v in self._tables.used.items() if asset not in TABLES or asset in read}
+        tables = {column.table for column in columns.values()}
+        self.used = {asset: v for asset, v in self._tables.used.items() if asset not in TABLES or asset in tables}
         if PREDICTED in self.used:
             self.notes.append(tested_in_words(self.used[PREDICTED].stats.results))
 
-    def write(self, target: Target) -> None:
+    def write(self, file: OutputFile) -> None:
         """Writes the customers to a file. Readers see only the complete file; it replaces an existing one.
 
         The order is by the first interest in the condition, or by `monetary` without an interest (highest first), then
         by `user_id`. In a CSV file, a text that a spreadsheet would read as a formula begins with `'`.
 
-        Raises AudienceError if the file cannot be written.
+        Raises
+        ------
+        AudienceError
+            If the file cannot be written.
         """
-        file = self._scratch / f"audience.{target.kind}"
+        scratch = self._scratch / f"audience.{file.kind}"
         types = self._connection.execute("DESCRIBE matching").fetchall()
-        is_text = {name for name, kind, *_ in types if kind == "VARCHAR" and target.kind == "csv"}
-        columns = ", ".join(without_formula(name) if name in is_text else identifier(name) for name in self.columns)
+        texts = {name for name, kind, *_ in types if kind == "VARCHAR" and file.kind == "csv"}
+        columns = ", ".join(without_formula(name) if name in texts else identifier(name) for name in self.columns)
         order = '"order by" DESC NULLS LAST, matching.user_id'
-        self._run(f"COPY (SELECT {columns} FROM matching ORDER BY {order}) TO {literal(file)} ({OPTIONS[target.kind]})")
+        self._run(
+            f"COPY (SELECT {columns} FROM matching ORDER BY {order}) TO {literal(scratch)} ({OPTIONS[file.kind]})"
+        )
         try:
-            target.folder.put(file, target.name)
+            file.folder.put(scratch, file.name)
         except Exception as error:  # each storage client has its own errors
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             reason = reason.splitlines()[0].rstrip(". ")
-            raise AudienceError(f"Cannot write {target.address}: {reason}.") from error
+            raise AudienceError(f"Cannot write {file.address}: {reason}.") from error
 
-    def _bind(self, select: str, unknown: list[str]) -> None:
-        """Raises AudienceError if DuckDB refuses the condition."""
+    def _check_condition(self, select: str, unknown: list[str]) -> None:
+        """Raises AudienceError if DuckDB cannot bind the condition."""
         try:
             self._connection.execute(f"DESCRIBE {select}").fetchall()
         except duckdb.Error as error:
             if not unknown or not isinstance(error, duckdb.BinderException):
-                raise _refused(self._where, error) from error
-            raise AudienceError(self._unknown(unknown[0])) from error
+                raise _condition_error(self._where, error) from error
+            raise AudienceError(self._unknown_column(unknown[0])) from error
 
-    def _unknown(self, name: str) -> str:
+    def _unknown_column(self, name: str) -> str:
         missing = [asset for asset in TABLES if asset not in self._tables.used]
-        if GROUPS in missing and ALIASES.get(name.lower(), name.lower()) in ALWAYS:
+        if GROUPS in missing and ALIASES.get(name.lower(), name.lower()) in FIRST_COLUMNS:
             return f"There is no column {name}, because {GROUPS} is not published: materialise it first."
-        close = get_close_matches(name.lower(), [c.name for c in audience_columns(self._tables.lake)], _EXAMPLES)
-        advice = f"did you mean {' or '.join(close)}?" if close else f"a text is written in quotes, {literal(name)}."
+        similar = get_close_matches(
+            name.lower(), [c.name for c in audience_columns(self._tables.lake)], _MAX_SUGGESTIONS
+        )
+        advice = f"did you mean {' or '.join(similar)}?" if similar else f"a text needs quotes, {literal(name)}."
         absent = f" ({' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} not published)"
-        return f"There is no column {name}{absent if missing and not close else ''}: {advice} {HELP}."
+        return f"There is no column {name}{absent if missing and not similar else ''}: {advice} {HELP}."
 
     def _run(self, sql: str) -> None:
         try:
             self._connection.execute(sql).fetchall()
         except duckdb.Error as error:
-            if isinstance(error, duckdb.IOException) or _STREAM in str(error):
-                why = one_line(error).rpartition(": ")[2]
-                raise AudienceError(f"A file cannot be read ({why}): `ecommerce-assets verify` finds it.") from error
-            raise _refused(self._where, error) from error
+            if isinstance(error, duckdb.IOException) or _ARROW_ERROR in str(error):
+                reason = one_line(error).rpartition(": ")[2]
+                raise AudienceError(f"A file cannot be read ({reason}): `ecommerce-assets verify` finds it.") from error
+            raise _condition_error(self._where, error) from error
 
     def _rows(self, table: str) -> int:
         return int(self._connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])
@@ -240,17 +248,17 @@ class Audience:
             raise AudienceError(f"{calls[0].function} needs a model: {tables.notes[-1]}")
         for asset in ("user_index", "product_index", "interaction_data"):
             self._connection.register(asset, tables.dataset(tables.exactly_behind(model, asset)))
-        decided = tables.behind(lists, "product_eligibility")
-        if decided is None:
+        eligibility = tables.behind(lists, "product_eligibility")
+        if eligibility is None:
             raise AudienceError(f"{calls[0].function} needs the table product_eligibility: {tables.notes[-1]}")
-        self._connection.register("product_eligibility", tables.dataset(decided))
+        self._connection.register("product_eligibility", tables.dataset(eligibility))
         saved = SavedModel(tables.lake.folder(model) / MODEL_FOLDER)
         groups = {call.column: self._products(call) for call in calls}
         try:
             return Interest(saved, groups)
         except LookupError as error:
             raise AudienceError(
-                f"{error.args[0]}: the model (als_model {model.version}) knows no such product."
+                f"{error.args[0]}: the model (als_model {model.version}) does not know such a product."
             ) from error
 
     def _products(self, call: _Call) -> Any:
@@ -278,8 +286,10 @@ class Audience:
             "ORDER BY count(*) DESC, lower(category)"
         ).fetchall()
         names = [name for (name,) in rows]
-        close = get_close_matches(call.argument, names, _EXAMPLES)
-        return f"{'similar' if close else 'the largest'} categories are {', '.join(close or names[:_EXAMPLES])}"
+        similar = get_close_matches(call.argument, names, _MAX_SUGGESTIONS)
+        return (
+            f"{'similar' if similar else 'the largest'} categories are {', '.join(similar or names[:_MAX_SUGGESTIONS])}"
+        )
 
     def _add_causes(self, likeness: pa.Table) -> None:
         """Adds to each reason the product in the user's history that contributed most to the first interest."""
@@ -317,14 +327,20 @@ def audience(lake: Lake, where: str) -> Iterator[Audience]:
     Examples
     --------
     >>> with audience(Lake("/srv/shop"), "group = 'At Risk' and monetary > 200") as customers:  # doctest: +SKIP
-    ...     customers.write(target_of("at_risk.csv"))
+    ...     customers.write(output_file("at_risk.csv"))
     """
     with TemporaryDirectory() as scratch, _connect(Path(scratch)) as connection:
         yield Audience(lake, where, connection, Path(scratch))
 
 
 def audience_columns(lake: Lake) -> list[AudienceColumn]:
-    """Returns the columns and functions of a condition. Raises VersionNotFoundError without segmented_users."""
+    """Returns the columns and functions of a condition.
+
+    Raises
+    ------
+    VersionNotFoundError
+        If segmented_users is not published.
+    """
     known = _columns(lake, _sources(Tables(lake)))
     aliases = [
         AudienceColumn(alias, known[name].table, known[name].type, f"The same as {name}.")
@@ -338,10 +354,13 @@ def audience_columns(lake: Lake) -> list[AudienceColumn]:
     return [*known.values(), *aliases, *functions]
 
 
-def target_of(address: str) -> Target:
+def output_file(address: str) -> OutputFile:
     """Returns the file with this address: a path or a URL that fsspec knows, which ends in .csv, .parquet or .jsonl.
 
-    Raises AudienceError if the address has another form or contains a password, or if the folder does not exist.
+    Raises
+    ------
+    AudienceError
+        If the address has another form or contains a password, or if the folder does not exist.
     """
     if has_password(address):
         raise AudienceError(
@@ -360,7 +379,7 @@ def target_of(address: str) -> Target:
         if path.is_dir():
             raise AudienceError(f"Cannot write {address}: it is a folder; choose another name.")
     try:
-        return Target(address, Folder(uri), name, kind)
+        return OutputFile(address, Folder(uri), name, kind)
     except (ImportError, ValueError) as error:
         raise AudienceError(f"Cannot write {address}: {error}") from error
 
@@ -401,7 +420,7 @@ def _parse(connection: duckdb.DuckDBPyConnection, where: str) -> _Condition:
     """Returns the parsed condition. Raises AudienceError if it is not one expression."""
     quoted, start = _with_quoted_aliases(where), "SELECT * FROM customers WHERE "
     try:
-        connection.extract_statements(f"SELECT [\n{quoted}\n]")  # refuses a condition that closes the bracket below
+        connection.extract_statements(f"SELECT [\n{quoted}\n]")  # an error if the condition closes the bracket below
         connection.extract_statements(f"{start}(\n{quoted}\n)")
         ((text,),) = connection.execute("SELECT json_serialize_sql($1)", [f"{start}(\n{quoted}\n)"]).fetchall()
         condition = _Condition("", {}, {})
@@ -410,11 +429,11 @@ def _parse(connection: duckdb.DuckDBPyConnection, where: str) -> _Condition:
         node["where_clause"] = _walk(node["where_clause"], condition)
         ((sql,),) = connection.execute("SELECT json_deserialize_sql($1::JSON)", [json.dumps(tree)]).fetchall()
     except duckdb.Error as error:
-        raise _refused(where, error) from error
+        raise _condition_error(where, error) from error
     return _Condition(sql.removeprefix(start), condition.names, condition.calls)
 
 
-def _refused(where: str, error: duckdb.Error) -> AudienceError:
+def _condition_error(where: str, error: duckdb.Error) -> AudienceError:
     reason = one_line(error).rstrip("!")
     return AudienceError(f"The condition cannot be used ({where}): {reason}{'' if reason.endswith('?') else '.'}")
 
@@ -437,8 +456,8 @@ def _walk(node: Any, condition: _Condition) -> Any:
     if not isinstance(node, dict):
         return node
     kind = node.get("class")
-    if kind in _REFUSED:
-        raise AudienceError(f"The condition cannot have {_REFUSED[kind]}: use the columns of a customer. {HELP}.")
+    if kind in _UNSUPPORTED:
+        raise AudienceError(f"The condition cannot have {_UNSUPPORTED[kind]}: use only columns and functions. {HELP}.")
     if kind == "COLUMN_REF" and len(node["column_names"]) == 1:
         [name] = node["column_names"]
         column = ALIASES.get(name.lower(), name.lower())
@@ -460,7 +479,7 @@ def _call(node: dict[str, Any]) -> _Call:
 
 
 def _join(columns: dict[str, AudienceColumn]) -> str:
-    """Returns the SELECT of these columns, one row per user. Texts but ids ignore case: 'at risk' finds At Risk."""
+    """Returns the SELECT of these columns, one row per user. Except ids, texts are compared without case."""
     selected = ", ".join(
         f"{column.table}.{identifier(name)}"
         + (f" COLLATE NOCASE AS {identifier(name)}" if column.type == "string" and name != "user_id" else "")
@@ -471,11 +490,11 @@ def _join(columns: dict[str, AudienceColumn]) -> str:
     return f"SELECT {selected} FROM {USERS} {joins}"
 
 
-def _no_interest(calls: dict[str, _Call]) -> pa.Table:
+def _empty_interest(calls: dict[str, _Call]) -> pa.Table:
     return pa.schema([("user_id", pa.null()), *((name, pa.float32()) for name in calls)]).empty_table()
 
 
-def _described(name: str, column: AudienceColumn) -> str:
+def _reason_sql(name: str, column: AudienceColumn) -> str:
     """Returns SQL for a part of a reason, such as `monetary = 312.50`."""
     value = identifier(column.name)
     text = f"CAST({value} AS VARCHAR)"

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from ecommerce_assets.delivery.audience import TABLES, audience_columns, target_of
+from ecommerce_assets.delivery.audience import TABLES, audience_columns, output_file
 from ecommerce_assets.delivery.audience import audience as customers_that_match
 from ecommerce_assets.delivery.deliver import default_target
 from ecommerce_assets.delivery.deliver import deliver as deliver_tables
@@ -65,23 +65,23 @@ def audience(lake: Lake, where: str | None, to: str | None, columns: bool) -> An
         raise click.UsageError(
             'WHERE is missing. Add a condition such as "monetary > 200"; --columns lists the columns.'
         )
-    target = target_of(to) if to not in (None, "-") else None
+    file = output_file(to) if to not in (None, "-") else None
     with customers_that_match(lake, where) as customers:
         share = percent(customers.count / customers.users) if customers.users else "no users"
         if not click.get_current_context().params["as_json"]:
             click.echo(f"{customers.count:,} of {customers.users:,} users ({share}) match.")
-        if target:
-            customers.write(target)
+        if file:
+            customers.write(file)
         document = {
             "where": where,
             "count": customers.count,
             "users": customers.users,
-            "to": target.address if target else None,
+            "to": file.address if file else None,
             "columns": customers.columns,
             "versions": versions(customers.used.values()),
             "notes": customers.notes,
         }
-    written = [f"Written to {target.address}"] if target else []
+    written = [f"Written to {file.address}"] if file else []
     used = ", ".join(f"{asset} {version.version}" for asset, version in customers.used.items())
     return document, [*written, f"Versions: {used}", *customers.notes], 0
 

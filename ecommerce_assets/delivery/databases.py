@@ -1,7 +1,7 @@
-"""Delivery to a database, by ADBC: one transaction loads new tables and points the views at them.
+"""Delivers to a database by ADBC: one transaction loads new tables and points the views at them. See `Database`.
 
 Readers use the views, which have the names of the assets. Each version has its own table, which never changes, so a
-running query keeps reading the version with which it began.
+query reads one version to its end.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ if TYPE_CHECKING:  # it imports pandas
     from adbc_driver_manager.dbapi import Connection, Cursor
 
 DELIVERED_VERSIONS = "delivered_versions"
-"""Table of the target with the version that each view shows."""
+"""Table of the target with the version of each view."""
 
 LOCK_SECONDS = 120
-"""Seconds that a delivery waits for another delivery, and for transactions that read the views."""
+"""Time in seconds that a delivery waits for another delivery, or for transactions that read the views."""
 
-_OURS = re.compile(rf"({'|'.join(KEYS)})_{VERSION_FOLDER.pattern}")
+DROP_LOCK_SECONDS = 2.0
+"""Time in seconds that a delivery waits for queries on old tables; then the next delivery drops them."""
+
+_VERSION_TABLE = re.compile(rf"({'|'.join(KEYS)})_{VERSION_FOLDER.pattern}")
 _CONNECT_SECONDS = 10
 
 # PostgreSQL's error codes
@@ -40,7 +43,7 @@ _INVALID_TABLE_DEFINITION = "42P16"
 log = logging.getLogger(__name__)
 
 
-class _Held(NamedTuple):
+class _DeliveredVersion(NamedTuple):
     """A row of `delivered_versions`."""
 
     version: str
@@ -81,39 +84,41 @@ class Database(ABC):
                 cursor = stack.enter_context(closing(connection.cursor()))
                 return self._deliver(cursor, tables)
         except Error as error:
-            raise DeliveryError.at(self.address, _reason(error)) from error
+            raise DeliveryError.at(self.address, _first_line(error)) from error
 
     def _deliver(self, cursor: Cursor, tables: Sequence[PublishedRows]) -> Delivery:
         self._begin(cursor)
         relations = self._relations(cursor)
-        held = self._held(cursor, relations)
-        self._refuse_foreign(relations, held, tables)
+        delivered = self._delivered(cursor, relations)
+        self._check_foreign(relations, delivered, tables)
         loaded = [self._load(cursor, table, relations) for table in tables]
         changed = [
             table
             for table, is_new in zip(tables, loaded, strict=True)
-            if is_new or table.asset not in relations or held[table.asset].table != table.name
+            if is_new or table.asset not in relations or delivered[table.asset].table != table.name
         ]
         if not changed:
             _run(cursor, "COMMIT")
-            return self._delivery(held, tables, changed=False)
-        previous = {row.table for row in held.values()}
+            return self._delivery(delivered, tables, changed=False)
+        previous = {row.table for row in delivered.values()}
         now = datetime.now(UTC)
-        held |= {t.asset: _Held(t.version.version, t.rows, now, t.name) for t in changed}
+        delivered |= {t.asset: _DeliveredVersion(t.version.version, t.rows, now, t.name) for t in changed}
         for table in changed:
-            self._record(cursor, table.asset, held[table.asset])
+            self._record(cursor, table.asset, delivered[table.asset])
         self._replace_views(cursor, changed)
         _run(cursor, "COMMIT")
-        # Queries may still read the previous version: its tables stay until the next delivery.
-        old = {n for n in relations if _OURS.fullmatch(n)} - previous - {row.table for row in held.values()}
+        # Queries may still read the previous version, so its tables stay until the next delivery.
+        old = (
+            {n for n in relations if _VERSION_TABLE.fullmatch(n)} - previous - {row.table for row in delivered.values()}
+        )
         try:
             self._drop(cursor, old)
-        except Error as error:  # the delivery is complete without it
-            log.warning("%s: the next delivery will remove old tables (%s).", self.address, _reason(error))
-        return self._delivery(held, tables, changed=True)
+        except Error as error:  # the delivery itself is committed
+            log.warning("%s: the next delivery removes the old tables (%s).", self.address, _first_line(error))
+        return self._delivery(delivered, tables, changed=True)
 
     def _load(self, cursor: Cursor, table: PublishedRows, relations: dict[str, str]) -> bool:
-        """Loads the rows into their own table, unless it has them already; returns whether they were loaded."""
+        """Loads the rows into the table of their version; returns False if it has them already."""
         if table.name in relations:
             if self._count(cursor, table) == table.rows:
                 return False
@@ -128,7 +133,7 @@ class Database(ABC):
     def _count(self, cursor: Cursor, table: PublishedRows) -> int:
         return int(_select(cursor, f"SELECT count(*) FROM {table.name}")[0][0])
 
-    def _held(self, cursor: Cursor, relations: dict[str, str]) -> dict[str, _Held]:
+    def _delivered(self, cursor: Cursor, relations: dict[str, str]) -> dict[str, _DeliveredVersion]:
         if DELIVERED_VERSIONS not in relations:
             _run(
                 cursor,
@@ -140,31 +145,36 @@ class Database(ABC):
             cursor,
             f'SELECT asset, version, "rows", CAST(delivered_at AS text), table_name FROM {DELIVERED_VERSIONS}',
         )
-        return {asset: _Held(version, n, datetime.fromisoformat(at), table) for asset, version, n, at, table in rows}
+        return {
+            asset: _DeliveredVersion(version, n, datetime.fromisoformat(at), table)
+            for asset, version, n, at, table in rows
+        }
 
-    def _record(self, cursor: Cursor, asset: str, row: _Held) -> None:
+    def _record(self, cursor: Cursor, asset: str, row: _DeliveredVersion) -> None:
         at = row.delivered_at.isoformat()
         _run(cursor, f"DELETE FROM {DELIVERED_VERSIONS} WHERE asset = '{asset}'")
         values = f"'{asset}', '{row.version}', {row.rows}, '{at}', '{row.table}'"
         _run(cursor, f"INSERT INTO {DELIVERED_VERSIONS} VALUES ({values})")
 
-    def _refuse_foreign(
-        self, relations: dict[str, str], held: dict[str, _Held], tables: Sequence[PublishedRows]
+    def _check_foreign(
+        self, relations: dict[str, str], delivered: dict[str, _DeliveredVersion], tables: Sequence[PublishedRows]
     ) -> None:
         for asset in (table.asset for table in tables):
-            if asset in relations and (asset not in held or relations[asset] != "view"):
+            if asset in relations and (asset not in delivered or relations[asset] != "view"):
                 raise DeliveryError(
                     f"{self.address} has a {relations[asset]} {asset} that no delivery made: rename it, or deliver to "
                     f"another {self.namespace}."
                 )
 
-    def _delivery(self, held: dict[str, _Held], tables: Sequence[PublishedRows], *, changed: bool) -> Delivery:
-        shown = {table.asset: held[table.asset] for table in tables}
+    def _delivery(
+        self, delivered: dict[str, _DeliveredVersion], tables: Sequence[PublishedRows], *, changed: bool
+    ) -> Delivery:
+        rows = {table.asset: delivered[table.asset] for table in tables}
         return Delivery(
             self.address,
-            {asset: DeliveredTable(row.version, row.rows) for asset, row in shown.items()},
+            {asset: DeliveredTable(row.version, row.rows) for asset, row in rows.items()},
             changed,
-            max(row.delivered_at for row in shown.values()),
+            max(row.delivered_at for row in rows.values()),
         )
 
     def _drop(self, cursor: Cursor, names: set[str]) -> None:
@@ -172,7 +182,7 @@ class Database(ABC):
             _run(cursor, f"DROP TABLE IF EXISTS {name}")
 
     namespace: ClassVar[str]
-    """What separates tables with the same name."""
+    """Name of the unit in which tables have unique names."""
 
     @abstractmethod
     def _connect(self) -> Connection:
@@ -208,7 +218,7 @@ class Sqlite(Database):
 
     def _begin(self, cursor: Cursor) -> None:
         _run(cursor, f"PRAGMA busy_timeout = {LOCK_SECONDS * 1000}")
-        # SQLite does not apply busy_timeout to the change of a new file's mode.
+        # busy_timeout does not apply to the change of the journal mode.
         deadline = time.monotonic() + LOCK_SECONDS
         while True:
             try:
@@ -231,7 +241,7 @@ class Sqlite(Database):
 
     def _drop(self, cursor: Cursor, names: set[str]) -> None:
         super()._drop(cursor, names)
-        # Without a checkpoint, the log of a large transaction stays as long as readers are connected.
+        # Without a checkpoint, the log of a large transaction stays on disk while readers are connected.
         _run(cursor, "PRAGMA busy_timeout = 1000")
         _run(cursor, "PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -253,7 +263,7 @@ class Postgres(Database):
 
     def _begin(self, cursor: Cursor) -> None:
         _run(cursor, "BEGIN")
-        _run(cursor, "SET LOCAL statement_timeout = 0")  # a time limit for queries does not fit loading
+        _run(cursor, "SET LOCAL statement_timeout = 0")  # loading can take longer than the limit for queries
         _run(cursor, f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
         try:
             _select(cursor, "SELECT pg_advisory_xact_lock(hashtext('ecommerce_assets ' || current_schema()))::text")
@@ -276,7 +286,7 @@ class Postgres(Database):
         )
 
     def _replace_views(self, cursor: Cursor, tables: Sequence[PublishedRows]) -> None:
-        # New queries queue up behind a lock that waits for a long query. So each attempt is shorter than PostgreSQL's
+        # New queries wait behind a lock that waits for a long query. So each attempt is shorter than PostgreSQL's
         # deadlock_timeout (1 s), after which a reader could be cancelled.
         deadline = time.monotonic() + LOCK_SECONDS
         while True:
@@ -311,7 +321,7 @@ class Postgres(Database):
             _run(cursor, f"CREATE {create}")
 
     def _drop(self, cursor: Cursor, names: set[str]) -> None:
-        _run(cursor, "SET lock_timeout = '2s'")
+        _run(cursor, f"SET lock_timeout = '{DROP_LOCK_SECONDS * 1000:.0f}ms'")
         super()._drop(cursor, names)
 
 
@@ -323,6 +333,6 @@ def _select(cursor: Cursor, query: str) -> list[tuple[Any, ...]]:
     return cursor.execute(query).fetchall()
 
 
-def _reason(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     """Returns the first line of a driver's error, without its prefix."""
     return re.sub(r"^.*(ERROR: +|query: |\[libpq\] )", "", str(error).splitlines()[0]).rstrip(". ")

@@ -28,7 +28,7 @@ def deliver(lake: Lake, target: str) -> Delivery:
     Parameters
     ----------
     lake
-        The lake with the published tables. Tables without a published version are left out.
+        The lake with the published tables; unpublished tables are left out.
     target
         Address of the target, see `target_of`.
 
@@ -40,7 +40,7 @@ def deliver(lake: Lake, target: str) -> Delivery:
     Raises
     ------
     DeliveryError
-        If the target cannot be used; it is unchanged then.
+        If the target cannot be used; it does not change.
     VersionNotFoundError
         If no table is published.
 
@@ -49,13 +49,13 @@ def deliver(lake: Lake, target: str) -> Delivery:
     >>> deliver(Lake("/srv/shop"), "/srv/www/shop.sqlite").tables["recommendations"].rows  # doctest: +SKIP
     39300
     """
-    place = target_of(target)
+    resolved = target_of(target)
     newest = [version for asset in KEYS if (version := lake.latest_or_none(asset))]
-    return deliver_versions(lake, place, newest or [lake.latest(next(iter(KEYS)))])
+    return deliver_versions(lake, resolved, newest or [lake.latest(next(iter(KEYS)))])
 
 
 def deliver_versions(lake: Lake, target: Target, versions: Sequence[Version]) -> Delivery:
-    """Delivers exactly these versions to a target; see `deliver`."""
+    """Delivers the given versions to a target; see `deliver`."""
     return target.deliver([PublishedRows(lake, version) for version in versions])
 
 

@@ -1,4 +1,4 @@
-"""Delivery to a folder: each delivery has its own subfolder, and `current.json` names the newest one."""
+"""Delivers to a folder: each delivery writes its own subfolder, and `current.json` has the newest one. See `Files`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CURRENT = "current.json"
 """Index of the newest delivery. It is written last, so that readers never see half a delivery."""
 
 GRACE = timedelta(days=1)
-"""Age after which unreferenced folders are removed; a delivery that still runs may be writing a younger one."""
+"""Age after which unreferenced folders are removed; a running delivery can be writing a younger one."""
 
 _TIMES = "TIMESTAMPFORMAT '%Y-%m-%dT%H:%M:%S.%fZ'"
 OPTIONS = {
@@ -30,7 +30,7 @@ _FORMULA = r"^[=+\-@\t\r]"
 
 
 def without_formula(column: str) -> str:
-    """Returns SQL for a column of texts: one that a spreadsheet would read as a formula gets a `'` in front."""
+    """Returns SQL for a column of texts that puts a `'` before texts which a spreadsheet would read as formulas."""
     name = identifier(column)
     return f"CASE WHEN regexp_matches({name}, {literal(_FORMULA)}) THEN '''' || {name} ELSE {name} END AS {name}"
 
@@ -70,22 +70,22 @@ class Files:
             raise DeliveryError.at(self.address, reason) from error
 
     def _deliver(self, tables: Sequence[PublishedRows]) -> Delivery:
-        held = self._held()
-        if self._is_whole(held, tables):
-            return _delivery(self.address, held, changed=False)
+        current = self._read_current()
+        if self._is_complete(current, tables):
+            return _delivery(self.address, current, changed=False)
         name = Lake.new_folder()
         written = {table.asset: self._write(table, name) for table in tables}
         document = {
             "delivery": name,
-            "previous": held.get("delivery"),
+            "previous": current.get("delivery"),
             "delivered_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "tables": written,
         }
         self.folder.write_whole(CURRENT, json.dumps(document, indent=2).encode())
-        self._remove_old({name, held.get("delivery")}, superseded=held.get("previous"))
+        self._remove_old({name, current.get("delivery")}, superseded=current.get("previous"))
         return _delivery(self.address, document, changed=True)
 
-    def _held(self) -> dict[str, Any]:
+    def _read_current(self) -> dict[str, Any]:
         try:
             document = json.loads(self.folder.read_bytes(CURRENT))
             return {name: document[name] for name in ("delivery", "previous", "delivered_at", "tables")}
@@ -96,15 +96,15 @@ class Files:
                 f"{self.folder.uri}/{CURRENT} was not written by a delivery: remove it, or deliver to another folder."
             ) from None
 
-    def _is_whole(self, held: dict[str, Any], tables: Sequence[PublishedRows]) -> bool:
+    def _is_complete(self, current: dict[str, Any], tables: Sequence[PublishedRows]) -> bool:
         """Returns whether the newest delivery has exactly these rows in this format, in files of the recorded sizes."""
-        of_tables = held.get("tables", {})
+        entries = current.get("tables", {})
         if {t.asset: (t.name, self.kind) for t in tables} != {
-            asset: (entry["name"], entry["format"]) for asset, entry in of_tables.items()
+            asset: (entry["name"], entry["format"]) for asset, entry in entries.items()
         }:
             return False
-        sizes = {f.path: f.bytes for f in (self.folder / held["delivery"]).all_files()}
-        return all(sizes.get(entry["file"].partition("/")[2]) == entry["bytes"] for entry in of_tables.values())
+        sizes = {f.path: f.bytes for f in (self.folder / current["delivery"]).all_files()}
+        return all(sizes.get(entry["file"].partition("/")[2]) == entry["bytes"] for entry in entries.values())
 
     def _write(self, table: PublishedRows, delivery: str) -> dict[str, Any]:
         """Writes the file of a table; returns its entry in `current.json`."""
@@ -115,7 +115,9 @@ class Files:
         path = f"{folder.path}/{file}"
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
-            connection.execute("SET threads = 1")  # same order each time, half the memory, equally fast
+            connection.execute(
+                "SET threads = 1"
+            )  # keeps the order of the rows, with half the memory and the same speed
             if not folder.is_local:
                 connection.register_filesystem(folder.fs)
                 path = folder.fs.unstrip_protocol(path)
@@ -123,7 +125,7 @@ class Files:
                 connection.register("published", reader)
                 columns = "*"
                 if self.kind == "csv":
-                    # Programs look rows up by their ids, which stay as they are.
+                    # Ids do not change, because programs look up rows by them.
                     texts = [
                         f.name for f in reader.schema if str(f.type).endswith("string") and not f.name.endswith("_id")
                     ]

@@ -1,7 +1,6 @@
-"""The published lists, segments and products in memory, by id. `Published.load` is the entry point.
+"""Keeps the published lists, segments and products in memory, by id. `Published.load` is the entry point.
 
-Ids are sorted Arrow arrays, products in lists are positions in one of these, and texts are codes: a list of ten takes
-about 150 bytes.
+To save memory, ids are sorted Arrow arrays, products in lists are positions in such an array, and texts are codes.
 """
 
 from __future__ import annotations
@@ -24,22 +23,22 @@ from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.reading import arrow_dataset
 from ecommerce_assets.storage.version import Version
 
-LONGEST_LIST = 100
+MAX_LENGTH = 100
 """Maximum number of entries in an answer."""
 
 PAIR_KINDS = ("bought", "viewed")
 DISPLAYED = ("name", "category", "brand")
-"""Columns that describe a product; the product_features of an older data dir has no `name`."""
+"""Columns that describe a product; product_features, which an older data dir has, lacks `name`."""
 
 _WATCHED = ("recommendations", "similar_products", "product_pairs")
-"""Assets whose new versions are loaded; other tables are the versions that the recommendations were made from."""
+"""Assets whose new versions are loaded. Of other tables, the inputs of the recommendations are loaded."""
 
 _ENTRY = ("product_id", "score", "source", "because_product_id")
 _SEGMENT = ("segment_id", "segment")
 _PAIR_NUMBERS = ("baskets", "support", "confidence", "lift")
 _RANKS = 1 << 16
 
-Row = dict[str, Any]
+Record = dict[str, Any]
 """The values of a row by column."""
 
 
@@ -58,10 +57,10 @@ class Ids:
     def __len__(self) -> int:
         return len(self.values)
 
-    def find(self, wanted: int | str) -> int | None:
+    def find(self, item_id: int | str) -> int | None:
         """Returns the position of an id; None if it is unknown."""
-        at = bisect_left(self.values, wanted, key=lambda value: value.as_py())
-        return at if at < len(self.values) and self.values[at].as_py() == wanted else None
+        at = bisect_left(self.values, item_id, key=lambda value: value.as_py())
+        return at if at < len(self.values) and self.values[at].as_py() == item_id else None
 
     def at(self, positions: Sequence[int]) -> list[Any]:
         """Returns the ids at these positions; None for the position -1."""
@@ -74,7 +73,7 @@ class Ids:
 
 
 @dataclass(frozen=True)
-class Column:
+class ColumnValues:
     """The values of a column by row.
 
     Attributes
@@ -89,7 +88,7 @@ class Column:
     texts: Sequence[str | None] | None = None
 
     @classmethod
-    def of(cls, values: pa.ChunkedArray) -> Column:
+    def of(cls, values: pa.ChunkedArray) -> ColumnValues:
         """Returns a column of a table; texts become codes of the smallest possible type."""
         if not pa.types.is_string(values.type):
             return cls(np.asarray(values))
@@ -119,7 +118,7 @@ class Lists:
 
     ids: Ids
     starts: np.ndarray[Any, Any]
-    columns: Mapping[str, Column]
+    columns: Mapping[str, ColumnValues]
 
     @classmethod
     def read(
@@ -130,7 +129,7 @@ class Lists:
         products: Ids | None = None,
         kind: str | None = None,
     ) -> Lists:
-        """Reads a table column by column, because all columns at once take several times as much memory.
+        """Returns the rows of a table. Reads one column at a time, which takes a fraction of the memory.
 
         Parameters
         ----------
@@ -151,26 +150,26 @@ class Lists:
 
         keys = column(key)
         ids = Ids.of([keys])
-        of_row = ids.positions(keys)
+        id_of_row = ids.positions(keys)
         del keys
         starts = np.zeros(len(ids) + 1, np.int64)
-        np.cumsum(np.bincount(of_row, minlength=len(ids)), out=starts[1:])
-        order = of_row.astype(np.int64) * _RANKS
+        np.cumsum(np.bincount(id_of_row, minlength=len(ids)), out=starts[1:])
+        order = id_of_row.astype(np.int64) * _RANKS
         if "rank" in table.schema.names:
             order += np.asarray(column("rank"))
         order = np.argsort(order)
         kept = {}
         for name in columns:
             if products is not None and name.endswith("product_id"):
-                values = Column(products.positions(column(name)))
+                values = ColumnValues(products.positions(column(name)))
             else:
-                values = Column.of(column(name))
-            kept[name] = Column(values.values[order], values.texts)
+                values = ColumnValues.of(column(name))
+            kept[name] = ColumnValues(values.values[order], values.texts)
         return cls(ids, starts, kept)
 
-    def rows(self, wanted: int | str, k: int | None = None) -> dict[str, list[Any]] | None:
+    def rows(self, item_id: int | str, k: int | None = None) -> dict[str, list[Any]] | None:
         """Returns the first k rows of an id (None: all), by column; None if the id has no rows."""
-        at = self.ids.find(wanted)
+        at = self.ids.find(item_id)
         if at is None:
             return None
         start, end = int(self.starts[at]), int(self.starts[at + 1])
@@ -185,9 +184,9 @@ class Lists:
 
 @dataclass(frozen=True)
 class Answer:
-    """The entries of a list; `is_fallback` is True if they are only what is popular."""
+    """The entries of a list; `is_fallback` is True if they are popular products only."""
 
-    entries: Sequence[Row]
+    entries: Sequence[Record]
     is_fallback: bool = False
 
 
@@ -198,9 +197,9 @@ class Published:
     Attributes
     ----------
     versions
-        The versions that were read, by asset.
+        The loaded versions, by asset.
     notes
-        One sentence for each table that is missing or has another version than it should have.
+        One sentence for each table that is missing, or is not the version that the recommendations were made from.
     products, descriptions
         The ids of all products, and the columns `DISPLAYED` in the same order.
     recommendations, segments
@@ -212,15 +211,15 @@ class Published:
     fold_in
         Recommends products to visitors.
     popular
-        The fallback: the list of a visitor without events, up to `LONGEST_LIST` entries, best first.
+        The fallback: the list of a visitor without events, best first; at most `MAX_LENGTH` entries.
     loaded_at
-        Time at which loading ended, UTC.
+        Time at which they were loaded, UTC.
     """
 
     versions: Mapping[str, Version]
     notes: Sequence[str]
     products: Ids
-    descriptions: Mapping[str, Column]
+    descriptions: Mapping[str, ColumnValues]
     recommendations: Lists
     segments: Lists | None
     similar: Lists | None
@@ -233,15 +232,18 @@ class Published:
     def load(cls, lake: Lake, load_fold_in: Callable[[Lake], FoldIn] = FoldIn.load) -> Published:
         """Loads the newest lists, and the segments and products that the recommendations were made from.
 
-        Raises VersionNotFoundError if no recommendations are published, or a version behind them was removed.
+        Raises
+        ------
+        VersionNotFoundError
+            If no recommendations are published, or one of their input versions was removed.
         """
         lists, tables = lake.latest("recommendations"), Tables(lake)
-        about = tables.about_products(lists)
-        chosen = (
-            *(lists, about, tables.behind(lists, "segmented_users")),
+        descriptions = tables.about_products(lists)
+        candidates = (
+            *(lists, descriptions, tables.behind(lists, "segmented_users")),
             *(tables.newest("similar_products"), lake.latest_or_none("product_pairs")),
         )
-        versions = {version.asset: version for version in chosen if version is not None}
+        versions = {version.asset: version for version in candidates if version is not None}
         stored = {asset: arrow_dataset(lake, version) for asset, version in versions.items()}
         products = Ids.of(
             _column(table, name)
@@ -260,19 +262,19 @@ class Published:
             versions,
             tables.notes,
             products,
-            _descriptions(stored[about.asset] if about else None, products),
+            _descriptions(stored[descriptions.asset] if descriptions else None, products),
             Lists.read(stored["recommendations"], "user_id", entry_columns, products),
             Lists.read(stored["segmented_users"], "user_id", _SEGMENT) if "segmented_users" in stored else None,
             by_product("similar_products", "similar_product_id", "similarity"),
             {kind: lists for kind, lists in pairs.items() if lists is not None},
             fold_in,
-            fold_in.recommend_for([], k=LONGEST_LIST),
+            fold_in.recommend_for([], k=MAX_LENGTH),
             datetime.now(UTC),
         )
 
     @property
-    def newest(self) -> dict[str, str]:
-        """The loaded versions of the assets that are watched, to compare with `newest_versions`."""
+    def watched(self) -> dict[str, str]:
+        """The loaded version of each watched asset, to compare with `newest_versions`."""
         return {asset: self.versions[asset].version for asset in _WATCHED if asset in self.versions}
 
     def version(self, asset: str) -> str | None:
@@ -286,7 +288,7 @@ class Published:
 
     @property
     def bytes(self) -> int:
-        """Memory of the tables in bytes, without distinct texts and fold-in."""
+        """Memory of the tables in bytes, without the distinct texts and fold-in."""
         lists = [self.recommendations, self.segments, self.similar, *self.pairs.values()]
         size = sum(each.bytes for each in lists if each is not None) + int(self.products.values.nbytes)
         return size + sum(column.values.nbytes for column in self.descriptions.values())
@@ -301,35 +303,38 @@ class Published:
     def recommend_for(self, events: Sequence[Event], segment: str | None, k: int | None) -> Answer:
         """Returns the list for a visitor; the fallback if no view, cart or purchase is of a known product.
 
-        Raises ValueError; see `FoldIn.recommend_for`.
+        Raises
+        ------
+        ValueError
+            See `FoldIn.recommend_for`.
         """
         known = any(e.event_type in WEIGHTS and self.products.find(e.product_id) is not None for e in events)
         return Answer(self._described(self.fold_in.recommend_for(events, segment, k)), not known)
 
-    def segment(self, user_id: int | str) -> Row | None:
+    def segment(self, user_id: int | str) -> Record | None:
         """Returns `segment_id` and `segment` of a user; None if the user is unknown."""
         rows = self.segments.rows(user_id) if self.segments is not None else None
         return {name: values[0] for name, values in rows.items()} if rows else None
 
     def similar_to(self, product_id: int | str, k: int | None) -> Answer:
         """Returns similar products, most similar first; the fallback if the product is unknown."""
-        return self._near(self.similar, product_id, "similar_product_id", k)
+        return self._neighbours(self.similar, product_id, "similar_product_id", k)
 
     def pairs_with(self, product_id: int | str, kind: str, k: int | None) -> Answer:
         """Returns products bought or viewed together with this one; the fallback if the product is unknown."""
-        return self._near(self.pairs.get(kind), product_id, "pair_product_id", k)
+        return self._neighbours(self.pairs.get(kind), product_id, "pair_product_id", k)
 
     def fallback(self, k: int | None) -> Answer:
-        """Returns what is popular in the shop, k products; None: as many as a stored list has."""
+        """Returns the k most popular products of the shop; None: as many as a stored list has."""
         return Answer(self._described(self.popular[: k or self.length]), True)
 
-    def _near(self, lists: Lists | None, product_id: int | str, column: str, k: int | None) -> Answer:
+    def _neighbours(self, lists: Lists | None, product_id: int | str, column: str, k: int | None) -> Answer:
         if self.products.find(product_id) is None:
             return self.fallback(k)
         rows = lists.rows(product_id, k) if lists is not None else None
         return Answer(self._entries(rows, column))
 
-    def _entries(self, rows: Mapping[str, list[Any]] | None, listed: str) -> list[Row]:
+    def _entries(self, rows: Mapping[str, list[Any]] | None, listed: str) -> list[Record]:
         """Returns the rows of a list with rank, ids and descriptions; `listed` is the column of the listed products."""
         if rows is None:
             return []
@@ -340,32 +345,29 @@ class Published:
         columns |= {name: column.at(positions) for name, column in self.descriptions.items()}
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
-    def _described(self, entries: Sequence[Entry]) -> list[Row]:
+    def _described(self, entries: Sequence[Entry]) -> list[Record]:
         rows = [(vars(entry), self.products.find(entry.product_id)) for entry in entries]
         return [
-            {
-                **row,
-                **({name: column.at([at])[0] for name, column in self.descriptions.items()} if at is not None else {}),
-            }
+            {**row, **{name: column.at([at])[0] for name, column in self.descriptions.items() if at is not None}}
             for row, at in rows
         ]
 
 
 def newest_versions(lake: Lake) -> dict[str, str]:
-    """Returns the newest published version of each asset that is watched; reads no rows."""
+    """Returns the newest published version of each watched asset; reads no rows."""
     newest = {asset: lake.latest_or_none(asset) for asset in _WATCHED}
     return {asset: version.version for asset, version in newest.items() if version is not None}
 
 
 def _column(table: ds.Dataset, name: str, where: ds.Expression | None = None) -> pa.ChunkedArray:
-    # One thread leaves the others to requests.
+    # One thread, so that the others can answer requests.
     return table.to_table(columns=[name], filter=where, use_threads=False).column(name)
 
 
-def _descriptions(about: ds.Dataset | None, products: Ids) -> dict[str, Column]:
-    """Returns the columns `DISPLAYED` of the table, in the order of `products`; null for products without a row."""
-    if about is None:
+def _descriptions(table: ds.Dataset | None, products: Ids) -> dict[str, ColumnValues]:
+    """Returns the columns `DISPLAYED` of a table, in the order of `products`; null for products without a row."""
+    if table is None:
         return {}
-    rows = pc.index_in(products.values, value_set=_column(about, "product_id").combine_chunks())
-    names = [name for name in DISPLAYED if name in about.schema.names]
-    return {name: Column.of(_column(about, name).take(rows)) for name in names}
+    rows = pc.index_in(products.values, value_set=_column(table, "product_id").combine_chunks())
+    names = [name for name in DISPLAYED if name in table.schema.names]
+    return {name: ColumnValues.of(_column(table, name).take(rows)) for name in names}

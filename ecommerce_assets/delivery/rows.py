@@ -1,4 +1,4 @@
-"""The rows of published versions that are delivered (`PublishedRows`), and the result (`Delivery`)."""
+"""The rows of a published version (`PublishedRows`), and the result of a delivery (`Delivery`)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ KEYS: dict[str, tuple[str, ...]] = {
     "segmented_users": ("user_id",),
     "customer_groups": ("user_id",),
 }
-"""The tables that are delivered, with the columns by which readers look up rows."""
+"""Delivered tables, each with the columns by which readers look up rows."""
 
 VERSION_COLUMN = "version"
-"""Last column of every delivered table: the version of the table that the row comes from."""
+"""Last column of every delivered table: the version that the row is from."""
 
 BATCH_ROWS = 1 << 16
 
@@ -94,7 +94,7 @@ class PublishedRows:
 
     @property
     def name(self) -> str:
-        """Unique name of exactly these rows. Delta versions start from 0 in every data dir, but folder names differ."""
+        """Unique name of these rows, by the version's folder: Delta versions start from 0 in every data dir."""
         return f"{self.asset}_{self.version.folder}"
 
     @property
@@ -103,7 +103,7 @@ class PublishedRows:
         return self.version.stats.rows or 0
 
     def reader(self) -> pa.RecordBatchReader:
-        """Returns a reader of the rows, with the column `version`, in bounded memory."""
+        """Returns a reader of the rows with the column `version`, which uses bounded memory."""
         import pyarrow as pa
 
         dataset = arrow_dataset(self.lake, self.version)

@@ -1,6 +1,6 @@
-"""The read-only service: answers HTTP requests with published results, from memory. `run` is the entry point.
+"""The read-only HTTP service, which answers with published results from memory. `run` is the entry point.
 
-It loads new versions while it answers from the old ones; see `Current`.
+`Current` loads new versions in the background.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from threadpoolctl import threadpool_limits
 
-from ecommerce_assets.delivery.published import LONGEST_LIST, Published, Row, newest_versions
+from ecommerce_assets.delivery.published import MAX_LENGTH, Answer, Published, Record, newest_versions
 from ecommerce_assets.lookup.tables import UnknownIdError, typed
 from ecommerce_assets.recommendation.fold_in import Event, FoldIn
 from ecommerce_assets.storage.lake import Lake
 
-LOOK_EVERY = 5.0
+REFRESH_SECONDS = 5.0
 """Seconds between two checks for newer versions."""
 
-RETRY_AFTER = 60.0
+RETRY_SECONDS = 60.0
 """Seconds until the next check after a version could not be loaded."""
 
-MOST_EVENTS = 1_000
-LARGEST_BODY = 1 << 20
+MAX_EVENTS = 1_000
+MAX_BODY_BYTES = 1 << 20
 """Maximum size of a request's body in bytes; a thousand events take about a tenth of it."""
-_LONGEST_SHOWN = 80
+_MAX_QUOTED = 80
 """Maximum number of characters of a value that an error message quotes."""
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def _id(value: Any) -> Any:
 Id = Annotated[int | str, BeforeValidator(_id)]
 Length = Annotated[
     int | None,
-    Query(ge=1, le=LONGEST_LIST, description="Maximum number of entries; unset: as many as a stored list has."),
+    Query(ge=1, le=MAX_LENGTH, description="Maximum number of entries; unset: as many as a stored list has."),
 ]
 PairKind = Annotated[Literal["bought", "viewed"], Query(description="Bought together, or viewed together.")]
 UserId = Annotated[str, Path(description="Id of the user.")]
@@ -152,9 +152,9 @@ class Visitor(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    events: list[VisitorEvent] = Field(max_length=MOST_EVENTS)
+    events: list[VisitorEvent] = Field(max_length=MAX_EVENTS)
     segment: str | None = Field(None, description="Segment of the visitor, if known; it completes short lists.")
-    k: int | None = Field(None, ge=1, le=LONGEST_LIST, description="Length of the list; unset: that of a stored list.")
+    k: int | None = Field(None, ge=1, le=MAX_LENGTH, description="Length of the list; unset: that of a stored list.")
 
 
 class TableHealth(BaseModel):
@@ -182,16 +182,22 @@ class Problem(BaseModel):
     detail: str
 
 
-class NothingPublishedError(LookupError):
-    """No recommendations are published yet."""
+class RequestError(Exception):
+    """A request cannot be answered; the message says why.
 
+    Parameters
+    ----------
+    status
+        The HTTP status of the answer.
+    """
 
-class InvalidValueError(ValueError):
-    """A value of a request cannot be used; the message says why."""
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
 
 
 class Current:
-    """The results that requests are answered from: one reference, which `refresh` replaces after loading."""
+    """Holds the results that requests are answered from. `refresh` loads newer ones and replaces them."""
 
     def __init__(self, data_dir: str, load_fold_in: Callable[[Lake], FoldIn]) -> None:
         self._lake = Lake(data_dir, self._warn_once)
@@ -202,21 +208,23 @@ class Current:
 
     @property
     def published(self) -> Published:
-        """The results to answer from; a request reads this once. Raises NothingPublishedError if nothing is loaded."""
+        """The results, which a request must read only once. Raises RequestError if nothing is loaded."""
         if self._published is None:
-            raise NothingPublishedError("Nothing is published yet: materialise recommendations, then ask again.")
+            raise RequestError(503, "Nothing is published yet: materialise recommendations, then try again.")
         return self._published
 
     def refresh(self) -> bool:
-        """Loads the newest versions unless they are loaded already; returns False if they cannot be loaded."""
+        """Loads the newest versions, if there are newer ones; returns False if they cannot be loaded."""
         try:
             newest, old = newest_versions(self._lake), self._published
-            if "recommendations" not in newest or (old is not None and old.newest == newest):
+            if "recommendations" not in newest or (old is not None and old.watched == newest):
                 return True
             new = Published.load(self._lake, self._load_fold_in)
         except Exception as error:  # a broken version must not stop the service
             reason = next(iter(str(error).splitlines()), type(error).__name__)
-            self._warn_once(f"The newest version cannot be loaded ({reason}): the previous one, if any, is served.")
+            self._warn_once(
+                f"The newest version cannot be loaded ({reason}): the service keeps the previous one, if any."
+            )
             return False
         self._published = new
         del old
@@ -234,9 +242,9 @@ class Current:
 
     def watch(self) -> None:
         """Checks for newer versions until `stop` is called."""
-        pause = LOOK_EVERY
+        pause = REFRESH_SECONDS
         while not self._stopped.wait(pause):
-            pause = LOOK_EVERY if self.refresh() else RETRY_AFTER
+            pause = REFRESH_SECONDS if self.refresh() else RETRY_SECONDS
 
     def stop(self) -> None:
         """Ends `watch`."""
@@ -273,64 +281,58 @@ def create_app(data_dir: str, load_fold_in: Callable[[Lake], FoldIn] = FoldIn.lo
         description="Recommendations, similar products, pairs and segments of a shop. Read-only.",
         version="1",
         lifespan=lifespan,
-        max_body_size=LARGEST_BODY,
+        max_body_size=MAX_BODY_BYTES,
         responses={422: {"model": Problem}, 503: {"model": Problem}},
     )
     app.state.current = current
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return JSONResponse({"detail": _sentence(error.errors()[0])}, 422)
+        return JSONResponse({"detail": _message(error.errors()[0])}, 422)
 
-    @app.exception_handler(InvalidValueError)
-    async def unusable(_: Request, error: InvalidValueError) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 422)
-
-    @app.exception_handler(NothingPublishedError)
-    async def nothing(_: Request, error: NothingPublishedError) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 503)
+    @app.exception_handler(RequestError)
+    async def failed(_: Request, error: RequestError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, error.status)
 
     # All handlers run in the event loop, because they only read memory. Fold-in computes for a few milliseconds, but
     # would compete with the loop for the interpreter in a thread too.
 
     @app.get("/users/{user_id:path}/recommendations", response_model=UserRecommendations)
-    async def user_recommendations(user_id: UserId, k: Length = None) -> Row:
+    async def user_recommendations(user_id: UserId, k: Length = None) -> Record:
         """The stored recommendations of a user; for an unknown user, what is popular in the shop."""
         published = current.published
         user = _typed(published, "user_id", user_id)
         answer = published.recommend(user, k)
-        about = {"version": published.version("recommendations"), "fallback": answer.is_fallback}
-        return {"user_id": user, **about, "recommendations": answer.entries}
+        return {"user_id": user, **_header(published, "recommendations", answer), "recommendations": answer.entries}
 
     @app.get("/users/{user_id:path}/segment", response_model=UserSegment)
-    async def user_segment(user_id: UserId) -> Row:
+    async def user_segment(user_id: UserId) -> Record:
         """The segment of a user; null for an unknown user."""
         published = current.published
         user = _typed(published, "user_id", user_id)
         segment = published.segment(user)
-        about = {"version": published.version("segmented_users"), "fallback": segment is None}
-        return {"user_id": user, **about, **(segment or {})}
+        version = published.version("segmented_users")
+        return {"user_id": user, "version": version, "fallback": segment is None, **(segment or {})}
 
     @app.get("/products/{product_id:path}/similar", response_model=SimilarProducts)
-    async def similar_products(product_id: ProductId, k: Length = None) -> Row:
+    async def similar_products(product_id: ProductId, k: Length = None) -> Record:
         """The products most similar to a product; for an unknown product, what is popular in the shop."""
         published = current.published
         product = _typed(published, "product_id", product_id)
         answer = published.similar_to(product, k)
-        about = {"version": published.version("similar_products"), "fallback": answer.is_fallback}
-        return {"product_id": product, **about, "similar": answer.entries}
+        return {"product_id": product, **_header(published, "similar_products", answer), "similar": answer.entries}
 
     @app.get("/products/{product_id:path}/pairs", response_model=Pairs)
-    async def product_pairs(product_id: ProductId, kind: PairKind = "bought", k: Length = None) -> Row:
+    async def product_pairs(product_id: ProductId, kind: PairKind = "bought", k: Length = None) -> Record:
         """What is bought or viewed together with a product; for an unknown product, what is popular in the shop."""
         published = current.published
         product = _typed(published, "product_id", product_id)
         answer = published.pairs_with(product, kind, k)
-        about = {"version": published.version("product_pairs"), "fallback": answer.is_fallback}
-        return {"product_id": product, "kind": kind, **about, "pairs": answer.entries}
+        header = _header(published, "product_pairs", answer)
+        return {"product_id": product, "kind": kind, **header, "pairs": answer.entries}
 
     @app.post("/recommendations", response_model=VisitorRecommendations)
-    async def visitor_recommendations(visitor: Visitor) -> Row:
+    async def visitor_recommendations(visitor: Visitor) -> Record:
         """Recommendations for a visitor, from the visitor's latest events."""
         published = current.published
         events = [
@@ -340,16 +342,15 @@ def create_app(data_dir: str, load_fold_in: Callable[[Lake], FoldIn] = FoldIn.lo
         try:
             answer = published.recommend_for(events, visitor.segment, visitor.k)
         except ValueError as error:
-            raise InvalidValueError(str(error)) from None
-        about = {"version": published.version("recommendations"), "fallback": answer.is_fallback}
-        return {**about, "recommendations": answer.entries}
+            raise RequestError(422, str(error)) from None
+        return {**_header(published, "recommendations", answer), "recommendations": answer.entries}
 
     @app.get("/health", response_model=Health, responses={503: {"model": Health}})
-    async def health(response: Response) -> Row:
+    async def health(response: Response) -> Record:
         """Which versions are served, and how old they are; 503 while nothing is published."""
         try:
             published = current.published
-        except NothingPublishedError:
+        except RequestError:
             response.status_code = 503
             return {"status": "nothing is published"}
         now = datetime.now(UTC)
@@ -387,7 +388,7 @@ def run(data_dir: str, host: str, port: int) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     if not _is_loopback(host):
         log.warning(
-            "Everybody who reaches %s can read the results of every user, because there is no authentication: put a "
+            "Everyone who can reach %s can read the results of all users, because there is no authentication: put a "
             "proxy with authentication in front, or use --host 127.0.0.1.",
             host,
         )
@@ -402,16 +403,20 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _header(published: Published, asset: str, answer: Answer) -> Record:
+    return {"version": published.version(asset), "fallback": answer.is_fallback}
+
+
 def _typed(published: Published, column: str, text: str) -> int | str:
-    """Returns an id in the type of the shop's ids. Raises InvalidValueError if that is not possible."""
+    """Returns an id in the type of the shop's ids. Raises RequestError if that is not possible."""
     try:
         return typed(text, column, [published.versions["recommendations"]])
     except UnknownIdError as error:
-        raise InvalidValueError(str(error)) from None
+        raise RequestError(422, str(error)) from None
 
 
-def _sentence(problem: Mapping[str, Any]) -> str:
-    """Returns a problem found by pydantic as a sentence: `k must be less than or equal to 100, got '1000'.`"""
+def _message(problem: Mapping[str, Any]) -> str:
+    """Returns one of pydantic's errors as a sentence: `k must be less than or equal to 100, got '1000'.`"""
     if problem["type"] == "json_invalid":
         return f"The body must be JSON: {problem['ctx']['error']} at character {problem['loc'][-1]}."
     place = ".".join(str(part) for part in problem["loc"][1:]) or "The body"
@@ -421,7 +426,7 @@ def _sentence(problem: Mapping[str, Any]) -> str:
         return f"{place} is not a field of this request: remove it."
     if problem["type"] == "model_attributes_type":
         return f"{place} must be a JSON object, sent with Content-Type: application/json."
-    what = str(problem["msg"]).removeprefix("Value error, ").replace("Input should", "must", 1)
-    what = what.replace("List should", "must", 1)
-    given = repr(problem["input"])
-    return f"{place} {what}" + (f", got {given}." if len(given) <= _LONGEST_SHOWN else ".")
+    reason = str(problem["msg"]).removeprefix("Value error, ").replace("Input should", "must", 1)
+    reason = reason.replace("List should", "must", 1)
+    value = repr(problem["input"])
+    return f"{place} {reason}" + (f", got {value}." if len(value) <= _MAX_QUOTED else ".")

@@ -16,7 +16,7 @@ from functools import cached_property
 from pydantic import AliasChoices, BaseModel, Field
 
 from ecommerce_assets.events.landing.target import SUCCESS, landed_rows
-from ecommerce_assets.events.raw import fingerprint
+from ecommerce_assets.events.raw import fingerprint, is_day
 from ecommerce_assets.events.schema import PARTITION_COLUMN
 from ecommerce_assets.storage.filesystem import FileInfo, Folder, is_hidden
 from ecommerce_assets.storage.lake import Lake
@@ -86,16 +86,9 @@ def list_partitions(data_dir: str) -> dict[str, RawPartition]:
     by_day: dict[str, list[FileInfo]] = {}
     for file in (Folder(data_dir) / "raw" / "events").all_files():
         name, _, inside = file.path.partition("/")
-        if inside and name.startswith(f"{PARTITION_COLUMN}=") and _is_day(day := name.partition("=")[2]):
+        if inside and name.startswith(f"{PARTITION_COLUMN}=") and is_day(day := name.partition("=")[2]):
             by_day.setdefault(day, []).append(file)
     return {day: _partition(day, files) for day, files in sorted(by_day.items())}
-
-
-def _is_day(text: str) -> bool:
-    try:
-        return str(date.fromisoformat(text)) == text
-    except ValueError:
-        return False
 
 
 def _partition(day: str, files: Sequence[FileInfo]) -> RawPartition:

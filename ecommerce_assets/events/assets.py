@@ -37,9 +37,9 @@ CATALOG = {
 """Columns, checks and plots of each asset of this package."""
 
 _Classified = tuple[DataFrame, dict[str, dict[str, int]], RawEvents]
-"""The classified rows, their counts by day, and the raw files behind them."""
+"""The classified rows, their counts by day, and their raw files."""
 
-TABLE: dict[str, Any] = {
+OUT_OPTIONS: dict[str, Any] = {
     "is_required": False,
     "owners": OWNERS,
     "kinds": {"spark", "parquet"},
@@ -67,7 +67,7 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]
         backfill_policy=dg.BackfillPolicy.single_run(),
         can_subset=True,
         ins={"raw_events": dg.AssetIn(input_manager_key="raw_events_reader")},
-        outs={name: dg.AssetOut(description=description, **TABLE) for name, description in TABLES.items()},
+        outs={name: dg.AssetOut(description=description, **OUT_OPTIONS) for name, description in TABLES.items()},
     )
     def clean_events(
         context: dg.AssetExecutionContext, spark: SparkResource, raw_events: RawEvents

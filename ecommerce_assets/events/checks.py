@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 import dagster as dg
 
-from ecommerce_assets.events.raw import RAW_COLUMNS, day_of_path, list_days
+from ecommerce_assets.events.raw import RAW_COLUMNS, day_of_path, is_day, list_days
 from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS, REJECTED_EVENTS
 from ecommerce_assets.storage.checks import Check, CheckContext, Outcome, no_nulls, one_of, rule
 from ecommerce_assets.storage.drift import (
@@ -153,12 +153,7 @@ def check_raw_days(days: Sequence[str], days_with_data: Set[str]) -> list[dg.Ass
 
 def missing_days(days: Sequence[str]) -> list[str]:
     """Returns the missing days (`YYYY-MM-DD`) between the first and the last day; ignores names that are not days."""
-    existing = set()
-    for day in days:
-        try:
-            existing.add(date.fromisoformat(day))
-        except ValueError:
-            continue
+    existing = {date.fromisoformat(day) for day in days if is_day(day)}
     if not existing:
         return []
     first, last = min(existing), max(existing)

@@ -381,6 +381,14 @@ def list_days(folder: Folder) -> list[str]:
     return [name.removeprefix(f"{PARTITION_COLUMN}=") for name in folder.folders() if name.startswith(PARTITION_COLUMN)]
 
 
+def is_day(text: str) -> bool:
+    """Returns whether a string is a day, `YYYY-MM-DD`."""
+    try:
+        return str(date.fromisoformat(text)) == text
+    except ValueError:
+        return False
+
+
 def day_of_path(path: str) -> str:
     """Returns the day of a file from its path relative to the raw folder."""
     return path.partition("/")[0].removeprefix(f"{PARTITION_COLUMN}=")

@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 from ecommerce_assets.events.raw import fingerprint
 from ecommerce_assets.features.product_features import PRODUCT_FEATURES
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, USER_FEATURES
-from ecommerce_assets.progress import Say
+from ecommerce_assets.progress import Log
 from ecommerce_assets.spark.connect import path_to_read
 from ecommerce_assets.spark.sail import is_sail
 from ecommerce_assets.storage.columns import TableSpec
@@ -57,7 +57,7 @@ class _UnusableError(Exception):
 
 
 def newest_export(
-    kind: FeatureExport, folder_uri: str, id_type: str, spark: SparkSession, info: Say, warn: Say
+    kind: FeatureExport, folder_uri: str, id_type: str, spark: SparkSession, info: Log, warn: Log
 ) -> Artifact | None:
     """Returns the newest readable export of a kind, with the columns of the table that it replaces; None without one.
 
@@ -105,7 +105,7 @@ def _as_table(frame: DataFrame, kind: FeatureExport, types: Mapping[str, Parquet
     return frame.select(*[value(c.name).try_cast(c.type).alias(c.name) for c in columns])
 
 
-def _newest_first(folder: Folder, prefix: str, warn: Say) -> Iterator[str]:
+def _newest_first(folder: Folder, prefix: str, warn: Log) -> Iterator[str]:
     dated = []
     for name in [*folder.folders(), *folder.file_names()]:
         stamp = _TIMESTAMP.search(name) if name.startswith(f"{prefix}_") else None

@@ -78,7 +78,7 @@ class Tables:
         newest, events = self.lake.latest_or_none(asset), self._events_behind(other)
         if newest is None:
             return None
-        same = next((each for each in self.lake.whole(asset) if self._events_behind(each) == events), None)
+        same = next((each for each in self.lake.undamaged(asset) if self._events_behind(each) == events), None)
         if same is None:
             self.notes.append(
                 f"{asset} {newest.version} was made from other events than {other.asset} {other.version}: "

@@ -117,7 +117,7 @@ def _worth_a_look(lake: Lake, days: Sequence[Day], users: Version | None, featur
     are left out, and all of them where the user has no features.
     """
     number = users.input_version("user_features") if users is not None else None
-    made_from = lake.known("user_features", number) if number else None
+    made_from = lake.recorded("user_features", number) if number else None
     read = {
         day: int(step.version)
         for step in (made_from.inputs if made_from is not None else ())

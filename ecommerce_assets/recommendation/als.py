@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from ecommerce_assets.progress import Progress, Say
+from ecommerce_assets.progress import Log, Progress
 from ecommerce_assets.recommendation.als_model import COLUMNS, FittedModel, LocalModel, MllibModel
 from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.interactions import collect_pairs, weigh_by_recency
@@ -111,7 +111,7 @@ def fit_local(
     return als.factors()
 
 
-def log_iterations(log: Say, title: str, parameters: AlsParameters) -> AfterIteration:
+def log_iterations(log: Log, title: str, parameters: AlsParameters) -> AfterIteration:
     """Returns a callback that logs the progress of a fit, with the objective; each line begins with the title."""
     progress = Progress(log, title, parameters.maxIter, "iteration")
     return lambda done, objective: progress.step(done, f"objective {objective:,.0f}")

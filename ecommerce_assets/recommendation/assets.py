@@ -1,5 +1,7 @@
-"""The assets of the recommendation group. Each is computed in a file of its own: indices.py, interactions.py, als.py,
-item_neighbours.py, evaluation.py, blend.py, recommend.py, similar.py, product_pairs.py.
+"""The assets of the recommendation group, their settings and how they are stored: `ASSETS`, `CATALOG`.
+
+Other modules compute them: indices.py, interactions.py, als.py, item_neighbours.py, evaluation.py, blend.py,
+product_eligibility.py, recommend.py, similar.py and product_pairs.py.
 """
 
 from datetime import UTC, datetime
@@ -29,7 +31,7 @@ from ecommerce_assets.recommendation.parameters import ListParameters, Parameter
 from ecommerce_assets.recommendation.plots import ALS_EVALUATION_PLOTS, ALS_MODEL_PLOTS
 from ecommerce_assets.recommendation.previews import list_preview
 from ecommerce_assets.recommendation.product_eligibility import PRODUCT_ELIGIBILITY
-from ecommerce_assets.recommendation.product_eligibility import product_eligibility as eligibility_of
+from ecommerce_assets.recommendation.product_eligibility import product_eligibility as decide_eligibility
 from ecommerce_assets.recommendation.product_pairs import PRODUCT_PAIRS, PairParameters
 from ecommerce_assets.recommendation.product_pairs import product_pairs as find_product_pairs
 from ecommerce_assets.recommendation.recommend import RECOMMENDATIONS, products_shown, recommend
@@ -56,8 +58,8 @@ COMMON: dict[str, Any] = {
     "code_version": "1",
     "backfill_policy": dg.BackfillPolicy.single_run(),
 }
-# What customers see is made with the model that was evaluated, with the indices that number it, and with the weights
-# that this evaluation found: a newer model that als_evaluation blocked, or has not evaluated yet, is not read.
+# Lists are made from the versions that blend_model was made from: a model that als_evaluation blocked, or has not
+# evaluated yet, is not read.
 AS_EVALUATED = dg.AssetIn(metadata={AS_READ_BY: "blend_model"})
 EVALUATED = ("als_evaluation", "als_model", "interaction_data", "user_index", "product_index", "segmented_users")
 
@@ -66,12 +68,12 @@ PLOTTED = ("ndcg", "recall", "hit_rate", "coverage")
 
 
 class AlsConfig(dg.Config):
-    """How ALS is trained; Spark's parameter names."""
+    """Parameters of ALS, with Spark's names."""
 
     params: ParamsFrom = Field(
         ParamsFrom.configured,
-        description="configured: as set here; tuned: rank, regParam, alpha, nonnegative and halfLife of the best trial "
-        "of the newest als_tuning.",
+        description="configured: the values below; tuned: rank, regParam, alpha, nonnegative and halfLife of the best "
+        "trial of the newest als_tuning.",
     )
     rank: int | None = promoted_field(AlsParameters.rank, "Number of factors of each user and each product.", ge=1)
     maxIter: int | None = promoted_field(AlsParameters.maxIter, "Number of iterations.", ge=1)
@@ -79,7 +81,7 @@ class AlsConfig(dg.Config):
         AlsParameters.regParam, "Regularisation, scaled by each row's number of ratings.", ge=0
     )
     alpha: float | None = promoted_field(
-        AlsParameters.alpha, "How much a rating raises the confidence in a preference.", ge=0
+        AlsParameters.alpha, "The confidence in a preference is 1 + alpha * rating.", ge=0
     )
     nonnegative: bool | None = promoted_field(AlsParameters.nonnegative, "Constrain all factors to be nonnegative.")
     seed: int | None = promoted_field(AlsParameters.seed, "Seed of the initial factors.")
@@ -97,37 +99,37 @@ class AlsConfig(dg.Config):
 
 
 class ListConfig(dg.Config):
-    """The lists that are evaluated; recommendations are made with the promoted ones of these parameters."""
+    """Parameters of the evaluated lists; recommendations use the promoted values."""
 
     k: int | None = promoted_field(
         ListParameters.k, f"Length of each list, at most {LONGEST_LIST}.", ge=1, le=LONGEST_LIST
     )
     exclude: Exclude | None = promoted_field(
         ListParameters.exclude,
-        "Products that are not recommended; purchased: what the user bought; seen: every product of the user's "
-        "history; none: nothing.",
+        "Products that are not recommended; purchased: products that the user bought; seen: all products of the "
+        "user's history; none: no products.",
     )
     ranker: Ranker | None = promoted_field(
         ListParameters.ranker,
-        "blend: the candidates of all recommenders, ranked by a regression that was trained on what users did next; "
-        "als: ALS, completed with what is popular.",
+        "blend: candidates of all recommenders, ranked by a regression trained on what users did next; als: ALS, "
+        "completed with popular products.",
     )
 
 
 class SimilarConfig(dg.Config):
-    """How long the lists of similar products are."""
+    """Parameters of similar_products."""
 
     k: int = Field(10, ge=1, le=NEIGHBOURS, description=f"Length of each list, at most {NEIGHBOURS}.")
 
 
 class PairsConfig(dg.Config):
-    """Which products count as bought or viewed together, and how long their lists are."""
+    """Parameters of product_pairs."""
 
     k: int = Field(PairParameters.k, ge=1, description="Length of each list.")
     window_days: int = Field(
         PairParameters.window_days,
         ge=1,
-        description="Events without a session: a gap of more days than this ends a basket.",
+        description="Maximum gap in days between events of one basket, for events without a session.",
     )
     min_baskets: int = Field(
         PairParameters.min_baskets, ge=1, description="Minimum number of baskets with both products of a pair."
@@ -135,7 +137,7 @@ class PairsConfig(dg.Config):
 
 
 class NeighboursConfig(dg.Config):
-    """Where the neighbours are computed."""
+    """Parameters of item_neighbours."""
 
     engine: Engine = Field(
         Engine.auto,
@@ -146,19 +148,19 @@ class NeighboursConfig(dg.Config):
 
 @dg.asset(kinds={"spark", "parquet"}, **COMMON)
 def user_index(cleaned_events: DataFrame) -> Artifact:
-    """A dense number for every user, most events first."""
+    """A dense index from 0 for every user, most events first."""
     return Artifact(build_index(cleaned_events, "user_id", "user_idx"))
 
 
 @dg.asset(kinds={"spark", "parquet"}, **COMMON)
 def product_index(cleaned_events: DataFrame) -> Artifact:
-    """A dense number for every product, most events first."""
+    """A dense index from 0 for every product, most events first."""
     return Artifact(build_index(cleaned_events, "product_id", "product_idx"))
 
 
 @dg.asset(kinds={"spark", "parquet"}, **COMMON)
 def interaction_data(cleaned_events: DataFrame, user_index: DataFrame, product_index: DataFrame) -> Artifact:
-    """How strongly each user is drawn to each product: views, carts and purchases as one rating up to 10."""
+    """One rating per user and product, up to 10: the weighted sum of views, carts and purchases."""
     return Artifact(build_interactions(cleaned_events, user_index, product_index))
 
 
@@ -173,7 +175,7 @@ def als_model(
     newest_versions: NewestVersions,
     interaction_data: StoredTable,
 ) -> Artifact:
-    """The recommender: implicit-feedback ALS, trained on all interactions; ALSModel.load reads its folder `model`."""
+    """Implicit-feedback ALS, trained on all interactions. `ALSModel.load` reads the folder `model`."""
     promoted = newest_versions.promoted(context).of("als_model")
     parameters = AlsParameters.of({**promoted, **given(config)})
     tuned_by: dict[str, Any] = {}
@@ -195,9 +197,9 @@ def als_model(
     columns = ["user_idx", "product_idx", "rating"]
     if parameters.halfLife is not None:
         columns.append("last_interaction_at")
-    pairs = [(interaction_data.frame, name) for name in columns]
-    origins = {"userFactors.id": pairs[:1], "itemFactors.id": pairs[1:2]}
-    made_from = {name: origins.get(name, pairs) for name in ALS_MODEL_PARTS}
+    sources = [(interaction_data.frame, name) for name in columns]
+    id_sources = {"userFactors.id": sources[:1], "itemFactors.id": sources[1:2]}
+    made_from = {name: id_sources.get(name, sources) for name in ALS_MODEL_PARTS}
     used = {**parameters.as_dict(), "engine": choice.engine.value, **tuned_by}
     numbers = {"last objective": objectives[-1]} if objectives else {}
     return Artifact(model, used, results, numbers=numbers, made_from=made_from)
@@ -210,7 +212,7 @@ def item_neighbours(
     interaction_data: StoredTable,
     product_index: StoredTable,
 ) -> Artifact:
-    """For each product the 100 products that most of the same users interacted with, by Jaccard similarity."""
+    """For each product the 100 most similar products, by the Jaccard similarity of their users."""
     choice = choose_engine(interaction_data, AlsParameters(), config.engine)
     context.log.info(choice.reason)
     return Artifact(
@@ -232,20 +234,20 @@ def als_evaluation(
     als_model: Version,
     segmented_users: Version,
 ) -> Artifact:
-    """The published lists, ALS and every simple system, scored on what users did after a cutoff; and the rmse."""
+    """Metrics of the published lists, ALS and the baselines on a temporal holdout, and the rmse of ALS."""
     promoted = newest_versions.promoted(context)
-    decided = Parameters.of(promoted.values)
+    promoted_parameters = Parameters.of(promoted.values)
     parameters = Parameters(
         SegmentationParameters.of(segmented_users.parameters),
         AlsParameters.of(als_model.parameters),
         ListParameters.of({**promoted.of("recommendations"), **given(config)}),
     )
-    engine = Engine(als_model.parameters.get("engine", Engine.auto))  # the one that made the model
-    changes = parameters.changes(decided)
+    engine = Engine(als_model.parameters.get("engine", Engine.auto))
+    changes = parameters.changes(promoted_parameters)
     if changes:
-        context.log.info(f"An experiment: {in_words(changes)}. It is compared with the promoted parameters.")
+        context.log.info(f"This is an experiment, compared with the promoted parameters: {in_words(changes)}.")
     evaluation = evaluate(
-        cleaned_events, product_features, parameters, engine, context.log.info, decided if changes else None
+        cleaned_events, product_features, parameters, engine, context.log.info, promoted_parameters if changes else None
     )
     if "holdout" in evaluation.results:
         context.log.warning(f"No ranking metrics: {evaluation.results['holdout']}.")
@@ -264,25 +266,24 @@ def als_evaluation(
 
 @dg.asset(kinds={"json"}, io_manager_key="json_io_manager", **COMMON)
 def blend_model(als_evaluation: Version) -> Artifact:
-    """The weights that rank the candidates of all recommenders, trained on what users did after the cutoff."""
+    """Weights that rank the candidates of all recommenders, trained on what users did after the cutoff."""
     parameters = Parameters.of_evaluation(als_evaluation.parameters).as_dict()
     document = als_evaluation.stats.results.get("blend") or {**Blend().document(), "training_users": 0}
     return Artifact(dict(document), parameters, {"training_users": document["training_users"]})
 
 
 def published_blend(lake: Lake, run_id: str) -> Version:
-    """The version of blend_model that the lists are made with, and with it the models and indices behind it.
+    """Returns the version of blend_model that the next lists are made with, and the models and indices behind it.
 
-    The newest that was made with the promoted parameters; without one, that of the published lists; for the first
-    lists, the newest.
+    It is the newest version with the promoted parameters, else the version of the published lists, else the newest.
     """
-    decided = Parameters.of(read_promoted(lake).values)
-    whole = list(lake.whole("blend_model", run_id))
+    promoted = Parameters.of(read_promoted(lake).values)
+    versions = list(lake.undamaged("blend_model", run_id))
     lists = lake.latest_or_none("recommendations")
     published = lists.input_version("blend_model") if lists else None
     candidates = (
-        *(version for version in whole if Parameters.of(version.parameters) == decided),
-        *(version for version in whole if version.version == published),
+        *(version for version in versions if Parameters.of(version.parameters) == promoted),
+        *(version for version in versions if version.version == published),
     )
     return candidates[0] if candidates else lake.latest("blend_model", run_id)
 
@@ -295,11 +296,13 @@ def published_blend(lake: Lake, run_id: str) -> Version:
 def product_eligibility(
     product_catalog: ProductCatalog, product_index: StoredTable, product_features: StoredTable
 ) -> Artifact:
-    """Whether each product may be recommended by the catalogue and the shop's rules, with the reason and its name."""
+    """Whether the catalogue and the shop's rules allow each product in lists, and if not, why."""
     now = datetime.now(UTC)
-    made = eligibility_of(product_catalog, product_index, product_features, now)
-    decided_at = now.isoformat(timespec="seconds")
-    return Artifact(made, {"rules": product_catalog.rules.model_dump(mode="json"), "decided_at": decided_at})
+    parameters = {
+        "rules": product_catalog.rules.model_dump(mode="json"),
+        "decided_at": now.isoformat(timespec="seconds"),
+    }
+    return Artifact(decide_eligibility(product_catalog, product_index, product_features, now), parameters)
 
 
 @dg.asset(
@@ -321,17 +324,17 @@ def recommendations(
     product_features: StoredTable,
     product_eligibility: StoredTable,
 ) -> Artifact:
-    """The top 10 of every user: the candidates of all recommenders, ranked, or what is popular."""
+    """The top products of every user (10 by default): ranked candidates of all recommenders, then popular products."""
     parameters = Parameters.of_evaluation(als_evaluation.parameters)
     evaluated = Parameters.of(newest_versions.parameters(context, "blend_model"))
     if changes := evaluated.changes(parameters):
         context.log.warning(
-            f"The newest evaluation has other parameters ({in_words(changes)}) than these lists, which are made "
-            "with an earlier one. To publish it, run: ecommerce-assets promote newest"
+            f"The newest evaluation is not published, because its parameters are not promoted: {in_words(changes)}. To "
+            "publish it, run: ecommerce-assets promote newest"
         )
     elif changes := parameters.changes(Parameters.of(newest_versions.promoted(context).values)):
         context.log.warning(
-            f"No evaluation has the promoted parameters yet; these lists are made with others: {in_words(changes)}."
+            f"No evaluation has the promoted parameters yet, so these lists have other parameters: {in_words(changes)}."
         )
     lists = parameters.recommendations
     top = recommend(
@@ -352,13 +355,13 @@ def recommendations(
 
 @dg.asset(kinds={"spark", "parquet"}, **{**COMMON, "code_version": "3"})
 def similar_products(config: SimilarConfig, item_neighbours: DataFrame, product_eligibility: StoredTable) -> Artifact:
-    """For each product the ten best eligible neighbours, with name, category and brand beside the ids."""
+    """For each product its best eligible neighbours (10 by default), with names, categories and brands."""
     return Artifact(find_similar_products(item_neighbours, product_eligibility, config.k), config.model_dump())
 
 
 @dg.asset(kinds={"spark", "parquet"}, **COMMON)
 def product_pairs(config: PairsConfig, cleaned_events: DataFrame, product_eligibility: DataFrame) -> Artifact:
-    """The ten eligible products most often bought, and most often viewed, in the same basket as each product."""
+    """For each product the eligible products most often bought, and most often viewed, in the same basket."""
     parameters, eligible = PairParameters(**config.model_dump()), product_eligibility.where("eligible")
     return Artifact(find_product_pairs(cleaned_events, parameters, eligible), config.model_dump())
 
@@ -409,7 +412,7 @@ CATALOG = {
         preview=list_preview("product_id", "pair_product_id", names="pair_{}"),
     ),
 }
-"""How each asset of this package is stored, checked and shown."""
+"""How each asset is stored, checked and shown."""
 
 ON_DEMAND = {"als_tuning": ALS_TUNING, "backtest": BACKTEST}
-"""The same of assets that have a job of their own."""
+"""How each asset that has its own job is stored, checked and shown."""

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 
 from ecommerce_assets.features.expressions import timestamp
 from ecommerce_assets.plotting import BLUE, GREEN, GREY, ORANGE, grid, panels, title
-from ecommerce_assets.progress import Say
+from ecommerce_assets.progress import Log
 from ecommerce_assets.recommendation.als import AfterIteration, log_iterations
 from ecommerce_assets.recommendation.evaluation import Evaluated, evaluate_holdout
 from ecommerce_assets.recommendation.evaluation_checks import number, signed, with_interval
@@ -109,7 +109,7 @@ def backtest(
     parameters: Parameters,
     cutoffs: int,
     engine: Engine = Engine.auto,
-    log: Say = print,
+    log: Log = print,
 ) -> dict[str, Any]:
     """Returns the document of `describe_backtest`: the metrics of all systems at each cutoff, and their means.
 

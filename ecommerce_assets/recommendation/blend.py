@@ -1,8 +1,7 @@
-"""The blend: the candidates of all recommenders, ranked by a logistic regression.
+"""The blend: a logistic regression that ranks the candidates of all recommenders.
 
-Two-stage ranking as in Covington, Adams and Sargin, "Deep Neural Networks for YouTube Recommendations" (RecSys 2016):
-recommenders propose candidates, and a model that was trained on what users did next orders them. `fit_blend` trains,
-`Blend.best` ranks.
+`fit_blend` trains it and `Blend.best` ranks. Two-stage ranking: Covington, Adams and Sargin, "Deep Neural Networks for
+YouTube Recommendations" (RecSys 2016).
 """
 
 from __future__ import annotations
@@ -42,15 +41,16 @@ FEATURES = (
     "affinity",
     "log affinity",
 )
-"""Of a candidate; see `pool_candidates`."""
+"""Features of a candidate; see `pool_candidates`. The names are stored in blend_model."""
 
 RANK_OFFSET = 10
-LEAST_AFFINITY = 0.02
+MIN_AFFINITY = 0.02
 
-MOST_TRAINING_USERS = 2_000
-"""More made no better weights on a million events."""
-FEWEST_TRAINING_USERS = 100
-"""With fewer users a regression on some 27 features follows noise."""
+MAX_TRAINING_USERS = 2_000
+"""Maximum number of training users; more users did not improve the weights."""
+
+MIN_TRAINING_USERS = 100
+"""Minimum number of training users; with fewer, a regression on about 27 features fits noise."""
 
 REGULARISATION = 1.0
 """scikit-learn's C."""
@@ -58,16 +58,16 @@ REGULARISATION = 1.0
 
 @dataclass(frozen=True)
 class Pool:
-    """The candidates of n users, each once per user.
+    """The candidates of n users, without duplicates.
 
     Attributes
     ----------
     owners, positions
-        (c,) user, by number in the batch, and product; in the order of both.
+        (c,) number of the user in the batch, and position of the product; sorted by both.
     sources
-        (c,) the recommender that ranked the product highest, by its place in `RECOMMENDERS`; ties: the first of them.
+        (c,) number of the recommender in `RECOMMENDERS` that ranked the product highest; ties: the first one.
     features
-        (c, f) `FEATURES`.
+        (c, f) values of `FEATURES`.
     """
 
     owners: Integers
@@ -77,11 +77,11 @@ class Pool:
 
 
 def pool_candidates(training: Training, users: Users, candidates: Mapping[str, Candidates]) -> Pool:
-    """The union of the candidates, with their features.
+    """Returns the candidates of all recommenders with their features, each product once per user.
 
-    The features, of a user and a candidate:
+    The features of a user and a candidate:
 
-    - `<recommender> score`: its score divided by that of the user's first candidate; 0 if it is not a candidate
+    - `<recommender> score`: its score divided by the score of the user's first candidate; 0 if it is not a candidate
     - `<recommender> rank`: 1 / (10 + rank); 0 if it is not a candidate
     - `own`: 1 if the product is in the user's history
     - `own rank`: 1 / (10 + rank from the latest product); `own rating`: the rating; `own events`:
@@ -89,45 +89,54 @@ def pool_candidates(training: Training, users: Users, candidates: Mapping[str, C
       the history
     - `popularity`: log(1 + users of the product); `trend`: the share of recent users among them
     - `affinity`: the share of the product's category in the user's ratings; `log affinity`: log(0.02 + affinity)
+
+    Parameters
+    ----------
+    training
+        The stats of the p products.
+    users
+        The n users.
+    candidates
+        The candidates by the name of the recommender.
     """
     products = len(training.products)
-    keys = {system.name: _keys(candidates[system.name], products) for system in RECOMMENDERS}
-    union, place = np.unique(np.concatenate([key for key, *_ in keys.values()]), return_inverse=True)
+    entries = {system.name: _entries(candidates[system.name], products) for system in RECOMMENDERS}
+    union, place = np.unique(np.concatenate([keys for keys, *_ in entries.values()]), return_inverse=True)
     owners, positions = np.divmod(union, products)
     features = np.zeros((len(union), len(FEATURES)), np.float32)
     best_rank, sources = np.full(len(union), np.iinfo(np.int64).max), np.zeros(len(union), np.int8)
     begin = 0
-    for number, recommender in enumerate(RECOMMENDERS):
-        key, ranks, scores = keys[recommender.name]
-        entries = place[begin : begin + len(key)]
-        begin += len(key)
-        features[entries, 2 * number], features[entries, 2 * number + 1] = scores, 1 / (RANK_OFFSET + ranks)
-        better = ranks < best_rank[entries]
-        best_rank[entries[better]], sources[entries[better]] = ranks[better], number
+    for number, (keys, ranks, scores) in enumerate(entries.values()):
+        rows = place[begin : begin + len(keys)]
+        begin += len(keys)
+        features[rows, 2 * number], features[rows, 2 * number + 1] = scores, 1 / (RANK_OFFSET + ranks)
+        better = ranks < best_rank[rows]
+        best_rank[rows[better]], sources[rows[better]] = ranks[better], number
     column = 2 * len(RECOMMENDERS)
-    _own_features(users, union, products, features[:, column : column + 5])
+    _history_features(users, union, products, features[:, column : column + 5])
     stats = training.products
     features[:, column + 5] = np.log1p(stats.users[positions])
     features[:, column + 6] = stats.recent_users[positions] / np.maximum(stats.users[positions], 1)
     affinity = _affinity(users, owners, positions, training)
-    features[:, column + 7], features[:, column + 8] = affinity, np.log(LEAST_AFFINITY + affinity)
+    features[:, column + 7], features[:, column + 8] = affinity, np.log(MIN_AFFINITY + affinity)
     return Pool(owners, positions, sources, features)
 
 
-def _keys(candidates: Candidates, products: int) -> tuple[Integers, Integers, Floats]:
-    """Of each candidate: a number of its user and product, its rank from 1, and its share of the best score."""
+def _entries(candidates: Candidates, products: int) -> tuple[Integers, Integers, Floats]:
+    """Returns for each candidate its key (user * products + position), rank from 1 and share of the best score."""
     users, places = np.nonzero(candidates.filled)
     scores = candidates.scores[users, places] / candidates.scores[users, 0]
     return users * products + candidates.positions[users, places], places + 1, scores
 
 
-def _own_features(users: Users, union: Integers, products: int, features: Floats) -> None:
+def _history_features(users: Users, keys: Integers, products: int, features: Floats) -> None:
+    """Fills the five `own` features of the candidates with these keys, in place."""
     history = users.owners * products + users.positions
-    if not len(history) or not len(union):
+    if not len(history) or not len(keys):
         return
     order = np.argsort(history)
-    place = np.minimum(np.searchsorted(history[order], union), len(history) - 1)
-    in_history = history[order][place] == union
+    place = np.minimum(np.searchsorted(history[order], keys), len(history) - 1)
+    in_history = history[order][place] == keys
     entries = order[place[in_history]]
     values: tuple[npt.NDArray[Any], ...] = (
         np.ones(len(history)),
@@ -141,6 +150,7 @@ def _own_features(users: Users, union: Integers, products: int, features: Floats
 
 
 def _affinity(users: Users, owners: Integers, positions: Integers, training: Training) -> Floats:
+    """Returns the affinity of each candidate's user to its category."""
     stats = training.products
     categories = stats.categories
     shares = affinities(users, stats.category, categories)
@@ -149,25 +159,27 @@ def _affinity(users: Users, owners: Integers, positions: Integers, training: Tra
     affinity = np.zeros(len(owners), np.float32)
     if not len(keys):
         return affinity
-    wanted = owners * categories + category
-    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    known = (category >= 0) & (keys[place] == wanted)
+    candidate_keys = owners * categories + category
+    place = np.minimum(np.searchsorted(keys, candidate_keys), len(keys) - 1)
+    known = (category >= 0) & (keys[place] == candidate_keys)
     affinity[known] = shares.values[place[known]]
     return affinity
 
 
 @dataclass(frozen=True)
 class Blend:
-    """A logistic regression on standardised features; without weights, the rule for few training users.
+    """A logistic regression on standardised features.
+
+    Without weights (too few training users) it ranks the user's latest products first, then neighbours.
 
     Attributes
     ----------
     weights
-        Of each feature, for its standardised value; None: the user's latest products, then neighbours.
+        (f,) weight of each standardised feature; None: no weights.
     means, scales
-        Of each feature in the training examples.
+        (f,) mean and standard deviation of each feature in the training examples.
     intercept
-        Of the regression.
+        Intercept of the regression.
     """
 
     weights: npt.NDArray[np.float64] | None = None
@@ -176,9 +188,9 @@ class Blend:
     intercept: float = 0.0
 
     def scores(self, pool: Pool) -> npt.NDArray[np.float64]:
-        """Of each candidate: the probability that the user interacts with it.
+        """Returns (c,) predicted probabilities that the user interacts with the candidate.
 
-        By the rule for few training users: from 0.5 to 1 for the user's latest products, up to 0.5 for neighbours.
+        Without weights: from 0.5 to 1 for the user's latest products, up to 0.5 for neighbours, 0 for others.
         """
         return self._scores(self._values(pool))
 
@@ -186,7 +198,7 @@ class Blend:
         return np.asarray(np.maximum(values, 0) if self.weights is None else 1 / (1 + np.exp(-values)), np.float64)
 
     def _values(self, pool: Pool) -> npt.NDArray[np.float64]:
-        """What ranks the candidates: the logit, or the score by the rule; -inf: not listed."""
+        """Returns the values to rank by: logits, or scores without weights; -inf: not listed."""
         if self.weights is None or self.means is None or self.scales is None:
             latest, neighbours = (
                 pool.features[:, FEATURES.index(f"{system.name} score")] for system in (Latest, Neighbours)
@@ -194,12 +206,12 @@ class Blend:
             values = np.where(latest > 0, 1 + latest, neighbours).astype(np.float64) / 2
             return np.asarray(np.where(values > 0, values, -np.inf))
         scaled = self.weights / self.scales
-        # Not `@`, whose last digits depend on who else is in the batch: equal candidates tie.
+        # The last digits of `@` depend on the batch; with einsum, equal candidates tie.
         values = np.einsum("ij,j->i", pool.features, scaled, dtype=np.float64)
         return np.asarray(values + (self.intercept - self.means @ scaled))
 
     def best(self, pool: Pool, users: int, k: int) -> tuple[Candidates, Integers]:
-        """The k best candidates of each user, and each one's place in the pool; ties by position."""
+        """Returns the k best candidates of each user, ties by position, and (n, k) their places in the pool."""
         values = self._values(pool)
         listed = np.flatnonzero(np.isfinite(values))
         places = best_of_pairs(pool.owners[listed], listed, values[listed], users, k).positions
@@ -209,7 +221,7 @@ class Blend:
         return best, places
 
     def document(self) -> dict[str, Any]:
-        """JSON values that `of` reads."""
+        """Returns JSON values for `Blend.of`."""
         if self.weights is None or self.means is None or self.scales is None:
             return {"features": None, "intercept": None}
         numbers = zip(self.weights.tolist(), self.means.tolist(), self.scales.tolist(), strict=True)
@@ -221,37 +233,45 @@ class Blend:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Blend:
-        """From a document.
+        """Returns the blend of a document.
 
-        Raises ValueError where it has other features than this code.
+        Raises
+        ------
+        ValueError
+            If it has other features than this version of the code.
         """
         features = document["features"]
         if features is None:
             return cls()
         if tuple(features) != FEATURES:
             raise ValueError(
-                "blend_model was trained with other features than this code has. Materialise als_evaluation and "
-                "blend_model again."
+                "blend_model was trained with other features than this version of the code has. Materialise "
+                "als_evaluation and blend_model again."
             )
-        numbers = [[feature[name] for feature in features.values()] for name in ("weight", "mean", "scale")]
-        weights, means, scales = map(np.array, numbers)
+        values = [[feature[name] for feature in features.values()] for name in ("weight", "mean", "scale")]
+        weights, means, scales = map(np.array, values)
         return cls(weights, means, scales, document["intercept"])
 
 
 def import_in_background() -> None:
-    """Import what `fit_blend` needs, which takes a second, while Spark works."""
+    """Imports scikit-learn, which takes a second, in a thread while Spark works."""
     Thread(target=import_module, args=("sklearn.linear_model",), daemon=True).start()
 
 
 def fit_blend(features: Floats, relevant: Flags) -> Blend:
-    """Trains the regression: standardised features, L2 with C = 1, all candidates of the training users as examples.
+    """Returns a blend trained with scikit-learn's LogisticRegression: standardised features, L2 with C = 1.
 
     Parameters
     ----------
     features
-        (c, f) of candidates.
+        (c, f) features of the candidates of the training users.
     relevant
-        (c,) which of them their user interacted with afterwards.
+        (c,) True if the user interacted with the candidate after the cutoff.
+
+    Returns
+    -------
+    Blend
+        Without weights if all candidates are relevant, or none.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler

@@ -116,8 +116,8 @@ def read_catalog(data_dir: str, id_type: IdType) -> ProductCatalog:
     for name in tables:
         if name not in PRODUCT_FILES:
             raise CatalogError(
-                f"{folder.uri} has {name}, which is not read: call the catalogue {' or '.join(PRODUCT_FILES)}, the "
-                f"rules {RULES_FILE}, and keep other files elsewhere."
+                f"{folder.uri} has an unknown file, {name}: name the catalogue {' or '.join(PRODUCT_FILES)} and the "
+                f"rules {RULES_FILE}, and move other files elsewhere."
             )
     if len(tables) > 1:
         raise CatalogError(f"{folder.uri} has both {' and '.join(tables)}: remove one of them.")

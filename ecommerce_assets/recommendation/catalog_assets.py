@@ -24,31 +24,31 @@ product_catalog = dg.AssetSpec(
     group_name="recommendation",
     owners=OWNERS,
     kinds={"csv", "parquet"},
-    description="What the shop sells, and its rules for lists. The files are optional and come from the shop: "
-    f"`{FOLDER}/{'` or `'.join(PRODUCT_FILES)}`, and `{FOLDER}/{RULES_FILE}`.",
+    description="The products that the shop sells, and its rules for lists. Both files are optional: "
+    f"`{FOLDER}/{PRODUCT_FILES[0]}` (or `{PRODUCT_FILES[1]}`), and `{FOLDER}/{RULES_FILE}`.",
 )
 
 
 def product_catalog_changes(settings: Settings) -> dg.SensorDefinition:
-    """Returns the sensor that reports a changed catalogue; the lists are then made again, without training."""
+    """Returns the sensor that reports changes of the catalogue; the lists are then computed again, without training."""
     folder = Folder(settings.data_dir) / FOLDER
 
     @dg.sensor(
         name="product_catalog_changes",
         minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
         default_status=dg.DefaultSensorStatus.RUNNING if settings.automation else dg.DefaultSensorStatus.STOPPED,
-        description=f"Reports a changed catalogue or changed rules in {folder.uri}, once two ticks in a row see the "
-        "same files. The lists are then made again, without training.",
+        description=f"Reports changes of the catalogue and the rules in {folder.uri} after two ticks with the same "
+        "files. The lists are then computed again, without training.",
     )
     def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         infos = catalog_files(settings.data_dir)
         files, names = [[f.path, f.bytes, f.modified] for f in infos], ", ".join(f.path for f in infos) or "no files"
         cursor: dict[str, Any] = json.loads(context.cursor) if context.cursor else {"reported": [], "seen": []}
         if files == cursor["reported"]:
-            return dg.SkipReason(f"Nothing new in {folder.uri}: {names}.")
+            return dg.SkipReason(f"No change in {folder.uri}: {names}.")
         if files != cursor["seen"]:
             context.update_cursor(json.dumps({**cursor, "seen": files}))
-            return dg.SkipReason(f"{folder.uri} has changed; the next tick reports it if the files are the same then.")
+            return dg.SkipReason(f"{folder.uri} has changed; the next tick reports it if the files stay the same.")
         event = dg.AssetMaterialization(
             PRODUCT_CATALOG,
             description="" if files else "The catalogue was removed.",

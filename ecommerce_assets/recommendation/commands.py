@@ -20,21 +20,23 @@ from ecommerce_assets.storage.reading import read_document
 
 @command
 def parameters(lake: Lake) -> Answer:
-    """Show each parameter, where its value comes from and when it was promoted.
+    """Show the value of each parameter, its source, and when it was promoted.
 
     Example: ecommerce-assets parameters
     """
-    return (*_shown(read_promoted(lake)), 0)
+    return (*_answer(read_promoted(lake)), 0)
 
 
 @command
 @click.argument("version")
-@click.option("--force", is_flag=True, help="Also where it is worse than what is promoted, or was not evaluated.")
+@click.option(
+    "--force", is_flag=True, help="Promote a version that is worse than the promoted parameters, or has no metrics."
+)
 def promote(lake: Lake, version: str, force: bool) -> Answer:
     """Promote the parameters of VERSION: a version of als_evaluation, `newest`, or `tuning`.
 
-    `newest` is the newest version of als_evaluation, `published` the one behind the newest recommendations, and
-    `tuning` the best trial of the newest als_tuning. All runs without config use them from now on.
+    `newest` is the newest version of als_evaluation, `published` the one that the newest recommendations were made
+    from, and `tuning` the best trial of the newest als_tuning. All later runs without config use these parameters.
 
     Examples: ecommerce-assets promote 3; ecommerce-assets promote tuning
     """
@@ -52,41 +54,43 @@ def promote(lake: Lake, version: str, force: bool) -> Answer:
         if compared and outcome_of(compared["ndcg"]["difference"]) == WORSE and not force:
             raise click.ClickException(
                 f"als_evaluation {chosen.version} is worse than the promoted parameters: the difference of the NDCG is "
-                f"{with_interval(compared['ndcg']['difference'])}. Promote it in spite of that with --force."
+                f"{with_interval(compared['ndcg']['difference'])}. To promote it anyway, add --force."
             )
         if not chosen.stats.results.get("metrics") and not force:
             raise click.ClickException(
                 f"als_evaluation {chosen.version} has no metrics "
-                f"({chosen.stats.results.get('holdout', 'no holdout')}). Promote it in spite of that with --force."
+                f"({chosen.stats.results.get('holdout', 'no holdout')}). To promote it anyway, add --force."
             )
         values, source = Parameters.of_evaluation(chosen.parameters).as_dict(), f"als_evaluation {chosen.version}"
     promoted = read_promoted(lake)
-    before = Parameters.of(promoted.values).as_dict()
+    current = Parameters.of(promoted.values).as_dict()
     changed = {
-        asset: {name: value for name, value in part.items() if value != before[asset][name]}
+        asset: {name: value for name, value in part.items() if value != current[asset][name]}
         for asset, part in values.items()
     }
     if not any(changed.values()):
-        document, lines = _shown(promoted)
-        return document, [*lines, f"Nothing is promoted: these are the parameters of {source} already."], 0
-    document, lines = _shown(store.promote(lake, changed, source))
+        document, lines = _answer(promoted)
+        return document, [*lines, f"Nothing to promote: the parameters of {source} are already promoted."], 0
+    document, lines = _answer(store.promote(lake, changed, source))
     return document, [*lines, "The next run without config uses them."], 0
 
 
 @command
 def revert(lake: Lake) -> Answer:
-    """Promote again what was promoted before; the defaults, where that was nothing.
+    """Promote the previously promoted parameters again, or the defaults if there are none.
 
     Example: ecommerce-assets revert
     """
-    return (*_shown(store.revert(lake)), 0)
+    return (*_answer(store.revert(lake)), 0)
 
 
 @command
 @click.argument("one")
 @click.argument("other")
 def compare(lake: Lake, one: str, other: str) -> Answer:
-    """Compare two versions of als_evaluation; `newest`, and `published`, the one behind the newest recommendations.
+    """Compare two versions of als_evaluation: ONE and OTHER are a version, `newest` or `published`.
+
+    `published` is the version that the newest recommendations were made from.
 
     Example: ecommerce-assets compare published 4
     """
@@ -102,22 +106,23 @@ def compare(lake: Lake, one: str, other: str) -> Answer:
         lines.append(f"NDCG of {second} less that of {first}: {with_interval(difference)}, {outcome_of(difference)}")
     if lists:
         lines.append(
-            f"{lists['changed']:,} of {lists['users']:,} lists changed; they have {percent(lists['in_common'])} of the "
-            "products in common"
+            f"{lists['changed']:,} of {lists['users']:,} lists changed; lists have {percent(lists['in_common'])} of "
+            "their products in common"
         )
     else:
-        lines.append("No lists to compare: lists are made with the promoted parameters only.")
+        lines.append("No lists to compare: only promoted parameters have lists.")
     return document, lines, 0
 
 
-def _shown(promoted: Promoted) -> tuple[list[dict[str, Any]], list[str]]:
+def _answer(promoted: Promoted) -> tuple[list[dict[str, Any]], list[str]]:
+    """Returns the parameters as JSON values, and as lines of a table."""
     values, document = Parameters.of(promoted.values).as_dict(), []
     for asset, part in values.items():
         for name, value in part.items():
-            known = promoted.assets.get(asset, {}).get(name)
-            at = known.promoted_at.isoformat(timespec="seconds") if known else None
+            entry = promoted.assets.get(asset, {}).get(name)
+            at = entry.promoted_at.isoformat(timespec="seconds") if entry else None
             row = {"parameter": f"{asset}.{name}", "value": value}
-            document.append({**row, "source": known.source if known else "default", "promoted_at": at})
+            document.append({**row, "source": entry.source if entry else "default", "promoted_at": at})
     header = ("parameter", "value", "source", "promoted (UTC)")
     rows = [(r["parameter"], str(r["value"]), r["source"], (r["promoted_at"] or "")[:19]) for r in document]
     return document, aligned([header, *rows])

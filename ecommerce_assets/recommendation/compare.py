@@ -43,7 +43,7 @@ def find_evaluation(lake: Lake, name: str) -> Version:
     if name == "published":
         lists = lake.latest("recommendations")
         name = lists.input_version("als_evaluation") or ""
-    known = lake.known("als_evaluation", name)
+    known = lake.recorded("als_evaluation", name)
     if known is None:
         versions = ", ".join(version.version for version in lake.published("als_evaluation")[:5])
         raise VersionNotFoundError(
@@ -77,7 +77,7 @@ def compare(lake: Lake, one: Version, other: Version) -> dict[str, Any]:
 def _changed_lists(lake: Lake, one: Version, other: Version) -> dict[str, Any] | None:
     database = duckdb.connect()
     for name, evaluation in (("one", one), ("two", other)):
-        versions = lake.whole("recommendations")
+        versions = lake.undamaged("recommendations")
         lists = next((v for v in versions if v.input_version("als_evaluation") == evaluation.version), None)
         if lists is None:
             return None

@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ecommerce_assets.bootstrap import bootstrap, mean_and_interval
-from ecommerce_assets.progress import Say
+from ecommerce_assets.progress import Log
 from ecommerce_assets.recommendation.als import AfterIteration, choose_engine, fit_local, fit_mllib, log_iterations
 from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.blend import Blend, import_in_background
@@ -147,7 +147,7 @@ def evaluate(
     product_features: StoredTable,
     parameters: Parameters,
     engine: Engine = Engine.auto,
-    log: Say | None = None,
+    log: Log | None = None,
     promoted: Parameters | None = None,
 ) -> Evaluation:
     """Returns the rmse on a random split, and the metrics of all systems on a temporal holdout.

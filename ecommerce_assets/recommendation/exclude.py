@@ -1,4 +1,4 @@
-"""Which products of their history users are not recommended."""
+"""`Exclude`: which products of a user's history are not recommended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Exclude(StrEnum):
-    """Products that a user is not recommended."""
+    """Products of the history that are not recommended: purchased ones, all (`seen`), or none."""
 
     purchased = "purchased"
     seen = "seen"
@@ -18,7 +18,7 @@ class Exclude(StrEnum):
 
 
 def is_excluded(exclude: Exclude) -> SparkColumn:
-    """Of a pair in interaction_data: whether the user must not be recommended the product."""
+    """Returns a condition on rows of interaction_data: True if the product must not be recommended to the user."""
     from pyspark.sql import functions as F
 
     return {Exclude.purchased: F.col("purchases") > 0, Exclude.seen: F.lit(True), Exclude.none: F.lit(False)}[exclude]

@@ -1,4 +1,4 @@
-"""Popular products to complete lists with: those of the user's segment first, then those of the shop."""
+"""The fallback: popular products of the user's segment, then of the shop, which complete lists."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ecommerce_assets.recommendation.recommenders.base import ProductStats
-
-Integers = npt.NDArray[np.int64]
+from ecommerce_assets.recommendation.recommenders.base import Flags, Integers, ProductStats
 
 
 @dataclass(frozen=True)
 class Order:
-    """Products in the order in which they fill lists.
+    """Products in the order in which they complete lists.
 
     Attributes
     ----------
     positions, shares
-        Each product's position, and its share of users, 0 to 1.
+        Position of each product, and the share of users who interacted with it, 0 to 1.
     of_segment
-        How many of the first are popular in the segment; the others are popular in the shop.
+        The first `of_segment` products are popular in the segment, the others in the shop.
     """
 
     positions: Integers
@@ -32,47 +30,51 @@ class Order:
 
 @dataclass(frozen=True)
 class Fallback:
-    """Users of each product in the shop and in each segment, and the orders that follow from them.
+    """The orders by popularity.
 
     Attributes
     ----------
     orders
-        By segment; the order of the shop is that of None.
+        Order by segment; None: the order of the shop.
     """
 
     orders: Mapping[str | None, Order]
 
     @classmethod
-    def of(cls, products: ProductStats, eligible: npt.NDArray[np.bool_] | None = None) -> Fallback:
+    def of(cls, products: ProductStats, eligible: Flags | None = None) -> Fallback:
         """Returns the orders of eligible products by number of distinct users, most first, ties by position.
 
-        The order of the shop has all eligible products, that of a segment begins with those that its users know.
+        All orders have all eligible products. The order of a segment begins with the products that its users
+        interacted with.
 
         Parameters
         ----------
         products
-            The p products.
+            Stats of the p products.
         eligible
             (p,) True for products that may be recommended; None: all.
         """
-        allowed = np.ones(len(products), np.bool_) if eligible is None else eligible
-        whole = _most_first(products.users, allowed)
-        shares = products.users[whole] / max(products.total_users, 1)
-        orders: dict[str | None, Order] = {None: Order(whole, shares, 0)}
+        is_eligible = np.ones(len(products), np.bool_) if eligible is None else eligible
+        in_shop = _by_users(products.users, is_eligible)
+        shares = products.users[in_shop] / max(products.total_users, 1)
+        orders: dict[str | None, Order] = {None: Order(in_shop, shares, 0)}
         for segment, users in products.segment_users.items():
-            first = _most_first(users, allowed & (users > 0))
-            other = ~np.isin(whole, first)
-            segment_shares = users[first] / max(products.segment_sizes[segment], 1)
+            in_segment = _by_users(users, is_eligible & (users > 0))
+            others = ~np.isin(in_shop, in_segment)
+            segment_shares = users[in_segment] / max(products.segment_sizes[segment], 1)
             orders[segment] = Order(
-                np.concatenate([first, whole[other]]), np.concatenate([segment_shares, shares[other]]), len(first)
+                np.concatenate([in_segment, in_shop[others]]),
+                np.concatenate([segment_shares, shares[others]]),
+                len(in_segment),
             )
         return cls(orders)
 
     def order(self, segment: str | None) -> Order:
-        """What a user of the segment is offered, best first; without a segment, or in an unknown one, the shop's."""
+        """Returns the order of a segment; that of the shop for None and unknown segments."""
         return self.orders.get(segment, self.orders[None])
 
 
-def _most_first(users: Integers, allowed: npt.NDArray[np.bool_]) -> Integers:
+def _by_users(users: Integers, allowed: Flags) -> Integers:
+    """Returns the positions of allowed products by number of users, most first, ties by position."""
     order = np.lexsort((np.arange(len(users)), -users))
     return np.asarray(order[allowed[order]], np.int64)

@@ -36,7 +36,7 @@ from ecommerce_assets.recommendation.lists import LONGEST_LIST, SOURCES, ListMak
 from ecommerce_assets.recommendation.parameters import ListParameters
 from ecommerce_assets.recommendation.products import INDEXED, Products, products_of
 from ecommerce_assets.recommendation.reasons import reasons
-from ecommerce_assets.recommendation.recommend import HAS_SEGMENT, list_maker, numbered
+from ecommerce_assets.recommendation.recommend import HAS_SEGMENT, list_maker, with_user_idx
 from ecommerce_assets.recommendation.recommenders.base import Integers, Users
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.reading import MODEL_FOLDER, read_document, read_without_spark
@@ -124,7 +124,7 @@ class FoldIn:
         eligible = eligibility.to_arrow(*ELIGIBILITY)
         products = with_catalog(products_of(index.to_arrow(*INDEXED)), eligible)
         pairs = collect_pairs(interactions, LAST)
-        segments = numbered(users, user_index).filter(HAS_SEGMENT)
+        segments = with_user_idx(users, user_index).filter(HAS_SEGMENT)
         stats = stats_in_process(pairs, segments, products, categories_of(features))
         saved = SavedModel(lake.folder(model) / MODEL_FOLDER)
         maker = list_maker(stats, products, neighbours, saved, eligible, eligibility.parameters)

@@ -10,15 +10,25 @@ from ecommerce_assets.recommendation.compiled import compiled
 
 
 @compiled
-def is_full(row: Any, count: Any, groups: Any, group: Any, most: Any) -> Any:
-    """Returns whether the first `count` places of a list have at least `most` products of a group; -1 is no group."""
+def is_full(row: Any, count: Any, groups: Any, group: Any, limit: Any) -> Any:
+    """Returns whether the first `count` places of a list have at least `limit` products of a group; -1: no group."""
     if group < 0:
         return False
     same = 0
     for i in range(count):
         if groups[row[i]] == group:
             same += 1
-    return same >= most
+    return same >= limit
+
+
+@compiled
+def within_limits(
+    row: Any, count: Any, product: Any, category: Any, brand: Any, max_per_category: Any, max_per_brand: Any
+) -> Any:
+    """Returns whether the limits allow one more product of this category and brand in a list of `count` products."""
+    if max_per_category >= 0 and is_full(row, count, category, category[product], max_per_category):
+        return False
+    return max_per_brand < 0 or not is_full(row, count, brand, brand[product], max_per_brand)
 
 
 @compiled
@@ -32,13 +42,13 @@ def append(
     more_sources: Any,
     category: Any,
     brand: Any,
-    most_of_category: Any,
-    most_of_brand: Any,
+    max_per_category: Any,
+    max_per_brand: Any,
 ) -> None:
     """Appends candidates to lists, in place, until `limits` places are filled; see `Lists.append`.
 
     Skips empty places, products that the list already has, and products whose category or brand is full: a list has
-    at most `most_of_category` and `most_of_brand` products of one (-1: no limit). The group -1 is unknown and never
+    at most `max_per_category` and `max_per_brand` products of one (-1: no limit). The group -1 is unknown and never
     full.
     """
     for user in range(len(positions)):
@@ -51,9 +61,7 @@ def append(
             product = more_positions[user, i]
             if product < 0 or (row[:count] == product).any():
                 continue
-            if most_of_category >= 0 and is_full(row, count, category, category[product], most_of_category):
-                continue
-            if most_of_brand >= 0 and is_full(row, count, brand, brand[product], most_of_brand):
+            if not within_limits(row, count, product, category, brand, max_per_category, max_per_brand):
                 continue
             row[count], scores[user, count] = product, more_scores[user, i]
             sources[user, count] = more_sources[user, i]
@@ -76,8 +84,8 @@ def complete(
     products: Any,
     category: Any,
     brand: Any,
-    most_of_category: Any,
-    most_of_brand: Any,
+    max_per_category: Any,
+    max_per_brand: Any,
 ) -> None:
     """Fills the empty places of the lists `rows`, in place, with products in one order; see `ListMaker.complete`.
 
@@ -99,9 +107,7 @@ def complete(
             product = order[i]
             if left_out[product]:
                 continue
-            if most_of_category >= 0 and is_full(row, count, category, category[product], most_of_category):
-                continue
-            if most_of_brand >= 0 and is_full(row, count, brand, brand[product], most_of_brand):
+            if not within_limits(row, count, product, category, brand, max_per_category, max_per_brand):
                 continue
             row[count], scores[user, count] = product, shares[i]
             sources[user, count] = segment_source if i < of_segment else shop_source

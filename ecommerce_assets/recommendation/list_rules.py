@@ -91,8 +91,8 @@ class ListRules:
 
         eligible = flags_of(eligibility, "eligible", products)
 
-        def pinned(wanted: Sequence[Any]) -> Integers:
-            positions = products.find(np.array(wanted, products.ids.dtype))
+        def pinned(ids: Sequence[Any]) -> Integers:
+            positions = products.find(np.array(ids, products.ids.dtype))
             positions = positions[positions >= 0]
             return positions[eligible[positions]]
 
@@ -101,7 +101,7 @@ class ListRules:
             numbers("brand"),
             rules.max_per_category or UNLIMITED,
             rules.max_per_brand or UNLIMITED,
-            {segment: positions for segment, wanted in rules.pinned.items() if len(positions := pinned(wanted))},
+            {segment: positions for segment, ids in rules.pinned.items() if len(positions := pinned(ids))},
             np.flatnonzero(flags_of(eligibility, "in_catalog", products) & eligible & is_new),
             rules.new_products_share,
         )
@@ -126,8 +126,8 @@ class ListRules:
         width = max(map(len, self.pinned.values()), default=0) + len(of_all)
         pinned = np.full((len(users), width), -1, np.int64)
         for segment in set(users.segments.tolist()):
-            wanted = np.concatenate([self.pinned.get(segment, of_all[:0]), of_all])
-            pinned[users.segments == segment, : len(wanted)] = wanted
+            of_segment = np.concatenate([self.pinned.get(segment, of_all[:0]), of_all])
+            pinned[users.segments == segment, : len(of_segment)] = of_segment
         owners, excluded = users.excluded.of(np.arange(len(users)))
         first = np.arange(len(users))[:, None] * len(self.category)
         pinned[np.isin(first + pinned, first[owners, 0] + excluded) & (pinned >= 0)] = -1

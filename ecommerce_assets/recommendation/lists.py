@@ -1,4 +1,4 @@
-"""Lists for a batch of users: ranked, composed by the shop's rules, completed with what is popular. Needs no Spark.
+"""Makes the lists of a batch of users: ranks, applies the shop's rules, adds popular products. Does not use Spark.
 
 `ListMaker.lists` is the entry point.
 """
@@ -21,14 +21,14 @@ from ecommerce_assets.recommendation.list_rules import ListRules
 from ecommerce_assets.recommendation.products import batch_type
 from ecommerce_assets.recommendation.recommenders import RECOMMENDERS
 from ecommerce_assets.recommendation.recommenders.als import Als
-from ecommerce_assets.recommendation.recommenders.base import Candidates, Recommender, Training, Users
+from ecommerce_assets.recommendation.recommenders.base import Candidates, Flags, Integers, Recommender, Training, Users
 from ecommerce_assets.recommendation.recommenders.popularity import Popularity, SegmentPopularity
 
 RULE_SOURCES = ("pinned", "new")
 """Sources of entries that a shop's rules put into lists."""
 
 SOURCES = (*(recommender.source for recommender in RECOMMENDERS), *RULE_SOURCES)
-"""Where an entry of a list comes from, by its code."""
+"""Sources of entries; the code of a source is its place here."""
 
 SEGMENT_POPULAR, POPULAR = (SOURCES.index(system.source) for system in (SegmentPopularity, Popularity))
 PINNED, NEW = (SOURCES.index(source) for source in RULE_SOURCES)
@@ -39,11 +39,9 @@ DEPTH = 50
 LONGEST_LIST = 248
 """Maximum length of a list: lists are a matrix of users times k, which must fit in memory."""
 
-Integers = npt.NDArray[np.int64]
-
 
 class Ranker(StrEnum):
-    """What orders the products of a list."""
+    """What ranks the products of a list: the blend, or ALS alone."""
 
     blend = "blend"
     als = "als"
@@ -77,18 +75,18 @@ class Lists:
     def of(cls, candidates: Candidates, k: int, source: str) -> Lists:
         """Returns the first k candidates of one recommender as lists; `source` is one of `SOURCES`."""
         filled = candidates.filled[:, :k]
-        made = cls.empty(*filled.shape)
-        made.positions[:] = candidates.positions[:, :k]
-        made.scores[filled] = candidates.scores[:, :k][filled]
-        made.sources[filled] = SOURCES.index(source)
-        return made
+        lists = cls.empty(*filled.shape)
+        lists.positions[:] = candidates.positions[:, :k]
+        lists.scores[filled] = candidates.scores[:, :k][filled]
+        lists.sources[filled] = SOURCES.index(source)
+        return lists
 
     def copy(self) -> Lists:
         """Returns a copy that shares no memory."""
         return Lists(self.positions.copy(), self.scores.copy(), self.sources.copy())
 
     @property
-    def filled(self) -> npt.NDArray[np.bool_]:
+    def filled(self) -> Flags:
         """(n, k) True where a place has a product."""
         return self.positions >= 0
 
@@ -149,16 +147,16 @@ class Lists:
 
 @dataclass(frozen=True)
 class ListMaker:
-    """Everything that lists are made from. It can be pickled.
+    """The fitted recommenders, the fallback and the rules that make lists. It can be pickled.
 
     Attributes
     ----------
     training
-        What the recommenders were fitted on.
+        The data that the recommenders were fitted on.
     recommenders
         The fitted recommenders, by name.
     fallback
-        What is popular in each segment and in the shop.
+        The popular products of each segment and of the shop.
     rules
         The shop's rules about the composition of lists; by default none.
     """
@@ -190,20 +188,20 @@ class ListMaker:
     def blended(self, users: Users, candidates: Mapping[str, Candidates], k: int, blend: Blend) -> Lists:
         """Returns lists of k products ranked by the blend, without pinned and new products.
 
-        Users without a history get what is popular.
+        Users without a history get popular products.
         """
         return self.complete(self._ranked(users, candidates, k, blend), users)
 
     def _ranked(self, users: Users, candidates: Mapping[str, Candidates], k: int, blend: Blend) -> Lists:
-        made = Lists.empty(len(users), k)
+        lists = Lists.empty(len(users), k)
         has_history = np.diff(users.begins) > 0
         pool = pool_candidates(self.training, users, candidates)
         best, places = blend.best(pool, len(users), k)
         filled = best.filled & has_history[:, None]
-        made.positions[filled] = best.positions[filled]
-        made.scores[filled] = best.scores[filled]
-        made.sources[filled] = pool.sources[places[filled]]
-        return made
+        lists.positions[filled] = best.positions[filled]
+        lists.scores[filled] = best.scores[filled]
+        lists.sources[filled] = pool.sources[places[filled]]
+        return lists
 
     def _composed(self, ranked: Lists, users: Users, k: int) -> Lists:
         """Returns lists of up to k products: pinned products, then ranked ones, then new ones.
@@ -211,34 +209,34 @@ class ListMaker:
         Pinned products have the highest score of the ranked ones (1.0 if there are none). A new product has the score
         of the product before it.
         """
-        rules, made, everyone = self.rules, Lists.empty(len(users), k), np.full(len(users), k)
+        rules, lists, full = self.rules, Lists.empty(len(users), k), np.full(len(users), k)
         pinned, new = rules.pinned_for(users), rules.new_for(users, k)
-        made.append(pinned, np.full(pinned.shape, np.inf), PINNED, everyone, rules)
-        made.append(ranked.positions, ranked.scores, ranked.sources, k - (new >= 0).sum(axis=1), rules)
-        made.append(new, np.full(new.shape, np.inf), NEW, everyone, rules)
-        made.append(ranked.positions, ranked.scores, ranked.sources, everyone, rules)
-        best = np.where(np.isfinite(made.scores), made.scores, -np.inf).max(axis=1, initial=-np.inf)
+        lists.append(pinned, np.full(pinned.shape, np.inf), PINNED, full, rules)
+        lists.append(ranked.positions, ranked.scores, ranked.sources, full - (new >= 0).sum(axis=1), rules)
+        lists.append(new, np.full(new.shape, np.inf), NEW, full, rules)
+        lists.append(ranked.positions, ranked.scores, ranked.sources, full, rules)
+        best = np.where(np.isfinite(lists.scores), lists.scores, -np.inf).max(axis=1, initial=-np.inf)
         highest = np.where(np.isfinite(best), best, 1.0)[:, None]
-        made.scores[:] = np.minimum.accumulate(np.minimum(made.scores, highest), axis=1)
-        return made
+        lists.scores[:] = np.minimum.accumulate(np.minimum(lists.scores, highest), axis=1)
+        return lists
 
-    def complete(self, made: Lists, users: Users) -> Lists:
-        """Fills empty places, in place, with what is popular in the segment, then in the shop; returns the lists."""
+    def complete(self, lists: Lists, users: Users) -> Lists:
+        """Fills empty places, in place, with popular products of the segment, then of the shop; returns the lists."""
         from ecommerce_assets.recommendation.list_kernels import complete
 
-        short = np.flatnonzero(~made.filled[:, -1])
+        short = np.flatnonzero(~lists.filled[:, -1])
         segments, excluded, rules = users.segments[short], users.excluded, self.rules
         for segment in set(segments.tolist()):
             order = self.fallback.order(segment)
             complete(
-                short[segments == segment], made.positions, made.scores, made.sources,
+                short[segments == segment], lists.positions, lists.scores, lists.sources,
                 order.positions, order.shares, order.of_segment, SEGMENT_POPULAR, POPULAR,
                 excluded.begins, excluded.items, len(self.training.products),
                 rules.category, rules.brand, rules.max_per_category, rules.max_per_brand,
             )  # fmt: skip
         # The share of users has another scale than other scores: cap it, so that scores do not rise.
-        made.scores[short] = np.minimum.accumulate(made.scores[short], axis=1)
-        return made
+        lists.scores[short] = np.minimum.accumulate(lists.scores[short], axis=1)
+        return lists
 
 
 def vectors_of(features: pa.ListArray | pa.ChunkedArray) -> npt.NDArray[np.float32]:

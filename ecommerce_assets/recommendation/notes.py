@@ -1,11 +1,14 @@
-"""Short texts in the UI about als_evaluation, the blend and the lists. The model card has the same tables."""
+"""Notes in the UI on als_evaluation, blend_model, recommendations and product_eligibility: `*_NOTES`.
+
+The model card has the same tables.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ecommerce_assets.recommendation.blend import FEWEST_TRAINING_USERS
+from ecommerce_assets.recommendation.blend import MIN_TRAINING_USERS
 from ecommerce_assets.recommendation.evaluation_checks import (
     METRIC,
     Interval,
@@ -42,7 +45,7 @@ Metrics = Mapping[str, Mapping[str, Interval]]
 
 
 def main_systems(best_baseline: str) -> dict[str, str]:
-    """The systems that tables for people have, and their titles; popularity may itself be the best baseline."""
+    """Returns the titles of the systems that tables show, by system; popularity may be the best baseline."""
     titles = {system: TITLES[system] for system in (PUBLISHED, best_baseline, ALS_LIST, POPULARITY)}
     return {**titles, best_baseline: f"best baseline, {TITLES[best_baseline]}"}
 
@@ -50,19 +53,29 @@ def main_systems(best_baseline: str) -> dict[str, str]:
 def metric_rows(
     metrics: Metrics, systems: Sequence[str], with_intervals: Collection[str] = ()
 ) -> list[tuple[str, ...]]:
-    """Returns a row for each metric: its name, and the value of each system, of some with its interval."""
+    """Returns a row for each metric: its name and the value of each system.
+
+    Parameters
+    ----------
+    metrics
+        By metric and system, the value with its interval.
+    systems
+        The systems, in the order of the columns.
+    with_intervals
+        Systems whose values are written with their intervals.
+    """
     rows = []
     for metric, name in METRIC_NAMES.items():
         if metric in metrics:
-            write = percent if metric in PERCENTAGES else number
+            formatted = percent if metric in PERCENTAGES else number
             values = {system: metrics[metric].get(system, (None,)) for system in systems}
-            shown = {system: value if system in with_intervals else value[:1] for system, value in values.items()}
-            rows.append((name, *(with_interval(value, write) for value in shown.values())))
+            shown = [value if system in with_intervals else value[:1] for system, value in values.items()]
+            rows.append((name, *(with_interval(value, formatted) for value in shown)))
     return rows
 
 
 def source_rows(entries: Mapping[str, int]) -> list[tuple[str, str, str]]:
-    """Name, entries and share of each source that occurs, most entries first."""
+    """Returns name, entries and share of each source with entries, most entries first."""
     total = sum(entries.values())
     return [
         (source, f"{count:,}", percent(count / total))
@@ -79,8 +92,8 @@ def _evaluation(context: CheckContext) -> str:
     difference = compared["ndcg"]["difference"]
     return (
         f"{sentence} This is an experiment: {in_words(compared['changes'])}. NDCG less that with the promoted "
-        f"parameters: {with_interval(difference)}, {outcome_of(difference)}. What customers see stays until it "
-        "is promoted."
+        f"parameters: {with_interval(difference)}, {outcome_of(difference)}. The published lists stay as they are "
+        "until it is promoted."
     )
 
 
@@ -109,12 +122,12 @@ def _sources(context: CheckContext) -> str | None:
 
 
 def describe_blend(training_users: int, features: Mapping[str, Any] | None, ranker: str | None) -> str:
-    """What ranks the lists, in one sentence."""
+    """Returns one sentence on the weights that rank the lists."""
     if ranker == Ranker.als:
         return "The ranker is als, which needs no weights."
     if features is None:
         return (
-            f"{training_users:,} training users are too few for a regression, which needs {FEWEST_TRAINING_USERS:,}: "
+            f"There are no weights, because {training_users:,} training users are fewer than {MIN_TRAINING_USERS:,}: "
             "lists have the user's latest products, then neighbours."
         )
     return f"The weights that rank the lists were trained on {training_users:,} users."

@@ -71,19 +71,22 @@ def product_eligibility(
     rows = eligible_products(catalog, index, features, now or datetime.now(UTC))
     id_type = product_index.frame.schema["product_id"].dataType.simpleString()
     frame = frame_of(spark, rows, PRODUCT_ELIGIBILITY.with_id_type(id_type).ddl)
-    listed = {name: f"product_catalog.{name}" for name in KINDS}
-    features_of = {"category": "category", "brand": "brand", "price": "avg_price"}
-    known = {name: [(product_features.frame, column)] for name, column in features_of.items()}
-    indexed = (product_index.frame, "product_id")
-    origins: dict[str, list[tuple[DataFrame, str] | str]] = {
-        "product_id": [indexed, listed["product_id"]],
-        "name": [listed["name"]],
-        **{name: [listed[name], *pairs] for name, pairs in known.items()},
-        "in_catalog": [indexed, listed["product_id"]],
-    }
-    decided: list[tuple[DataFrame, str] | str] = [*listed.values()]
-    decided += [pair for pairs in known.values() for pair in pairs]
-    return made_from(frame, {**origins, "eligible": decided, "reason": decided})
+    in_catalog = {name: f"product_catalog.{name}" for name in KINDS}
+    feature_names = {"category": "category", "brand": "brand", "price": "avg_price"}
+    in_features = {name: (product_features.frame, column) for name, column in feature_names.items()}
+    ids: list[tuple[DataFrame, str] | str] = [(product_index.frame, "product_id"), in_catalog["product_id"]]
+    all_columns: list[tuple[DataFrame, str] | str] = [*in_catalog.values(), *in_features.values()]
+    return made_from(
+        frame,
+        {
+            "product_id": ids,
+            "name": [in_catalog["name"]],
+            **{name: [in_catalog[name], column] for name, column in in_features.items()},
+            "in_catalog": ids,
+            "eligible": all_columns,
+            "reason": all_columns,
+        },
+    )
 
 
 def eligible_products(
@@ -101,13 +104,13 @@ def eligible_products(
         Time at which `available_from` and `available_until` are evaluated.
     """
     with TemporaryDirectory() as scratch, connect(Path(scratch)) as connection:
-        connection.register("indexed", product_index)
-        connection.register("known", product_features)
+        connection.register("product_index", product_index)
+        connection.register("product_features", product_features)
         empty = product_index.slice(0, 0)
         for name in KINDS:
             if catalog.products is None and name != "product_id":
                 empty = empty.append_column(name, pa.nulls(0, pa.string()))
-        connection.register("listed", empty if catalog.products is None else catalog.products)
+        connection.register("catalog", empty if catalog.products is None else catalog.products)
         reason = " ".join(_reasons(catalog, now))
         return connection.sql(
             f"""
@@ -118,28 +121,28 @@ def eligible_products(
                     coalesce(TRY_CAST(c.price AS DOUBLE), f.avg_price) AS price,
                     c.product_id IS NOT NULL AS in_catalog,
                     c.in_stock, c.available_from, c.available_until, c.blocked
-                FROM indexed i FULL JOIN listed c ON i.product_id = c.product_id
-                LEFT JOIN known f ON f.product_id = coalesce(i.product_id, c.product_id)
-            ), decided AS (SELECT *, CASE {reason} END AS reason FROM products)
+                FROM product_index i FULL JOIN catalog c ON i.product_id = c.product_id
+                LEFT JOIN product_features f ON f.product_id = coalesce(i.product_id, c.product_id)
+            ), with_reason AS (SELECT *, CASE {reason} END AS reason FROM products)
             SELECT product_id, name, category, brand, price, in_catalog, reason IS NULL AS eligible, reason
-            FROM decided ORDER BY product_id
+            FROM with_reason ORDER BY product_id
             """
         ).to_arrow_table()
 
 
 def _reasons(catalog: ProductCatalog, now: datetime) -> Iterator[str]:
     """Yields the branches of an SQL CASE, in the order of `REASONS`."""
-    rules, moment = catalog.rules, f"TIMESTAMPTZ {literal(now.isoformat())}"
+    rules, sql_now = catalog.rules, f"TIMESTAMPTZ {literal(now.isoformat())}"
     if catalog.products is not None:
         yield "WHEN blocked THEN 'blocked'"
         if rules.listed_only:
             yield "WHEN NOT in_catalog THEN 'not in the catalogue'"
         if rules.in_stock_only:
             yield "WHEN NOT in_stock THEN 'out of stock'"
-        yield f"WHEN available_from > {moment} THEN 'not yet available'"
+        yield f"WHEN available_from > {sql_now} THEN 'not yet available'"
         is_date = "available_until = date_trunc('day', available_until)"
         end = f"CASE WHEN {is_date} THEN available_until + INTERVAL 1 DAY ELSE available_until END"
-        yield f"WHEN {end} <= {moment} THEN 'no longer available'"
+        yield f"WHEN {end} <= {sql_now} THEN 'no longer available'"
     for category in rules.excluded_categories:
         name = literal(category.strip().lower())
         yield f"WHEN lower(category) = {name} OR starts_with(lower(category), {name} || '.') THEN 'excluded category'"

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from ecommerce_assets.features.expressions import fingerprint
 from ecommerce_assets.recommendation.interactions import MICROSECONDS_PER_DAY
-from ecommerce_assets.spark.connect import used_again
+from ecommerce_assets.spark.connect import reusable
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 
 BOUGHT, VIEWED = "bought", "viewed"
@@ -57,7 +57,7 @@ class PairParameters:
     k
         Maximum length of each list.
     window_days
-        Events without a session: a gap of more days than this ends a basket.
+        Maximum gap in days between events of one basket, for events without a session.
     min_baskets
         Minimum number of baskets with both products of a pair.
     """
@@ -92,7 +92,7 @@ def product_pairs(events: DataFrame, parameters: PairParameters, eligible: DataF
     DataFrame
         The columns of `PRODUCT_PAIRS`; products without a pair have no rows.
     """
-    counted = used_again(_count(_baskets(events, parameters.window_days)))
+    counted = reusable(_count(_baskets(events, parameters.window_days)))
     # Small and used for both sides of a pair: Spark broadcasts it once.
     products = F.broadcast(
         counted.where(F.col("baskets_begun").isNotNull()).select(

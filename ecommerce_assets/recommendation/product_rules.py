@@ -1,9 +1,6 @@
-"""The shop's rules for lists, typed: the content of `catalog/rules.json`."""
+"""`ProductRules`: the shop's rules for lists."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_validator
 
@@ -53,7 +50,7 @@ class ProductRules(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _fits_together(self) -> ProductRules:
+    def _validate(self) -> ProductRules:
         if self.min_price is not None and self.max_price is not None and self.min_price > self.max_price:
             raise ValueError(f"min_price {self.min_price:g} is above max_price {self.max_price:g}; correct one of them")
         unknown = set(self.pinned) - {*SEGMENT_NAMES, ALL_USERS}
@@ -61,8 +58,3 @@ class ProductRules(BaseModel):
             known = ", ".join((*SEGMENT_NAMES, ALL_USERS))
             raise ValueError(f"pinned has {sorted(unknown)[0]!r}, which is not a segment; use {known}")
         return self
-
-
-def rules_of(parameters: Mapping[str, Any]) -> ProductRules:
-    """Returns the rules that a version of product_eligibility was made with, from its parameters."""
-    return ProductRules.model_validate(parameters.get("rules", {}))

@@ -1,4 +1,4 @@
-"""The products in the order of their ids, in which ties are broken, and their positions in it."""
+"""Product ids and their positions: places in the order of the ids. Lists and recommenders use positions."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ Integers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Products:
-    """Product ids, and the positions of their numbers.
+    """The p products in the order of their ids.
 
     Attributes
     ----------
     ids
-        Product ids, ascending: a product's place here is its position.
+        (p,) product ids, ascending; the place of a product in it is its position.
     position_of
-        Position of each product_idx; -1 where there is none.
+        Position of each product_idx; -1 if no product has it.
     """
 
     ids: npt.NDArray[Any]
-    position_of: npt.NDArray[np.int64]
+    position_of: Integers
 
     @classmethod
     def of(cls, ids: npt.NDArray[Any], numbers: npt.NDArray[Any]) -> Products:
-        """From ids and their product_idx, in any order."""
+        """Returns the products with these ids and product_idx, which may be in any order."""
         order = np.argsort(ids, kind="stable")
         position_of = np.full(int(numbers.max(initial=-1)) + 1, -1, np.int64)
         position_of[numbers[order]] = np.arange(len(ids))
         return cls(ids[order], position_of)
 
     def including(self, ids: npt.NDArray[Any]) -> Products:
-        """Returns these products together with further ones, which have no number."""
+        """Returns these products together with further ones, which have no product_idx."""
         added = ids[self.find(ids) < 0]
         if not len(added):
             return self
@@ -55,7 +55,7 @@ class Products:
         return np.where(self.ids[places] == ids, places, -1)
 
     def positions(self, numbers: npt.NDArray[Any]) -> Integers:
-        """Position of each of these product_idx; -1 where there is none."""
+        """Returns the position of each of these product_idx; -1 for unknown ones."""
         known = (numbers >= 0) & (numbers < len(self.position_of))
         positions = np.full(len(numbers), -1, np.int64)
         positions[known] = self.position_of[numbers[known]]
@@ -67,15 +67,15 @@ INDEXED = ("product_id", "product_idx")
 
 
 def products_of(product_index: pa.Table) -> Products:
-    """From `INDEXED` of product_index."""
+    """Returns the products of a table with the columns `INDEXED`."""
     return Products.of(*(ids_of(product_index.column(name)) for name in INDEXED))
 
 
 def ids_of(column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    """Ids as NumPy has them: integers or texts."""
+    """Returns ids as a NumPy array of integers or strings."""
     return np.asarray(column.to_numpy())
 
 
 def batch_type(ids: npt.NDArray[Any]) -> pa.DataType:
-    """Arrow's type for ids."""
+    """Returns the Arrow type of ids."""
     return pa.int64() if np.issubdtype(ids.dtype, np.integer) else pa.string()

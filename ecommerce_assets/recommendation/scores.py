@@ -1,6 +1,6 @@
-"""How good lists are for a batch of users: metrics summed by slice and bucket of users. NumPy only.
+"""Metrics of lists, summed by slice and bucket of users. `score_lists` scores one batch of users.
 
-`score_lists` scores one batch; scores of batches and partitions add up with `+`.
+Scores of batches and partitions add up with `+`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from ecommerce_assets.recommendation.metrics import (
 )
 
 BUCKETS = 200
-"""Of users, by a hash of their id. Intervals come from resampled buckets: the error of an interval's width is
-1 / sqrt(2 · 200), a twentieth."""
+"""Number of buckets of users, by a hash of their id. The bootstrap resamples buckets; the width of an interval has a
+relative error of 1 / sqrt(2 · 200), about 5 %."""
 
 USER_METRICS = (*RANKING_METRICS, "serendipity", "served")
 """Metrics that are means over users, with an interval."""
@@ -41,7 +41,7 @@ Interval = list[float]
 
 @dataclass(frozen=True)
 class Scores:
-    """Sums over users.
+    """Sums of metrics over users.
 
     Attributes
     ----------
@@ -51,11 +51,11 @@ class Scores:
         By slice, (BUCKETS, 1 + systems * metrics): number of users, then for each system the sum of each of
         `USER_METRICS`.
     shown
-        (systems, p) how many users each product was shown to.
+        (systems, p) number of users whose list has the product.
     diversity
-        (systems, 2) sum of the lists' diversity, and the number of lists that have one.
+        (systems, 2) sum of the diversity of lists, and the number of lists that have a diversity.
     users_per_source
-        By source, users with at least one entry of the published list from it.
+        By source, number of users whose published list has an entry from it.
     """
 
     systems: tuple[str, ...]
@@ -87,19 +87,19 @@ class Scores:
         return int(self.sums["all"][:, 0].sum()) if self.sums else 0
 
     def column(self, system: str, metric: str) -> int:
-        """Number of the column in the arrays of `sums`."""
+        """Returns the column of a metric in the arrays of `sums`."""
         return 1 + self.systems.index(system) * len(USER_METRICS) + USER_METRICS.index(metric)
 
     def mean(self, system: str, metric: str, part: Slice = "all") -> float:
-        """Mean of a metric over the users of a slice."""
+        """Returns the mean of a metric over the users of a slice."""
         total = self.sums[part].sum(axis=0)
         return float(total[self.column(system, metric)] / total[0])
 
 
 def bootstrap_means(scores: Scores, system: str, metric: str) -> Floats:
-    """(1 + rounds,) mean of a metric over all users, then over those of each bootstrap round.
+    """Returns (1 + rounds,) means of a metric: over all users, then over the users of each bootstrap round.
 
-    The rounds are the same for all systems and models that are scored on the same users, so differences are paired.
+    All systems and models that are scored on the same users have the same rounds, so their differences are paired.
     """
     sums = bootstrap(scores.sums["all"][:, [0, scores.column(system, metric)]])
     with np.errstate(invalid="ignore"):
@@ -107,14 +107,14 @@ def bootstrap_means(scores: Scores, system: str, metric: str) -> Floats:
 
 
 def interval(means: Floats) -> Interval:
-    """[value, lower, upper] of such means or their differences."""
+    """Returns [value, lower, upper] of the means of `bootstrap_means`, or of their differences."""
     return list(mean_and_interval(np.ones(len(means)), means))
 
 
 def paired_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> Interval | None:
-    """Mean NDCG of `one` less that of `other`, with the bootstrap 95 % interval.
+    """Returns the mean NDCG of `one` less that of `other`, with its bootstrap 95 % interval.
 
-    Users are in the same bucket in each evaluation, so buckets pair them: users that both evaluations have cancel out.
+    A user is in the same bucket in every evaluation, so resampling buckets pairs the users.
 
     Parameters
     ----------
@@ -124,12 +124,12 @@ def paired_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> Inter
     Returns
     -------
     list or None
-        [value, lower, upper]; None where one of them has no holdout or no NDCG by bucket.
+        [value, lower, upper]; None if one of them has no NDCG by bucket.
     """
     sums = [np.array(results.get("ndcg_by_bucket") or (), float).reshape(-1, 2) for results in (one, other)]
     if any(not len(each) or not each[:, 0].sum() for each in sums):
         return None
-    # One draw of buckets for both: columns are users and NDCG of each.
+    # Both use the same draws of buckets. Columns: users and NDCG of `one`, users and NDCG of `other`.
     drawn = bootstrap(np.hstack(sums))
     with np.errstate(invalid="ignore", divide="ignore"):
         return interval(drawn[:, 1] / drawn[:, 0] - drawn[:, 3] / drawn[:, 2])
@@ -137,14 +137,14 @@ def paired_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> Inter
 
 @dataclass(frozen=True)
 class Relevant:
-    """What was relevant to n users.
+    """The relevant products of n users.
 
     Attributes
     ----------
     owners, positions
         Pairs of a user, by number in the batch, and a known product.
     counts
-        (n,) number of relevant products, unknown products included, above zero.
+        (n,) number of relevant products including unknown ones, at least 1.
     """
 
     owners: Integers
@@ -161,33 +161,37 @@ def score_lists(
     slices: Mapping[Slice, Flags],
     buckets: Integers,
 ) -> Scores:
-    """The scores of the systems' lists for one batch of n users.
+    """Returns the scores of the lists of all systems for one batch of n users.
 
     Parameters
     ----------
     lists
-        By system.
-    published, popular
-        The systems that customers see, and the one that surprises nobody.
+        Lists by system.
+    published
+        The system whose entries are counted by source.
+    popular
+        The system that serendipity is measured against.
+    relevant
+        The relevant products.
     category
         (p,) number of each product's category; -1: unknown.
     slices
-        By name, (n,) which users belong to it; `all` is added.
+        By name, (n,) True for users in the slice; `all` is added.
     buckets
         (n,) bucket of each user, 0 to `BUCKETS` - 1.
     """
     users, products = len(relevant.counts), len(category)
-    hits = {name: hits_of(made.positions, relevant.owners, relevant.positions) for name, made in lists.items()}
     columns: list[npt.NDArray[np.float64]] = [np.ones(users)]
     shown, diversity = np.zeros((len(lists), products), np.int64), np.zeros((len(lists), 2))
-    for number, (name, made) in enumerate(lists.items()):
-        metrics = ranking_metrics(hits[name], relevant.counts)
-        metrics["serendipity"] = serendipity(made.positions, hits[name], lists[popular].positions)
-        metrics["served"] = np.asarray(made.filled.any(axis=1), np.float64)
+    for number, each in enumerate(lists.values()):
+        hits = hits_of(each.positions, relevant.owners, relevant.positions)
+        metrics = ranking_metrics(hits, relevant.counts)
+        metrics["serendipity"] = serendipity(each.positions, hits, lists[popular].positions)
+        metrics["served"] = np.asarray(each.filled.any(axis=1), np.float64)
         columns += [metrics[metric] for metric in USER_METRICS]
-        shown[number] = np.bincount(made.positions[made.filled], minlength=products)
-        within = category_diversity(made.positions, category)
-        diversity[number] = [np.nansum(within), np.count_nonzero(~np.isnan(within))]
+        shown[number] = np.bincount(each.positions[each.filled], minlength=products)
+        by_list = category_diversity(each.positions, category)
+        diversity[number] = [np.nansum(by_list), np.count_nonzero(~np.isnan(by_list))]
     values = np.column_stack(columns)
     sums = {}
     for name, members in {"all": np.ones(users, np.bool_), **slices}.items():

@@ -1,4 +1,4 @@
-"""The systems that als_evaluation compares, and their names for people."""
+"""The systems that als_evaluation compares, and their titles."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ PUBLISHED = "published"
 """The lists that customers see."""
 
 ALS_LIST = "als_with_fallback"
-"""The lists of the ranker `als`: ALS, completed with what is popular."""
+"""The lists of the ranker `als`: ALS, completed with popular products."""
 
 ALS_ALONE = Als.name
-"""ALS without the fallback: a user it cannot serve counts zero."""
+"""ALS without the fallback: users without factors have no list and count as zero."""
 
 BASELINES = tuple(recommender.name for recommender in RECOMMENDERS if recommender is not Als)
-"""The simple systems, completed with what is popular."""
+"""The other recommenders, each completed with popular products."""
 
 POPULARITY = Popularity.name
 
 BEST_BASELINE = "best baseline"
-"""The one with the highest NDCG over all users."""
+"""The baseline with the highest NDCG over all users."""
 
 SYSTEMS = (PUBLISHED, ALS_LIST, ALS_ALONE, *BASELINES)
 
@@ -34,7 +34,7 @@ TITLES = {
 
 
 def difference(one: str, other: str) -> str:
-    """The name of the difference between two systems."""
+    """Returns the name of the difference `one` less `other`."""
     return f"{one} - {other}"
 
 

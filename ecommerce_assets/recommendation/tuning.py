@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ecommerce_assets.features.expressions import timestamp
-from ecommerce_assets.progress import Progress, Say
+from ecommerce_assets.progress import Log, Progress
 from ecommerce_assets.recommendation.als import choose_engine, fit_als, fit_local
 from ecommerce_assets.recommendation.als_model import AlsModel, LocalModel
 from ecommerce_assets.recommendation.als_parameters import AlsParameters
@@ -128,7 +128,7 @@ def tune(
     timeout_seconds: int | None = None,
     seed: int = 42,
     cutoffs: int = 1,
-    log: Say = print,
+    log: Log = print,
 ) -> Tuning:
     """Returns the trials of a search on the events before the cutoff of als_evaluation.
 
@@ -265,7 +265,7 @@ def search(
     trials: int,
     timeout_seconds: int | None = None,
     seed: int = 42,
-    log: Say = print,
+    log: Log = print,
 ) -> list[Trial]:
     """Returns trials of a tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011).
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from ecommerce_assets.progress import Say, duration
+from ecommerce_assets.progress import Log, duration
 from ecommerce_assets.segmentation.model import Fit
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters, standardised
 from ecommerce_assets.spark.engine import Engine
@@ -23,7 +23,7 @@ def quality_by_k(
     user_features: StoredTable,
     ks: Iterable[int],
     parameters: SegmentationParameters,
-    say: Say,
+    say: Log,
     engine: Engine = Engine.auto,
 ) -> list[dict[str, Any]]:
     """Returns k, clusters, silhouette, cost (sum of squared distances to the centres), reason and seconds for each k.

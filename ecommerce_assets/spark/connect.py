@@ -139,7 +139,7 @@ def persisted(frame: DataFrame) -> Iterator[DataFrame]:
             frame.unpersist()
 
 
-def used_again(frame: DataFrame) -> DataFrame:
+def reusable(frame: DataFrame) -> DataFrame:
     """Returns a frame for several uses in one query. Sail would compute it for each, so it is written to files."""
     return sail.stored(frame)[0] if sail.is_sail(frame.sparkSession) else frame
 

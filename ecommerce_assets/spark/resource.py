@@ -323,7 +323,7 @@ def _remove_leftovers(folder: str) -> None:
         fs, path = _file_system(folder)
         for name in (entry.rstrip("/").rpartition("/")[2] for entry in fs.ls(path, detail=False)):
             process = re.fullmatch(r"(.+)-(\d+)-[0-9a-f]{8}", name)
-            if process and RunProcess(run_id="", host=process[1], pid=int(process[2]), started="").is_gone:
+            if process and RunProcess(run_id="", host=process[1], pid=int(process[2]), started="").has_ended:
                 _remove(f"{folder}/{name}")
 
 

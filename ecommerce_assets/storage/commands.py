@@ -41,7 +41,7 @@ def command(run: Callable[..., Answer]) -> click.Command:
             for asset in filter(None, [options.get("asset"), *options.get("assets", ())]):
                 lake.asset(asset)  # raises for an invalid name
                 if asset not in lake.assets():
-                    raise VersionNotFoundError(lake.nothing_stored_of(asset))
+                    raise VersionNotFoundError(lake.not_stored_message(asset))
             document, lines, code = run(lake, **options)
         except (VersionNotFoundError, OldLayoutError, DamagedLogError, SettingsError) as error:
             click.echo(error, err=True)
@@ -87,8 +87,8 @@ def lineage(lake: Lake, asset: str, version: str | None) -> Answer:
         (one.asset, one.version): {
             "asset": one.asset,
             "version": one.version,
-            "recorded": one.known is not None,
-            **(one.known.model_dump(mode="json", include=_TRACED) if one.known else {}),
+            "recorded": one.metadata is not None,
+            **(one.metadata.model_dump(mode="json", include=_TRACED) if one.metadata else {}),
         }
         for one in traced_versions.values()
     }

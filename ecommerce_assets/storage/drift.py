@@ -36,14 +36,14 @@ FEWEST_DAYS = 3
 """Minimum number of previous days for a median."""
 
 
-def stability_index(before: Sequence[float], now: Sequence[float]) -> float:
+def stability_index(old: Sequence[float], new: Sequence[float]) -> float:
     """Returns the population stability index of two distributions over the same bins: sum of (p - q) ln(p / q).
 
     Symmetric, and 0 if they are equal: the divergence J of Kullback and Leibler (1951).
 
     Parameters
     ----------
-    before, now
+    old, new
         Shares of each bin; smaller ones than `SMALLEST_SHARE` are replaced by it.
 
     Examples
@@ -51,18 +51,18 @@ def stability_index(before: Sequence[float], now: Sequence[float]) -> float:
     >>> round(stability_index([0.5, 0.5], [0.75, 0.25]), 4)
     0.2747
     """
-    floored = ((max(q, SMALLEST_SHARE), max(p, SMALLEST_SHARE)) for q, p in zip(before, now, strict=True))
+    floored = ((max(q, SMALLEST_SHARE), max(p, SMALLEST_SHARE)) for q, p in zip(old, new, strict=True))
     return sum((p - q) * math.log(p / q) for q, p in floored)
 
 
-def distribution_index(before: Distribution, rows_before: int, now: Distribution, rows_now: int) -> float:
+def distribution_index(old: Distribution, old_rows: int, new: Distribution, new_rows: int) -> float:
     """Returns the stability index of a numeric column over its previous deciles.
 
     Equal deciles bound one bin, values that are null, NaN or infinite are another bin, and the shares are read from the
     quantiles, so they have a resolution of 0.01.
     """
-    edges = sorted(set((before.quantiles or ())[9:-1:10]))
-    return stability_index(_bins(before, rows_before, edges), _bins(now, rows_now, edges))
+    edges = sorted(set((old.quantiles or ())[9:-1:10]))
+    return stability_index(_bins(old, old_rows, edges), _bins(new, new_rows, edges))
 
 
 def _bins(distribution: Distribution, rows: int, edges: Sequence[float]) -> list[float]:
@@ -73,19 +73,19 @@ def _bins(distribution: Distribution, rows: int, edges: Sequence[float]) -> list
     return [1 - known, *[share * known for share in bins]]
 
 
-def mean_shifted(before: float, deviation: float, now: float) -> bool:
+def mean_shifted(old: float, deviation: float, new: float) -> bool:
     """Returns whether a mean moved by more than half the previous standard deviation, or from a constant at all."""
-    return abs(now - before) > max(LARGE_SHIFT * deviation, 1e-9 * abs(before))
+    return abs(new - old) > max(LARGE_SHIFT * deviation, 1e-9 * abs(old))
 
 
-def changed_columns(before: Mapping[str, str] | None, now: Mapping[str, str] | None, name: str) -> str | None:
+def changed_columns(old: Mapping[str, str] | None, new: Mapping[str, str] | None, name: str) -> str | None:
     """Returns the differences of two sets of columns (types by name) in one sentence; None if they are equal."""
-    if before is None or now is None or before == now:
+    if old is None or new is None or old == new:
         return None
     changed = [
-        f"{column}: {before.get(column, 'missing')} → {now.get(column, 'missing')}"
-        for column in {**before, **now}
-        if before.get(column) != now.get(column)
+        f"{column}: {old.get(column, 'missing')} → {new.get(column, 'missing')}"
+        for column in {**old, **new}
+        if old.get(column) != new.get(column)
     ]
     return f"the columns differ from those of {name}; {', '.join(changed)}"
 
@@ -144,13 +144,13 @@ def distribution_stable(columns: Sequence[str], key: str) -> Check:
     def test(context: CheckContext) -> Outcome:
         if not context.previous:
             return NOTHING_TO_COMPARE
-        before = context.previous[-1].stats
-        rows_before, rows = before.rows or 0, context.rows
-        if min(rows_before, rows) < FEWEST_ROWS:
+        previous = context.previous[-1].stats
+        old_rows, rows = previous.rows or 0, context.rows
+        if min(old_rows, rows) < FEWEST_ROWS:
             return Outcome(checked=TOO_FEW_ROWS)
         values, drifted, largest = {}, [], 0.0
         for column in columns:
-            old, new = before.distributions.get(column), context.stats.distributions.get(column)
+            old, new = previous.distributions.get(column), context.stats.distributions.get(column)
             if old is None or new is None or not old.quantiles or old.mean is None:
                 continue
             if not new.known:
@@ -158,7 +158,7 @@ def distribution_stable(columns: Sequence[str], key: str) -> Check:
             # The sample of a column that is almost always null may have no value.
             if not new.quantiles or new.mean is None:
                 continue
-            index = distribution_index(old, rows_before, new, rows)
+            index = distribution_index(old, old_rows, new, rows)
             values[column] = f"PSI {index:.2f}, mean {old.mean:,.2f} → {new.mean:,.2f}"
             largest = max(largest, index)
             if index > LARGE_INDEX or mean_shifted(old.mean, old.deviation or 0.0, new.mean):
@@ -208,16 +208,16 @@ def mean_stable(column: str) -> Check:
     """Returns a check that the mean of a daily table's numeric column is near that of the previous week."""
 
     def test(context: CheckContext) -> Outcome | str:
-        now = context.stats.distributions.get(column)
+        new = context.stats.distributions.get(column)
         days = [day.stats.distributions[column] for day in context.previous if column in day.stats.distributions]
         count = sum(day.known for day in days)
-        if now is None or min(now.known, count) < FEWEST_ROWS:
+        if new is None or min(new.known, count) < FEWEST_ROWS:
             return Outcome(checked=TOO_FEW_ROWS)
         mean = sum(day.known * (day.mean or 0) for day in days) / count
         # The law of total variance: within the days and between them.
         spread = sum(day.known * ((day.deviation or 0) ** 2 + ((day.mean or 0) - mean) ** 2) for day in days) / count
-        compared = f"{column}: mean {mean:,.2f} → {now.mean:,.2f}, and the deviation is {math.sqrt(spread):,.2f}"
-        return compared if mean_shifted(mean, math.sqrt(spread), now.mean or 0) else Outcome(checked=compared)
+        compared = f"{column}: mean {mean:,.2f} → {new.mean:,.2f}, and the deviation is {math.sqrt(spread):,.2f}"
+        return compared if mean_shifted(mean, math.sqrt(spread), new.mean or 0) else Outcome(checked=compared)
 
     return Check(
         f"mean_{column}_stable",

@@ -55,19 +55,19 @@ class Ancestor:
 
     Attributes
     ----------
-    known
+    metadata
         Its metadata; None if there is none.
     days
         Days that were read from it, for daily tables.
-    reads
+    inputs
         Its inputs (of these days). Daily inputs have the versions that wrote the days; files have no version.
     """
 
     asset: str
     version: str
     days: tuple[str, ...]
-    known: Version | None
-    reads: Sequence[Input]
+    metadata: Version | None
+    inputs: Sequence[Input]
 
 
 Ancestors = dict[tuple[str, str | None, tuple[str, ...]], Ancestor]
@@ -81,12 +81,12 @@ def ancestors(lake: Lake, start: Version) -> Ancestors:
     while waiting:
         read = waiting.pop(0)
         if read.version and _key(read) not in result:
-            known = lake.known(read.asset, read.version)
-            reads = [written for one in (known.inputs if known else ()) for written in _written_by(lake, one)]
+            version = lake.recorded(read.asset, read.version)
+            inputs = [part for each in (version.inputs if version else ()) for part in _written_by(lake, each)]
             if read.partitions:
-                reads = [one for one in reads if not one.partitions or set(one.partitions) & set(read.partitions)]
-            result[_key(read)] = Ancestor(read.asset, read.version, read.partitions, known, reads)
-            waiting += reads
+                inputs = [each for each in inputs if not each.partitions or set(each.partitions) & set(read.partitions)]
+            result[_key(read)] = Ancestor(read.asset, read.version, read.partitions, version, inputs)
+            waiting += inputs
     return result
 
 
@@ -113,9 +113,9 @@ def lineage_tree(versions: Ancestors) -> Iterator[str]:
     def lines(ancestor: Ancestor, first: str, rest: str) -> Iterator[str]:
         is_new = id(ancestor) not in shown
         shown.add(id(ancestor))
-        yield first + _label(ancestor) + ("" if is_new or not ancestor.reads else " (see above)")
-        for read in ancestor.reads if is_new else ():
-            is_last = read is ancestor.reads[-1]
+        yield first + _label(ancestor) + ("" if is_new or not ancestor.inputs else " (see above)")
+        for read in ancestor.inputs if is_new else ():
+            is_last = read is ancestor.inputs[-1]
             branch, below = rest + ("└─ " if is_last else "├─ "), rest + ("   " if is_last else "│  ")
             if read.version:
                 yield from lines(versions[_key(read)], branch, below)
@@ -130,7 +130,7 @@ def lineage_tree(versions: Ancestors) -> Iterator[str]:
 
 
 def _label(ancestor: Ancestor) -> str:
-    version, days = ancestor.known, ancestor.days
+    version, days = ancestor.metadata, ancestor.days
     if version is None:
         return f"{ancestor.asset} {ancestor.version}: nothing is recorded"
     rows = "" if version.stats.rows is None else f", {version.stats.rows:,} rows"

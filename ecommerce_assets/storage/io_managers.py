@@ -396,7 +396,7 @@ def _compared_with(lake: Lake, asset: str) -> Version | None:
     newest = lake.latest_or_none(asset)
     if newest is None or not newest.parameters.get(EXPERIMENT):
         return newest
-    return next((version for version in lake.whole(asset) if not version.parameters.get(EXPERIMENT)), None)
+    return next((version for version in lake.undamaged(asset) if not version.parameters.get(EXPERIMENT)), None)
 
 
 def _of_days(version: Version, days: set[str]) -> Version:

@@ -212,13 +212,13 @@ class Lake:
                 )
         return sorted(versions, key=lambda version: (version.committed_at, version.run_id))
 
-    def known(self, asset: str, version: str) -> Version | None:
+    def recorded(self, asset: str, version: str) -> Version | None:
         """Returns the metadata of a version, even if its files are removed; None if it was never published."""
         return next((v for v in self.published(asset) if v.version == version), None)
 
     def version(self, asset: str, version: str) -> Version:
         """Returns exactly this version. Raises VersionNotFoundError if it is removed, damaged or unknown."""
-        recorded = self.known(asset, version)
+        recorded = self.recorded(asset, version)
         if recorded is not None and not self.damage(recorded):
             return recorded
         newest = ", ".join(v.version for v in self.published(asset)[:_VERSIONS_NAMED])
@@ -252,7 +252,7 @@ class Lake:
             )
         raise VersionNotFoundError(self._why_unreadable(asset, as_of))
 
-    def whole(self, asset: str, run_id: str | None = None) -> Iterator[Version]:
+    def undamaged(self, asset: str, run_id: str | None = None) -> Iterator[Version]:
         """Returns the undamaged versions: those of this run first, then the newest first."""
         return (version for version in self._readable(asset, run_id) if not self.damage(version))
 
@@ -354,7 +354,7 @@ class Lake:
                 yield reader, read
                 if read.version and (read.asset, read.version) not in seen:
                     seen.add((read.asset, read.version))
-                    parent = self.known(read.asset, read.version)
+                    parent = self.recorded(read.asset, read.version)
                     readers.extend([parent] if parent else [])
 
     def ancestor(self, version: Version, asset: str) -> Version:
@@ -381,7 +381,7 @@ class Lake:
             f"materialise {version.asset} again."
         )
 
-    def nothing_stored_of(self, asset: str) -> str:
+    def not_stored_message(self, asset: str) -> str:
         """Returns the message for an asset that has no files, with the names of those that have."""
         stored = ", ".join(self.assets())
         if not stored:

@@ -71,7 +71,7 @@ def revert(lake: Lake) -> Promoted:
         If nothing is promoted.
     """
     lake.latest(PROMOTED)  # raises if there is none
-    previous = next(islice(lake.whole(PROMOTED), 1, None), None)
+    previous = next(islice(lake.undamaged(PROMOTED), 1, None), None)
     return _publish(lake, _document(lake, previous) if previous else Promoted())
 
 

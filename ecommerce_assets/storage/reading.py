@@ -72,7 +72,7 @@ def read(
         raise ValueError("Give either version or as_of, not both.")
     lake = Lake(data_dir or load_settings().data_dir)
     if asset not in lake.assets():
-        raise VersionNotFoundError(lake.nothing_stored_of(asset))
+        raise VersionNotFoundError(lake.not_stored_message(asset))
     moment = None if as_of is None else _utc(as_of)
     chosen = lake.version(asset, str(version)) if version is not None else lake.latest(asset, as_of=moment)
     if chosen.kind == "document":

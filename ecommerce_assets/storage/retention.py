@@ -108,10 +108,8 @@ def _remove_files(
     if published[0].days:
         with suppress(VersionNotFoundError):
             needed |= {file.path for day in lake.days(asset) for file in day.files}
-    kept_folders, versions = (
-        {version.folder for version in kept},
-        {version.folder: version.version for version in published},
-    )
+    kept_folders = {version.folder for version in kept}
+    versions = {version.folder: version.version for version in published}
     for name, files in _version_folders(folder).items():
         paths = {file.path for file in files}
         is_left_over = f"{name}/{COMMIT_FILE}" not in paths and _age(name, files) >= GRACE

@@ -1,7 +1,6 @@
-"""How fast the project is beside its peers: `python -m ecommerce_assets_tests.benchmarks`.
+"""Speed and memory of the project and of other systems: `python -m ecommerce_assets_tests.benchmarks`.
 
-Every part runs in a process of its own and prints one JSON line at the end, so that memory and JVMs do not mix:
-events.py makes the data; graph.py runs our whole graph; mllib.py, duckdb_peer.py and reference.py run the others;
-kernels.py compares ALS and the top 10 alone, with its Spark half in kernels_mllib.py. report.py and growth.py read the
-results. Nothing here is a test of correctness.
+Each part runs in its own process and prints its results as one line of JSON, so that memory and JVMs do not mix.
+events.py generates the data; graph.py and sail.py run our graph; mllib.py, duckdb_peer.py and reference.py run other
+systems; kernels.py and kernels_mllib.py compare ALS and the top 10 alone. report.py and growth.py present the results.
 """

@@ -1,7 +1,7 @@
-"""Measure the project beside its peers: generate events, run the parts one after the other, report.
+"""Generates events, runs the parts one after the other, and writes a report.
 
-Leaves in the folder OUT: report.md, results.json, seconds.png, and for each size a folder with the events, the lake,
-the logs and one JSON file per part. Parts that ran before in the same folder stay in the report until they run again.
+The folder OUT gets report.md, results.json and seconds.png, and for each number of events a folder with the events, the
+lake, the logs and one JSON file per part. The report has the last results of every part in the folder.
 """
 
 from __future__ import annotations
@@ -21,43 +21,43 @@ from ecommerce_assets_tests.benchmarks.part import Place, missing
 PACKAGE = "ecommerce_assets_tests.benchmarks"
 MODULES = {"sail": "sail", "graph": "graph", "mllib": "mllib", "duckdb": "duckdb_peer", "kernels": "kernels"}
 PARTS = (*MODULES, "reference")
-"""In the order in which they run: kernels after graph, whose lake it reads."""
+"""In the order in which they run; `kernels` reads the lake of `graph`."""
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=f"python -m {PACKAGE}", description=__doc__)
     parser.add_argument("--events", type=float, nargs="+", default=[1e6], metavar="N", help="sizes, such as 1e6 5e6")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for events, logs and results")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of events, logs and results")
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
     parser.add_argument(
         "--reference",
         metavar="COMMAND",
         help="another trainer: a shell command, with {data} for the folder of Parquet events and {out} for its output; "
-        "if its last line is JSON, its numbers are taken as seconds by stage",
+        "if its last line is JSON, its numbers are seconds by stage",
     )
     parser.add_argument("--memory", default="8g", help="heap of each Spark driver (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=7, help="of the events (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=7, help="seed of the events (default: %(default)s)")
     parser.add_argument(
         "--mllib-up-to",
         type=float,
         default=float("inf"),
         metavar="N",
-        help="leave out MLlib, whose ALS and lists take most of the time, where there are more events",
+        help="run MLlib, which is the slowest part, only up to this number of events",
     )
     return parser.parse_args(arguments)
 
 
-def run_module(name: str, place: Place, *more: str) -> dict[str, Any]:
-    """Run a part in a process of its own; what it found, with the seconds and the memory of the process."""
-    command = [sys.executable, "-m", f"{PACKAGE}.{name}", "--root", str(place.root), *more]
+def run_module(name: str, place: Place, *options: str) -> dict[str, Any]:
+    """Runs a part in another process; returns its results, with the seconds and the memory of the process."""
+    command = [sys.executable, "-m", f"{PACKAGE}.{name}", "--root", str(place.root), *options]
     log = place.root / "logs" / name
     finished = process.run(command, log)
-    found = finished.document()
-    if finished.exit_code or found is None:
+    results = finished.document()
+    if finished.exit_code or results is None:
         return {"failed": f"{name} ended with {finished.exit_code}; see {log}.err."}
-    if "skipped" in found:
-        return found
-    return {"seconds": finished.seconds, "peak_bytes": finished.peak_bytes, **found}
+    if "skipped" in results:
+        return results
+    return {"seconds": finished.seconds, "peak_bytes": finished.peak_bytes, **results}
 
 
 def run_part(name: str, place: Place, events: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -76,57 +76,57 @@ def run_part(name: str, place: Place, events: int, options: argparse.Namespace) 
         return {"failed": f"{error}."}
 
 
-def measured(out: Path) -> dict[int, dict[str, Any]]:
-    """All results that lie in the folder, by size and part."""
-    found: dict[int, dict[str, Any]] = {}
+def read_results(out: Path) -> dict[int, dict[str, Any]]:
+    """Reads all results in the folder, by number of events and part."""
+    results: dict[int, dict[str, Any]] = {}
     for folder in out.glob("events_*"):
         files = {part: folder / "results" / f"{part}.json" for part in PARTS}
         parts = {part: json.loads(file.read_text()) for part, file in files.items() if file.exists()}
         if parts:
-            found[int(folder.name.removeprefix("events_"))] = parts
-    return dict(sorted(found.items()))
+            results[int(folder.name.removeprefix("events_"))] = parts
+    return dict(sorted(results.items()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 1 where a part failed."""
+    """Returns the exit code: 1 if a part failed."""
     options = parse(arguments)
-    # Where it is set, every process and every worker of Spark compiles all that it imports anew: 4 s of each start.
+    # With it, every process and every worker of Spark compiles its imports again, which takes seconds.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    chosen = [part for part in PARTS if part in (options.only or PARTS)]
+    parts = [part for part in PARTS if part in (options.only or PARTS)]
     if not options.only and not options.reference:
-        chosen.remove("reference")
+        parts.remove("reference")
     without_memory = missing("psutil")
     if without_memory:
         print(f"No peak memory: {without_memory}")
     out, failed = options.out.resolve(), False
     for events in sorted({int(number) for number in options.events}):
         place = Place(out / f"events_{events}", options.memory)
-        made = run_module("events", place, "--events", str(events), "--seed", str(options.seed))
-        if "failed" in made:
-            print(made["failed"])
+        generated = run_module("events", place, "--events", str(events), "--seed", str(options.seed))
+        if "failed" in generated:
+            print(generated["failed"])
             return 1
         print(f"{events:,} events in {place.root}", flush=True)
-        for part in chosen:
-            found = run_part(part, place, events, options)
-            failed |= "failed" in found
-            said = next((found[key] for key in ("skipped", "failed") if key in found), None)
-            print(f"  {part}: {said or format(found['seconds'], ',.1f') + ' s'}", flush=True)
-            found["at"] = datetime.now(UTC).isoformat(timespec="seconds")
-            results = place.root / "results"
-            results.mkdir(exist_ok=True)
-            (results / f"{part}.json").write_text(json.dumps(found, indent=1))
+        for part in parts:
+            results = run_part(part, place, events, options)
+            failed |= "failed" in results
+            problem = next((results[key] for key in ("skipped", "failed") if key in results), None)
+            print(f"  {part}: {problem or format(results['seconds'], ',.1f') + ' s'}", flush=True)
+            results["at"] = datetime.now(UTC).isoformat(timespec="seconds")
+            folder = place.root / "results"
+            folder.mkdir(exist_ok=True)
+            (folder / f"{part}.json").write_text(json.dumps(results, indent=1))
     write_report(out)
     return int(failed)
 
 
 def write_report(out: Path) -> None:
-    """Print the report of what lies in the folder, and leave it there as Markdown, JSON and a plot."""
-    results, here = measured(out), machine.describe()
-    text = report.render(results, here)
+    """Prints the report of the results in the folder, and writes it there as Markdown, JSON and a plot."""
+    results, described = read_results(out), machine.describe()
+    text = report.render(results, described)
     print(f"\n{text}")
     (out / "report.md").write_text(text)
     document = {
-        "machine": here,
+        "machine": described,
         "results": results,
         "comparisons": {
             events: [row.as_dict() for row in rows] for events, rows in report.compare_all(results).items()

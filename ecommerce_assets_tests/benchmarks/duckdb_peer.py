@@ -1,6 +1,6 @@
-"""A peer for one machine: DuckDB for the tables, the package `implicit` for ALS and the top 10.
+"""DuckDB for the tables, and the package `implicit` for ALS and the top 10.
 
-The tables have the columns of ours and are written as Parquet, as ours are.
+The tables have the same columns as ours, and are written as Parquet too.
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ TABLES = {
 }
 
 
-def tables(drop: Path, work: Path, watch: Stopwatch, names: tuple[str, ...] = tuple(TABLES)) -> None:
-    """Compute tables with DuckDB and write each as one Parquet file, `work`/name.parquet."""
+def tables(export: Path, work: Path, watch: Stopwatch, names: tuple[str, ...] = tuple(TABLES)) -> None:
+    """Computes tables with DuckDB, and writes each as one Parquet file, `work`/name.parquet."""
     with duckdb.connect() as database:
         database.execute(f"set threads = {os.cpu_count()}; set temp_directory = '{work}/duckdb'; set timezone = 'UTC'")
         database.execute("set preserve_insertion_order = false")
-        database.execute(f"create view events as from '{drop}/*.parquet'")
+        database.execute(f"create view events as from '{export}/*.parquet'")
         for name in names:
             with watch(name):
                 database.execute(f"copy ({TABLES[name]}) to '{work}/{name}.parquet'")
@@ -93,14 +93,14 @@ def tables(drop: Path, work: Path, watch: Stopwatch, names: tuple[str, ...] = tu
 
 
 def matrix(values: Any, users: Any, products: Any, shape: tuple[int, int]) -> Any:
-    """A sparse matrix of users and products, as `implicit` wants it."""
+    """Returns a sparse matrix of users and products, as `implicit` needs it."""
     import scipy.sparse
 
     return scipy.sparse.csr_matrix((values.astype(np.float32), (users, products)), shape=shape)
 
 
 def implicit_als(threads: int = 0) -> Any:
-    """The package's ALS with the project's parameters; it knows no nonnegative factors."""
+    """Returns the ALS of `implicit` with the project's parameters, except nonnegative factors, which it lacks."""
     from implicit.als import AlternatingLeastSquares
 
     ours = AlsParameters()
@@ -116,8 +116,8 @@ def implicit_als(threads: int = 0) -> Any:
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:
-    """As `implicit` advises: BLAS threads inside its own threads stand in each other's way."""
-    import implicit.als  # noqa: F401 - before the limit, which only reaches libraries that are loaded
+    """Limits BLAS to one thread, as `implicit` advises, because it starts threads itself."""
+    import implicit.als  # noqa: F401 - first, because the limit applies only to loaded libraries
     import threadpoolctl
 
     limits: AbstractContextManager[Any] = threadpoolctl.threadpool_limits(1, "blas")
@@ -125,7 +125,7 @@ def one_blas_thread() -> AbstractContextManager[Any]:
 
 
 def recommendations(work: Path, watch: Stopwatch) -> None:
-    """ALS on the interactions, and for every user the top 10 without what the user bought."""
+    """Fits ALS on the interactions, and writes the top 10 of every user without products that the user bought."""
     with one_blas_thread():
         with watch("als_model"):
             pairs = pq.read_table(f"{work}/interaction_data.parquet")
@@ -138,18 +138,18 @@ def recommendations(work: Path, watch: Stopwatch) -> None:
             np.savez(f"{work}/als_model.npz", users=model.user_factors, products=model.item_factors)
         with watch("recommendations"):
             bought = purchases > 0
-            barred = matrix(purchases[bought], users[bought], products[bought], shape)
-            found, scores = model.recommend(np.arange(shape[0]), barred, N=TOP, filter_already_liked_items=True)
+            purchased = matrix(purchases[bought], users[bought], products[bought], shape)
+            listed, scores = model.recommend(np.arange(shape[0]), purchased, N=TOP, filter_already_liked_items=True)
             user_ids, product_ids = (
                 pq.read_table(f"{work}/{name}_index.parquet").sort_by(f"{name}_idx").column(f"{name}_id")
                 for name in ("user", "product")
             )
-            rows, ranks = np.nonzero(found >= 0)  # a list that is short ends with -1
+            rows, ranks = np.nonzero(listed >= 0)  # short lists end with -1
             table = pa.table(
                 {
                     "user_id": user_ids.take(pa.array(rows)),
                     "rank": (ranks + 1).astype(np.int32),
-                    "product_id": product_ids.take(pa.array(found[rows, ranks])),
+                    "product_id": product_ids.take(pa.array(listed[rows, ranks])),
                     "score": scores[rows, ranks],
                 }
             )
@@ -157,9 +157,9 @@ def recommendations(work: Path, watch: Stopwatch) -> None:
 
 
 def measure(place: Place) -> dict[str, Any]:
-    """Seconds by stage."""
+    """Returns seconds by stage."""
     work, watch = place.work("duckdb"), Stopwatch()
-    tables(place.drop, work, watch)
+    tables(place.export, work, watch)
     without = missing("implicit", "scipy", "threadpoolctl")
     if without:
         return {"stages": watch.seconds, "notes": [f"No ALS and top 10 beside DuckDB: {without}"]}

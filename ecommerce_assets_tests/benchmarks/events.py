@@ -1,7 +1,7 @@
-"""Generates an event log of any size with the proportions of a month of a large shop, as the benchmark's input.
+"""Generates the events of the benchmark, with the proportions of a month of a large shop. See `generate`.
 
-The rows are clean: no rejects and no repeats, so that all who read them count the same. Memory is bounded by a day's
-events and by the numbers of users and products. The small sample that ships with the project is not made here.
+There are no invalid events and no repeats, so that all systems count the same. Memory is bounded by the events of a
+day and by the numbers of users and products.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ EVENTS_PER_USER = 14
 EVENTS_PER_SESSION = 4.6
 CATEGORIES, BRANDS = 130, 3_000
 FAVOURITES, LOYALTY = 3, 0.8
-"""Categories that a user likes, and the share of the user's sessions that are spent in one of them."""
-MOST_ACTIVE = 2_000
-"""Times the mean user or so: a bot has thousands of events, in a log of any size."""
-BACK_TO_THE_SAME = 0.35
-"""Share of a session's later events that concern the product before."""
+"""Number of categories that a user likes, and the share of the user's sessions in these categories."""
+MAX_ACTIVITY = 2_000
+"""Maximum activity of a user, in about the activity of a mean user: a bot has thousands of events in any log."""
+SAME_PRODUCT = 0.35
+"""Share of the later events of a session that are about the previous product."""
 KINDS, KIND_SHARES = ("view", "cart", "purchase"), (0.96, 0.022, 0.018)
 NO_BRAND, NO_CODE = 0.14, 0.32
 DEPARTMENTS = (
@@ -47,18 +47,17 @@ Integers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Shop:
-    """Products and users: what is drawn once, for all days.
+    """Products and users, drawn once for all days.
 
     Attributes
     ----------
     by_category, category_begins
-        Products ordered by category, and where each category begins among them.
+        Products ordered by category, and the first position of each category.
     popularity
-        Cumulated over `by_category`, in categories that sum to 1 each, so that a category's products are the numbers
-        from the category's own to the next.
+        Cumulative sum over `by_category`; each category adds 1, so that category c has the values from c to c + 1.
     first_day
-        Of each user: on it the user has a session, so that everyone occurs; the others fall to users by `activity`,
-        which is cumulated and ends at 1.
+        Day of the first session of each user, so that every user has events. Other sessions are drawn by `activity`,
+        a cumulative sum that ends at 1.
     """
 
     category: Integers
@@ -75,7 +74,7 @@ class Shop:
 
     @classmethod
     def of(cls, events: int, seed: int) -> Shop:
-        """A shop with as many users and products as a month with so many events has."""
+        """Returns a shop with the users and products of a month with this number of events."""
         rng = np.random.default_rng([seed, 0])
         products, users = product_count(events), user_count(events)
         category = rng.integers(0, CATEGORIES, products)
@@ -85,14 +84,14 @@ class Shop:
         begins = np.searchsorted(category[by_category], np.arange(CATEGORIES + 1))
         popularity = np.empty(products)
         for number in range(CATEGORIES):
-            own = slice(begins[number], begins[number + 1])
-            summed = np.cumsum(weight[by_category[own]])
-            popularity[own] = number + summed / weight[by_category[own]].sum()
+            members = slice(begins[number], begins[number + 1])
+            summed = np.cumsum(weight[by_category[members]])
+            popularity[members] = number + summed / weight[by_category[members]].sum()
         brand = rng.zipf(1.5, products) % BRANDS
         codes = [f"{DEPARTMENTS[c % 10]}.group{c // 10}.kind{c}" for c in range(CATEGORIES)]
         shares = 1 / np.arange(1, CATEGORIES + 1) ** 0.8
         shares = np.cumsum(rng.permutation(shares / shares.sum()))
-        activity = np.cumsum(np.minimum(rng.pareto(1.3, users) + 0.05, MOST_ACTIVE))
+        activity = np.cumsum(np.minimum(rng.pareto(1.3, users) + 0.05, MAX_ACTIVITY))
         return cls(
             category=category,
             by_category=by_category,
@@ -114,17 +113,17 @@ class Shop:
         )
 
     def day(self, day: int, events: int, seed: int) -> pa.Table:
-        """The events of one day, by time."""
+        """Returns the events of one day, ordered by time."""
         rng = np.random.default_rng([seed, 1, day])
-        newcomers = np.flatnonzero(self.first_day == day)
+        new_users = np.flatnonzero(self.first_day == day)
         if not events:
-            newcomers = newcomers[:0]
-        lengths = rng.geometric(1 / EVENTS_PER_SESSION, 2 * int(events / EVENTS_PER_SESSION) + len(newcomers) + 10)
+            new_users = new_users[:0]
+        lengths = rng.geometric(1 / EVENTS_PER_SESSION, 2 * int(events / EVENTS_PER_SESSION) + len(new_users) + 10)
         lengths = np.minimum(lengths, 200)
         sessions = int(np.searchsorted(np.cumsum(lengths), events)) + 1
         session = np.repeat(np.arange(sessions), lengths[:sessions])[:events]
-        others = np.searchsorted(self.activity, rng.random(max(sessions - len(newcomers), 0)))
-        user = np.concatenate([newcomers, others])[:sessions].clip(0, len(self.activity) - 1)
+        others = np.searchsorted(self.activity, rng.random(max(sessions - len(new_users), 0)))
+        user = np.concatenate([new_users, others])[:sessions].clip(0, len(self.activity) - 1)
 
         product = self._products(rng, session, self._categories(rng, user))
         kind = np.searchsorted(np.cumsum(KIND_SHARES), rng.random(events)).clip(0, len(KINDS) - 1)
@@ -142,22 +141,21 @@ class Shop:
         )
 
     def _categories(self, rng: np.random.Generator, user: Integers) -> Integers:
-        """Of each session: mostly one that its user likes."""
+        """Returns a category for each session, mostly one that its user likes."""
         liked = self.favourites[user, rng.integers(0, FAVOURITES, len(user))].astype(np.int64)
         any_other = np.searchsorted(self.category_activity, rng.random(len(user))).clip(0, CATEGORIES - 1)
         return np.where(rng.random(len(user)) < LOYALTY, liked, any_other)
 
     def _products(self, rng: np.random.Generator, session: Integers, category: Integers) -> Integers:
-        """Of each event: by popularity in the session's category, or the product of the event before."""
-        fresh = rng.random(len(session)) >= BACK_TO_THE_SAME
+        """Returns a product for each event, by popularity in the category of its session, or the previous product."""
+        fresh = rng.random(len(session)) >= SAME_PRODUCT
         fresh[1:] |= session[1:] != session[:-1]
         fresh[:1] = True
-        own = category[session]
-        place = np.searchsorted(self.popularity, own + rng.random(len(session)))
-        # A category without products (in a tiny shop) passes its sessions on to the next that has some.
-        drawn = self.by_category[place.clip(0, len(self.by_category) - 1)]
-        origin = np.maximum.accumulate(np.where(fresh, np.arange(len(session)), 0))
-        return np.asarray(drawn[origin])
+        at = np.searchsorted(self.popularity, category[session] + rng.random(len(session)))
+        # In a tiny shop, sessions in a category without products get a product of the next category.
+        drawn = self.by_category[at.clip(0, len(self.by_category) - 1)]
+        source = np.maximum.accumulate(np.where(fresh, np.arange(len(session)), 0))
+        return np.asarray(drawn[source])
 
     def _table(
         self, day: int, when: Integers, kind: Integers, product: Integers, user: Integers, session: pa.Array
@@ -184,12 +182,12 @@ def user_count(events: int) -> int:
 
 
 def product_count(events: int) -> int:
-    """The catalogue that is seen grows more slowly than the log."""
+    """Returns the number of products, which grows more slowly than the number of events."""
     return max(int(166_800 * (events / 42.4e6) ** 0.6), CATEGORIES)
 
 
 def events_by_day(events: int, seed: int) -> list[int]:
-    """How many events each day has: about as many, a little more at the weekend."""
+    """Returns the number of events of each day, which is slightly higher at weekends."""
     rng = np.random.default_rng([seed, 2])
     weekday = np.array([(FIRST_DAY + dt.timedelta(days=d)).weekday() for d in range(DAYS)])
     shares = np.where(weekday >= 5, 1.1, 1.0) * rng.uniform(0.95, 1.05, DAYS)
@@ -198,7 +196,7 @@ def events_by_day(events: int, seed: int) -> list[int]:
 
 
 def _names(rng: np.random.Generator, session: Integers, sessions: int) -> pa.Array:
-    """Names of sessions, 36 characters as in real logs, without a Python object per event."""
+    """Returns ids of sessions with 36 characters, as in real logs, without a Python object per event."""
     digits = np.frombuffer(b"0123456789abcdef", np.uint8)
     text = np.full((sessions, 36), ord("-"), np.uint8)
     text[:, [i for i in range(36) if i not in (8, 13, 18, 23)]] = digits[rng.integers(0, 16, (sessions, 32), np.uint8)]
@@ -208,29 +206,29 @@ def _names(rng: np.random.Generator, session: Integers, sessions: int) -> pa.Arr
 
 
 def generate(place: Place, events: int, seed: int = 7) -> dict[str, Any]:
-    """Write the events twice, the second time as hard links: daily partitions, and one flat drop for the peers.
+    """Writes the events as daily partitions, and as hard links in one folder for the other systems; returns counts.
 
-    What is there already with the same number and seed is left as it is.
+    Writes nothing if the folder has events with the same number and seed.
     """
     done = place.root / "events.json"
-    facts = {"events": events, "seed": seed, "users": user_count(events), "products": product_count(events)}
-    if done.exists() and json.loads(done.read_text()) == facts:
-        return facts
-    for old in (place.shop, place.drop, place.root / "results"):  # results of other events
+    counts = {"events": events, "seed": seed, "users": user_count(events), "products": product_count(events)}
+    if done.exists() and json.loads(done.read_text()) == counts:
+        return counts
+    for old in (place.shop, place.export, place.root / "results"):  # they are for other events
         shutil.rmtree(old, ignore_errors=True)
-    place.drop.mkdir(parents=True)
+    place.export.mkdir(parents=True)
     shop = Shop.of(events, seed)
     for day, count in enumerate(events_by_day(events, seed)):
         folder = place.shop / "raw" / "events" / f"event_date={FIRST_DAY + dt.timedelta(days=day)}"
         folder.mkdir(parents=True)
-        file, link = folder / "part-0.parquet", place.drop / f"part-{day:05d}.parquet"
+        file, link = folder / "part-0.parquet", place.export / f"part-{day:05d}.parquet"
         pq.write_table(shop.day(day, count, seed), file, compression="snappy", row_group_size=1_000_000)
         try:
             os.link(file, link)
-        except OSError:  # not every file system has them
+        except OSError:  # not all file systems have hard links
             shutil.copy(file, link)
-    done.write_text(json.dumps(facts))
-    return facts
+    done.write_text(json.dumps(counts))
+    return counts
 
 
 if __name__ == "__main__":

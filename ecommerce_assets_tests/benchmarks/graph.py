@@ -1,4 +1,4 @@
-"""Ours: the whole graph by the command that people use, from an empty lake and an empty Dagster home."""
+"""The whole graph, by Dagster's command, from an empty lake and an empty DAGSTER_HOME."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INSTANCE = Path(__file__).parents[2] / ".dagster" / "dagster.yaml"
 
 
 def compile_kernels() -> float:
-    """Have Numba compile what ALS needs, as the first fit on a machine does; the seconds that it took."""
+    """Compiles the kernels of ALS with Numba, as the first fit on a machine does; returns the seconds."""
     from ecommerce_assets.recommendation.local_als import LocalAls
 
     started = time.perf_counter()
@@ -32,10 +32,10 @@ def compile_kernels() -> float:
     return time.perf_counter() - started
 
 
-def command(*chosen: str) -> list[str]:
-    """What the README says, with other assets and days."""
+def command(*options: str) -> list[str]:
+    """Returns Dagster's command with these options."""
     dagster = str(Path(sys.executable).with_name("dagster"))
-    return [dagster, "asset", "materialize", "-m", "ecommerce_assets.definitions", *chosen]
+    return [dagster, "asset", "materialize", "-m", "ecommerce_assets.definitions", *options]
 
 
 EVERYTHING = ("--select", "*", "--partition-range", f"{FIRST_DAY}...{LAST_DAY}")
@@ -43,7 +43,7 @@ ONE_DAY = ("--select", "cleaned_events,rejected_events", "--partition", f"{LAST_
 
 
 def environment(place: Place, home: Path, master: str) -> dict[str, str]:
-    """This process's, with the settings of the benchmark and no others of the project."""
+    """Returns the environment of this process with the settings of the benchmark only."""
     return {
         **os.environ,
         **dict.fromkeys(map(variable, Settings.model_fields), ""),
@@ -59,39 +59,39 @@ def environment(place: Place, home: Path, master: str) -> dict[str, str]:
 
 
 def seconds_by_asset(shop: Path, started: datetime, ended: datetime) -> dict[str, float]:
-    """Seconds recorded with the newest versions, in the order in which they were made, and what lay around them.
+    """Returns the seconds recorded with the newest versions, in order, and the seconds before and after them.
 
-    `before the first asset` is what Dagster, imports and the JVM take until raw rows are read.
+    `before the first asset` is the time of Dagster, imports and the JVM until raw rows are read.
     """
     lake = Lake(str(shop))
     versions = sorted((lake.latest(name) for name in lake.assets()), key=lambda version: version.committed_at)
-    begins = [version.committed_at - timedelta(seconds=version.seconds) for version in versions]
+    starts = [version.committed_at - timedelta(seconds=version.seconds) for version in versions]
     return {
-        "before the first asset": (min(begins) - started).total_seconds(),
+        "before the first asset": (min(starts) - started).total_seconds(),
         **{version.asset: version.seconds for version in versions},
         "after the last asset": (ended - versions[-1].committed_at).total_seconds(),
     }
 
 
 def check_seconds(shop: Path) -> dict[str, float]:
-    """Of the seconds by asset, those of the checks."""
+    """Returns the part of the seconds by asset that the checks took."""
     lake = Lake(str(shop))
-    found = {name: lake.latest(name).check_seconds for name in lake.assets()}
-    return {name: seconds for name, seconds in found.items() if seconds is not None}
+    versions = [lake.latest(name) for name in lake.assets()]
+    return {v.asset: v.check_seconds for v in versions if v.check_seconds is not None}
 
 
 def measure(place: Place, name: str = "graph", master: str = "local[*]") -> dict[str, Any]:
-    """Wall seconds, peak memory, and seconds by asset; then what one more day costs beside all days."""
-    compiled = compile_kernels()  # so that no size pays for it; kernels.py tells what it costs
+    """Returns wall seconds, peak memory and seconds by asset, and the seconds of cleaning one day alone."""
+    compiled = compile_kernels()  # measured by kernels.py, and not part of the graph's seconds
     shutil.rmtree(place.shop / "lake", ignore_errors=True)
     work = place.work(name)
     home = work / "dagster_home"
     home.mkdir()
     shutil.copy(INSTANCE, home)
 
-    def run(step: str, chosen: tuple[str, ...]) -> process.Finished:
-        # In the work folder, where no .env can change the settings.
-        finished = process.run(command(*chosen), work / step, cwd=work, env=environment(place, home, master))
+    def run(step: str, options: tuple[str, ...]) -> process.Finished:
+        # In the work folder, in which there is no .env.
+        finished = process.run(command(*options), work / step, cwd=work, env=environment(place, home, master))
         if finished.exit_code:
             raise RuntimeError(f"the graph ended with {finished.exit_code}; see {work}/{step}.err")
         return finished

@@ -1,4 +1,4 @@
-"""How seconds grow with events: the series of each stage, the exponents between sizes, and the plot of both."""
+"""Growth of seconds with the number of events: series by stage, exponents between sizes, and a plot."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from pathlib import Path
 from typing import Any
 
 Results = Mapping[int, Mapping[str, Mapping[str, Any]]]
-"""By number of events, then by part: what the part found."""
+"""Results by number of events, then by part."""
 
 WHOLE = "whole process"
 COLLECTIONS = ("kernels",)
-"""Parts in which several run: the seconds of the whole process are nobody's."""
-LEAST_SECONDS = 1e-3
-"""What is shorter is no measurement, and has no place on a logarithmic axis."""
+"""Parts that run several systems, so that the seconds of their process mean nothing."""
+MIN_SECONDS = 1e-3
+"""Shorter times are not measurable, and do not fit on a logarithmic axis."""
 
 
 def series(results: Results) -> dict[tuple[str, str], dict[int, float]]:
-    """Seconds by events, for each part and stage; the whole process of a part comes last."""
-    found: dict[tuple[str, str], dict[int, float]] = {}
+    """Returns seconds by events for each part and stage; the whole process of a part is last."""
+    seconds_by_events: dict[tuple[str, str], dict[int, float]] = {}
     parts = list(dict.fromkeys(part for size in results.values() for part in size))
     for part in parts:
         for events in sorted(results):
             for stage, seconds in results[events].get(part, {}).get("stages", {}).items():
-                found.setdefault((part, stage), {})[events] = seconds
+                seconds_by_events.setdefault((part, stage), {})[events] = seconds
         for events in sorted(results):
             if part not in COLLECTIONS and "seconds" in results[events].get(part, {}):
-                found.setdefault((part, WHOLE), {})[events] = results[events][part]["seconds"]
-    return found
+                seconds_by_events.setdefault((part, WHOLE), {})[events] = results[events][part]["seconds"]
+    return seconds_by_events
 
 
 def exponents(seconds: Mapping[int, float]) -> list[float]:
-    """Between each size and the next: b where seconds grow as events to the power of b.
+    """Returns for each size and the next b, if seconds grow as events to the power of b.
 
     Examples
     --------
     >>> exponents({1_000: 2.0, 10_000: 20.0, 100_000: 2_000.0})
     [1.0, 2.0]
     """
-    points = [(events, taken) for events, taken in sorted(seconds.items()) if taken >= LEAST_SECONDS]
+    points = [(events, taken) for events, taken in sorted(seconds.items()) if taken >= MIN_SECONDS]
     return [
         round(math.log(more_taken / taken) / math.log(more_events / events), 2)
         for (events, taken), (more_events, more_taken) in pairwise(points)
@@ -48,9 +48,9 @@ def exponents(seconds: Mapping[int, float]) -> list[float]:
 
 
 def extrapolate(results: Results, part: str, events: int) -> tuple[float, float] | None:
-    """Seconds of a part at a size at which it did not run, and the exponent that they are from.
+    """Returns extrapolated seconds of a part that did not run at a size, and the exponent; None if that is impossible.
 
-    From the two largest sizes below at which it ran, by the exponent between them; None where there are no two.
+    The exponent is that between the two largest smaller sizes at which the part ran.
 
     Examples
     --------
@@ -71,10 +71,7 @@ def extrapolate(results: Results, part: str, events: int) -> tuple[float, float]
 
 
 def plot(results: Results, path: Path) -> None:
-    """Seconds against events on logarithmic axes: our stages on the left, whole processes on the right.
-
-    Raises ImportError where matplotlib is not installed.
-    """
+    """Plots seconds by events on logarithmic axes: our stages, those of other systems, and whole processes."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -89,7 +86,7 @@ def plot(results: Results, path: Path) -> None:
         panels, ("the graph, by asset", "the others, by stage", "whole processes"), (ours, others, wholes), strict=True
     ):
         for number, (label, points) in enumerate(chosen.items()):
-            kept = {events: taken for events, taken in points.items() if taken >= LEAST_SECONDS}
+            kept = {events: taken for events, taken in points.items() if taken >= MIN_SECONDS}
             grown = ", ".join(f"{b:.2f}" for b in exponents(kept))
             style = ("-", "--", ":")[number // 10 % 3]
             name = f"{label}  ({grown})" if grown else label

@@ -1,9 +1,8 @@
-"""ALS and the top 10 alone: our kernels beside MLlib, `implicit` and a plain matrix product, on the same pairs.
+"""ALS and the top 10 alone: our kernels, MLlib, `implicit` and a plain matrix product, on the same pairs.
 
-The pairs are those of the graph's own lake where it ran, else DuckDB's. All top tens are searched with the factors of
-our engine, and nothing is excluded, so that everybody solves the same problem. Reading and handing over is not counted.
-The objective is MLlib's for all: `implicit` minimises another one (its regularisation is not scaled by the number of
-ratings, its factors may be negative), so that its value tells where it ends up, not how well it solves its own.
+The pairs are those of the graph if it ran, else those of DuckDB. All systems search the top 10 with the factors of our
+engine and without exclusions. Reading and converting data is not measured. The objective is that of MLlib: `implicit`
+minimises another one (its regularisation is not scaled by the number of ratings, its factors can be negative).
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from ecommerce_assets_tests.benchmarks.part import TOP, Place, Stopwatch, missin
 
 Pairs = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.float32]]
 SCORES_AT_ONCE = 1 << 26
-"""Of the plain product: 256 MB."""
-MOST_SCORES = 2_000_000_000
-"""Of the plain product, which takes a minute: where there are more, some users are drawn. Each costs it the same."""
+"""Scores of the plain product in memory: 256 MB."""
+MAX_SCORES = 2_000_000_000
+"""Maximum number of scores of the plain product, which take a minute; with more, some users are drawn."""
 
 
 def read_pairs(place: Place, work: Path) -> tuple[Pairs, str]:
-    """User rows, product rows and ratings, and where they are from."""
+    """Returns user rows, product rows and ratings, and their source."""
     from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
 
     lake = Lake(str(place.shop))
@@ -41,9 +40,9 @@ def read_pairs(place: Place, work: Path) -> tuple[Pairs, str]:
     except VersionNotFoundError:
         from ecommerce_assets_tests.benchmarks.duckdb_peer import tables
 
-        tables(place.drop, work, Stopwatch(), ("user_index", "product_index", "interaction_data"))
+        tables(place.export, work, Stopwatch(), ("user_index", "product_index", "interaction_data"))
         files, source = [f"{work}/interaction_data.parquet"], "DuckDB's interaction_data"
-    # Spark writes some types in its own way (nullable or not): columns of numbers are cast to one.
+    # Spark's files differ in nullability, so the columns are cast.
     kinds = {"user_idx": np.int32, "product_idx": np.int32, "rating": np.float32}
     table = pa.concat_tables(pq.read_table(file, columns=list(kinds)) for file in files)
     user, product, rating = (table.column(name).to_numpy().astype(kind) for name, kind in kinds.items())
@@ -51,7 +50,7 @@ def read_pairs(place: Place, work: Path) -> tuple[Pairs, str]:
 
 
 def dense(numbers: npt.NDArray[np.int32], vectors: Matrix, rows: int) -> Matrix:
-    """Factors with a row for each number from 0, zero where the engine has none."""
+    """Returns factors with a row for each index from 0; zero for indices without factors."""
     matrix = np.zeros((rows, vectors.shape[1]), np.float32)
     matrix[numbers] = vectors
     return matrix
@@ -82,27 +81,27 @@ def ours_top(users: Matrix, products: Matrix) -> Matrix:
 
 
 def draw_users(users: int, products: int) -> npt.NDArray[np.int64]:
-    """Rows of the users for whom the plain product is taken: all, or as many as MOST_SCORES allows."""
-    if users * products <= MOST_SCORES:
+    """Returns the rows of the users for the plain product: all, or as many as `MAX_SCORES` allows."""
+    if users * products <= MAX_SCORES:
         return np.arange(users)
-    return np.sort(np.random.default_rng(0).choice(users, MOST_SCORES // products, replace=False))
+    return np.sort(np.random.default_rng(0).choice(users, MAX_SCORES // products, replace=False))
 
 
 def brute_force_top(users: Matrix, products: Matrix) -> Matrix:
-    """The whole product in batches of users, and the best of each row: what NumPy gives without further thought."""
+    """Returns the highest scores of each user, from the whole product in batches of users."""
     best = np.empty((len(users), TOP), np.float32)
     step = max(1, SCORES_AT_ONCE // len(products))
     for start in range(0, len(users), step):
         scores = users[start : start + step] @ products.T
-        place = np.argpartition(scores, -TOP, axis=1)[:, -TOP:]
-        best[start : start + step] = -np.sort(-np.take_along_axis(scores, place, axis=1), axis=1)
+        top = np.argpartition(scores, -TOP, axis=1)[:, -TOP:]
+        best[start : start + step] = -np.sort(-np.take_along_axis(scores, top, axis=1), axis=1)
     return best
 
 
 def by_implicit(
     pairs: Pairs, users: Matrix, products: Matrix, watch: Stopwatch
 ) -> tuple[tuple[Matrix, Matrix], Matrix]:
-    """Its ALS on the pairs, then its search with the given factors."""
+    """Returns the factors of its ALS on the pairs, and the scores of its search with the given factors."""
     from ecommerce_assets_tests.benchmarks.duckdb_peer import implicit_als, matrix, one_blas_thread
 
     with one_blas_thread():
@@ -117,32 +116,32 @@ def by_implicit(
 
 
 def by_mllib(pairs: Pairs, users: Matrix, products: Matrix, place: Place, work: Path) -> dict[str, Any]:
-    """Both in a process of its own; see kernels_mllib.py for what it hands back."""
+    """Runs kernels_mllib.py in another process; returns its results."""
     columns = dict(zip(("user_idx", "product_idx", "rating"), pairs, strict=True))
     pq.write_table(pa.table(columns), work / "pairs.parquet", row_group_size=1 << 18)
     for name, factors in (("users", users), ("products", products)):
-        begins = pa.array(np.arange(0, factors.size + 1, factors.shape[1], dtype=np.int64))
-        lists = pa.LargeListArray.from_arrays(begins, pa.array(factors.ravel()))
+        offsets = pa.array(np.arange(0, factors.size + 1, factors.shape[1], dtype=np.int64))
+        lists = pa.LargeListArray.from_arrays(offsets, pa.array(factors.ravel()))
         numbers = pa.array(np.arange(len(factors), dtype=np.int32))
         table = pa.table({"id": numbers, "features": lists.cast(pa.list_(pa.float32()))})
         pq.write_table(table, work / f"{name}.parquet", row_group_size=1 << 14)
-    own = [sys.executable, "-m", "ecommerce_assets_tests.benchmarks.kernels_mllib"]
-    finished = process.run([*own, "--root", str(place.root), "--memory", place.memory], work / "mllib")
-    found = finished.document()
-    if finished.exit_code or found is None:
+    command = [sys.executable, "-m", "ecommerce_assets_tests.benchmarks.kernels_mllib"]
+    finished = process.run([*command, "--root", str(place.root), "--memory", place.memory], work / "mllib")
+    results = finished.document()
+    if finished.exit_code or results is None:
         raise RuntimeError(f"MLlib ended with {finished.exit_code}; see {work}/mllib.err")
-    return {**found, "peak_bytes": finished.peak_bytes}
+    return {**results, "peak_bytes": finished.peak_bytes}
 
 
 def read_factors(folder: Path, rows: int) -> Matrix:
-    """Factors that Spark wrote as `id`, `features`."""
+    """Reads factors that Spark wrote as `id`, `features`."""
     table = pq.read_table(folder)
     flat = table.column("features").combine_chunks().flatten().to_numpy()
     return dense(table.column("id").to_numpy(), flat.reshape(len(table), -1), rows)
 
 
 def read_scores(folder: Path, users: int) -> Matrix:
-    """Scores of recommendForAllUsers, a row for each user."""
+    """Reads the scores of recommendForAllUsers, one row per user."""
     table = pq.read_table(folder)
     scores = table.column("recommendations").combine_chunks().flatten().field("rating").to_numpy()
     best = np.empty((users, TOP), np.float32)
@@ -150,26 +149,26 @@ def read_scores(folder: Path, users: int) -> Matrix:
     return best
 
 
-def difference(scores: Matrix, wanted: Matrix) -> float:
-    """The largest between the scores of one rank."""
-    return float(np.abs(scores.astype(np.float64) - wanted).max(initial=0))
+def difference(scores: Matrix, expected: Matrix) -> float:
+    """Returns the largest absolute difference of two scores of the same rank."""
+    return float(np.abs(scores.astype(np.float64) - expected).max(initial=0))
 
 
 def by_brute_force(users: Matrix, products: Matrix, times: float, watch: Stopwatch) -> Matrix:
-    """Scores of the full product; the seconds are told `times` as many, for users who were left out."""
+    """Returns the scores of the full product; multiplies the seconds by `times`, for users who were not drawn."""
     step = max(1, SCORES_AT_ONCE // len(products))
     with watch("top 10: product alone"):
         for start in range(0, len(users), step):
             np.matmul(users[start : start + step], products.T)
     with watch("top 10: brute force"):
-        wanted = brute_force_top(users, products)
+        expected = brute_force_top(users, products)
     for stage in ("top 10: product alone", "top 10: brute force"):
         watch.seconds[stage] *= times
-    return wanted
+    return expected
 
 
 def compare(pairs: Pairs, place: Place, work: Path) -> dict[str, Any]:
-    """Seconds, objectives and score differences of everybody."""
+    """Returns seconds, objectives and score differences of all systems."""
     from ecommerce_assets_tests.benchmarks.graph import compile_kernels
 
     watch, notes = Stopwatch(), []
@@ -180,29 +179,29 @@ def compare(pairs: Pairs, place: Place, work: Path) -> dict[str, Any]:
     with watch("top 10: ours"):
         ours = ours_top(users, products)
     drawn = draw_users(len(users), len(products))
-    wanted = by_brute_force(users[drawn], products, len(users) / len(drawn), watch)
+    expected = by_brute_force(users[drawn], products, len(users) / len(drawn), watch)
     if len(drawn) < len(users):
         notes.append(
-            f"brute force took {len(drawn):,} of {len(users):,} users, drawn at random; told are its seconds for as "
-            "many users as the others have."
+            f"brute force ran for {len(drawn):,} of {len(users):,} users, drawn at random; its seconds are scaled to "
+            "all users."
         )
-    differences = {"ours": difference(ours[drawn], wanted)}
+    differences = {"ours": difference(ours[drawn], expected)}
     peaks: dict[str, int | None] = {}
     if without := missing("implicit", "scipy", "threadpoolctl"):
         notes.append(f"No ALS and top 10 of implicit: {without}")
     else:
         fitted, scores = by_implicit(pairs, users, products, watch)
         objectives["implicit"] = objective(pairs, *fitted)
-        differences["implicit"] = difference(scores[drawn], wanted)
+        differences["implicit"] = difference(scores[drawn], expected)
         del fitted, scores
     if place.with_mllib:
-        found = by_mllib(pairs, users, products, place, work)
-        watch.seconds.update(found["stages"])
+        results = by_mllib(pairs, users, products, place, work)
+        watch.seconds.update(results["stages"])
         rows = shape_of(pairs)
         fitted = read_factors(work / "als" / "users", rows[0]), read_factors(work / "als" / "products", rows[1])
         objectives["MLlib"] = objective(pairs, *fitted)
-        differences["MLlib"] = difference(read_scores(work / "top", len(users))[drawn], wanted)
-        peaks["MLlib"] = found["peak_bytes"]
+        differences["MLlib"] = difference(read_scores(work / "top", len(users))[drawn], expected)
+        peaks["MLlib"] = results["peak_bytes"]
     return {
         "pairs": len(pairs[2]),
         "users": len(users),
@@ -218,11 +217,10 @@ def compare(pairs: Pairs, place: Place, work: Path) -> dict[str, Any]:
 
 def measure(place: Place) -> dict[str, Any]:
     work = place.work("kernels")
-    # An empty cache, so that compile_seconds is what a new machine pays. Read by Numba when it is imported.
+    # An empty cache, so that compile_seconds is the time on a new machine. Numba reads the variable on import.
     os.environ["NUMBA_CACHE_DIR"] = str(work / "numba")
     pairs, source = read_pairs(place, work)
-    found = compare(pairs, place, work)
-    return {**found, "source": source}
+    return {**compare(pairs, place, work), "source": source}
 
 
 if __name__ == "__main__":

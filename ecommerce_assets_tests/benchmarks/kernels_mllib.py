@@ -1,7 +1,7 @@
-"""The Spark half of kernels.py: MLlib's ALS on its pairs, and recommendForAllUsers with its factors.
+"""The Spark part of kernels.py: MLlib's ALS on its pairs, and recommendForAllUsers with its factors.
 
-Reads pairs.parquet, users.parquet and products.parquet from the folder of the part `kernels`; leaves als/users,
-als/products and top there. The search is counted with the writing of its result, before which Spark computes nothing.
+Reads pairs.parquet, users.parquet and products.parquet from the folder of the part `kernels`, and writes als/users,
+als/products and top there. The time of the search includes writing its result, because Spark computes it then.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ecommerce_assets_tests.benchmarks.part import TOP, Place, Stopwatch, run_pa
 
 
 def measure(place: Place) -> dict[str, Any]:
-    """Seconds of the fit and of the search; the data is in memory before the clock starts."""
+    """Returns seconds of the fit and of the search, without reading the data."""
     work, watch = place.root / "work" / "kernels", Stopwatch()
     spark = session(place.memory, work)
     pairs = spark.read.parquet(str(work / "pairs.parquet")).repartition(spark.sparkContext.defaultParallelism).cache()

@@ -1,4 +1,4 @@
-"""On what the figures were taken: the machine and the versions."""
+"""The machine and the versions of a measurement."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES = ("pyspark", "dagster", "duckdb", "implicit", "numpy", "numba", "scipy
 
 
 def describe() -> dict[str, Any]:
-    """CPU model, cores that this process may use, memory, and versions; null where it cannot be told."""
+    """Returns CPU model, cores of this process, memory and versions; None for what is unknown."""
     return {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -31,10 +31,10 @@ def describe() -> dict[str, Any]:
 
 def _cpu() -> str | None:
     try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
-        found = None
-    return found[1] if found else platform.processor() or platform.machine() or None
+        match = None
+    return match[1] if match else platform.processor() or platform.machine() or None
 
 
 def _java() -> str | None:
@@ -43,11 +43,11 @@ def _java() -> str | None:
     if not java:
         return None
     try:
-        said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+        output = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
     except OSError:
         return None
-    found = re.search(r'version "([^"]+)"', said)
-    return found[1] if found else None
+    match = re.search(r'version "([^"]+)"', output)
+    return match[1] if match else None
 
 
 def _version(package: str) -> str | None:

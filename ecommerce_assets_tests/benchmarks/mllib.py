@@ -1,8 +1,7 @@
-"""A peer: the same job as a plain Spark MLlib script, one stage after the other, with Spark's defaults.
+"""A plain Spark MLlib pipeline with Spark's defaults, as one writes it from the documentation.
 
-Feature tables by several distinct counts at once, indices by StringIndexer, K-Means, nonnegative implicit ALS and
-recommendForAllUsers: what one writes from the documentation. It does less than the graph: no cleaning, no checks, no
-evaluation on a holdout, no similar products.
+It has feature tables with several distinct counts, StringIndexer, K-Means, nonnegative implicit ALS and
+recommendForAllUsers; but no cleaning, checks, evaluation or similar products.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from ecommerce_assets_tests.benchmarks.part import TOP, Place, Stopwatch, run_pa
 
 
 def session(memory: str, work: Path) -> SparkSession:
-    """A plain local session; the settings are those that tutorials give it."""
+    """Returns a local session with the settings of tutorials."""
     spark = (
         SparkSession.builder.appName("benchmark")
         .master("local[*]")
@@ -37,13 +36,13 @@ def session(memory: str, work: Path) -> SparkSession:
         .config("spark.log.level", "ERROR")
         .getOrCreate()
     )
-    # Without one, ALS overflows the stack at 15 iterations.
+    # Without checkpoints, ALS overflows the stack at 15 iterations.
     spark.sparkContext.setCheckpointDir(str(work / "checkpoints"))
     return spark
 
 
 def als() -> ALS:
-    """MLlib's ALS with the project's parameters."""
+    """Returns MLlib's ALS with the project's parameters."""
     return ALS(
         userCol="user_idx",
         itemCol="product_idx",
@@ -113,7 +112,7 @@ def interactions(indexed: DataFrame) -> DataFrame:
 
 
 def measure(place: Place) -> dict[str, Any]:
-    """Seconds by stage; every table and model is written."""
+    """Returns seconds by stage; writes every table and model."""
     work, watch = place.work("mllib"), Stopwatch()
 
     def write(frame: DataFrame, name: str) -> DataFrame:
@@ -122,7 +121,7 @@ def measure(place: Place) -> dict[str, Any]:
 
     with watch("session"):
         spark = session(place.memory, work)
-        events = spark.read.parquet(str(place.drop))
+        events = spark.read.parquet(str(place.export))
     with watch("user_features"):
         users = write(user_features(events), "user_features")
     with watch("segmentation"):

@@ -1,4 +1,4 @@
-"""What implicit ALS minimises, for factors from anywhere: one yardstick for all engines, written apart from them."""
+"""The objective of implicit ALS, independent of the engines that are compared by it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def objective(
     regParam: float = 0.1,
     alpha: float = 1.0,
 ) -> float:
-    """Confidence-weighted squared error over all users and products, plus the regularisation, as in Spark MLlib.
+    """Returns the confidence-weighted squared error over all users and products plus regularisation, as in MLlib.
 
-    The sum of c (p - x y)^2, with c = 1 + alpha r and p = 1 for the pairs, c = 1 and p = 0 for all others, plus
-    regParam (sum of n_u |x|^2 + sum of n_p |y|^2), where n counts the ratings of a user or a product. The part over
-    all pairs that are not there comes from the Gram matrices.
+    It is the sum of c (p - x y)^2, with c = 1 + alpha r and p = 1 for the pairs, c = 1 and p = 0 for all others, plus
+    regParam (sum of n_u |x|^2 + sum of n_p |y|^2), where n counts the ratings of a user or a product. The sum
+    over pairs without a rating is computed from the Gram matrices.
 
     Parameters
     ----------
     pairs
         User rows, product rows, ratings above zero.
     users, products
-        Factors, a row each; rows without ratings count only in the product of all with all.
+        Factors, one row each; rows without ratings are not regularised.
 
     Examples
     --------

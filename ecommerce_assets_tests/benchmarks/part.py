@@ -1,4 +1,4 @@
-"""What all parts share: where they work, how they take time, and how they hand back what they found."""
+"""Folder, stopwatch and command line of the parts."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-DROP = "cleaned_data_20191101_000000.parquet"
+EXPORT = "cleaned_data_20191101_000000.parquet"
 INSTALL = "uv run --group bench"
 TOP = 10
 """Length of the lists, here and in the project's defaults."""
 
 
 class Skipped(Exception):  # noqa: N818 - not an error
-    """A part cannot run here; the message says why in one sentence."""
+    """A part cannot run; the message has the reason."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """The folder of one size: the events and what the parts make of them.
+    """The folder of one number of events, with the events and the output of the parts.
 
     Attributes
     ----------
     root
         The folder.
     memory
-        Heap of each driver, such as `8g`.
+        Heap of each Spark driver, such as `8g`.
     with_mllib
-        Whether MLlib runs beside the others.
+        Whether the part `kernels` runs MLlib.
     """
 
     root: Path
@@ -44,16 +44,16 @@ class Place:
 
     @property
     def shop(self) -> Path:
-        """A data dir of the project: raw/events, and lake once the graph ran."""
+        """A data dir of the project, with `raw/events`, and `lake` after the graph ran."""
         return self.root / "shop"
 
     @property
-    def drop(self) -> Path:
-        """The same files, as hard links, in one flat folder: what the peers read."""
-        return self.root / DROP
+    def export(self) -> Path:
+        """Folder with the same files as hard links, for the other systems."""
+        return self.root / EXPORT
 
     def work(self, part: str) -> Path:
-        """An empty folder for what a part writes; what its last run left is removed."""
+        """Returns an empty folder for the output of a part."""
         folder = self.root / "work" / part
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -66,7 +66,7 @@ class Stopwatch:
 
     Examples
     --------
-    >>> watch = Stopwatch(say=lambda line: None)
+    >>> watch = Stopwatch(log=lambda line: None)
     >>> with watch("nothing"):
     ...     pass
     >>> list(watch.seconds)
@@ -74,34 +74,34 @@ class Stopwatch:
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
-    say: Callable[[str], object] = lambda line: print(line, file=sys.stderr, flush=True)
+    log: Callable[[str], object] = lambda line: print(line, file=sys.stderr, flush=True)
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
         self.seconds[stage] = time.perf_counter() - started
-        self.say(f"[{stage}] {self.seconds[stage]:.2f} s")
+        self.log(f"[{stage}] {self.seconds[stage]:.2f} s")
 
 
 def missing(*packages: str) -> str | None:
-    """One sentence where optional packages are not installed."""
+    """Returns one sentence if optional packages are not installed, else None."""
     absent = [name for name in packages if importlib.util.find_spec(name) is None]
     if not absent:
         return None
     verb = "is" if len(absent) == 1 else "are"
-    return f"{' and '.join(absent)} {verb} not installed; `{INSTALL}` brings the optional packages."
+    return f"{' and '.join(absent)} {verb} not installed; `{INSTALL}` installs the optional packages."
 
 
 def run_part(measure: Callable[[Place], dict[str, Any]]) -> None:
-    """The command line of a part: `--root DIR --memory 8g`; the last line of its output is what it found, as JSON."""
+    """Runs a part with the options of the command line, and prints its results as one line of JSON."""
     parser = argparse.ArgumentParser(description=sys.modules[measure.__module__].__doc__)
     parser.add_argument("--root", type=Path, required=True, help="folder of one size, with generated events")
     parser.add_argument("--memory", default="8g", help="heap of each driver")
-    parser.add_argument("--without-mllib", action="store_true", help="leave MLlib out where others run beside it")
+    parser.add_argument("--without-mllib", action="store_true", help="without MLlib in the part kernels")
     options = parser.parse_args()
     try:
-        found = measure(Place(options.root.resolve(), options.memory, not options.without_mllib))
+        results = measure(Place(options.root.resolve(), options.memory, not options.without_mllib))
     except Skipped as reason:
-        found = {"skipped": str(reason)}
-    print(json.dumps(found))
+        results = {"skipped": str(reason)}
+    print(json.dumps(results))

@@ -1,4 +1,4 @@
-"""Runs a command to its end: seconds, peak memory of all its processes, and the last line that it printed."""
+"""Runs a command and measures seconds and the peak memory of all its processes. See `run`."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ SAMPLE_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Finished:
-    """How a command went.
+    """The result of a command.
 
     Attributes
     ----------
     seconds
-        Of the wall clock, from start to end of the process.
+        Wall time from start to end of the process.
     peak_bytes
-        Highest sum over the process and its descendants, sampled twice a second; None without psutil.
+        Maximum memory of the process and its descendants, sampled twice a second; None without psutil.
     last_line
-        Of its standard output.
+        Last line of its standard output.
     """
 
     seconds: float
@@ -36,23 +36,23 @@ class Finished:
     last_line: str
 
     def document(self) -> dict[str, Any] | None:
-        """The last line, where it is a JSON object."""
+        """Returns the last line if it is a JSON object, else None."""
         try:
-            found = json.loads(self.last_line)
+            document = json.loads(self.last_line)
         except ValueError:
             return None
-        return found if isinstance(found, dict) else None
+        return document if isinstance(document, dict) else None
 
 
 def run(
     command: Sequence[str] | str, log: Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> Finished:
-    """Run a command, a string in a shell; what it prints goes to `log`.out and `log`.err."""
+    """Runs a command (a string in a shell) to its end, with its output in `log`.out and `log`.err."""
     log.parent.mkdir(parents=True, exist_ok=True)
     out, err = log.with_name(f"{log.name}.out"), log.with_name(f"{log.name}.err")
     started = time.perf_counter()
     with out.open("wb") as to_out, err.open("wb") as to_err:
-        # A session of its own, so that an interrupt here can end the JVM and the workers below it as well.
+        # In a new session, so that an interrupt can also end its JVM and workers.
         process = subprocess.Popen(
             command,
             shell=isinstance(command, str),
@@ -77,10 +77,9 @@ def run(
 
 
 class _Sampler(threading.Thread):
-    """Watches the memory of a process and its descendants.
+    """Samples the memory of a process and its descendants.
 
-    Summed is the proportional set size, in which a page that several processes share counts once; where the system
-    does not tell it, the resident set size.
+    It sums the proportional set size, in which shared pages count once, or the resident set size if that is unknown.
     """
 
     def __init__(self, pid: int) -> None:
@@ -112,7 +111,7 @@ def _memory(process: Any, errors: type[Exception]) -> int:
     try:
         full = process.memory_full_info()
         return int(getattr(full, "pss", 0) or full.rss)
-    except errors:  # it just ended
+    except errors:  # it has ended
         return 0
 
 

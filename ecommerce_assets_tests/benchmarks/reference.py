@@ -1,4 +1,4 @@
-"""Any other trainer, as a whole process: a shell command with `{data}` for the folder of events and `{out}`."""
+"""Another trainer: a shell command with `{data}` for the folder of events and `{out}` for its output."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ecommerce_assets_tests.benchmarks.part import Place
 
 
 def measure(place: Place, command: str) -> dict[str, Any]:
-    """Wall seconds, peak memory, and the seconds by stage where the command's last line is JSON that has some.
+    """Returns wall seconds, peak memory, and seconds by stage if the last line of the command's output is JSON.
 
-    They may stand under `stages`; else every number of the document counts as a stage.
+    The stages are in its field `stages`; without that field, every number in the document is a stage.
     """
     work = place.work("reference")
-    names = {"{data}": shlex.quote(str(place.drop)), "{out}": shlex.quote(str(work / "out"))}
-    for name, path in names.items():  # no format(): a shell command may have other braces
+    paths = {"{data}": shlex.quote(str(place.export)), "{out}": shlex.quote(str(work / "out"))}
+    for name, path in paths.items():  # format() would fail on other braces in the command
         command = command.replace(name, path)
     finished = process.run(command, work / "reference")
     if finished.exit_code:

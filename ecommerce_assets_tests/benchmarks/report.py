@@ -1,4 +1,4 @@
-"""The tables that people read: ratios between ours and the peers, seconds by stage, memory, machine."""
+"""The report: ratios between our graph and other systems, seconds by stage, memory, machine. See `render`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LISTS = ("als_model", "recommendations")
 
 
 @dataclass(frozen=True)
-class Row:
+class Comparison:
     """One comparison, `first` / `second`.
 
     Attributes
@@ -23,7 +23,7 @@ class Row:
     unit
         `s` or `MB`.
     note
-        What else must be known to read it.
+        A remark on the comparison.
     """
 
     comparison: str
@@ -40,24 +40,24 @@ class Row:
         return {**asdict(self), "ratio": self.ratio}
 
 
-def compare_all(results: Results) -> dict[int, list[Row]]:
-    """The comparisons of every size; where the reference did not run, it is extrapolated from its growth."""
+def compare_all(results: Results) -> dict[int, list[Comparison]]:
+    """Returns the comparisons of every size. If the reference did not run, it is extrapolated from its growth."""
     return {events: compare(parts, extrapolate(results, "reference", events)) for events, parts in results.items()}
 
 
-def compare(parts: Parts, extrapolated: tuple[float, float] | None = None) -> list[Row]:
-    """The comparisons of one size, as far as the parts ran.
+def compare(parts: Parts, extrapolated: tuple[float, float] | None = None) -> list[Comparison]:
+    """Returns the comparisons of one size, of the parts that ran.
 
     Parameters
     ----------
     extrapolated
-        Seconds and exponent of the reference, for where it did not run.
+        Seconds and exponent of the reference if it did not run.
     """
-    rows: list[Row] = []
+    rows: list[Comparison] = []
 
     def add(comparison: str, first: float | None, second: float | None, unit: str = "s", note: str = "") -> None:
         if first is not None and second is not None:
-            rows.append(Row(comparison, first, second, unit, note))
+            rows.append(Comparison(comparison, first, second, unit, note))
 
     graph, kernels = parts.get("graph", {}), parts.get("kernels", {})
     for part, name in (("reference", "reference"), ("mllib", "MLlib pipeline")):
@@ -72,9 +72,9 @@ def compare(parts: Parts, extrapolated: tuple[float, float] | None = None) -> li
     note = f"without the {checks:,.1f} s of our checks" if checks else ""
     written = _sum(graph, TABLES)
     add("tables: ours / DuckDB", written and written - checks, _sum(duckdb, TABLES), note=note)
-    all_of_it = (*TABLES, *LISTS)
+    all_stages = (*TABLES, *LISTS)
     for on, ours in (("", graph), (" on Sail", sail)):
-        add(f"tables, ALS and top 10: DuckDB and implicit / ours{on}", _sum(duckdb, all_of_it), _sum(ours, all_of_it))
+        add(f"tables, ALS and top 10: DuckDB and implicit / ours{on}", _sum(duckdb, all_stages), _sum(ours, all_stages))
 
     def kernel(stage: str) -> float | None:
         return _sum(kernels, (stage,))
@@ -98,9 +98,9 @@ def compare(parts: Parts, extrapolated: tuple[float, float] | None = None) -> li
 
 
 def _sum(part: Mapping[str, Any], stages: Sequence[str], which: str = "stages") -> float | None:
-    """Seconds of these stages together; None where one is missing."""
-    found: Mapping[str, float] = part.get(which, {})
-    return sum(found[stage] for stage in stages) if all(stage in found for stage in stages) else None
+    """Returns the total seconds of these stages; None if one is missing."""
+    seconds: Mapping[str, float] = part.get(which, {})
+    return sum(seconds[stage] for stage in stages) if all(stage in seconds for stage in stages) else None
 
 
 def _megabytes(part: Mapping[str, Any]) -> float | None:
@@ -123,7 +123,7 @@ def _difference_note(kernels: Mapping[str, Any], name: str) -> str:
 
 
 def render(results: Results, machine: Mapping[str, Any]) -> str:
-    """The whole report, in Markdown."""
+    """Returns the report in Markdown."""
     blocks, compared = [], compare_all(results)
     for events, parts in sorted(results.items()):
         blocks.append(f"## {events:,} events")
@@ -138,18 +138,18 @@ def render(results: Results, machine: Mapping[str, Any]) -> str:
 
 
 def _remarks(parts: Parts) -> list[str]:
-    """What was skipped or failed, and what the parts want to be known."""
-    found = []
+    """Returns the reasons why parts were skipped or failed, and their notes."""
+    remarks = []
     for name, part in parts.items():
-        found += [f"{name}: {part[key]}" for key in ("skipped", "failed") if key in part]
-        found += [f"{name}: {note}" for note in part.get("notes", [])]
+        remarks += [f"{name}: {part[key]}" for key in ("skipped", "failed") if key in part]
+        remarks += [f"{name}: {note}" for note in part.get("notes", [])]
         if "compile_seconds" in part:
             source = part.get("source", "the given pairs")
-            found.append(
+            remarks.append(
                 f"{name}: {part['pairs']:,} pairs ({source}); compiling our ALS kernels once took "
                 f"{part['compile_seconds']:.1f} s and is not in the figures."
             )
-    return found
+    return remarks
 
 
 def _stages(results: Results) -> str:
@@ -181,7 +181,7 @@ def _machine(machine: Mapping[str, Any]) -> str:
     return f"{machine['cpu']}, {machine['cores']} cores, {memory:.1f} GiB, {machine['system']}; {versions}."
 
 
-def _ratio(row: Row) -> str:
+def _ratio(row: Comparison) -> str:
     return "" if row.ratio is None else f"{row.ratio:.2f}"
 
 
@@ -190,7 +190,7 @@ def _number(value: float, unit: str) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """Markdown that is also legible in a terminal; the columns `numbers` stand to the right."""
+    """Returns a Markdown table that is also legible in a terminal; the columns `numbers` are aligned to the right."""
     if not rows:
         return "Nothing was measured."
     widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]

@@ -1,4 +1,4 @@
-"""Ours on Sail: the same command as in graph.py, without Java."""
+"""The whole graph on Sail, by the command of graph.py."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from ecommerce_assets_tests.benchmarks.part import Place, Skipped, missing, run_
 
 
 def measure(place: Place) -> dict[str, Any]:
-    """What graph.py measures."""
+    """Returns the results of graph.py."""
     if missing("pysail"):
-        raise Skipped("pysail is not installed; `uv run --no-group newest --extra sail --group bench` brings it.")
+        raise Skipped("pysail is not installed: use `uv run --no-group newest --extra sail --group bench`.")
     return graph.measure(place, "sail", "sail")
 
 

@@ -1,7 +1,7 @@
-"""Measure the read-only service: a shop of many users in memory, asked by `wrk` (a Debian package) over loopback.
+"""Measures the HTTP service with many users in memory, with `wrk` (a Debian package) over loopback.
 
-Prints requests per second and latencies for 1, 4 and 16 connections, then the same while a new version is loaded, and
-the memory of the process. The lists are random. A fixed list replaces fold-in, whose time and memory come on top.
+Prints requests per second and latencies for 1, 4 and 16 connections and while a new version is loaded, and the memory
+of the process. The lists are random. A fixed list replaces fold-in, whose time and memory are not measured.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Popular(FoldIn):
 
 
 def publish(lake: Lake, users: int, products: int, seed: int) -> None:
-    """Publish random lists of ten for all users and all products."""
+    """Publishes random lists of ten for all users and all products."""
     random = np.random.default_rng(seed)
     user_ids = FIRST_USER + 3 * np.arange(users)
     product_ids = FIRST_PRODUCT + np.arange(products)
@@ -112,29 +112,29 @@ def publish(lake: Lake, users: int, products: int, seed: int) -> None:
 
 
 def load(script: Path, connections: int, seconds: int) -> str:
-    """What wrk measures: requests per second, the median and the 99th percentile, and answers that were not 2xx."""
+    """Returns the results of wrk: requests per second, median and 99th percentile of the latency, failed requests."""
     threads = str(min(2, connections))
     command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script)]
-    said = subprocess.run([*command, f"http://127.0.0.1:{PORT}"], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run([*command, f"http://127.0.0.1:{PORT}"], capture_output=True, text=True, check=True).stdout
     rate, median, tail = (
-        re.search(p, said, re.MULTILINE) for p in (r"^Requests/sec:\s+(\S+)", r"^ +50%\s+(\S+)", r"^ +99%\s+(\S+)")
+        re.search(p, output, re.MULTILINE) for p in (r"^Requests/sec:\s+(\S+)", r"^ +50%\s+(\S+)", r"^ +99%\s+(\S+)")
     )
-    failed = re.search(r"Non-2xx.*?(\d+)|Socket errors:.*", said)
-    assert rate is not None, said
-    assert median is not None, said
-    assert tail is not None, said
+    failed = re.search(r"Non-2xx.*?(\d+)|Socket errors:.*", output)
+    assert rate is not None, output
+    assert median is not None, output
+    assert tail is not None, output
     return f"{rate[1]:>9} requests/s  p50 {median[1]:>8}  p99 {tail[1]:>8}  {failed[0] if failed else 'no failures'}"
 
 
 def memory(pid: int) -> str:
-    """Resident memory of a process, now and at its peak."""
+    """Returns the resident memory of a process, now and at its peak."""
     status = Path(f"/proc/{pid}/status").read_text()
     now, peak = (int(re.search(rf"{name}:\s+(\d+)", status)[1]) / 1024 for name in ("VmRSS", "VmHWM"))  # type: ignore[index]
     return f"{now:,.0f} MB, at its peak {peak:,.0f} MB"
 
 
 def wait_for(version: str) -> float:
-    """Seconds until the service answers from this version of the recommendations."""
+    """Waits until the service has this version of the recommendations; returns the seconds."""
     started = time.perf_counter()
     while True:
         try:
@@ -147,12 +147,12 @@ def wait_for(version: str) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the shop where it is not there yet, start the service in a process of its own, and measure it."""
+    """Makes the shop if there is none, starts the service in another process, and measures it."""
     parser = argparse.ArgumentParser(prog="python -m ecommerce_assets_tests.benchmarks.service", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the shop")
     parser.add_argument("--users", type=float, default=1e6, metavar="N")
     parser.add_argument("--products", type=float, default=1e5, metavar="N")
-    parser.add_argument("--seconds", type=int, default=30, help="of each measurement (default: %(default)s)")
+    parser.add_argument("--seconds", type=int, default=30, help="length of each measurement (default: %(default)s)")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     users, products, shop = int(options.users), int(options.products), options.out / "shop"

@@ -1,4 +1,4 @@
-"""The benchmark itself: what it generates, how it counts, that its small parts run without the optional packages."""
+"""The generated events, the calculations, and the parts that need no optional packages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ecommerce_assets_tests.benchmarks.__main__ import main
 from ecommerce_assets_tests.benchmarks.duckdb_peer import TABLES
 from ecommerce_assets_tests.benchmarks.events import DAYS, FIRST_DAY, KINDS, events_by_day, generate, product_count
 from ecommerce_assets_tests.benchmarks.objective import objective
-from ecommerce_assets_tests.benchmarks.part import Place, missing
+from ecommerce_assets_tests.benchmarks.part import Place
 from ecommerce_assets_tests.helpers import RAW_TYPES
 
 EVENTS = 20_000
@@ -38,14 +38,14 @@ def without_optional_packages(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, name, None)
 
 
-def one(question: str, place: Place) -> tuple[Any, ...]:
+def first_row(question: str, place: Place) -> tuple[Any, ...]:
     with duckdb.connect() as database:
-        [found] = database.execute(question.format(events=f"'{place.drop}/*.parquet'")).fetchall()
-    return tuple(found)
+        [row] = database.execute(question.format(events=f"'{place.export}/*.parquet'")).fetchall()
+    return tuple(row)
 
 
-def test_generated_events_have_the_numbers_asked_for(place: Place) -> None:
-    rows, distinct, users, products = one(
+def test_generated_events_have_the_requested_numbers(place: Place) -> None:
+    rows, distinct, users, products = first_row(
         "select count(*), (select count(*) from (select distinct * from {events})), count(distinct user_id), "
         "count(distinct product_id) from {events}",
         place,
@@ -56,7 +56,7 @@ def test_generated_events_have_the_numbers_asked_for(place: Place) -> None:
 
 
 def test_generated_events_have_the_proportions_of_a_shop(place: Place) -> None:
-    views, carts, purchases, no_brand, no_code = one(
+    views, carts, purchases, no_brand, no_code = first_row(
         "select "
         + ", ".join(f"avg((event_type = '{kind}')::int)" for kind in KINDS)
         + ", avg((brand is null)::int), avg((category_code is null)::int) from {events}",
@@ -65,16 +65,16 @@ def test_generated_events_have_the_proportions_of_a_shop(place: Place) -> None:
     assert views == pytest.approx(0.96, abs=0.01)
     assert carts == pytest.approx(0.022, abs=0.005)
     assert purchases == pytest.approx(0.018, abs=0.005)
-    assert no_brand == pytest.approx(0.14, abs=0.06)  # few products make many of the events
+    assert no_brand == pytest.approx(0.14, abs=0.06)  # few products have many of the events
     assert no_code == pytest.approx(0.32, abs=0.08)
-    median, largest, sessions = one(
+    median, largest, sessions = first_row(
         "select median(c), max(c), sum(s) from "
         "(select count(*) c, count(distinct user_session) s from {events} group by user_id)",
         place,
     )
     assert median < EVENTS / (EVENTS // 14) < largest / 10  # heavy tail
     assert EVENTS / sessions == pytest.approx(4.6, rel=0.1)
-    (share,) = one(
+    (share,) = first_row(
         "select avg(best / of_all) from (select max(c) best, sum(c) of_all from "
         "(select user_id, category_id, count(*) c from {events} group by all) group by user_id having sum(c) > 40)",
         place,
@@ -82,11 +82,11 @@ def test_generated_events_have_the_proportions_of_a_shop(place: Place) -> None:
     assert share > 0.2  # of 130 categories
 
 
-def test_generated_days_hold_their_own_events_in_the_raw_schema_and_the_drop_holds_the_same_files(place: Place) -> None:
+def test_generated_days_have_their_events_in_the_raw_schema_and_the_export_has_the_same_files(place: Place) -> None:
     folders = sorted((place.shop / "raw" / "events").iterdir())
     assert len(folders) == DAYS
     assert folders[0].name == f"event_date={FIRST_DAY}"
-    for folder, link in zip(folders, sorted(place.drop.iterdir()), strict=True):
+    for folder, link in zip(folders, sorted(place.export.iterdir()), strict=True):
         file = folder / "part-0.parquet"
         table = pq.read_table(file, partitioning=None)
         assert dict(zip(table.schema.names, table.schema.types, strict=True)) == RAW_TYPES
@@ -96,32 +96,29 @@ def test_generated_days_hold_their_own_events_in_the_raw_schema_and_the_drop_hol
         assert link.samefile(file)
 
 
-def test_generated_events_depend_on_the_seed_alone(place: Place, tmp_path: Path) -> None:
+def test_generated_events_depend_only_on_the_seed(place: Place, tmp_path: Path) -> None:
     def rows(folder: Path) -> list[bytes]:
         return [file.read_bytes() for file in sorted(folder.iterdir())]
 
     again, other = Place(tmp_path / "again"), Place(tmp_path / "other")
     generate(again, EVENTS)
     generate(other, EVENTS, seed=8)
-    assert rows(again.drop) == rows(place.drop)
-    assert all(one_day != another for one_day, another in zip(rows(other.drop), rows(place.drop), strict=True))
+    assert rows(again.export) == rows(place.export)
+    assert all(one_day != another for one_day, another in zip(rows(other.export), rows(place.export), strict=True))
 
 
-@pytest.mark.parametrize("events", [0, 40, 1_000_000, 42_400_000])
-def test_days_add_up(events: int) -> None:
-    assert sum(events_by_day(events, seed=1)) == events
-
-
-def test_fewer_events_than_days_can_be_generated(tmp_path: Path) -> None:
+def test_events_by_day_add_up_and_can_be_fewer_than_days(tmp_path: Path) -> None:
+    for events in (0, 40, 1_000_000, 42_400_000):
+        assert sum(events_by_day(events, seed=1)) == events
     tiny = Place(tmp_path)
     generate(tiny, 40)
-    assert one("select count(*) from {events}", tiny) == (40,)
+    assert first_row("select count(*) from {events}", tiny) == (40,)
 
 
 def test_growth_exponents() -> None:
     assert growth.exponents({1_000: 3.0, 2_000: 6.0, 4_000: 24.0}) == [1.0, 2.0]
     assert growth.exponents({5_000: 1.0}) == []
-    assert growth.exponents({1_000: 0.0, 2_000: 1.0}) == []  # what was not measurable has no growth
+    assert growth.exponents({1_000: 0.0, 2_000: 1.0}) == []  # too short to measure
 
 
 def test_objective_equals_the_sum_over_all_pairs() -> None:
@@ -136,7 +133,7 @@ def test_objective_equals_the_sum_over_all_pairs() -> None:
     assert objective((user, product, rating), users, products, 0.2, 0.5) == pytest.approx(expected, rel=1e-6)
 
 
-def made_up(scale: float) -> dict[str, dict[str, Any]]:
+def example_results(scale: float) -> dict[str, dict[str, Any]]:
     ours = dict.fromkeys((*report.TABLES, *report.LISTS), 2.0 * scale)
     checks = dict.fromkeys((*report.TABLES, "cleaned_events"), 0.5 * scale)
     theirs = dict.fromkeys((*report.TABLES, *report.LISTS), 1.0 * scale)
@@ -156,8 +153,8 @@ def made_up(scale: float) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_comparisons_of_a_made_up_result() -> None:
-    rows = {row.comparison: row for row in report.compare(made_up(1.0))}
+def test_comparisons_have_ratios_and_notes() -> None:
+    rows = {row.comparison: row for row in report.compare(example_results(1.0))}
     assert {name: row.ratio for name, row in rows.items()} == {
         "whole graph: MLlib pipeline / ours": 3.0,
         "tables: ours / DuckDB": 1.5,
@@ -171,7 +168,7 @@ def test_comparisons_of_a_made_up_result() -> None:
     assert rows["top 10: brute force / ours"].note == "largest score difference of ours to brute force 1.0e-07"
 
 
-def test_report_of_a_made_up_result() -> None:
+def test_the_report_has_comparisons_growth_memory_and_remarks() -> None:
     machine = {
         "cpu": "A processor",
         "cores": 4,
@@ -179,7 +176,7 @@ def test_report_of_a_made_up_result() -> None:
         "system": "Linux",
         "versions": {"numpy": "2.3", "implicit": None},
     }
-    lines = report.render({1_000: made_up(1.0), 10_000: made_up(10.0)}, machine).splitlines()
+    lines = report.render({1_000: example_results(1.0), 10_000: example_results(10.0)}, machine).splitlines()
     assert [line for line in lines if line.startswith("## ")] == [
         "## 1,000 events",
         "## 10,000 events",
@@ -197,27 +194,22 @@ def test_report_of_a_made_up_result() -> None:
     assert lines[-1] == "A processor, 4 cores, 8.0 GiB, Linux; numpy 2.3, implicit not installed."
 
 
-def test_kernels_agree_without_the_optional_packages(without_optional_packages: None, tmp_path: Path) -> None:
+def test_kernels_have_the_scores_of_brute_force(without_optional_packages: None, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     cells = rng.choice(60 * 40, 500, replace=False)
     pairs = (cells // 40).astype(np.int32), (cells % 40).astype(np.int32), rng.integers(1, 11, 500).astype(np.float32)
-    found = kernels.compare(pairs, Place(tmp_path, with_mllib=False), tmp_path)
-    assert list(found["stages"]) == ["als: ours", "top 10: ours", "top 10: product alone", "top 10: brute force"]
-    assert found["score_differences"]["ours"] < 1e-5
+    results = kernels.compare(pairs, Place(tmp_path, with_mllib=False), tmp_path)
+    assert list(results["stages"]) == ["als: ours", "top 10: ours", "top 10: product alone", "top 10: brute force"]
+    assert results["score_differences"]["ours"] < 1e-5
     nothing = objective(pairs, np.zeros((60, 1), np.float32), np.zeros((40, 1), np.float32))
-    assert 0 < found["objectives"]["ours"] < nothing
-    assert found["notes"] == [
+    assert 0 < results["objectives"]["ours"] < nothing
+    assert results["notes"] == [
         "No ALS and top 10 of implicit: implicit and scipy and threadpoolctl are not installed; "
-        "`uv run --group bench` brings the optional packages."
+        "`uv run --group bench` installs the optional packages."
     ]
 
 
-def test_what_is_missing_is_said_in_one_sentence(without_optional_packages: None) -> None:
-    assert missing("psutil") == "psutil is not installed; `uv run --group bench` brings the optional packages."
-    assert missing("numpy") is None
-
-
-def test_small_parts_run_from_events_to_report(
+def test_parts_run_from_events_to_report(
     without_optional_packages: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trainer = 'ls {data} > {out} && echo starting && echo \'{"stages": {"fit": 1.5}, "users": 3}\''
@@ -231,7 +223,7 @@ def test_small_parts_run_from_events_to_report(
     assert len((tmp_path / "events_2000" / "work" / "reference" / "out").read_text().split()) == DAYS
 
 
-def test_a_part_that_fails_is_named_and_ends_with_1(
+def test_a_failed_part_is_reported_and_the_exit_code_is_1(
     without_optional_packages: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -244,6 +236,6 @@ def test_a_part_that_fails_is_named_and_ends_with_1(
     (tmp_path / "events_500").mkdir()
     arguments = ["--events", "500", "--out", str(tmp_path), "--only", "mllib", "reference", "--reference", "exit 3"]
     assert main(arguments) == 1
-    said = capsys.readouterr().out
-    assert "mllib ended with 3." in said
-    assert "the reference ended with 3; see " in said
+    output = capsys.readouterr().out
+    assert "mllib ended with 3." in output
+    assert "the reference ended with 3; see " in output

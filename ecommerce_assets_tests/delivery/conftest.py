@@ -1,9 +1,9 @@
-"""Targets of each kind, and what their readers see."""
+"""Targets of each kind, and a small shop to deliver."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def postgres_database() -> Iterator[str]:
 
 @pytest.fixture
 def postgres(postgres_database: str) -> str:
-    """A schema of its own."""
+    """The address of an empty schema."""
     schema = f"shop{next(_SCHEMAS)}"
     query(postgres_database, f"CREATE SCHEMA {schema}")
     return f"{postgres_database}&options=-csearch_path%3D{schema}"
@@ -44,18 +44,32 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
-    """The small shop of the lookup tests: three users with two recommendations each, one similar product."""
+    """Three users with two recommendations each, and one similar product."""
     lake = Lake(str(tmp_path / "data"))
     small_shop(lake)
     return lake
 
 
-def query(address: str, statement: str) -> list[tuple[Any, ...]]:
-    """What a statement returns, of a connection of its own; nothing, where it is no SELECT."""
+@contextmanager
+def cursor_of(address: str) -> Iterator[Any]:
+    """Yields a cursor of a new connection to a database."""
     target = target_of(address)
     assert isinstance(target, Database)
     with closing(target._connect()) as connection, closing(connection.cursor()) as cursor:
+        yield cursor
+
+
+def query(address: str, statement: str) -> list[tuple[Any, ...]]:
+    """Returns the rows of a SELECT; an empty list for other statements."""
+    with cursor_of(address) as cursor:
         if statement.startswith("SELECT"):
-            return cursor.execute(statement).fetchall()
+            return list(cursor.execute(statement).fetchall())
         cursor.executescript(statement)
         return []
+
+
+def tables_of(address: str) -> set[str]:
+    """Returns the names of the tables of a database, without views."""
+    with cursor_of(address) as cursor:
+        relations: dict[str, str] = target_of(address)._relations(cursor)  # type: ignore[union-attr]
+    return {name for name, kind in relations.items() if kind == "table"}

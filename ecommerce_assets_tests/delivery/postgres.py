@@ -1,4 +1,4 @@
-"""A PostgreSQL server of Debian's package, on a socket in a folder of its own."""
+"""A PostgreSQL server from Debian's package, on a socket in a temporary folder."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ USER, PASSWORD = "shop", "hunter2"
 
 @contextmanager
 def postgres_server() -> Iterator[str]:
-    """The address of its database, without the password, which is in PGPASSWORD."""
+    """Yields the address of its database; the password is in PGPASSWORD."""
     programs = _programs()
-    folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # a socket's path is short
+    folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # the path of a socket must be short
     (folder / "password").write_text(PASSWORD)
     as_user = []
-    if os.getuid() == 0:  # as root it does not start
+    if os.getuid() == 0:  # it does not start as root
         user = pwd.getpwnam("postgres")
         for path in (folder, folder / "password"):
             os.chown(path, user.pw_uid, user.pw_gid)

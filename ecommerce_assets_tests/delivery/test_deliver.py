@@ -1,4 +1,4 @@
-"""Which versions are delivered, what an address may be, and the command."""
+"""Delivered versions, addresses of targets, and the command."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from ecommerce_assets_tests.lookup.shop import listed, publish
         ("jsonl:memory://lists", Files, "memory://lists"),
     ],
 )
-def test_addresses(address: str, kind: type, place: str) -> None:
+def test_an_address_is_a_target(address: str, kind: type, place: str) -> None:
     target = target_of(address)
     assert type(target) is kind
     assert (target.folder.uri if isinstance(target, Files) else target.path) == place
@@ -48,7 +48,7 @@ def test_addresses(address: str, kind: type, place: str) -> None:
         "parquet:nothing://x",
     ],
 )
-def test_other_addresses_are_refused(address: str) -> None:
+def test_other_addresses_are_errors(address: str) -> None:
     with pytest.raises(DeliveryError):
         target_of(address)
 
@@ -57,7 +57,7 @@ def test_other_addresses_are_refused(address: str) -> None:
     "address",
     ["postgresql://me:hunter2@host/shop", "postgresql://host/shop?user=me&password=hunter2", "csv:s3://me:hunter2@b/x"],
 )
-def test_a_password_in_an_address_is_refused_and_not_shown(address: str) -> None:
+def test_a_password_in_an_address_is_an_error_that_hides_it(address: str) -> None:
     with pytest.raises(DeliveryError, match="contains a password") as error:
         target_of(address)
     assert "hunter2" not in str(error.value)
@@ -71,7 +71,7 @@ def test_tables_that_are_not_published_are_left_out(tmp_path: Path) -> None:
     assert deliver(lake, address).tables == {"product_pairs": ("0", 1)}
 
 
-def test_exactly_the_given_versions(lake: Lake, tmp_path: Path) -> None:
+def test_deliver_versions_delivers_the_given_versions(lake: Lake, tmp_path: Path) -> None:
     first = lake.latest("recommendations")
     publish(lake, "recommendations", listed(7, 300))
     address = str(tmp_path / "shop.db")
@@ -79,18 +79,18 @@ def test_exactly_the_given_versions(lake: Lake, tmp_path: Path) -> None:
     assert query(address, "SELECT DISTINCT version FROM recommendations") == [("0",)]
 
 
-def test_the_command_delivers_to_the_data_dir_and_then_has_nothing_to_do(lake: Lake) -> None:
+def test_the_command_delivers_to_the_data_dir_once(lake: Lake) -> None:
     options = ["deliver", "--data-dir", lake.data.path, "--json"]
     first, again = (CliRunner().invoke(main, options) for _ in range(2))
     assert (first.exit_code, again.exit_code) == (0, 0)
-    told = json.loads(first.stdout)
-    assert told["changed"]
-    assert told["tables"]["recommendations"] == {"version": "0", "rows": 6}
-    assert told["target"] == default_target(lake) == f"{lake.data.path}/delivered.sqlite"
-    assert json.loads(again.stdout) == {**told, "changed": False}
+    document = json.loads(first.stdout)
+    assert document["changed"]
+    assert document["tables"]["recommendations"] == {"version": "0", "rows": 6}
+    assert document["target"] == default_target(lake) == f"{lake.data.path}/delivered.sqlite"
+    assert json.loads(again.stdout) == {**document, "changed": False}
 
 
-def test_the_command_takes_the_setting_where_no_target_is_named(
+def test_the_setting_is_the_default_target_of_the_command(
     lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ECOMMERCE_DELIVER_TO", f"csv:{tmp_path}/lists")
@@ -99,10 +99,10 @@ def test_the_command_takes_the_setting_where_no_target_is_named(
     assert os.path.exists(tmp_path / "lists" / "current.json")
 
 
-@pytest.mark.parametrize(("target", "code"), [("shop.txt", 1), ("/no/such/folder/shop.db", 1)])
-def test_bad_targets_end_the_command_with_one_sentence(lake: Lake, target: str, code: int) -> None:
+@pytest.mark.parametrize("target", ["shop.txt", "/no/such/folder/shop.db"])
+def test_an_invalid_target_ends_the_command_with_a_one_line_error(lake: Lake, target: str) -> None:
     done = CliRunner().invoke(main, ["deliver", target, "--data-dir", lake.data.path])
-    assert done.exit_code == code
+    assert done.exit_code == 1
     assert done.stderr.count("\n") == 1
     assert target in done.stderr
 

@@ -1,4 +1,4 @@
-"""The asset delivered: off until it is asked for, then a part of every run."""
+"""The asset delivered: it exists only with the setting, and is then part of every run."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import dagster as dg
 import pytest
 
 from ecommerce_assets.definitions import build_defs
-from ecommerce_assets.delivery.assets import delivered_asset
-from ecommerce_assets.delivery.checks import DELIVERED_CHECKS
+from ecommerce_assets.delivery.assets import DELIVERED_CHECKS, delivered_asset
 from ecommerce_assets.delivery.rows import DeliveryError
 from ecommerce_assets.settings import SettingsError, load_settings
 from ecommerce_assets.storage.checks import CheckContext, run_checks
@@ -25,13 +24,13 @@ KEY = dg.AssetKey("delivered")
 
 
 def materialize(lake: Lake, address: str) -> dg.ExecuteInProcessResult:
-    """One run of the asset alone, as `dagster asset materialize --select delivered` does."""
+    """Runs the asset alone."""
     defs = build_defs(load_settings(data_dir=lake.data.path, deliver_to=address))
     job = defs.resolve_implicit_global_asset_job_def()
     return job.execute_in_process(asset_selection=[KEY], raise_on_error=False)
 
 
-def test_without_the_setting_there_is_no_such_asset() -> None:
+def test_without_the_setting_the_asset_does_not_exist() -> None:
     assert not build_defs(load_settings()).resolve_asset_graph().has(KEY)
 
 
@@ -39,7 +38,7 @@ def test_without_the_setting_there_is_no_such_asset() -> None:
     ("address", "kind"),
     [("/srv/shop.db", "sqlite"), ("postgresql://shop@db/shop", "postgres"), ("jsonl:s3://lists/shop", "json")],
 )
-def test_with_the_setting_it_follows_the_tables(address: str, kind: str) -> None:
+def test_with_the_setting_the_asset_depends_on_the_tables(address: str, kind: str) -> None:
     graph = build_defs(load_settings(deliver_to=address)).resolve_asset_graph()
     node = graph.get(KEY)
     assert {key.to_user_string() for key in node.parent_keys} >= set(TABLES)
@@ -74,7 +73,7 @@ def test_a_target_that_cannot_be_used_fails_the_step(lake: Lake, tmp_path: Path)
     assert lake.published("delivered") == []
 
 
-def test_rows_that_are_not_in_the_target_fail_the_check() -> None:
+def test_the_check_fails_if_rows_are_missing_in_the_target() -> None:
     [check] = DELIVERED_CHECKS
     versions = {
         asset: version_of(asset, "f", version="3", stats=Stats(rows=10))
@@ -89,12 +88,12 @@ def test_rows_that_are_not_in_the_target_fail_the_check() -> None:
     assert "0 rows of similar_products 3" in run_checks([check], context)[0].message
 
 
-def test_a_relative_path_is_refused() -> None:
+def test_a_relative_path_is_an_error() -> None:
     with pytest.raises(DeliveryError, match="relative path"):
         delivered_asset("shop.db", "/srv/shop", TABLES)
 
 
-def test_a_password_in_the_setting_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_in_the_setting_is_an_error_that_hides_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ECOMMERCE_DELIVER_TO", "postgresql://me:hunter2@host/shop")
     with pytest.raises(SettingsError, match="PGPASSWORD") as error:
         load_settings()

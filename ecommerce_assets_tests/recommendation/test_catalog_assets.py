@@ -1,4 +1,4 @@
-"""The catalogue in the graph: what a change of it makes anew, and what customers then see."""
+"""The catalogue in the graph: lists follow its changes without training, and an invalid one blocks them."""
 
 import json
 import shutil
@@ -45,16 +45,16 @@ def sold_out(folder: Path) -> set[int]:
 
 
 def test_no_list_has_a_product_that_is_sold_out(shop: Path, ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
-    gone = sold_out(shop)
-    assert len(gone) == 40
+    not_eligible = sold_out(shop)
+    assert len(not_eligible) == 40
     for asset, column in (
         ("recommendations", "product_id"),
         ("similar_products", "similar_product_id"),
         ("product_pairs", "pair_product_id"),
     ):
-        assert gone & set(table(ran[0], asset)[column]), "without a catalogue it has some"
-        assert not gone & set(table(shop, asset)[column])
-    assert gone & set(table(shop, "similar_products")["product_id"]), "their own pages show what is similar"
+        assert not_eligible & set(table(ran[0], asset)[column]), "without a catalogue it has some"
+        assert not not_eligible & set(table(shop, asset)[column])
+    assert not_eligible & set(table(shop, "similar_products")["product_id"]), "their own pages show what is similar"
 
 
 def test_lists_stay_full_and_within_the_rules(shop: Path) -> None:
@@ -70,17 +70,17 @@ def test_lists_stay_full_and_within_the_rules(shop: Path) -> None:
 
 def test_the_files_are_an_input_of_the_lists(shop: Path) -> None:
     lake = Lake(str(shop))
-    walked = {read.asset: read for _, read in lake.ancestry(lake.latest("recommendations"))}
-    assert [file.path for file in walked["product_catalog"].files] == ["products.csv", "rules.json"]
+    inputs = {read.asset: read for _, read in lake.ancestry(lake.latest("recommendations"))}
+    assert [file.path for file in inputs["product_catalog"].files] == ["products.csv", "rules.json"]
     assert lake.latest("recommendations").parameters["rules"]["max_per_category"] == 3
 
 
-def test_nothing_is_trained_again(shop: Path, ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
+def test_no_model_is_trained_again(shop: Path, ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
     for asset in ("als_model", "als_evaluation", "segmentation_model", "item_neighbours"):
         assert Lake(str(shop)).latest(asset).version == Lake(str(ran[0])).latest(asset).version
 
 
-def test_a_catalogue_that_cannot_be_used_stops_the_lists_and_says_why(shop: Path, tmp_path: Path) -> None:
+def test_an_invalid_catalogue_fails_the_step_and_the_published_lists_stay(shop: Path, tmp_path: Path) -> None:
     folder = tmp_path / "shop"
     shutil.copytree(shop, folder)
     (folder / "catalog" / "rules.json").write_text('{"max_per_brand": "many"}')
@@ -89,19 +89,20 @@ def test_a_catalogue_that_cannot_be_used_stops_the_lists_and_says_why(shop: Path
     assert not run.success
     failure = run.failure_data_for_node("product_eligibility")
     assert failure is not None
-    assert failure.user_failure_data is None or failure.error is not None
+    assert failure.error is not None
+    assert "max_per_brand is 'many'" in failure.error.to_string()
     assert Lake(str(folder)).latest("recommendations").version == before
 
 
 def tick(folder: Path, instance: dg.DagsterInstance, cursor: str | None) -> tuple[str | None, list[dict[str, Any]]]:
-    """The sensor's cursor after one look, and the metadata that it reports."""
+    """Returns the cursor of the sensor after one tick, and the metadata that it reports."""
     sensor = product_catalog_changes(load_settings(data_dir=str(folder)))
     with dg.build_sensor_context(instance=instance, cursor=cursor) as context:
         result = sensor.evaluate_tick(context)
     return result.cursor, [dict(event.metadata) for event in result.asset_events]
 
 
-def test_the_sensor_reports_a_change_once_it_is_the_same_in_two_looks(tmp_path: Path) -> None:
+def test_the_sensor_reports_a_change_after_two_ticks_with_the_same_files(tmp_path: Path) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         cursor, events = tick(tmp_path, instance, None)
         assert events == []

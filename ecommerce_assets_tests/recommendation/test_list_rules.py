@@ -1,4 +1,4 @@
-"""What rules make of lists: eligible, pinned, limited and new products, by hand and against a loop."""
+"""Rules for lists: eligible, pinned, limited and new products."""
 
 from collections import Counter
 from typing import Any
@@ -45,13 +45,13 @@ def maker(*not_eligible: int, **rules: Any) -> ListMaker:
         {"VIP_Customers": 9},
         40,
     )
-    products, decided = Products(IDS, np.arange(10)), eligibility(*not_eligible)
+    products, table = Products(IDS, np.arange(10)), eligibility(*not_eligible)
     rows = neighbour_rows([[(other, 0.5) for other in range(10) if other != p] for p in range(10)] + [[]] * 2)
     factors = np.linspace(0.1, 1, 24, dtype=np.float32).reshape(12, 2)
     factors[10:] = 0
-    training = Training(stats, rows, factors, flags_of(decided, "eligible", products))
+    training = Training(stats, rows, factors, flags_of(table, "eligible", products))
     given = ProductRules.model_validate({"new_products_share": 0, **rules})
-    return ListMaker.fit(training, ListRules.of(given, decided, products, users == 0))
+    return ListMaker.fit(training, ListRules.of(given, table, products, users == 0))
 
 
 VISITORS = users_with(
@@ -80,17 +80,17 @@ def test_lists_have_eligible_products_only_and_stay_full(blend: Blend | None) ->
 
 
 def test_without_rules_nothing_changes() -> None:
-    everything = maker()
-    plain = ListMaker.fit(everything.training)
+    no_rules = maker()
+    plain = ListMaker.fit(no_rules.training)
     for blend in (None, Blend()):
-        one, other = everything.lists(VISITORS, 8, blend), plain.lists(VISITORS, 8, blend)
+        one, other = no_rules.lists(VISITORS, 8, blend), plain.lists(VISITORS, 8, blend)
         assert (one.positions == other.positions).all()
         assert (one.scores == other.scores).all()
 
 
 @pytest.mark.parametrize("blend", [None, Blend()])
 @pytest.mark.parametrize(("per_category", "per_brand"), [(1, None), (2, None), (None, 2), (2, 3)])
-def test_no_more_of_a_category_or_brand_than_allowed(
+def test_lists_keep_the_limits_per_category_and_brand(
     blend: Blend | None, per_category: int | None, per_brand: int | None
 ) -> None:
     lists = maker(max_per_category=per_category, max_per_brand=per_brand).lists(VISITORS, 8, blend)
@@ -104,23 +104,23 @@ def test_no_more_of_a_category_or_brand_than_allowed(
         assert len(ids(lists, 2)) == 2 * per_category + 1 + 2
 
 
-def test_lists_are_full_where_only_unpopular_products_are_left_by_the_limits() -> None:
+def test_lists_are_full_if_the_limits_leave_only_unpopular_products() -> None:
     products = 450
     users = np.arange(products, 0, -1)
     category, brand = np.zeros(products, np.int64), np.concatenate([np.arange(150) % 2, np.arange(300) + 2])
     stats = ProductStats(users, users, category, {}, {}, 500)
     training = Training(stats, neighbour_rows([[]] * products), np.zeros((products, 2), np.float32))
-    made = ListMaker.fit(training, ListRules(category, brand, 10, 2)).lists(users_with([[]]), 10, Blend())
-    assert made.filled.all()
-    assert made.positions[0].tolist() == [0, 1, 2, 3, *range(150, 156)]
+    lists = ListMaker.fit(training, ListRules(category, brand, 10, 2)).lists(users_with([[]]), 10, Blend())
+    assert lists.filled.all()
+    assert lists.positions[0].tolist() == [0, 1, 2, 3, *range(150, 156)]
 
 
-def test_pinned_products_come_first_where_they_may_be_shown() -> None:
-    made = maker(105, pinned={"*": [109, 105], "VIP_Customers": [104, 111, 999]})
-    lists = made.lists(VISITORS, 5, Blend())
+def test_pinned_products_come_first_if_they_may_be_shown() -> None:
+    list_maker = maker(105, pinned={"*": [109, 105], "VIP_Customers": [104, 111, 999]})
+    lists = list_maker.lists(VISITORS, 5, Blend())
     assert ids(lists, 0)[:2] == [111, 109], "104 was purchased, 105 is not eligible, 999 is unknown"
     assert sources(lists, 0)[:3] == ["pinned", "pinned", "latest"]
-    assert reasons(made, VISITORS, lists)[0, :3].tolist() == [-1, -1, 2]
+    assert reasons(list_maker, VISITORS, lists)[0, :3].tolist() == [-1, -1, 2]
     assert ids(lists, 1)[0] == 109
     assert ids(lists, 2)[:3] == [104, 111, 109]
     assert [len(set(ids(lists, user))) for user in range(3)] == [5, 5, 5]
@@ -129,11 +129,11 @@ def test_pinned_products_come_first_where_they_may_be_shown() -> None:
 
 
 def test_new_products_get_the_last_places_by_category_and_brand() -> None:
-    made = maker(new_products_share=0.4)
-    lists = made.lists(VISITORS, 5, Blend())
+    list_maker = maker(new_products_share=0.4)
+    lists = list_maker.lists(VISITORS, 5, Blend())
     assert ids(lists, 0)[-2:] == [111, 110], "of category b and brand x, which the user has, then of category a"
     assert sources(lists, 0)[-2:] == ["new", "new"]
-    assert reasons(made, VISITORS, lists)[0, -2:].tolist() == [4, 2], "the latest product of the same category"
+    assert reasons(list_maker, VISITORS, lists)[0, -2:].tolist() == [4, 2], "the latest product of the same category"
     assert "new" not in sources(lists, 1), "category c and brand y have no new product"
     assert "new" not in sources(lists, 2), "nothing is known of the user"
     assert (np.diff(lists.scores, axis=1) <= 0).all()

@@ -1,4 +1,4 @@
-"""The lists of a batch of users: short ones are completed exactly, whatever is barred."""
+"""Lists of a batch of users: completion, rows, and edge cases."""
 
 import numpy as np
 import pyarrow as pa
@@ -12,47 +12,45 @@ from ecommerce_assets.recommendation.recommenders.base import Candidates, Produc
 from ecommerce_assets_tests.recommendation.test_recommenders import Entry, neighbour_rows, users_with
 
 
-def test_completed_as_by_hand() -> None:
-    """Against a loop over users."""
+def test_short_lists_are_completed_in_the_order_of_the_fallback() -> None:
     rng = np.random.default_rng(5)
     products, users, k = 30, 60, 8
     counts = rng.permutation(products)
-    own = np.where(rng.random(products) < 0.4, counts, 0)
-    nothing = np.zeros(products, np.int64)
-    stats = ProductStats(rng.permutation(products), nothing, nothing, {"A": own}, {"A": 40}, 40)
+    in_segment = np.where(rng.random(products) < 0.4, counts, 0)
+    zeros = np.zeros(products, np.int64)
+    stats = ProductStats(rng.permutation(products), zeros, zeros, {"A": in_segment}, {"A": 40}, 40)
     maker = ListMaker.fit(Training(stats, neighbour_rows([[]] * products), np.zeros((products, 1), np.float32)))
-    order = maker.fallback.order("A")
-    barred = [rng.permutation(products)[: rng.integers(0, products + 1)].tolist() for _ in range(users)]
-    made = Lists.empty(users, k)
+    order = maker.fallback.order("A").positions.tolist()
+    excluded = [rng.permutation(products)[: rng.integers(0, products + 1)].tolist() for _ in range(users)]
+    lists = Lists.empty(users, k)
     for user in range(users):
-        free = [p for p in rng.permutation(products).tolist() if p not in barred[user]]
-        there = free[: rng.integers(0, k + 1)]
-        made.positions[user, : len(there)] = there
-    before = made.positions.copy()
+        free = [p for p in rng.permutation(products).tolist() if p not in excluded[user]]
+        first = free[: rng.integers(0, k + 1)]
+        lists.positions[user, : len(first)] = first
+    short = lists.positions.copy()
 
-    histories = [[Entry(position) for position in own] for own in barred]
-    maker.complete(made, users_with(histories, ["A"] * users, exclude=Exclude.seen))
+    histories = [[Entry(position) for position in positions] for positions in excluded]
+    maker.complete(lists, users_with(histories, ["A"] * users, exclude=Exclude.seen))
 
     for user in range(users):
-        listed = [p for p in before[user].tolist() if p >= 0]
-        listed += [p for p in order.positions.tolist() if p not in barred[user] and p not in listed][: k - len(listed)]
-        assert [p for p in made.positions[user].tolist() if p >= 0] == listed
-        assert (made.positions[user, len(listed) :] == -1).all()
-        for place in range((before[user] >= 0).sum(), len(listed)):
-            source = SEGMENT_POPULAR if own[listed[place]] else POPULAR
-            assert made.sources[user, place] == source
+        first = [p for p in short[user].tolist() if p >= 0]
+        added = [p for p in order if p not in excluded[user] and p not in first][: k - len(first)]
+        expected = [*first, *added]
+        assert lists.positions[user].tolist() == expected + [-1] * (k - len(expected))
+        sources = [SEGMENT_POPULAR if in_segment[p] else POPULAR for p in added]
+        assert lists.sources[user, len(first) : len(expected)].tolist() == sources
 
 
-def test_products_go_by_their_ids() -> None:
+def test_positions_are_places_in_the_order_of_the_ids() -> None:
     products = Products.of(np.array(["b", "c", "a"], dtype=object), np.array([0, 3, 1]))
     assert products.ids.tolist() == ["a", "b", "c"]
     assert products.position_of.tolist() == [1, 0, -1, 2]
     assert products.positions(np.array([3, 0, 2, 4, -1])).tolist() == [2, 1, -1, -1, -1]
 
 
-def test_lists_of_one_recommender() -> None:
-    made = Lists.of(Candidates(np.array([[4, 2, 1], [3, -1, -1]]), np.array([[9, 8, 7], [6, 0, 0]])), 2, "latest")
-    rows = made.as_rows(pa.array(["u", "v"]), np.array([10, 11, 12, 13, 14]), np.array([[0, -1], [3, -1]])).to_pylist()
+def test_rows_of_the_lists_of_one_recommender() -> None:
+    lists = Lists.of(Candidates(np.array([[4, 2, 1], [3, -1, -1]]), np.array([[9, 8, 7], [6, 0, 0]])), 2, "latest")
+    rows = lists.as_rows(pa.array(["u", "v"]), np.array([10, 11, 12, 13, 14]), np.array([[0, -1], [3, -1]])).to_pylist()
     assert [tuple(row.values()) for row in rows] == [
         ("u", 1, 14, 9.0, "latest", 10),
         ("u", 2, 12, 8.0, "latest", None),
@@ -60,14 +58,14 @@ def test_lists_of_one_recommender() -> None:
     ]
 
 
-def test_ragged_of_a_part_with_nulls() -> None:
+def test_ragged_reads_slices_and_nulls() -> None:
     begins, values = ragged(pa.array([[9], [1, 2], None, [], [3], [8]], pa.list_(pa.int32()))[1:5])
     assert (begins.tolist(), values.to_pylist()) == ([0, 2, 2, 2, 3], [1, 2, 3])
 
 
 @pytest.mark.parametrize("blend", [None, Blend()])
-def test_no_products_at_all(blend: Blend | None) -> None:
-    none = np.empty(0, np.int64)
-    maker = ListMaker.fit(Training(ProductStats(none, none, none), neighbour_rows([]), np.zeros((0, 2), np.float32)))
+def test_without_products_lists_are_empty(blend: Blend | None) -> None:
+    empty = np.empty(0, np.int64)
+    maker = ListMaker.fit(Training(ProductStats(empty, empty, empty), neighbour_rows([]), np.zeros((0, 2), np.float32)))
     assert not maker.lists(users_with([[], []], [None, "A"]), 3, blend).filled.any()
     assert maker.lists(users_with([]), 3, blend).positions.shape == (0, 3)

@@ -196,11 +196,6 @@ def test_order_of_the_pairs_and_number_of_threads_change_no_bit(nonnegative: boo
         assert actual.vectors.tobytes() == expected.vectors.tobytes()
 
 
-def test_another_seed_gives_other_factors() -> None:
-    one, two = fitted(random_pairs(), seed=1)[0], fitted(random_pairs(), seed=2)[0]
-    assert not np.array_equal(one.vectors, two.vectors)
-
-
 @pytest.mark.parametrize("nonnegative", [True, False])
 def test_ratings_of_zero_or_less_pull_to_zero_and_are_not_counted(nonnegative: bool) -> None:
     # As in MLlib: preference 0 with confidence 1 + alpha |rating|, and no share in the regularisation.

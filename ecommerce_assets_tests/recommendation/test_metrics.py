@@ -1,16 +1,13 @@
-"""Metrics by hand and against Spark, trec_eval or a naive implementation; and the bootstrap."""
+"""Metrics by hand and against trec_eval; and the bootstrap."""
 
 import random
 from collections.abc import Sequence
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import pytrec_eval
-from pyspark.mllib.evaluation import RankingMetrics
-from pyspark.sql import SparkSession
 
 from ecommerce_assets.bootstrap import ROUNDS, bootstrap, mean_and_interval
 from ecommerce_assets.recommendation.metrics import (
@@ -71,25 +68,6 @@ class TestRankingMetrics:
         actual = metrics_of([[A, B], [A, B]], [[A], [X]], 2)
         assert actual["recall"].tolist() == [1.0, 0.0]
 
-    @pytest.mark.spark_only
-    def test_agrees_with_spark(self, spark: SparkSession) -> None:
-        draw = random.Random(3)
-        lists = [draw.sample(range(15), draw.randint(1 if n == 0 else 0, 12)) for n in range(40)]
-        relevant = [draw.sample(range(15), draw.randint(1, 12)) for _ in lists]
-        pairs = [
-            ([float(p) for p in entries], [float(p) for p in r]) for entries, r in zip(lists, relevant, strict=True)
-        ]
-        theirs: Any = RankingMetrics(spark.sparkContext.parallelize(pairs, 2))
-        for k in (1, 3, 10):
-            means = {name: float(values.mean()) for name, values in metrics_of(lists, relevant, k).items()}
-            expected = {
-                "precision": theirs.precisionAt(k),
-                "recall": theirs.recallAt(k),
-                "ndcg": theirs.ndcgAt(k),
-                "map": theirs.meanAveragePrecisionAt(k),
-            }
-            assert {name: means[name] for name in expected} == pytest.approx(expected, rel=1e-12)
-
     @pytest.mark.parametrize("k", [1, 3, 10])
     def test_agrees_with_trec_eval(self, k: int) -> None:
         """NIST's trec_eval, an independent implementation in C."""
@@ -123,16 +101,6 @@ class TestSerendipity:
         # B and C are relevant and not popular; A is; no list; both hits are popular.
         assert serendipity(listed, hits, popular).tolist() == [2 / 4, 1 / 4, 0, 0]
 
-    def test_agrees_with_sets(self) -> None:
-        rng = np.random.default_rng(1)
-        lists, popular = (padded([rng.permutation(12)[: rng.integers(0, 7)] for _ in range(200)], 6) for _ in range(2))
-        relevant = [set(rng.permutation(12)[:4].tolist()) for _ in range(200)]
-        hits = np.array([[p in wanted for p in row] for row, wanted in zip(lists.tolist(), relevant, strict=True)])
-        rows = zip(lists.tolist(), popular.tolist(), relevant, strict=True)
-        assert serendipity(lists, hits, popular).tolist() == [
-            len((set(a) & wanted) - set(b)) / 6 for a, b, wanted in rows
-        ]
-
 
 class TestCategoryDiversity:
     CATEGORY = np.array([0, 0, 1, 2, -1])
@@ -151,15 +119,6 @@ class TestCategoryDiversity:
     )
     def test_by_hand(self, listed: list[int], diversity: float) -> None:
         assert category_diversity(padded([listed], 5), self.CATEGORY) == pytest.approx([diversity], nan_ok=True)
-
-    def test_agrees_with_a_loop_over_pairs(self) -> None:
-        rng = np.random.default_rng(2)
-        category = rng.integers(-1, 4, 30)
-        lists = [rng.permutation(30)[: rng.integers(0, 11)].tolist() for _ in range(300)]
-        for entries, value in zip(lists, category_diversity(padded(lists, 10), category), strict=True):
-            known = [category[p] for p in entries if category[p] >= 0]
-            differ = [one != other for one, other in combinations(known, 2)]
-            assert value == pytest.approx(np.mean(differ) if differ else np.nan, nan_ok=True)
 
     def test_without_products(self) -> None:
         assert np.isnan(category_diversity(padded([[]], 3), np.empty(0, np.int64))).all()
@@ -203,11 +162,6 @@ class TestBootstrap:
     def test_is_reproducible(self) -> None:
         buckets = np.arange(20.0).reshape(10, 2)
         assert (bootstrap(buckets) == bootstrap(buckets)).all()
-
-    def test_one_user(self) -> None:
-        sums = bootstrap(np.array([[1.0, 0.25]]))
-        # Rounds in which the only user counts zero times are ignored.
-        assert mean_and_interval(sums[:, 0], sums[:, 1]) == (0.25, 0.25, 0.25)
 
 
 class TestMeanAndInterval:

@@ -69,7 +69,7 @@ def test_slices_of_users_are_named_with_their_number() -> None:
     figure = by_slice(context(**EVALUATION))
     assert figure is not None
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels == ["all users  (1,200)", "no events before  (300)"]
+    assert labels == ["all users  (1,200)", "no past events  (300)"]
 
 
 def test_coverage_has_a_bar_and_popularity_bias_a_line_for_each_main_system() -> None:

@@ -1,4 +1,4 @@
-"""Which products are eligible, by hand."""
+"""Which products are eligible, and why not, by hand."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -33,9 +33,9 @@ def decide(products: list[dict[str, Any]] | None = None, **rules: Any) -> dict[i
 
 
 def reasons(products: list[dict[str, Any]] | None = None, **rules: Any) -> dict[int, str | None]:
-    found = decide(products, **rules)
-    assert all(row["eligible"] == (row["reason"] is None) for row in found.values())
-    return {product: row["reason"] for product, row in found.items()}
+    rows = decide(products, **rules)
+    assert all(row["eligible"] == (row["reason"] is None) for row in rows.values())
+    return {product: row["reason"] for product, row in rows.items()}
 
 
 def test_without_a_catalogue_every_product_of_the_index_is_eligible() -> None:
@@ -44,7 +44,7 @@ def test_without_a_catalogue_every_product_of_the_index_is_eligible() -> None:
     assert decide()[1].items() >= about.items()
 
 
-def test_the_catalogue_says_what_a_product_is() -> None:
+def test_values_of_the_catalogue_come_before_those_of_the_events() -> None:
     row = decide([{"product_id": 1, "name": "Phone", "category": "electronics.phone", "price": 9.0}])[1]
     assert (row["name"], row["category"], row["brand"], row["price"]) == ("Phone", "electronics.phone", "acme", 9.0)
     assert row["in_catalog"]
@@ -67,11 +67,11 @@ def test_products_that_only_the_catalogue_has_are_added() -> None:
         ({"available_until": datetime(2024, 6, 14, tzinfo=UTC)}, "no longer available"),
     ],
 )
-def test_what_the_catalogue_rules_out(product: dict[str, Any], reason: str | None) -> None:
+def test_stock_dates_and_blocks_decide(product: dict[str, Any], reason: str | None) -> None:
     assert reasons([{"product_id": 1, **product}]) == {1: reason, 2: None, 3: None}
 
 
-def test_stock_does_not_count_where_the_rules_say_so() -> None:
+def test_stock_is_ignored_without_in_stock_only() -> None:
     assert reasons([{"product_id": 1, "in_stock": False}], in_stock_only=False)[1] is None
 
 
@@ -85,8 +85,8 @@ def test_listed_products_only() -> None:
 
 def test_a_category_with_all_below_it_and_no_other() -> None:
     products = [{"product_id": 7, "category": "Toys.blocks"}, {"product_id": 8, "category": "toyshop"}]
-    found = reasons(products, excluded_categories=["toys "])
-    assert found == {1: None, 2: None, 3: "excluded category", 7: "excluded category", 8: None}
+    result = reasons(products, excluded_categories=["toys "])
+    assert result == {1: None, 2: None, 3: "excluded category", 7: "excluded category", 8: None}
 
 
 def test_brands_and_prices_work_without_a_catalogue() -> None:

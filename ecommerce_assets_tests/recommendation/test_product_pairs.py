@@ -11,15 +11,12 @@ import pandas as pd
 import pytest
 from mlxtend.frequent_patterns import association_rules, fpgrowth
 from mlxtend.preprocessing import TransactionEncoder
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from ecommerce_assets.events.sample import generate
 from ecommerce_assets.recommendation import product_pairs as module
-from ecommerce_assets.recommendation.checks import PRODUCT_PAIRS_CHECKS
 from ecommerce_assets.recommendation.product_pairs import PRODUCT_PAIRS, PairParameters, product_pairs
-from ecommerce_assets.storage.checks import CheckContext, measure, run_checks, summaries_of
-from ecommerce_assets.storage.version import Stats
-from ecommerce_assets_tests.helpers import EVENTS_DDL, event, events_frame
+from ecommerce_assets_tests.helpers import event, events_frame
 
 ALL = PairParameters(k=1_000_000, min_baskets=1)
 Pairs = dict[Any, list[Any]]
@@ -43,30 +40,26 @@ def pairs(
     spark: SparkSession,
     events: Sequence[dict[str, Any]],
     parameters: PairParameters = ALL,
-    eligible: DataFrame | None = None,
 ) -> Pairs:
-    """The pair products of each product that is bought, in their order, with their number of baskets."""
-    found = product_pairs(events_frame(spark, events), parameters, eligible).where("kind = 'bought'")
+    """The pair products of each product that is bought, in the order of rank, with their number of baskets."""
+    bought_pairs = product_pairs(events_frame(spark, events), parameters).where("kind = 'bought'")
     listed: Pairs = {}
-    for row in found.orderBy("product_id", "rank").collect():
+    for row in bought_pairs.orderBy("product_id", "rank").collect():
         listed.setdefault(row["product_id"], []).append((row["pair_product_id"], row["baskets"]))
         assert row["rank"] == len(listed[row["product_id"]])
     return listed
 
 
-@pytest.mark.parametrize(
-    ("event_type", "kind", "id_type"), [("purchase", "bought", "bigint"), ("view", "viewed", "string")]
-)
-def test_by_hand(spark: SparkSession, event_type: str, kind: str, id_type: str) -> None:
-    events = [{**one, "event_type": event_type} for one in FIVE_BASKETS]
+def test_by_hand(spark: SparkSession) -> None:
+    events = [{**one, "event_type": event_type} for one in FIVE_BASKETS for event_type in ("purchase", "view")]
     events += [event("2020-01-01 12:00:00", "cart", product, 1, user_session="a") for product in (10, 20, 40)]
     frame = events_frame(spark, events)
-    frame = frame.withColumn("product_id", frame["product_id"].cast(id_type))
+    frame = frame.withColumn("product_id", frame["product_id"].cast("string"))
     stored = PRODUCT_PAIRS.conform(product_pairs(frame, ALL))
-    assert stored.dtypes == [(c.name, c.type) for c in PRODUCT_PAIRS.with_id_type(id_type).columns]
-    of = str if id_type == "string" else int
-    assert [tuple(row) for row in stored.orderBy("product_id", "rank").collect()] == [
-        (of(one), kind, rank, of(other), baskets, *(pytest.approx(value, rel=1e-12) for value in values))
+    assert stored.dtypes == [(c.name, c.type) for c in PRODUCT_PAIRS.with_id_type("string").columns]
+    assert [tuple(row) for row in stored.orderBy("kind", "product_id", "rank").collect()] == [
+        (str(one), kind, rank, str(other), baskets, *(pytest.approx(value, rel=1e-12) for value in values))
+        for kind in ("bought", "viewed")
         for one, rank, other, baskets, *values in [
             (10, 1, 20, 2, 2 / 5, 2 / 4, 5 / 6),
             (10, 2, 40, 1, 1 / 5, 1 / 4, 5 / 4),
@@ -80,13 +73,11 @@ def test_by_hand(spark: SparkSession, event_type: str, kind: str, id_type: str) 
     ]
 
 
-def test_a_pair_has_at_least_the_fewest_baskets_and_a_list_at_most_k(spark: SparkSession) -> None:
+def test_pairs_have_at_least_min_baskets(spark: SparkSession) -> None:
     assert pairs(spark, FIVE_BASKETS, PairParameters()) == {10: [(20, 2)], 20: [(30, 2), (10, 2)], 30: [(20, 2)]}
-    assert pairs(spark, FIVE_BASKETS, PairParameters(k=1)) == {10: [(20, 2)], 20: [(30, 2)], 30: [(20, 2)]}
-    assert pairs(spark, FIVE_BASKETS, PairParameters(min_baskets=3)) == {}
 
 
-def test_ties_go_by_product_id(spark: SparkSession) -> None:
+def test_lists_have_at_most_k_products_and_ties_go_by_product_id(spark: SparkSession) -> None:
     assert pairs(spark, bought(1, "a", 9, 30, 4, 10), PairParameters(k=2, min_baskets=1)) == {
         4: [(9, 1), (10, 1)],
         9: [(4, 1), (10, 1)],
@@ -97,16 +88,17 @@ def test_ties_go_by_product_id(spark: SparkSession) -> None:
 
 def test_only_eligible_products_are_listed_and_before_the_cut_to_k(spark: SparkSession) -> None:
     eligible = spark.createDataFrame([(30,), (40,)], "product_id bigint")
-    found = product_pairs(events_frame(spark, FIVE_BASKETS), PairParameters(k=1, min_baskets=1), eligible)
-    assert {(row["product_id"], row["pair_product_id"], row["rank"]) for row in found.collect()} == {
-        (10, 40, 1),  # a product that is not eligible itself
-        (20, 30, 1),
+    listed = product_pairs(events_frame(spark, FIVE_BASKETS), PairParameters(k=1, min_baskets=1), eligible)
+    assert {(row["product_id"], row["pair_product_id"], row["rank"], row["support"]) for row in listed.collect()} == {
+        (10, 40, 1, 1 / 5),  # products that are not eligible have lists too
+        (20, 30, 1, 2 / 5),  # the share of all baskets
     }
-    supports = {row["support"] for row in found.where("product_id = 20").collect()}
-    assert supports == {2 / 5}  # of all baskets
 
 
-def test_a_basket_without_a_session_ends_where_the_gap_is_longer_than_the_window(spark: SparkSession) -> None:
+@pytest.mark.parametrize("window_days", [1, 2])
+def test_a_basket_without_a_session_ends_after_a_gap_longer_than_the_window(
+    spark: SparkSession, window_days: int
+) -> None:
     events = [
         *bought(1, None, 10, time="2020-01-01 12:00:00"),
         *bought(1, None, 20, time="2020-01-02 12:00:00"),  # one day later
@@ -116,32 +108,15 @@ def test_a_basket_without_a_session_ends_where_the_gap_is_longer_than_the_window
         # Neither a view nor a purchase in a session fills the gap.
         event("2020-01-02 20:00:00", "view", 60, 1, user_session=None),
         *bought(1, "s", 70, time="2020-01-02 20:00:00"),
+        # A session is one basket, however long it lasts.
+        *bought(3, "a", 80),
+        *bought(3, "a", 90, time="2020-03-01 12:00:00"),
     ]
-    in_one_day = {10: [(20, 1)], 20: [(10, 1)], 30: [(40, 1)], 40: [(30, 1)]}
-    assert pairs(spark, events) == in_one_day
-    in_two = pairs(spark, events, PairParameters(window_days=2, min_baskets=1))
-    assert {one: {other for other, _ in listed} for one, listed in in_two.items()} == {
-        one: {10, 20, 30, 40} - {one} for one in (10, 20, 30, 40)
+    baskets = [{10, 20}, {30, 40}, {80, 90}] if window_days == 1 else [{10, 20, 30, 40}, {80, 90}]
+    listed = pairs(spark, events, PairParameters(window_days=window_days, min_baskets=1))
+    assert {one: {other for other, _ in others} for one, others in listed.items()} == {
+        one: basket - {one} for basket in baskets for one in basket
     }
-
-
-def test_a_session_is_one_basket_however_long_it_lasts(spark: SparkSession) -> None:
-    events = [*bought(1, "a", 10), *bought(1, "a", 20, time="2020-03-01 12:00:00")]
-    assert pairs(spark, events) == {10: [(20, 1)], 20: [(10, 1)]}
-
-
-def test_of_a_long_basket_the_latest_products_count(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BASKET_CAP", 2)
-    events = [
-        *bought(1, "a", 10, 40, time="2020-01-01 12:00:00"),
-        *bought(1, "a", 30, 20, time="2020-01-01 12:00:01"),
-        *bought(1, "a", 40, time="2020-01-01 12:00:02"),  # again, and so the latest
-    ]
-    assert pairs(spark, events) == {20: [(40, 1)], 40: [(20, 1)]}
-
-
-def test_without_events_there_are_no_pairs(spark: SparkSession) -> None:
-    assert product_pairs(spark.createDataFrame([], EVENTS_DDL), ALL).collect() == []
 
 
 @pytest.fixture(scope="module")
@@ -174,57 +149,29 @@ def baskets_of(events: pd.DataFrame, cap: int) -> list[list[int]]:
     return baskets
 
 
-@pytest.mark.parametrize(("event_type", "kind", "cap"), [("view", "viewed", 4), ("purchase", "bought", 50)])
 def test_support_confidence_and_lift_are_those_of_mlxtend(
-    spark: SparkSession, generated: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, event_type: str, kind: str, cap: int
+    spark: SparkSession, generated: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BASKET_CAP", cap)
-    baskets = baskets_of(generated[generated.event_type == event_type], cap)
-    encoder = TransactionEncoder()
-    table = pd.DataFrame(encoder.fit_transform(baskets), columns=encoder.columns_)
-    itemsets = fpgrowth(table, min_support=0.5 / len(baskets), use_colnames=True, max_len=2)
-    rules = association_rules(itemsets, metric="support", min_threshold=0)
-    expected = {
-        (*rule.antecedents, *rule.consequents): (rule.support, rule.confidence, rule.lift)
-        for rule in rules.itertuples()
-    }
+    monkeypatch.setattr(module, "BASKET_CAP", 4)
     frame = spark.createDataFrame(
         generated.astype(object).where(generated.notna(), None),
         "at bigint, event_type string, product_id bigint, user_id bigint, user_session string",
     )
     events = frame.selectExpr("timestamp_micros(at) as event_time", "*")
-    found = {
-        (row["product_id"], row["pair_product_id"]): (row["support"], row["confidence"], row["lift"])
-        for row in product_pairs(events, ALL).where(f"kind = '{kind}'").collect()
-    }
-    assert len(found) > 20
-    assert found.keys() == expected.keys()
-    assert found == {pair: pytest.approx(values, rel=1e-9) for pair, values in expected.items()}
-
-
-@pytest.mark.parametrize(
-    ("rows", "broken"),
-    [
-        ([(1, "bought", 1, 2, 3, 0.3, 0.6, 1.5), (2, "viewed", 1, 1, 3, 0.3, 1.0, 1.5)], []),
-        (
-            [
-                (1, "bought", 1, 2, 3, 0.3, 0.6, 1.5),
-                (1, "bought", 1, 3, 3, 0.3, 0.6, 1.5),
-                (4, "sold", 1, 4, 3, 0.3, 0.6, 1.5),
-            ],
-            ["unique_key", "known_kinds", "not_itself"],
-        ),
-        ([(1, "viewed", 1, 2, 0, 0.3, 0.6, 1.5)], ["values_in_range"]),
-        ([(1, "viewed", 1, 2, 3, 0.0, 0.6, 1.5)], ["values_in_range"]),
-        ([(1, "viewed", 1, 2, 3, 0.7, 0.6, 1.5)], ["values_in_range"]),
-        ([(1, "viewed", 1, 2, 3, 0.3, 1.1, 1.5)], ["values_in_range"]),
-        ([(1, "viewed", 1, 2, 3, 0.3, 0.6, float("nan"))], ["values_in_range"]),
-    ],
-)
-def test_checks_find_what_is_wrong(spark: SparkSession, rows: list[tuple[Any, ...]], broken: list[str]) -> None:
-    columns = PRODUCT_PAIRS.with_id_type("bigint").columns
-    frame = spark.createDataFrame(rows, ", ".join(f"{c.name} {c.type}" for c in columns))
-    decided = {"product_eligibility": spark.range(100).selectExpr("id as product_id", "id <> 99 as eligible")}
-    summaries = [make(frame, CheckContext(Stats()), decided.__getitem__) for make in summaries_of(PRODUCT_PAIRS_CHECKS)]
-    stats = measure(frame, PRODUCT_PAIRS_CHECKS, summaries)[None]
-    assert [r.name for r in run_checks(PRODUCT_PAIRS_CHECKS, CheckContext(stats)) if not r.passed] == broken
+    listed = product_pairs(events, ALL).collect()
+    for event_type, kind in (("view", "viewed"), ("purchase", "bought")):
+        baskets = baskets_of(generated[generated.event_type == event_type], 4)
+        encoder = TransactionEncoder()
+        table = pd.DataFrame(encoder.fit_transform(baskets), columns=encoder.columns_)
+        itemsets = fpgrowth(table, min_support=0.5 / len(baskets), use_colnames=True, max_len=2)
+        rules = association_rules(itemsets, metric="support", min_threshold=0)
+        expected = {
+            (*rule.antecedents, *rule.consequents): pytest.approx((rule.support, rule.confidence, rule.lift), rel=1e-9)
+            for rule in rules.itertuples()
+        }
+        assert len(expected) > 20
+        assert expected == {
+            (row["product_id"], row["pair_product_id"]): (row["support"], row["confidence"], row["lift"])
+            for row in listed
+            if row["kind"] == kind
+        }

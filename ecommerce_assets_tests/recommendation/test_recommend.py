@@ -1,7 +1,7 @@
-"""The published lists: hand-made factors, lists that can be worked out on paper."""
+"""The lists of `recommend`, by hand on six products and six users."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,17 +61,17 @@ def als_model(user_factors: Mapping[int, Sequence[float]], item_factors: Mapping
 
 
 def index_frame(spark: SparkSession, name: str, numbers: Mapping[Any, int], kind: str = "bigint") -> DataFrame:
-    rows = [(own, number, 1) for own, number in numbers.items()]
+    rows = [(id_, number, 1) for id_, number in numbers.items()]
     return spark.createDataFrame(rows, f"{name}_id {kind}, {name}_idx int, events bigint")
 
 
 def lists(recommended: DataFrame) -> Lists:
     """Products, scores and sources by user, in the order of rank; ranks must count from 1."""
-    found: dict[Any, list[Any]] = {}
+    by_user: dict[Any, list[Any]] = {}
     for row in sorted(recommended.collect(), key=lambda row: (row["user_id"], row["rank"])):
-        found.setdefault(row["user_id"], []).append((row["product_id"], row["score"], row["source"]))
-        assert row["rank"] == len(found[row["user_id"]])
-    return found
+        by_user.setdefault(row["user_id"], []).append((row["product_id"], row["score"], row["source"]))
+        assert row["rank"] == len(by_user[row["user_id"]])
+    return by_user
 
 
 def interactions_frame(spark: SparkSession, pairs: Sequence[tuple[int, int, int]]) -> DataFrame:
@@ -121,9 +121,16 @@ def shop(spark: SparkSession) -> Shop:
 
 
 @pytest.fixture(scope="module")
-def plain(shop: Shop) -> Lists:
+def plain_frame(shop: Shop) -> Iterator[DataFrame]:
     """The top 4 with nothing excluded."""
-    return shop.recommend(Exclude.none, 4)
+    frame = shop.frame(Exclude.none, 4).cache()
+    yield frame
+    frame.unpersist()
+
+
+@pytest.fixture(scope="module")
+def plain(plain_frame: DataFrame) -> Lists:
+    return lists(plain_frame)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +161,7 @@ def test_users_with_zero_factors_get_popular_products(plain: Lists) -> None:
     ]
 
 
-def test_without_factors_popular_in_the_segment_come_before_popular_in_the_shop(plain: Lists) -> None:
+def test_a_user_without_factors_gets_popular_products_of_the_segment_then_of_the_shop(plain: Lists) -> None:
     assert plain[NO_FACTORS] == [
         (101, 0.5, "segment_popular"),
         (103, 0.5, "segment_popular"),
@@ -163,11 +170,11 @@ def test_without_factors_popular_in_the_segment_come_before_popular_in_the_shop(
     ]
 
 
-def test_user_unknown_to_the_index_gets_what_is_popular_in_the_segment(plain: Lists) -> None:
+def test_a_user_who_is_not_in_the_index_gets_popular_products_of_the_segment(plain: Lists) -> None:
     assert plain[NOT_IN_INDEX] == plain[ZEROS]
 
 
-def test_user_without_a_segment_gets_what_is_popular_in_the_shop(plain: Lists) -> None:
+def test_a_user_without_a_segment_gets_popular_products_of_the_shop(plain: Lists) -> None:
     assert plain[NO_SEGMENT] == [
         (101, TWO_THIRDS, "popular"),
         (106, TWO_THIRDS, "popular"),
@@ -191,7 +198,7 @@ def test_purchases_are_left_out_by_default_and_short_lists_are_filled(default: L
         (106, 0.5, "segment_popular"),  # 1, capped
         (105, 0.0, "popular"),
     ]
-    assert {user: len(own) for user, own in default.items()} == {
+    assert {user: len(entries) for user, entries in default.items()} == {
         SERVED: 5,
         ZEROS: 6,
         NO_FACTORS: 6,
@@ -201,11 +208,11 @@ def test_purchases_are_left_out_by_default_and_short_lists_are_filled(default: L
     }
 
 
-def test_whatever_was_seen_is_left_out(shop: Shop) -> None:
-    found = shop.recommend(Exclude.seen)
-    assert [product for product, _, _ in found[SERVED]] == [104, 102, 106, 105]  # not 101, 103
-    assert [product for product, _, _ in found[UPRIGHT]] == [103, 102, 101, 105]  # not 106, 104
-    assert found[ZEROS] == [  # not 106, 101
+def test_seen_products_are_left_out_with_exclude_seen(shop: Shop) -> None:
+    recommended = shop.recommend(Exclude.seen)
+    assert [product for product, _, _ in recommended[SERVED]] == [104, 102, 106, 105]  # not 101, 103
+    assert [product for product, _, _ in recommended[UPRIGHT]] == [103, 102, 101, 105]  # not 106, 104
+    assert recommended[ZEROS] == [  # not 106, 101
         (104, 0.5, "segment_popular"),
         (103, THIRD, "popular"),
         (102, 0.0, "popular"),
@@ -213,7 +220,7 @@ def test_whatever_was_seen_is_left_out(shop: Shop) -> None:
     ]
 
 
-def test_the_blend_lists_the_latest_products_then_neighbours_then_what_is_popular(blended: Lists) -> None:
+def test_the_blend_without_weights_lists_latest_products_then_neighbours_then_popular_ones(blended: Lists) -> None:
     # Bought 101 (rating 6) and looked at 103: 106 gets 6 · 1/2, 102 6 · 1/4 + 1/2, 2/3 of it.
     assert blended[SERVED] == [
         (103, 1.0, "latest"),
@@ -224,38 +231,30 @@ def test_the_blend_lists_the_latest_products_then_neighbours_then_what_is_popula
     ]
 
 
-def test_the_blend_gives_users_without_a_history_what_is_popular(blended: Lists, default: Lists) -> None:
+def test_the_blend_gives_users_without_a_history_popular_products(blended: Lists, default: Lists) -> None:
     # NOT_IN_INDEX is a user who did nothing but remove from the cart, NO_FACTORS one whom interaction_data lacks.
     for user in (NOT_IN_INDEX, NO_FACTORS, NO_SEGMENT):
         assert blended[user] == default[user]
         assert {source for *_, source in blended[user]} <= {"segment_popular", "popular"}
 
 
-def test_with_a_model_that_knows_nobody_popularity_alone(spark: SparkSession) -> None:
+def test_without_user_factors_lists_are_popular_and_a_user_who_bought_everything_has_none(spark: SparkSession) -> None:
     shop = Shop(spark)
     shop.model = als_model({}, ITEM_FACTORS)
-    found = shop.recommend(Exclude.none, 2)
-    assert found[SERVED] == [(101, 0.5, "segment_popular"), (103, 0.5, "segment_popular")]
-    assert found[NO_SEGMENT] == [(101, TWO_THIRDS, "popular"), (106, TWO_THIRDS, "popular")]
-
-
-def test_a_user_who_bought_everything_gets_nothing(spark: SparkSession) -> None:
-    shop = Shop(spark)
-    shop.interactions = interactions_frame(spark, [(0, number, 1) for number in PRODUCT_IDX.values()])
-    for blend in (None, Blend()):
-        found = shop.recommend(blend=blend)
-        assert SERVED not in found
-        assert len(found[UPRIGHT]) == 6
+    shop.interactions = interactions_frame(
+        spark, [(0, number, 1) for number in PRODUCT_IDX.values()] + [(3, 1, 0), (3, 5, 0)]
+    )
+    recommended = shop.recommend(k=2)
+    assert SERVED not in recommended
+    assert recommended[UPRIGHT] == [(101, 0.5, "segment_popular"), (106, 0.5, "segment_popular")]
+    assert recommended[NO_SEGMENT] == [(101, 1.0, "popular"), (106, 1.0, "popular")]
 
 
 def test_sparks_workers_make_the_same_lists(monkeypatch: pytest.MonkeyPatch, shop: Shop, blended: Lists) -> None:
     monkeypatch.setattr("ecommerce_assets.recommendation.recommend.PAIRS_IN_PROCESS", 0)
-    assert shop.recommend(blend=Blend()) == blended
-    assert shop.frame().dtypes == [(c.name, c.type) for c in RECOMMENDATIONS.with_id_type("bigint").columns]
-
-
-def test_columns_and_types(shop: Shop) -> None:
-    assert shop.frame().dtypes == [(c.name, c.type) for c in RECOMMENDATIONS.with_id_type("bigint").columns]
+    frame = shop.frame(blend=Blend())
+    assert frame.dtypes == [(c.name, c.type) for c in RECOMMENDATIONS.with_id_type("bigint").columns]
+    assert lists(frame) == blended
 
 
 def test_text_ids(spark: SparkSession) -> None:
@@ -269,67 +268,16 @@ def test_text_ids(spark: SparkSession) -> None:
     shop.neighbours = spark.createDataFrame([("p3", 1, "p6", 0.5)], columns)
     frame = shop.frame(Exclude.none, 3)
     assert frame.dtypes == [(c.name, c.type) for c in RECOMMENDATIONS.with_id_type("string").columns]
-    assert lists(shop.frame(blend=Blend()))[f"u{SERVED}"][:2] == [("p4", 1.0, "latest"), ("p6", 0.5, "neighbours")]
-    found = lists(frame)
-    assert found[f"u{SERVED}"] == [("p11", 1.0, "als"), ("p3", 1.0, "als"), ("p2", 0.625, "als")]
-    assert found[f"u{NO_SEGMENT}"] == [
+    recommended = lists(frame)
+    assert recommended[f"u{SERVED}"] == [("p11", 1.0, "als"), ("p3", 1.0, "als"), ("p2", 0.625, "als")]
+    assert recommended[f"u{NO_SEGMENT}"] == [
         ("p3", TWO_THIRDS, "popular"),
         ("p6", TWO_THIRDS, "popular"),
         ("p11", THIRD, "popular"),
     ]
 
 
-@pytest.mark.parametrize("unknown", [6, 1000, 3])
-def test_a_model_of_other_products_is_an_error(spark: SparkSession, unknown: int) -> None:
-    shop = Shop(spark)
-    # 6 and 1000 lie beyond the index, 3 is missing from its middle.
-    shop.product_index = shop.product_index.where(F.col("product_idx") != 3)
-    shop.model = als_model(USER_FACTORS, {1: [1.0, 0.0], unknown: [1.0, 1.0]})
-    with pytest.raises(ValueError, match="als_model and product_index"):
-        shop.recommend()
-
-
-@pytest.mark.parametrize("exclude", list(Exclude))
-def test_every_list_is_full_sorted_unique_and_eligible(spark: SparkSession, exclude: Exclude) -> None:
-    rng = np.random.default_rng(4)
-    n_users, n_products, k = 40, 12, 8
-    shop = Shop(spark)
-    shop.users = spark.createDataFrame(
-        [(user, [None, "A", "B"][user % 3]) for user in range(n_users)], "user_id bigint, segment string"
-    )
-    # Products 100 and up, numbered backwards; the last five users are unknown to the index.
-    shop.user_index = index_frame(spark, "user", {user: user for user in range(n_users - 5)})
-    shop.product_index = index_frame(spark, "product", {100 + p: n_products - 1 - p for p in range(n_products)})
-    pairs = [
-        (u, p, int(rng.integers(0, 2))) for u in range(n_users - 5) for p in range(n_products) if rng.random() < 0.4
-    ]
-    shop.interactions = interactions_frame(spark, pairs)
-    # Whole numbers for factors make many ties; every third user has none, and two products are unknown to the model.
-    shop.model = als_model(
-        {user: rng.integers(0, 3, 2).astype(float).tolist() for user in range(n_users - 5) if user % 3},
-        {product: rng.integers(1, 3, 2).astype(float).tolist() for product in range(n_products - 2)},
-    )
-    barred: dict[int, set[int]] = {user: set() for user in range(n_users)}
-    for user, number, purchases in pairs:
-        if exclude == Exclude.seen or (exclude == Exclude.purchased and purchases):
-            barred[user].add(100 + n_products - 1 - number)
-
-    found = shop.recommend(exclude, k)
-
-    for user in range(n_users):
-        own = found.get(user, [])
-        products, scores = [product for product, _, _ in own], [score for _, score, _ in own]
-        assert len(own) == min(k, n_products - len(barred[user]))
-        assert len(set(products)) == len(products)
-        assert not set(products) & barred[user]
-        assert scores == sorted(scores, reverse=True)
-        sources = [source for _, _, source in own]
-        assert sources == sorted(sources, key=["als", "segment_popular", "popular"].index)
-        by_model = [(-score, product) for product, score, source in own if source == "als"]
-        assert by_model == sorted(by_model)
-
-
-def test_order_of_rows_does_not_matter(spark: SparkSession, default: Lists) -> None:
+def test_the_order_of_rows_does_not_change_the_lists(spark: SparkSession, default: Lists) -> None:
     shop = Shop(spark)
     shop.users = shop.users.orderBy(F.desc("user_id")).repartition(3)
     shop.product_index = shop.product_index.orderBy("product_idx")
@@ -337,9 +285,7 @@ def test_order_of_rows_does_not_matter(spark: SparkSession, default: Lists) -> N
     assert shop.recommend() == default
 
 
-def test_each_product_that_is_shown_counts_once(shop: Shop) -> None:
-    frame = shop.frame(Exclude.none, 1).cache()
-    listed = lists(frame)
-    [row] = products_shown(frame, CheckContext(Stats()), lambda _: shop.users).collect()
-    first = {products[0][0] for products in listed.values()}
-    assert row["products_shown"] == len(first) < len(listed)
+def test_each_product_that_is_shown_counts_once(plain_frame: DataFrame, plain: Lists) -> None:
+    [row] = products_shown(plain_frame, CheckContext(Stats()), lambda _: plain_frame).collect()
+    products = {product for entries in plain.values() for product, _, _ in entries}
+    assert row["products_shown"] == len(products)

@@ -15,11 +15,11 @@ CATEGORY = np.array([0, 0, 1, 1, 2, -1])
 
 def lists_of(*rows: list[int], source: str = "als") -> Lists:
     """Lists of three places."""
-    made = Lists.empty(len(rows), 3)
+    lists = Lists.empty(len(rows), 3)
     for user, row in enumerate(rows):
-        made.positions[user, : len(row)] = row
-        made.sources[user, : len(row)] = SOURCES.index(source)
-    return made
+        lists.positions[user, : len(row)] = row
+        lists.sources[user, : len(row)] = SOURCES.index(source)
+    return lists
 
 
 LISTS = {"ours": lists_of([2, 4, 0], [1, 0], [], [3, 2, 1], source="latest"), "popular": lists_of(*[[0, 1, 2]] * 4)}
@@ -31,11 +31,11 @@ IN_BUCKETS = np.array([7, 9, 7, 199])
 
 def scores_of(*users: int) -> Scores:
     rows = np.array(users, np.int64)
-    parts = {n: Lists(own.positions[rows], own.scores[rows], own.sources[rows]) for n, own in LISTS.items()}
+    parts = {n: Lists(all_.positions[rows], all_.scores[rows], all_.sources[rows]) for n, all_ in LISTS.items()}
     chosen = np.isin(RELEVANT.owners, rows)
     owners = np.searchsorted(rows, RELEVANT.owners[chosen])
     relevant = Relevant(owners, RELEVANT.positions[chosen], RELEVANT.counts[rows])
-    slices = {name: own[rows] for name, own in MEMBERS.items()}
+    slices = {name: members[rows] for name, members in MEMBERS.items()}
     return score_lists(parts, "ours", "popular", relevant, CATEGORY, slices, IN_BUCKETS[rows])
 
 
@@ -60,16 +60,16 @@ def test_sums_by_slice_and_bucket(whole: Scores) -> None:
     assert sorted(whole.sums) == ["all", "even"]
     recall = whole.column("ours", "recall")
     assert whole.sums["all"].shape == (BUCKETS, 1 + 2 * len(USER_METRICS))
-    for part, wanted in {
+    for part, expected in {
         "all": {7: (2, 1.0), 9: (1, 1.0), 199: (1, pytest.approx(1 / 3))},
         "even": {7: (2, 1.0)},
     }.items():
         values = whole.sums[part][:, [0, recall]]
-        assert {int(n): tuple(values[n].tolist()) for n in np.flatnonzero(values[:, 0])} == wanted
+        assert {int(n): tuple(values[n].tolist()) for n in np.flatnonzero(values[:, 0])} == expected
     assert whole.mean("ours", "recall", "even") == 1 / 2
 
 
-def test_what_is_shown_and_its_diversity(whole: Scores) -> None:
+def test_shown_products_and_diversity_by_hand(whole: Scores) -> None:
     assert whole.shown.tolist() == [[2, 2, 2, 1, 1, 0], [4, 4, 4, 0, 0, 0]]
     # Categories 1, 2, 0: all differ; 0, 0: none; no list; 1, 1, 0: two of three pairs.
     assert whole.diversity[0].tolist() == pytest.approx([1 + 0 + 2 / 3, 3])
@@ -91,7 +91,7 @@ def test_two_batches_add_up_to_one(whole: Scores) -> None:
         assert added.users_per_source == whole.users_per_source
 
 
-def test_nothing_adds_nothing(whole: Scores) -> None:
+def test_scores_without_users_add_nothing(whole: Scores) -> None:
     assert (Scores(("ours", "popular")) + Scores(("ours", "popular"))).users == 0
     assert (whole + Scores(("ours", "popular"))).users == 4
     assert pickle.loads(pickle.dumps(whole)).mean("ours", "recall") == whole.mean("ours", "recall")

@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.recommendation import scoring
 from ecommerce_assets.recommendation.als_parameters import AlsParameters
-from ecommerce_assets.recommendation.blend import FEATURES, FEWEST_TRAINING_USERS, Blend
+from ecommerce_assets.recommendation.blend import FEATURES, MIN_TRAINING_USERS, Blend
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.holdout import Holdout, holdout_cutoff, prepare_holdouts
 from ecommerce_assets.recommendation.local_holdout import LocalHoldout
@@ -52,7 +52,7 @@ def batch_of(exclude: Exclude, rows: list[dict[str, Any]], products: Products) -
             ("total_events", pa.int64()),
         ]
     )
-    return scoring._Batch.of(pa.RecordBatch.from_pylist(rows, schema), products, 2, 0, exclude)
+    return scoring.HoldoutBatch.of(pa.RecordBatch.from_pylist(rows, schema), products, 2, 0, exclude)
 
 
 class TestBatch:
@@ -82,47 +82,45 @@ class TestBatch:
             (Exclude.seen, [8, 9], [(0, 0), (1, 1)], [2, 2]),
         ],
     )
-    def test_relevant_is_what_is_not_excluded(
+    def test_relevant_products_are_not_excluded(
         self, exclude: Exclude, numbers: list[int], relevant: list[tuple[int, int]], counts: list[int]
     ) -> None:
         batch = batch_of(exclude, list(self.ROWS), self.PRODUCTS)
-        assert batch.numbers.tolist() == numbers
+        assert batch.user_idx.tolist() == numbers
         pairs = zip(batch.relevant.owners.tolist(), batch.relevant.positions.tolist(), strict=True)
         assert sorted(pairs) == sorted(relevant)
-        assert batch.relevant.counts.tolist() == counts  # 55, which nobody could recommend, counts
-        assert batch.events.tolist() == ["few", "some", "none"][-len(numbers) :]
+        assert batch.relevant.counts.tolist() == counts  # the unknown product 55 counts
+        assert batch.activity.tolist() == ["few", "some", "none"][-len(numbers) :]
         assert batch.users.segments.tolist() == [None, "A", None][-len(numbers) :]
         assert batch.buckets.tolist() == [3, 4, 5][-len(numbers) :]
 
 
-def test_users_are_hashed_as_spark_hashes_them(spark: SparkSession) -> None:
+def test_xxhash64_is_that_of_spark(spark: SparkSession) -> None:
     rows = spark.range(-3, 2000, 7).selectExpr("int(id) id", "xxhash64(int(id)) one", "xxhash64(int(id), 42) two")
     numbers, one, two = (column.to_numpy() for column in rows.toArrow().columns)
-    np.testing.assert_array_equal(scoring._hashed(numbers), one)
-    np.testing.assert_array_equal(scoring._hashed(numbers, 42), two)
+    np.testing.assert_array_equal(scoring.xxhash64(numbers), one)
+    np.testing.assert_array_equal(scoring.xxhash64(numbers, 42), two)
 
 
-@pytest.mark.parametrize("users", [FEWEST_TRAINING_USERS - 1, FEWEST_TRAINING_USERS])
-def test_too_few_training_users_give_the_rule(users: int) -> None:
+@pytest.mark.parametrize("users", [MIN_TRAINING_USERS - 1, MIN_TRAINING_USERS])
+def test_too_few_training_users_give_no_weights(users: int) -> None:
     rng = np.random.default_rng(0)
-    examples = Examples(rng.random((500, len(FEATURES))).astype(np.float32), rng.random(500) < 0.5, users)
-    assert (examples.fit().weights is None) == (users < FEWEST_TRAINING_USERS)
+    features = rng.random((500, len(FEATURES))).astype(np.float32)
+    examples = Examples(np.arange(500) % users, features, rng.random(500) < 0.5)
+    assert examples.users == users
+    assert (examples.fit().weights is None) == (users < MIN_TRAINING_USERS)
 
 
-def test_examples_are_in_the_order_of_the_users_and_not_of_the_tasks() -> None:
+def test_examples_are_sorted_by_user_whatever_the_order_of_the_parts() -> None:
     features = np.arange(4 * len(FEATURES), dtype=np.float32).reshape(4, -1)
     relevant = np.array([True, False, False, True])
     parts = [
-        (Exclude.seen, slice(0, 2), [5, 5]),
-        (Exclude.purchased, slice(0, 1), [1]),
-        (Exclude.seen, slice(2, 4), [2, 2]),
+        Examples(np.full(2, user), features[rows], relevant[rows]) for user, rows in ((5, slice(2)), (2, slice(2, 4)))
     ]
-    packed = [
-        scoring._packed(str(by), b"", np.array(users), features[rows], relevant[rows]) for by, rows, users in parts
-    ]
-    result = scoring._unpacked(pa.Table.from_batches(packed), Exclude.seen)
-    assert (result.users, result.relevant.tolist()) == (2, [False, True, True, False])
-    np.testing.assert_array_equal(result.features, features[[2, 3, 0, 1]])
+    for order in (parts, parts[::-1]):
+        examples = Examples.of(order)
+        assert (examples.users, examples.relevant.tolist()) == (2, [False, True, True, False])
+        np.testing.assert_array_equal(examples.features, features[[2, 3, 0, 1]])
 
 
 @contextmanager
@@ -193,10 +191,10 @@ def test_examples_are_the_candidates_of_users_with_a_relevant_one(
     for exclude, result in examples.items():
         reachable, pairs = 0, 0
         for row in rows:
-            own = {entry.product_idx for entry in row.history if exclude == Exclude.seen or entry.purchased}
+            excluded = {entry.product_idx for entry in row.history if exclude == Exclude.seen or entry.purchased}
             known = [n for n in row.relevant if n < len(position) and position[n] >= 0]
             # Of 15 products all that has a user is a candidate, by popularity.
-            candidates = [n for n in known if n not in own and systems.maker.training.products.users[position[n]]]
+            candidates = [n for n in known if n not in excluded and systems.maker.training.products.users[position[n]]]
             reachable += bool(row.history and candidates)
             pairs += len(candidates) if row.history else 0
         assert result.users == reachable > 5
@@ -225,13 +223,13 @@ def test_examples_and_scores_are_the_same_in_another_order_and_by_sparks_workers
 def test_no_more_training_users_than_the_limit(
     monkeypatch: pytest.MonkeyPatch, systems: Systems, examples: dict[Exclude, Examples]
 ) -> None:
-    monkeypatch.setattr(scoring, "MOST_TRAINING_USERS", 4)
+    monkeypatch.setattr(scoring, "MAX_TRAINING_USERS", 4)
     [result] = training_examples(systems, [Exclude.purchased]).values()
     assert result.users == 4
     assert 4 <= result.relevant.sum() < examples[Exclude.purchased].relevant.sum()
 
 
-def test_the_published_lists_are_those_of_als_where_no_blend_is(scores: dict[Exclude, Scores]) -> None:
+def test_the_published_lists_are_those_of_als_without_a_blend(scores: dict[Exclude, Scores]) -> None:
     seen, purchased = scores[Exclude.seen], scores[Exclude.purchased]
     assert seen.systems == (PUBLISHED, ALS_LIST, ALS_ALONE, *BASELINES)
     assert (seen.shown[0] == seen.shown[1]).all()
@@ -240,9 +238,7 @@ def test_the_published_lists_are_those_of_als_where_no_blend_is(scores: dict[Exc
     assert {source for source, users in seen.users_per_source.items() if users} <= {"als", "segment_popular", "popular"}
 
 
-def test_als_alone_is_scored_as_with_all_systems(
-    spark: SparkSession, systems: Systems, scores: dict[Exclude, Scores]
-) -> None:
+def test_score_als_agrees_with_score(spark: SparkSession, systems: Systems, scores: dict[Exclude, Scores]) -> None:
     for exclude, whole in scores.items():
         result = score_als(systems if exclude == Exclude.seen else by_spark(spark, systems), exclude, 5)
         assert result.users == whole.users

@@ -10,15 +10,12 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from pyspark.sql import SparkSession
 
-from ecommerce_assets.storage import io_managers, retention
 from ecommerce_assets_tests.storage.children import MODULES, writer
-from ecommerce_assets_tests.storage.generations import ALL, EVENTS, is_poisoned, leftovers, run, seen
+from ecommerce_assets_tests.storage.generations import ALL, is_poisoned, leftovers, seen
 
 
 def allowed(before: dict[str, int], generation: int) -> dict[str, set[int]]:
@@ -43,30 +40,6 @@ def test_killed_at_every_file_system_call(tmp_path: Path, step: int) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert int(done.stdout) >= 60 / step, "moments tried"
-
-
-@pytest.mark.trial
-def test_killed_while_spark_writes(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data_dir = tmp_path / "shop"
-    run(data_dir, 1, EVENTS)
-    before = seen(data_dir)
-    with writer(data_dir, EVENTS, 2) as child:
-        child.next("begins")
-        # The folder of the version appears with Spark's first file; nothing is committed before the last.
-        cleaned = data_dir / "lake" / "cleaned_events"
-        files = set(cleaned.glob("2*/**/*.parquet"))
-        while set(cleaned.glob("2*/**/*.parquet")) == files and child.process.poll() is None:
-            time.sleep(0.001)
-        child.kill()
-        assert list((data_dir / ".checkpoints").iterdir())
-        child.wait_until_dead()
-    now = check(data_dir, before, 2)
-    assert now == {"rejected_events": 2, "cleaned_events": 1}
-    for module in (io_managers, retention):
-        monkeypatch.setattr(module, "GRACE", timedelta(0))  # as if a day had passed
-    run(data_dir, 4, EVENTS)
-    assert seen(data_dir) == dict.fromkeys(EVENTS, 4)
-    assert leftovers(data_dir) == []
 
 
 KILLS = 72

@@ -49,14 +49,6 @@ def test_an_empty_lake_is_an_error_with_the_next_step(lake: Lake) -> None:
     assert lake.assets() == []
 
 
-def test_the_newest_version_is_read(lake: Lake) -> None:
-    put_table(lake, "a")
-    put_table(lake, "a", pa.table({"a": [1, 2]}))
-    found = lake.latest("a")
-    assert (found.version, found.stats.rows, len(lake.files(found))) == ("1", 2, 1)
-    assert [version.version for version in lake.published("a")] == ["1", "0"]
-
-
 def test_the_newest_folder_is_the_last_published_one(lake: Lake) -> None:
     now = datetime.now(UTC)
     put_folder(lake, "m", folder="20260101_120000_ffffffff", committed_at=now)

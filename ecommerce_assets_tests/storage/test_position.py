@@ -65,12 +65,10 @@ def positions() -> Positions:
     return POSITIONS
 
 
-def test_positions_in_a_whole_run(positions: Positions) -> None:
+def test_positions_count_the_assets_of_the_run(positions: Positions) -> None:
     assert job().execute_in_process().success
     assert positions.seen == {"a": "1 of 4", "b": "2 of 4", "c": "3 of 4", "d": "4 of 4"}
-
-
-def test_positions_in_a_selection(positions: Positions) -> None:
+    positions.seen = {}
     assert job().execute_in_process(asset_selection=[dg.AssetKey("b"), dg.AssetKey("c")]).success
     assert positions.seen == {"b": "1 of 2", "c": "2 of 2"}
 

@@ -90,7 +90,7 @@ def test_card_has_every_section_with_its_numbers() -> None:
     values = "0.3000|0.1500|0.1000|0.1000|0.1500 (0.1000 to 0.2000)"
     assert f"|NDCG|{values}|" in card
     assert "|products shown|50.0 %|50.0 %|50.0 %|50.0 %||" in card
-    assert f"|1 to 4 events before|40|{values}|" in card
+    assert f"|1 to 4 past events|40|{values}|" in card
     for part in ("neighbours 9,000 (75.0 %)", "80.0 %", "10.0 %", "rank 8", "200 → 150", "Engine local, because."):
         assert part in card
 

@@ -146,8 +146,8 @@ class Layout:
         for source, target in self.columns.items():
             if source not in names:
                 raise LandingError(
-                    f"{path} has no column {source}, as in {_option('--map', f'{source}={target}')}. Its columns are "
-                    f"{shown(names)}."
+                    f"{path} has no column {source}; its columns are {shown(names)}. Correct "
+                    f"{_option('--map', f'{source}={target}')}."
                 )
             if target in names and target != source:
                 raise LandingError(

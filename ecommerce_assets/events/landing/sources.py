@@ -141,7 +141,7 @@ def _expand(name: str, layout: Layout) -> Iterator[Source | OtherFile]:
         yield from _at(path, layout)
         return
     if path.is_symlink():
-        raise LandingError(f"{name} is a link to {path.readlink()}, which does not exist.")
+        raise LandingError(f"{name} is a link to {path.readlink()}, which does not exist: correct or remove the link.")
     if not glob.has_magic(name):
         raise LandingError(f"There is no file or folder {name}: check the name.")
     matches = sorted(glob.glob(str(path), recursive=True))
@@ -158,7 +158,7 @@ def _at(path: Path, layout: Layout) -> Iterator[Source | OtherFile]:
         return
     items = list(_in_folder(path, layout))
     if all(isinstance(item, OtherFile) for item in items):
-        raise LandingError(f"The folder {path} has no CSV or Parquet files.")
+        raise LandingError(f"The folder {path} has no CSV or Parquet files: check the path.")
     yield from items
 
 
@@ -247,7 +247,7 @@ def _csv(path: Path, layout: Layout) -> CsvSource:
     with open_text(path) as stream:
         line, more = stream.readline(MAX_LINE_BYTES), stream.read(1)
     if not line.strip() and not more:
-        raise LandingError(f"{path} is empty.")
+        raise LandingError(f"{path} is empty: leave it out.")
     delimiter, names = _header(path, line, layout.encoding)
     if layout.header:
         if len(names) != len(layout.header):
@@ -263,7 +263,7 @@ def _csv(path: Path, layout: Layout) -> CsvSource:
         )
     columns = layout.match(path, names)
     if not more:
-        raise LandingError(f"{path} is empty except for its header.")
+        raise LandingError(f"{path} is empty except for its header: leave it out.")
     return CsvSource(path, names, True, delimiter, layout.encoding, columns)
 
 
@@ -277,7 +277,7 @@ def _header(path: Path, line: bytes, encoding: str) -> tuple[str, tuple[str, ...
             f"{path} is not in UTF-8: add --encoding latin-1 if it comes from an older system, or save it as UTF-8."
         ) from None
     except csv.Error:
-        raise LandingError(f"{path} is not a CSV file: its first line cannot be read.") from None
+        raise LandingError(f"{path} is not a CSV file: its first line cannot be read. Save it as CSV.") from None
     if "\0" in text:
         raise LandingError(f"{path} is not a CSV file in UTF-8: its first line has zero bytes. Save it as UTF-8.")
     return delimiter, tuple(name.strip() for name in names)
@@ -310,7 +310,7 @@ def _parquet(path: Path, files: Sequence[Path], layout: Layout) -> ParquetSource
         grouped.setdefault(f"{schema.remove_metadata()} {hive}", []).append((file, layout.match(file, names)))
         rows += count
     if not rows:
-        raise LandingError(f"{path} has no rows.")
+        raise LandingError(f"{path} has no rows: leave it out.")
     groups = tuple(
         (
             tuple(file for file, _ in members),
@@ -327,7 +327,7 @@ def _rows(file: Path) -> int:
 
 def _footer(file: Path) -> tuple[pa.Schema, int]:
     if not file.stat().st_size:
-        raise LandingError(f"{file} is empty.")
+        raise LandingError(f"{file} is empty: leave it out.")
     try:
         footer = pq.read_metadata(file)
         return footer.schema.to_arrow_schema(), footer.num_rows
