@@ -274,7 +274,7 @@ def _catalog_complete(context: CheckContext) -> Outcome:
     previous = context.previous[0].stats.numbers.get("in_catalog") or 0 if context.previous else 0
     counts = f"the catalogue lists {listed:,} products, the previous one {previous:,}"
     if listed >= CATALOG_LEFT * previous:
-        return Outcome(checked=f"{counts}" if listed or previous else "there is no catalogue")
+        return Outcome(checked=counts if listed or previous else "there is no catalogue")
     return Outcome(f"{counts}: check that the file is complete")
 
 
