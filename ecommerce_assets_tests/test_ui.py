@@ -189,6 +189,13 @@ def test_a_table_shows_what_it_holds(asset: str, ui: Visitor, materialised: list
     assert all(check.passed for check in version.checks if check.blocking)
 
 
+def test_cleaned_events_show_the_rows_of_all_days(
+    ui: Visitor, materialised: list[dg.DagsterRun], data_dir: str
+) -> None:
+    ui.open("/assets/cleaned_events", "Row count")
+    ui.see(f"{sum(day.stats.rows or 0 for day in Lake(data_dir).days('cleaned_events')):,}")
+
+
 def test_the_launchpad_has_typed_fields(ui: Visitor, materialised: list[dg.DagsterRun]) -> None:
     """Every parameter has its type and description, and an invalid value is an error."""
     ui.open("/assets/als_model", "Description")
@@ -236,13 +243,6 @@ def test_the_sections_of_the_model_card_open_at_their_top(ui: Visitor, materiali
         ui.snap(f"model-card-{name.replace(' ', '-')}", in_the_dark=True)
         assert ui.shows_the_top_of(dialog), name
         ui.close()
-
-
-def test_cleaned_events_show_the_rows_of_all_days(
-    ui: Visitor, materialised: list[dg.DagsterRun], data_dir: str
-) -> None:
-    ui.open("/assets/cleaned_events", "Row count")
-    ui.see(f"{sum(day.stats.rows or 0 for day in Lake(data_dir).days('cleaned_events')):,}")
 
 
 def test_the_code_of_an_asset_is_one_click_away(ui: Visitor, materialised: list[dg.DagsterRun]) -> None:
