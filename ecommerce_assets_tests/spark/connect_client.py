@@ -23,7 +23,7 @@ from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.stored_table import StoredTable
-from ecommerce_assets_tests.recommendation.test_als import same
+from ecommerce_assets_tests.recommendation.test_als import are_equal
 from ecommerce_assets_tests.recommendation.test_recommend import Shop
 from ecommerce_assets_tests.segmentation.test_pipeline import three_groups, users_frame
 
@@ -50,8 +50,8 @@ def main(url: str, folder: Path) -> None:
         model = fit_als(interactions, AlsParameters(rank=3, maxIter=2), engine)
         model.save(path)
         saved = SavedModel(Folder(path))
-        assert same(saved.users, model.users)
-        assert same(saved.products, model.products)
+        assert are_equal(saved.users, model.users)
+        assert are_equal(saved.products, model.products)
         assert saved.user_frame(spark).count() == model.describe()["users"] == 12
         assert ALSModel.load(path).recommendForAllUsers(2).count() == 12
 
