@@ -22,8 +22,8 @@ BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#9aa5b1"
 SEQUENTIAL, DIVERGING = "Blues", "RdBu_r"
 """Colour maps for amounts of at least zero, and for values on both sides of zero."""
 
-WIDTH = 9.0
-"""In inches: 900 pixels at `DPI`, which fit the dialog in which the UI shows a picture."""
+WIDTH = 8.2
+"""In inches: 820 pixels at `DPI`. The UI's dialog has room for 840 in a window of 1,100 pixels."""
 
 DPI = 100
 

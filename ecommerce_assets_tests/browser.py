@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SCREENSHOTS = "UI_SCREENSHOTS"
 """Environment variable: the folder that gets the screenshots."""
 
+NARROW = {"width": 1100, "height": 900}
 SCREEN = {"width": 1600, "height": 1000}
 TALL = {"width": 1600, "height": 3000}
 WALL = {"width": 4000, "height": 6400}
@@ -96,6 +97,11 @@ class Visitor:
         dialog = self.dialog()
         dialog.get_by_text(key, exact=True).first.wait_for()
         return dialog
+
+    def shows_the_top_of(self, dialog: Locator) -> bool:
+        """Whether the window shows the title of a dialog."""
+        box = dialog.bounding_box()
+        return box is not None and box["y"] >= 0
 
     def close(self) -> None:
         """Close the dialog that is open, if one is."""

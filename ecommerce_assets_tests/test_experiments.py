@@ -116,7 +116,7 @@ class TestExperiment:
         [check] = [check for check in evaluated.checks if check.name == "not_worse_than_promoted"]
         assert check.values["als_model.rank"] == "6 instead of 4"
         [check] = [check for check in evaluated.checks if check.name == "not_worse_than_previous"]
-        assert "an experiment" in check.values["compared with"]
+        assert "an experiment" in check.checked
 
     @pytest.mark.trial
     def test_a_run_without_config_is_compared_with_the_last_one_that_was_not_an_experiment(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from pyspark.ml import PipelineModel
 from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import DataFrame, SparkSession
@@ -22,6 +24,7 @@ from ecommerce_assets.events.assets import TABLES as DAILY_TABLES
 from ecommerce_assets.events.landing import land
 from ecommerce_assets.spark.connect import spark_path
 from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.markdown import sections
 from ecommerce_assets.storage.metadata import NO_RAW_DATA
 from ecommerce_assets.storage.promoted import PROMOTED
 from ecommerce_assets.training_metadata.document import TrainingMetadata
@@ -131,11 +134,21 @@ def test_materialisations_have_plots_and_the_model_card(ran: tuple[Path, dg.Exec
         assert len(pictures) == len(spec.plots), asset
         for picture in pictures:
             assert 5_000 < len(picture) < 100_000
-            assert base64.b64decode(picture).startswith(b"\x89PNG")
+            assert Image.open(io.BytesIO(base64.b64decode(picture))).width <= 840, "fits a window of 1,100 pixels"
     [event] = result.asset_materializations_for_node("training_metadata")
     lake = Lake(str(data_dir))
     folder = lake.folder(lake.latest("training_metadata"))
-    assert event.metadata["card"].value == folder.read_bytes("training_metadata.md").decode()
+    card = folder.read_bytes("training_metadata.md").decode()
+    shown = {name: str(entry.value).rstrip() for name, entry in event.metadata.items()}
+    assert sections(card).items() <= shown.items()
+    assert len(sections(card)) == 9
+
+
+def test_every_passed_check_says_what_it_checked(ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
+    evaluations = ran[1].get_asset_check_evaluations()
+    assert [(each.asset_key, each.check_name) for each in evaluations if not each.description] == []
+    texts = {(each.asset_key.to_user_string(), each.check_name): str(each.description) for each in evaluations}
+    assert texts["user_index", "no_nulls"].endswith(" rows have a null in user_id, user_idx, events")
 
 
 def test_inputs_lead_back_to_the_raw_files(ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
@@ -250,7 +263,7 @@ def test_a_blocked_day_fails_the_step_and_the_others_are_published(spark: SparkS
     [failed] = [e for e in evaluations if not e.passed and e.blocking]
     assert (failed.check_name, failed.partition) == ("few_rejected", bad)
     assert failed.severity == dg.AssetCheckSeverity.ERROR
-    assert failed.metadata["failed"].value == reason
+    assert failed.description == reason
 
     after = lake.days("cleaned_events")
     assert [(day.day, day.version.version, day.stats.rows) for day in after] == [
@@ -309,9 +322,7 @@ def test_a_day_is_compared_with_earlier_days_and_a_difference_only_warns(spark: 
     run_graph(tmp_path, "2019-10-01", "2019-10-02", select=DAILY)
     result = run_graph(tmp_path, "2019-10-03", "2019-10-04", select=DAILY)
     assert result.success
-    failed = {
-        e.check_name: str(e.metadata["failed"].value) for e in result.get_asset_check_evaluations() if not e.passed
-    }
+    failed = {e.check_name: str(e.description) for e in result.get_asset_check_evaluations() if not e.passed}
     assert set(failed) == {"row_count_stable", "raw_columns_unchanged"}
     assert failed["row_count_stable"].startswith("2019-10-04: 21 rows")
     for part in ("2019-10-04", "2019-10-03", "brand: null → missing", "price: double → string"):
@@ -340,7 +351,7 @@ def test_lists_stay_if_a_baseline_beats_the_new_model(
     # A check of als_model also fails, which only warns: two iterations are too few.
     [failed] = [e for e in result.get_asset_check_evaluations() if not e.passed and e.blocking]
     assert (failed.check_name, failed.asset_key) == ("not_worse_than_best_baseline", dg.AssetKey("als_evaluation"))
-    assert "best baseline" in str(failed.metadata["failed"].value)
+    assert "best baseline" in str(failed.description)
     published = {e.asset_key.to_user_string() for e in result.get_asset_materialization_events() if e.asset_key}
     assert published == {"als_model"}
     for name in [*served, "als_evaluation"]:

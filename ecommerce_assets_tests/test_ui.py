@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import date
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -18,7 +19,7 @@ from ecommerce_assets.definitions import CATALOG, ON_DEMAND, build_defs
 from ecommerce_assets.events.sample import generate
 from ecommerce_assets.settings import load_settings
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets_tests.browser import SCREEN, TALL, WALL, Visitor, visitor
+from ecommerce_assets_tests.browser import NARROW, SCREEN, TALL, WALL, Visitor, visitor
 from ecommerce_assets_tests.daemon import Dev, dagster_dev
 from ecommerce_assets_tests.helpers import FIRST_DAY, LAST_DAY
 
@@ -157,17 +158,22 @@ def test_a_table_shows_what_it_holds(asset: str, ui: Visitor, materialised: list
     ui.snap(asset, in_the_dark=True)
     ui.page.set_viewport_size(TALL)
     ui.snap(f"{asset}-whole-page")
+    ui.page.set_viewport_size(NARROW)
     for key in ("preview", "column lineage"):
-        shown = ui.open_metadata(key).inner_text()
+        dialog = ui.open_metadata(key)
+        shown = dialog.inner_text()
         ui.snap(f"{asset}-{key.replace(' ', '-')}")
         assert all(column in shown for column in spec.table.names), key
+        assert ui.shows_the_top_of(dialog)
         ui.close()
     if spec.plots:
-        plots = ui.open_metadata("plots").locator("img")
+        dialog = ui.open_metadata("plots")
+        plots = dialog.locator("img")
         ui.snap(f"{asset}-plots", in_the_dark=True)
-        widths = plots.evaluate_all("all => all.map(one => one.naturalWidth && one.clientWidth)")
-        assert len(widths) == len(spec.plots)
-        assert min(widths) > 600
+        assert ui.shows_the_top_of(dialog)
+        edges = plots.evaluate_all("all => all.map(one => one.naturalWidth && one.getBoundingClientRect().right)")
+        assert len(edges) == len(spec.plots)
+        assert 600 < min(edges) <= max(edges) <= dialog.evaluate("one => one.getBoundingClientRect().right")
         ui.close()
     ui.page.set_viewport_size(SCREEN)
     ui.open(f"/assets/{asset}?view=checks", f"Checks ({len(spec.checks)})")
@@ -177,7 +183,17 @@ def test_a_table_shows_what_it_holds(asset: str, ui: Visitor, materialised: list
     ui.snap(f"{asset}-checks", in_the_dark=True)
     passed = [check for check in version.checks if check.passed]
     assert ui.page.get_by_text("Succeeded", exact=True).count() == len(passed)
+    for check in passed:
+        ui.see(check.name).click()
+        ui.see(check.checked)
     assert all(check.passed for check in version.checks if check.blocking)
+
+
+def test_cleaned_events_show_the_rows_of_all_days(
+    ui: Visitor, materialised: list[dg.DagsterRun], data_dir: str
+) -> None:
+    ui.open("/assets/cleaned_events", "Row count")
+    ui.see(f"{sum(day.stats.rows or 0 for day in Lake(data_dir).days('cleaned_events')):,}")
 
 
 def test_the_launchpad_has_typed_fields(ui: Visitor, materialised: list[dg.DagsterRun]) -> None:
@@ -216,6 +232,30 @@ def test_the_sensor_previews_a_tick(ui: Visitor, materialised: list[dg.DagsterRu
 
 
 OTHERS = sorted({*CATALOG} - {"segmented_users", "recommendations"})
+
+
+def test_the_sections_of_the_model_card_open_at_their_top(ui: Visitor, materialised: list[dg.DagsterRun]) -> None:
+    ui.page.set_viewport_size(NARROW)
+    ui.open("/assets/training_metadata", "in short")
+    ui.snap("model-card")
+    for name in ("Customer segments", "Recommendations", "NDCG by group of users"):
+        dialog = ui.open_metadata(name)
+        ui.snap(f"model-card-{name.replace(' ', '-')}", in_the_dark=True)
+        assert ui.shows_the_top_of(dialog), name
+        ui.close()
+
+
+def test_the_code_of_an_asset_is_one_click_away(ui: Visitor, materialised: list[dg.DagsterRun]) -> None:
+    for asset, function in (
+        ("cleaned_events", "clean_events"),
+        ("als_model", "als_model"),
+        ("backtest", "backtest_asset"),
+    ):
+        ui.open(f"/assets/{asset}", "Source code")
+        link = ui.page.get_by_role("link", name="in editor").get_attribute("href") or ""
+        path, line = link.removeprefix("vscode://file/").rsplit(":", 1)
+        code = Path(path).read_text().splitlines()[int(line) - 1 :]
+        assert re.search(r"def (\w+)", "\n".join(code))[1] == function  # type: ignore[index]
 
 
 @pytest.mark.parametrize("asset", OTHERS)

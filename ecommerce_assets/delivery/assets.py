@@ -10,13 +10,13 @@ from ecommerce_assets.delivery.files import Files
 from ecommerce_assets.delivery.rows import DeliveryError
 from ecommerce_assets.owners import OWNERS
 from ecommerce_assets.settings import variable
-from ecommerce_assets.storage.checks import Check, CheckContext
+from ecommerce_assets.storage.checks import Check, CheckContext, Outcome
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
 from ecommerce_assets.storage.version import Version
 
 
-def _missing_rows(context: CheckContext) -> str | None:
+def _missing_rows(context: CheckContext) -> Outcome:
     delivered = context.document["tables"]
     rows = {asset: delivered[asset]["rows"] if asset in delivered else 0 for asset in context.versions}
     differences = [
@@ -24,7 +24,9 @@ def _missing_rows(context: CheckContext) -> str | None:
         for asset, version in context.versions.items()
         if rows[asset] != version.stats.rows
     ]
-    return "; ".join(differences) or None
+    return Outcome(
+        "; ".join(differences), checked=", ".join(f"{asset}: {count:,} rows" for asset, count in sorted(rows.items()))
+    )
 
 
 DELIVERED_CHECKS = (

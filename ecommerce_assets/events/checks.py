@@ -9,7 +9,7 @@ import dagster as dg
 
 from ecommerce_assets.events.raw import RAW_COLUMNS, day_of_path, is_day, list_days
 from ecommerce_assets.events.schema import EVENT_TYPES, EVENTS, REJECTED_EVENTS
-from ecommerce_assets.storage.checks import Check, CheckContext, no_nulls, one_of, rule
+from ecommerce_assets.storage.checks import Check, CheckContext, Outcome, no_nulls, one_of, rule
 from ecommerce_assets.storage.drift import (
     changed_columns,
     mean_stable,
@@ -23,19 +23,20 @@ SHOWN_DAYS = 20
 """Maximum number of days that a check of the raw folder names."""
 
 
-def _conserved(context: CheckContext) -> str | None:
+def _conserved(context: CheckContext) -> Outcome | str:
     results, rows = context.results, context.rows
     raw, rejected, repeats = (int(results.get(name, 0)) for name in ("raw_rows", "rejected", "repeats"))
+    sums = f"{rows:,} accepted + {rejected:,} rejected + {repeats:,} repeats"
     if raw == rows + rejected + repeats:
-        return None
-    return f"{raw:,} raw rows, but {rows:,} accepted + {rejected:,} rejected + {repeats:,} repeats"
+        return Outcome(checked=f"{raw:,} raw rows = {sums}")
+    return f"{raw:,} raw rows, but {sums}"
 
 
-def _few_rejected(context: CheckContext) -> str | None:
+def _few_rejected(context: CheckContext) -> Outcome | str:
     raw, rejected = int(context.results.get("raw_rows", 0)), int(context.results.get("rejected", 0))
     allowed = context.parameters["max_rejected_share"]
     if rejected <= allowed * raw and (context.rows or not raw):
-        return None
+        return Outcome(checked=f"{rejected:,} of {raw:,} raw rows were rejected; {allowed:.0%} are allowed")
     reasons = {n.removeprefix("rejected: "): c for n, c in context.results.items() if n.startswith("rejected: ")}
     main = max(reasons, key=lambda reason: reasons[reason])
     return (
@@ -44,17 +45,21 @@ def _few_rejected(context: CheckContext) -> str | None:
     )
 
 
-def _raw_columns_unchanged(context: CheckContext) -> str | None:
+def _raw_columns_unchanged(context: CheckContext) -> Outcome:
     previous = next((day for day in reversed(context.previous) if day.stats.results.get(RAW_COLUMNS)), None)
     now = context.results.get(RAW_COLUMNS)
     if previous is None or not now:
-        return None
-    return changed_columns(previous.stats.results[RAW_COLUMNS], now, f"the raw files of {previous.name}")
+        return Outcome(checked="nothing to compare with: there is no previous day")
+    changed = changed_columns(previous.stats.results[RAW_COLUMNS], now, f"the raw files of {previous.name}")
+    return Outcome(changed or "", checked=f"{len(now)} columns, the same as in the raw files of {previous.name}")
 
 
-def _all_rejected_written(context: CheckContext) -> str | None:
+def _all_rejected_written(context: CheckContext) -> Outcome:
     rows, rejected = context.rows, int(context.results.get("rejected", 0))
-    return None if rows == rejected else f"{rejected:,} rows were rejected, but {rows:,} were written"
+    return Outcome(
+        "" if rows == rejected else f"{rejected:,} rows were rejected, but {rows:,} were written",
+        checked=f"{rejected:,} rows were rejected and written",
+    )
 
 
 CLEANED_EVENTS_CHECKS = (
@@ -123,7 +128,7 @@ def raw_events_checks(data_dir: str) -> dg.AssetChecksDefinition:
                 check_name=evaluation.check_name,
                 asset_key=evaluation.asset_key,
                 severity=evaluation.severity,
-                metadata=evaluation.metadata,
+                description=evaluation.description,
             )
 
     return check_folder
@@ -158,10 +163,11 @@ def missing_days(days: Sequence[str]) -> list[str]:
 
 def _evaluation(name: str, failed: Sequence[str], days: Sequence[str], label: str) -> dg.AssetCheckEvaluation:
     shown = ", ".join(failed[:SHOWN_DAYS]) + (" …" if len(failed) > SHOWN_DAYS else "")
+    between = f"{min(days)} to {max(days)}, " if days else ""
     return dg.AssetCheckEvaluation(
         passed=not failed,
         check_name=name,
         asset_key=dg.AssetKey("raw_events"),
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"days": len(days), **({"failed": f"{label} ({len(failed):,}): {shown}"} if failed else {})},
+        description=f"{label} ({len(failed):,}): {shown}" if failed else f"{len(days):,} days, {between}no {label}",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ecommerce_assets.features.precomputed import PRECOMPUTED
 from ecommerce_assets.features.product_features import PRODUCT_FEATURES
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, USER_FEATURES
-from ecommerce_assets.storage.checks import Check, CheckContext, no_nulls, rule, unique_key
+from ecommerce_assets.storage.checks import Check, CheckContext, Outcome, no_nulls, rule, unique_key
 from ecommerce_assets.storage.drift import distribution_stable, row_count_stable
 
 RELATIVE_TOLERANCE = 1e-9
@@ -17,18 +17,21 @@ def same_amount(expected: float, actual: float) -> bool:
     return abs(expected - actual) <= RELATIVE_TOLERANCE * max(expected, 1.0)
 
 
-def _events_conserved(context: CheckContext) -> str | None:
+def _events_conserved(context: CheckContext) -> Outcome:
     expected, actual = context.input_rows("cleaned_events"), context.number("events")
-    return (
-        None if expected == actual else f"total_events add up to {actual:,}, but cleaned_events has {expected:,} rows"
+    return Outcome(
+        "" if expected == actual else f"total_events add up to {actual:,}, but cleaned_events has {expected:,} rows",
+        checked=f"total_events add up to {actual:,}, the rows of cleaned_events",
     )
 
 
-def _money_conserved(context: CheckContext) -> str | None:
+def _money_conserved(context: CheckContext) -> Outcome:
     expected, actual = context.input_number("cleaned_events", "purchase_value"), context.number("money")
-    if same_amount(expected, actual):
-        return None
-    return f"the table adds up to {actual:,.2f}, but the purchases in cleaned_events to {expected:,.2f}"
+    differ = f"the table adds up to {actual:,.2f}, but the purchases in cleaned_events to {expected:,.2f}"
+    return Outcome(
+        "" if same_amount(expected, actual) else differ,
+        checked=f"the table and the purchases in cleaned_events add up to {actual:,.2f}",
+    )
 
 
 def _conservation(money_column: str) -> tuple[Check, Check]:

@@ -14,17 +14,9 @@ from ecommerce_assets.env_file import RUN
 from ecommerce_assets.lookup.products import ProductAnswer
 from ecommerce_assets.lookup.tables import Row
 from ecommerce_assets.lookup.users import UserAnswer
-from ecommerce_assets.recommendation.recommenders import RECOMMENDERS
 
 _PIPE_WIDTH = 10_000
 """Characters of a line in a pipe: more than any line has, so none is wrapped."""
-
-SOURCES = {
-    **{recommender.source: recommender.title for recommender in RECOMMENDERS},
-    "pinned": "pinned by the shop",
-    "new": "new in the catalogue",
-}
-"""Titles of the values of `source`."""
 
 _OPTIONAL = {"name", "because of"}
 """Columns that are left out if no row has a value."""
@@ -46,7 +38,7 @@ def print_user(answer: UserAnswer, out: TextIO) -> None:
             {
                 **_entry(r),
                 "score": _score(r["score"]),
-                "source": SOURCES.get(r["source"], r["source"]),
+                "source": r["source"],
                 "because of": r["because_name"] or r["because_product_id"],
             }
             for r in answer.recommendations

@@ -29,6 +29,7 @@ from ecommerce_assets.recommendation.item_neighbours import item_neighbours as f
 from ecommerce_assets.recommendation.lists import LONGEST_LIST, Ranker
 from ecommerce_assets.recommendation.parameters import ListParameters, Parameters, in_words
 from ecommerce_assets.recommendation.plots import ALS_EVALUATION_PLOTS, ALS_MODEL_PLOTS
+from ecommerce_assets.recommendation.previews import list_preview
 from ecommerce_assets.recommendation.product_eligibility import PRODUCT_ELIGIBILITY
 from ecommerce_assets.recommendation.product_eligibility import product_eligibility as decide_eligibility
 from ecommerce_assets.recommendation.product_pairs import PRODUCT_PAIRS, PairParameters
@@ -193,7 +194,6 @@ def als_model(
     results = {**model.describe(), "engine_reason": choice.reason}
     if objectives:
         results["objective"] = objectives
-        context.add_output_metadata({"last objective": float(objectives[-1])})
     columns = ["user_idx", "product_idx", "rating"]
     if parameters.halfLife is not None:
         columns.append("last_interaction_at")
@@ -201,7 +201,8 @@ def als_model(
     id_sources = {"userFactors.id": sources[:1], "itemFactors.id": sources[1:2]}
     made_from = {name: id_sources.get(name, sources) for name in ALS_MODEL_PARTS}
     used = {**parameters.as_dict(), "engine": choice.engine.value, **tuned_by}
-    return Artifact(model, used, results, made_from=made_from)
+    numbers = {"last objective": objectives[-1]} if objectives else {}
+    return Artifact(model, used, results, numbers=numbers, made_from=made_from)
 
 
 @dg.asset(kinds={"spark", "parquet"}, **COMMON)
@@ -259,10 +260,8 @@ def als_evaluation(
         EXPERIMENT: bool(changes),
     }
     metrics = evaluation.results.get("metrics", {})
-    context.add_output_metadata(
-        {name: float(metrics[name][PUBLISHED][0]) for name in PLOTTED if metrics.get(name, {}).get(PUBLISHED)}
-    )
-    return Artifact(evaluation.frame(cleaned_events), used, evaluation.results)
+    numbers = {name: float(metrics[name][PUBLISHED][0]) for name in PLOTTED if metrics.get(name, {}).get(PUBLISHED)}
+    return Artifact(evaluation.frame(cleaned_events), used, evaluation.results, numbers=numbers)
 
 
 @dg.asset(kinds={"json"}, io_manager_key="json_io_manager", **COMMON)
@@ -391,7 +390,7 @@ CATALOG = {
     "als_evaluation": StoredAsset(
         ALS_EVALUATION, checks.ALS_EVALUATION_CHECKS, plots=ALS_EVALUATION_PLOTS, notes=notes.ALS_EVALUATION_NOTES
     ),
-    "item_neighbours": StoredAsset(ITEM_NEIGHBOURS, checks.ITEM_NEIGHBOURS_CHECKS),
+    "item_neighbours": StoredAsset(ITEM_NEIGHBOURS, checks.ITEM_NEIGHBOURS_CHECKS, preview=list_preview("product_id")),
     "blend_model": StoredAsset(None, checks.BLEND_MODEL_CHECKS, notes=notes.BLEND_MODEL_NOTES, choose=published_blend),
     "product_catalog": StoredAsset(catalog.PRODUCT_CATALOG, folder=catalog.FOLDER),
     "product_eligibility": StoredAsset(
@@ -402,9 +401,16 @@ CATALOG = {
         checks.RECOMMENDATIONS_CHECKS,
         summaries=(products_shown,),
         notes=notes.RECOMMENDATIONS_NOTES,
+        preview=list_preview("user_id", "product_id"),
     ),
-    "similar_products": StoredAsset(SIMILAR_PRODUCTS, checks.SIMILAR_PRODUCTS_CHECKS),
-    "product_pairs": StoredAsset(PRODUCT_PAIRS, checks.PRODUCT_PAIRS_CHECKS),
+    "similar_products": StoredAsset(
+        SIMILAR_PRODUCTS, checks.SIMILAR_PRODUCTS_CHECKS, preview=list_preview("product_id")
+    ),
+    "product_pairs": StoredAsset(
+        PRODUCT_PAIRS,
+        checks.PRODUCT_PAIRS_CHECKS,
+        preview=list_preview("product_id", "pair_product_id", names="pair_{}"),
+    ),
 }
 """How each asset is stored, checked and shown."""
 

@@ -47,7 +47,7 @@ from ecommerce_assets.recommendation.systems import (
 from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.checks import Check, CheckContext, Outcome
 from ecommerce_assets.storage.display import Note, Plot
-from ecommerce_assets.storage.markdown import short_table
+from ecommerce_assets.storage.markdown import number_table
 from ecommerce_assets.storage.stored_table import StoredTable
 
 if TYPE_CHECKING:
@@ -190,19 +190,19 @@ def _scored(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [row for row in document["cutoffs"] if row["users"]]
 
 
-def _windows_scored(context: CheckContext) -> str | None:
+def _windows_scored(context: CheckContext) -> Outcome | str:
     count = len(_scored(context.document))
     if count >= MIN_CUTOFFS:
-        return None
+        return Outcome(checked=f"{count} windows were scored")
     return f"only {count} windows could be scored, a backtest needs {MIN_CUTOFFS}. Land more days of events"
 
 
-def _enough_users(context: CheckContext) -> str | None:
-    least = context.parameters["min_holdout_users"]
-    small = [f"{row['users']:,} at {row['cutoff']}" for row in _scored(context.document) if row["users"] < least]
-    return (
-        f"a comparison needs {least:,} users (ECOMMERCE_MIN_HOLDOUT_USERS), got {', '.join(small)}" if small else None
-    )
+def _enough_users(context: CheckContext) -> Outcome | str:
+    least, scored = context.parameters["min_holdout_users"], _scored(context.document)
+    small = [f"{row['users']:,} at {row['cutoff']}" for row in scored if row["users"] < least]
+    if small:
+        return f"a comparison needs {least:,} users (ECOMMERCE_MIN_HOLDOUT_USERS), got {', '.join(small)}"
+    return Outcome(checked=f"at least {min((row['users'] for row in scored), default=0):,} users, {least:,} are needed")
 
 
 def _not_worse(than: str) -> Check:
@@ -211,14 +211,15 @@ def _not_worse(than: str) -> Check:
     def test(context: CheckContext) -> Outcome:
         document = context.document
         if not document["mean"]["ndcg"]:
-            return Outcome()
+            return Outcome(checked="nothing to compare: no window was scored")
         mean = document["mean"]["ndcg"][compared]
         values = {f"mean of {compared}": with_interval(mean, signed)}
         worse = [row["cutoff"] for row in _scored(document) if row["ndcg"][compared][2] < 0]
+        sentence = f"the mean of NDCG {compared} is {with_interval(mean, signed)}"
         if mean[2] >= 0 and not worse:
-            return Outcome(values=values)
+            return Outcome(values=values, checked=sentence)
         at = f", and it is below zero at {', '.join(worse)}" if worse else ""
-        return Outcome(f"the mean of NDCG {compared} is {with_interval(mean, signed)}{at}", values)
+        return Outcome(f"{sentence}{at}", values)
 
     return Check(
         f"not_worse_than_{than.replace(' ', '_')}",
@@ -250,7 +251,7 @@ def _ndcg_by_cutoff(context: CheckContext) -> str | None:
         (TITLES[system], *(number(values["ndcg"][system][0]) for values in rows), number(mean[system][0]))
         for system in systems
     ]
-    return short_table((f"NDCG at {context.document['k']}", *map(_day, rows), "mean"), body)
+    return number_table((f"NDCG at {context.document['k']}", *map(_day, rows), "mean"), body)
 
 
 def _published_by_cutoff(context: CheckContext) -> str | None:
@@ -269,7 +270,7 @@ def _published_by_cutoff(context: CheckContext) -> str | None:
     ]
     mean = [with_interval(document["mean"]["ndcg"][name], signed) for name in (TO_BASELINE, TO_ALS)]
     body.append(("mean", "", TITLES[document["best_baseline"]], *mean))
-    return short_table(("cutoff", "users", "best baseline", "published - best baseline", "published - ALS"), body)
+    return number_table(("cutoff", "users", "best baseline", "published - best baseline", "published - ALS"), body)
 
 
 BACKTEST_NOTES = (

@@ -54,10 +54,10 @@ CONVERGED = 0.01
 """Maximum relative decrease of the objective in the last iteration of a model that has converged."""
 
 
-def _dense(context: CheckContext) -> str | None:
+def _dense(context: CheckContext) -> Outcome | str:
     rows, lowest, highest = context.rows, context.number("lowest"), context.number("highest")
     if not rows or (lowest == 0 and highest == rows - 1 and context.number("distinct_numbers") == rows):
-        return None
+        return Outcome(checked=f"{rows:,} ids have each index from {lowest:,} to {highest:,} once")
     return f"{rows:,} ids must have each index from 0 to {rows - 1:,} once; they go from {lowest:,} to {highest:,}"
 
 
@@ -86,30 +86,37 @@ def _index_checks(table: TableSpec, column: str) -> tuple[Check, ...]:
     )
 
 
-def _events_conserved(context: CheckContext) -> str | None:
+def _events_conserved(context: CheckContext) -> Outcome:
     read, indexed = context.input_rows("cleaned_events"), context.number("events")
-    return None if read == indexed else f"{read:,} events were read, but the index counts {indexed:,}"
+    return Outcome(
+        "" if read == indexed else f"{read:,} events were read, but the index counts {indexed:,}",
+        checked=f"{read:,} events were read, and the index counts {indexed:,}",
+    )
 
 
-def _has_factors(context: CheckContext) -> str | None:
+def _has_factors(context: CheckContext) -> Outcome:
     users, products = context.results["users"], context.results["products"]
-    return None if users and products else f"the model has factors for {users:,} users and {products:,} products"
+    counts = f"the model has factors for {users:,} users and {products:,} products"
+    return Outcome("" if users and products else counts, checked=counts)
 
 
-def _factors_valid(context: CheckContext) -> str | None:
+def _factors_valid(context: CheckContext) -> Outcome:
     results = context.results
-    invalid = {
-        "a value that is not finite": results["vectors_not_finite"],
-        "a negative value": results["vectors_negative"] if context.parameters["nonnegative"] else 0,
-    }
+    invalid = {"a value that is not finite": results["vectors_not_finite"]}
+    if context.parameters["nonnegative"]:
+        invalid["a negative value"] = results["vectors_negative"]
     parts = [f"{count:,} have {what}" for what, count in invalid.items() if count]
-    return f"of {results['users'] + results['products']:,} factors {' and '.join(parts)}" if parts else None
+    factors = results["users"] + results["products"]
+    return Outcome(
+        f"of {factors:,} factors {' and '.join(parts)}" if parts else "",
+        checked=f"0 of {factors:,} factors have {' or '.join(invalid)}",
+    )
 
 
 def _objective_decreases(context: CheckContext) -> Outcome:
     objective = context.results.get("objective")
     if not objective:
-        return Outcome()  # MLlib does not report it
+        return Outcome(checked="not known: MLlib does not report the objective")
     decreases = [(previous - current) / abs(previous) for previous, current in pairwise(objective)]
     values = {
         "first objective": round(objective[0]),
@@ -127,45 +134,52 @@ def _objective_decreases(context: CheckContext) -> Outcome:
             "maxIter",
             values,
         )
-    return Outcome("", values)
+    last = f", by {decreases[-1]:.2%} in the last iteration" if decreases else ""
+    return Outcome("", values, f"the objective decreases from {objective[0]:,.0f} to {objective[-1]:,.0f}{last}")
 
 
-def _interactions_conserved(context: CheckContext) -> str | None:
+def _interactions_conserved(context: CheckContext) -> Outcome | str:
     read, stored = context.input_number("cleaned_events", "interactions"), context.number("interactions")
     if read == stored:
-        return None
+        return Outcome(checked=f"{read:,.0f} views, carts and purchases were read, and the table counts {stored:,}")
     return (
         f"{read - stored:,.0f} of {read:,.0f} views, carts and purchases are left out, because an index does not have "
         "their user or product"
     )
 
 
-def _indices_known(context: CheckContext) -> str | None:
+def _indices_known(context: CheckContext) -> Outcome | str:
+    checked = []
     for name in ("user", "product"):
         highest, ids = context.number(f"highest_{name}_idx"), context.input_rows(f"{name}_index")
         if context.rows and highest >= ids:
             return f"the highest {name}_idx is {highest:,}, but {name}_index has only {ids:,} ids"
-    return None
+        checked.append(f"the highest {name}_idx is {highest:,}, and {name}_index has {ids:,} ids")
+    return Outcome(checked="; ".join(checked))
 
 
-def _every_user_served(context: CheckContext) -> str | None:
+def _every_user_served(context: CheckContext) -> Outcome:
     users, served = context.input_rows("segmented_users"), context.number("users")
     without_choice = context.number(WITHOUT_CHOICE)
-    if users - without_choice <= served <= users:
-        return None
-    return f"{served:,} of {users:,} users have recommendations; {without_choice:,} users have no eligible product"
+    counts = f"{served:,} of {users:,} users have recommendations; {without_choice:,} users have no eligible product"
+    return Outcome("" if users - without_choice <= served <= users else counts, checked=counts)
 
 
-def _weights_finite(context: CheckContext) -> str | None:
+def _weights_finite(context: CheckContext) -> Outcome:
     features = context.document["features"] or {}
     broken = [name for name, numbers in features.items() if not all(map(math.isfinite, numbers.values()))]
-    return f"features with a value that is not finite: {', '.join(broken)}" if broken else None
+    return Outcome(
+        f"features with a value that is not finite: {', '.join(broken)}" if broken else "",
+        checked=f"the weights of {len(features)} features are finite",
+    )
 
 
-def _enough_training_users(context: CheckContext) -> str | None:
+def _enough_training_users(context: CheckContext) -> Outcome | str:
     users, ranker = context.document["training_users"], context.parameters["recommendations"]["ranker"]
-    if ranker == Ranker.als or users >= MIN_TRAINING_USERS:
-        return None
+    if ranker == Ranker.als:
+        return Outcome(checked="the ranker is als, which needs no weights")
+    if users >= MIN_TRAINING_USERS:
+        return Outcome(checked=f"the weights were trained on {users:,} users")
     return (
         f"{users:,} users interacted with a candidate after the cutoff, but the weights need {MIN_TRAINING_USERS}: "
         "lists have the user's latest products, then neighbours"
@@ -192,20 +206,20 @@ def _categories(frame: DataFrame, _: CheckContext, __: Read) -> DataFrame:
     )
 
 
-def _same_category(context: CheckContext) -> Outcome | None:
+def _same_category(context: CheckContext) -> Outcome:
     entries, same = context.number("with_categories"), context.number("same_category")
     by_chance = context.number("same_category_by_chance")
     if entries < MIN_ENTRIES:
-        return None
+        return Outcome(checked=f"nothing to compare: {entries:,} entries with two categories, {MIN_ENTRIES} needed")
     shares = {"same category": f"{same / entries:.1%}", "by chance": f"{by_chance / entries:.1%}"}
+    compared = (
+        f"{shares['same category']} of {entries:,} similar products have the same category, by chance it would be "
+        f"{shares['by chance']}"
+    )
     # If nearly all products have one category, LIFT times the chance cannot be reached.
     if same >= min(LIFT * by_chance, (entries + by_chance) / 2):
-        return Outcome(values=shares)
-    return Outcome(
-        f"{shares['same category']} of {entries:,} similar products have the same category, by chance it would be "
-        f"{shares['by chance']}: the similarities may be noise",
-        shares,
-    )
+        return Outcome(values=shares, checked=compared)
+    return Outcome(f"{compared}: the similarities may be noise", shares)
 
 
 def only_eligible(column: str) -> Check:
@@ -225,9 +239,10 @@ def only_eligible(column: str) -> Check:
     )
 
 
-def _some_eligible(context: CheckContext) -> str | None:
-    if not context.rows or context.number("eligible"):
-        return None
+def _some_eligible(context: CheckContext) -> Outcome | str:
+    eligible = context.number("eligible")
+    if not context.rows or eligible:
+        return Outcome(checked=f"{eligible:,} of {context.rows:,} products are eligible")
     reasons = ", ".join(f"{reason}: {context.number(reason):,}" for reason in REASONS if context.number(reason))
     return f"none of {context.rows:,} products is eligible ({reasons}): correct the catalogue or the rules"
 
@@ -243,25 +258,24 @@ def _count_pinned(rows: DataFrame, context: CheckContext, _: Read) -> DataFrame:
     return rows.agg(F.count_if(is_pinned & F.col("eligible")).alias("pinned_eligible"))
 
 
-def _pinned_eligible(context: CheckContext) -> str | None:
+def _pinned_eligible(context: CheckContext) -> Outcome | str:
     pinned = _pinned(context)
     missing = len(pinned) - context.number("pinned_eligible")
     if not missing:
-        return None
+        return Outcome(checked=f"{len(pinned):,} pinned products" if pinned else "no products are pinned")
     return (
         f"{missing:,} of {len(pinned):,} pinned products are unknown or not eligible: see the column reason of "
         "product_eligibility, or remove them from rules.json"
     )
 
 
-def _catalog_complete(context: CheckContext) -> str | None:
+def _catalog_complete(context: CheckContext) -> Outcome:
     listed = context.number("in_catalog")
     previous = context.previous[0].stats.numbers.get("in_catalog") or 0 if context.previous else 0
+    counts = f"the catalogue lists {listed:,} products, the previous one {previous:,}"
     if listed >= CATALOG_LEFT * previous:
-        return None
-    return (
-        f"the catalogue lists {listed:,} products, the previous version {previous:,}: check that the file is complete"
-    )
+        return Outcome(checked=counts if listed or previous else "there is no catalogue")
+    return Outcome(f"{counts}: check that the file is complete")
 
 
 PRODUCT_ELIGIBILITY_CHECKS = (

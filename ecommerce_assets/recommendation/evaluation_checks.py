@@ -141,13 +141,15 @@ def _values(context: CheckContext) -> dict[str, str | int | float]:
 def _not_worse_than_best_baseline(context: CheckContext) -> Outcome:
     comparison = _comparison(context)
     worse = comparison is not None and comparison.outcome == WORSE
-    return Outcome(compare(context.results, context.parameters) if worse else "", _values(context))
+    compared = compare(context.results, context.parameters)
+    return Outcome(compared if worse else "", _values(context), compared)
 
 
 def _better_than_best_baseline(context: CheckContext) -> Outcome:
     comparison = _comparison(context)
     better = comparison is not None and comparison.outcome == BETTER
-    return Outcome("" if better else compare(context.results, context.parameters), _values(context))
+    compared = compare(context.results, context.parameters)
+    return Outcome("" if better else compared, _values(context), compared)
 
 
 def outcome_of(difference: Interval) -> str:
@@ -161,26 +163,24 @@ def outcome_of(difference: Interval) -> str:
 def _not_worse_than_promoted(context: CheckContext) -> Outcome:
     compared = context.results.get("compared")
     if not compared:
-        reason = "no holdout" if context.parameters.get(EXPERIMENT) else "these are the promoted parameters"
-        return Outcome(values={"compared with": f"nothing: {reason}"})
+        reason = "there is no holdout" if context.parameters.get(EXPERIMENT) else "these are the promoted parameters"
+        return Outcome(checked=f"nothing to compare: {reason}")
     values = {
         **{name: f"{value} instead of {promoted}" for name, (promoted, value) in compared["changes"].items()},
         "NDCG with the promoted parameters": with_interval(compared["ndcg"]["promoted"]),
         "difference": with_interval(compared["ndcg"]["difference"]),
     }
     outcome = outcome_of(compared["ndcg"]["difference"])
-    if outcome != WORSE:
-        return Outcome(values={**values, "outcome": outcome})
-    return Outcome(
-        f"NDCG of the published lists is below that with the promoted parameters, for the same "
-        f"{context.results['holdout_users']:,} users: {with_interval(compared['ndcg']['difference'])}",
-        values,
+    sentence = (
+        f"NDCG of the published lists, less that with the promoted parameters for the same "
+        f"{context.results['holdout_users']:,} users: {with_interval(compared['ndcg']['difference'])}"
     )
+    return Outcome(sentence if outcome == WORSE else "", values, f"{sentence}, {outcome}")
 
 
 def _not_worse_than_previous(context: CheckContext) -> Outcome:
     if context.parameters.get(EXPERIMENT):
-        return Outcome(values={"compared with": "nothing: an experiment is compared with the promoted parameters"})
+        return Outcome(checked="nothing to compare: an experiment is compared with the promoted parameters")
     if not context.previous:
         return NOTHING_TO_COMPARE
     previous, current = context.previous[-1], _comparison(context)
@@ -188,23 +188,22 @@ def _not_worse_than_previous(context: CheckContext) -> Outcome:
     difference = paired_difference(context.results, previous.stats.results)
     same_lists = all(context.parameters.get(name) == previous.parameters.get(name) for name in ("k", "exclude"))
     if current is None or earlier is None or difference is None or not same_lists:
-        return Outcome(values={"compared with": f"nothing: not comparable with version {previous.name}"})
+        return Outcome(checked=f"nothing to compare: version {previous.name} has another holdout or other lists")
     if not (current.enough_users and earlier.enough_users):
-        return Outcome(values={"compared with": f"nothing: too few holdout users here or in version {previous.name}"})
+        return Outcome(checked=f"nothing to compare: too few holdout users here or in version {previous.name}")
     values = {
         **_values(context),
         f"published lists of version {previous.name}": with_interval(earlier.published),
         "difference to it": with_interval(difference),
     }
     loss = context.parameters.get("max_quality_loss", MAX_QUALITY_LOSS)
-    if difference[2] >= -loss * (earlier.published[0] or 0):
-        return Outcome(values=values)
-    return Outcome(
+    sentence = (
         f"NDCG at {current.k} of the published lists: {with_interval(current.published)}, in version {previous.name} "
-        f"{with_interval(earlier.published)}; the difference, {with_interval(difference)}, is a loss of more than "
-        f"{percent(loss)} (ECOMMERCE_MAX_QUALITY_LOSS)",
-        values,
+        f"{with_interval(earlier.published)}; the difference, {with_interval(difference)}, is"
     )
+    if difference[2] >= -loss * (earlier.published[0] or 0):
+        return Outcome(values=values, checked=f"{sentence} no clear loss of more than {percent(loss)}")
+    return Outcome(f"{sentence} a loss of more than {percent(loss)} (ECOMMERCE_MAX_QUALITY_LOSS)", values)
 
 
 EVALUATION_CHECKS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ecommerce_assets.recommendation.exclude import Exclude, is_excluded
-from ecommerce_assets.storage.checks import Check, CheckContext, Read
+from ecommerce_assets.storage.checks import Check, CheckContext, Outcome, Read
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -105,9 +105,10 @@ def _count_broken_lists(rows: DataFrame, context: CheckContext, read: Read) -> D
 
 
 def _check(name: str, description: str, number: str, problem: str) -> Check:
-    def test(context: CheckContext) -> str | None:
+    def test(context: CheckContext) -> Outcome:
         broken = context.number(number)
-        return f"{broken:,} of {context.number('lists'):,} lists {problem}" if broken else None
+        count = f"{broken:,} of {context.number('lists'):,} lists {problem}"
+        return Outcome(count if broken else "", checked=count)
 
     return Check(name, description, test, summary=_count_broken_lists)
 

@@ -5,7 +5,7 @@ The model card has the same tables.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ecommerce_assets.recommendation.blend import MIN_TRAINING_USERS
@@ -24,7 +24,7 @@ from ecommerce_assets.recommendation.product_eligibility import REASONS
 from ecommerce_assets.recommendation.systems import ALS_LIST, POPULARITY, PUBLISHED, SYSTEMS, TITLES
 from ecommerce_assets.storage.checks import CheckContext
 from ecommerce_assets.storage.display import Note
-from ecommerce_assets.storage.markdown import markdown_table, short_table
+from ecommerce_assets.storage.markdown import markdown_table, number_table
 
 METRIC_NAMES = {
     METRIC: "NDCG",
@@ -50,7 +50,9 @@ def main_systems(best_baseline: str) -> dict[str, str]:
     return {**titles, best_baseline: f"best baseline, {TITLES[best_baseline]}"}
 
 
-def metric_rows(metrics: Metrics, systems: Sequence[str], *, intervals: bool) -> list[tuple[str, ...]]:
+def metric_rows(
+    metrics: Metrics, systems: Sequence[str], with_intervals: Collection[str] = ()
+) -> list[tuple[str, ...]]:
     """Returns a row for each metric: its name and the value of each system.
 
     Parameters
@@ -59,15 +61,16 @@ def metric_rows(metrics: Metrics, systems: Sequence[str], *, intervals: bool) ->
         By metric and system, the value with its interval.
     systems
         The systems, in the order of the columns.
-    intervals
-        Whether the values are written with their intervals.
+    with_intervals
+        Systems whose values are written with their intervals.
     """
     rows = []
     for metric, name in METRIC_NAMES.items():
         if metric in metrics:
             formatted = percent if metric in PERCENTAGES else number
-            values = [metrics[metric].get(system, (None,)) for system in systems]
-            rows.append((name, *(with_interval(value if intervals else value[:1], formatted) for value in values)))
+            values = {system: metrics[metric].get(system, (None,)) for system in systems}
+            shown = [value if system in with_intervals else value[:1] for system, value in values.items()]
+            rows.append((name, *(with_interval(value, formatted) for value in shown)))
     return rows
 
 
@@ -100,7 +103,7 @@ def _metrics(context: CheckContext) -> str | None:
         return None
     systems = main_systems(context.results["best_baseline"])
     head = (f"at {context.parameters['k']}", *systems.values())
-    return short_table(head, metric_rows(metrics, list(systems), intervals=False))
+    return number_table(head, metric_rows(metrics, list(systems)))
 
 
 def _all_systems(context: CheckContext) -> str | None:
@@ -110,12 +113,12 @@ def _all_systems(context: CheckContext) -> str | None:
     ndcg = context.results["metrics"][METRIC]
     best_first = sorted(SYSTEMS, key=lambda system: -ndcg[system][0])
     rows = [(TITLES[system], *(number(values[system][0]) for values in by_exclude.values())) for system in best_first]
-    return short_table(("system", *(f"exclude={name}" for name in by_exclude)), rows)
+    return number_table(("system", *(f"exclude={name}" for name in by_exclude)), rows)
 
 
 def _sources(context: CheckContext) -> str | None:
     rows = source_rows(context.stats.shares.get("source", {}))
-    return short_table(("source", "entries", "share"), rows) if rows else None
+    return number_table(("source", "entries", "share"), rows) if rows else None
 
 
 def describe_blend(training_users: int, features: Mapping[str, Any] | None, ranker: str | None) -> str:
@@ -127,7 +130,7 @@ def describe_blend(training_users: int, features: Mapping[str, Any] | None, rank
             f"There are no weights, because {training_users:,} training users are fewer than {MIN_TRAINING_USERS:,}: "
             "lists have the user's latest products, then neighbours."
         )
-    return f"The weights were trained on {training_users:,} users."
+    return f"The weights that rank the lists were trained on {training_users:,} users."
 
 
 def _blend(context: CheckContext) -> str:
@@ -143,7 +146,7 @@ def _weights(context: CheckContext) -> str | None:
         return None
     weights = {name: values["weight"] for name, values in features.items()}
     rows = [(name, f"{weights[name]:+.3f}") for name in sorted(weights, key=lambda name: -abs(weights[name]))]
-    return short_table(("feature", "weight"), rows)
+    return number_table(("feature", "weight"), rows)
 
 
 ALS_EVALUATION_NOTES = (

@@ -29,7 +29,7 @@ TITLES = {
     PUBLISHED: "published lists",
     ALS_LIST: "ALS with fallback",
     ALS_ALONE: "ALS alone",
-    **{recommender.name: recommender.title for recommender in RECOMMENDERS if recommender is not Als},
+    **{name: name for name in BASELINES},
 }
 
 

@@ -19,13 +19,19 @@ from ecommerce_assets.recommendation.tuning_document import (
     trials_table,
 )
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
+from ecommerce_assets.storage.display import Note
 from ecommerce_assets.storage.inputs import NewestVersions
 from ecommerce_assets.storage.lake import VersionNotFoundError
 from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
 
 COMMAND = "dagster job execute -m ecommerce_assets.definitions -j als_tuning"
 
-ALS_TUNING = StoredAsset(None, TUNING_CHECKS, plots=ALS_TUNING_PLOTS)
+ALS_TUNING = StoredAsset(
+    None,
+    TUNING_CHECKS,
+    plots=ALS_TUNING_PLOTS,
+    notes=(Note("trials", lambda context: trials_table(context.document)),),
+)
 
 
 class TuningConfig(dg.Config):
@@ -74,7 +80,6 @@ def als_tuning(
     document = describe_tuning(tuning)
     if document["params"]:
         context.log.info(f"Best: trial {document['trial']}, {in_words(document['params'])}.")
-    context.add_output_metadata({"trials": dg.MetadataValue.md(trials_table(document))})
     parameters = {
         **config.model_dump(),
         "k": k,

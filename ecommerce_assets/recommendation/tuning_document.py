@@ -109,20 +109,21 @@ def trials_table(document: Mapping[str, Any]) -> str:
     return markdown_table(header, rows, [True, True, True, True, False, True, False, False, True, True])
 
 
-def _trials_succeeded(context: CheckContext) -> str | None:
+def _trials_succeeded(context: CheckContext) -> Outcome | str:
     document = context.document
     if document["succeeded"]:
-        return None
+        return Outcome(checked=f"{document['succeeded']:,} of {len(document['trials']):,} trials were scored")
     if "holdout" in document:
         return f"no trial could be scored, holdout: {document['holdout']}"
     return f"all {document['failed']:,} trials failed, the first with {document['trials'][0]['error']}"
 
 
-def _no_trial_failed(context: CheckContext) -> str | None:
+def _no_trial_failed(context: CheckContext) -> Outcome | str:
     failed = [trial for trial in context.document["trials"] if trial["error"]]
+    trials = len(context.document["trials"])
     if not failed:
-        return None
-    trials, first = len(context.document["trials"]), failed[0]
+        return Outcome(checked=f"0 of {trials:,} trials failed")
+    first = failed[0]
     return f"{len(failed):,} of {trials:,} trials failed, trial {first['number']} with {first['error']}"
 
 
@@ -135,7 +136,7 @@ def _gain_clear(context: CheckContext) -> Outcome:
         return Outcome("the default parameters could not be scored, so the gain over them is unknown")
     values = {"holdout users": users, "ndcg": f"{document['ndcg'][0]:.4f}", "gain": with_interval(gain, signed)}
     if gain[1] > 0:
-        return Outcome(values=values)
+        return Outcome(values=values, checked=f"the best trial has a gain in NDCG of {values['gain']}, {users:,} users")
     return Outcome(
         f"the best trial may not be better than the defaults: gain in NDCG {values['gain']}, {users:,} users", values
     )
@@ -186,7 +187,7 @@ def trials_in_order(context: CheckContext) -> Figure | None:
     title(axes, f"NDCG of {len(trials)} trials, {document['holdout_users']:,} users; best: trial {number}, {value:.4f}")
     grid(axes)
     axes.set_xlabel("trial")
-    figure.legend(loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
     return figure
 
 

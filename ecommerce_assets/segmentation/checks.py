@@ -36,54 +36,61 @@ EXPECTED_PURCHASES, EXPECTED_VALUE = "expected_purchases_sum", "expected_value_s
 def _silhouette_floor(context: CheckContext) -> str | Outcome:
     silhouette = context.results["silhouette"]
     if silhouette is None:
-        return "too few users or clusters for a silhouette"
+        return "there are too few users or clusters for a silhouette"
     overlap = f"the silhouette is {silhouette:.3f}, below {MIN_SILHOUETTE}: the segments overlap; try another k"
-    return Outcome("" if silhouette >= MIN_SILHOUETTE else overlap, {"silhouette": round(silhouette, 3)})
+    checked = f"the silhouette is {silhouette:.3f}; at least {MIN_SILHOUETTE} is expected"
+    values = {"silhouette": round(silhouette, 3)}  # a number, which the UI plots over time
+    return Outcome("" if silhouette >= MIN_SILHOUETTE else overlap, values, checked)
 
 
-def _all_clusters(context: CheckContext) -> str | None:
+def _all_clusters(context: CheckContext) -> Outcome:
     clusters, k = context.results["clusters"], context.parameters["k"]
-    return None if clusters == k else f"K-Means found {clusters} clusters, not k = {k}: choose a smaller k"
+    counts = f"K-Means gave {clusters} clusters, and k is {k}"
+    return Outcome("" if clusters == k else counts, checked=counts)
 
 
-def _every_user(context: CheckContext) -> str | None:
+def _every_user(context: CheckContext) -> Outcome:
     users = context.input_rows("user_features")
     rows = context.rows
-    return None if users == rows else f"user_features has {users:,} users, and the table has {rows:,}"
+    counts = f"user_features has {users:,} users, the table {rows:,}"
+    return Outcome("" if users == rows else counts, checked=counts)
 
 
-def _sizes_add_up(context: CheckContext) -> str | None:
+def _sizes_add_up(context: CheckContext) -> Outcome:
     counted, rows = sum(s["users"] for s in context.results["segments"]), context.rows
-    return None if counted == rows else f"the segments have {counted:,} users, and the table has {rows:,}"
+    counts = f"the segments have {counted:,} users, and the table has {rows:,}"
+    return Outcome("" if counted == rows else counts, checked=counts)
 
 
-def _money_conserved(context: CheckContext) -> str | None:
+def _money_conserved(context: CheckContext) -> Outcome:
     spent, summed = context.input_number("user_features", "money"), context.number("monetary_sum")
-    if same_amount(spent, summed):
-        return None
-    return f"the sum of monetary is {spent:,.2f} in user_features, and {summed:,.2f} in the table"
+    sums = f"monetary sums to {spent:,.2f} in user_features, to {summed:,.2f} here"
+    return Outcome("" if same_amount(spent, summed) else sums, checked=sums)
 
 
-def _no_tiny_segment(context: CheckContext) -> str | None:
-    tiny = [s for s in context.results["segments"] if s["share"] < MIN_SEGMENT_SHARE]
+def _no_tiny_segment(context: CheckContext) -> Outcome:
+    segments = context.results["segments"]
+    tiny = [s for s in segments if s["share"] < MIN_SEGMENT_SHARE]
     names = ", ".join(f"{s['segment']} (segment_id {s['segment_id']}, {s['users']:,} users)" for s in tiny)
-    return f"below {MIN_SEGMENT_SHARE:.0%} of the users: {names}" if tiny else None
+    smallest = min(segments, key=lambda s: s["share"], default=None)
+    checked = f"the smallest is {smallest['segment']} with {smallest['share']:.1%} of the users" if smallest else ""
+    return Outcome(f"below {MIN_SEGMENT_SHARE:.0%} of the users: {names}" if tiny else "", checked=checked)
 
 
-def _every_buyer_has_a_row(context: CheckContext) -> str | None:
+def _every_buyer_has_a_row(context: CheckContext) -> Outcome:
     buyers, rows = context.results["buyers"], context.rows
-    return None if buyers == rows else f"{buyers:,} users have a purchase, and the table has {rows:,} rows"
+    counts = f"{buyers:,} users have a purchase, and the table has {rows:,} rows"
+    return Outcome("" if buyers == rows else counts, checked=counts)
 
 
-def _predicted_or_explained(context: CheckContext) -> str | None:
+def _predicted_or_explained(context: CheckContext) -> Outcome | str:
     missing, reason = context.number("without_prediction"), context.results["reason"]
+    counts = f"{missing:,} of {context.rows:,} buyers have no prediction"
     if reason is None:
-        return f"{missing:,} of {context.rows:,} buyers have no prediction" if missing else None
-    return (
-        None
-        if missing == context.rows
-        else f"there are predictions, but the stats have a reason for no predictions: {reason}"
-    )
+        return Outcome(counts if missing else "", checked=counts)
+    if missing == context.rows:
+        return Outcome(checked=f"{counts}: {reason.rstrip('.')}")
+    return f"there are predictions, but the stats give a reason for none: {reason}"
 
 
 def _history_kept(context: CheckContext) -> str | Outcome:
@@ -97,7 +104,10 @@ def _history_kept(context: CheckContext) -> str | Outcome:
     changed = [
         f"{day} ({users:,} rows, now {now.get(day, 0):,})" for day, users in earlier.items() if now.get(day) != users
     ]
-    return Outcome(f"the history differs from the previous version on {', '.join(changed)}" if changed else "")
+    return Outcome(
+        f"the history differs from the previous version on {', '.join(changed)}" if changed else "",
+        checked=f"{len(earlier):,} earlier dates with {sum(earlier.values()):,} rows, as in the previous version",
+    )
 
 
 def _few_moved(context: CheckContext) -> Outcome:
@@ -106,36 +116,45 @@ def _few_moved(context: CheckContext) -> Outcome:
     moved, users = moved_users(context.stats, "previous")
     share = moved / users if users else 0.0
     many = f"{moved:,} of {users:,} users ({share:.0%}) moved since {context.parameters['previous_date']}"
-    return Outcome(many if share > MAX_MOVED_SHARE else "", {"share of users who moved": round(share, 4)})
+    return Outcome(many if share > MAX_MOVED_SHARE else "", {"share of users who moved": round(share, 4)}, many)
 
 
-def _every_k_once(context: CheckContext) -> str | None:
+def _every_k_once(context: CheckContext) -> Outcome:
     document = context.document
     expected = sorted({*range(MIN_K, MAX_K + 1), document["k_in_use"]})
     tried = [entry["k"] for entry in document["by_k"]]
-    return None if tried == expected else f"the entries are for k = {tried}, not {expected}"
+    return Outcome(
+        "" if tried == expected else f"the entries are for k = {tried}, not {expected}",
+        checked=f"k = {', '.join(map(str, tried))}",
+    )
 
 
-def _in_range(context: CheckContext) -> str | None:
+def _in_range(context: CheckContext) -> Outcome:
     wrong = [
         f"k = {entry['k']}: {entry['silhouette']}"
         for entry in context.document["by_k"]
         if not (entry["reason"] if entry["silhouette"] is None else -1 <= entry["silhouette"] <= 1)
     ]
-    return "; ".join(wrong) or None
+    known = [entry["silhouette"] for entry in context.document["by_k"] if entry["silhouette"] is not None]
+    between = f", from {min(known):.3f} to {max(known):.3f}" if known else ""
+    return Outcome("; ".join(wrong), checked=f"{len(known)} silhouettes{between}")
 
 
-def _costs_finite(context: CheckContext) -> str | None:
+def _costs_finite(context: CheckContext) -> Outcome:
     costs = {entry["k"]: entry["cost"] for entry in context.document["by_k"]}
-    return "; ".join(f"k = {k}: {cost}" for k, cost in costs.items() if not 0 <= cost < math.inf) or None
+    return Outcome(
+        "; ".join(f"k = {k}: {cost}" for k, cost in costs.items() if not 0 <= cost < math.inf),
+        checked=f"{len(costs)} costs, all finite",
+    )
 
 
-def _costs_fall(context: CheckContext) -> str | None:
+def _costs_fall(context: CheckContext) -> Outcome | str:
     by_k = context.document["by_k"]
-    rising = [now["k"] for old, now in pairwise(by_k) if now["cost"] > old["cost"] * (1 + RELATIVE_TOLERANCE)]
-    if not rising:
-        return None
-    return f"the cost rises at k = {', '.join(map(str, rising))}: K-Means stopped at a poor optimum; try another seed"
+    risen = [now["k"] for old, now in pairwise(by_k) if now["cost"] > old["cost"] * (1 + RELATIVE_TOLERANCE)]
+    if not risen:
+        costs = [f"{entry['cost']:,.0f} for k = {entry['k']}" for entry in (by_k[0], by_k[-1])]
+        return Outcome(checked=f"from {' to '.join(costs)}")
+    return f"the cost rises at k = {', '.join(map(str, risen))}: K-Means stopped at a poor optimum; try another seed"
 
 
 SEGMENTATION_MODEL_CHECKS = (

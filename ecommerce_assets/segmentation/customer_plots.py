@@ -15,7 +15,7 @@ from ecommerce_assets.segmentation.profile import percent
 from ecommerce_assets.segmentation.segment_history import moved_users, moves_of
 from ecommerce_assets.storage.checks import CheckContext
 from ecommerce_assets.storage.display import Note, Plot
-from ecommerce_assets.storage.markdown import short_table
+from ecommerce_assets.storage.markdown import number_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,13 +106,13 @@ def movement(context: CheckContext) -> Figure | None:
 
 def _groups_table(context: CheckContext) -> str | None:
     rows = [(p.name, f"{p.users:,}", percent(p.share), percent(p.revenue_share)) for p in _parts(context)]
-    return short_table(("group", "users", "share", "revenue"), rows) if rows else None
+    return number_table(("group", "users", "share", "revenue"), rows) if rows else None
 
 
 def _bounds_table(context: CheckContext) -> str | None:
     bounds = context.parameters["bounds"]
     rows = [(f"{score} by {column}", *(f"{b:,.6g}" for b in bounds[column])) for score, column in SCORES.items()]
-    return short_table(("score", "1st bound", "2nd", "3rd", "4th"), rows) if any(bounds.values()) else None
+    return number_table(("score", "1st bound", "2nd", "3rd", "4th"), rows) if any(bounds.values()) else None
 
 
 def _movement_note(context: CheckContext) -> str | None:
@@ -127,7 +127,7 @@ def _movement_note(context: CheckContext) -> str | None:
             sentences.append(f"{moved:,} of {both:,} users{share} moved since {day}.")
     moves = Counter({pair: n for pair, n in moves_of(context.stats, "since").items() if pair[0] != pair[1]})
     rows = [(source or "(new)", target or "(gone)", f"{users:,}") for (source, target), users in moves.most_common()]
-    return " ".join(sentences) + ("\n\n" + short_table(("from", "to", "users"), rows) if rows else "")
+    return " ".join(sentences) + ("\n\n" + number_table(("from", "to", "users"), rows) if rows else "")
 
 
 def _parts(context: CheckContext) -> list[Part]:
@@ -194,7 +194,7 @@ def _value_note(context: CheckContext) -> str:
             f"Tested on the {holdout['days']} days after {holdout['cutoff']}, with the {holdout['buyers']:,} buyers "
             f"who bought before them{sample}:",
             "",
-            short_table(("", "actual", "model", "same as before"), rows),
+            number_table(("", "actual", "model", "same as before"), rows),
             "",
             *sentences,
         ]

@@ -25,7 +25,7 @@ from ecommerce_assets.plotting import (
 from ecommerce_assets.segmentation.profile import percent
 from ecommerce_assets.storage.checks import CheckContext
 from ecommerce_assets.storage.display import Note, Plot
-from ecommerce_assets.storage.markdown import short_table
+from ecommerce_assets.storage.markdown import number_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,7 +71,7 @@ def segment_profiles(context: CheckContext) -> Figure | None:
         for column, (name, (_, text_of)) in enumerate(COLUMNS.items()):
             colour = CARD if abs(differences[row][column]) > 0.65 * COLOUR_LIMIT else INK
             axes.text(column, row, text_of(segment["mean"][name]), ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(COLUMNS)), [label for label, _ in COLUMNS.values()])
+    axes.set_xticks(range(len(COLUMNS)), [label for label, _ in COLUMNS.values()], fontsize=9)
     axes.set_yticks(range(len(segments)), [f"{n}  {percent(s['share'])}" for n, s in _named(segments)])
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
@@ -159,13 +159,13 @@ def _by_k_table(context: CheckContext) -> str:
         quality = "none" if entry["silhouette"] is None else f"{entry['silhouette']:.3f}"
         mark = " (in use)" if entry["k"] == in_use else ""
         rows.append((f"{entry['k']}{mark}", quality, f"{entry['cost']:,.0f}", str(entry["clusters"])))
-    return short_table(("k", "silhouette", "cost", "clusters found"), rows)
+    return number_table(("k", "silhouette", "cost", "clusters found"), rows)
 
 
 def _segments_table(context: CheckContext) -> str | None:
     segments = _by_size(context, most=None)
     rows = [(name, f"{s['users']:,}", percent(s["share"]), percent(s["revenue_share"])) for name, s in _named(segments)]
-    return short_table(("segment", "users", "share", "revenue"), rows) if rows else None
+    return number_table(("segment", "users", "share", "revenue"), rows) if rows else None
 
 
 def _descriptions(context: CheckContext) -> str | None:
@@ -178,12 +178,9 @@ def _by_size(context: CheckContext, most: int | None = MAX_SEGMENTS_SHOWN) -> li
 
 
 def _named(segments: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Returns each segment with its name without underscores, and its number if several segments have that name."""
+    """Returns the name of each segment, with its number if several segments have that name."""
     times = Counter(s["segment"] for s in segments)
-    return [
-        (s["segment"].replace("_", " ") + (f" #{s['segment_id']}" if times[s["segment"]] > 1 else ""), s)
-        for s in segments
-    ]
+    return [(s["segment"] + (f" #{s['segment_id']}" if times[s["segment"]] > 1 else ""), s) for s in segments]
 
 
 SEGMENTED_USERS_NOTES = (Note("segments at a glance", _segments_table), Note("segments in words", _descriptions))

@@ -8,6 +8,7 @@ import dagster as dg
 
 from ecommerce_assets.storage.checks import Check
 from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.markdown import escaped
 from ecommerce_assets.storage.version import CheckResult, Version
 
 SHOWN_FAILURES = 20
@@ -56,7 +57,7 @@ def asset_checks(
         for check, spec in zip(checks, specs, strict=True):
             result = outcome(asset, check, version, on_demand=on_demand)
             if not result["passed"] and version:
-                context.log.warning(f"{asset}, check {check.name}: {result['metadata']['failed']}")
+                context.log.warning(f"{asset}, check {check.name}: {_in_words(version, _results(version, check))}")
             if days is None or not version:
                 yield dg.AssetCheckResult(**result)
                 continue
@@ -77,7 +78,7 @@ def evaluations(asset: str, check: Check, version: Version) -> Iterator[dg.Asset
 
 def outcome(asset: str, check: Check, version: Version | None, *, on_demand: bool = False) -> dict[str, Any]:
     """Returns the recorded result of a check as arguments of Dagster's AssetCheckResult and AssetCheckEvaluation."""
-    results = [result for result in version.checks if result.name == check.name] if version else []
+    results = _results(version, check)
     failed = [result for result in results if not result.passed]
     blocks = any(result.blocking for result in failed) if failed else check.blocking
     values: dict[str, Any] = {"version": version.version if version else "none"}
@@ -85,24 +86,32 @@ def outcome(asset: str, check: Check, version: Version | None, *, on_demand: boo
         values["days"] = len(results)
     elif results:
         values |= results[0].values
-    if failed:
-        # Plain text, because the check's page and the run's log show Markdown only behind a link.
-        values["failed"] = failures(failed)
-    elif not results:
-        values["failed"] = (
-            f"Not checked: version {version.version} was written before the check existed."
-            if version
-            else "Not checked: there is no version yet."
-        )
     return {
         "asset_key": dg.AssetKey(asset),
         "check_name": check.name,
         "passed": not failed if results else on_demand and version is None,
         # As recorded: the check may have been only a warning for this version.
         "severity": dg.AssetCheckSeverity.ERROR if blocks and (results or not version) else dg.AssetCheckSeverity.WARN,
-        "description": None if results else values["failed"],
+        "description": escaped(_in_words(version, results)),
         "metadata": values,
     }
+
+
+def _results(version: Version | None, check: Check) -> list[CheckResult]:
+    """Returns the results of a check, one for each day of a daily version; empty without a version."""
+    return [result for result in version.checks if result.name == check.name] if version else []
+
+
+def _in_words(version: Version | None, results: Sequence[CheckResult]) -> str:
+    """Returns what failed or, if nothing failed, what was checked."""
+    failed = [result for result in results if not result.passed]
+    if failed:
+        return failures(failed)
+    if results:
+        return results[0].checked if len(results) == 1 else f"{len(results):,} days"
+    if version:
+        return f"Not checked: version {version.version} was written before the check existed."
+    return "Not checked: there is no version yet."
 
 
 def failures(failed: Sequence[CheckResult]) -> str:

@@ -116,13 +116,16 @@ class Outcome:
         The problem in one sentence; empty if the check passed.
     values
         A few numbers or short texts, also if the check passed.
+    checked
+        What was checked, with the figures, in one line without a full stop; shown if the check passed.
     """
 
     message: str = ""
     values: Mapping[str, str | int | float] = field(default_factory=dict)
+    checked: str = ""
 
 
-NOTHING_TO_COMPARE = Outcome(values={"compared with": "nothing: there is no previous version"})
+NOTHING_TO_COMPARE = Outcome(checked="nothing to compare with: there is no previous version")
 
 Read = Callable[[str], "DataFrame"]
 """Returns another table by name, in the version that the step read."""
@@ -179,6 +182,7 @@ def run_checks(checks: Sequence[Check], context: CheckContext, partition: str | 
                 blocking=check.blocking and not (check.warning_if and context.reports(check.warning_if)),
                 passed=not outcome.message,
                 message=outcome.message,
+                checked="" if outcome.message else outcome.checked,
                 partition=partition,
                 values=dict(outcome.values),
             )
@@ -313,7 +317,7 @@ def rule(name: str, description: str, broken: str, *, blocking: bool = True, war
         name=name,
         description=description,
         numbers={column: f"count_if({broken})"},
-        test=lambda c: counted(c, c.number(column), f"break the rule: {description}"),
+        test=lambda c: counted(c, c.number(column), f"break the rule: {description}", "break the rule"),
         blocking=blocking,
         warning_if=warning_if,
     )
@@ -329,18 +333,30 @@ def quoted(values: Sequence[str]) -> str:
     return ", ".join(f"'{value}'" for value in values)
 
 
-def counted(context: CheckContext, count: float, what: str) -> str | None:
-    """Returns a sentence such as `3 of 50 rows repeat a key`; None if the count is 0."""
-    return f"{count:,} of {context.rows:,} rows {what}" if count else None
+def counted(context: CheckContext, count: float, what: str, briefly: str = "") -> Outcome:
+    """Returns an outcome with a message such as `3 of 50 rows repeat a key`, or `checked` with 0 if the count is 0.
+
+    Parameters
+    ----------
+    briefly
+        Replaces `what` if the count is 0.
+    """
+    return Outcome(
+        f"{count:,} of {context.rows:,} rows {what}" if count else "",
+        checked=f"0 of {context.rows:,} rows {briefly or what}",
+    )
 
 
 def no_nulls(table: TableSpec, warning_if: str | None = None) -> Check:
     """Returns a check that required columns have no nulls; it uses the Parquet footers."""
 
-    def test(context: CheckContext) -> str | None:
+    def test(context: CheckContext) -> Outcome:
         nulls = {name: context.stats.nulls.get(name, 0) for name in table.required}
         broken = [f"{name} ({count:,})" for name, count in nulls.items() if count]
-        return f"rows with null in {', '.join(broken)}" if broken else None
+        return Outcome(
+            f"rows with null in {', '.join(broken)}" if broken else "",
+            checked=f"0 of {context.rows:,} rows have a null in {', '.join(nulls)}",
+        )
 
     names = ", ".join(table.required)
     return Check(
@@ -355,7 +371,7 @@ def unique_key(table: TableSpec) -> Check:
     def distinct(rows: DataFrame, _: CheckContext, __: Read) -> DataFrame:
         return rows.select(*table.keys).dropna().distinct().selectExpr("count(*) as distinct_keys")
 
-    def test(context: CheckContext) -> str | None:
+    def test(context: CheckContext) -> Outcome:
         return counted(context, context.rows - context.number("distinct_keys"), f"repeat a {keys}")
 
     return Check("unique_key", f"There is one row per {keys}.", test, summary=distinct)

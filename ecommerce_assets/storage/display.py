@@ -12,12 +12,21 @@ from typing import TYPE_CHECKING
 from ecommerce_assets.storage.checks import CheckContext
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.compute as pc
     from matplotlib.figure import Figure
 
 COLOURS = 256
 """Maximum size of a PNG's palette; a file with a palette is a third as large."""
 
 Warn = Callable[[str], object]
+
+
+ReadColumns = Callable[[str, Sequence[str], "pc.Expression"], "pa.Table"]
+"""Columns of those rows that a filter selects, of an input of the step, by the name of its table."""
+
+Preview = Callable[["pa.Table", ReadColumns], "pa.Table"]
+"""From the first rows of a table: the rows and columns that the UI shows of it."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ FEWEST_ROWS = 200
 """With fewer rows the index is mostly noise: for two samples of n rows and ten bins of one population it is about
 18 / n (Yurdakul and Naranjo 2020), which is 0.09 here."""
 
+TOO_FEW_ROWS = f"nothing to compare: both sides need {FEWEST_ROWS} rows"
+
 LARGE_CHANGE = 0.5
 """Relative change of the number of rows of a table that is not daily."""
 
@@ -91,9 +93,15 @@ def changed_columns(old: Mapping[str, str] | None, new: Mapping[str, str] | None
 def schema_unchanged() -> Check:
     """Returns a check that a day has the columns of the stored days."""
 
-    def test(context: CheckContext) -> str | None:
+    def test(context: CheckContext) -> Outcome:
         changed = changed_columns(context.stored_columns, context.columns, "the stored days")
-        return f"{changed}; materialise all days in one run, or restore the setting that changed" if changed else None
+        columns = len(context.columns or ())
+        if context.stored_columns is None:
+            return Outcome(checked=f"{columns} columns; there are no other days to compare with")
+        return Outcome(
+            f"{changed}; materialise all days in one run, or restore the setting that changed" if changed else "",
+            checked=f"{columns} columns, the same as in the stored days",
+        )
 
     return Check("schema_unchanged", "Columns and their types are those of the stored days.", test)
 
@@ -101,19 +109,19 @@ def schema_unchanged() -> Check:
 def row_count_stable() -> Check:
     """Returns a check that the number of rows is near that of the previous version, or of the previous days."""
 
-    def test(context: CheckContext) -> Outcome | str | None:
+    def test(context: CheckContext) -> Outcome | str:
         rows, previous = context.rows, context.previous
         if not previous:
             return NOTHING_TO_COMPARE
         if previous[-1].is_day:
             usual = median(day.stats.rows or 0 for day in previous)
-            if len(previous) < FEWEST_DAYS or usual / 2 <= rows <= usual * 2:
-                return None
-            return f"{rows:,} rows, and the {len(previous)} previous days have a median of {usual:,.0f}"
+            compared = f"{rows:,} rows, and the {len(previous)} previous days have a median of {usual:,.0f}"
+            if len(previous) < FEWEST_DAYS:
+                return Outcome(checked=f"{rows:,} rows; fewer than {FEWEST_DAYS} previous days to compare with")
+            return Outcome(checked=compared) if usual / 2 <= rows <= usual * 2 else compared
         old = previous[-1].stats.rows or 0
-        if abs(rows - old) <= LARGE_CHANGE * old:
-            return Outcome(values={"rows": f"{old:,} → {rows:,}"})
-        return f"{rows:,} rows, and the previous version has {old:,}"
+        compared = f"{rows:,} rows, and the previous version has {old:,}"
+        return Outcome(checked=compared) if abs(rows - old) <= LARGE_CHANGE * old else compared
 
     return Check(
         "row_count_stable",
@@ -133,14 +141,14 @@ def distribution_stable(columns: Sequence[str], key: str) -> Check:
         SQL list of columns whose hash draws the sample of rows for quantiles and deviation.
     """
 
-    def test(context: CheckContext) -> Outcome | None:
+    def test(context: CheckContext) -> Outcome:
         if not context.previous:
             return NOTHING_TO_COMPARE
         previous = context.previous[-1].stats
         old_rows, rows = previous.rows or 0, context.rows
         if min(old_rows, rows) < FEWEST_ROWS:
-            return None
-        values, drifted = {}, []
+            return Outcome(checked=TOO_FEW_ROWS)
+        values, drifted, largest = {}, [], 0.0
         for column in columns:
             old, new = previous.distributions.get(column), context.stats.distributions.get(column)
             if old is None or new is None or not old.quantiles or old.mean is None:
@@ -152,9 +160,11 @@ def distribution_stable(columns: Sequence[str], key: str) -> Check:
                 continue
             index = distribution_index(old, old_rows, new, rows)
             values[column] = f"PSI {index:.2f}, mean {old.mean:,.2f} → {new.mean:,.2f}"
+            largest = max(largest, index)
             if index > LARGE_INDEX or mean_shifted(old.mean, old.deviation or 0.0, new.mean):
                 drifted.append(f"{column}: {values[column]}")
-        return Outcome("; ".join(drifted), values)
+        checked = f"{len(values)} columns of {rows:,} rows; the largest population stability index is {largest:.2f}"
+        return Outcome("; ".join(drifted), values, checked)
 
     return Check(
         "distribution_stable",
@@ -169,19 +179,20 @@ def distribution_stable(columns: Sequence[str], key: str) -> Check:
 def shares_stable(column: str, values: Sequence[str]) -> Check:
     """Returns a check that the shares of a text column's values are like those of the previous version or week."""
 
-    def test(context: CheckContext) -> Outcome | None:
+    def test(context: CheckContext) -> Outcome:
         if not context.previous:
             return NOTHING_TO_COMPARE
         old_counts = [sum(p.stats.shares.get(column, {}).get(value, 0) for p in context.previous) for value in values]
         new_counts = [context.stats.shares.get(column, {}).get(value, 0) for value in values]
         if min(sum(old_counts), sum(new_counts)) < FEWEST_ROWS:
-            return None
+            return Outcome(checked=TOO_FEW_ROWS)
         old, new = ([count / sum(counts) for count in counts] for counts in (old_counts, new_counts))
         index = stability_index(old, new)
         shares = {v: f"{p:.1%} → {q:.1%}" for v, p, q in zip(values, old, new, strict=True)}
         listed = ", ".join(f"{value} {share}" for value, share in shares.items())
         message = f"{column}: PSI {index:.2f}; {listed}" if index > LARGE_INDEX else ""
-        return Outcome(message, {column: f"PSI {index:.2f}", **shares})
+        checked = f"{column} of {sum(new_counts):,} rows: population stability index {index:.2f}"
+        return Outcome(message, {column: f"PSI {index:.2f}", **shares}, checked)
 
     return Check(
         "distribution_stable",
@@ -196,18 +207,17 @@ def shares_stable(column: str, values: Sequence[str]) -> Check:
 def mean_stable(column: str) -> Check:
     """Returns a check that the mean of a daily table's numeric column is near that of the previous week."""
 
-    def test(context: CheckContext) -> str | None:
+    def test(context: CheckContext) -> Outcome | str:
         new = context.stats.distributions.get(column)
         days = [day.stats.distributions[column] for day in context.previous if column in day.stats.distributions]
         count = sum(day.known for day in days)
         if new is None or min(new.known, count) < FEWEST_ROWS:
-            return None
+            return Outcome(checked=TOO_FEW_ROWS)
         mean = sum(day.known * (day.mean or 0) for day in days) / count
         # The law of total variance: within the days and between them.
         spread = sum(day.known * ((day.deviation or 0) ** 2 + ((day.mean or 0) - mean) ** 2) for day in days) / count
-        if not mean_shifted(mean, math.sqrt(spread), new.mean or 0):
-            return None
-        return f"{column}: mean {mean:,.2f} → {new.mean:,.2f}, and the deviation is {math.sqrt(spread):,.2f}"
+        compared = f"{column}: mean {mean:,.2f} → {new.mean:,.2f}, and the deviation is {math.sqrt(spread):,.2f}"
+        return compared if mean_shifted(mean, math.sqrt(spread), new.mean or 0) else Outcome(checked=compared)
 
     return Check(
         f"mean_{column}_stable",

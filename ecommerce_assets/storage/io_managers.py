@@ -34,8 +34,10 @@ from ecommerce_assets.storage.columns import TableSpec
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.inputs import StepInputs, add_published, step_inputs
 from ecommerce_assets.storage.lake import Lake, VersionNotFoundError
+from ecommerce_assets.storage.markdown import sections
 from ecommerce_assets.storage.reading import (
     MODEL_FOLDER,
+    arrow_dataset,
     read_days,
     read_parquet,
     read_table,
@@ -176,13 +178,26 @@ class LakeIOManager(dg.ConfigurableIOManager):
         version = lake.publish_table(stored.table, version) if stored.table else lake.publish_folder(version)
         self._notify(step, version)
         shown = step.check_context(version.stats, columns=version.columns, document=step.artifact.value)
-        if version.days and stored.plots:
-            shown = replace(shown, days={step.asset: {day.day: day.stats for day in step.lake.days(step.asset)}})
-        notes = display.write_notes(stored.notes, shown, warn)
-        texts = {"plots": display.draw_plots(stored.plots, shown, warn), **written.texts}
+        total_rows = None
+        if version.days:
+            all_days = {day.day: day.stats for day in step.lake.days(step.asset)}
+            shown = replace(shown, days={step.asset: all_days})
+            total_rows = sum(stats.rows or 0 for stats in all_days.values())
+        plots, notes = display.draw_plots(stored.plots, shown, warn), display.write_notes(stored.notes, shown, warn)
+        texts = {"plots": plots, **notes, **written.texts}
         uri = step.lake.asset(step.asset).uri if stored.table else step.folder.uri
         emits = step_fails or bool(version.days and set(context.asset_partition_keys) - set(version.days))
-        metadata.report(context, version, uri, stored.table, notes, texts, emit_days=emits, stored_days=stored_days)
+        metadata.report(
+            context,
+            version,
+            uri,
+            stored.table,
+            texts,
+            step.artifact.numbers,
+            emit_days=emits,
+            stored_days=stored_days,
+            total_rows=total_rows,
+        )
         context.log.info(metadata.summary(version, add_published(context, step.asset)))
         if stored.closing:
             context.log.info(stored.closing(step.artifact.value, step.lake.root.uri))
@@ -286,8 +301,22 @@ class ParquetIOManager(LakeIOManager):
             checks=checks,
             check_seconds=round(time.monotonic() - began, 3),
             files=files,
-            texts={"preview": metadata.preview(step.folder, [file.path for file in files if file.day == newest])},
+            texts={"preview": self._preview(step, [file.path for file in files if file.day == newest])},
         )
+
+    def _preview(self, step: _Step, paths: Sequence[str]) -> str:
+        """Returns the preview of a table; an error becomes a warning."""
+
+        def read(asset: str, columns: Sequence[str], rows: Any) -> Any:
+            return arrow_dataset(step.lake, step.inputs.versions[asset]).to_table(list(columns), rows)
+
+        chosen = step.stored.preview
+        choose = None if chosen is None else lambda rows: chosen(rows, read)
+        try:
+            return metadata.preview(step.folder, paths, choose)
+        except Exception as error:
+            step.context.log.warning(f"The preview could not be made ({type(error).__name__}: {error}).")
+            return ""
 
     def _check(
         self, step: _Step, rows: DataFrame, files: Sequence[StoredFile], columns: dict[str, str]
@@ -356,9 +385,10 @@ class JsonIOManager(LakeIOManager):
                 step.folder.write_whole(f"{step.asset}.{suffix}", text.encode())
         files, stats = _folder_stats(step)
         checks = run_checks(stored.checks, step.check_context(stats, document=value))
-        return _Written(
-            stats=stats, checks=checks, files=files, texts={"card": card, "document": f"```json\n{document}\n```"}
-        )
+        # The UI opens a dialog that is taller than the window at its end. So the sections of a card are entries, and a
+        # document is shown only if nothing else shows what it has.
+        texts = sections(card) if card else {} if stored.notes else {"document": f"```json\n{document}\n```"}
+        return _Written(stats=stats, checks=checks, files=files, texts=texts)
 
 
 def _compared_with(lake: Lake, asset: str) -> Version | None:

@@ -3,48 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 INLINE = 1_000
-"""Maximum length of Markdown that the UI shows inline; a longer text is behind a link."""
-
-LARGE = 1_000
-"""Numbers from this on have two decimals, smaller ones six significant digits."""
+"""Length of Markdown from which on the UI shows it behind a link, in a dialog."""
 
 _SYNTAX = re.compile(r"[\\`*<|~&]|\](?=\()|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 """Markdown syntax for images, HTML, emphasis and cells."""
 
 
-def markdown_table(
-    header: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Sequence[bool] = (), limit: int | None = None
-) -> str:
-    """Returns a table without padding, because the UI shows only short texts inline. Values are escaped.
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Sequence[bool] = ()) -> str:
+    """Returns a Markdown table with escaped values.
 
     Parameters
     ----------
     numbers
         For each column whether it is right-aligned; by default none is.
-    limit
-        Maximum length; rows that do not fit are omitted, and the last row has their number.
     """
     right = numbers or [False] * len(header)
     head = [_line(header), _line(["--:" if one else ":--" for one in right])]
-    body = [_line([cell(value) for value in row]) for row in rows]
-    if limit is not None and sum(len(line) + 1 for line in [*head, *body]) > limit:
-        more = _line([f"… {len(body)} more", *[""] * (len(header) - 1)])
-        fit, used = 0, sum(len(line) + 1 for line in [*head, more])
-        while used + len(body[fit]) + 1 <= limit:
-            used += len(body[fit]) + 1
-            fit += 1
-        body = [*body[:fit], _line([f"… {len(body) - fit} more", *[""] * (len(header) - 1)])]
-    return "\n".join([*head, *body])
+    return "\n".join([*head, *[_line([cell(value) for value in row]) for row in rows]])
 
 
-def short_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Returns a table that the UI shows inline: text in the first column, numbers in the others."""
-    return markdown_table(header, rows, [False, *[True] * (len(header) - 1)], limit=INLINE)
+def number_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Returns a Markdown table with text in the first column and numbers in the others."""
+    return markdown_table(header, rows, [False, *[True] * (len(header) - 1)])
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -52,11 +37,11 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def cell(value: Any) -> str:
-    """Returns a value as escaped text: empty for null, times without their zone."""
+    """Returns a value as escaped text: empty for null, times without their zone, few digits of fractions."""
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.2f}" if abs(value) >= LARGE else f"{value:.6g}"
+        return f"{value:.4g}" if abs(value) < 1 else f"{value:.2f}".removesuffix(".00")
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S")
     return escaped(" ".join(str(value).split()))
@@ -71,6 +56,16 @@ def escaped(text: str) -> str:
     return _SYNTAX.sub(lambda match: "\\" + match.group(), text)
 
 
-def behind_a_link(text: str) -> str:
-    """Returns the text, padded so that the UI shows it in a dialog instead of cutting it off."""
-    return text.ljust(INLINE)
+def with_room(text: str) -> str:
+    """Returns a text with a table so long that the UI shows it in a dialog: the column of values cuts tables off."""
+    return text.ljust(INLINE) if text.startswith("|") or "\n|" in text else text
+
+
+def sections(text: str) -> Mapping[str, str]:
+    """Returns the sections of a Markdown text by heading (`## `); `in short` is what is before them, without `# `."""
+    head, *parts = re.split(r"^## ", text, flags=re.MULTILINE)
+    titled = [part.partition("\n") for part in parts]
+    return {
+        "in short": re.sub(r"^# .*\n", "", head).strip(),
+        **{title: body.strip() for title, _, body in titled},
+    }

@@ -1,13 +1,14 @@
 """Dagster metadata of a materialisation, from the version's metadata. The entry point is `report`.
 
-The UI keeps the order of the entries: results first, then the origin of the data, then entries for machines.
+The UI keeps the order of the entries: plots and texts first, then numbers, then the origin of the data.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 import dagster as dg
@@ -17,13 +18,13 @@ import pyarrow.parquet as pq
 from ecommerce_assets.spark.column_lineage import UNAVAILABLE
 from ecommerce_assets.storage.columns import TableSpec
 from ecommerce_assets.storage.filesystem import Folder
-from ecommerce_assets.storage.markdown import behind_a_link, markdown_table
+from ecommerce_assets.storage.markdown import markdown_table, with_room
 from ecommerce_assets.storage.step_context import add_day_metadata
 from ecommerce_assets.storage.version import Input, Stats, Version
 
-PREVIEW_ROWS = 10
-ROOM = 60
-"""Maximum length of a table's line in the UI's column of values."""
+PREVIEW_ROWS = 8
+ROWS_TO_CHOOSE_FROM = 1_000
+"""Number of rows from which a table's own preview is chosen."""
 NO_RAW_DATA = "none written, because there is no raw data; the stored day stays"
 LARGE = 100_000
 """Numbers from this on are rounded to tenths, smaller ones to six significant digits."""
@@ -52,20 +53,28 @@ def column_schema(table: TableSpec, columns: Mapping[str, str]) -> dg.TableSchem
     )
 
 
-def preview(folder: Folder, paths: Sequence[str]) -> str:
-    """Returns the first rows of Parquet files as a Markdown table, without Spark; empty if there are no files."""
+def preview(folder: Folder, paths: Sequence[str], choose: Callable[[pa.Table], pa.Table] | None = None) -> str:
+    """Returns a few rows of Parquet files as a Markdown table, without Spark; empty if there are no files.
+
+    Parameters
+    ----------
+    choose
+        Returns the rows to show from the first `ROWS_TO_CHOOSE_FROM`; None: the first `PREVIEW_ROWS`.
+    """
+    wanted = ROWS_TO_CHOOSE_FROM if choose else PREVIEW_ROWS
     batches: list[pa.RecordBatch] = []
     for path in paths:
         with folder.open(path) as source:
-            batches += islice(pq.ParquetFile(source, page_checksum_verification=True).iter_batches(PREVIEW_ROWS), 1)
-        if sum(batch.num_rows for batch in batches) >= PREVIEW_ROWS:
+            batches += islice(pq.ParquetFile(source, page_checksum_verification=True).iter_batches(wanted), 1)
+        if sum(batch.num_rows for batch in batches) >= wanted:
             break
     if not batches:
         return "no rows" if paths else ""
-    rows = pa.Table.from_batches(batches).slice(0, PREVIEW_ROWS)
+    rows = pa.Table.from_batches(batches).slice(0, wanted)
+    if choose:
+        rows = choose(rows)
     numbers = [pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in rows.schema.types]
-    text = markdown_table(rows.column_names, [row.values() for row in rows.to_pylist()], numbers)
-    return text if max(map(len, text.splitlines())) <= ROOM else behind_a_link(text)
+    return markdown_table(rows.column_names, [row.values() for row in rows.to_pylist()], numbers)
 
 
 def report(
@@ -73,35 +82,42 @@ def report(
     version: Version,
     uri: str,
     table: TableSpec | None,
-    notes: Mapping[str, str],
     texts: Mapping[str, str],
+    numbers: Mapping[str, float] | None = None,
     *,
     emit_days: bool,
     stored_days: Collection[str] = (),
+    total_rows: int | None = None,
 ) -> None:
     """Adds the metadata of a published version to its materialisation event, or to each day's event.
 
     Parameters
     ----------
-    notes, texts
-        Markdown by name, before and after the numbers. Empty ones are omitted.
+    texts
+        Markdown by name, such as plots and notes. Empty ones are omitted.
+    numbers
+        Numbers that the UI plots over time. Not for daily tables.
     emit_days
         Whether to emit the days' events here, because Dagster would emit none (the step is about to fail because of
         other days) or one for each day of the run, also for days without data.
     stored_days
         Days of the run without raw data that are stored; their event says so.
+    total_rows
+        Daily tables only: number of rows of all stored days. The newest day's event has it, and the texts.
     """
     if not version.days and not context.has_asset_partitions:
-        context.add_output_metadata(_entries(version, version.stats, version.inputs, uri, table, notes, texts))
+        entries = _entries(version, version.stats, version.inputs, uri, table, texts, numbers or {})
+        context.add_output_metadata(entries)
         return
     newest = max(version.days)
     tags = {CODE_VERSION_TAG: version.code_version} if version.code_version else {}
     for day in context.asset_partition_keys:
-        entries: dict[str, Any] = {"rows": NO_RAW_DATA}
+        entries = {"rows": NO_RAW_DATA}
         if day in version.days:
             read = [entry for entry in version.inputs if not entry.partitions or day in entry.partitions]
-            shown = (notes, texts) if day == newest else ({}, {})
-            entries = _entries(version, version.days[day], read, uri, table, *shown)
+            entries = _entries(version, version.days[day], read, uri, table, texts if day == newest else {})
+            if day == newest and total_rows is not None:
+                entries["dagster/row_count"] = total_rows
         if not emit_days:
             add_day_metadata(context, entries, day)
         elif day in version.days or day in stored_days:
@@ -115,28 +131,29 @@ def _entries(
     inputs: Sequence[Input],
     uri: str,
     table: TableSpec | None,
-    notes: Mapping[str, str],
     texts: Mapping[str, str],
+    numbers: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Returns all entries, in the order of the UI."""
-    entries: dict[str, Any] = {name: dg.MetadataValue.md(text) for name, text in notes.items() if text}
+    entries: dict[str, Any] = {name: _markdown(text) for name, text in texts.items() if text}
+    entries |= {name: _rounded(value) for name, value in numbers.items()}
     if stats.rows is not None:
         entries["dagster/partition_row_count" if version.days else "dagster/row_count"] = stats.rows
-    entries |= {name: _shown(value) for name, value in stats.results.items()}
-    entries |= {name: dg.MetadataValue.md(text) for name, text in texts.items() if text}
+    entries |= {name: _shown(value) for name, value in stats.results.items() if not _is_nested(value)}
+    nested = {name: _rounded(value) for name, value in stats.results.items() if value and _is_nested(value)}
+    if nested:
+        entries["other results"] = dg.MetadataValue.json(nested)
     if version.parameters:
         entries["parameters"] = dg.MetadataValue.json(version.parameters)
     lineage = version.column_lineage or {}
     if lineage:
         # For people: the open-source UI has no view of dagster/column_lineage.
-        rows = [(column, ", ".join(sources) or "no column") for column, sources in lineage.items()]
-        entries["column lineage"] = dg.MetadataValue.md(markdown_table(("column", "computed from"), rows))
+        entries["column lineage"] = _markdown(_lineage_table(lineage))
     elif version.column_lineage is None:
         entries["column lineage"] = UNAVAILABLE
     entries |= {
-        "inputs": dg.MetadataValue.md(_inputs_table(inputs)),
+        "inputs": _markdown(_inputs_table(inputs)),
         "version": version.version,
-        "bytes": stats.bytes,
         "seconds": version.seconds,
         "Spark application": version.spark_application_id or "none",
         "dagster/uri": dg.MetadataValue.path(uri),
@@ -176,11 +193,36 @@ def _inputs_table(inputs: Sequence[Input]) -> str:
     return markdown_table(("input", "version"), rows)
 
 
+def _lineage_table(lineage: Mapping[str, Sequence[str]]) -> str:
+    """Returns a row for each set of sources with the columns that are computed from them; sources by asset."""
+    computed: dict[tuple[str, ...], list[str]] = {}
+    for column, sources in lineage.items():
+        computed.setdefault(tuple(sorted(sources)), []).append(column)
+    rows = []
+    for sources, columns in computed.items():
+        by_asset: dict[str, list[str]] = {}
+        for source in sources:
+            asset, _, name = source.partition(".")
+            by_asset.setdefault(asset, []).append(name)
+        text = "; ".join(f"{asset}: {', '.join(names)}" for asset, names in by_asset.items())
+        rows.append((", ".join(columns), text or "no column"))
+    return markdown_table(("columns", "computed from"), rows)
+
+
+def _markdown(text: str) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md(with_room(text))
+
+
+def _is_nested(value: Any) -> bool:
+    """Returns whether a result is null, or neither a number nor a text nor a list of these."""
+    return value is None or isinstance(value, Mapping) or (isinstance(value, list) and any(map(_is_nested, value)))
+
+
 def _shown(value: Any) -> Any:
     rounded = _rounded(value)
-    if isinstance(rounded, dict | list):
+    if isinstance(rounded, list):
         return dg.MetadataValue.json(rounded)
-    return dg.MetadataValue.null() if rounded is None else rounded
+    return rounded
 
 
 def _rounded(value: Any) -> Any:

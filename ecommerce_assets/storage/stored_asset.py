@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from ecommerce_assets.spark.column_lineage import Origins
 from ecommerce_assets.storage.checks import Check, Summary
 from ecommerce_assets.storage.columns import TableSpec
-from ecommerce_assets.storage.display import Note, Plot
+from ecommerce_assets.storage.display import Note, Plot, Preview
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.version import Input, Version
 
@@ -41,6 +41,8 @@ class StoredAsset:
         Documents only: returns a last log line from the document and the URI of the lake.
     plots, notes
         Shown in the UI.
+    preview
+        Tables only: the rows that the UI shows; None: the first ones.
     choose
         Chooses the version that readers get; None: the newest.
     folder
@@ -56,6 +58,7 @@ class StoredAsset:
     closing: Callable[[Mapping[str, Any], str], str] | None = None
     plots: Sequence[Plot] = ()
     notes: Sequence[Note] = ()
+    preview: Preview | None = None
     choose: Choice | None = None
     folder: str | None = None
 
@@ -83,6 +86,8 @@ class Artifact:
         Daily assets only: results by day.
     absent_days
         Daily assets only: requested days without raw data, whose stored rows stay.
+    numbers
+        Numbers that the UI plots over time; shown, not stored. Not for daily assets.
     made_from
         Models only: the source columns of each part. (The lineage of a table comes from its plan.)
     inputs
@@ -95,6 +100,7 @@ class Artifact:
     days: tuple[str, ...] = ()
     day_results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     absent_days: tuple[str, ...] = ()
+    numbers: Mapping[str, float] = field(default_factory=dict)
     made_from: Origins = field(default_factory=dict)
     inputs: Sequence[Input] | None = None
 

@@ -66,13 +66,15 @@ class Input(_Frozen):
 class CheckResult(_Frozen):
     """The result of a check, for the version or for one day of it.
 
-    `message` is empty if the check passed; `values` has a few numbers or short texts by name.
+    `message` is empty if the check passed; `checked` then says what was checked. `values` has a few numbers or short
+    texts by name.
     """
 
     name: str
     blocking: bool
     passed: bool
     message: str = ""
+    checked: str = ""
     partition: str | None = None
     values: dict[str, Any] = {}
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from ecommerce_assets.recommendation.evaluation_checks import DIFFERENCE, compare, percent, with_interval
+from ecommerce_assets.recommendation.evaluation_checks import DIFFERENCE, compare, number, percent, with_interval
 from ecommerce_assets.recommendation.notes import describe_blend, main_systems, metric_rows, source_rows
 from ecommerce_assets.recommendation.scoring import SLICES
 from ecommerce_assets.storage.markdown import escaped, markdown_table
@@ -92,7 +92,7 @@ def _recommendations(training: TrainingMetadata) -> str:
     if evaluation.best_baseline is None:
         return f"{published}\n\n{comparison(training)}."
     systems = main_systems(evaluation.best_baseline)
-    rows = metric_rows(evaluation.metrics, [*systems, DIFFERENCE], intervals=True)
+    rows = metric_rows(evaluation.metrics, [*systems, DIFFERENCE], with_intervals=(DIFFERENCE,))
     table = markdown_table((f"at {training.list_length}", *systems.values(), DIFFERENCE_TITLE), rows)
     method = (
         f"Trained on the events before {_minute(evaluation.cutoff)}, scored on the later events of "
@@ -111,7 +111,8 @@ def _slices(training: TrainingMetadata) -> str:
         (
             name,
             f"{slices[part]['users']:,}",
-            *(with_interval(slices[part][system]) for system in (*systems, DIFFERENCE)),
+            *(number(slices[part][system][0]) for system in systems),
+            with_interval(slices[part][DIFFERENCE]),
         )
         for part, name in SLICES.items()
         if part in slices and part != "all"
@@ -153,7 +154,8 @@ def _warnings(training: TrainingMetadata) -> str:
 
 
 def _settings(parameters: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in parameters.items())
+    texts = {name: str(value).lower() if isinstance(value, bool) else value for name, value in parameters.items()}
+    return ", ".join(f"{name} {text}" for name, text in texts.items())
 
 
 def _minute(time: str | None) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ecommerce_assets.storage.checks import Check, CheckContext
+from ecommerce_assets.storage.checks import Check, CheckContext, Outcome
 from ecommerce_assets.training_metadata.document import TrainingMetadata
 
 
-def _totals_agree(context: CheckContext) -> str | None:
+def _totals_agree(context: CheckContext) -> Outcome:
     document = context.document
     expected = {
         "total_users": context.input_rows("user_index"),
@@ -25,12 +25,24 @@ def _totals_agree(context: CheckContext) -> str | None:
         wrong.append(f"the segments have {sizes:,} users, not {users:,}")
     if document["segments_count"] != len(document["segments"]):
         wrong.append(f"segments_count is {document['segments_count']}, not {len(document['segments'])}")
-    return "; ".join(wrong) or None
+    totals = ", ".join(f"{name} {document[name]:,}" for name in expected)
+    return Outcome("; ".join(wrong), checked=f"{totals}, segments_count {document['segments_count']}")
 
 
-def _numbers_finite(context: CheckContext) -> str | None:
-    paths = list(_not_finite(context.document, ""))
-    return f"not a finite number: {', '.join(paths)}" if paths else None
+def _numbers_finite(context: CheckContext) -> Outcome:
+    broken = list(_not_finite(context.document, ""))
+    return Outcome(
+        f"not a finite number: {', '.join(broken)}" if broken else "",
+        checked=f"{_count_numbers(context.document):,} numbers, all finite",
+    )
+
+
+def _count_numbers(value: Any) -> int:
+    if isinstance(value, Mapping):
+        return sum(map(_count_numbers, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_count_numbers, value))
+    return isinstance(value, int | float)
 
 
 def _not_finite(value: Any, path: str) -> Iterator[str]:
@@ -45,12 +57,12 @@ def _not_finite(value: Any, path: str) -> Iterator[str]:
             yield from _not_finite(inner, f"{path}[{number}]")
 
 
-def _matches_schema(context: CheckContext) -> str | None:
+def _matches_schema(context: CheckContext) -> Outcome | str:
     try:
         TrainingMetadata.model_validate(context.document)
     except ValidationError as error:
         return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-    return None
+    return Outcome(checked=f"{len(TrainingMetadata.model_fields)} fields, as in the JSON Schema")
 
 
 TRAINING_METADATA_CHECKS = (

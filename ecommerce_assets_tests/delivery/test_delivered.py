@@ -11,7 +11,7 @@ from ecommerce_assets.definitions import build_defs
 from ecommerce_assets.delivery.assets import DELIVERED_CHECKS, delivered_asset
 from ecommerce_assets.delivery.rows import DeliveryError
 from ecommerce_assets.settings import SettingsError, load_settings
-from ecommerce_assets.storage.checks import CheckContext
+from ecommerce_assets.storage.checks import CheckContext, run_checks
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.reading import read
 from ecommerce_assets.storage.version import Stats
@@ -81,11 +81,11 @@ def test_the_check_fails_if_rows_are_missing_in_the_target() -> None:
     }
     document = {"tables": {asset: {"version": "3", "rows": 10} for asset in versions}}
     context = CheckContext(Stats(), versions=versions, document=document)
-    assert check.test(context) is None
+    assert run_checks([check], context)[0].passed
     document["tables"]["recommendations"]["rows"] = 9
-    assert check.test(context) == "the target has 9 rows of recommendations 3, which has 10"
+    assert run_checks([check], context)[0].message == "the target has 9 rows of recommendations 3, which has 10"
     del document["tables"]["similar_products"]
-    assert "0 rows of similar_products 3" in str(check.test(context))
+    assert "0 rows of similar_products 3" in run_checks([check], context)[0].message
 
 
 def test_a_relative_path_is_an_error() -> None:

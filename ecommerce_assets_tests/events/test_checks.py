@@ -20,7 +20,7 @@ def failed_checks(data_dir: Path) -> dict[str, str]:
     evaluations = job.execute_in_process().get_asset_check_evaluations()
     assert len(evaluations) == 2
     assert not any(check.blocking or check.severity == dg.AssetCheckSeverity.ERROR for check in evaluations)
-    return {check.check_name: str(check.metadata["failed"].value) for check in evaluations if not check.passed}
+    return {check.check_name: str(check.description) for check in evaluations if not check.passed}
 
 
 def test_missing_and_empty_days_are_named(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_missing_and_empty_days_are_named(tmp_path: Path) -> None:
 
 def test_at_most_twenty_days_are_named() -> None:
     _, evaluation = check_raw_days(["2019-10-01", "2019-11-01"], {"2019-10-01", "2019-11-01"})
-    message = str(evaluation.metadata["failed"].value)
+    message = str(evaluation.description)
     assert message.startswith("missing days (30): 2019-10-02, ")
     assert message.endswith("2019-10-21 …")
 

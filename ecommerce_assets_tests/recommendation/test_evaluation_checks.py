@@ -136,8 +136,8 @@ def test_a_loss_that_may_be_chance_passes() -> None:
 def test_versions_that_cannot_be_compared_pass(other: Previous) -> None:
     outcomes = checked(evaluated(0.3), other)
     assert [result.name for result in outcomes if not result.passed] == []
-    [values] = [result.values for result in outcomes if result.name == "not_worse_than_previous"]
-    assert values["compared with"].startswith("nothing: ")
+    [compared] = [result.checked for result in outcomes if result.name == "not_worse_than_previous"]
+    assert compared.startswith("nothing to compare: ")
 
 
 @pytest.mark.parametrize(("difference", "outcome"), [(ABOVE, BETTER), (BELOW, WORSE), ([0.0, -0.1, 0.1], UNCLEAR)])
@@ -160,8 +160,8 @@ def test_an_experiment_is_compared_with_the_promoted_parameters(difference: list
 
 
 def test_with_the_promoted_parameters_there_is_nothing_to_compare() -> None:
-    [values] = [r.values for r in checked(evaluated(0.3)) if r.name == "not_worse_than_promoted"]
-    assert values == {"compared with": "nothing: these are the promoted parameters"}
+    [result] = [r for r in checked(evaluated(0.3)) if r.name == "not_worse_than_promoted"]
+    assert (result.values, result.checked) == ({}, "nothing to compare: these are the promoted parameters")
 
 
 def test_intervals_have_one_format() -> None:

@@ -164,7 +164,7 @@ def test_no_users_and_no_products(system: type[Recommender]) -> None:
 
 
 def test_names_and_sources_are_unique() -> None:
-    for name in ("name", "source", "title"):
+    for name in ("name", "source"):
         assert len({getattr(system, name) for system in RECOMMENDERS}) == len(RECOMMENDERS)
 
 

@@ -73,4 +73,4 @@ def test_the_job_stores_quality_by_k(ran: tuple[Path, dg.ExecuteInProcessResult]
     assert document["k_in_use"] == 5
     assert {i.asset for i in version.inputs} == {"user_features", "segmentation_model"}
     [event] = result.asset_materializations_for_node("try_each_k")
-    assert {"quality by k", "plots", "document"} <= set(event.metadata)
+    assert {"quality by k", "plots"} <= set(event.metadata)

@@ -107,7 +107,7 @@ def test_the_ui_gets_the_standard_metadata_and_a_table(ran: tuple[Path, dg.Execu
     assert isinstance(lineage, dg.TableColumnLineageMetadataValue)
     sources = {(dep.asset_key.to_user_string(), dep.column_name) for dep in lineage.value.deps_by_column["monetary"]}
     assert sources == {("cleaned_events", "event_type"), ("cleaned_events", "price")}
-    assert "|recency|cleaned_events.event_time|" in str(event.metadata["column lineage"].value)
+    assert "last_event_time|cleaned_events: event_time|" in str(event.metadata["column lineage"].value)
 
 
 def test_files_do_not_contain_declared_sources(

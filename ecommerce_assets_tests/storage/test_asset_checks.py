@@ -41,7 +41,7 @@ def test_the_newest_version_is_reported(tmp_path: Path) -> None:
     put_table(lake, "users", checks=(result(passed=False, blocking=False),))
     found = run_checks_alone(tmp_path, POSITIVE)
     assert (found.passed, found.severity, found.metadata["version"].value) == (False, WARN, "1")
-    assert found.metadata["failed"].value == "2 of 3 rows"
+    assert found.description == "2 of 3 rows"
 
 
 def test_a_check_that_is_newer_than_the_version_is_a_warning(tmp_path: Path) -> None:
@@ -59,10 +59,10 @@ def test_without_a_version_only_checks_on_demand_pass(tmp_path: Path, on_demand:
 
 
 def test_the_recorded_result_decides_whether_a_failure_blocks() -> None:
-    passed, failed = evaluated(result(values={"rows": 3})), evaluated(result(passed=False))
+    passed, failed = evaluated(result(values={"rows": 3}, checked="0 of 3 rows")), evaluated(result(passed=False))
     warning = evaluated(result(passed=False, blocking=False))
-    assert (passed.passed, passed.metadata["rows"].value) == (True, 3)
-    assert (failed.passed, failed.severity) == (False, ERROR)
+    assert (passed.passed, passed.metadata["rows"].value, passed.description) == (True, 3, "0 of 3 rows")
+    assert (failed.passed, failed.severity, failed.description) == (False, ERROR, "2 of 3 rows")
     assert (warning.passed, warning.severity) == (False, WARN)
 
 
@@ -70,5 +70,5 @@ def test_days_are_reported_together() -> None:
     days = [f"2019-10-{day:02d}" for day in range(1, 26)]
     found = evaluated(*(result(passed=day == days[0], partition=day) for day in days))
     assert (found.passed, found.metadata["days"].value) == (False, 25)
-    assert str(found.metadata["failed"].value).startswith("2019-10-02: 2 of 3 rows; 2019-10-03: 2 of 3 rows; ")
+    assert str(found.description).startswith("2019-10-02: 2 of 3 rows; 2019-10-03: 2 of 3 rows; ")
     assert failures([result(passed=False)] * 25).endswith("; 2 of 3 rows; 5 more")

@@ -118,7 +118,7 @@ def test_a_day_has_the_columns_of_the_stored_days() -> None:
 )
 def test_a_first_version_passes(check: Check) -> None:
     found = checked(check, Stats(rows=1))
-    assert (found.passed, found.values) == (True, NOTHING_TO_COMPARE.values)
+    assert (found.passed, found.checked) == (True, NOTHING_TO_COMPARE.checked)
 
 
 @pytest.mark.parametrize(("rows", "passes"), [(50, True), (49, False), (150, True), (151, False), (0, False)])

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 
 from ecommerce_assets.storage.checks import CheckContext
 from ecommerce_assets.storage.display import Note, Plot, draw_plots, write_notes
-from ecommerce_assets.storage.markdown import INLINE, cell, markdown_table, short_table
+from ecommerce_assets.storage.markdown import INLINE, cell, markdown_table, number_table, sections, with_room
 from ecommerce_assets.storage.version import Stats
 
 CELL = re.compile(r"((?:\\.|[^\\|])*)\|")
@@ -34,18 +34,26 @@ def test_a_value_is_shown_as_text_in_one_cell(values: list[str]) -> None:
 
 
 def test_numbers_are_short_and_null_is_empty() -> None:
-    assert [cell(value) for value in (None, 7, 1234567, 0.1 + 0.2, 1234567.891)] == [
-        *("", "7", "1234567", "0.3", "1234567.89")
-    ]
+    values = (None, 7, 1234567, 0.1 + 0.2, 0.0611736, 5.0, 12.345, 1234567.891)
+    assert [cell(value) for value in values] == ["", "7", "1234567", "0.3", "0.06117", "5", "12.35", "1234567.89"]
 
 
-def test_a_short_table_has_the_number_of_omitted_rows() -> None:
-    rows = [[f"segment {number}", f"{number:,}"] for number in range(200)]
-    table = short_table(["segment", "users"], rows)
-    *shown, last = table.split("\n")[2:]
-    assert len(table) <= INLINE
-    assert last == f"|… {200 - len(shown)} more||"
-    assert short_table(["segment", "users"], rows[:2]).split("\n")[2:] == ["|segment 0|0|", "|segment 1|1|"]
+def test_tables_are_behind_a_link_and_sentences_are_not() -> None:
+    table = number_table(["segment", "users"], [["segment 0", "1,000"]])
+    assert table == "|segment|users|\n|:--|--:|\n|segment 0|1,000|"
+    for text in (table, f"Two users moved:\n\n{table}"):
+        assert with_room(text).rstrip() == text
+        assert len(with_room(text)) == INLINE
+    assert with_room("A | is no table.") == "A | is no table."
+
+
+def test_sections_of_a_text() -> None:
+    text = "# Title\n\nTwo segments.\n\n## Data\n\nTen days.\n\n### More\n\nOf them.\n\n## Limits\n\nNone.\n"
+    assert sections(text) == {
+        "in short": "Two segments.",
+        "Data": "Ten days.\n\n### More\n\nOf them.",
+        "Limits": "None.",
+    }
 
 
 def test_an_error_in_a_note_or_plot_is_a_warning() -> None:

@@ -67,12 +67,13 @@ def test_a_rule_counts_the_rows_that_break_it_and_ignores_nulls(spark: SparkSess
 
 def test_an_outcome_keeps_its_values_and_a_reported_result_makes_a_failure_a_warning() -> None:
     checks = [
-        Check("passed", "", lambda _: Outcome(values={"silhouette": 0.4})),
-        Check("failed", "", lambda _: Outcome("too low", {"silhouette": 0.1}), warning_if="few users"),
+        Check("passed", "", lambda _: Outcome("", {"silhouette": 0.4}, "0.4 is enough")),
+        Check("failed", "", lambda _: Outcome("too low", {"silhouette": 0.1}, "0.1"), warning_if="few users"),
     ]
     for results, blocking in (({}, True), ({"few users": 3}, False)):
         passed, failed = run_checks(checks, CheckContext(Stats(results=results)), "2019-10-01")
-        assert (passed.passed, passed.message, passed.values) == (True, "", {"silhouette": 0.4})
+        assert (passed.passed, passed.message, passed.checked) == (True, "", "0.4 is enough")
+        assert (passed.values, failed.checked) == ({"silhouette": 0.4}, "")
         assert (failed.passed, failed.message, failed.values) == (False, "too low", {"silhouette": 0.1})
         assert (passed.blocking, failed.blocking, failed.partition) == (True, blocking, "2019-10-01")
 

@@ -87,10 +87,10 @@ def test_the_card_has_the_numbers_of_the_document() -> None:
     card = model_card(document().model_dump(mode="json"))
     assert card.startswith("# Segments and recommendations, 2026-01-31 06:00 UTC\n")
     assert "|VIP_Customers|1,200|100.0 %|100.0 %|Everybody.|" in card
-    low, high, best = "0.1000 (0.0500 to 0.1500)", "0.3000 (0.2000 to 0.4000)", "0.1500 (0.1000 to 0.2000)"
-    assert f"|NDCG|{high}|{best}|{low}|{low}|{best}|" in card
+    values = "0.3000|0.1500|0.1000|0.1000|0.1500 (0.1000 to 0.2000)"
+    assert f"|NDCG|{values}|" in card
     assert "|products shown|50.0 %|50.0 %|50.0 %|50.0 %||" in card
-    assert f"|1 to 4 past events|40|{high}|{best}|{low}|{low}|{best}|" in card
+    assert f"|1 to 4 past events|40|{values}|" in card
     for part in ("neighbours 9,000 (75.0 %)", "80.0 %", "10.0 %", "rank 8", "200 → 150", "Engine local, because."):
         assert part in card
 

@@ -26,7 +26,6 @@ class Als:
     products: int
     name = "als"
     source = "als"
-    title = "ALS"
 
     @classmethod
     def fit(cls, training: Training) -> Als:

@@ -229,13 +229,10 @@ class Recommender(Protocol):
         The system's name in als_evaluation.
     source
         The name in the column `source` of recommendations.
-    title
-        The name in texts and plots.
     """
 
     name: str
     source: str
-    title: str
 
     @classmethod
     def fit(cls, training: Training) -> Self:

@@ -38,7 +38,6 @@ class CategoryAffinity:
     rows: Ragged
     name = "category_affinity"
     source = "category"
-    title = "category affinity"
 
     @classmethod
     def fit(cls, training: Training) -> CategoryAffinity:

@@ -42,7 +42,6 @@ class Latest(_OwnProducts):
 
     name = "latest"
     source = "latest"
-    title = "the user's latest products"
 
     def _scores(self, users: Users) -> npt.NDArray[Any]:
         return (1 / (1.0 + users.ranks)).astype(np.float32)
@@ -53,7 +52,6 @@ class Weightiest(_OwnProducts):
 
     name = "weightiest"
     source = "weightiest"
-    title = "the user's weightiest products"
 
     def _scores(self, users: Users) -> npt.NDArray[Any]:
         # In doubles: float32 is too coarse for the tie-break of a long history.

@@ -41,7 +41,6 @@ class Neighbours(_ItemBased):
 
     name = "neighbours"
     source = "neighbours"
-    title = "neighbours"
 
     def _weights(self, users: Users) -> Floats:
         return users.ratings
@@ -56,7 +55,6 @@ class RecentNeighbours(_ItemBased):
 
     name = "recent_neighbours"
     source = "recent_neighbours"
-    title = "neighbours of recent history"
 
     def _weights(self, users: Users) -> Floats:
         return (1 / (1.0 + users.ranks)).astype(np.float32)

@@ -17,7 +17,6 @@ class Popularity:
     ranking: Ranking
     name = "popularity"
     source = "popular"
-    title = "popularity"
 
     @classmethod
     def fit(cls, training: Training) -> Popularity:
@@ -36,7 +35,6 @@ class RecentPopularity:
     ranking: Ranking
     name = "recent_popularity"
     source = "recent_popular"
-    title = "recent popularity"
 
     @classmethod
     def fit(cls, training: Training) -> RecentPopularity:
@@ -55,7 +53,6 @@ class SegmentPopularity:
     rankings: Mapping[str, Ranking]
     name = "segment_popularity"
     source = "segment_popular"
-    title = "popularity in the segment"
 
     @classmethod
     def fit(cls, training: Training) -> SegmentPopularity:
