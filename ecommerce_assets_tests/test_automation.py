@@ -75,7 +75,7 @@ def conditions(tmp_path: Path) -> Iterator[Conditions]:
         yield Conditions(instance, tmp_path)
 
 
-def test_a_batch_of_days_refreshes_everything_once_in_one_run(conditions: Conditions) -> None:
+def test_new_days_refresh_everything_in_one_run_and_a_changed_catalogue_the_lists(conditions: Conditions) -> None:
     assert conditions.tick() == set()
     conditions.report(CLEANING, ["2019-11-05", "2019-11-06", "2019-11-09"])
     assert conditions.tick() == REFRESHED  # although most days of the partitions are missing
@@ -83,25 +83,17 @@ def test_a_batch_of_days_refreshes_everything_once_in_one_run(conditions: Condit
     conditions.report(REFRESHED)
     conditions.tick()
     assert conditions.tick() == set()
-    conditions.report(CLEANING, ["2019-11-10"])
-    assert conditions.tick() == REFRESHED
-
-
-def test_a_changed_catalogue_refreshes_the_lists_without_training(conditions: Conditions) -> None:
-    conditions.report(CLEANING, ["2019-11-05"])
-    assert conditions.tick() == REFRESHED  # although the day came before the first tick
-    conditions.report(REFRESHED)
-    conditions.tick()
-    assert conditions.tick() == set()
     conditions.report(["product_catalog"])
     lists = {"product_eligibility", "recommendations", "similar_products", "product_pairs", "training_metadata"}
     assert conditions.tick() == lists
     assert conditions.tick() == set()
+    conditions.report(CLEANING, ["2019-11-10"])
+    assert conditions.tick() == REFRESHED
 
 
 def test_a_blocked_day_does_not_delay_the_others(conditions: Conditions) -> None:
     conditions.report(CLEANING, ["2019-11-05"])
-    conditions.tick()
+    assert conditions.tick() == REFRESHED  # although the day came before the first tick
     conditions.report(REFRESHED)
     assert conditions.tick() == set()
     # As a run over three days reports it: 2019-11-06 is blocked.

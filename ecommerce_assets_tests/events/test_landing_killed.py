@@ -84,7 +84,7 @@ def test_killed_at_any_moment_and_landed_again(tmp_path: Path, sources: list[str
             names = {f"{partition.name}/{file.name}" for file in partition.glob("*.parquet")}
             if names and is_complete(partition):
                 assert names == {name for name in expected if name.startswith(f"{partition.name}/")}
-        subprocess.run([*COMMAND, *sources, "--data-dir", str(data_dir)], check=True, capture_output=True)
+        assert main([*sources, "--data-dir", str(data_dir)]) == 0
         assert visible(data_dir) == expected
         assert all(is_complete(partition) for partition in data_dir.glob("raw/events/*"))
         assert not list(data_dir.glob("raw/.landing-*/"))

@@ -102,16 +102,14 @@ class TestRequests:
         selected = target.job_def.selection.resolve(build_defs(shop.settings).resolve_asset_graph())
         assert {key.to_user_string() for key in selected} == set(CLEANING)
 
-    def test_cleaned_days_are_not_requested_and_a_late_file_requests_its_day(
-        self, spark: SparkSession, shop: Shop
-    ) -> None:
+    def test_cleaned_days_are_not_requested_and_a_late_file_requests_its_day(self, shop: Shop) -> None:
         days = days_from(DAY, 3)
         for number, day in enumerate(days):
             shop.raw(day, user_id=number)
         (Path(shop.data_dir) / f"raw/events/event_date={DAY}/notes.txt").write_text("not Parquet")
         (Path(shop.data_dir) / f"raw/events/event_date={DAY}/_SUCCESS").touch()
         assert shop.tick() == ["2019-10-01...2019-10-03"]
-        shop.clean(days[0], days[-1])
+        shop.publish(*days)
         shop.end(dg.DagsterRunStatus.FAILURE)
         assert shop.tick() == []
         shop.raw(days[1], "late")
@@ -196,7 +194,7 @@ class TestCompleteDays:
         for day in days_from(DAY, 2):
             path = shop.raw(day)
         shop.tick()
-        shop.clean(DAY, "2019-10-02")
+        shop.publish(DAY, "2019-10-02")
         path.unlink()
         (path.parent / "_SUCCESS").touch()
         shop.end(dg.DagsterRunStatus.CANCELED)

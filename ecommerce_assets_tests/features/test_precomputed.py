@@ -24,7 +24,8 @@ from ecommerce_assets.features.user_features import CLUSTERING_FEATURES
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.stored_asset import Artifact
-from ecommerce_assets_tests.helpers import event, read, run_graph, write_day
+from ecommerce_assets_tests.helpers import read, run_graph
+from ecommerce_assets_tests.lookup.shop import publish, seen
 
 FOLDER = "processed/parquet"
 
@@ -150,18 +151,17 @@ def test_export_with_a_flaw_is_unusable(tmp_path: Path, flaw: str, reason: str) 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
-    write_day(tmp_path, "2019-10-01", [event(f"2019-10-01 10:00:{n:02d}", user_id=n, price=n) for n in range(12)])
+    rows = [seen(f"2019-10-01 10:00:{n:02d}", n, 1, price=n) for n in range(12)]
+    publish(Lake(str(tmp_path)), "cleaned_events", {"2019-10-01": rows})
     values: dict[str, list[Any]] = {name: [float(n % 5) for n in range(12)] for name in CLUSTERING_FEATURES}
     export(tmp_path, "user_behavior_20241201_120000.parquet", users(*range(12), **values))
     return tmp_path
 
 
-ASSETS = ["cleaned_events", "rejected_events", "user_features", "segmentation_model", "segmented_users"]
-
-
 @pytest.mark.spark_only
 def test_run_over_an_export_records_it_as_input_and_only_warns(spark: SparkSession, shop: Path) -> None:
-    result = run_graph(shop, "2019-10-01", select=ASSETS, run_config={})
+    chain = ["user_features", "segmentation_model", "segmented_users"]
+    result = run_graph(shop, "2019-10-01", select=chain, run_config={})
     assert result.success
     version = Lake(str(shop)).latest("user_features")
     assert version.stats.results["precomputed"].endswith("processed/parquet/user_behavior_20241201_120000.parquet")
@@ -177,11 +177,11 @@ def test_run_over_an_export_records_it_as_input_and_only_warns(spark: SparkSessi
 
 def test_export_with_repeated_users_is_blocked_unless_exports_are_off(spark: SparkSession, shop: Path) -> None:
     export(shop, "user_behavior_20241202_120000.parquet", users(1, 1, 2))
-    result = run_graph(shop, "2019-10-01", select=ASSETS[:3], run_config={}, raise_on_error=False)
+    result = run_graph(shop, "2019-10-01", select=["user_features"], run_config={}, raise_on_error=False)
     assert not result.success
     [blocked] = Lake(str(shop)).blocked("user_features")
     assert [check.name for check in blocked.failed_blocking] == ["unique_key"]
-    assert run_graph(shop, "2019-10-01", select=ASSETS[2:3], precomputed_features=False).success
+    assert run_graph(shop, "2019-10-01", select=["user_features"], precomputed_features=False).success
     version = Lake(str(shop)).latest("user_features")
     assert "precomputed" not in version.stats.results
     assert [step.asset for step in version.inputs] == ["cleaned_events"]

@@ -41,11 +41,11 @@ def check_reads(watched: dict[str, Any], at_least: int) -> None:
 
 def test_a_reader_sees_whole_versions_while_a_writer_publishes(spark: SparkSession, tmp_path: Path) -> None:
     with reader(tmp_path, again_after=0.5) as watched:
-        for generation in range(1, 4):
+        for generation in (1, 2):
             run(tmp_path, generation, EVENTS)
     check_reads(watched, at_least=20)
     assert watched["rereads"] > 0
-    assert watched["seen"] == {"cleaned_events": [1, 2], "rejected_events": [1, 2, 3]}
+    assert watched["seen"] == {"cleaned_events": [1, 2], "rejected_events": [1, 2]}
 
 
 def test_two_concurrent_runs_both_finish(spark: SparkSession, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def check(data_dir: Path, before: dict[str, int], generation: int) -> dict[str, 
     return now
 
 
-@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.trial)])
+@pytest.mark.parametrize("step", [10, pytest.param(1, marks=pytest.mark.trial)])
 def test_killed_at_every_file_system_call(tmp_path: Path, step: int) -> None:
     command = [sys.executable, "-m", f"{MODULES}.forked_writers", str(tmp_path), str(step)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
