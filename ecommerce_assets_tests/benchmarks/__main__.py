@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -90,8 +89,6 @@ def read_results(out: Path) -> dict[int, dict[str, Any]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 1 if a part failed."""
     options = parse(arguments)
-    # With it, every process and every worker of Spark compiles its imports again, which takes seconds.
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     parts = [part for part in PARTS if part in (options.only or PARTS)]
     if not options.only and not options.reference:
         parts.remove("reference")
