@@ -59,11 +59,21 @@ def sources(tmp_path: Path) -> list[str]:
     ]
 
 
+def start_landing(sources: list[str], data_dir: Path) -> subprocess.Popen[bytes]:
+    """Starts a landing, and returns when it writes its first file: the imports before it take a varying time."""
+    command = [*COMMAND, *sources, "--data-dir", str(data_dir)]
+    landing = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while landing.poll() is None and not any(data_dir.glob("raw/**/*")):
+        time.sleep(0.01)
+    return landing
+
+
 @pytest.mark.parametrize("kills", [1, pytest.param(30, marks=pytest.mark.trial)])
 def test_killed_at_any_moment_and_landed_again(tmp_path: Path, sources: list[str], kills: int) -> None:
     whole = tmp_path / "whole"
+    landing = start_landing(sources, whole)
     started = time.monotonic()
-    subprocess.run([*COMMAND, *sources, "--data-dir", str(whole)], check=True, capture_output=True)
+    assert landing.wait() == 0
     seconds = time.monotonic() - started
     expected = visible(whole)
     assert sum(expected.values()) == 2 * DAYS * ROWS_PER_DAY + 1
@@ -71,11 +81,9 @@ def test_killed_at_any_moment_and_landed_again(tmp_path: Path, sources: list[str
     killed = 0
     for number in range(kills):
         data_dir = tmp_path / f"killed-{number}"
-        landing = subprocess.Popen(
-            [*COMMAND, *sources, "--data-dir", str(data_dir)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        landing = start_landing(sources, data_dir)
         try:
-            landing.wait(dice.uniform(0.3, 1.0) * seconds)
+            landing.wait(dice.random() * seconds)
         except subprocess.TimeoutExpired:
             landing.send_signal(signal.SIGKILL)
         killed += landing.wait() == -signal.SIGKILL
