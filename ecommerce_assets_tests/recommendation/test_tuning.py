@@ -217,7 +217,6 @@ class TestJob:
         [made] = shop_that_tuned[1].asset_materializations_for_node("tune_als")
         assert made.metadata["trials"].value.count("\n") == 2  # type: ignore[union-attr]
         assert made.metadata["plots"].value.count("data:image/png") == 2  # type: ignore[union-attr]
-        assert made.metadata["params"].value["rank"] == 50  # type: ignore[index, call-overload]
         passed = {e.check_name for e in shop_that_tuned[1].get_asset_check_evaluations() if e.passed}
         assert passed >= {"trials_succeeded", "no_trial_failed"}
 

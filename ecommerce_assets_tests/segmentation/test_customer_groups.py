@@ -118,7 +118,7 @@ def test_buyers_of_free_products_have_the_group_of_their_scores(spark: SparkSess
         ('{"purchase_days": [2, 3, 5, 3]}', r"purchase_days must be a list of four numbers in ascending order"),
         ('{"purchase_days": [2, 3, 5]}', r"got \[2, 3, 5\]"),
         ('{"frequency": [2, 3, 5, 8]}', r"among purchase_recency, purchase_days, monetary, got 'frequency'"),
-        ("[2, 3", "not JSON"),
+        ("[2, 3", "must be JSON"),
     ],
 )
 def test_invalid_bounds_are_an_error_with_the_value(monkeypatch: pytest.MonkeyPatch, value: str, reason: str) -> None:

@@ -137,7 +137,7 @@ def test_a_version_that_lost_rows_of_an_earlier_date_is_blocked(histories: Histo
         {"date": "2020-01-01", "users": 3},
         {"date": "2020-01-02", "users": 3},  # 2 moved, 3 is gone, 4 is new
     ]
-    assert check.test(kept) == Outcome("")
+    assert check.test(kept) == Outcome(checked="1 earlier dates with 3 rows, as in the previous version")
     lost = context_of(histories.second.where("user_id <> 1"), dates_of(FIRST, SECOND), previous)
     outcome = check.test(lost)
     assert isinstance(outcome, Outcome)
