@@ -129,6 +129,7 @@ def random_log(seed: int, users: int = 40, products: int = 15) -> list[dict[str,
 
 
 Ids = dict[str, dict[int, Any]]
+Tables = tuple[pa.Table, pa.Table, pa.Table]
 
 
 def ids_of(events: DataFrame) -> Ids:
@@ -139,10 +140,10 @@ def ids_of(events: DataFrame) -> Ids:
     }
 
 
-def by_id(holdout: Holdout | LocalHoldout, ids: Ids) -> dict[str, Table]:
-    """The holdout with ids in place of numbers."""
+def by_id(holdout: Tables, products: Products, ids: Ids) -> dict[str, Table]:
+    """The tables of a holdout with ids in place of numbers."""
     user, product = ids["user"].get, ids["product"].get
-    users, pairs, segments = (table.to_pylist() for table in tables(holdout))
+    users, pairs, segments = (table.to_pylist() for table in holdout)
     return {
         "relevant": {user(u["user_idx"]): sorted(map(product, u["relevant"])) for u in users},
         "history": {
@@ -159,11 +160,11 @@ def by_id(holdout: Holdout | LocalHoldout, ids: Ids) -> dict[str, Table]:
         },
         "segments": {user(s["user_idx"]): s["segment"] for s in segments},
         "buckets": {user(u["user_idx"]): u["bucket"] for u in users},
-        "products": dict.fromkeys(products_known(holdout).ids.tolist()),
+        "products": dict.fromkeys(products.ids.tolist()),
     }
 
 
-def tables(holdout: Holdout | LocalHoldout) -> tuple[pa.Table, pa.Table, pa.Table]:
+def tables(holdout: Holdout | LocalHoldout) -> Tables:
     """Users, interactions and segments."""
     if isinstance(holdout, LocalHoldout):
         no_factors = Factors(np.array([], np.int32), np.zeros((0, 2), np.float32))
@@ -190,7 +191,10 @@ class TestInProcess:
         with prepare_holdouts(events, OUTER, INNER, SEGMENTATION, in_process=True) as holdouts:
             pairs: Any = holdouts.pairs
             rmse = {(row["user_idx"], row["product_idx"]): row["rating"] for row in pairs.to_pylist()}
-            return {"rmse": rmse} | {name: by_id(getattr(holdouts, name), ids) for name in ("inner", "outer")}
+            parts = {name: getattr(holdouts, name) for name in ("inner", "outer")}
+            return {"rmse": rmse} | {
+                name: by_id(tables(each), products_known(each), ids) for name, each in parts.items()
+            }
 
     def test_relevant_are_the_interactions_in_the_window(self, contents: dict[str, Any]) -> None:
         assert contents["inner"]["relevant"] == {1: [20], 2: [10], 3: [10]}
@@ -274,11 +278,9 @@ def contents_of(spark: SparkSession, log: list[dict[str, Any]], in_process: bool
         result["rmse"] = sorted(tuple(row.values()) for row in pairs.to_pylist())
         for name in ("inner", "outer"):
             holdout = getattr(holdouts, name)
-            _, interactions, segments = tables(holdout)
-            result[name] = by_id(holdout, ids)
-            result[name]["stats"] = asdict(
-                stats_in_process(interactions, segments, products_known(holdout), CATEGORIES)
-            )
+            rows, products = tables(holdout), products_known(holdout)
+            result[name] = by_id(rows, products, ids)
+            result[name]["stats"] = asdict(stats_in_process(*rows[1:], products, CATEGORIES))
             if fit:
                 systems = fit_systems(holdout, CATEGORIES, AlsParameters(rank=2, maxIter=2), Engine.local)
                 result[name]["factors"] = systems.maker.training.item_factors
