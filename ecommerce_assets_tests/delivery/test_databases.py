@@ -123,7 +123,7 @@ def test_a_delivery_waits_for_a_reading_transaction_without_blocking_others(
     postgres: str, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pause = time.sleep
-    monkeypatch.setattr(databases.time, "sleep", lambda _: pause(0.2))
+    monkeypatch.setattr(time, "sleep", lambda _: pause(0.2))
     deliver(lake, postgres)
     publish(lake, "recommendations", listed(7, 300))
     with cursor_of(postgres) as reader:
