@@ -119,7 +119,11 @@ def test_privileges_on_views_stay(postgres: str, lake: Lake) -> None:
     assert query(postgres, "SELECT has_table_privilege('pg_monitor', 'recommendations', 'select')") == [(True,)]
 
 
-def test_a_delivery_waits_for_a_reading_transaction_without_blocking_others(postgres: str, lake: Lake) -> None:
+def test_a_delivery_waits_for_a_reading_transaction_without_blocking_others(
+    postgres: str, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pause = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda _: pause(0.2))
     deliver(lake, postgres)
     publish(lake, "recommendations", listed(7, 300))
     with cursor_of(postgres) as reader:
@@ -128,7 +132,7 @@ def test_a_delivery_waits_for_a_reading_transaction_without_blocking_others(post
         delivery = threading.Thread(target=deliver, args=(lake, postgres))
         delivery.start()
         waits = []
-        deadline = time.monotonic() + 1.2  # more than one attempt of the delivery
+        deadline = time.monotonic() + 0.6  # more than one attempt of the delivery
         while time.monotonic() < deadline:
             started = time.monotonic()
             assert len(query(postgres, LIST_OF_7)) == 2  # another reader
@@ -146,7 +150,7 @@ def test_a_transaction_that_reads_for_too_long_is_an_error(
 ) -> None:
     deliver(lake, postgres)
     publish(lake, "recommendations", listed(7, 300))
-    monkeypatch.setattr(databases, "LOCK_SECONDS", 1)
+    monkeypatch.setattr(databases, "LOCK_SECONDS", 0)
     with cursor_of(postgres) as reader:
         reader.executescript("BEGIN")
         reader.execute(LIST_OF_7).fetchall()

@@ -132,6 +132,7 @@ def test_in_memory(kind: str, lake: Lake, tmp_path: Path) -> None:
     assert Folder(folder).read_bytes(current(folder)["tables"]["recommendations"]["file"])
 
 
+@pytest.mark.trial
 def test_in_a_bucket(lake: Lake) -> None:
     with s3_bucket("lists") as bucket:
         folder = Folder(f"{bucket}/shop")

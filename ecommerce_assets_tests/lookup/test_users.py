@@ -164,6 +164,7 @@ def test_features_computed_elsewhere_may_lack_columns(lake: Lake) -> None:
     assert (answer.features["views"], answer.features["description"], len(answer.history)) == (None, None, 1)
 
 
+@pytest.mark.trial
 def test_a_lake_may_be_in_a_bucket() -> None:
     with s3_bucket() as bucket:
         lake = Lake(f"{bucket}/data")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -193,14 +194,14 @@ def test_published_lists_are_those_of_the_same_events_and_factors(
     by_user = table("cleaned_events").partition_by("user_id", as_dict=True)
     columns = ("rank", "product_id", "score", "source", "because_product_id")
     shared, entries = 0, 0
-    for (user_id,), published in _lists(table("recommendations")):
+    for (user_id,), published in islice(_lists(table("recommendations")), 60):
         events = by_user[(user_id,)].select("product_id", "event_type", "event_time").iter_rows()
         visitor = made.visitor([Event(*event) for event in events], segments[user_id])
         stored = replace(visitor, factors=vectors.get(numbers[user_id], np.zeros(4, np.float32))[None, :])
         assert made.entries(stored, 10) == [Entry(*row) for row in published.select(columns).iter_rows()]
         folded_in = {entry.product_id for entry in made.entries(visitor, 10)}
         shared, entries = shared + len(folded_in & {*published["product_id"]}), entries + len(published)
-    assert entries > 1_000
+    assert entries == 600
     assert shared / entries > 0.9  # two iterations: the model has not converged
 
 

@@ -2,9 +2,12 @@
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -86,12 +89,16 @@ def interactions_frame(spark: SparkSession, pairs: Sequence[tuple[int, int, int]
 
 
 class Shop:
-    """The tables above as frames."""
+    """The tables above as frames. When lists are made of a frame, it is stored, so that Spark computes it once."""
 
     def __init__(self, spark: SparkSession) -> None:
+        self.folder = TemporaryDirectory()
+        self.tables: dict[int, StoredTable] = {}
         self.users = spark.createDataFrame(USERS, "user_id bigint, segment string")
         self.user_index = index_frame(spark, "user", USER_IDX)
         self.product_index = index_frame(spark, "product", PRODUCT_IDX)
+        columns = "product_id bigint, category_id int, category string"
+        self.categories = spark.createDataFrame([(id_, n % 2, None) for id_, n in PRODUCT_IDX.items()], columns)
         self.interactions = interactions_frame(spark, INTERACTIONS)
         self.model = als_model(USER_FACTORS, ITEM_FACTORS)
         columns = "product_id bigint, rank int, neighbour_id bigint, similarity double"
@@ -101,18 +108,22 @@ class Shop:
         return lists(self.frame(exclude, k, blend))
 
     def frame(self, exclude: Exclude = Exclude.purchased, k: int = 10, blend: Blend | None = None) -> DataFrame:
-        categories = self.product_index.selectExpr(
-            "product_id", "product_idx % 2 as category_id", "cast(null as string) as category"
-        )
         return recommend(
-            *map(StoredTable, (self.users, self.user_index, self.product_index, self.interactions)),
+            *map(self.stored, (self.users, self.user_index, self.product_index, self.interactions)),
             self.model,
-            StoredTable(self.neighbours),
-            StoredTable(categories),
+            self.stored(self.neighbours),
+            self.stored(self.categories),
             blend,
             exclude,
             k,
         )
+
+    def stored(self, frame: DataFrame) -> StoredTable:
+        if id(frame) not in self.tables:
+            path = f"{self.folder.name}/{len(self.tables)}.parquet"
+            pq.write_table(frame.toArrow(), path)
+            self.tables[id(frame)] = StoredTable(frame, ds.dataset(path))
+        return self.tables[id(frame)]
 
 
 @pytest.fixture(scope="module")
@@ -264,6 +275,7 @@ def test_text_ids(spark: SparkSession) -> None:
     # As text p11 < p2 < p3, which breaks the tie between the products that were 101 and 104.
     names = {"p3": 1, "p2": 3, "p4": 4, "p11": 2, "p5": 0, "p6": 5}
     shop.product_index = index_frame(spark, "product", names, "string")
+    shop.categories = shop.product_index.selectExpr("product_id", "1 as category_id", "'toys' as category")
     columns = "product_id string, rank int, neighbour_id string, similarity double"
     shop.neighbours = spark.createDataFrame([("p3", 1, "p6", 0.5)], columns)
     frame = shop.frame(Exclude.none, 3)

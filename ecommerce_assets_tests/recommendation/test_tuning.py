@@ -9,7 +9,9 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -17,11 +19,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from deltalake import DeltaTable
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from ecommerce_assets.cli import main
 from ecommerce_assets.definitions import build_defs
+from ecommerce_assets.recommendation import tuning as module
 from ecommerce_assets.recommendation.als_parameters import AlsParameters
+from ecommerce_assets.recommendation.backtest import Window
 from ecommerce_assets.recommendation.evaluation import evaluate_holdout
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.holdout import prepare_holdouts
@@ -117,22 +121,37 @@ class TestTune:
     @classmethod
     def tuning(cls, spark: SparkSession) -> Tuning:
         frame = events_frame(spark, generated())
-        return tune(frame, SEGMENTATION, Exclude.purchased, 5, trials=1, cutoffs=2, log=lambda _: None)
+        return tune(frame, SEGMENTATION, Exclude.purchased, 5, trials=1, log=lambda _: None)
 
-    def test_the_windows_end_before_the_cutoff_of_als_evaluation(self, tuning: Tuning) -> None:
+    def test_the_windows_end_before_the_cutoff_of_als_evaluation(
+        self, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        validated = []
+
+        def validation(_: DataFrame, window: Window, __: SegmentationParameters) -> Any:
+            validated.append(window)
+            value = 0.1 * len(validated)
+            return nullcontext(SimpleNamespace(engine_reason="", score=lambda *_: scores(value)))
+
+        monkeypatch.setattr(module, "validation", validation)
+        frame = events_frame(spark, generated())
+        tuning = tune(frame, SEGMENTATION, Exclude.purchased, 5, trials=1, cutoffs=2, log=lambda _: None)
         assert tuning.test_cutoff == at(399).isoformat()
         # 400 events are before it: two windows of a fifth of them.
         assert [(w.cutoff, w.end) for w, _ in tuning.windows] == [(at(239), at(319)), (at(319), at(399))]
-        assert [t.error for t in tuning.trials] == [None]
+        assert [window.cutoff for window in validated] == [at(239), at(319)]
+        assert [t.value for t in tuning.trials] == [pytest.approx(0.15)]
 
     def test_trials_are_scored_like_als_evaluation(self, spark: SparkSession, tuning: Tuning) -> None:
+        [(window, users)] = tuning.windows
+        assert (window.cutoff, window.end, tuning.trials[0].error) == (at(319), at(399), None)
         before_test = events_frame(spark, generated()[:400])
         with prepare_holdouts(before_test, at(319), None, SEGMENTATION, in_process=True) as holdouts:
             evaluated = evaluate_holdout(
                 holdouts, no_categories(), AlsParameters(), Exclude.purchased, 5, Ranker.als, Engine.auto
             )
-        expected, default = evaluated.scores[Exclude.purchased], tuning.trials[0].scores[1]
-        assert [users for _, users in tuning.windows][1] == default.users == expected.users
+        expected, default = evaluated.scores[Exclude.purchased], tuning.trials[0].scores[0]
+        assert users == default.users == expected.users
         for metric in ("ndcg", "hit_rate", "recall", "serendipity"):
             for system in (ALS_LIST, POPULARITY):
                 ours, theirs = (each.sums["all"][:, each.column(system, metric)] for each in (default, expected))

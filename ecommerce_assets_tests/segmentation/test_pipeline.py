@@ -103,7 +103,7 @@ def shuffled(spark: SparkSession) -> Fit:
     """The fit of MLlib on the same users in another order and partitioning."""
     users = three_groups()
     random.Random(11).shuffle(users)
-    return fit_segmentation(StoredTable(users_frame(spark, users).repartition(7)), THREE, Engine.mllib)
+    return fit_segmentation(StoredTable(users_frame(spark, users).repartition(3)), THREE, Engine.mllib)
 
 
 @pytest.mark.spark_only
@@ -150,7 +150,7 @@ def test_the_saved_model_is_read_without_spark(tmp_path: Path) -> None:
 def test_a_model_that_spark_saved_is_read(spark: SparkSession, tmp_path: Path) -> None:
     # Spark stores a vector that is mostly zeros as a sparse one.
     users = users_frame(spark, [(n, 0, 1, 0.0, 0.0, 0.0, 0, 0, float(n % 4)) for n in range(12)])
-    stages = [VectorAssembler(**ASSEMBLER), StandardScaler(**SCALER), KMeans(**KMEANS, k=3, seed=1, maxIter=5)]
+    stages = [VectorAssembler(**ASSEMBLER), StandardScaler(**SCALER), KMeans(**KMEANS, k=3, seed=1, maxIter=2)]
     pipeline = Pipeline(stages=stages).fit(users)
     pipeline.write().save(str(tmp_path / "model"))
     loaded = SegmentationModel.load(Folder(str(tmp_path / "model")))
@@ -158,7 +158,7 @@ def test_a_model_that_spark_saved_is_read(spark: SparkSession, tmp_path: Path) -
     np.testing.assert_array_equal(loaded.std, fitted[1].std.toArray())
     np.testing.assert_array_equal(loaded.mean, fitted[1].mean.toArray())
     np.testing.assert_array_equal(loaded.centres, fitted[2].clusterCenters())
-    assert loaded.parameters == SegmentationParameters(k=3, seed=1, maxIter=5)
+    assert loaded.parameters == SegmentationParameters(k=3, seed=1, maxIter=2)
 
 
 @pytest.mark.spark_only
