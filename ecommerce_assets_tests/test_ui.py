@@ -274,7 +274,7 @@ def test_a_failed_check_has_the_reason(ui: Visitor, materialised: list[dg.Dagste
     """The page of the check has the reason."""
     ui.open("/assets/als_model?view=checks", "objective_decreases")
     ui.see("objective_decreases").click()
-    ui.page.get_by_text("more iterations would fit better").wait_for()
+    ui.page.get_by_text("the objective still decreases").wait_for()
     ui.snap("failed-check", in_the_dark=True)
 
 
