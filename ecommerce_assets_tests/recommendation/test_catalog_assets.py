@@ -44,6 +44,7 @@ def sold_out(folder: Path) -> set[int]:
     return set(table(folder, "product_eligibility").filter(~pl.col("eligible"))["product_id"].to_list())
 
 
+@pytest.mark.trial
 def test_no_list_has_a_product_that_is_sold_out(shop: Path, ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
     not_eligible = sold_out(shop)
     assert len(not_eligible) == 40
@@ -57,6 +58,7 @@ def test_no_list_has_a_product_that_is_sold_out(shop: Path, ran: tuple[Path, dg.
     assert not_eligible & set(table(shop, "similar_products")["product_id"]), "their own pages show what is similar"
 
 
+@pytest.mark.trial
 def test_lists_stay_full_and_within_the_rules(shop: Path) -> None:
     lists = table(shop, "recommendations").join(table(shop, "product_eligibility"), "product_id")
     assert lists.height == 10 * table(shop, "segmented_users").height
@@ -68,6 +70,7 @@ def test_lists_stay_full_and_within_the_rules(shop: Path) -> None:
     assert table(shop, "similar_products").group_by("product_id").len()["len"].max() == 10
 
 
+@pytest.mark.trial
 def test_the_files_are_an_input_of_the_lists(shop: Path) -> None:
     lake = Lake(str(shop))
     inputs = {read.asset: read for _, read in lake.ancestry(lake.latest("recommendations"))}
@@ -75,11 +78,13 @@ def test_the_files_are_an_input_of_the_lists(shop: Path) -> None:
     assert lake.latest("recommendations").parameters["rules"]["max_per_category"] == 3
 
 
+@pytest.mark.trial
 def test_no_model_is_trained_again(shop: Path, ran: tuple[Path, dg.ExecuteInProcessResult]) -> None:
     for asset in ("als_model", "als_evaluation", "segmentation_model", "item_neighbours"):
         assert Lake(str(shop)).latest(asset).version == Lake(str(ran[0])).latest(asset).version
 
 
+@pytest.mark.trial
 def test_an_invalid_catalogue_fails_the_step_and_the_published_lists_stay(shop: Path, tmp_path: Path) -> None:
     folder = tmp_path / "shop"
     shutil.copytree(shop, folder)

@@ -193,6 +193,7 @@ def users_between(data_dir: Path, begin: str, end: str) -> int:
     return int(new[new["_merge"] == "left_only"].user_id.nunique())
 
 
+@pytest.mark.trial
 class TestJob:
     def test_it_reads_all_days_and_has_the_holdout_of_als_evaluation(
         self, shop_that_tuned: tuple[Path, dg.ExecuteInProcessResult]
