@@ -137,24 +137,25 @@ def write_version(table: Folder, spec: TableSpec, version: Version) -> Version:
     attempts = 0
     while True:
         attempts += 1
-        # In each attempt, so that a later version has a later time.
-        version = version.model_copy(update={"committed_at": datetime.now(UTC)})
         try:
-            number = _commit(table, spec, version)
+            published = _commit(table, spec, version)
             break
         except DeltaError as error:
             is_conflict = isinstance(error, CommitFailedError) or "already exists" in str(error)
             if attempts == ATTEMPTS or not is_conflict:
                 raise
             time.sleep(random.uniform(0.005, 0.05))
-    files = tuple(file.model_copy(update={"stats": None}) for file in version.files)
-    return version.model_copy(update={"version": str(number), "files": files})
+    files = tuple(file.model_copy(update={"stats": None}) for file in published.files)
+    return published.model_copy(update={"files": files})
 
 
-def _commit(table: Folder, spec: TableSpec, version: Version) -> int:
-    """Tries once to publish; returns the number of the version."""
+def _commit(table: Folder, spec: TableSpec, version: Version) -> Version:
+    """Tries once to publish; returns the version with its number and time."""
+    current = open_table(table) if exists(table) else None
+    # After reading the previous version, so that a later version has a later time.
+    version = version.model_copy(update={"committed_at": datetime.now(UTC)})
+    now = int(version.committed_at.timestamp() * 1000)
     assert version.columns is not None
-    now = int(time.time() * 1000)
     schema = spec.delta_schema(version.columns, daily=bool(version.days))
     adds: list[Any] = [
         AddAction(
@@ -176,10 +177,9 @@ def _commit(table: Folder, spec: TableSpec, version: Version) -> int:
             max_commit_retries=0,
         ),
     }
-    if not exists(table):
+    if current is None:
         create_table_with_add_actions(delta_uri(table.uri), schema, adds, configuration=CONFIGURATION, **options)
-        return 0
-    current = open_table(table)
+        return version.model_copy(update={"version": "0"})
     stored = files_of(current) if version.days else []
     if any(file.day not in version.days for file in stored):
         removes = [
@@ -197,7 +197,7 @@ def _commit(table: Folder, spec: TableSpec, version: Version) -> int:
         current.create_write_transaction([*adds, *removes], "append", current.schema(), **options)
     else:
         current.create_write_transaction(adds, "overwrite", schema, **options)
-    return current.version() + 1
+    return version.model_copy(update={"version": str(current.version() + 1)})
 
 
 def open_table(table: Folder, version: int | None = None) -> DeltaTable:
