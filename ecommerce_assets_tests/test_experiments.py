@@ -77,6 +77,7 @@ def as_json(data_dir: Path, *arguments: str) -> object:
     return json.loads(result.stdout)
 
 
+@pytest.mark.trial
 class TestExperiment:
     """An experiment in a shop with published lists."""
 
@@ -118,7 +119,6 @@ class TestExperiment:
         [check] = [check for check in evaluated.checks if check.name == "not_worse_than_previous"]
         assert "an experiment" in check.checked
 
-    @pytest.mark.trial
     def test_a_run_without_config_is_compared_with_the_last_one_that_was_not_an_experiment(
         self, ran: tuple[Path, dg.ExecuteInProcessResult], shop: Path, tmp_path: Path
     ) -> None:

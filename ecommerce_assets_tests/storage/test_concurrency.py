@@ -39,6 +39,7 @@ def check_reads(watched: dict[str, Any], at_least: int) -> None:
         assert order == sorted(set(order)), f"{asset} went back in time"
 
 
+@pytest.mark.trial
 def test_a_reader_sees_whole_versions_while_a_writer_publishes(spark: SparkSession, tmp_path: Path) -> None:
     with reader(tmp_path, again_after=0.5) as watched:
         for generation in (1, 2):
