@@ -11,10 +11,19 @@ from ecommerce_assets.recommendation.recommenders.base import Candidates, Intege
 
 
 @dataclass(frozen=True)
-class Popularity:
-    """The score is the number of distinct users who interacted with the product."""
+class _OneRanking:
+    """The same products for every user, without those that are excluded."""
 
     ranking: Ranking
+
+    def recommend(self, users: Users, k: int) -> Candidates:
+        """Returns the same products for every user, without those that are excluded."""
+        return self.ranking.recommend(users, k)
+
+
+class Popularity(_OneRanking):
+    """The score is the number of distinct users who interacted with the product."""
+
     name = "popularity"
     source = "popular"
 
@@ -23,16 +32,10 @@ class Popularity:
         """Ranks the eligible products by their users."""
         return cls(_eligible_ranking(training, training.products.users))
 
-    def recommend(self, users: Users, k: int) -> Candidates:
-        """Returns the same products for every user, without those that are excluded."""
-        return self.ranking.recommend(users, k)
 
-
-@dataclass(frozen=True)
-class RecentPopularity:
+class RecentPopularity(_OneRanking):
     """The score is the number of distinct users whose last interaction was in the recent tenth of the time."""
 
-    ranking: Ranking
     name = "recent_popularity"
     source = "recent_popular"
 
@@ -40,10 +43,6 @@ class RecentPopularity:
     def fit(cls, training: Training) -> RecentPopularity:
         """Ranks the eligible products by their recent users."""
         return cls(_eligible_ranking(training, training.products.recent_users))
-
-    def recommend(self, users: Users, k: int) -> Candidates:
-        """Returns the same products for every user, without those that are excluded."""
-        return self.ranking.recommend(users, k)
 
 
 @dataclass(frozen=True)
