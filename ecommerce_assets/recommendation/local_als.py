@@ -150,7 +150,7 @@ class LocalAls:
         # Σ c p, which does not depend on the factors.
         is_positive = self.users.ratings > 0
         total = float(np.sum(self.users.ratings, where=is_positive, dtype=np.float64))
-        self._constant = np.count_nonzero(is_positive) + self.alpha * total
+        self._constant = float(np.count_nonzero(is_positive)) + self.alpha * total
 
     def run(self, maxIter: int = 15) -> Iterator[Side]:
         """Solves products, then users, `maxIter` times; yields the side that was just solved."""

@@ -12,7 +12,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from ecommerce_assets.storage.columns import TableSpec
-from ecommerce_assets.storage.version import PARTITION_COLUMN, CheckResult, Input, Stats, Version
+from ecommerce_assets.storage.version import PARTITION_COLUMN, CheckResult, Input, Stats, Version, plain
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, Row
@@ -184,7 +184,7 @@ def run_checks(checks: Sequence[Check], context: CheckContext, partition: str | 
                 message=outcome.message,
                 checked="" if outcome.message else outcome.checked,
                 partition=partition,
-                values=dict(outcome.values),
+                values={name: plain(value) for name, value in outcome.values.items()},
             )
         )
     return results

@@ -20,7 +20,7 @@ from ecommerce_assets.storage.columns import TableSpec
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.markdown import markdown_table, with_room
 from ecommerce_assets.storage.step_context import add_day_metadata
-from ecommerce_assets.storage.version import Input, Stats, Version
+from ecommerce_assets.storage.version import Input, Stats, Version, plain
 
 PREVIEW_ROWS = 8
 ROWS_TO_CHOOSE_FROM = 1_000
@@ -227,6 +227,7 @@ def _shown(value: Any) -> Any:
 
 def _rounded(value: Any) -> Any:
     """Returns the value with fewer digits; a list of numbers becomes one line."""
+    value = plain(value)
     if isinstance(value, Mapping):
         return {name: _rounded(part) for name, part in value.items()}
     if isinstance(value, list | tuple):

@@ -16,6 +16,11 @@ EXPERIMENT = "experiment"
 Number = int | float | None
 
 
+def plain(value: Any) -> Any:
+    """Returns a NumPy number as a Python number, because Dagster cannot store it; other values unchanged."""
+    return value.item() if hasattr(value, "item") else value
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 

@@ -88,6 +88,7 @@ def test_each_iteration_reports_the_objective_of_its_factors(pairs: Pairs, nonne
     als = LocalAls(*pairs, rank=12, alpha=alpha, nonnegative=nonnegative)
     actual = [objective(pairs, *als.factors(), 0.1, alpha) for side in als.run(4) if side is als.users]
     assert als.objectives == pytest.approx(actual, rel=1e-5)
+    assert {type(each) for each in als.objectives} == {float}
 
 
 def test_only_indices_with_ratings_have_factors() -> None:

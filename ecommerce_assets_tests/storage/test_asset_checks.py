@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
 import pytest
 
 from ecommerce_assets.storage.asset_checks import asset_checks, failures, outcome
-from ecommerce_assets.storage.checks import Check, rule
+from ecommerce_assets.storage.checks import Check, CheckContext, Outcome, rule, run_checks
 from ecommerce_assets.storage.lake import Lake
-from ecommerce_assets.storage.version import CheckResult
+from ecommerce_assets.storage.version import CheckResult, Stats
 from ecommerce_assets_tests.helpers import put_table, version_of
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
@@ -42,6 +43,12 @@ def test_the_newest_version_is_reported(tmp_path: Path) -> None:
     found = run_checks_alone(tmp_path, POSITIVE)
     assert (found.passed, found.severity, found.metadata["version"].value) == (False, WARN, "1")
     assert found.description == "2 of 3 rows"
+
+
+def test_numbers_of_numpy_are_recorded_as_those_of_python() -> None:
+    check = Check("few", "There are few.", lambda context: Outcome(values={"users": np.float64(2e6), "days": np.int64(3)}))
+    [recorded] = run_checks([check], CheckContext(Stats()))
+    assert {name: type(value) for name, value in recorded.values.items()} == {"users": float, "days": int}
 
 
 def test_a_check_that_is_newer_than_the_version_is_a_warning(tmp_path: Path) -> None:

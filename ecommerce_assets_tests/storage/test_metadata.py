@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -93,6 +94,8 @@ def test_results_are_rounded_and_nested_ones_are_one_entry() -> None:
     results = {
         "rmse": 3.1666834813690152,
         "objective": [1164843.1234],
+        "last objective": np.float64(1164843.1234),
+        "users": np.int64(3),
         "none": None,
         "nan": {"rmse": float("inf")},
         "ndcg": [0.1, None, 0.2, 0.3],
@@ -102,9 +105,13 @@ def test_results_are_rounded_and_nested_ones_are_one_entry() -> None:
     assert {name: found[name] for name in results if name in found} == {
         "rmse": 3.16668,
         "objective": [1164843.1],
+        "last objective": 1164843.1,
+        "users": 3,
         "shares": "0.5, 0.25, 0.125, 0.125",
     }
     assert found["other results"] == {"nan": {"rmse": float("inf")}, "ndcg": [0.1, None, 0.2, 0.3]}
+    # Dagster stores no numbers of NumPy.
+    assert (type(found["last objective"]), type(found["users"])) == (float, int)
 
 
 def test_a_preview_keeps_long_numbers_and_leaves_nulls_empty(tmp_path: Path) -> None:
