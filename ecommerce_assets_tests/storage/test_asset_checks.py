@@ -46,8 +46,8 @@ def test_the_newest_version_is_reported(tmp_path: Path) -> None:
 
 
 def test_numbers_of_numpy_are_recorded_as_those_of_python() -> None:
-    check = Check("few", "There are few.", lambda context: Outcome(values={"users": np.float64(2e6), "days": np.int64(3)}))
-    [recorded] = run_checks([check], CheckContext(Stats()))
+    outcome_of_numpy = Outcome(values={"users": np.float64(2e6), "days": np.int64(3)})
+    [recorded] = run_checks([Check("few", "There are few.", lambda _: outcome_of_numpy)], CheckContext(Stats()))
     assert {name: type(value) for name, value in recorded.values.items()} == {"users": float, "days": int}
 
 
