@@ -21,7 +21,8 @@ from pyspark.sql.types import ArrayType, FloatType, IntegerType, StructField, St
 
 from ecommerce_assets.recommendation.local_als import Factors
 from ecommerce_assets.spark.connect import frame_of
-from ecommerce_assets.storage.spark_ml import rows_of, write_metadata, write_rows
+from ecommerce_assets.storage.spark_ml import rows_of, write_metadata
+from ecommerce_assets.storage.stored_table import write_rows
 
 if TYPE_CHECKING:  # Spark ML takes a second to import; executors, which import this module, need not have fsspec
     from pyspark.ml.recommendation import ALSModel

@@ -20,7 +20,7 @@ from ecommerce_assets.recommendation.backtest_assets import BACKTEST, backtest_a
 from ecommerce_assets.recommendation.blend import Blend
 from ecommerce_assets.recommendation.catalog import ProductCatalog
 from ecommerce_assets.recommendation.catalog_assets import PRODUCT_CATALOG, READER, product_catalog
-from ecommerce_assets.recommendation.evaluation import ALS_EVALUATION, evaluate
+from ecommerce_assets.recommendation.evaluation import ALS_EVALUATION, SCORED_BY, evaluate
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.indices import PRODUCT_INDEX, USER_INDEX, build_index
 from ecommerce_assets.recommendation.interactions import INTERACTION_DATA, build_interactions
@@ -215,9 +215,8 @@ def item_neighbours(
     """For each product the 100 most similar products, by the Jaccard similarity of their users."""
     choice = choose_engine(interaction_data, AlsParameters(), config.engine)
     context.log.info(choice.reason)
-    return Artifact(
-        find_item_neighbours(interaction_data, product_index, choice.engine), {"engine": choice.engine.value}
-    )
+    rows, made_from = find_item_neighbours(interaction_data, product_index, choice.engine)
+    return Artifact(rows, {"engine": choice.engine.value}, made_from=made_from)
 
 
 @dg.asset(
@@ -261,7 +260,9 @@ def als_evaluation(
     }
     metrics = evaluation.results.get("metrics", {})
     numbers = {name: float(metrics[name][PUBLISHED][0]) for name in PLOTTED if metrics.get(name, {}).get(PUBLISHED)}
-    return Artifact(evaluation.frame(cleaned_events), used, evaluation.results, numbers=numbers)
+    sources = [(cleaned_events, name) for name in SCORED_BY]
+    made_from = {column.name: sources for column in ALS_EVALUATION.columns if not column.constant}
+    return Artifact(evaluation.table(), used, evaluation.results, numbers=numbers, made_from=made_from)
 
 
 @dg.asset(kinds={"json"}, io_manager_key="json_io_manager", **COMMON)
@@ -302,7 +303,8 @@ def product_eligibility(
         "rules": product_catalog.rules.model_dump(mode="json"),
         "decided_at": now.isoformat(timespec="seconds"),
     }
-    return Artifact(decide_eligibility(product_catalog, product_index, product_features, now), parameters)
+    rows, made_from = decide_eligibility(product_catalog, product_index, product_features, now)
+    return Artifact(rows, parameters, made_from=made_from)
 
 
 @dg.asset(
@@ -337,7 +339,7 @@ def recommendations(
             f"No evaluation has the promoted parameters yet, so these lists have other parameters: {in_words(changes)}."
         )
     lists = parameters.recommendations
-    top = recommend(
+    top, made_from = recommend(
         segmented_users,
         user_index,
         product_index,
@@ -350,7 +352,7 @@ def recommendations(
         lists.k,
         product_eligibility,
     )
-    return Artifact(top, {**lists.as_dict(), **product_eligibility.parameters})
+    return Artifact(top, {**lists.as_dict(), **product_eligibility.parameters}, made_from=made_from)
 
 
 @dg.asset(kinds={"spark", "parquet"}, **{**COMMON, "code_version": "3"})

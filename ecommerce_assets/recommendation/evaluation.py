@@ -50,8 +50,6 @@ from ecommerce_assets.recommendation.systems import (
     SYSTEMS,
     difference,
 )
-from ecommerce_assets.spark.column_lineage import made_from
-from ecommerce_assets.spark.connect import frame_of
 from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.stored_table import StoredTable
@@ -96,14 +94,6 @@ ALS_EVALUATION = TableSpec.of(
 SCORED_BY = ("event_time", "event_type", "product_id", "category_id", "price", "user_id")
 """Columns of cleaned_events that the recommendations and the segments are computed from."""
 
-ARROW_TYPES: dict[str, pa.DataType] = {
-    "int": pa.int32(),
-    "bigint": pa.int64(),
-    "double": pa.float64(),
-    "string": pa.string(),
-}
-"""Arrow types by the name of the Spark type."""
-
 NO_HOLDOUT = f"none: there are no events, or more than {HOLDOUT_SHARE:.0%} of them are in the last second"
 NOTHING_RELEVANT = (
     "none: there are no interactions before the cutoff, or none after it with a product that could be recommended"
@@ -132,14 +122,10 @@ class Evaluation:
     rows: list[MetricRow] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
 
-    def frame(self, events: DataFrame) -> DataFrame:
-        """Returns als_evaluation; `events` are the events that it was computed from."""
-        # Through Arrow, which the JVM reads itself; for rows of Python objects Spark would start Python workers.
-        schema = pa.schema([(c.name, ARROW_TYPES[c.type]) for c in ALS_EVALUATION.columns])
-        table = pa.Table.from_pylist([row._asdict() for row in self.rows], schema)
-        frame = frame_of(events.sparkSession, table, ALS_EVALUATION.ddl)
-        sources = [(events, name) for name in SCORED_BY]
-        return made_from(frame, {c.name: sources for c in ALS_EVALUATION.columns if not c.constant})
+    def table(self) -> pa.Table:
+        """Returns the rows of als_evaluation."""
+        columns = zip(*self.rows, strict=True) if self.rows else [[] for _ in MetricRow._fields]
+        return pa.table(dict(zip(MetricRow._fields, map(list, columns), strict=True)))
 
 
 def evaluate(

@@ -19,8 +19,7 @@ from ecommerce_assets.recommendation.interactions import LAST, collect_pairs
 from ecommerce_assets.recommendation.local_als import cores, equal_chunks
 from ecommerce_assets.recommendation.products import INDEXED, Products, batch_type, products_of
 from ecommerce_assets.recommendation.recommenders.base import Ragged
-from ecommerce_assets.spark.column_lineage import made_from
-from ecommerce_assets.spark.connect import frame_of
+from ecommerce_assets.spark.column_lineage import Origins
 from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.stored_table import StoredTable
@@ -52,7 +51,9 @@ ITEM_NEIGHBOURS = TableSpec.of(
 Integers = npt.NDArray[np.int64]
 
 
-def item_neighbours(interactions: StoredTable, product_index: StoredTable, engine: Engine) -> DataFrame:
+def item_neighbours(
+    interactions: StoredTable, product_index: StoredTable, engine: Engine
+) -> tuple[DataFrame | pa.Table, Origins]:
     """Returns the 100 best neighbours of each product by Jaccard similarity, ties by product_id.
 
     Only the latest 300 products of each user count, ties by product_id. So the work is at most 300 times the number of
@@ -69,11 +70,13 @@ def item_neighbours(interactions: StoredTable, product_index: StoredTable, engin
 
     Returns
     -------
-    DataFrame
-        The columns of `ITEM_NEIGHBOURS`; products without neighbours have no rows.
+    DataFrame or pyarrow.Table
+        The columns of `ITEM_NEIGHBOURS`; products without neighbours have no rows. `local` returns an Arrow table.
+    Origins
+        The sources of the columns of the Arrow table.
     """
     if engine == Engine.mllib:
-        return neighbours_by_spark(interactions.frame, product_index.frame)
+        return neighbours_by_spark(interactions.frame, product_index.frame), {}
     products = products_of(product_index.to_arrow(*INDEXED))
     result = neighbours_in_process(collect_pairs(interactions, LAST), products)
     rows, ranks = result.places
@@ -88,12 +91,10 @@ def item_neighbours(interactions: StoredTable, product_index: StoredTable, engin
             "common_users": pa.array(result.common_users[rows, ranks].astype(np.int64)),
         }
     )
-    id_type = product_index.frame.schema["product_id"].dataType.simpleString()
-    frame = frame_of(interactions.frame.sparkSession, table, ITEM_NEIGHBOURS.with_id_type(id_type).ddl)
     index: list[tuple[DataFrame, str]] = [(product_index.frame, "product_id")]
     pairs = [(interactions.frame, name) for name in ("user_idx", "product_idx", "last_interaction_at")]
     sources = dict.fromkeys(("rank", "similarity", "common_users"), pairs)
-    return made_from(frame, {"product_id": index, "neighbour_id": [*index, *pairs], **sources})
+    return table, {"product_id": index, "neighbour_id": [*index, *pairs], **sources}
 
 
 @dataclass(frozen=True)

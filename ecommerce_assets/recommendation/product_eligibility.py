@@ -16,8 +16,7 @@ from pyspark.sql import DataFrame
 from ecommerce_assets.events.parsing import connect, literal
 from ecommerce_assets.recommendation.catalog import KINDS, ProductCatalog
 from ecommerce_assets.recommendation.product_rules import ProductRules
-from ecommerce_assets.spark.column_lineage import made_from
-from ecommerce_assets.spark.connect import frame_of
+from ecommerce_assets.spark.column_lineage import Origins
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.stored_table import StoredTable
 
@@ -47,7 +46,7 @@ PRODUCT_ELIGIBILITY = TableSpec.of(
 
 def product_eligibility(
     catalog: ProductCatalog, product_index: StoredTable, product_features: StoredTable, now: datetime | None = None
-) -> DataFrame:
+) -> tuple[pa.Table, Origins]:
     """Returns one row for each product of the index and of the catalogue.
 
     Parameters
@@ -63,30 +62,27 @@ def product_eligibility(
 
     Returns
     -------
-    DataFrame
+    pyarrow.Table
         The columns of `PRODUCT_ELIGIBILITY`.
+    Origins
+        The sources of the columns.
     """
-    index, spark = product_index.to_arrow("product_id"), product_index.frame.sparkSession
+    index = product_index.to_arrow("product_id")
     features = product_features.to_arrow("product_id", "category", "brand", "avg_price")
     rows = eligible_products(catalog, index, features, now or datetime.now(UTC))
-    id_type = product_index.frame.schema["product_id"].dataType.simpleString()
-    frame = frame_of(spark, rows, PRODUCT_ELIGIBILITY.with_id_type(id_type).ddl)
     in_catalog = {name: f"product_catalog.{name}" for name in KINDS}
     feature_names = {"category": "category", "brand": "brand", "price": "avg_price"}
     in_features = {name: (product_features.frame, column) for name, column in feature_names.items()}
     ids: list[tuple[DataFrame, str] | str] = [(product_index.frame, "product_id"), in_catalog["product_id"]]
     all_columns: list[tuple[DataFrame, str] | str] = [*in_catalog.values(), *in_features.values()]
-    return made_from(
-        frame,
-        {
-            "product_id": ids,
-            "name": [in_catalog["name"]],
-            **{name: [in_catalog[name], column] for name, column in in_features.items()},
-            "in_catalog": ids,
-            "eligible": all_columns,
-            "reason": all_columns,
-        },
-    )
+    return rows, {
+        "product_id": ids,
+        "name": [in_catalog["name"]],
+        **{name: [in_catalog[name], column] for name, column in in_features.items()},
+        "in_catalog": ids,
+        "eligible": all_columns,
+        "reason": all_columns,
+    }
 
 
 def eligible_products(

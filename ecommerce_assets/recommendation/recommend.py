@@ -45,8 +45,8 @@ from ecommerce_assets.recommendation.lists import SOURCES, ListMaker
 from ecommerce_assets.recommendation.products import INDEXED, Products, products_of
 from ecommerce_assets.recommendation.reasons import reasons
 from ecommerce_assets.recommendation.recommenders.base import ProductStats, Training
-from ecommerce_assets.spark.column_lineage import made_from
-from ecommerce_assets.spark.connect import frame_of, has_workers, send_to_workers
+from ecommerce_assets.spark.column_lineage import Origins
+from ecommerce_assets.spark.connect import has_workers, send_to_workers
 from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
 from ecommerce_assets.storage.stored_table import StoredTable
@@ -105,7 +105,7 @@ def recommend(
     exclude: Exclude = Exclude.purchased,
     k: int = 10,
     product_eligibility: StoredTable | None = None,
-) -> DataFrame:
+) -> tuple[DataFrame | pa.Table, Origins]:
     """Returns the top k products of every user.
 
     Parameters
@@ -131,9 +131,12 @@ def recommend(
 
     Returns
     -------
-    DataFrame
-        The columns of `RECOMMENDATIONS`. Scores do not rise with rank. Ties are in the order of product_id. Popular
-        products that complete a list stay in the order of their popularity, even if their scores are capped.
+    DataFrame or pyarrow.Table
+        The columns of `RECOMMENDATIONS`; an Arrow table if this process makes the lists. Scores do not rise with rank.
+        Ties are in the order of product_id. Popular products that complete a list stay in the order of their
+        popularity, even if their scores are capped.
+    Origins
+        The sources of the columns.
 
     Raises
     ------
@@ -177,14 +180,11 @@ def recommend(
     if product_eligibility is not None:
         sources += [(product_eligibility.frame, name) for name in ELIGIBILITY]
     with_ids: list[tuple[DataFrame, str] | str] = [(product_index.frame, "product_id"), *sources]
-    return made_from(
-        lists,
-        {
-            "user_id": [(with_histories, "user_id")],
-            **dict.fromkeys(("product_id", "because_product_id"), with_ids),
-            **dict.fromkeys(("rank", "score", "source"), sources),
-        },
-    )
+    return lists, {
+        "user_id": [(with_histories, "user_id")],
+        **dict.fromkeys(("product_id", "because_product_id"), with_ids),
+        **dict.fromkeys(("rank", "score", "source"), sources),
+    }
 
 
 def list_maker(
@@ -243,10 +243,10 @@ class _Task:
             because = reasons(self.maker, users, lists)
             yield lists.as_rows(batch.column("user_id"), self.products.ids, because)
 
-    def run(self, users: DataFrame | pa.Table, spark: SparkSession, schema: str) -> DataFrame:
+    def run(self, users: DataFrame | pa.Table, spark: SparkSession, schema: str) -> DataFrame | pa.Table:
         """Returns the rows of all users; threads of this process make those of a table, Spark's workers the others."""
         if isinstance(users, pa.Table):
-            return frame_of(spark, pa.Table.from_batches(map_in_threads(users, self.rows)), schema)
+            return pa.Table.from_batches(map_in_threads(users, self.rows))
         shared = send_to_workers(spark, self)
 
         def rows(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

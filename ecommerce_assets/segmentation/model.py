@@ -20,7 +20,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, ByteType, DoubleType, IntegerType, StructType
 
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES
-from ecommerce_assets.storage.spark_ml import read_params, rows_of, write_metadata, write_rows
+from ecommerce_assets.storage.spark_ml import read_params, rows_of, write_metadata
+from ecommerce_assets.storage.stored_table import write_rows
 
 if TYPE_CHECKING:  # Spark ML takes a second to import, and executors, which import this module, may lack fsspec
     from pyspark.ml import PipelineModel

@@ -70,8 +70,9 @@ def asset_checks(
 def evaluations(asset: str, check: Check, version: Version) -> Iterator[dg.AssetCheckEvaluation]:
     """Yields the recorded results of a check for each day of a version; for the version if it has no days."""
     days: list[str | None] = [*sorted(version.days)] or [None]
+    results = _results(version, check)
     for day in days:
-        of_day = [result for result in version.checks if day is None or result.partition == day]
+        of_day = [result for result in results if day is None or result.partition == day]
         part = version.model_copy(update={"checks": tuple(of_day)})
         yield dg.AssetCheckEvaluation(**outcome(asset, check, part), blocking=check.blocking, partition=day)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import deltalake
+    import pyarrow as pa
     from pyspark.sql import DataFrame
 
 PARTITION_COLUMN = "event_date"
@@ -88,6 +89,21 @@ class TableSpec:
         # footers of the files. (Spark 4.0 ignores an alias with empty metadata.)
         named = [frame[name].cast(kind).alias(name) for name, kind in kinds.items()]
         return frame.select(*named, *[frame[name] for name in extra])
+
+    def conform_rows(self, rows: pa.Table) -> tuple[pa.Table, dict[str, str]]:
+        """Returns an Arrow table with exactly these columns, and their Spark types; `id` columns keep their type.
+
+        Raises KeyError if the rows lack columns.
+        """
+        import pyarrow as pa
+
+        def kind(column: ColumnSpec) -> str:
+            is_number = pa.types.is_integer(rows.schema.field(column.name).type)
+            return column.type if column.type != "id" else "bigint" if is_number else "string"
+
+        types = {column.name: kind(column) for column in self.columns}
+        schema = pa.schema(self.delta_schema(types, daily=False).to_arrow())
+        return rows.select(self.names).cast(pa.schema([(field.name, field.type) for field in schema])), types
 
     def delta_schema(self, types: dict[str, str], daily: bool) -> deltalake.Schema:
         """Returns the Delta schema, with descriptions as comments.

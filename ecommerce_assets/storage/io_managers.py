@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
 import dagster as dg
+import pyarrow as pa
 from pydantic import Field, PrivateAttr
 from pyspark.sql import DataFrame
 
-from ecommerce_assets.spark.column_lineage import Lineage, check_sources, trace, trace_origins
+from ecommerce_assets.spark.column_lineage import Lineage, check_sources, made_from, trace, trace_origins
 from ecommerce_assets.spark.connect import path_to_write
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage import delta, display, metadata
@@ -46,7 +47,7 @@ from ecommerce_assets.storage.reading import (
 from ecommerce_assets.storage.retention import GRACE, KEEP, prune
 from ecommerce_assets.storage.step_context import check_event, running_step
 from ecommerce_assets.storage.stored_asset import Artifact, StoredAsset
-from ecommerce_assets.storage.stored_table import StoredTable
+from ecommerce_assets.storage.stored_table import StoredTable, write_rows
 from ecommerce_assets.storage.version import EXPERIMENT, PARTITION_COLUMN, CheckResult, Stats, StoredFile, Version
 
 AS_READ_BY = "as_read_by"
@@ -272,24 +273,19 @@ class LakeIOManager(dg.ConfigurableIOManager):
 
 
 class ParquetIOManager(LakeIOManager):
-    """Stores Spark DataFrames as Delta tables; daily assets are partitioned by day."""
+    """Stores Spark DataFrames and Arrow tables as Delta tables; daily assets are partitioned by day."""
 
     kind = "table"
 
     def write(self, step: _Step) -> _Written:
         table, days = step.stored.table, step.artifact.days
         assert table is not None, "a table needs its columns in the catalog"
-        frame = table.conform(step.artifact.value, extra=[PARTITION_COLUMN] if days else [])
-        lineage = trace(frame, step.lake.asset_of)
-        (lineage or {}).pop(PARTITION_COLUMN, None)
-        writer = frame.write.option("compression", "zstd")
-        (writer.partitionBy(PARTITION_COLUMN) if days else writer).parquet(
-            path_to_write(frame.sparkSession, step.folder.uri)
-        )
-        columns = {f.name: f.dataType.simpleString() for f in frame.schema.fields if f.name != PARTITION_COLUMN}
+        is_arrow = isinstance(step.artifact.value, pa.Table)
+        columns, lineage = _write_rows(step, table) if is_arrow else _write_frame(step, table)
         files = delta.describe_files(step.folder)
         began = time.monotonic()
-        rows = read_parquet(frame.sparkSession, step.folder, [file.path for file in files], columns, daily=bool(days))
+        spark = self.spark.spark_session
+        rows = read_parquet(spark, step.folder, [file.path for file in files], columns, daily=bool(days))
         stats, checks = self._check(step, rows, files, columns)
         newest = max(days, default=None)
         by_day = {day: day_stats for day, day_stats in stats.items() if day is not None}
@@ -355,6 +351,29 @@ class ParquetIOManager(LakeIOManager):
                 # Later days of this run are compared with the new day.
                 stored[part] = Previous(part, stats[part], columns, artifact.parameters, is_day=True)
         return stats, results
+
+
+def _write_frame(step: _Step, table: TableSpec) -> tuple[dict[str, str], Lineage | None]:
+    """Writes a frame, a daily one by day; returns the types and the lineage of its columns."""
+    frame, days = step.artifact.value, step.artifact.days
+    if step.artifact.made_from:
+        frame = made_from(frame, step.artifact.made_from)
+    frame = table.conform(frame, [PARTITION_COLUMN] if days else [])
+    lineage = trace(frame, step.lake.asset_of)
+    (lineage or {}).pop(PARTITION_COLUMN, None)
+    writer = frame.write.option("compression", "zstd")
+    (writer.partitionBy(PARTITION_COLUMN) if days else writer).parquet(
+        path_to_write(frame.sparkSession, step.folder.uri)
+    )
+    return {f.name: f.dataType.simpleString() for f in frame.schema.fields if f.name != PARTITION_COLUMN}, lineage
+
+
+def _write_rows(step: _Step, table: TableSpec) -> tuple[dict[str, str], Lineage | None]:
+    """Writes an Arrow table without Spark; returns the Spark types and the lineage of its columns."""
+    rows, columns = table.conform_rows(step.artifact.value)
+    write_rows(step.folder, rows)
+    origins = {name: step.artifact.made_from.get(name, ()) for name in columns}
+    return columns, trace_origins(origins, step.lake.asset_of)
 
 
 class SparkModelIOManager(LakeIOManager):

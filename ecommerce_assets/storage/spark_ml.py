@@ -7,13 +7,12 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pyspark
 
 from ecommerce_assets.storage.stored_table import parquet_dataset
 
 if TYPE_CHECKING:  # executors, which import the modules of models, need not have fsspec
+    import pyarrow as pa
     import pyarrow.dataset as ds
 
     from ecommerce_assets.storage.filesystem import Folder
@@ -60,20 +59,6 @@ def read_params(folder: Folder) -> dict[str, Any]:
     text = b"".join(part.read_bytes(file.path) for file in part.data_files())
     params: dict[str, Any] = json.loads(text)["paramMap"]
     return params
-
-
-def write_rows(folder: Folder, table: pa.Table, row_group_size: int | None = None) -> None:
-    """Writes a table as one Parquet file with checksums."""
-    folder.fs.makedirs(folder.path, exist_ok=True)
-    with folder.open("part-00000.zstd.parquet", "wb") as file:
-        pq.write_table(
-            table,
-            file,
-            compression="zstd",
-            write_page_checksum=True,
-            use_dictionary=False,
-            row_group_size=row_group_size,
-        )
 
 
 def rows_of(folder: Folder, schema: pa.Schema | None = None) -> ds.Dataset:

@@ -75,7 +75,8 @@ class Artifact:
     Attributes
     ----------
     value
-        A DataFrame, a model (Spark ML's, or any that saves itself in that layout), or a dictionary of JSON values.
+        A DataFrame or an Arrow table, a model (Spark ML's, or any that saves itself in that layout), or a dictionary of
+        JSON values.
     parameters
         Parameters of the version.
     results
@@ -89,7 +90,8 @@ class Artifact:
     numbers
         Numbers that the UI plots over time; shown, not stored. Not for daily assets.
     made_from
-        Models only: the source columns of each part. (The lineage of a table comes from its plan.)
+        Models and Arrow tables: the source columns of each part or column. For a DataFrame only those that its plan
+        does not contain, see `column_lineage.made_from`.
     inputs
         The inputs if they differ from those that the step read; None: they do not.
     """

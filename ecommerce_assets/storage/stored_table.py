@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from pyspark.sql import DataFrame
 
+    from ecommerce_assets.storage.filesystem import Folder
+
 
 @dataclass(frozen=True)
 class StoredTable:
@@ -49,6 +51,25 @@ class StoredTable:
         if self.dataset is None:
             return self.frame.select(*columns).toArrow()
         return self.dataset.to_table(columns=list(columns))
+
+
+def write_rows(folder: Folder, rows: pa.Table, row_group_size: int | None = None) -> None:
+    """Writes an Arrow table as one Parquet file with checksums into a folder, and creates the folder."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # Floats hardly repeat.
+    repeating = [f.name for f in rows.schema if pa.types.is_integer(f.type) or pa.types.is_string(f.type)]
+    folder.fs.makedirs(folder.path, exist_ok=True)
+    with folder.open("part-00000.zstd.parquet", "wb") as file:
+        pq.write_table(
+            rows,
+            file,
+            compression="zstd",
+            write_page_checksum=True,
+            use_dictionary=repeating,
+            row_group_size=row_group_size,
+        )
 
 
 def parquet_dataset(files: Sequence[str], schema: pa.Schema | None, filesystem: AbstractFileSystem) -> ds.Dataset:

@@ -93,8 +93,8 @@ def random_pairs(seed: int, users: int = 40, products: int = 25) -> list[Pair]:
     ]
 
 
-def rows_of(frame: DataFrame) -> list[tuple[Any, ...]]:
-    return sorted(tuple(row) for row in frame.select(*FOUND).collect())
+def rows_of(table: pa.Table) -> list[tuple[Any, ...]]:
+    return sorted(tuple(row.values()) for row in table.select(FOUND).to_pylist())
 
 
 def test_both_engines_find_the_same_neighbours(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,13 +106,15 @@ def test_both_engines_find_the_same_neighbours(spark: SparkSession, monkeypatch:
     ids = {f"p{n}": (7 * n) % 25 for n in range(25)}
     index = StoredTable(index_frame(spark, "product", ids, "string"))
     frame = StoredTable(interactions(spark, random_pairs(3)))
-    local, by_spark = (item_neighbours(frame, index, engine) for engine in (Engine.local, Engine.mllib))
+    (local, _), (by_spark, _) = (item_neighbours(frame, index, engine) for engine in (Engine.local, Engine.mllib))
+    assert isinstance(local, pa.Table)
+    assert isinstance(by_spark, DataFrame)
     actual = rows_of(local)
-    assert actual == rows_of(by_spark)
+    assert actual == rows_of(by_spark.toArrow())
     assert len(actual) > 50
     assert max(rank for _, rank, *_ in actual) == 4
-    types = [(c.name, c.type) for c in ITEM_NEIGHBOURS.with_id_type("string").columns]
-    assert ITEM_NEIGHBOURS.conform(local).dtypes == ITEM_NEIGHBOURS.conform(by_spark).dtypes == types
+    types = {c.name: c.type for c in ITEM_NEIGHBOURS.with_id_type("string").columns}
+    assert ITEM_NEIGHBOURS.conform_rows(local)[1] == dict(ITEM_NEIGHBOURS.conform(by_spark).dtypes) == types
 
 
 @pytest.mark.parametrize("seed", range(5))

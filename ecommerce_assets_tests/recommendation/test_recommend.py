@@ -1,11 +1,12 @@
 """The lists of `recommend`, by hand on six products and six users."""
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -68,10 +69,10 @@ def index_frame(spark: SparkSession, name: str, numbers: Mapping[Any, int], kind
     return spark.createDataFrame(rows, f"{name}_id {kind}, {name}_idx int, events bigint")
 
 
-def lists(recommended: DataFrame) -> Lists:
+def lists(recommended: pa.Table) -> Lists:
     """Products, scores and sources by user, in the order of rank; ranks must count from 1."""
     by_user: dict[Any, list[Any]] = {}
-    for row in sorted(recommended.collect(), key=lambda row: (row["user_id"], row["rank"])):
+    for row in sorted(recommended.to_pylist(), key=lambda row: (row["user_id"], row["rank"])):
         by_user.setdefault(row["user_id"], []).append((row["product_id"], row["score"], row["source"]))
         assert row["rank"] == len(by_user[row["user_id"]])
     return by_user
@@ -105,10 +106,10 @@ class Shop:
         self.neighbours = spark.createDataFrame(NEIGHBOURS, columns)
 
     def recommend(self, exclude: Exclude = Exclude.purchased, k: int = 10, blend: Blend | None = None) -> Lists:
-        return lists(self.frame(exclude, k, blend))
+        return lists(self.rows(exclude, k, blend))
 
-    def frame(self, exclude: Exclude = Exclude.purchased, k: int = 10, blend: Blend | None = None) -> DataFrame:
-        return recommend(
+    def rows(self, exclude: Exclude = Exclude.purchased, k: int = 10, blend: Blend | None = None) -> pa.Table:
+        computed, _ = recommend(
             *map(self.stored, (self.users, self.user_index, self.product_index, self.interactions)),
             self.model,
             self.stored(self.neighbours),
@@ -117,6 +118,7 @@ class Shop:
             exclude,
             k,
         )
+        return computed if isinstance(computed, pa.Table) else computed.toArrow()
 
     def stored(self, frame: DataFrame) -> StoredTable:
         if id(frame) not in self.tables:
@@ -132,16 +134,14 @@ def shop(spark: SparkSession) -> Shop:
 
 
 @pytest.fixture(scope="module")
-def plain_frame(shop: Shop) -> Iterator[DataFrame]:
+def plain_rows(shop: Shop) -> pa.Table:
     """The top 4 with nothing excluded."""
-    frame = shop.frame(Exclude.none, 4).cache()
-    yield frame
-    frame.unpersist()
+    return shop.rows(Exclude.none, 4)
 
 
 @pytest.fixture(scope="module")
-def plain(plain_frame: DataFrame) -> Lists:
-    return lists(plain_frame)
+def plain(plain_rows: pa.Table) -> Lists:
+    return lists(plain_rows)
 
 
 @pytest.fixture(scope="module")
@@ -263,9 +263,7 @@ def test_without_user_factors_lists_are_popular_and_a_user_who_bought_everything
 
 def test_sparks_workers_make_the_same_lists(monkeypatch: pytest.MonkeyPatch, shop: Shop, blended: Lists) -> None:
     monkeypatch.setattr("ecommerce_assets.recommendation.recommend.PAIRS_IN_PROCESS", 0)
-    frame = shop.frame(blend=Blend())
-    assert frame.dtypes == [(c.name, c.type) for c in RECOMMENDATIONS.with_id_type("bigint").columns]
-    assert lists(frame) == blended
+    assert lists(shop.rows(blend=Blend())) == blended
 
 
 def test_text_ids(spark: SparkSession) -> None:
@@ -278,9 +276,9 @@ def test_text_ids(spark: SparkSession) -> None:
     shop.categories = shop.product_index.selectExpr("product_id", "1 as category_id", "'toys' as category")
     columns = "product_id string, rank int, neighbour_id string, similarity double"
     shop.neighbours = spark.createDataFrame([("p3", 1, "p6", 0.5)], columns)
-    frame = shop.frame(Exclude.none, 3)
-    assert frame.dtypes == [(c.name, c.type) for c in RECOMMENDATIONS.with_id_type("string").columns]
-    recommended = lists(frame)
+    rows, types = RECOMMENDATIONS.conform_rows(shop.rows(Exclude.none, 3))
+    assert types == {c.name: c.type for c in RECOMMENDATIONS.with_id_type("string").columns}
+    recommended = lists(rows)
     assert recommended[f"u{SERVED}"] == [("p11", 1.0, "als"), ("p3", 1.0, "als"), ("p2", 0.625, "als")]
     assert recommended[f"u{NO_SEGMENT}"] == [
         ("p3", TWO_THIRDS, "popular"),
@@ -297,7 +295,8 @@ def test_the_order_of_rows_does_not_change_the_lists(spark: SparkSession, defaul
     assert shop.recommend() == default
 
 
-def test_each_product_that_is_shown_counts_once(plain_frame: DataFrame, plain: Lists) -> None:
-    [row] = products_shown(plain_frame, CheckContext(Stats()), lambda _: plain_frame).collect()
+def test_each_product_that_is_shown_counts_once(spark: SparkSession, plain_rows: pa.Table, plain: Lists) -> None:
+    frame = spark.createDataFrame(plain_rows)
+    [row] = products_shown(frame, CheckContext(Stats()), lambda _: frame).collect()
     products = {product for entries in plain.values() for product, _, _ in entries}
     assert row["products_shown"] == len(products)
