@@ -19,10 +19,9 @@ from pyspark.sql import functions as F
 from ecommerce_assets.features.expressions import SECONDS_PER_DAY
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.interactions import EVENTS, LAST, PURCHASED
-from ecommerce_assets.recommendation.lists import ragged, vectors_of
 from ecommerce_assets.recommendation.local_als import Factors
 from ecommerce_assets.recommendation.products import Products, ids_of
-from ecommerce_assets.recommendation.recommenders.base import Floats, ProductStats, Ragged, Users
+from ecommerce_assets.recommendation.recommenders.base import Floats, Integers, ProductStats, Ragged, Users
 from ecommerce_assets.storage.stored_table import StoredTable
 
 RECENT_SHARE = 0.1
@@ -237,3 +236,16 @@ def users_of(batch: pa.RecordBatch, products: Products, rank: int, reference: in
         factors=factors,
         exclude=exclude,
     )
+
+
+def vectors_of(features: pa.ListArray | pa.ChunkedArray) -> npt.NDArray[np.float32]:
+    """Returns an Arrow column of lists of equal length, without nulls, as a matrix (rows, length)."""
+    flat = pc.list_flatten(features).to_numpy(zero_copy_only=False)
+    return np.asarray(flat, np.float32).reshape(len(features), len(flat) // max(len(features), 1))
+
+
+def ragged(lists: pa.ListArray) -> tuple[Integers, pa.Array]:
+    """Returns the offsets of the n lists, (n + 1,), and all their values; null counts as an empty list."""
+    counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    begins = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    return begins, pc.list_flatten(lists)

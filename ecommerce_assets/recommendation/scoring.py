@@ -40,6 +40,7 @@ from ecommerce_assets.recommendation.fitting import (
     item_factors,
     lists_of,
     neighbours_of,
+    ragged,
     stats_by_spark,
     stats_in_process,
     users_of,
@@ -53,7 +54,7 @@ from ecommerce_assets.recommendation.interactions import (
     weigh_pairs,
 )
 from ecommerce_assets.recommendation.item_neighbours import neighbours_by_spark, neighbours_in_process
-from ecommerce_assets.recommendation.lists import DEPTH, ListMaker, Lists, ragged
+from ecommerce_assets.recommendation.lists import DEPTH, ListMaker, Lists
 from ecommerce_assets.recommendation.local_als import Factors
 from ecommerce_assets.recommendation.local_holdout import LocalHoldout
 from ecommerce_assets.recommendation.metrics import among
