@@ -54,6 +54,7 @@ from ecommerce_assets.spark.column_lineage import made_from
 from ecommerce_assets.spark.connect import frame_of
 from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
+from ecommerce_assets.storage.markdown import percent
 from ecommerce_assets.storage.stored_table import StoredTable
 
 ALS_EVALUATION = TableSpec.of(
@@ -104,7 +105,7 @@ ARROW_TYPES: dict[str, pa.DataType] = {
 }
 """Arrow types by the name of the Spark type."""
 
-NO_HOLDOUT = f"none: there are no events, or more than {HOLDOUT_SHARE:.0%} of them are in the last second"
+NO_HOLDOUT = f"none: there are no events, or more than {percent(HOLDOUT_SHARE, 0)} of them are in the last second"
 NOTHING_RELEVANT = (
     "none: there are no interactions before the cutoff, or none after it with a product that could be recommended"
 )
