@@ -62,7 +62,7 @@ def test_the_heat_map_shows_every_feature_of_the_largest_segments() -> None:
     assert figure is not None
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert len(labels) == MAX_SEGMENTS_SHOWN
-    assert labels[0] == "Casual_Browsers #19  10.0 %"
+    assert labels[0] == "Casual_Browsers #19  9.5 %"
 
 
 def test_notes_list_the_segments_by_size() -> None:
