@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -166,10 +166,15 @@ class ListMaker:
     rules: ListRules = field(default_factory=ListRules)
 
     @classmethod
-    def fit(cls, training: Training, rules: ListRules | None = None) -> ListMaker:
-        """Returns a ListMaker with every recommender fitted on `training`."""
-        recommenders = {system.name: system.fit(training) for system in RECOMMENDERS}
-        return cls(training, recommenders, Fallback.of(training.products, training.eligible), rules or ListRules())
+    def fit(
+        cls,
+        training: Training,
+        rules: ListRules | None = None,
+        recommenders: Sequence[type[Recommender]] = RECOMMENDERS,
+    ) -> ListMaker:
+        """Returns a ListMaker with the recommenders fitted on `training`."""
+        fitted = {system.name: system.fit(training) for system in recommenders}
+        return cls(training, fitted, Fallback.of(training.products, training.eligible), rules or ListRules())
 
     def candidates(self, users: Users, depth: int = DEPTH) -> dict[str, Candidates]:
         """Returns the best `depth` products of each recommender for each user, by the name of the recommender."""
