@@ -97,13 +97,8 @@ def short_axis(axes: Axes, axis: str = "y") -> None:
     (axes.yaxis if axis == "y" else axes.xaxis).set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
 
 
-def percent_label(share: float) -> str:
-    """Returns a share for a label: 34%, 3.4%."""
-    return f"{share:.1%}" if 0 < abs(share) < 0.1 else f"{share:.0%}"
-
-
 def percent_axis(axes: Axes, axis: str = "y") -> None:
     """Labels the ticks, which are shares, with percentages."""
     from matplotlib.ticker import PercentFormatter
 
-    (axes.yaxis if axis == "y" else axes.xaxis).set_major_formatter(PercentFormatter(1.0, decimals=None))
+    (axes.yaxis if axis == "y" else axes.xaxis).set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=" %"))

@@ -250,7 +250,7 @@ def test_a_blocked_day_fails_the_step_and_the_others_are_published(spark: SparkS
     [failure] = [e for e in result.all_events if e.is_step_failure]
     assert failure.step_key == "clean_events"
     description = failure.step_failure_data.user_failure_data.description
-    reason = f"{bad}: 3 of 12 raw rows were rejected; most frequent reason: negative price (2), maximum share: 20%"
+    reason = f"{bad}: 3 of 12 raw rows were rejected; most frequent reason: negative price (2), maximum share: 20.0 %"
     assert description.startswith(f"cleaned_events is blocked by few_rejected: {reason}")
     assert by_partition(result, "cleaned_events") == [days[0], days[2]]
     assert by_partition(result, "rejected_events") == days

@@ -11,10 +11,10 @@ from ecommerce_assets.delivery.audience import audience as customers_that_match
 from ecommerce_assets.delivery.deliver import default_target
 from ecommerce_assets.delivery.deliver import deliver as deliver_tables
 from ecommerce_assets.lookup.tables import version_times
-from ecommerce_assets.recommendation.evaluation_checks import percent
 from ecommerce_assets.settings import DATA_DIR_HELP, load_settings
 from ecommerce_assets.storage.commands import Answer, aligned, command
 from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.markdown import percent
 
 
 @command

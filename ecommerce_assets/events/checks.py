@@ -18,6 +18,7 @@ from ecommerce_assets.storage.drift import (
     shares_stable,
 )
 from ecommerce_assets.storage.filesystem import Folder
+from ecommerce_assets.storage.markdown import percent
 
 SHOWN_DAYS = 20
 """Maximum number of days that a check of the raw folder names."""
@@ -36,12 +37,12 @@ def _few_rejected(context: CheckContext) -> Outcome | str:
     raw, rejected = int(context.results.get("raw_rows", 0)), int(context.results.get("rejected", 0))
     allowed = context.parameters["max_rejected_share"]
     if rejected <= allowed * raw and (context.rows or not raw):
-        return Outcome(checked=f"{rejected:,} of {raw:,} raw rows were rejected; {allowed:.0%} are allowed")
+        return Outcome(checked=f"{rejected:,} of {raw:,} raw rows were rejected; {percent(allowed)} are allowed")
     reasons = {n.removeprefix("rejected: "): c for n, c in context.results.items() if n.startswith("rejected: ")}
     main = max(reasons, key=lambda reason: reasons[reason])
     return (
         f"{rejected:,} of {raw:,} raw rows were rejected; most frequent reason: {main} ({reasons[main]:,}), "
-        f"maximum share: {allowed:.0%}"
+        f"maximum share: {percent(allowed)}"
     )
 
 

@@ -31,7 +31,6 @@ from ecommerce_assets.plotting import (
     grid,
     panels,
     percent_axis,
-    percent_label,
     short_axis,
     short_count,
     short_number,
@@ -39,6 +38,7 @@ from ecommerce_assets.plotting import (
 )
 from ecommerce_assets.storage.checks import CheckContext
 from ecommerce_assets.storage.display import Plot
+from ecommerce_assets.storage.markdown import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -170,7 +170,7 @@ def category_conversion(context: CheckContext) -> Figure | None:
         most = max(most, *shares)
         drawn = right.barh([n + offset for n in places], shares, height=0.34, color=colour, label=name.capitalize())
         none = "no views" if name == "carts" else ""
-        labels = [percent_label(s) if row["views"] else none for s, row in zip(shares, rows, strict=True)]
+        labels = [percent(s) if row["views"] else none for s, row in zip(shares, rows, strict=True)]
         right.bar_label(drawn, labels, padding=3, fontsize=9)
     right.set_xlim(0, 1.15 * most or 1)
     title(right, "Carts and purchases per 100 views")

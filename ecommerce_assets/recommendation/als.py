@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 from ecommerce_assets.progress import Log, Progress
 from ecommerce_assets.recommendation.als_model import COLUMNS, FittedModel, LocalModel, MllibModel
 from ecommerce_assets.recommendation.als_parameters import AlsParameters
-from ecommerce_assets.recommendation.interactions import collect_pairs, weigh_by_recency
+from ecommerce_assets.recommendation.interactions import LAST, collect_pairs, weigh_by_recency, weigh_pairs
 from ecommerce_assets.recommendation.local_als import Factors, LocalAls
 from ecommerce_assets.spark.connect import parallelism
 from ecommerce_assets.spark.engine import Engine, EngineChoice
@@ -38,20 +38,24 @@ AfterIteration = Callable[[int, float], None]
 def choose_engine(interactions: StoredTable, parameters: AlsParameters, engine: Engine = Engine.auto) -> EngineChoice:
     """Returns the configured engine; for `auto`, local if Spark runs on this machine and the pairs fit in memory.
 
-    The local engine is faster than MLlib on the same cores and reaches the same objective. The estimate of its memory
-    is 64 bytes per pair and six vectors of `rank` floats per user and product.
+    The local engine is faster than MLlib on the same cores and reaches the same objective.
     """
 
     def estimate() -> tuple[str, int]:
         pairs = interactions.rows
         rows = sum((interactions.maximum(name) or 0) + 1 for name in ("user_idx", "product_idx"))
-        return f"{pairs:,} pairs", pairs * BYTES_PER_PAIR + rows * parameters.rank * 4 * VECTORS_PER_ROW
+        return f"{pairs:,} pairs", bytes_of_fit(pairs, rows, parameters.rank)
 
     return choose_by_memory(interactions.frame.sparkSession, engine, estimate)
 
 
+def bytes_of_fit(pairs: int, rows: int, rank: int) -> int:
+    """Returns the estimated memory of the local engine for this number of pairs, and of users and products."""
+    return pairs * BYTES_PER_PAIR + rows * rank * 4 * VECTORS_PER_ROW
+
+
 def fit_als(
-    interactions: StoredTable,
+    interactions: StoredTable | pa.Table,
     parameters: AlsParameters,
     engine: Engine = Engine.auto,
     after_iteration: AfterIteration | None = None,
@@ -67,6 +71,7 @@ def fit_als(
     interactions
         `user_idx`, `product_idx` (int), `rating`; with a half-life also `last_interaction_at`. For MLlib, the Spark
         context needs a checkpoint directory: without one, the lineage of 15 iterations overflows the stack.
+        Or pairs of `collect_pairs`, with a half-life also `LAST`, which the local engine fits.
     parameters
         Parameters of ALS.
     engine
@@ -79,11 +84,12 @@ def fit_als(
     ValueError
         If there are no interactions.
     """
-    if choose_engine(interactions, parameters, engine).engine == Engine.mllib:
-        return fit_mllib(weigh_by_recency(interactions.frame, parameters.halfLife), parameters)
-    return LocalModel(
-        *fit_local(collect_pairs(interactions, half_life=parameters.halfLife), parameters, after_iteration)
-    )
+    half_life = parameters.halfLife
+    if not isinstance(interactions, pa.Table):
+        if choose_engine(interactions, parameters, engine).engine == Engine.mllib:
+            return fit_mllib(weigh_by_recency(interactions.frame, half_life), parameters)
+        interactions = collect_pairs(interactions, *([] if half_life is None else [LAST]))
+    return LocalModel(*fit_local(weigh_pairs(interactions, half_life), parameters, after_iteration))
 
 
 def fit_local(
@@ -94,7 +100,7 @@ def fit_local(
     Parameters
     ----------
     pairs
-        Pairs of `collect_pairs`, which has already applied the half-life to the ratings.
+        Pairs of `collect_pairs`.
     parameters, after_iteration
         As in `fit_als`; `halfLife` is ignored.
 

@@ -7,11 +7,10 @@
 from __future__ import annotations
 
 import secrets
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -66,32 +65,27 @@ ROWS_PER_BATCH = 10_000
 """2 MB at rank 50."""
 
 
-class AlsModel(ABC):
+class AlsModel(Protocol):
     """Factors of the users by `user_idx`, and of the products by `product_idx`."""
 
     @property
-    @abstractmethod
     def users(self) -> Factors:
         """Returns the factors of the users, in this process."""
 
     @property
-    @abstractmethod
     def products(self) -> Factors:
         """Returns the factors of the products, in this process."""
 
-    @abstractmethod
     def user_frame(self, spark: SparkSession) -> DataFrame:
         """Returns `id` and `features` of the users."""
 
 
-class FittedModel(AlsModel):
+class FittedModel(AlsModel, Protocol):
     """A model that was just fitted and can be saved."""
 
-    @abstractmethod
     def save(self, path: str) -> None:
         """Saves the model to the folder `path`, a URI, in the layout of MLlib's `ALSModel`."""
 
-    @abstractmethod
     def describe(self) -> dict[str, int]:
         """Returns counts: `users` and `products` with factors, `vectors_not_finite`, and `vectors_negative`.
 
@@ -100,34 +94,26 @@ class FittedModel(AlsModel):
 
 
 @dataclass(frozen=True)
-class LocalModel(FittedModel):
+class LocalModel:
     """A model of the local engine, which is saved without Spark."""
 
-    user_factors: Factors
-    product_factors: Factors
-
-    @property
-    def users(self) -> Factors:
-        return self.user_factors
-
-    @property
-    def products(self) -> Factors:
-        return self.product_factors
+    users: Factors
+    products: Factors
 
     def user_frame(self, spark: SparkSession) -> DataFrame:
-        return factor_frame(spark, self.user_factors)
+        return frame_of(spark, factor_table(self.users), SPARK_SCHEMA)
 
     def save(self, path: str) -> None:
         from ecommerce_assets.storage.filesystem import Folder
 
         folder = Folder(path)
-        for name, factors in ((USER_FACTORS, self.user_factors), (ITEM_FACTORS, self.product_factors)):
+        for name, factors in ((USER_FACTORS, self.users), (ITEM_FACTORS, self.products)):
             write_rows(folder / name, factor_table(factors), row_group_size=10 * ROWS_PER_BATCH)
-        uid, rank = f"ALS_{secrets.token_hex(6)}", self.product_factors.vectors.shape[1]
+        uid, rank = f"ALS_{secrets.token_hex(6)}", self.products.vectors.shape[1]
         write_metadata(folder, "recommendation.ALSModel", uid, COLUMNS, DEFAULTS, rank=rank)
 
     def describe(self) -> dict[str, int]:
-        sides = (self.user_factors.vectors, self.product_factors.vectors)
+        sides = (self.users.vectors, self.products.vectors)
         return {
             "users": len(sides[0]),
             "products": len(sides[1]),
@@ -137,7 +123,7 @@ class LocalModel(FittedModel):
 
 
 @dataclass(frozen=True)
-class MllibModel(FittedModel):
+class MllibModel:
     """A model of Spark's ALS."""
 
     model: ALSModel
@@ -181,7 +167,7 @@ class MllibModel(FittedModel):
 
 
 @dataclass(frozen=True)
-class SavedModel(AlsModel):
+class SavedModel:
     """A saved model of either engine, read from its folder.
 
     Raises
@@ -228,13 +214,8 @@ def as_spark_model(model: FittedModel, folder: str) -> ALSModel:
     return ALSModel.load(spark_path(folder))
 
 
-def factor_frame(spark: SparkSession, factors: Factors) -> DataFrame:
-    """Returns `id` and `features` as in MLlib's models."""
-    return frame_of(spark, factor_table(factors), SPARK_SCHEMA)
-
-
 def factor_table(factors: Factors) -> pa.Table:
-    """Returns `id` and `features`, made without a Python object per number."""
+    """Returns `id` and `features` as in MLlib's models, made without a Python object per number."""
     rank = factors.vectors.shape[1]
     batches = []
     for start in range(0, len(factors.indices), ROWS_PER_BATCH):

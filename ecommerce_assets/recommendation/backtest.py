@@ -123,7 +123,7 @@ def backtest(
         Called with the progress of each fit and the result of each cutoff.
     """
     als, segmentation, lists = parameters.als_model, parameters.segmentation_model, parameters.recommendations
-    exclude, k, ranker = lists.exclude, lists.k, lists.ranker
+    exclude = lists.exclude
     windows, categories = rolling_windows(events, cutoffs), categories_of(product_features)
     in_process = fits_in_process(events.sparkSession, events.count(), engine)
     scored: list[tuple[Window, Evaluated | None]] = []
@@ -133,12 +133,12 @@ def backtest(
         def log_fit(split: str, prefix: str = prefix) -> AfterIteration:
             return log_iterations(log, f"{prefix}, {split}", als)
 
-        inner_cutoff = holdout_cutoff(window.past(events)) if ranker == Ranker.blend else None
+        inner_cutoff = holdout_cutoff(window.past(events)) if lists.ranker == Ranker.blend else None
         until_end = window.until_end(events)
         with prepare_holdouts(until_end, window.cutoff, inner_cutoff, segmentation, in_process) as holdouts:
             evaluated = None
             if holdouts.outer is not None:
-                evaluated = evaluate_holdout(holdouts, categories, als, exclude, k, ranker, engine, log_fit)
+                evaluated = evaluate_holdout(holdouts, categories, als, lists, engine, log_fit)
         prefix = f"{prefix}, {window.cutoff:%Y-%m-%d %H:%M:%S} UTC"
         if evaluated is None or not evaluated.scores[exclude].users:
             log(f"{prefix}: no user has an interaction in the window that counts.")

@@ -36,6 +36,7 @@ from ecommerce_assets.storage.checks import (
 )
 from ecommerce_assets.storage.columns import TableSpec
 from ecommerce_assets.storage.drift import distribution_stable, row_count_stable, shares_stable
+from ecommerce_assets.storage.markdown import percent
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -124,17 +125,17 @@ def _objective_decreases(context: CheckContext) -> Outcome:
         "iterations": len(objective),
     }
     if decreases:
-        values["decrease in the last iteration"] = f"{decreases[-1]:.2%}"
+        values["decrease in the last iteration"] = percent(decreases[-1], 2)
     increases = [iteration for iteration, decrease in enumerate(decreases, start=2) if decrease < -ROUNDING]
     if increases:
         return Outcome(f"the objective increases in iteration {', '.join(map(str, increases))}", values)
     if decreases and decreases[-1] > CONVERGED:
         return Outcome(
-            f"the objective still decreases by {decreases[-1]:.1%} in the last iteration ({len(objective)}): increase "
-            "maxIter",
+            f"the objective still decreases by {percent(decreases[-1])} in the last iteration ({len(objective)}): "
+            "increase maxIter",
             values,
         )
-    last = f", by {decreases[-1]:.2%} in the last iteration" if decreases else ""
+    last = f", by {percent(decreases[-1], 2)} in the last iteration" if decreases else ""
     return Outcome("", values, f"the objective decreases from {objective[0]:,.0f} to {objective[-1]:,.0f}{last}")
 
 
@@ -211,7 +212,7 @@ def _same_category(context: CheckContext) -> Outcome:
     by_chance = context.number("same_category_by_chance")
     if entries < MIN_ENTRIES:
         return Outcome(checked=f"nothing to compare: {entries:,} entries with two categories, {MIN_ENTRIES} needed")
-    shares = {"same category": f"{same / entries:.1%}", "by chance": f"{by_chance / entries:.1%}"}
+    shares = {"same category": percent(same / entries), "by chance": percent(by_chance / entries)}
     compared = (
         f"{shares['same category']} of {entries:,} similar products have the same category, by chance it would be "
         f"{shares['by chance']}"
@@ -351,8 +352,8 @@ ALS_MODEL_CHECKS = (
     Check("factors_valid", "Factors are finite and, if nonnegative is set, not negative.", _factors_valid),
     Check(
         "objective_decreases",
-        f"The objective of ALS never increases, and decreases by at most {CONVERGED:.0%} in the last iteration (local "
-        "engine).",
+        f"The objective of ALS never increases, and decreases by at most {percent(CONVERGED, 0)} in the last iteration "
+        "(local engine).",
         _objective_decreases,
         blocking=False,
     ),

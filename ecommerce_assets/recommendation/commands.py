@@ -9,11 +9,12 @@ import click
 
 from ecommerce_assets.recommendation.compare import compare as compare_evaluations
 from ecommerce_assets.recommendation.compare import find_evaluation
-from ecommerce_assets.recommendation.evaluation_checks import WORSE, outcome_of, percent, with_interval
+from ecommerce_assets.recommendation.evaluation_checks import WORSE, outcome_of, with_interval
 from ecommerce_assets.recommendation.parameters import Parameters
 from ecommerce_assets.storage import promoted as store
 from ecommerce_assets.storage.commands import Answer, aligned, command
 from ecommerce_assets.storage.lake import Lake
+from ecommerce_assets.storage.markdown import percent
 from ecommerce_assets.storage.promoted import Promoted, read_promoted
 from ecommerce_assets.storage.reading import read_document
 

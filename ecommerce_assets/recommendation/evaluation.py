@@ -35,10 +35,10 @@ from ecommerce_assets.recommendation.holdout import (
 from ecommerce_assets.recommendation.lists import Ranker
 from ecommerce_assets.recommendation.local_als import predictions
 from ecommerce_assets.recommendation.metrics import Floats, novelty
-from ecommerce_assets.recommendation.parameters import Parameters
+from ecommerce_assets.recommendation.parameters import ListParameters, Parameters
 from ecommerce_assets.recommendation.recommenders.base import ProductStats
 from ecommerce_assets.recommendation.scores import USER_METRICS, Scores, bootstrap_means, interval
-from ecommerce_assets.recommendation.scoring import fit_systems, score, training_examples
+from ecommerce_assets.recommendation.scoring import Past, score, training_examples
 from ecommerce_assets.recommendation.systems import (
     ALS_ALONE,
     ALS_LIST,
@@ -52,6 +52,7 @@ from ecommerce_assets.recommendation.systems import (
 )
 from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.columns import ColumnSpec, TableSpec
+from ecommerce_assets.storage.markdown import percent
 from ecommerce_assets.storage.stored_table import StoredTable
 
 ALS_EVALUATION = TableSpec.of(
@@ -94,7 +95,7 @@ ALS_EVALUATION = TableSpec.of(
 SCORED_BY = ("event_time", "event_type", "product_id", "category_id", "price", "user_id")
 """Columns of cleaned_events that the recommendations and the segments are computed from."""
 
-NO_HOLDOUT = f"none: there are no events, or more than {HOLDOUT_SHARE:.0%} of them are in the last second"
+NO_HOLDOUT = f"none: there are no events, or more than {percent(HOLDOUT_SHARE, 0)} of them are in the last second"
 NOTHING_RELEVANT = (
     "none: there are no interactions before the cutoff, or none after it with a product that could be recommended"
 )
@@ -155,7 +156,7 @@ def evaluate(
         Parameters to compare with, for the same users; None: `parameters` are the promoted ones.
     """
     als, segmentation, lists = parameters.als_model, parameters.segmentation_model, parameters.recommendations
-    exclude, k, ranker = lists.exclude, lists.k, lists.ranker
+    exclude, ranker = lists.exclude, lists.ranker
 
     def log_fit(split: str) -> AfterIteration | None:
         return log_iterations(log, f"als_evaluation, {split}", als) if log else None
@@ -173,7 +174,7 @@ def evaluate(
         results |= {"cutoff": cutoff.isoformat(), "holdout_users": 0}
         if holdouts.outer is None:
             return Evaluation(rows, {**results, "holdout": NOTHING_RELEVANT})
-        evaluated = evaluate_holdout(holdouts, categories, als, exclude, k, ranker, engine, log_fit)
+        evaluated = evaluate_holdout(holdouts, categories, als, lists, engine, log_fit)
         compared = {}
         if promoted is not None and evaluated.scores[exclude].users:
             with ExitStack() as stack:
@@ -182,13 +183,13 @@ def evaluate(
                         prepare_holdouts(events, cutoff, inner_cutoff, promoted.segmentation_model, in_process)
                     )
                 # With the same length and exclusion of the lists, so that the metrics are comparable.
-                other_als, other_ranker = promoted.als_model, promoted.recommendations.ranker
-                other = evaluate_holdout(holdouts, categories, other_als, exclude, k, other_ranker, engine, log_fit)
+                other_lists = replace(lists, ranker=promoted.recommendations.ranker)
+                other = evaluate_holdout(holdouts, categories, promoted.als_model, other_lists, engine, log_fit)
             compared = {"compared": compare_with_promoted(evaluated, other, exclude, parameters.changes(promoted))}
     if not evaluated.scores[exclude].users:
         return Evaluation(rows, {**results, "holdout": NOTHING_RELEVANT})
     for excluded, scores in evaluated.scores.items():
-        rows += metric_rows(evaluated, excluded, k) if scores.users else []
+        rows += metric_rows(evaluated, excluded, lists.k) if scores.users else []
     return Evaluation(rows, {**results, **summarise(evaluated, exclude, rows), **compared})
 
 
@@ -241,9 +242,7 @@ def evaluate_holdout(
     holdouts: Holdouts,
     categories: pa.Table,
     als: AlsParameters,
-    exclude: Exclude,
-    k: int,
-    ranker: Ranker,
+    lists: ListParameters,
     engine: Engine,
     log_fit: Callable[[str], AfterIteration | None] = lambda _: None,
 ) -> Evaluated:
@@ -256,19 +255,20 @@ def evaluate_holdout(
     ----------
     categories
         Categories of the products, as of `categories_of`.
-    als, exclude, k, ranker, engine
+    als, lists, engine
         Parameters of the model and of the lists, and the engine that fits the model.
     log_fit
         Returns for the name of a split the callback of its fit.
     """
-    excludes = list(dict.fromkeys((exclude, Exclude.purchased, Exclude.seen)))
-    blends: dict[Exclude, Blend | None] = dict.fromkeys(excludes, Blend() if ranker == Ranker.blend else None)
-    if ranker == Ranker.blend and holdouts.inner is not None:
-        inner = fit_systems(holdouts.inner, categories, als, engine, log_fit("inner split"))
+    is_blended = lists.ranker == Ranker.blend
+    excludes = list(dict.fromkeys((lists.exclude, Exclude.purchased, Exclude.seen)))
+    blends: dict[Exclude, Blend | None] = dict.fromkeys(excludes, Blend() if is_blended else None)
+    if is_blended and holdouts.inner is not None:
+        inner = Past.of(holdouts.inner, categories, als, engine).fit(als, log_fit("inner split"))
         blends = {excluded: examples.fit() for excluded, examples in training_examples(inner, excludes).items()}
     assert holdouts.outer is not None
-    systems = fit_systems(holdouts.outer, categories, als, engine, log_fit("temporal holdout"))
-    scores, examples = score(systems, blends, k, exclude if ranker == Ranker.blend else None)
+    systems = Past.of(holdouts.outer, categories, als, engine).fit(als, log_fit("temporal holdout"))
+    scores, examples = score(systems, blends, lists.k, lists.exclude if is_blended else None)
     stats = systems.maker.training.products
     return Evaluated(scores, stats, examples.fit(), examples.users) if examples else Evaluated(scores, stats)
 

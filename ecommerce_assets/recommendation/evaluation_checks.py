@@ -13,6 +13,7 @@ from typing import Any
 from ecommerce_assets.recommendation.scores import paired_difference
 from ecommerce_assets.recommendation.systems import BEST_BASELINE, PUBLISHED, TITLES, difference
 from ecommerce_assets.storage.checks import NOTHING_TO_COMPARE, Check, CheckContext, Outcome
+from ecommerce_assets.storage.markdown import percent
 from ecommerce_assets.storage.version import EXPERIMENT
 
 METRIC = "ndcg"
@@ -32,11 +33,6 @@ def number(value: float | None) -> str:
 def signed(value: float | None) -> str:
     """Returns the value with its sign and four decimals; an empty string for None."""
     return "" if value is None else f"{value:+.4f}"
-
-
-def percent(share: float | None) -> str:
-    """Returns the share as a percentage with one decimal; an empty string for None."""
-    return "" if share is None else f"{100 * share:.1f} %"
 
 
 def with_interval(interval: Interval, write: Callable[[float | None], str] = number) -> str:

@@ -17,12 +17,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ecommerce_assets.features.expressions import SECONDS_PER_DAY
+from ecommerce_assets.recommendation.als_model import AlsModel
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.interactions import EVENTS, LAST, PURCHASED
-from ecommerce_assets.recommendation.lists import ragged, vectors_of
 from ecommerce_assets.recommendation.local_als import Factors
 from ecommerce_assets.recommendation.products import Products, ids_of
-from ecommerce_assets.recommendation.recommenders.base import Floats, ProductStats, Ragged, Users
+from ecommerce_assets.recommendation.recommenders.base import Floats, Integers, ProductStats, Ragged, Users
 from ecommerce_assets.storage.stored_table import StoredTable
 
 RECENT_SHARE = 0.1
@@ -133,7 +133,7 @@ def neighbours_of(item_neighbours: StoredTable, products: Products) -> Ragged:
     """Returns item_neighbours by position; rows with products that are not in `products` are left out."""
     rows = item_neighbours.to_arrow("product_id", "neighbour_id", "similarity", "rank")
     if not rows.num_rows:
-        return Ragged(np.zeros(len(products.ids) + 1, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+        return Ragged.empty(len(products.ids))
     places = [products.find(ids_of(rows.column(name))) for name in ("product_id", "neighbour_id")]
     known = (places[0] >= 0) & (places[1] >= 0)
     order = np.argsort(rows.column("rank").to_numpy()[known], kind="stable")
@@ -192,12 +192,16 @@ def lists_of(keys: pa.ChunkedArray, values: pa.Array, ids: pa.Array) -> pa.ListA
     return pa.ListArray.from_arrays(pa.array(begins, pa.int32()), in_order)
 
 
-def factors_of(users: pa.Array, known: pa.Array, vectors: Floats) -> pa.Array:
-    """Returns the column `features` of the users with these user_idx; null for users without vectors."""
-    if not len(known):
-        return pa.nulls(len(users), pa.list_(pa.float32()))
-    features = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-    return features.take(pc.index_in(users, value_set=known))
+def with_features(users: pa.Table | DataFrame, model: AlsModel) -> Any:
+    """Returns the users with the column `features`, their factors by `user_idx`: null if the model has none."""
+    if not isinstance(users, pa.Table):
+        return users.join(model.user_frame(users.sparkSession).withColumnRenamed("id", "user_idx"), "user_idx", "left")
+    known, vectors = pa.array(model.users.indices), model.users.vectors
+    features = pa.nulls(len(users), pa.list_(pa.float32()))
+    if len(known):
+        by_row = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+        features = by_row.take(pc.index_in(users.column("user_idx").combine_chunks(), value_set=known))
+    return users.append_column("features", features)
 
 
 def users_of(batch: pa.RecordBatch, products: Products, rank: int, reference: int, exclude: Exclude) -> Users:
@@ -237,3 +241,16 @@ def users_of(batch: pa.RecordBatch, products: Products, rank: int, reference: in
         factors=factors,
         exclude=exclude,
     )
+
+
+def vectors_of(features: pa.ListArray | pa.ChunkedArray) -> npt.NDArray[np.float32]:
+    """Returns an Arrow column of lists of equal length, without nulls, as a matrix (rows, length)."""
+    flat = pc.list_flatten(features).to_numpy(zero_copy_only=False)
+    return np.asarray(flat, np.float32).reshape(len(features), len(flat) // max(len(features), 1))
+
+
+def ragged(lists: pa.ListArray) -> tuple[Integers, pa.Array]:
+    """Returns the offsets of the n lists, (n + 1,), and all their values; null counts as an empty list."""
+    counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    begins = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    return begins, pc.list_flatten(lists)

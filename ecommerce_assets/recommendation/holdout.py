@@ -92,11 +92,11 @@ class Holdouts:
     inner: Holdout | LocalHoldout | None
 
 
-def fits_in_process(spark: SparkSession, events: int, engine: Engine) -> bool:
-    """Returns whether the holdouts of this number of events fit in this process; see `choose_engine`."""
+def fits_in_process(spark: SparkSession, events: int, engine: Engine, more_bytes: int = 0) -> bool:
+    """Returns whether the holdouts of this number of events, and further bytes, fit in this process."""
     if engine == Engine.mllib or not is_local(spark):
         return False
-    has_memory = events * BYTES_PER_EVENT <= MEMORY_SHARE * free_memory()
+    has_memory = events * BYTES_PER_EVENT + more_bytes <= MEMORY_SHARE * free_memory()
     return has_memory and (events <= EVENTS_IN_PROCESS or not has_workers(spark))
 
 
@@ -106,7 +106,7 @@ def prepare_holdouts(
     cutoff: datetime | None,
     inner_cutoff: datetime | None,
     segmentation: SegmentationParameters,
-    in_process: bool = False,
+    in_process: bool,
 ) -> Iterator[Holdouts]:
     """Yields the holdouts of these events; the inner one is between the two cutoffs.
 

@@ -81,15 +81,13 @@ EVENTS, PURCHASED, LAST = "events", "purchased", "last"
 _SOURCES = {EVENTS: "interaction_count", PURCHASED: "purchases", LAST: "last_interaction_at"}
 
 
-def collect_pairs(interactions: StoredTable, *more: str, half_life: float | None = None) -> pa.Table:
+def collect_pairs(interactions: StoredTable, *more: str) -> pa.Table:
     """Returns interaction_data in this process.
 
     Parameters
     ----------
     more
         Further columns: `EVENTS`, `PURCHASED` or `LAST`.
-    half_life
-        Half-life of the ratings in days, see `weigh_by_recency`; None: the ratings are unchanged.
 
     Returns
     -------
@@ -97,27 +95,26 @@ def collect_pairs(interactions: StoredTable, *more: str, half_life: float | None
         `user_idx`, `product_idx` (int32), `rating` (float32); and if requested `events` (int32, number of views,
         carts and purchases), `purchased` (bool), `last` (int64, microseconds since 1970).
     """
-    needed = {*more} if half_life is None else {*more, LAST}
-    rows = interactions.to_arrow("user_idx", "product_idx", "rating", *(_SOURCES[name] for name in sorted(needed)))
+    rows = interactions.to_arrow("user_idx", "product_idx", "rating", *(_SOURCES[name] for name in sorted(more)))
     columns: dict[str, Any] = {name: rows.column(name).cast(pa.int32()) for name in ("user_idx", "product_idx")}
-    if EVENTS in needed:
+    columns["rating"] = rows.column("rating").cast(pa.float32())
+    if EVENTS in more:
         columns[EVENTS] = rows.column(_SOURCES[EVENTS]).cast(pa.int32())
-    if PURCHASED in needed:
+    if PURCHASED in more:
         columns[PURCHASED] = pc.greater(rows.column(_SOURCES[PURCHASED]), 0)
-    if LAST in needed:
+    if LAST in more:
         columns[LAST] = rows.column(_SOURCES[LAST]).cast(pa.timestamp("us", "UTC")).cast(pa.int64())
-    rating = rows.column("rating")
-    if half_life is not None:
-        rating = weigh_pairs(rating, columns[LAST], half_life)
-    columns["rating"] = rating.cast(pa.float32())
     return pa.table({name: columns[name] for name in ("user_idx", "product_idx", "rating", *more)})
 
 
-def weigh_pairs(rating: pa.ChunkedArray, last: pa.ChunkedArray, half_life: float) -> pa.Array:
-    """Returns the ratings of `weigh_by_recency` for columns in this process; `last` is in microseconds."""
-    times = last.to_numpy()
+def weigh_pairs(pairs: pa.Table, half_life: float | None) -> pa.Table:
+    """Returns the same as `weigh_by_recency` for pairs of `collect_pairs` with `LAST`."""
+    if half_life is None:
+        return pairs
+    times, rating = (pairs.column(name).to_numpy() for name in (LAST, "rating"))
     age = (times.max(initial=0) - times) / MICROSECONDS_PER_DAY
-    return pa.array(rating.to_numpy().astype(np.float64) * recency_weight(age, half_life))
+    weighted = (rating * recency_weight(age, half_life)).astype(np.float32)
+    return pairs.set_column(pairs.schema.get_field_index("rating"), "rating", pa.array(weighted))
 
 
 def weigh_by_recency(interactions: DataFrame, half_life: float | None) -> DataFrame:

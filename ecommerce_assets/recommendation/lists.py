@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ecommerce_assets.recommendation.blend import Blend, pool_candidates
 from ecommerce_assets.recommendation.fallback import Fallback
@@ -167,10 +166,15 @@ class ListMaker:
     rules: ListRules = field(default_factory=ListRules)
 
     @classmethod
-    def fit(cls, training: Training, rules: ListRules | None = None) -> ListMaker:
-        """Returns a ListMaker with every recommender fitted on `training`."""
-        recommenders = {system.name: system.fit(training) for system in RECOMMENDERS}
-        return cls(training, recommenders, Fallback.of(training.products, training.eligible), rules or ListRules())
+    def fit(
+        cls,
+        training: Training,
+        rules: ListRules | None = None,
+        recommenders: Sequence[type[Recommender]] = RECOMMENDERS,
+    ) -> ListMaker:
+        """Returns a ListMaker with the recommenders fitted on `training`."""
+        fitted = {system.name: system.fit(training) for system in recommenders}
+        return cls(training, fitted, Fallback.of(training.products, training.eligible), rules or ListRules())
 
     def candidates(self, users: Users, depth: int = DEPTH) -> dict[str, Candidates]:
         """Returns the best `depth` products of each recommender for each user, by the name of the recommender."""
@@ -237,16 +241,3 @@ class ListMaker:
         # The share of users has another scale than other scores: cap it, so that scores do not rise.
         lists.scores[short] = np.minimum.accumulate(lists.scores[short], axis=1)
         return lists
-
-
-def vectors_of(features: pa.ListArray | pa.ChunkedArray) -> npt.NDArray[np.float32]:
-    """Returns an Arrow column of lists of equal length, without nulls, as a matrix (rows, length)."""
-    flat = pc.list_flatten(features).to_numpy(zero_copy_only=False)
-    return np.asarray(flat, np.float32).reshape(len(features), len(flat) // max(len(features), 1))
-
-
-def ragged(lists: pa.ListArray) -> tuple[Integers, pa.Array]:
-    """Returns the offsets of the n lists, (n + 1,), and all their values; null counts as an empty list."""
-    counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-    begins = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-    return begins, pc.list_flatten(lists)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ecommerce_assets.recommendation.fitting import histories_in_process, lists_of
 from ecommerce_assets.recommendation.interactions import EVENTS, LAST, PURCHASED
 from ecommerce_assets.recommendation.products import Integers, Products, ids_of
 from ecommerce_assets.segmentation.local import LocalUsers, feature_matrix, segment_names
@@ -44,6 +45,25 @@ class LocalHoldout:
     def interactions(self) -> pa.Table:
         """Returns the pairs before the cutoff, in the form of `collect_pairs`."""
         return self.pairs.filter(self.pairs.column("rating").is_valid()).drop_columns(["relevant", "bucket"])
+
+    @property
+    def users(self) -> pa.Table:
+        """Returns the users with an interaction after the cutoff; its columns are those of `Holdout.users`."""
+        relevant, known = self.pairs.filter(self.pairs.column("relevant")), self.segments
+        distinct, first = np.unique(relevant.column("user_idx").to_numpy(), return_index=True)
+        users = pa.array(distinct)
+        at = pc.index_in(users, value_set=known.column("user_idx").combine_chunks())
+        products = relevant.column("product_idx").combine_chunks()
+        return pa.table(
+            {
+                "user_idx": users,
+                "bucket": relevant.column("bucket").take(pa.array(first)),
+                "history": histories_in_process(self.interactions, users),
+                "segment": known.column("segment").take(at),
+                "total_events": known.column("total_events").take(at),
+                "relevant": lists_of(relevant.column("user_idx"), products, users),
+            }
+        )
 
 
 @dataclass(frozen=True)

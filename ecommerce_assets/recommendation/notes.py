@@ -15,7 +15,6 @@ from ecommerce_assets.recommendation.evaluation_checks import (
     compare,
     number,
     outcome_of,
-    percent,
     with_interval,
 )
 from ecommerce_assets.recommendation.lists import Ranker
@@ -24,7 +23,7 @@ from ecommerce_assets.recommendation.product_eligibility import REASONS
 from ecommerce_assets.recommendation.systems import ALS_LIST, POPULARITY, PUBLISHED, SYSTEMS, TITLES
 from ecommerce_assets.storage.checks import CheckContext
 from ecommerce_assets.storage.display import Note
-from ecommerce_assets.storage.markdown import markdown_table, number_table
+from ecommerce_assets.storage.markdown import markdown_table, number_table, percent
 
 METRIC_NAMES = {
     METRIC: "NDCG",

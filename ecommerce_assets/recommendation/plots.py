@@ -20,11 +20,12 @@ from ecommerce_assets.plotting import (
     short_number,
     title,
 )
-from ecommerce_assets.recommendation.evaluation_checks import DIFFERENCE, METRIC, number, percent
+from ecommerce_assets.recommendation.evaluation_checks import DIFFERENCE, METRIC, number
 from ecommerce_assets.recommendation.scoring import SLICES
 from ecommerce_assets.recommendation.systems import ALS_LIST, POPULARITY, PUBLISHED, SYSTEMS, TITLES
 from ecommerce_assets.storage.checks import CheckContext
 from ecommerce_assets.storage.display import Plot
+from ecommerce_assets.storage.markdown import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +51,7 @@ def objective_by_iteration(context: CheckContext) -> Figure | None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=15))
     short_axis(axes)
     fall = 1 - values[-1] / values[-2]
-    axes.set_title(f"the last iteration lowered it by {fall:.2%}", loc="right", fontsize=10, color=FAINT, pad=8)
+    axes.set_title(f"the last iteration lowered it by {percent(fall, 2)}", loc="right", fontsize=10, color=FAINT, pad=8)
     for n in (1, len(values)):
         point = (n, values[n - 1])
         axes.annotate(short_number(values[n - 1]), point, (0, 8), textcoords="offset points", ha="center", color=INK)

@@ -23,7 +23,6 @@ from ecommerce_assets.recommendation.blend import Blend
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.fitting import (
     categories_of,
-    factors_of,
     histories,
     histories_in_process,
     item_factors,
@@ -31,6 +30,7 @@ from ecommerce_assets.recommendation.fitting import (
     stats_by_spark,
     stats_in_process,
     users_of,
+    with_features,
 )
 from ecommerce_assets.recommendation.interactions import (
     EVENTS,
@@ -159,14 +159,13 @@ def recommend(
         pairs, indexed = collect_pairs(interactions, EVENTS, PURCHASED, LAST), with_user_idx(users, user_index)
         stats = stats_in_process(pairs, indexed.filter(HAS_SEGMENT), products, categories)
         reference = latest_of_pairs(pairs)
-        batch_users = _with_features_and_history(indexed, pairs, model)
+        history = histories_in_process(pairs, indexed.column("user_idx").combine_chunks())
+        batch_users = with_features(indexed, model).append_column("history", history)
     else:
         segments = with_histories.where("user_idx is not null and segment is not null").select("user_idx", "segment")
         stats = stats_by_spark(interactions.frame, segments, products, categories)
         reference = latest_interaction(interactions.frame)
-        user_factors = model.user_frame(spark).withColumnRenamed("id", "user_idx")
-        with_features = with_histories.join(user_factors, "user_idx", "left")
-        batch_users = with_features.select("user_id", "segment", "features", "history")
+        batch_users = with_features(with_histories, model).select("user_id", "segment", "features", "history")
     rules = {} if product_eligibility is None else product_eligibility.parameters
     maker = list_maker(stats, products, item_neighbours, model, eligibility, rules)
     task = _Task(products, maker, blend, reference, Exclude(exclude), k)
@@ -260,9 +259,3 @@ def with_user_idx(users: StoredTable, user_index: StoredTable) -> pa.Table:
     rows, index = users.to_arrow("user_id", "segment"), user_index.to_arrow("user_id", "user_idx").combine_chunks()
     place = pc.index_in(rows.column("user_id"), value_set=index.column("user_id").combine_chunks())
     return rows.append_column("user_idx", index.column("user_idx").take(place))
-
-
-def _with_features_and_history(users: pa.Table, pairs: pa.Table, model: AlsModel) -> pa.Table:
-    user_idx, factors = users.column("user_idx").combine_chunks(), model.users
-    features = factors_of(user_idx, pa.array(factors.indices), factors.vectors)
-    return users.append_column("features", features).append_column("history", histories_in_process(pairs, user_idx))

@@ -60,7 +60,7 @@ class Scores:
 
     systems: tuple[str, ...]
     sums: Mapping[Slice, Floats] = field(default_factory=dict)
-    shown: Integers = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    shown: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 0), np.int32))
     diversity: Floats = field(default_factory=lambda: np.zeros((0, 2)))
     users_per_source: Mapping[str, int] = field(default_factory=dict)
 
@@ -182,7 +182,7 @@ def score_lists(
     """
     users, products = len(relevant.counts), len(category)
     columns: list[npt.NDArray[np.float64]] = [np.ones(users)]
-    shown, diversity = np.zeros((len(lists), products), np.int64), np.zeros((len(lists), 2))
+    shown, diversity = np.zeros((len(lists), products), np.int32), np.zeros((len(lists), 2))
     for number, each in enumerate(lists.values()):
         hits = hits_of(each.positions, relevant.owners, relevant.positions)
         metrics = ranking_metrics(hits, relevant.counts)

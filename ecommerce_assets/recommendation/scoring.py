@@ -1,6 +1,6 @@
 """Fits all systems on the past of a holdout and scores their lists for its users.
 
-The evaluation, the backtest and the tuning call `fit_systems`, `training_examples` and `score`.
+The evaluation, the backtest and the tuning call `Past.of`, `Past.fit`, `training_examples` and `score`.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import pickle
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import chain
 from operator import add
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ecommerce_assets.recommendation.als import AfterIteration, choose_engine, fit_als, fit_local
-from ecommerce_assets.recommendation.als_model import factor_frame
+from ecommerce_assets.recommendation.als import AfterIteration, choose_engine, fit_als
 from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.batches import map_in_threads, split_batch
 from ecommerce_assets.recommendation.blend import (
@@ -35,14 +34,13 @@ from ecommerce_assets.recommendation.blend import (
 )
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.fitting import (
-    factors_of,
-    histories_in_process,
     item_factors,
-    lists_of,
     neighbours_of,
+    ragged,
     stats_by_spark,
     stats_in_process,
     users_of,
+    with_features,
 )
 from ecommerce_assets.recommendation.holdout import Holdout
 from ecommerce_assets.recommendation.interactions import (
@@ -50,15 +48,25 @@ from ecommerce_assets.recommendation.interactions import (
     collect_pairs,
     latest_interaction,
     latest_of_pairs,
-    weigh_pairs,
 )
 from ecommerce_assets.recommendation.item_neighbours import neighbours_by_spark, neighbours_in_process
-from ecommerce_assets.recommendation.lists import DEPTH, ListMaker, Lists, ragged
-from ecommerce_assets.recommendation.local_als import Factors
+from ecommerce_assets.recommendation.lists import DEPTH, ListMaker, Lists
 from ecommerce_assets.recommendation.local_holdout import LocalHoldout
 from ecommerce_assets.recommendation.metrics import among
 from ecommerce_assets.recommendation.products import INDEXED, Products, products_of
-from ecommerce_assets.recommendation.recommenders.base import Candidates, Flags, Floats, Integers, Training, Users
+from ecommerce_assets.recommendation.recommenders import RECOMMENDERS
+from ecommerce_assets.recommendation.recommenders.base import (
+    Candidates,
+    Flags,
+    Floats,
+    Integers,
+    ProductStats,
+    Ragged,
+    Recommender,
+    Training,
+    Users,
+)
+from ecommerce_assets.recommendation.recommenders.neighbours import Neighbours
 from ecommerce_assets.recommendation.scores import Relevant, Scores, score_lists
 from ecommerce_assets.recommendation.systems import ALS_ALONE, ALS_LIST, BASELINES, POPULARITY, PUBLISHED, TITLES
 from ecommerce_assets.segmentation.naming import SEGMENT_NAMES
@@ -94,9 +102,6 @@ OTHER_SAMPLED_USERS = 1_000
 DRAWS, DRAW_SEED = 1_000_000, 42
 """Resolution and seed of the hash that samples users."""
 
-USER_COLUMNS = ("user_idx", "bucket", "history", "segment", "total_events", "features", "relevant")
-"""Columns of `Systems.users`."""
-
 
 @dataclass(frozen=True)
 class Systems:
@@ -111,7 +116,7 @@ class Systems:
     reference
         Time of the latest interaction, in microseconds since 1970.
     users
-        `USER_COLUMNS` of the holdout users with relevant products. A table is scored by threads of this process, a
+        The users as in `Holdout.users`, with their `features`. A table is scored by threads of this process, a
         DataFrame by Spark's workers.
     """
 
@@ -120,91 +125,94 @@ class Systems:
     reference: int
     users: pa.Table | DataFrame
 
+    def batch(self, users: pa.RecordBatch, exclude: Exclude) -> HoldoutBatch:
+        """Returns a batch of the users for this exclusion."""
+        rank = self.maker.training.item_factors.shape[1]
+        return HoldoutBatch.of(users, self.products, rank, self.reference, exclude)
 
-def fit_systems(
-    holdout: Holdout | LocalHoldout,
-    categories: pa.Table,
-    als: AlsParameters,
-    engine: Engine,
-    after_iteration: AfterIteration | None = None,
-) -> Systems:
-    """Returns all recommenders, fitted on the interactions before the cutoff.
 
-    Parameters
+@dataclass(frozen=True)
+class Past:
+    """All that systems are fitted on at a cutoff and scored with, for any parameters of ALS.
+
+    Attributes
     ----------
-    holdout
-        The past and the holdout users; a `LocalHoldout` is fitted in this process.
-    categories
-        `product_id`, `category_id`, `category`.
-    als, engine
-        Parameters and engine of the ALS model.
-    after_iteration
-        Called after each iteration of the local engine.
+    products
+        Products known at the cutoff.
+    interactions
+        The pairs before the cutoff. The local engine fits a table, with pairs of `collect_pairs` and `LAST`, and MLlib
+        a StoredTable.
+    stats, neighbours
+        See `Training`.
+    reference
+        Time of the latest interaction, in microseconds since 1970.
+    users
+        See `Holdout.users`.
+    recommenders
+        The recommenders that are fitted and scored.
     """
-    if isinstance(holdout, LocalHoldout):
-        return _fit_in_process(holdout, categories, als, after_iteration)
-    spark, products = holdout.pairs.sparkSession, products_of(holdout.products.select(*INDEXED).toArrow())
-    interactions = StoredTable(holdout.interactions)
-    if choose_engine(interactions, als, engine).engine == Engine.local:
-        pairs = collect_pairs(interactions, LAST)
-        stats = stats_in_process(pairs, holdout.segments.toArrow(), products, categories)
-        neighbours = neighbours_in_process(pairs, products).as_ragged()
-        reference = latest_of_pairs(pairs)
-        of_users, of_products = fit_local(_with_recency_weights(pairs, als), als, after_iteration)
-        del pairs
-        factors, user_factors = item_factors(of_products, products), factor_frame(spark, of_users)
-    else:
-        stats = stats_by_spark(interactions.frame, holdout.segments, products, categories)
-        neighbours = neighbours_of(StoredTable(neighbours_by_spark(interactions.frame, holdout.products)), products)
-        reference = latest_interaction(interactions.frame)
-        model = fit_als(interactions, als, engine)
-        factors, user_factors = item_factors(model.products, products), model.user_frame(spark)
-    maker = ListMaker.fit(Training(stats, neighbours, factors))
-    return Systems(products, maker, reference, with_factors(holdout, user_factors))
 
+    products: Products
+    interactions: pa.Table | StoredTable
+    stats: ProductStats
+    neighbours: Ragged
+    reference: int
+    users: pa.Table | DataFrame
+    recommenders: Sequence[type[Recommender]]
 
-def with_factors(holdout: Holdout, user_factors: DataFrame) -> DataFrame:
-    """Returns `USER_COLUMNS` of the holdout users; `user_factors` has `id` and `features` of the ALS model."""
-    features = user_factors.withColumnRenamed("id", "user_idx")
-    return holdout.users.join(features, "user_idx", "left").select(*USER_COLUMNS)
+    @classmethod
+    def of(
+        cls,
+        holdout: Holdout | LocalHoldout,
+        categories: pa.Table,
+        als: AlsParameters,
+        engine: Engine = Engine.auto,
+        recommenders: Sequence[type[Recommender]] = RECOMMENDERS,
+    ) -> Past:
+        """Returns the past of a holdout.
 
+        Parameters
+        ----------
+        holdout
+            A `LocalHoldout` stays in this process.
+        categories
+            `product_id`, `category_id`, `category`.
+        als, engine
+            Parameters of the largest ALS model that will be fitted, and its engine.
+        recommenders
+            ALS, popularity and any others; without `Neighbours` no neighbours are computed.
+        """
+        with_neighbours = Neighbours in recommenders
+        if isinstance(holdout, LocalHoldout):
+            products, pairs, segments = holdout.products, holdout.interactions, holdout.segments
+        else:
+            products = products_of(holdout.products.select(*INDEXED).toArrow())
+            stored = StoredTable(holdout.interactions)
+            if choose_engine(stored, als, engine).engine == Engine.mllib:
+                frame, neighbours = stored.frame, Ragged.empty(len(products.ids))
+                if with_neighbours:
+                    neighbours = neighbours_of(StoredTable(neighbours_by_spark(frame, holdout.products)), products)
+                stats = stats_by_spark(frame, holdout.segments, products, categories)
+                latest = latest_interaction(frame)
+                return cls(products, stored, stats, neighbours, latest, holdout.users, recommenders)
+            pairs, segments = collect_pairs(stored, LAST), holdout.segments.toArrow()
+        stats = stats_in_process(pairs, segments, products, categories)
+        nothing = Ragged.empty(len(stats))
+        neighbours = neighbours_in_process(pairs, products).as_ragged() if with_neighbours else nothing
+        return cls(products, pairs, stats, neighbours, latest_of_pairs(pairs), holdout.users, recommenders)
 
-def _fit_in_process(
-    holdout: LocalHoldout, categories: pa.Table, als: AlsParameters, after_iteration: AfterIteration | None
-) -> Systems:
-    products, pairs = holdout.products, holdout.interactions
-    stats = stats_in_process(pairs, holdout.segments, products, categories)
-    neighbours = neighbours_in_process(pairs, products).as_ragged()
-    of_users, of_products = fit_local(_with_recency_weights(pairs, als), als, after_iteration)
-    maker = ListMaker.fit(Training(stats, neighbours, item_factors(of_products, products)))
-    return Systems(products, maker, latest_of_pairs(pairs), users_in_process(holdout, of_users))
+    def fit(self, als: AlsParameters, after_iteration: AfterIteration | None = None) -> Systems:
+        """Returns the systems with an ALS model of these parameters.
 
-
-def _with_recency_weights(pairs: pa.Table, als: AlsParameters) -> pa.Table:
-    """Returns pairs of `collect_pairs` (with `LAST`) with ratings weighted by recency, if `halfLife` is set."""
-    if als.halfLife is None:
-        return pairs
-    rating = weigh_pairs(pairs.column("rating"), pairs.column(LAST), als.halfLife)
-    return pairs.set_column(pairs.schema.get_field_index("rating"), "rating", rating.cast(pa.float32()))
-
-
-def users_in_process(holdout: LocalHoldout, factors: Factors) -> pa.Table:
-    """Returns `USER_COLUMNS` of the holdout users; `factors` are those of the ALS model's users."""
-    relevant, known = holdout.pairs.filter(holdout.pairs.column("relevant")), holdout.segments
-    distinct, first = np.unique(relevant.column("user_idx").to_numpy(), return_index=True)
-    users = pa.array(distinct)
-    at = pc.index_in(users, value_set=known.column("user_idx").combine_chunks())
-    return pa.table(
-        {
-            "user_idx": users,
-            "bucket": relevant.column("bucket").take(pa.array(first)),
-            "history": histories_in_process(holdout.interactions, users),
-            "segment": known.column("segment").take(at),
-            "total_events": known.column("total_events").take(at),
-            "features": factors_of(users, pa.array(factors.indices), factors.vectors),
-            "relevant": lists_of(relevant.column("user_idx"), relevant.column("product_idx").combine_chunks(), users),
-        }
-    )
+        Parameters
+        ----------
+        after_iteration
+            Called after each iteration of the local engine.
+        """
+        model = fit_als(self.interactions, als, Engine.mllib, after_iteration)
+        training = Training(self.stats, self.neighbours, item_factors(model.products, self.products))
+        maker = ListMaker.fit(training, recommenders=self.recommenders)
+        return Systems(self.products, maker, self.reference, with_features(self.users, model))
 
 
 PRIMES = np.array([0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5], np.uint64)
@@ -298,27 +306,14 @@ class HoldoutBatch:
         )
 
 
-class _Fitted(NamedTuple):
-    """`Systems` without the users: what Spark's workers need."""
-
-    products: Products
-    maker: ListMaker
-    reference: int
-
-    def batch(self, users: pa.RecordBatch, exclude: Exclude) -> HoldoutBatch:
-        rank = self.maker.training.item_factors.shape[1]
-        return HoldoutBatch.of(users, self.products, rank, self.reference, exclude)
-
-
 def _map_users(
-    systems: Systems, process: Callable[[_Fitted, Iterable[pa.RecordBatch]], Iterator[Result]]
+    systems: Systems, process: Callable[[Systems, Iterable[pa.RecordBatch]], Iterator[Result]]
 ) -> list[Result]:
     """Returns what `process` yields for batches of the users, in threads of this process or in Spark's workers."""
-    fitted = _Fitted(systems.products, systems.maker, systems.reference)
     users = systems.users
     if isinstance(users, pa.Table):
-        return map_in_threads(users, partial(process, fitted))
-    shared = send_to_workers(users.sparkSession, fitted)
+        return map_in_threads(users, partial(process, systems))
+    shared = send_to_workers(users.sparkSession, replace(systems, users=pa.table({})))
 
     def pickled(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for result in process(shared.value, chain.from_iterable(map(split_batch, batches))):
@@ -381,7 +376,7 @@ def score(
     k: int,
     published: Exclude | None = None,
 ) -> tuple[dict[Exclude, Scores], Examples | None]:
-    """Returns the scores of all systems over the holdout users, by exclusion, and training examples.
+    """Returns the scores of the systems over the holdout users, by exclusion, and training examples.
 
     Parameters
     ----------
@@ -393,9 +388,10 @@ def score(
         The exclusion whose candidates are returned as training examples of the published blend; None: no examples.
     """
     share = SAMPLED_USERS / _users_with_history(systems) if published else 0.0
+    depth = max(DEPTH, k) if any(blend is not None for blend in blends.values()) else k
 
     def process(
-        fitted: _Fitted, batches: Iterable[pa.RecordBatch]
+        fitted: Systems, batches: Iterable[pa.RecordBatch]
     ) -> Iterator[tuple[dict[Exclude, Scores], list[Examples]]]:
         totals = {exclude: Scores(tuple(TITLES)) for exclude in blends}
         examples = []
@@ -404,7 +400,7 @@ def score(
                 batch = fitted.batch(users, exclude)
                 if not len(batch.users):
                     continue
-                candidates = fitted.maker.candidates(batch.users, max(DEPTH, k))
+                candidates = fitted.maker.candidates(batch.users, depth)
                 totals[exclude] += _score_batch(fitted.maker, batch, candidates, blend, k)
                 if exclude == published:
                     examples.append(_examples(fitted.maker, batch, candidates, share))
@@ -427,7 +423,7 @@ def _score_batch(
         PUBLISHED: completed[ALS_ALONE] if blend is None else maker.blended(users, candidates, k, blend),
         ALS_LIST: completed[ALS_ALONE],
         ALS_ALONE: alone[ALS_ALONE],
-        **{name: completed[name] for name in BASELINES},
+        **{name: completed[name] for name in BASELINES if name in completed},
     }
     served = np.asarray(np.diff(users.begins) > 0 if blend is not None else alone[ALS_ALONE].filled.any(axis=1))
     slices: dict[str, Flags] = {
@@ -438,32 +434,6 @@ def _score_batch(
     }
     category = maker.training.products.category
     return score_lists(lists, PUBLISHED, POPULARITY, batch.relevant, category, slices, batch.buckets)
-
-
-def score_als(systems: Systems, exclude: Exclude, k: int) -> Scores:
-    """Returns the scores of the ranker `als` and of popularity over the holdout users.
-
-    Parameters
-    ----------
-    systems
-        Only the recommenders ALS and popularity are used.
-    exclude, k
-        Which products are excluded, and the length of the lists.
-    """
-
-    def process(fitted: _Fitted, batches: Iterable[pa.RecordBatch]) -> Iterator[Scores]:
-        maker, total = fitted.maker, Scores((ALS_LIST, POPULARITY))
-        popular, category = maker.recommenders[POPULARITY], maker.training.products.category
-        for users in batches:
-            batch = fitted.batch(users, exclude)
-            if not len(batch.users):
-                continue
-            completed = maker.complete(Lists.of(popular.recommend(batch.users, k), k, popular.source), batch.users)
-            lists = {ALS_LIST: maker.lists(batch.users, k, None), POPULARITY: completed}
-            total += score_lists(lists, ALS_LIST, POPULARITY, batch.relevant, category, {}, batch.buckets)
-        yield total
-
-    return reduce(add, _map_users(systems, process), Scores((ALS_LIST, POPULARITY)))
 
 
 def _slices(name: str, values: npt.NDArray[np.object_]) -> dict[str, Flags]:
@@ -481,7 +451,7 @@ def training_examples(systems: Systems, excludes: Sequence[Exclude]) -> dict[Exc
         exclude: (OTHER_SAMPLED_USERS if number else SAMPLED_USERS) / count for number, exclude in enumerate(excludes)
     }
 
-    def process(fitted: _Fitted, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[Exclude, Examples]]:
+    def process(fitted: Systems, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[Exclude, Examples]]:
         for users in batches:
             for exclude, share in shares.items():
                 batch = fitted.batch(users, exclude)

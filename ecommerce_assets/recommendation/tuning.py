@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,27 +20,19 @@ from pyspark.sql import functions as F
 
 from ecommerce_assets.features.expressions import timestamp
 from ecommerce_assets.progress import Log, Progress
-from ecommerce_assets.recommendation.als import choose_engine, fit_als, fit_local
-from ecommerce_assets.recommendation.als_model import AlsModel, LocalModel
+from ecommerce_assets.recommendation.als import bytes_of_fit
 from ecommerce_assets.recommendation.als_parameters import AlsParameters
 from ecommerce_assets.recommendation.backtest import Window, rolling_windows
 from ecommerce_assets.recommendation.evaluation import NO_HOLDOUT, NOTHING_RELEVANT
 from ecommerce_assets.recommendation.exclude import Exclude
-from ecommerce_assets.recommendation.fallback import Fallback
-from ecommerce_assets.recommendation.fitting import item_factors, stats_by_spark
-from ecommerce_assets.recommendation.holdout import Holdout, holdout_cutoff, prepare_holdouts
-from ecommerce_assets.recommendation.interactions import collect_pairs, latest_interaction
-from ecommerce_assets.recommendation.lists import ListMaker
-from ecommerce_assets.recommendation.products import INDEXED, Products, products_of
+from ecommerce_assets.recommendation.holdout import BYTES_PER_EVENT, fits_in_process, holdout_cutoff, prepare_holdouts
 from ecommerce_assets.recommendation.recommenders.als import Als
-from ecommerce_assets.recommendation.recommenders.base import ProductStats, Ragged, Recommender, Training
 from ecommerce_assets.recommendation.recommenders.popularity import Popularity
 from ecommerce_assets.recommendation.scores import Scores
-from ecommerce_assets.recommendation.scoring import Systems, score_als, with_factors
+from ecommerce_assets.recommendation.scoring import Past, score
 from ecommerce_assets.recommendation.systems import ALS_LIST
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.spark.engine import Engine
-from ecommerce_assets.storage.stored_table import StoredTable
 
 if TYPE_CHECKING:
     import optuna
@@ -61,6 +52,9 @@ SEARCHED = ("rank", "regParam", "alpha", "nonnegative", "halfLife")
 DEFAULTS = AlsParameters()
 FIRST_TRIALS = (DEFAULTS, replace(DEFAULTS, nonnegative=False), replace(DEFAULTS, halfLife=30.0))
 """The defaults, then the defaults without the constraint, then with a half-life."""
+
+LARGEST = AlsParameters(rank=RANKS[1])
+"""Parameters with the highest rank."""
 
 
 @dataclass(frozen=True)
@@ -151,113 +145,41 @@ def tune(
     windows = rolling_windows(before_test, cutoffs)
     if not windows:
         return Tuning(test_cutoff=at, reason=NO_HOLDOUT)
+    in_process = _windows_fit_in_process(before_test, len(windows))
     with ExitStack() as stack:
-        validations = [stack.enter_context(validation(before_test, window, segmentation)) for window in windows]
-        usable = [(window, each) for window, each in zip(windows, validations, strict=True) if each is not None]
+        pasts: list[tuple[Window, Past]] = []
+        for window in windows:
+            prepared = prepare_holdouts(window.until_end(before_test), window.cutoff, None, segmentation, in_process)
+            holdout = stack.enter_context(prepared).outer
+            if holdout is not None:
+                pasts.append((window, Past.of(holdout, no_categories(), LARGEST, recommenders=(Als, Popularity))))
 
-        def score(parameters: AlsParameters) -> list[Scores]:
-            return [each.score(parameters, exclude, k) for _, each in usable]
+        def score_in_windows(parameters: AlsParameters) -> list[Scores]:
+            scores = [score(past.fit(parameters), {exclude: None}, k)[0][exclude] for _, past in pasts]
+            if not all(each.users for each in scores):
+                raise ValueError(f"No user can be scored, holdout: {NOTHING_RELEVANT}.")
+            return scores
 
-        if not usable:
+        if not pasts:
             return Tuning(test_cutoff=at, reason=NOTHING_RELEVANT)
-        log(usable[-1][1].engine_reason)
-        results = search(score, trials, timeout_seconds, seed, log)
-    users = next(([scores.users for scores in trial.scores] for trial in results if trial.scores), [0] * len(usable))
-    scored = [(replace(w, end=w.end or test_cutoff), count) for (w, _), count in zip(usable, users, strict=True)]
+        results = search(score_in_windows, trials, timeout_seconds, seed, log)
+    users = next(([scores.users for scores in trial.scores] for trial in results if trial.scores), [0] * len(pasts))
+    scored = [(replace(w, end=w.end or test_cutoff), count) for (w, _), count in zip(pasts, users, strict=True)]
     return Tuning(results, scored, at)
 
 
-@dataclass(frozen=True)
-class Validation:
-    """The parts of the evaluation on one window that are the same for every trial.
-
-    Attributes
-    ----------
-    holdout
-        The users of the window, and the interactions before it.
-    products, stats, fallback, popularity
-        Computed from the interactions before the window.
-    reference
-        Time of the latest of these interactions, in microseconds since 1970.
-    fit
-        Fits a model to these interactions.
-    engine_reason
-        Why the engine was chosen, in a sentence.
-    """
-
-    holdout: Holdout
-    products: Products
-    stats: ProductStats
-    fallback: Fallback
-    popularity: Popularity
-    reference: int
-    fit: Callable[[AlsParameters], AlsModel]
-    engine_reason: str
-
-    @classmethod
-    def of(cls, holdout: Holdout) -> Validation:
-        """Prepares the parts; chooses the engine for the memory of the highest rank of the search."""
-        products = products_of(holdout.products.select(*INDEXED).toArrow())
-        stats = stats_by_spark(holdout.interactions, holdout.segments, products, no_categories())
-        popularity = Popularity.fit(_training(stats, np.zeros((len(stats), 1), np.float32)))
-        choice = choose_engine(StoredTable(holdout.interactions), AlsParameters(rank=RANKS[1]))
-        return cls(
-            holdout,
-            products,
-            stats,
-            Fallback.of(stats),
-            popularity,
-            latest_interaction(holdout.interactions),
-            _fitter(StoredTable(holdout.interactions), choice.engine),
-            choice.reason,
-        )
-
-    def score(self, parameters: AlsParameters, exclude: Exclude, k: int) -> Scores:
-        """Returns the scores of the lists of one model, and of popularity.
-
-        Raises ValueError if no user can be scored.
-        """
-        model = self.fit(parameters)
-        training = _training(self.stats, item_factors(model.products, self.products))
-        recommenders: dict[str, Recommender] = {Als.name: Als.fit(training), Popularity.name: self.popularity}
-        maker = ListMaker(training, recommenders, self.fallback)
-        users = with_factors(self.holdout, model.user_frame(self.holdout.pairs.sparkSession))
-        scores = score_als(Systems(self.products, maker, self.reference, users), exclude, k)
-        if not scores.users:
-            raise ValueError(f"No user can be scored, holdout: {NOTHING_RELEVANT}.")
-        return scores
+def _windows_fit_in_process(events: DataFrame, windows: int) -> bool:
+    """Returns whether the holdouts of all windows, and a fit of the largest model, fit in this process."""
+    ids = (F.approx_count_distinct(name) for name in ("user_id", "product_id"))
+    [[count, users, products]] = events.agg(F.count("*"), *ids).collect()
+    others = (windows - 1) * count * BYTES_PER_EVENT
+    of_fit = bytes_of_fit(count, users + products, LARGEST.rank)
+    return fits_in_process(events.sparkSession, count, Engine.auto, others + of_fit)
 
 
 def no_categories() -> pa.Table:
-    """Returns a table of categories without rows; only recommenders that are not scored here use categories."""
+    """Returns a table of categories without rows: ALS and popularity do not use them."""
     return pa.schema({"product_id": pa.int64(), "category_id": pa.int64(), "category": pa.string()}).empty_table()
-
-
-def _training(stats: ProductStats, factors: Any) -> Training:
-    """Returns a training without neighbours, which only recommenders that are not scored here use."""
-    none = Ragged(np.zeros(len(stats) + 1, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
-    return Training(stats, none, factors)
-
-
-def _fitter(interactions: StoredTable, engine: Engine) -> Callable[[AlsParameters], AlsModel]:
-    """Returns the function that fits the trials; the local engine collects the pairs again if the half-life changes."""
-    if engine != Engine.local:
-        return lambda parameters: fit_als(interactions, parameters, engine)
-
-    @lru_cache(maxsize=1)
-    def pairs(half_life: float | None) -> pa.Table:
-        return collect_pairs(interactions, half_life=half_life)
-
-    return lambda parameters: LocalModel(*fit_local(pairs(parameters.halfLife), parameters))
-
-
-@contextmanager
-def validation(
-    before_test: DataFrame, window: Window, segmentation: SegmentationParameters
-) -> Iterator[Validation | None]:
-    """Yields the validation of a window; None if there are no interactions before it or in it."""
-    with prepare_holdouts(window.until_end(before_test), window.cutoff, None, segmentation) as holdouts:
-        yield Validation.of(holdouts.outer) if isinstance(holdouts.outer, Holdout) else None
 
 
 def search(

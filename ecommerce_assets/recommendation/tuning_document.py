@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecommerce_assets.plotting import BLUE, FAINT, INK, ORANGE, grid, panels, title
-from ecommerce_assets.recommendation.evaluation_checks import percent, signed, with_interval
+from ecommerce_assets.recommendation.evaluation_checks import signed, with_interval
 from ecommerce_assets.recommendation.metrics import Floats
 from ecommerce_assets.recommendation.scores import Interval, bootstrap_means, interval
 from ecommerce_assets.recommendation.systems import ALS_LIST, POPULARITY
 from ecommerce_assets.recommendation.tuning import METRIC, SEARCHED, Trial, Tuning, best_of
 from ecommerce_assets.storage.checks import Check, CheckContext, Outcome
 from ecommerce_assets.storage.display import Plot
-from ecommerce_assets.storage.markdown import markdown_table
+from ecommerce_assets.storage.markdown import markdown_table, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

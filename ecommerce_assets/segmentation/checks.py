@@ -24,6 +24,7 @@ from ecommerce_assets.storage.checks import (
     unique_key,
 )
 from ecommerce_assets.storage.drift import row_count_stable, shares_stable
+from ecommerce_assets.storage.markdown import percent
 
 MIN_SILHOUETTE = 0.2
 MIN_SEGMENT_SHARE = 0.01
@@ -73,8 +74,8 @@ def _no_tiny_segment(context: CheckContext) -> Outcome:
     tiny = [s for s in segments if s["share"] < MIN_SEGMENT_SHARE]
     names = ", ".join(f"{s['segment']} (segment_id {s['segment_id']}, {s['users']:,} users)" for s in tiny)
     smallest = min(segments, key=lambda s: s["share"], default=None)
-    checked = f"the smallest is {smallest['segment']} with {smallest['share']:.1%} of the users" if smallest else ""
-    return Outcome(f"below {MIN_SEGMENT_SHARE:.0%} of the users: {names}" if tiny else "", checked=checked)
+    checked = f"the smallest is {smallest['segment']}, {percent(smallest['share'])} of the users" if smallest else ""
+    return Outcome(f"below {percent(MIN_SEGMENT_SHARE, 0)} of the users: {names}" if tiny else "", checked=checked)
 
 
 def _every_buyer_has_a_row(context: CheckContext) -> Outcome:
@@ -115,7 +116,7 @@ def _few_moved(context: CheckContext) -> Outcome:
         return NOTHING_TO_COMPARE
     moved, users = moved_users(context.stats, "previous")
     share = moved / users if users else 0.0
-    many = f"{moved:,} of {users:,} users ({share:.0%}) moved since {context.parameters['previous_date']}"
+    many = f"{moved:,} of {users:,} users ({percent(share)}) moved since {context.parameters['previous_date']}"
     return Outcome(many if share > MAX_MOVED_SHARE else "", {"share of users who moved": round(share, 4)}, many)
 
 
@@ -179,7 +180,7 @@ SEGMENTED_USERS_CHECKS = (
     ),
     Check(
         "no_tiny_segment",
-        f"No segment has less than {MIN_SEGMENT_SHARE:.0%} of the users.",
+        f"No segment has less than {percent(MIN_SEGMENT_SHARE, 0)} of the users.",
         _no_tiny_segment,
         blocking=False,
     ),
@@ -219,7 +220,7 @@ SEGMENT_HISTORY_CHECKS = (
     ),
     Check(
         "few_users_moved",
-        f"At most {MAX_MOVED_SHARE:.0%} of the users are in another group than at the previous date.",
+        f"At most {percent(MAX_MOVED_SHARE, 0)} of the users are in another group than at the previous date.",
         _few_moved,
         blocking=False,
     ),

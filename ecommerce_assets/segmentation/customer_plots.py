@@ -11,11 +11,10 @@ from ecommerce_assets.segmentation.checks import EXPECTED_PURCHASES, EXPECTED_VA
 from ecommerce_assets.segmentation.customer_groups import CELLS, GROUP_NAMES, GROUPS, PROSPECTS, SCORES, Group
 from ecommerce_assets.segmentation.customer_value import HORIZON_DAYS, describe_comparison
 from ecommerce_assets.segmentation.plots import Part, share_bars
-from ecommerce_assets.segmentation.profile import percent
 from ecommerce_assets.segmentation.segment_history import moved_users, moves_of
 from ecommerce_assets.storage.checks import CheckContext
 from ecommerce_assets.storage.display import Note, Plot
-from ecommerce_assets.storage.markdown import number_table
+from ecommerce_assets.storage.markdown import number_table, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,15 +17,13 @@ from ecommerce_assets.plotting import (
     grid,
     panels,
     percent_axis,
-    percent_label,
     short_axis,
     short_number,
     title,
 )
-from ecommerce_assets.segmentation.profile import percent
 from ecommerce_assets.storage.checks import CheckContext
 from ecommerce_assets.storage.display import Note, Plot
-from ecommerce_assets.storage.markdown import number_table
+from ecommerce_assets.storage.markdown import number_table, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,8 +48,8 @@ COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "recency": ("Days since\nlast visit", _number),
     "frequency": ("Days\nactive", _number),
     "monetary": ("Money\nspent", _number),
-    "conversion_rate": ("Purchases\nper view", percent_label),
-    "cart_abandonment": ("Carts\nabandoned", percent_label),
+    "conversion_rate": ("Purchases\nper view", percent),
+    "cart_abandonment": ("Carts\nabandoned", percent),
     "unique_products": ("Products\nseen", _number),
     "unique_categories": ("Categories\nseen", _number),
     "avg_price": ("Average\nprice", _number),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ecommerce_assets.segmentation.naming import Means
+from ecommerce_assets.storage.markdown import percent
 
 NOTABLE, LARGE = 0.5, 0.8
 """Differences from the mean of all users, in standard deviations: from NOTABLE on, a sentence has the feature; from
@@ -163,12 +164,3 @@ def _listed(names: Sequence[str]) -> str:
 def _count(number: float, unit: str) -> str:
     text = f"{number:,.0f}" if number >= 10 else f"{number:,.1f}".removesuffix(".0")
     return f"{text} {unit}" if text == "1" else f"{text} {unit}s"
-
-
-def percent(share: float) -> str:
-    """Returns a share as text, such as `33 %`; 0 % and 100 % only if the share is exactly that."""
-    if 0 < share < 0.01:
-        return "less than 1 %"
-    if 0.995 <= share < 1:
-        return "more than 99 %"
-    return f"{share:.0%}".replace("%", " %")

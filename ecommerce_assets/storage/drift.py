@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from ecommerce_assets.storage.checks import NOTHING_TO_COMPARE, Check, CheckContext, Outcome
+from ecommerce_assets.storage.markdown import percent
 from ecommerce_assets.storage.version import Distribution
 
 LARGE_INDEX = 0.25
@@ -125,8 +126,8 @@ def row_count_stable() -> Check:
 
     return Check(
         "row_count_stable",
-        f"Rows are within ±{LARGE_CHANGE:.0%} of the previous version (a day: between half and double the median of "
-        "the previous week).",
+        f"Rows are within ±{percent(LARGE_CHANGE, 0)} of the previous version (a day: between half and double the "
+        "median of the previous week).",
         test,
         blocking=False,
     )
@@ -188,7 +189,7 @@ def shares_stable(column: str, values: Sequence[str]) -> Check:
             return Outcome(checked=TOO_FEW_ROWS)
         old, new = ([count / sum(counts) for count in counts] for counts in (old_counts, new_counts))
         index = stability_index(old, new)
-        shares = {v: f"{p:.1%} → {q:.1%}" for v, p, q in zip(values, old, new, strict=True)}
+        shares = {v: f"{percent(p)} → {percent(q)}" for v, p, q in zip(values, old, new, strict=True)}
         listed = ", ".join(f"{value} {share}" for value, share in shares.items())
         message = f"{column}: PSI {index:.2f}; {listed}" if index > LARGE_INDEX else ""
         checked = f"{column} of {sum(new_counts):,} rows: population stability index {index:.2f}"

@@ -1,4 +1,4 @@
-"""Markdown tables for Dagster's UI. Use `markdown_table`."""
+"""Markdown tables for Dagster's UI, and the text of their values. Use `markdown_table`."""
 
 from __future__ import annotations
 
@@ -45,6 +45,22 @@ def cell(value: Any) -> str:
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S")
     return escaped(" ".join(str(value).split()))
+
+
+def percent(share: float | None, decimals: int = 1) -> str:
+    """Returns a share as text, an empty string for None; 0 % and 100 % only if the share is exactly that.
+
+    >>> percent(0.3826), percent(0.00001), percent(0.9999, 0)
+    ('38.3 %', 'less than 0.1 %', 'more than 99 %')
+    """
+    if share is None:
+        return ""
+    step = 10.0**-decimals
+    if 0 < share <= step / 200:
+        return f"less than {step:.{decimals}f} %"
+    if 1 - step / 200 <= share < 1:
+        return f"more than {100 - step:.{decimals}f} %"
+    return f"{100 * share:.{decimals}f} %"
 
 
 def escaped(text: str) -> str:

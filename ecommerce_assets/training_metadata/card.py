@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from ecommerce_assets.recommendation.evaluation_checks import DIFFERENCE, compare, number, percent, with_interval
+from ecommerce_assets.recommendation.evaluation_checks import DIFFERENCE, compare, number, with_interval
 from ecommerce_assets.recommendation.notes import describe_blend, main_systems, metric_rows, source_rows
 from ecommerce_assets.recommendation.scoring import SLICES
-from ecommerce_assets.storage.markdown import escaped, markdown_table
+from ecommerce_assets.storage.markdown import escaped, markdown_table, percent
 from ecommerce_assets.training_metadata.document import TrainingMetadata
 
 LIMITS = """\

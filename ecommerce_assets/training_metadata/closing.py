@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ecommerce_assets.env_file import RUN
-from ecommerce_assets.recommendation.evaluation_checks import Comparison, percent
+from ecommerce_assets.recommendation.evaluation_checks import Comparison
 from ecommerce_assets.recommendation.notes import main_systems
 from ecommerce_assets.recommendation.systems import PUBLISHED
 from ecommerce_assets.settings import DATA_DIR, DEFAULT_DATA_DIR
+from ecommerce_assets.storage.markdown import percent
 from ecommerce_assets.training_metadata.card import comparison
 from ecommerce_assets.training_metadata.document import TrainingMetadata
 

@@ -43,6 +43,7 @@ from ecommerce_assets.storage.version import Stats
 from ecommerce_assets_tests.helpers import event, events_frame
 
 ALS, SEGMENTATION = AlsParameters(rank=3, maxIter=2), SegmentationParameters(k=2)
+LISTS = ListParameters(5, Exclude.none, Ranker.als)
 FIRST = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
 
@@ -86,7 +87,7 @@ def lines() -> list[str]:
 @pytest.fixture(scope="module")
 def document(events: DataFrame, categories: DataFrame, lines: list[str]) -> dict[str, Any]:
     """Two windows."""
-    parameters = Parameters(SEGMENTATION, ALS, ListParameters(5, Exclude.none, Ranker.als))
+    parameters = Parameters(SEGMENTATION, ALS, LISTS)
     return backtest(events, StoredTable(categories), parameters, cutoffs=2, log=lines.append)
 
 
@@ -121,7 +122,7 @@ class TestBacktest:
     ) -> None:
         until_end = events.where(events.event_time < timestamp(at(399)))
         with prepare_holdouts(until_end, at(299), None, SEGMENTATION, in_process=True) as holdouts:
-            evaluated = evaluate_holdout(holdouts, categories.toArrow(), ALS, Exclude.none, 5, Ranker.als, Engine.auto)
+            evaluated = evaluate_holdout(holdouts, categories.toArrow(), ALS, LISTS, Engine.auto)
         row = document["cutoffs"][0]
         assert row["best_baseline"] == evaluated.best_baseline(Exclude.none)
         assert 0.1 < row["ndcg"]["published"][0] < 1

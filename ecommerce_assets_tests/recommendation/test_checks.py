@@ -71,7 +71,7 @@ def test_factors_must_be_finite_and_with_nonnegative_not_negative(
         ([90.0, 60.0, 59.5], None),
         ([90.0, 60.0, 60.0003], None),  # within the rounding error of float32
         ([90.0, 91.0, 60.0, 61.0], "iteration 2, 4"),
-        ([90.0, 60.0], "33.3%"),
+        ([90.0, 60.0], "33.3 %"),
         ([90.0], None),
         (None, None),  # MLlib does not report it
     ],
@@ -200,7 +200,7 @@ def test_products_that_are_not_eligible_are_counted(spark: SparkSession) -> None
     [
         # 20 products of a, 20 of b, 10 without a category; each has five similar ones.
         ("same", 200, ()),
-        ("any", 160, ("50.0% of 160", "48.7%")),
+        ("any", 160, ("50.0 % of 160", "48.7 %")),
     ],
 )
 def test_similar_products_are_of_the_same_category_more_often_than_by_chance(

@@ -16,6 +16,7 @@ from ecommerce_assets.recommendation.fitting import (
     histories,
     item_factors,
     neighbours_of,
+    ragged,
     stats_by_spark,
     stats_in_process,
     users_of,
@@ -124,6 +125,11 @@ def test_factors_by_position(spark: SparkSession) -> None:
     assert item_factors(model.products, products).tolist() == [[0, 0], [1, 2], [3, 4]]
     with pytest.raises(ValueError, match="product_index, which has no product_idx 1"):
         item_factors(als_model({}, {1: [1.0, 1.0]}).products, products)
+
+
+def test_ragged_reads_slices_and_nulls() -> None:
+    begins, values = ragged(pa.array([[9], [1, 2], None, [], [3], [8]], pa.list_(pa.int32()))[1:5])
+    assert (begins.tolist(), values.to_pylist()) == ([0, 2, 2, 2, 3], [1, 2, 3])
 
 
 class TestUsers:

@@ -24,12 +24,10 @@ from ecommerce_assets.recommendation.holdout import (
     prepare_holdouts,
 )
 from ecommerce_assets.recommendation.indices import build_index
-from ecommerce_assets.recommendation.local_als import Factors
 from ecommerce_assets.recommendation.local_holdout import LocalHoldout
 from ecommerce_assets.recommendation.products import Products, products_of
-from ecommerce_assets.recommendation.scoring import fit_systems, users_in_process
+from ecommerce_assets.recommendation.scoring import Past
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
-from ecommerce_assets.spark.engine import Engine
 from ecommerce_assets.storage.stored_table import StoredTable
 from ecommerce_assets_tests.helpers import event, events_frame
 
@@ -167,8 +165,7 @@ def by_id(holdout: Tables, products: Products, ids: Ids) -> dict[str, Table]:
 def tables(holdout: Holdout | LocalHoldout) -> Tables:
     """Users, interactions and segments."""
     if isinstance(holdout, LocalHoldout):
-        no_factors = Factors(np.array([], np.int32), np.zeros((0, 2), np.float32))
-        return users_in_process(holdout, no_factors), holdout.interactions, holdout.segments
+        return holdout.users, holdout.interactions, holdout.segments
     pairs = interactions.collect_pairs(StoredTable(holdout.interactions), "events", "purchased", "last")
     return holdout.users.toArrow(), pairs, holdout.segments.toArrow()
 
@@ -264,6 +261,7 @@ def test_there_is_no_holdout_if_a_side_is_empty(
 
 
 Contents = dict[str, Any]
+SMALL = AlsParameters(rank=2, maxIter=2)
 IDS = [str(n) for n in range(100, 115)]
 CATEGORIES = pa.table({"product_id": IDS, "category_id": [n % 4 for n in range(15)], "category": pa.nulls(15)})
 
@@ -282,7 +280,7 @@ def contents_of(spark: SparkSession, log: list[dict[str, Any]], in_process: bool
             result[name] = by_id(rows, products, ids)
             result[name]["stats"] = asdict(stats_in_process(*rows[1:], products, CATEGORIES))
             if fit:
-                systems = fit_systems(holdout, CATEGORIES, AlsParameters(rank=2, maxIter=2), Engine.local)
+                systems = Past.of(holdout, CATEGORIES, SMALL).fit(SMALL)
                 result[name]["factors"] = systems.maker.training.item_factors
                 result[name]["neighbours"] = asdict(systems.maker.training.neighbours)
                 users: Any = systems.users

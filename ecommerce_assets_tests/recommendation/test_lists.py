@@ -6,7 +6,7 @@ import pytest
 
 from ecommerce_assets.recommendation.blend import Blend
 from ecommerce_assets.recommendation.exclude import Exclude
-from ecommerce_assets.recommendation.lists import POPULAR, SEGMENT_POPULAR, ListMaker, Lists, ragged
+from ecommerce_assets.recommendation.lists import POPULAR, SEGMENT_POPULAR, ListMaker, Lists
 from ecommerce_assets.recommendation.products import Products
 from ecommerce_assets.recommendation.recommenders.base import Candidates, ProductStats, Training
 from ecommerce_assets_tests.recommendation.test_recommenders import Entry, neighbour_rows, users_with
@@ -56,11 +56,6 @@ def test_rows_of_the_lists_of_one_recommender() -> None:
         ("u", 2, 12, 8.0, "latest", None),
         ("v", 1, 13, 6.0, "latest", 13),
     ]
-
-
-def test_ragged_reads_slices_and_nulls() -> None:
-    begins, values = ragged(pa.array([[9], [1, 2], None, [], [3], [8]], pa.list_(pa.int32()))[1:5])
-    assert (begins.tolist(), values.to_pylist()) == ([0, 2, 2, 2, 3], [1, 2, 3])
 
 
 @pytest.mark.parametrize("blend", [None, Blend()])

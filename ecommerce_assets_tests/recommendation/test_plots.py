@@ -42,7 +42,7 @@ def test_the_objective_has_one_point_for_each_iteration() -> None:
     assert figure is not None
     [axes] = figure.axes
     assert axes.lines[0].get_xydata().tolist() == [[1, 90], [2, 60], [3, 59.4]]  # type: ignore[union-attr]
-    assert "1.00%" in axes.get_title(loc="right")
+    assert "1.00 %" in axes.get_title(loc="right")
     assert len(png(figure)) < MOST_BYTES
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -20,8 +20,11 @@ from ecommerce_assets.recommendation.holdout import Holdout, holdout_cutoff, pre
 from ecommerce_assets.recommendation.local_holdout import LocalHoldout
 from ecommerce_assets.recommendation.products import Products
 from ecommerce_assets.recommendation.recommenders import RECOMMENDERS
+from ecommerce_assets.recommendation.recommenders.als import Als
+from ecommerce_assets.recommendation.recommenders.base import Recommender
+from ecommerce_assets.recommendation.recommenders.popularity import Popularity
 from ecommerce_assets.recommendation.scores import USER_METRICS, Scores
-from ecommerce_assets.recommendation.scoring import Examples, Systems, fit_systems, score, score_als, training_examples
+from ecommerce_assets.recommendation.scoring import Examples, Past, Systems, score, training_examples
 from ecommerce_assets.recommendation.systems import ALS_ALONE, ALS_LIST, BASELINES, POPULARITY, PUBLISHED
 from ecommerce_assets.segmentation.pipeline import SegmentationParameters
 from ecommerce_assets.spark.engine import Engine
@@ -139,10 +142,12 @@ def holdout(spark: SparkSession) -> Iterator[Holdout]:
         yield holdout
 
 
-def fitted(holdout: Holdout | LocalHoldout, engine: Engine) -> Systems:
+def fitted(
+    holdout: Holdout | LocalHoldout, engine: Engine, recommenders: Sequence[type[Recommender]] = RECOMMENDERS
+) -> Systems:
     ids = [*range(100, 115)]
     categories = pa.table({"product_id": ids, "category_id": [n % 3 for n in ids], "category": ["a"] * len(ids)})
-    return fit_systems(holdout, categories, ALS, engine)
+    return Past.of(holdout, categories, ALS, engine, recommenders).fit(ALS)
 
 
 def by_spark(spark: SparkSession, systems: Systems) -> Systems:
@@ -241,11 +246,14 @@ def test_the_published_lists_are_those_of_als_without_a_blend(scores: dict[Exclu
     assert {source for source, users in seen.users_per_source.items() if users} <= {"als", "segment_popular", "popular"}
 
 
-def test_score_als_agrees_with_score(spark: SparkSession, systems: Systems, scores: dict[Exclude, Scores]) -> None:
+def test_scores_do_not_depend_on_the_other_recommenders(spark: SparkSession, scores: dict[Exclude, Scores]) -> None:
+    with holdout_of(spark, in_process=True) as holdout:
+        few = fitted(holdout, Engine.local, (Als, Popularity))
+    assert list(few.maker.recommenders) == [ALS_ALONE, POPULARITY]
     for exclude, whole in scores.items():
-        result = score_als(systems if exclude == Exclude.seen else by_spark(spark, systems), exclude, 5)
+        result = score(few, {exclude: None}, 5)[0][exclude]
         assert result.users == whole.users
-        for system in (ALS_LIST, POPULARITY):
+        for system in (ALS_LIST, ALS_ALONE, POPULARITY):
             for metric in USER_METRICS:
                 assert result.mean(system, metric) == pytest.approx(whole.mean(system, metric))
 

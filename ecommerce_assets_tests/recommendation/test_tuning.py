@@ -9,9 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -19,17 +17,18 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from deltalake import DeltaTable
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from ecommerce_assets.cli import main
 from ecommerce_assets.definitions import build_defs
+from ecommerce_assets.recommendation import holdout
 from ecommerce_assets.recommendation import tuning as module
 from ecommerce_assets.recommendation.als_parameters import AlsParameters
-from ecommerce_assets.recommendation.backtest import Window
 from ecommerce_assets.recommendation.evaluation import evaluate_holdout
 from ecommerce_assets.recommendation.exclude import Exclude
 from ecommerce_assets.recommendation.holdout import prepare_holdouts
 from ecommerce_assets.recommendation.lists import Ranker
+from ecommerce_assets.recommendation.parameters import ListParameters
 from ecommerce_assets.recommendation.scores import BUCKETS, USER_METRICS, Scores
 from ecommerce_assets.recommendation.systems import ALS_LIST, POPULARITY
 from ecommerce_assets.recommendation.tuning import Trial, Tuning, best_of, no_categories, search, tune
@@ -116,47 +115,72 @@ class TestSearch:
         assert len(search(landscape, 5, timeout_seconds=0, log=lambda _: None)) == 1
 
 
+def tuned_by_trials(spark: SparkSession, trials: int = 3, cutoffs: int = 1) -> Tuning:
+    """The first three trials have the defaults, no constraint and a half-life."""
+    events = events_frame(spark, generated())
+    return tune(events, SEGMENTATION, Exclude.purchased, 5, trials, cutoffs=cutoffs, log=lambda _: None)
+
+
+def evaluated(spark: SparkSession, end: int) -> Scores:
+    """The scores of als_evaluation on the last 80 events before this number, with the default parameters."""
+    events = events_frame(spark, generated()[:end])
+    with prepare_holdouts(events, at(end - 81), None, SEGMENTATION, in_process=True) as holdouts:
+        lists = ListParameters(5, Exclude.purchased, Ranker.als)
+        return evaluate_holdout(holdouts, no_categories(), AlsParameters(), lists, Engine.auto).scores[lists.exclude]
+
+
+def assert_equal_scores(one: Scores, other: Scores) -> None:
+    """Asserts that ALS and popularity have the same metrics in each bucket of users, and the same products shown."""
+    assert one.users == other.users > 10
+    for system in (ALS_LIST, POPULARITY):
+        for metric in USER_METRICS:
+            ours, theirs = (each.sums["all"][:, each.column(system, metric)] for each in (one, other))
+            assert ours == pytest.approx(theirs), (metric, system)
+        np.testing.assert_array_equal(*(each.shown[each.systems.index(system)] for each in (one, other)))
+
+
 class TestTune:
     @pytest.fixture(scope="class")
     @classmethod
     def tuning(cls, spark: SparkSession) -> Tuning:
-        frame = events_frame(spark, generated())
-        return tune(frame, SEGMENTATION, Exclude.purchased, 5, trials=1, log=lambda _: None)
+        return tuned_by_trials(spark)
 
-    def test_the_windows_end_before_the_cutoff_of_als_evaluation(
-        self, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        validated = []
-
-        def validation(_: DataFrame, window: Window, __: SegmentationParameters) -> Any:
-            validated.append(window)
-            value = 0.1 * len(validated)
-            return nullcontext(SimpleNamespace(engine_reason="", score=lambda *_: scores(value)))
-
-        monkeypatch.setattr(module, "validation", validation)
-        frame = events_frame(spark, generated())
-        tuning = tune(frame, SEGMENTATION, Exclude.purchased, 5, trials=1, cutoffs=2, log=lambda _: None)
+    def test_the_windows_end_before_the_cutoff_of_als_evaluation(self, spark: SparkSession) -> None:
+        tuning = tuned_by_trials(spark, trials=1, cutoffs=2)
         assert tuning.test_cutoff == at(399).isoformat()
         # 400 events are before it: two windows of a fifth of them.
         assert [(w.cutoff, w.end) for w, _ in tuning.windows] == [(at(239), at(319)), (at(319), at(399))]
-        assert [window.cutoff for window in validated] == [at(239), at(319)]
-        assert [t.value for t in tuning.trials] == [pytest.approx(0.15)]
+        [trial] = tuning.trials
+        assert [count for _, count in tuning.windows] == [each.users for each in trial.scores]
+        for result, end in zip(trial.scores, (320, 400), strict=True):
+            assert_equal_scores(result, evaluated(spark, end))
 
     def test_trials_are_scored_like_als_evaluation(self, spark: SparkSession, tuning: Tuning) -> None:
         [(window, users)] = tuning.windows
         assert (window.cutoff, window.end, tuning.trials[0].error) == (at(319), at(399), None)
-        before_test = events_frame(spark, generated()[:400])
-        with prepare_holdouts(before_test, at(319), None, SEGMENTATION, in_process=True) as holdouts:
-            evaluated = evaluate_holdout(
-                holdouts, no_categories(), AlsParameters(), Exclude.purchased, 5, Ranker.als, Engine.auto
-            )
-        expected, default = evaluated.scores[Exclude.purchased], tuning.trials[0].scores[0]
-        assert users == default.users == expected.users
-        for metric in ("ndcg", "hit_rate", "recall", "serendipity"):
-            for system in (ALS_LIST, POPULARITY):
-                ours, theirs = (each.sums["all"][:, each.column(system, metric)] for each in (default, expected))
-                assert ours == pytest.approx(theirs), (metric, system)
+        [default] = tuning.trials[0].scores
+        assert_equal_scores(default, evaluated(spark, 400))
+        assert users == default.users
         assert 0.1 < default.mean(ALS_LIST, "ndcg") < 1
+
+    def test_trials_have_the_same_scores_by_spark(
+        self, spark: SparkSession, tuning: Tuning, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "fits_in_process", lambda *_: False)
+        by_spark = tuned_by_trials(spark)
+        assert by_spark.windows == tuning.windows
+        for one, other in zip(by_spark.trials, tuning.trials, strict=True):
+            assert (one.params, one.error, other.error) == (other.params, None, None)
+            assert_equal_scores(one.scores[0], other.scores[0])
+
+    @pytest.mark.spark_only
+    def test_spark_scores_trials_if_the_largest_model_does_not_fit_in_memory(
+        self, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        events = events_frame(spark, generated())
+        for free, fits in ((10**9, True), (2 * len(generated()) * holdout.BYTES_PER_EVENT, False)):
+            monkeypatch.setattr(holdout, "free_memory", lambda free=free: free)
+            assert module._windows_fit_in_process(events, 1) == fits
 
     @pytest.mark.parametrize("events", [[], [event("2020-01-01 10:00:00")] * 9])
     def test_without_a_holdout_there_are_no_trials(self, spark: SparkSession, events: list[dict[str, Any]]) -> None:

@@ -62,7 +62,7 @@ def test_the_heat_map_shows_every_feature_of_the_largest_segments() -> None:
     assert figure is not None
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert len(labels) == MAX_SEGMENTS_SHOWN
-    assert labels[0] == "Casual_Browsers #19  10 %"
+    assert labels[0] == "Casual_Browsers #19  9.5 %"
 
 
 def test_notes_list_the_segments_by_size() -> None:
@@ -70,8 +70,8 @@ def test_notes_list_the_segments_by_size() -> None:
     assert notes["segments at a glance"].splitlines() == [
         "|segment|users|share|revenue|",
         "|:--|--:|--:|--:|",
-        "|Loyal_Customers|200|67 %|100 %|",
-        "|VIP_Customers|100|33 %|0 %|",
+        "|Loyal_Customers|200|66.7 %|100.0 %|",
+        "|VIP_Customers|100|33.3 %|0.0 %|",
     ]
     assert [line[:30] for line in notes["segments in words"].splitlines()] == [
         "- **Loyal_Customers**: 200 use",

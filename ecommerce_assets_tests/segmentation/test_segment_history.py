@@ -113,12 +113,12 @@ def test_movement_counts_users_that_are_in_the_data_at_both_dates(histories: His
     assert moved_users(context.stats, "previous") == (1, 3)  # 1 of 1, 2 and 4
     assert moved_users(context.stats, "since") == (3, 3)  # 1, 2 and 3; 4 is new
     [check] = [check for check in SEGMENT_HISTORY_CHECKS if check.name == "few_users_moved"]
-    moved = "1 of 3 users (33%) moved since 2020-01-02"
+    moved = "1 of 3 users (33.3 %) moved since 2020-01-02"
     assert check.test(context) == Outcome(moved, {"share of users who moved": 0.3333}, moved)
     [note] = SEGMENT_HISTORY_NOTES
     text = note.write(context)
     assert text is not None
-    assert "1 of 3 users (33 %) moved since 2020-01-02" in text
+    assert "1 of 3 users (33.3 %) moved since 2020-01-02" in text
     for row in ("|Champions|At Risk|1|", "|New|Loyal|1|", "|Prospects|New|1|", "|(new)|New|1|"):
         assert row in text
     [plot] = SEGMENT_HISTORY_PLOTS

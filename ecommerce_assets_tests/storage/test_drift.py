@@ -176,9 +176,9 @@ def segments(a: int, b: int) -> Stats:
 def test_shares_are_compared_with_all_previous_days_together() -> None:
     check = shares_stable("segment", ["A", "B"])
     same = checked(check, segments(880, 120), segments(900, 100))
-    assert (same.passed, same.values["A"]) == (True, "90.0% → 88.0%")
+    assert (same.passed, same.values["A"]) == (True, "90.0 % → 88.0 %")
     other = checked(check, segments(100, 900), segments(450, 0), segments(450, 100), days=True)
-    assert other.message == "segment: PSI 3.52; A 90.0% → 10.0%, B 10.0% → 90.0%"
+    assert other.message == "segment: PSI 3.52; A 90.0 % → 10.0 %, B 10.0 % → 90.0 %"
     assert checked(check, segments(0, 9), segments(900, 100)).passed, "too few rows"
 
 

@@ -6,13 +6,14 @@ import html
 import re
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from ecommerce_assets.storage.checks import CheckContext
 from ecommerce_assets.storage.display import Note, Plot, draw_plots, write_notes
-from ecommerce_assets.storage.markdown import INLINE, cell, markdown_table, number_table, sections, with_room
+from ecommerce_assets.storage.markdown import INLINE, cell, markdown_table, number_table, percent, sections, with_room
 from ecommerce_assets.storage.version import Stats
 
 CELL = re.compile(r"((?:\\.|[^\\|])*)\|")
@@ -31,6 +32,26 @@ def test_a_value_is_shown_as_text_in_one_cell(values: list[str]) -> None:
     shown = [MarkdownIt().enable("strikethrough").renderInline(found) for found in CELL.findall(row[1:])]
     assert not any("<" in found for found in shown)
     assert [html.unescape(found) for found in shown] == [" ".join(value.split()) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("share", "decimals", "text"),
+    [
+        (None, 1, ""),
+        (0, 1, "0.0 %"),
+        (0.0005, 1, "less than 0.1 %"),
+        (0.383, 1, "38.3 %"),
+        (0.9994, 1, "99.9 %"),
+        (0.9995, 1, "more than 99.9 %"),
+        (1, 1, "100.0 %"),
+        (0.004, 0, "less than 1 %"),
+        (0.06, 0, "6 %"),
+        (0.999, 0, "more than 99 %"),
+        (-0.25, 2, "-25.00 %"),
+    ],
+)
+def test_percent_is_0_or_100_only_if_the_share_is(share: float | None, decimals: int, text: str) -> None:
+    assert percent(share, decimals) == text
 
 
 def test_numbers_are_short_and_null_is_empty() -> None:

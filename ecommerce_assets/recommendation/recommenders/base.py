@@ -79,6 +79,11 @@ class Ragged:
         begins = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))]).astype(np.int64)
         return cls(begins, items[order].astype(np.int64), values[order].astype(np.float32))
 
+    @classmethod
+    def empty(cls, count: int) -> Ragged:
+        """Returns `count` rows without entries."""
+        return cls(np.zeros(count + 1, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+
     def where(self, allowed: Flags) -> Ragged:
         """Returns the same rows with only the allowed items; `allowed` is by the number of the item."""
         kept = allowed[self.items]
