@@ -136,6 +136,16 @@ def awaits_retry(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     return record is not None and time.time() - (record.end_time or 0.0) < RETRY_SECONDS
 
 
+def active_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """Returns the unfinished runs, and the failed ones whose retry is about to start."""
+    recently = datetime.fromtimestamp(time.time() - RETRY_SECONDS, UTC)
+    failed = dg.RunsFilter(
+        statuses=[dg.DagsterRunStatus.FAILURE], tags={WILL_RETRY_TAG: "true"}, updated_after=recently
+    )
+    awaited = [run for run in instance.get_runs(failed) if awaits_retry(instance, run)]
+    return [*instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)), *awaited]
+
+
 def report_overdue_retries(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     """Reports each run whose retry is overdue as failed again, once, and returns these runs.
 

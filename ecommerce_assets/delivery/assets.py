@@ -74,7 +74,9 @@ def delivered_asset(address: str, data_dir: str, tables: Sequence[str]) -> dg.As
     )
     def delivered(context: dg.AssetExecutionContext, **versions: Version) -> Artifact:
         """The target, with the versions and rows of the lists, similar products, pairs and segments that it has."""
-        delivery = deliver_versions(Lake(data_dir, context.log.warning), target, list(versions.values()))
+        delivery = deliver_versions(
+            Lake(data_dir, context.log.warning), target, list(versions.values()), may_replace_newer=False
+        )
         if not delivery.changed:
             context.log.info(f"{delivery.target} already has these versions.")
         return Artifact(delivery.document())

@@ -91,6 +91,9 @@ class Database(ABC):
         relations = self._relations(cursor)
         delivered = self._delivered(cursor, relations)
         self._check_foreign(relations, delivered, tables)
+        for table in tables:
+            if table.asset in delivered:
+                table.check_not_older(delivered[table.asset].table, self.address)
         loaded = [self._load(cursor, table, relations) for table in tables]
         changed = [
             table

@@ -40,7 +40,7 @@ def deliver(lake: Lake, target: str) -> Delivery:
     Raises
     ------
     DeliveryError
-        If the target cannot be used; it does not change.
+        If the target cannot be used, or if another delivery has delivered newer versions meanwhile; it does not change.
     VersionNotFoundError
         If no table is published.
 
@@ -51,12 +51,17 @@ def deliver(lake: Lake, target: str) -> Delivery:
     """
     resolved = target_of(target)
     newest = [version for asset in KEYS if (version := lake.latest_or_none(asset))]
-    return deliver_versions(lake, resolved, newest or [lake.latest(next(iter(KEYS)))])
+    return deliver_versions(lake, resolved, newest or [lake.latest(next(iter(KEYS)))], may_replace_newer=False)
 
 
-def deliver_versions(lake: Lake, target: Target, versions: Sequence[Version]) -> Delivery:
-    """Delivers the given versions to a target; see `deliver`."""
-    return target.deliver([PublishedRows(lake, version) for version in versions])
+def deliver_versions(
+    lake: Lake, target: Target, versions: Sequence[Version], *, may_replace_newer: bool = True
+) -> Delivery:
+    """Delivers the given versions to a target; see `deliver`.
+
+    Without `may_replace_newer`, it is an error if the target has a newer version: another delivery was faster.
+    """
+    return target.deliver([PublishedRows(lake, version, may_replace_newer) for version in versions])
 
 
 def target_of(address: str) -> Target:

@@ -75,6 +75,10 @@ class Files:
             return _delivery(self.address, current, changed=False)
         name = Lake.new_folder()
         written = {table.asset: self._write(table, name) for table in tables}
+        current = self._read_current()  # again, because another delivery may have ended meanwhile
+        for table in tables:
+            if table.asset in current.get("tables", {}):
+                table.check_not_older(current["tables"][table.asset]["name"], self.address)
         document = {
             "delivery": name,
             "previous": current.get("delivery"),

@@ -82,10 +82,17 @@ class Delivery:
 
 @dataclass(frozen=True)
 class PublishedRows:
-    """The rows of one published version of a table, read in batches."""
+    """The rows of one published version of a table, read in batches.
+
+    Attributes
+    ----------
+    may_replace_newer
+        Whether the rows are delivered to a target that has those of a newer version.
+    """
 
     lake: Lake
     version: Version
+    may_replace_newer: bool = True
 
     @property
     def asset(self) -> str:
@@ -116,6 +123,16 @@ class PublishedRows:
                 yield pa.RecordBatch.from_arrays([*batch.columns, version], schema=schema)
 
         return pa.RecordBatchReader.from_batches(schema, batches())
+
+    def check_not_older(self, delivered: str, target: str) -> None:
+        """Raises DeliveryError if the target has the rows `delivered` of a newer version, which must stay."""
+        for newer in () if self.may_replace_newer else self.lake.published(self.asset):
+            is_delivered = PublishedRows(self.lake, newer).name == delivered
+            if is_delivered and int(newer.version) > int(self.version.version) and not self.lake.damage(newer):
+                raise DeliveryError(
+                    f"{target} has {self.asset} {newer.version} of another delivery, which is newer than "
+                    f"{self.version.version}: deliver again, to deliver the newest versions."
+                )
 
     def check_count(self, counted: int, target: str) -> None:
         """Raises DeliveryError if the target has another number of rows than were published."""

@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from enum import Enum
 from functools import cached_property
 
 from pydantic import AliasChoices, BaseModel, Field
@@ -101,16 +100,6 @@ def _partition(day: str, files: Sequence[FileInfo]) -> RawPartition:
     marked = marker is not None and (changed is None or marker.modified is None or marker.modified >= changed)
     data = tuple(file for file, name in inside.items() if not is_hidden(name))
     return RawPartition(day, data, changed, marked)
-
-
-class RunState(Enum):
-    """State of a requested run."""
-
-    unfinished = "unfinished"
-    ended = "ended"
-    """Succeeded, failed or deleted: the stored versions tell whether its days are done."""
-    canceled = "canceled"
-    """Canceled by a person, and not requested again."""
 
 
 class DayState(BaseModel):
@@ -218,13 +207,13 @@ REQUESTED = "?"
 def plan(
     partitions: Mapping[str, RawPartition],
     previous: Cursor,
+    runs: Sequence[tuple[str, str]],
+    canceled: Set[str],
     stored: StoredDays,
-    runs: Mapping[str, RunState],
     window: tuple[str, str],
     known_days: Set[str],
     now: float,
     quiet_seconds: float,
-    other_runs: Sequence[tuple[str, str]] = (),
 ) -> Plan:
     """Returns what to do about the days in the raw folder.
 
@@ -235,7 +224,9 @@ def plan(
     previous
         Cursor of the previous tick.
     runs
-        State of the runs that `previous` names; without the deleted ones.
+        First and last day of each run that cleans events now, also of those that `previous` does not name.
+    canceled
+        Keys of the runs in `previous` that a person canceled: their days are not requested again.
     window
         First and last partition.
     known_days
@@ -244,8 +235,6 @@ def plan(
         Seconds since 1970.
     quiet_seconds
         Time without a change after which a day without a marker is complete.
-    other_runs
-        First and last day of each unfinished run that this sensor did not request.
     """
     result = Plan()
     to_clean: list[RawPartition] = []
@@ -259,19 +248,17 @@ def plan(
             result.incomplete.append(day)
             if known:
                 result.cursor.days[day] = known
-        elif any(first <= day <= last for first, last in other_runs):
+        elif any(first <= day <= last for first, last in runs):
             result.running.append(day)
             if known:
                 result.cursor.days[day] = known
         else:
             is_blocked = stored.is_blocked(partition)
-            result.cursor.days[day] = state = _next_state(partition.state, known, runs, is_blocked)
+            result.cursor.days[day] = state = _next_state(partition.state, known, canceled, is_blocked)
             if state.run == REQUESTED:
                 to_clean.append(partition)
-            elif not state.run:
-                (result.blocked if is_blocked else result.given_up).append(day)
             else:
-                result.running.append(day)
+                (result.blocked if is_blocked else result.given_up).append(day)
     removed = (known_days | set(stored.published)) - set(partitions)
     result.removed = sorted(removed - set(previous.removed))
     result.cursor.removed = sorted(removed)
@@ -280,18 +267,15 @@ def plan(
     return result
 
 
-def _next_state(state: str, known: DayState | None, runs: Mapping[str, RunState], is_blocked: bool) -> DayState:
-    """The next state of a complete day that is not done."""
-    if known is not None and known.run and runs.get(known.run) is RunState.unfinished:
-        return known  # also if the files have changed: decided when the run has ended
+def _next_state(state: str, known: DayState | None, canceled: Set[str], is_blocked: bool) -> DayState:
+    """The next state of a complete day that is neither done nor in a run."""
     if known is None or known.state != state:
         # A blocked day is not requested even if the cursor is lost: the same files would be blocked again.
         return DayState(state=state, run="" if is_blocked else REQUESTED)
     if not known.run or is_blocked:
         return DayState(state=state, attempts=known.attempts)
-    run = runs.get(known.run, RunState.ended)
     attempts = known.attempts + 1
-    is_last = attempts >= MAX_ATTEMPTS or run is RunState.canceled
+    is_last = attempts >= MAX_ATTEMPTS or known.run in canceled
     return DayState(state=state, run="" if is_last else REQUESTED, attempts=attempts)
 
 

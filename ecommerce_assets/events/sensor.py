@@ -18,7 +18,6 @@ from ecommerce_assets.events.arrivals import (
     Cursor,
     Plan,
     RawPartition,
-    RunState,
     list_partitions,
     plan,
     range_digest,
@@ -31,9 +30,8 @@ from ecommerce_assets.runs import (
     RANGE_END_TAG,
     RANGE_START_TAG,
     RUN_KEY_TAG,
-    UNFINISHED,
     WITH_PROCESS,
-    awaits_retry,
+    active_runs,
     dead_runs,
     describe,
 )
@@ -77,21 +75,22 @@ def new_event_partitions(settings: Settings) -> dg.SensorDefinition:
         result = plan(
             partitions,
             previous,
+            # Before the versions, so that those of a run that has ended are known.
+            _cleaning_runs(context.instance),
+            _canceled(context.instance, {day.run for day in previous.days.values() if day.run}),
             stored_days(Lake(settings.data_dir, context.log.warning, cache)),
-            _run_states(context.instance, {day.run for day in previous.days.values() if day.run}),
             _window(settings),
             reported,
             time.time(),
             settings.quiet_seconds,
-            _other_runs(context.instance),
         )
-        requests = [request for days in result.ranges if (request := _request(context, days, result.cursor))]
+        requests = [_request(context, days, result.cursor) for days in result.ranges]
         messages = list(_messages(result))
         if requests and not context.cursor:
             messages.insert(0, f"First tick: a run cleans the days in {settings.data_dir}/raw/events.")
             log.info(messages[0])
         if result.running:
-            messages += _active_runs(context.instance)
+            messages += _runs_in_progress(context.instance)
         for message in messages:
             context.log.info(message)
         events = _events(partitions, result, reported)
@@ -119,47 +118,38 @@ def _window(settings: Settings) -> tuple[str, str]:
     return days.get_first_partition_key() or "9999-12-31", days.get_last_partition_key() or "0000-00-00"
 
 
-def _run_states(instance: dg.DagsterInstance, keys: Iterable[str]) -> dict[str, RunState]:
-    return {key: _state(instance, runs[0]) for key in keys if (runs := _runs(instance, key))}
-
-
 def _runs(instance: dg.DagsterInstance, key: str) -> Sequence[dg.DagsterRun]:
     return instance.get_runs(filters=dg.RunsFilter(tags={RUN_KEY_TAG: key}), limit=1)
 
 
-def _state(instance: dg.DagsterInstance, run: dg.DagsterRun) -> RunState:
-    if not run.is_finished or awaits_retry(instance, run):
-        return RunState.unfinished
-    return RunState.canceled if run.status is dg.DagsterRunStatus.CANCELED else RunState.ended
+def _canceled(instance: dg.DagsterInstance, keys: Iterable[str]) -> set[str]:
+    canceled = dg.DagsterRunStatus.CANCELED
+    return {key for key in keys if any(run.status is canceled for run in _runs(instance, key))}
 
 
-def _other_runs(instance: dg.DagsterInstance) -> list[tuple[str, str]]:
-    """First and last day of each unfinished run that cleans events and that this sensor did not request."""
+def _cleaning_runs(instance: dg.DagsterInstance) -> list[tuple[str, str]]:
+    """First and last day of each active run that cleans events."""
     ranges = []
-    for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
+    for run in active_runs(instance):
         selected = run.asset_selection
         first = run.tags.get(RANGE_START_TAG) or run.tags.get(PARTITION_TAG)
         last = run.tags.get(RANGE_END_TAG) or first
-        if first and last and RUN_KEY_TAG not in run.tags and (not selected or CLEANED_EVENTS in selected):
+        if first and last and (not selected or CLEANED_EVENTS in selected):
             ranges.append((first, last))
     return ranges
 
 
-def _request(context: dg.SensorEvaluationContext, days: Sequence[RawPartition], cursor: Cursor) -> dg.RunRequest | None:
-    """The request of a run over a range of days; None if it is still running, requested before the cursor was lost.
+def _request(context: dg.SensorEvaluationContext, days: Sequence[RawPartition], cursor: Cursor) -> dg.RunRequest:
+    """The request of a run over a range of days.
 
     Each attempt has its own key, because Dagster never starts a second run with the same key.
     """
     first, last = days[0].day, days[-1].day
     attempt = max(cursor.days[partition.day].attempts for partition in days)
-    while runs := _runs(context.instance, key := f"{first}...{last}:{range_digest(days)}:{attempt}"):
-        if _state(context.instance, runs[0]) is RunState.unfinished:
-            break
-        attempt += 1
+    while _runs(context.instance, key := f"{first}...{last}:{range_digest(days)}:{attempt}"):
+        attempt += 1  # requested before the cursor was lost
     for partition in days:
         cursor.days[partition.day].run = key
-    if runs:
-        return None
     return dg.RunRequest(
         run_key=key,
         asset_selection=[dg.AssetKey(name) for name in TARGETS],  # shown as the target of the run in the UI
@@ -233,7 +223,7 @@ def _messages(result: Plan) -> Iterable[str]:
         )
 
 
-def _active_runs(instance: dg.DagsterInstance) -> Iterable[str]:
+def _runs_in_progress(instance: dg.DagsterInstance) -> Iterable[str]:
     """Messages with the ids of the active runs, to show what a queued run waits for."""
     dead = dead_runs(instance)
     if dead:

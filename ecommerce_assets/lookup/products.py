@@ -71,12 +71,12 @@ def find_product(lake: Lake, text: str) -> ProductAnswer:
     )
     if features is None and not neighbours and not pairs:
         raise UnknownIdError(_unknown(product_id, products, tables.notes))
-    notes = list(tables.notes)
-    if similar is not None and not neighbours:
-        notes.append("No similar products: no eligible product has users in common with this one.")
     descriptions = tables.describe_products(
         tables.product_table(similar), [product_id, *(row["product_id"] for row in (*neighbours, *pairs))]
     )
+    notes = list(dict.fromkeys(tables.notes))  # product_features may be the table of the descriptions too
+    if similar is not None and not neighbours:
+        notes.append("No similar products: no eligible product has users in common with this one.")
     source = similar or products
     return ProductAnswer(
         product_id=product_id,

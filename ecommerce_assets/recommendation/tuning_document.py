@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+SHOWN_TRIALS = 10
+"""Number of trials in the table, because the UI opens a dialog that is taller than the window at its end."""
+
+
 def describe_tuning(tuning: Tuning) -> dict[str, Any]:
     """Returns the document of als_tuning.
 
@@ -89,10 +93,16 @@ def _coverage(trial: Trial) -> float:
 
 
 def trials_table(document: Mapping[str, Any]) -> str:
-    """Returns a Markdown table of all trials, the best first, failed ones last."""
+    """Returns a Markdown table of the best trials and the default, the best first, failed ones last.
+
+    If it lacks some trials, a sentence before it has the number of all.
+    """
     header = ("trial", *SEARCHED, "NDCG (95 %)", "gain over the default (95 %)", "coverage", "seconds")
     rows = []
-    for trial in sorted(document["trials"], key=lambda t: -t["ndcg"][0] if t["ndcg"] else math.inf):
+    trials = sorted(document["trials"], key=lambda t: -t["ndcg"][0] if t["ndcg"] else math.inf)
+    for place, trial in enumerate(trials):
+        if place >= SHOWN_TRIALS and trial["number"] > 0:
+            continue
         number, params = trial["number"], trial["params"]
         mark = " (best)" if number == document["trial"] else " (default)" if number == 0 else ""
         shown = [params["rank"], f"{params['regParam']:.4g}", f"{params['alpha']:.4g}"]
@@ -106,7 +116,12 @@ def trials_table(document: Mapping[str, Any]) -> str:
         else:
             results = [f"failed: {trial['error']}", "", ""]
         rows.append([f"{number}{mark}", *shown, *results, trial["seconds"]])
-    return markdown_table(header, rows, [True, True, True, True, False, True, False, False, True, True])
+    table = markdown_table(header, rows, [True, True, True, True, False, True, False, False, True, True])
+    if len(rows) == len(trials):
+        return table
+    return (
+        f"The best {SHOWN_TRIALS} of {len(trials):,} trials, and the default. The document has all trials.\n\n{table}"
+    )
 
 
 def _trials_succeeded(context: CheckContext) -> Outcome | str:

@@ -53,6 +53,10 @@ class DamagedLogError(Exception):
     """A file of a table's Delta log cannot be read; the message has its path and says what to do."""
 
 
+class OvertakenError(RuntimeError):
+    """Another writer committed after the step read the table that it extends."""
+
+
 @dataclass(frozen=True)
 class Log:
     """The versions that this project published to a Delta table, newest first, and a sentence for each damaged file."""
@@ -76,6 +80,11 @@ class _Commit:
 def exists(table: Folder) -> bool:
     """Returns whether the folder is a Delta table."""
     return any(map(_LOG_FILE.fullmatch, (table / _LOG).file_names()))
+
+
+def newest_commit(table: Folder) -> int:
+    """Returns the number of the newest commit; -1 if the folder is not a Delta table."""
+    return open_table(table).version() if exists(table) else -1
 
 
 def describe_files(folder: Folder) -> tuple[StoredFile, ...]:
@@ -121,14 +130,21 @@ def footer_stats(files: Iterable[StoredFile]) -> Stats:
     return Stats(rows=rows, bytes=size, nulls=dict(nulls))
 
 
-def write_version(table: Folder, spec: TableSpec, version: Version) -> Version:
+def write_version(table: Folder, spec: TableSpec, version: Version, extended: int | None = None) -> Version:
     """Publishes the version's files in one transaction, and returns the version with its number.
 
     A daily version (`version.days`) replaces its days and no others; any other version replaces the table. If another
     writer commits first, the transaction is built again on top of that commit.
 
+    Parameters
+    ----------
+    extended
+        Number of the commit that the version extends, see `newest_commit`; None: it extends none.
+
     Raises
     ------
+    OvertakenError
+        If `extended` is not the newest commit.
     DamagedLogError
         If the table's log cannot be read.
     CommitFailedError
@@ -138,7 +154,7 @@ def write_version(table: Folder, spec: TableSpec, version: Version) -> Version:
     while True:
         attempts += 1
         try:
-            published = _commit(table, spec, version)
+            published = _commit(table, spec, version, extended)
             break
         except DeltaError as error:
             is_conflict = isinstance(error, CommitFailedError) or "already exists" in str(error)
@@ -149,9 +165,11 @@ def write_version(table: Folder, spec: TableSpec, version: Version) -> Version:
     return published.model_copy(update={"files": files})
 
 
-def _commit(table: Folder, spec: TableSpec, version: Version) -> Version:
+def _commit(table: Folder, spec: TableSpec, version: Version, extended: int | None) -> Version:
     """Tries once to publish; returns the version with its number and time."""
     current = open_table(table) if exists(table) else None
+    if extended not in (None, current.version() if current else -1):
+        raise OvertakenError(f"Another run published {version.asset} after this run had read it.")
     # After reading the previous version, so that a later version has a later time.
     version = version.model_copy(update={"committed_at": datetime.now(UTC)})
     now = int(version.committed_at.timestamp() * 1000)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
+from ecommerce_assets.storage import delta
 from ecommerce_assets.storage.lake import Day, Lake, VersionNotFoundError
 from ecommerce_assets.storage.promoted import Promoted, read_promoted
 from ecommerce_assets.storage.reading import read_document, read_version
@@ -24,13 +25,20 @@ if TYPE_CHECKING:
 
 @dataclass
 class StepInputs:
-    """The inputs of one step of one run, and the time at which it read the first one."""
+    """The inputs of one step of one run, and the time at which it read the first one.
+
+    Attributes
+    ----------
+    extended
+        For each table that the step extends: the number of its newest commit when the step read it.
+    """
 
     started: float = field(default_factory=time.monotonic)
     by_asset: dict[str, list[Input]] = field(default_factory=dict)
     versions: dict[str, Version] = field(default_factory=dict)
     days: dict[str, list[Day]] = field(default_factory=dict)
     chosen: dict[str, Version] = field(default_factory=dict)
+    extended: dict[str, int] = field(default_factory=dict)
 
     @property
     def inputs(self) -> list[Input]:
@@ -142,8 +150,8 @@ class NewestVersions(dg.ConfigurableResource):  # type: ignore[type-arg]
     ) -> tuple[Version, DataFrame] | None:
         """Returns the newest version of a table and its rows; None if nothing is published.
 
-        For a table whose versions extend the previous one. It is not recorded as an input, because retention keeps
-        every input of a kept version.
+        For a table whose versions extend the previous one: if another run publishes it before this step does, the step
+        is computed again. It is not recorded as an input, because retention keeps every input of a kept version.
 
         Raises
         ------
@@ -151,6 +159,8 @@ class NewestVersions(dg.ConfigurableResource):  # type: ignore[type-arg]
             If all versions are damaged.
         """
         lake = Lake(self.data_dir, context.log.warning)
+        # Before reading, so that a commit in between is noticed.
+        step_inputs(*running_step(context)).extended[asset] = delta.newest_commit(lake.asset(asset))
         if not lake.published(asset):
             return None
         version = lake.latest(asset)

@@ -53,6 +53,9 @@ from ecommerce_assets.storage.version import EXPERIMENT, PARTITION_COLUMN, Check
 AS_READ_BY = "as_read_by"
 """Input metadata key: the name of another input; the version that it was computed from is read, not the latest."""
 
+MAX_RETRIES = 3
+"""Number of times that a step is computed again because another run extended the same table meanwhile."""
+
 PREVIOUS_DAYS = 7
 """Number of days that a day is compared with: a week, so that they include every day of the week."""
 
@@ -176,7 +179,14 @@ class LakeIOManager(dg.ConfigurableIOManager):
         context, stored, warn = step.context, step.stored, step.context.log.warning
         lake = step.lake
         stored_days = set(step.artifact.absent_days) & set(_stored_days(step) if step.artifact.absent_days else ())
-        version = lake.publish_table(stored.table, version) if stored.table else lake.publish_folder(version)
+        if stored.table:
+            try:
+                version = lake.publish_table(stored.table, version, step.inputs.extended.get(step.asset))
+            except delta.OvertakenError as error:
+                step.folder.remove()
+                raise dg.RetryRequested(MAX_RETRIES) from error
+        else:
+            version = lake.publish_folder(version)
         self._notify(step, version)
         shown = step.check_context(version.stats, columns=version.columns, document=step.artifact.value)
         total_rows = None
@@ -264,7 +274,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
         inputs = step_inputs(context.run_id, context.step_key)
         if artifact.inputs is not None:
             inputs = inputs.replaced(artifact.inputs)
-        old = None if artifact.days else _compared_with(lake, asset)
+        old = None if artifact.days else _compared_with(lake, asset, inputs.extended.get(asset))
         previous = [Previous(old.version, old.stats, old.columns, old.parameters, old.inputs)] if old else []
         return _Step(context, lake, asset, lake.new_folder(), artifact, self.catalog[asset], inputs, previous)
 
@@ -410,8 +420,10 @@ class JsonIOManager(LakeIOManager):
         return _Written(stats=stats, checks=checks, files=files, texts=texts)
 
 
-def _compared_with(lake: Lake, asset: str) -> Version | None:
-    """Returns the newest version that is not an experiment."""
+def _compared_with(lake: Lake, asset: str, extended: int | None) -> Version | None:
+    """Returns the newest version that is not an experiment; of a table that the step extends, the one that it read."""
+    if extended is not None:
+        return next((version for version in lake.undamaged(asset) if int(version.version) <= extended), None)
     newest = lake.latest_or_none(asset)
     if newest is None or not newest.parameters.get(EXPERIMENT):
         return newest

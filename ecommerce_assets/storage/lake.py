@@ -137,9 +137,12 @@ class Lake:
                     f"{self.root.uri} and materialise the assets again."
                 )
 
-    def publish_table(self, spec: TableSpec, version: Version) -> Version:
-        """Publishes a table's version, or its days, in one transaction; returns it with its number."""
-        published = delta.write_version(self.asset(version.asset), spec, version)
+    def publish_table(self, spec: TableSpec, version: Version, extended: int | None = None) -> Version:
+        """Publishes a table's version, or its days, in one transaction; returns it with its number.
+
+        See `delta.write_version`.
+        """
+        published = delta.write_version(self.asset(version.asset), spec, version, extended)
         self._clear_blocked(version)
         return published
 

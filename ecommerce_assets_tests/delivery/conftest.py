@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
@@ -66,6 +66,18 @@ def query(address: str, statement: str) -> list[tuple[Any, ...]]:
             return list(cursor.execute(statement).fetchall())
         cursor.executescript(statement)
         return []
+
+
+def before_first_call(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, action: Callable[[], object]) -> None:
+    """Runs an action before the first call of a method."""
+    method = getattr(owner, name)
+
+    def first_call(*arguments: Any) -> Any:
+        monkeypatch.setattr(owner, name, method)
+        action()
+        return method(*arguments)
+
+    monkeypatch.setattr(owner, name, first_call)
 
 
 def tables_of(address: str) -> set[str]:

@@ -14,12 +14,12 @@ import pytest
 
 from ecommerce_assets.definitions import CATALOG
 from ecommerce_assets.delivery import databases
-from ecommerce_assets.delivery.deliver import deliver
+from ecommerce_assets.delivery.deliver import deliver, target_of
 from ecommerce_assets.delivery.rows import KEYS, DeliveryError
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.version import Stats
 from ecommerce_assets_tests.delivery.child import PROCESSES, deliver_once
-from ecommerce_assets_tests.delivery.conftest import cursor_of, query, tables_of
+from ecommerce_assets_tests.delivery.conftest import before_first_call, cursor_of, query, tables_of
 from ecommerce_assets_tests.lookup.shop import listed, publish, small_shop, user
 
 LIST_OF_7 = "SELECT product_id, score, source, version FROM recommendations WHERE user_id = 7 ORDER BY rank"
@@ -188,6 +188,22 @@ def test_of_two_deliveries_one_waits(database: str, lake: Lake) -> None:
     for process in both:
         process.join(60)
     assert sorted(receiver.recv() for _ in both) == [False, True]
+
+
+def test_a_delivery_that_waited_does_not_replace_a_newer_one(
+    database: str, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overtake() -> None:
+        publish(lake, "recommendations", listed(7, 300))
+        deliver(lake, database)
+
+    before_first_call(monkeypatch, type(target_of(database)), "_begin", overtake)
+    with pytest.raises(DeliveryError, match="has recommendations 1 of another delivery, which is newer than 0:"):
+        deliver(lake, database)
+    assert query(database, LIST_OF_7) == [(300, 1.0, "als", "1")]
+    lake.folder(lake.latest("recommendations")).remove()
+    deliver(lake, database)  # the version before a removed one
+    assert len(query(database, LIST_OF_7)) == 2
 
 
 def test_a_server_that_is_down_is_a_one_line_error(lake: Lake) -> None:

@@ -75,7 +75,8 @@ def test_deliver_versions_delivers_the_given_versions(lake: Lake, tmp_path: Path
     first = lake.latest("recommendations")
     publish(lake, "recommendations", listed(7, 300))
     address = str(tmp_path / "shop.db")
-    deliver_versions(lake, target_of(address), [first])
+    deliver(lake, address)
+    deliver_versions(lake, target_of(address), [first])  # although the target has a newer one
     assert query(address, "SELECT DISTINCT version FROM recommendations") == [("0",)]
 
 

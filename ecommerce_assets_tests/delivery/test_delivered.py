@@ -9,13 +9,15 @@ import pytest
 
 from ecommerce_assets.definitions import build_defs
 from ecommerce_assets.delivery.assets import DELIVERED_CHECKS, delivered_asset
+from ecommerce_assets.delivery.databases import Sqlite
+from ecommerce_assets.delivery.deliver import deliver
 from ecommerce_assets.delivery.rows import DeliveryError
 from ecommerce_assets.settings import SettingsError, load_settings
 from ecommerce_assets.storage.checks import CheckContext, run_checks
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.reading import read
 from ecommerce_assets.storage.version import Stats
-from ecommerce_assets_tests.delivery.conftest import query
+from ecommerce_assets_tests.delivery.conftest import before_first_call, query
 from ecommerce_assets_tests.lookup.shop import listed, paired, publish
 from ecommerce_assets_tests.stored import version_of
 
@@ -28,6 +30,12 @@ def materialize(lake: Lake, address: str) -> dg.ExecuteInProcessResult:
     defs = build_defs(load_settings(data_dir=lake.data.path, deliver_to=address))
     job = defs.resolve_implicit_global_asset_job_def()
     return job.execute_in_process(asset_selection=[KEY], raise_on_error=False)
+
+
+def publish_others(lake: Lake) -> None:
+    """Publishes the inputs that the small shop lacks."""
+    publish(lake, "product_pairs", paired(100, "bought", 200))
+    publish(lake, "customer_groups", [{"user_id": 7, "monetary": 0.0, "customer_group": "Prospects"}])
 
 
 def test_without_the_setting_the_asset_does_not_exist() -> None:
@@ -50,8 +58,7 @@ def test_with_the_setting_the_asset_depends_on_the_tables(address: str, kind: st
 
 def test_a_run_delivers_and_records_exactly_its_inputs(lake: Lake, tmp_path: Path) -> None:
     publish(lake, "recommendations", listed(7, 300))
-    publish(lake, "product_pairs", paired(100, "bought", 200))
-    publish(lake, "customer_groups", [{"user_id": 7, "monetary": 0.0, "customer_group": "Prospects"}])
+    publish_others(lake)
     address = str(tmp_path / "shop.db")
     run = materialize(lake, address)
     assert run.success
@@ -71,6 +78,20 @@ def test_a_target_that_cannot_be_used_fails_the_step(lake: Lake, tmp_path: Path)
     run = materialize(lake, str(address))
     assert not run.success
     assert lake.published("delivered") == []
+
+
+def test_a_run_does_not_replace_newer_versions(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = str(tmp_path / "shop.db")
+
+    def overtake() -> None:
+        publish(lake, "recommendations", listed(7, 300))
+        deliver(lake, address)
+
+    publish_others(lake)
+    before_first_call(monkeypatch, Sqlite, "_begin", overtake)
+    assert not materialize(lake, address).success
+    assert query(address, "SELECT product_id, version FROM recommendations") == [(300, "1")]
+    assert materialize(lake, address).success
 
 
 def test_the_check_fails_if_rows_are_missing_in_the_target() -> None:

@@ -12,11 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from ecommerce_assets.delivery.deliver import deliver
+from ecommerce_assets.delivery.files import Files
 from ecommerce_assets.delivery.rows import DeliveryError
 from ecommerce_assets.storage.filesystem import Folder
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.version import Stats
 from ecommerce_assets_tests.buckets import s3_bucket
+from ecommerce_assets_tests.delivery.conftest import before_first_call
 from ecommerce_assets_tests.lookup.shop import listed, publish
 
 FORMATS = ("parquet", "csv", "jsonl")
@@ -92,6 +94,21 @@ def test_a_delivery_keeps_the_previous_one_and_removes_older_ones(lake: Lake, tm
         names.append(current(folder)["delivery"])
     assert Folder(str(folder)).folders() == sorted(names[1:])
     assert list_of_7(folder) == [(400, 1.0, "als", "2")]
+
+
+def test_a_slow_delivery_does_not_replace_a_newer_one(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+
+    def overtake() -> None:
+        publish(lake, "recommendations", listed(7, 300))
+        deliver(lake, f"parquet:{folder}")
+
+    before_first_call(monkeypatch, Files, "_write", overtake)
+    with pytest.raises(DeliveryError, match="has recommendations 1 of another delivery, which is newer than 0:"):
+        deliver(lake, f"parquet:{folder}")
+    assert list_of_7(folder) == [(300, 1.0, "als", "1")]
 
 
 def test_a_delivery_removes_the_folders_of_killed_ones_after_a_day(lake: Lake, tmp_path: Path) -> None:

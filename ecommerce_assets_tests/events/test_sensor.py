@@ -80,6 +80,8 @@ class TestRequests:
         shop.end(dg.DagsterRunStatus.FAILURE)
         shop.instance.add_run_tags(run.run_id, {"dagster/will_retry": "true"})
         assert shop.tick() == []
+        shop.cursor = ""
+        assert shop.tick() == []
 
     def test_days_in_a_run_that_a_person_started_are_not_requested(self, shop: Shop) -> None:
         days = days_from(DAY, 3)
@@ -126,11 +128,13 @@ class TestRequests:
         age(path, 3600)
         shop.tick()
         shop.publish(DAY)
+        shop.end(dg.DagsterRunStatus.FAILURE)
         assert shop.tick() == []
         shop.raw(DAY, price=2.0)
         assert path.stat().st_size == size
         assert shop.tick() == [DAY_RANGE]
         shop.publish(DAY)
+        shop.end(dg.DagsterRunStatus.FAILURE)
         assert shop.tick() == []
         age(path, 86_400 * 365)
         assert shop.tick() == [DAY_RANGE], "the older time may be that of another file"
@@ -284,6 +288,21 @@ class TestFailures:
         shop.cursor = cursor
         assert shop.tick() == [DAY_RANGE], "with a new key, because Dagster would not start the old one"
 
+    def test_second_attempt_is_known_without_the_cursor(self, shop: Shop) -> None:
+        days = days_from(DAY, 2)
+        for day in days:
+            shop.raw(day)
+        assert shop.tick() == [f"{days[0]}...{days[1]}"]
+        shop.publish(days[0])
+        shop.end(dg.DagsterRunStatus.FAILURE)
+        assert shop.tick() == [f"{days[1]}...{days[1]}"], "the second attempt has another range, and so another key"
+        shop.cursor = ""
+        for _ in range(2):
+            assert shop.tick() == []
+            assert f"Running or queued: {days[1]}." in shop.message
+        shop.end(dg.DagsterRunStatus.FAILURE)
+        assert shop.tick() == [f"{days[1]}...{days[1]}"]
+
     def test_days_of_a_deleted_lake_are_requested_again(self, shop: Shop) -> None:
         shop.raw(DAY)
         shop.tick()
@@ -334,6 +353,7 @@ class TestReports:
         shop.raw("2019-10-02")
         shop.tick()
         shop.publish(DAY, "2019-10-02")
+        shop.end(dg.DagsterRunStatus.FAILURE)
         path.unlink()
         (path.parent / "_SUCCESS").unlink()
         assert shop.tick() == []

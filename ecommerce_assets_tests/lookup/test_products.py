@@ -37,6 +37,23 @@ def test_names_and_prices_are_those_of_the_catalogue(lake: Lake) -> None:
     assert [(row["name"], row["price"]) for row in answer.neighbours] == [("Toy 200", 5.0)]
 
 
+def test_a_removed_version_has_one_note(lake: Lake) -> None:
+    products = lake.latest("product_features")
+    publish(lake, "product_features", [product(100)])
+    lake.folder(products).remove()
+    [note] = find_product(lake, "100").notes
+    assert note.startswith("similar_products was made from a version of product_features that was removed")
+    products, rows = lake.latest("product_features"), [{"product_id": 100, "in_catalog": True, "eligible": True}]
+    eligibility = publish(lake, "product_eligibility", rows)
+    publish(lake, "similar_products", [NEAR], inputs=made_from(products, eligibility))
+    publish(lake, "product_eligibility", rows)
+    lake.folder(eligibility).remove()
+    [note] = find_product(lake, "100").notes
+    assert note.startswith(
+        "similar_products was made from a version of product_eligibility that was removed: the newest, 1,"
+    )
+
+
 def test_missing_tables_are_left_out(lake: Lake) -> None:
     answer = find_product(lake, "100")  # without product_pairs, which needs no note
     assert (answer.bought_together, answer.viewed_together, answer.notes) == ([], [], [])

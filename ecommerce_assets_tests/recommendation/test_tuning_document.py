@@ -76,6 +76,13 @@ class TestDocument:
         assert "|yes|none|" in lines[1]
         assert "failed: ValueError: a \\| b" in lines[2]
 
+    def test_table_of_many_trials_has_the_best_and_the_default(self) -> None:
+        text = trials_table(described(*(trial(number, 0.2 + number / 1_000) for number in range(13))))
+        sentence, _, *lines = text.splitlines()
+        assert "10 of 13 trials" in sentence
+        numbers = [line.split("|")[1].strip() for line in lines[2:]]
+        assert numbers == ["12 (best)", *map(str, range(11, 2, -1)), "0 (default)"]
+
 
 class TestChecks:
     @staticmethod

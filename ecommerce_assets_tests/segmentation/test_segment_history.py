@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from ecommerce_assets.segmentation import assets
 from ecommerce_assets.segmentation.checks import SEGMENT_HISTORY_CHECKS
 from ecommerce_assets.segmentation.customer_plots import SEGMENT_HISTORY_NOTES, SEGMENT_HISTORY_PLOTS
 from ecommerce_assets.segmentation.segment_history import (
@@ -22,6 +23,7 @@ from ecommerce_assets.segmentation.segment_history import (
     movement,
 )
 from ecommerce_assets.storage.checks import CheckContext, Outcome, Previous, measure
+from ecommerce_assets.storage.io_managers import ParquetIOManager
 from ecommerce_assets.storage.lake import Lake
 from ecommerce_assets.storage.version import Stats
 from ecommerce_assets_tests.helpers import put_table, run_graph
@@ -144,22 +146,22 @@ def test_a_version_that_lost_rows_of_an_earlier_date_is_blocked(histories: Histo
     assert "2020-01-01 (3 rows, now 2)" in outcome.message
 
 
+def run(lake: Lake, states: States, reference_date: dt.date) -> Rows:
+    """Publishes the inputs without Spark, runs the asset, and returns its rows."""
+    users: dict[str, Any] = {"user_id": list(states)}
+    results = {"reference_date": f"{reference_date}T12:00:00+00:00"}
+    put_table(lake, "user_features", pa.table(users), stats=Stats(rows=len(states), results=results))
+    segments, groups = zip(*states.values(), strict=True)
+    put_table(lake, "segmented_users", pa.table({**users, "segment": segments}))
+    put_table(lake, "customer_groups", pa.table({**users, "customer_group": groups}))
+    run_graph(lake.data.path, "2019-10-01", select=["segment_history"])
+    return sorted(pl.read_delta(f"{lake.root.uri}/segment_history").rows(), key=lambda row: row[:2])
+
+
 def test_the_asset_continues_its_previous_version(spark: SparkSession, tmp_path: Path) -> None:
     lake = Lake(str(tmp_path))
-
-    def run(states: States, reference_date: dt.date) -> Rows:
-        """Publishes the inputs without Spark, and runs the asset."""
-        users: dict[str, Any] = {"user_id": list(states)}
-        results = {"reference_date": f"{reference_date}T12:00:00+00:00"}
-        put_table(lake, "user_features", pa.table(users), stats=Stats(rows=len(states), results=results))
-        segments, groups = zip(*states.values(), strict=True)
-        put_table(lake, "segmented_users", pa.table({**users, "segment": segments}))
-        put_table(lake, "customer_groups", pa.table({**users, "customer_group": groups}))
-        run_graph(tmp_path, "2019-10-01", select=["segment_history"])
-        return sorted(pl.read_delta(f"{lake.root.uri}/segment_history").rows(), key=lambda row: row[:2])
-
-    first = run(ONE, FIRST)
-    second = run(TWO, SECOND)
+    first = run(lake, ONE, FIRST)
+    second = run(lake, TWO, SECOND)
     assert [row for row in second if row[1] == FIRST] == first
     assert [row for row in second if row[1] == SECOND] == [
         (2, SECOND, "Casual", "Loyal"),
@@ -169,4 +171,31 @@ def test_the_asset_continues_its_previous_version(spark: SparkSession, tmp_path:
     version = lake.latest("segment_history")
     assert version.parameters["previous_date"] == "2020-01-01"
     assert {each.asset for each in version.inputs} == {"user_features", "segmented_users", "customer_groups"}
-    assert run(THREE, FIRST) == second, "data that end earlier change nothing"
+    assert run(lake, THREE, FIRST) == second, "data that end earlier change nothing"
+
+
+@pytest.mark.parametrize(("owner", "name"), [(assets, "add_changes"), (ParquetIOManager, "write")])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_run_keeps_the_rows_of_another_run_at_the_same_time(
+    is_first: bool,
+    owner: object,
+    name: str,
+    spark: SparkSession,
+    histories: Histories,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The other run publishes after the step has read the history, or after it has written its files."""
+    lake, function = Lake(str(tmp_path)), getattr(owner, name)
+    if not is_first:
+        run(lake, ONE, FIRST)
+
+    def overtaken(*arguments: Any) -> Any:
+        monkeypatch.setattr(owner, name, function)
+        result = function(*arguments)
+        run(lake, *((ONE, FIRST) if is_first else (TWO, SECOND)))
+        return result
+
+    monkeypatch.setattr(owner, name, overtaken)
+    rows = run(lake, *((TWO, SECOND) if is_first else (THREE, THIRD)))
+    assert rows == rows_of(histories.second if is_first else histories.third)
