@@ -22,8 +22,7 @@ from ecommerce_assets.events.raw import fingerprint
 from ecommerce_assets.features.product_features import PRODUCT_FEATURES
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, USER_FEATURES
 from ecommerce_assets.progress import Log
-from ecommerce_assets.spark.connect import path_to_read
-from ecommerce_assets.spark.sail import is_sail
+from ecommerce_assets.spark.connect import read_files
 from ecommerce_assets.storage.columns import TableSpec
 from ecommerce_assets.storage.filesystem import FileInfo, Folder
 from ecommerce_assets.storage.stored_asset import Artifact
@@ -85,7 +84,7 @@ def newest_export(
         export = Input(asset=name.partition(".")[0], fingerprint=fingerprint(files), files=entries)
         # Spark refuses files with timestamps in nanoseconds, as pandas writes them, unless it reads them as integers.
         spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
-        frame = spark.read.parquet(*[path_to_read(spark, f"{folder.uri}/{file.path}") for file in files])
+        frame = read_files(spark, [f"{folder.uri}/{file.path}" for file in files])
         return Artifact(_as_table(frame, kind, types, id_type), results={PRECOMPUTED: uri}, inputs=[export])
     info(f"Computed from cleaned_events: {folder.uri} has no readable {kind.prefix}_… export.")
     return None
@@ -95,7 +94,7 @@ def _as_table(frame: DataFrame, kind: FeatureExport, types: Mapping[str, Parquet
     def value(name: str) -> Column:
         if name not in types:
             return F.lit(None)
-        if "nanoseconds" not in types[name][1] or is_sail(frame.sparkSession):  # Sail reads them as timestamps
+        if "nanoseconds" not in types[name][1] or dict(frame.dtypes)[name] != "bigint":  # Sail reads timestamps
             return F.col(name)
         # Integer division, because a double is too coarse for the nanoseconds since 1970.
         return F.expr(f"timestamp_micros(`{name}` div 1000)")
