@@ -23,6 +23,7 @@ from ecommerce_assets.features.product_features import PRODUCT_FEATURES
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, USER_FEATURES
 from ecommerce_assets.progress import Log
 from ecommerce_assets.spark.connect import read_files
+from ecommerce_assets.spark.sail import is_sail
 from ecommerce_assets.storage.columns import TableSpec
 from ecommerce_assets.storage.filesystem import FileInfo, Folder
 from ecommerce_assets.storage.stored_asset import Artifact
@@ -94,7 +95,7 @@ def _as_table(frame: DataFrame, kind: FeatureExport, types: Mapping[str, Parquet
     def value(name: str) -> Column:
         if name not in types:
             return F.lit(None)
-        if "nanoseconds" not in types[name][1] or dict(frame.dtypes)[name] != "bigint":  # Sail reads timestamps
+        if "nanoseconds" not in types[name][1] or is_sail(frame.sparkSession):  # Sail reads them as timestamps
             return F.col(name)
         # Integer division, because a double is too coarse for the nanoseconds since 1970.
         return F.expr(f"timestamp_micros(`{name}` div 1000)")

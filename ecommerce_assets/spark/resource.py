@@ -7,6 +7,7 @@ import re
 import socket
 import tempfile
 import uuid
+import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -225,6 +226,8 @@ class SparkResource(LazyPySparkResource):
             self._at_stop.enter_context(machine_lock(self._holder, self._logger.info))
             session = self._at_stop.enter_context(sail.running_sail(self.driver_memory, scratch, self._logger.info))
         else:
+            # It warns of windows over small tables, as Java does in its own log.
+            warnings.filterwarnings("ignore", "WARN WindowExpression: No Partition Defined")
             session = SparkSession.builder.remote(self.master).getOrCreate()
             self._at_stop.callback(_stop, session)
         names = (*SESSION_SETTINGS, *(self.spark_config if is_remote() else ()))
