@@ -140,8 +140,9 @@ class SparkResource(LazyPySparkResource):
                 JAVA_OPTIONS: LOCAL_JAVA_OPTIONS,
             }
         # The UI shows `spark_config`, so secret values are hidden in it.
-        hidden = {n: load_settings().spark_config[n] for n, value in self.spark_config.items() if value == HIDDEN}
-        merged = {**FIXED_SPARK_SETTINGS, **defaults, **self.spark_config, **hidden, **submitted}
+        hidden = [name for name, value in self.spark_config.items() if value == HIDDEN]
+        secrets = {name: load_settings().spark_config[name] for name in hidden}
+        merged = {**FIXED_SPARK_SETTINGS, **defaults, **self.spark_config, **secrets, **submitted}
         settings = {
             name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in merged.items()
         }
