@@ -21,8 +21,10 @@ RUN_COMMANDS = {"materialize", "execute", "launch"}
 
 INTERRUPTED = "Interrupted: the versions published so far stay, the other assets of the run were not made."
 _INTERRUPTS = ("KeyboardInterrupt", "DagsterExecutionInterruptedError")
-_EXPLAINED = ("NoEngineError", "SailMemoryError")
+_EXPLAINED = ("NoEngineError",)
 """Errors whose message needs no traceback, because it says what to do."""
+_SAIL_IS_FULL = re.compile("available for the total memory pool|Resources exhausted|spilling process has exceeded")
+"""Parts of Sail's messages if memory or space for temporary files is exhausted."""
 _NAMES_ASSET = re.compile(r"[a-z][a-z0-9_]*(,|:| \(| is blocked)")
 """Start of a message that names its asset, which can differ from the step."""
 
@@ -63,8 +65,14 @@ def _find_cause(error: Any, names: Sequence[str]) -> Any:
 
 
 def _explanation(error: Any) -> str | None:
-    cause = _find_cause(error, _EXPLAINED)
-    return cause and str(cause.message).partition(": ")[2].strip()
+    if cause := _find_cause(error, _EXPLAINED):
+        return str(cause.message).partition(": ")[2].strip()
+    if _SAIL_IS_FULL.search(error.to_string()):
+        return (
+            "The data do not fit in Sail's memory: increase ECOMMERCE_DRIVER_MEMORY, or use Spark, "
+            "ECOMMERCE_SPARK_MASTER=local[*]."
+        )
+    return None
 
 
 @contextmanager

@@ -34,8 +34,7 @@ from ecommerce_assets.events.parquet import (
 from ecommerce_assets.events.parsing import ID_TYPES, IdType, connect, literal, parse, parsed_schema
 from ecommerce_assets.events.schema import EVENTS, PARTITION_COLUMN, REQUIRED_COLUMNS
 from ecommerce_assets.spark.column_lineage import made_from
-from ecommerce_assets.spark.connect import path_to_read
-from ecommerce_assets.spark.sail import is_sail, read_files
+from ecommerce_assets.spark.connect import read_files
 from ecommerce_assets.storage.filesystem import FileInfo, Folder
 from ecommerce_assets.storage.version import FileEntry, Input
 
@@ -189,27 +188,19 @@ class ParsedEvents:
         """Returns one row per raw row: `event_date` (date), the typed event columns, `reject_reason` (string),
         `original` (struct of strings; null unless the event is rejected or a value became null) and `source_file`."""
         raw = self.raw
-        landed = {f"{raw.folder.uri}/{file.path}": file for file in raw.files if file.is_parsed}
-        parsed = path_to_read(spark, self.folder.uri) if any(not file.is_parsed for file in raw.files) else None
+        landed = [f"{raw.folder.uri}/{file.path}" for file in raw.files if file.is_parsed]
+        parsed = len(landed) < len(raw.files)
         frames = []
         columns = [*EVENTS.names, "reject_reason", "original"]
-        if landed and is_sail(spark):
-            places = {
-                path: {PARTITION_COLUMN: date.fromisoformat(file.day), "source_file": path}
-                for path, file in landed.items()
-            }
-            frame = read_files(spark, self._schema(), places)
-            frames.append(frame.select(PARTITION_COLUMN, *columns, "source_file"))
-        elif landed:
-            frame = spark.read.schema(self._schema()).parquet(*[path_to_read(spark, path) for path in landed])
-            path = F.col("_metadata.file_path")
+        if landed:
+            frame = read_files(spark, landed, self._schema(), "path")
             # From the path, because Spark's partition discovery would turn folders inside that of a day into columns.
-            day = F.substring(F.substring_index(path, f"/{PARTITION_COLUMN}=", -1), 1, len("YYYY-MM-DD"))
-            file = F.regexp_replace(path, "^file:/+", "/").alias("source_file")
+            day = F.substring(F.substring_index("path", f"/{PARTITION_COLUMN}=", -1), 1, len("YYYY-MM-DD"))
+            file = F.regexp_replace("path", "^file:/+", "/").alias("source_file")
             frames.append(frame.select(day.cast("date").alias(PARTITION_COLUMN), *columns, file))
         if parsed or not frames:
             schema = f"{PARTITION_COLUMN} date, source_file string, {self._schema()}"
-            frame = spark.read.schema(schema).parquet(parsed) if parsed else spark.createDataFrame([], schema)
+            frame = read_files(spark, [self.folder.uri], schema) if parsed else spark.createDataFrame([], schema)
             # Events of exports that have no day belong to the first day.
             day = F.coalesce(PARTITION_COLUMN, F.lit(raw.days[0] if raw.days else None).cast("date"))
             # An unreadable day may have readable files, which were parsed.

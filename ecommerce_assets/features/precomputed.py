@@ -22,7 +22,7 @@ from ecommerce_assets.events.raw import fingerprint
 from ecommerce_assets.features.product_features import PRODUCT_FEATURES
 from ecommerce_assets.features.user_features import CLUSTERING_FEATURES, USER_FEATURES
 from ecommerce_assets.progress import Log
-from ecommerce_assets.spark.connect import path_to_read
+from ecommerce_assets.spark.connect import read_files
 from ecommerce_assets.spark.sail import is_sail
 from ecommerce_assets.storage.columns import TableSpec
 from ecommerce_assets.storage.filesystem import FileInfo, Folder
@@ -85,7 +85,7 @@ def newest_export(
         export = Input(asset=name.partition(".")[0], fingerprint=fingerprint(files), files=entries)
         # Spark refuses files with timestamps in nanoseconds, as pandas writes them, unless it reads them as integers.
         spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
-        frame = spark.read.parquet(*[path_to_read(spark, f"{folder.uri}/{file.path}") for file in files])
+        frame = read_files(spark, [f"{folder.uri}/{file.path}" for file in files])
         return Artifact(_as_table(frame, kind, types, id_type), results={PRECOMPUTED: uri}, inputs=[export])
     info(f"Computed from cleaned_events: {folder.uri} has no readable {kind.prefix}_… export.")
     return None

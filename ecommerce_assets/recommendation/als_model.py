@@ -194,9 +194,9 @@ class SavedModel:
         return (as_factors(pa.Table.from_batches([batch])) for batch in scanner.to_batches() if batch.num_rows)
 
     def user_frame(self, spark: SparkSession) -> DataFrame:
-        from ecommerce_assets.spark.connect import path_to_read
+        from ecommerce_assets.spark.connect import read_files
 
-        return spark.read.schema(SPARK_SCHEMA).parquet(path_to_read(spark, (self.folder / USER_FACTORS).uri))
+        return read_files(spark, [(self.folder / USER_FACTORS).uri], SPARK_SCHEMA)
 
     def _read(self, name: str) -> Factors:
         return as_factors(rows_of(self.folder / name, ARROW_SCHEMA).to_table())

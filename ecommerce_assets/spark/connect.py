@@ -1,21 +1,16 @@
-"""Hides the differences between classic Spark, Spark Connect and Sail, with PySpark's public API only.
-
-`open_session` connects to a server; the other functions work with any kind of session.
-"""
+"""Hides the differences between classic Spark, Spark Connect and Sail, with PySpark's public API only."""
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
-import shutil
 import tempfile
 import uuid
-import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -32,24 +27,11 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
+VERIFY_PAGES = "parquet.page.verify-checksum.enabled"
+"""Option of Spark's Parquet reader: a page with a wrong checksum is an error."""
+
 ROWS_TO_SPREAD = 1_000_000
 """More than any cluster has cores."""
-
-
-def open_session(url: str) -> SparkSession:
-    """Returns a session on a Spark Connect server.
-
-    Raises
-    ------
-    RuntimeError
-        If the packages that Spark Connect needs are missing.
-    """
-    # It warns of windows over small tables, as Java does in its own log.
-    warnings.filterwarnings("ignore", "WARN WindowExpression: No Partition Defined")
-    try:
-        return SparkSession.builder.remote(url).getOrCreate()
-    except ImportError as error:
-        raise RuntimeError(f"ECOMMERCE_SPARK_MASTER={url}: {error} Install it: uv sync --extra connect") from error
 
 
 def configure(session: SparkSession, settings: Mapping[str, str]) -> list[str]:
@@ -69,11 +51,7 @@ def master_of(spark: SparkSession) -> str:
 
 
 def parallelism(spark: SparkSession) -> int:
-    """Returns the number of tasks that run at the same time by default. Spark Connect needs a small query for it."""
-    if not is_remote():
-        return spark.sparkContext.defaultParallelism
-    if sail.is_sail(spark):
-        return os.cpu_count() or 1
+    """Returns the number of tasks that run at the same time by default, from a small query."""
     return spark.range(ROWS_TO_SPREAD).select(F.spark_partition_id()).distinct().count()
 
 
@@ -111,45 +89,73 @@ def spark_path(uri: str) -> str:
     return re.sub(r"[\\\[\]{}*?]", r"\\\g<0>", uri)
 
 
-def path_to_read(spark: SparkSession, uri: str) -> str:
-    """Returns the URI of one file or folder for the readers of this session."""
-    return sail.path(uri) if sail.is_sail(spark) else spark_path(uri)
-
-
 def path_to_write(spark: SparkSession, uri: str) -> str:
     """Returns the URI of a folder for the writers of this session."""
     return sail.path(uri) if sail.is_sail(spark) else uri
 
 
+def read_files(
+    spark: SparkSession, uris: Collection[str], schema: str | StructType | None = None, path_column: str | None = None
+) -> DataFrame:
+    """Returns the rows of Parquet files; damaged pages are an error, on Spark.
+
+    Parameters
+    ----------
+    uris
+        One or more files or folders.
+    schema
+        Columns to read; None: those of the files.
+    path_column
+        Name of an additional column with the URI of the row's file.
+    """
+    reader = spark.read.option(VERIFY_PAGES, "true")
+    reader = reader if schema is None else reader.schema(schema)
+    if not sail.is_sail(spark):
+        frame = reader.parquet(*map(spark_path, uris))
+        return frame.withColumn(path_column, F.col("_metadata.file_path")) if path_column else frame
+    if not path_column:
+        return reader.parquet(*map(sail.path, uris))
+    # Sail does not tell which file a row is from.
+    frames = [reader.parquet(sail.path(uri)).withColumn(path_column, F.lit(uri)) for uri in uris]
+    while len(frames) > 1:  # in pairs: a plan of a thousand nested unions would be too deep
+        pairs = zip_longest(frames[::2], frames[1::2])
+        frames = [left.union(right) if right is not None else left for left, right in pairs]
+    return frames[0]
+
+
 @contextmanager
 def persisted(frame: DataFrame) -> Iterator[DataFrame]:
-    """Keeps a frame until the end of the block, from its first use on. On Sail it is written to files at once."""
-    if sail.is_sail(frame.sparkSession):
-        stored, folder = sail.stored(frame)
-        try:
-            yield stored
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        return
-    frame.persist()
+    """Keeps a frame until the end of the block, from its first use on; see `reusable` for Sail."""
+    kept = reusable(frame).persist()
     try:
-        yield frame
+        yield kept
     finally:
         with suppress(Exception):  # if Spark has died, the error of the block is the one to show
-            frame.unpersist()
+            kept.unpersist()
 
 
 def reusable(frame: DataFrame) -> DataFrame:
-    """Returns a frame for several uses in one query. Sail would compute it for each, so it is written to files."""
-    return sail.stored(frame)[0] if sail.is_sail(frame.sparkSession) else frame
+    """Returns a frame for several uses. Sail would compute it for each, so it is written to files, at once."""
+    spark = frame.sparkSession
+    if not sail.is_sail(spark):
+        return frame
+    folder = sail.path(sail.scratch_path(spark))
+    frame.write.parquet(folder)
+    return spark.read.schema(frame.schema).parquet(folder)
 
 
 def frame_of(spark: SparkSession, table: pa.Table, schema: str | StructType) -> DataFrame:
-    """Returns an Arrow table of this process as a frame."""
-    return sail.frame_of(spark, table, schema) if sail.is_sail(spark) else spark.createDataFrame(table, schema)
+    """Returns an Arrow table of this process as a frame. Sail gets a file: messages to it have a size limit."""
+    if not sail.is_sail(spark):
+        return spark.createDataFrame(table, schema)
+    import pyarrow.parquet as pq
+
+    file = sail.scratch_path(spark)
+    pq.write_table(table, file)
+    return spark.read.schema(schema).parquet(sail.path(file))
 
 
-def send_to_workers(spark: SparkSession, value: Value) -> Broadcast[Value] | SharedFile[Value]:
+def send_to_workers(spark: SparkSession, value: Value) -> Broadcast[Value] | Shared[Value]:
     """Returns a handle on a value for Spark's Python workers, each of which fetches it once.
 
     Functions read `.value`; call `.destroy()` when no job reads it any more. A function that holds the value itself
@@ -157,42 +163,36 @@ def send_to_workers(spark: SparkSession, value: Value) -> Broadcast[Value] | Sha
     """
     if not is_remote():
         return spark.sparkContext.broadcast(value)
+    shared: Shared[Value] = Shared(f"shared-{uuid.uuid4().hex}")
     if sail.is_sail(spark):
-        file = Path(sail.scratch_path(spark))
-        file.write_bytes(pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
-        return SharedFile(str(file))
+        _values[shared.name] = value  # Sail runs Python functions in this process
+        return shared
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"shared-{uuid.uuid4().hex}.pickle"
+        file = Path(folder, shared.name)
         file.write_bytes(pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
         spark.addArtifacts(str(file), file=True)
-    return SharedFile(file.name)
+    return shared
 
 
-class SharedFile(Generic[Value]):
-    """A value in a file, which is removed when the session ends.
+@dataclass(frozen=True)
+class Shared(Generic[Value]):
+    """A value that is an artifact of a session of Spark Connect, with this name, until the session ends."""
 
-    Parameters
-    ----------
-    name
-        Name of an artifact of the session, or an absolute path.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
+    name: str
 
     @property
     def value(self) -> Value:
         """The value, read once per process."""
-        value: Value = _read_shared(self._name)
+        if self.name not in _values:
+            _values.clear()
+            _values[self.name] = pickle.loads(Path(SparkFiles.get(self.name)).read_bytes())
+        value: Value = _values[self.name]
         return value
 
     def destroy(self) -> None:
-        """Frees the memory of this process; the file stays until the session ends."""
-        _read_shared.cache_clear()
+        """Frees the memory of this process."""
+        _values.pop(self.name, None)
 
 
-@lru_cache(maxsize=1)
-def _read_shared(name: str) -> Any:
-    path = name if os.path.isabs(name) else SparkFiles.get(name)
-    with open(path, "rb") as stream:
-        return pickle.load(stream)
+_values: dict[str, Any] = {}
+"""Values of this process by name."""

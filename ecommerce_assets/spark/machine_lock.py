@@ -28,24 +28,19 @@ def machine_lock(holder: str, log: Callable[[str], object]) -> Iterator[None]:
         Name of this run, such as `run 1234`; the log of a run that waits shows it.
     """
     folder = private_folder()
-    lock, note = FileLock(folder / "spark.lock", mode=0o600), folder / "spark.holder"
+    lock, note = FileLock(folder / "spark.lock"), folder / "spark.holder"
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         other = "another Spark on this machine"
-        with suppress(OSError):  # it is just starting or just ending
+        with suppress(OSError):
             other = note.read_text() or other
         log(f"Waiting for {other} to end: one Spark at a time.")
-        lock.acquire(poll_interval=0.2)
-    try:
+        held = lock.acquire(poll_interval=0.2)
+    with held:
         with suppress(OSError):  # the note is for people; the lock does not depend on it
-            note.write_text(
-                f"{holder} (process {os.getpid()}, since {datetime.now(UTC).isoformat(timespec='seconds')})"
-            )
+            note.write_text(f"{holder} (process {os.getpid()}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC)")
         yield
-    finally:
-        note.unlink(missing_ok=True)
-        lock.release()
 
 
 def private_folder() -> Path:

@@ -7,9 +7,10 @@ import re
 import socket
 import tempfile
 import uuid
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from ecommerce_assets.secret import HIDDEN, is_secret
 from ecommerce_assets.settings import FIXED_SPARK_SETTINGS, Settings, load_settings
 from ecommerce_assets.spark import connect, sail
 from ecommerce_assets.spark.machine_lock import machine_lock
-from ecommerce_assets.spark.progress import JobProgress
+from ecommerce_assets.spark.progress import log_long_stages
 from ecommerce_assets.spark.session import (
     JAVA_OPTIONS,
     LOCAL_JAVA_OPTIONS,
@@ -40,7 +41,10 @@ SESSION_SETTINGS = (
     "spark.sql.maxConcurrentOutputFileWriters",
     *FIXED_SPARK_SETTINGS,
 )
-"""Settings of a session; the others belong to the application or the server."""
+"""Settings of a session, which a Spark that runs already gets; the others belong to the application or the server."""
+
+JOB_PROPERTIES = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
+"""What `setJobGroup` sets for the calling thread."""
 
 
 class SparkResource(LazyPySparkResource):
@@ -68,8 +72,7 @@ class SparkResource(LazyPySparkResource):
 
     _at_stop: ExitStack = PrivateAttr(default_factory=ExitStack)
     _log: Any = PrivateAttr(default=None)
-    _asset: str | None = PrivateAttr(default=None)
-    _progress: JobProgress | None = PrivateAttr(default=None)
+    _asset: str = PrivateAttr(default="")
     _scratch: str | None = PrivateAttr(default=None)
     _holder: str = PrivateAttr(default="a session outside a run")
 
@@ -136,7 +139,10 @@ class SparkResource(LazyPySparkResource):
                 "spark.sql.inMemoryColumnarStorage.compressed": False,
                 JAVA_OPTIONS: LOCAL_JAVA_OPTIONS,
             }
-        merged = {**FIXED_SPARK_SETTINGS, **defaults, **self._configured(), **submitted}
+        # The UI shows `spark_config`, so secret values are hidden in it.
+        hidden = [name for name, value in self.spark_config.items() if value == HIDDEN]
+        secrets = {name: load_settings().spark_config[name] for name in hidden}
+        merged = {**FIXED_SPARK_SETTINGS, **defaults, **self.spark_config, **secrets, **submitted}
         settings = {
             name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in merged.items()
         }
@@ -145,12 +151,6 @@ class SparkResource(LazyPySparkResource):
                 raise dg.Failure(f"{name} must be {value}, got {settings[name]!r}: it would change the tables.")
         return settings
 
-    def _configured(self) -> dict[str, Any]:
-        """Returns `spark_config` with the values of the secret settings, which are hidden in it: the UI shows it."""
-        hidden = [name for name, value in self.spark_config.items() if value == HIDDEN]
-        secrets: Mapping[str, Any] = load_settings().spark_config if hidden else {}
-        return {**self.spark_config, **{name: secrets[name] for name in hidden}}
-
     def _init_session(self) -> None:
         if self._spark_session is not None:
             return
@@ -158,28 +158,22 @@ class SparkResource(LazyPySparkResource):
             self._spark_session = self._start_or_join()
         except BaseException as error:
             self.stop()
-            if isinstance(error, PermissionError | RuntimeError):  # about the lock's folder, or about Java
+            # About the lock's folder, Java or a missing package.
+            if isinstance(error, PermissionError | RuntimeError | ImportError):
                 raise dg.Failure(f"Spark could not be started: {error}") from error
             raise
-        self._name_jobs()
+        self.working_on(self._asset)
 
     def working_on(self, asset: str) -> None:
         """Assigns Spark's jobs from now on to an asset, in the log and in Spark's UI. Starts no session."""
         self._asset = asset
-        if self._spark_session is not None:
-            self._name_jobs()
-
-    def _name_jobs(self) -> None:
-        if self._asset is None:
+        if self._spark_session is None or not asset:
             return
-        if is_remote() and self._spark_session is not None:
+        if is_remote():
             self._spark_session.clearTags()
-            self._spark_session.addTag(f"ecommerce_assets:{self._asset}")
-            return  # its client cannot see jobs
-        if self._progress is None:
-            self._progress = JobProgress(self.spark_context, self._logger.info)
-            self._at_stop.callback(self._progress.stop)
-        self._progress.working_on(self._asset)
+            self._spark_session.addTag(f"ecommerce_assets:{asset}")
+        else:
+            self._spark_session.sparkContext.setJobGroup(f"ecommerce_assets: {asset}", asset)
 
     @property
     def _logger(self) -> Any:
@@ -194,31 +188,17 @@ class SparkResource(LazyPySparkResource):
             If the data dir is on this machine and cannot be written to.
         """
         if self._scratch is None:
-            if self.checkpoint_dir is None:
-                self._scratch = self._at_stop.enter_context(tempfile.TemporaryDirectory())
-            else:
-                # Unique, because a notebook may have several runs in one process.
-                folder = f"{self.checkpoint_dir}/{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-                _remove_leftovers(self.checkpoint_dir)
-                self._at_stop.callback(_remove, folder)
-                _create_if_local(folder)
-                self._scratch = folder
+            folder = _scratch_folder(self.checkpoint_dir) if self.checkpoint_dir else tempfile.TemporaryDirectory()
+            self._scratch = self._at_stop.enter_context(folder)
         return f"{self._scratch}/{name}"
 
     def _start_or_join(self) -> SparkSession:
-        existing = active_session()
-        if existing is not None and sail.is_sail(existing):
-            return existing
-        if self.master == sail.MASTER:
-            return self._start_sail()
-        if self.master.startswith("sc://") or is_remote():
-            return self._connect(existing)
-        if existing is None:
+        session = active_session()
+        if session is None and not self.master.startswith(("sc://", sail.MASTER)):
             session = self._start_spark()
         else:
-            session, settings = existing.newSession(), self.settings()
-            connect.configure(session, {name: settings[name] for name in SESSION_SETTINGS})
-        if self.checkpoint_dir and session.sparkContext.getCheckpointDir() is None:
+            session = self._join(session)
+        if not is_remote() and self.checkpoint_dir and session.sparkContext.getCheckpointDir() is None:
             session.sparkContext.setCheckpointDir(self.scratch("als"))
         return session
 
@@ -230,31 +210,36 @@ class SparkResource(LazyPySparkResource):
             self._at_stop.enter_context(machine_lock(self._holder, self._logger.info))
         session = start(settings, self._logger.info)
         self._at_stop.callback(_stop, session)
+        self._at_stop.enter_context(log_long_stages(session.sparkContext, lambda: self._asset, self._logger.info))
         if not is_local:
             connect.ship_package(session, Path(self._at_stop.enter_context(tempfile.TemporaryDirectory())))
         return session
 
-    def _start_sail(self) -> SparkSession:
+    def _join(self, existing: SparkSession | None) -> SparkSession:
+        """Returns a session of this process's Spark, of Sail or of a Spark Connect server, with our settings."""
         settings = self.settings()
-        fs, scratch = _file_system(self.scratch("sail"))
-        if "file" not in fs.protocol:
-            scratch = self._at_stop.enter_context(tempfile.TemporaryDirectory())
-        self._at_stop.enter_context(machine_lock(self._holder, self._logger.info))
-        session, stop = sail.start(self.driver_memory, scratch, self._logger.info)
-        self._at_stop.callback(stop)
-        connect.configure(session, {name: settings[name] for name in SESSION_SETTINGS})
-        return session
-
-    def _connect(self, existing: SparkSession | None) -> SparkSession:
-        settings = self.settings()
-        session = existing or connect.open_session(self.master)
-        if existing is None:
+        if existing is not None:
+            session = existing if is_remote() else existing.newSession()
+        elif self.master == sail.MASTER:
+            scratch = self.scratch("sail")
+            if "://" in scratch:
+                scratch = self._at_stop.enter_context(tempfile.TemporaryDirectory())
+            self._at_stop.enter_context(machine_lock(self._holder, self._logger.info))
+            session = self._at_stop.enter_context(sail.running_sail(self.driver_memory, scratch, self._logger.info))
+        else:
+            # It warns of windows over small tables, as Java does in its own log.
+            warnings.filterwarnings("ignore", "WARN WindowExpression: No Partition Defined")
+            session = SparkSession.builder.remote(self.master).getOrCreate()
             self._at_stop.callback(_stop, session)
-        wanted = {name: settings[name] for name in (*SESSION_SETTINGS, *self.spark_config)}
-        if ignored := connect.configure(session, wanted):
+        names = (*SESSION_SETTINGS, *(self.spark_config if is_remote() else ()))
+        if ignored := connect.configure(session, {name: settings[name] for name in names}):
             self._logger.warning(f"Ignored settings, which the Spark Connect server decides: {', '.join(ignored)}.")
-        with tempfile.TemporaryDirectory() as folder:  # the server has a copy once it is sent
-            connect.ship_package(session, Path(folder))
+        if not is_remote():
+            for name in JOB_PROPERTIES:
+                self._at_stop.callback(session.sparkContext.setLocalProperty, name, None)  # type: ignore[arg-type]
+        elif not sail.is_sail(session):
+            with tempfile.TemporaryDirectory() as folder:  # the server has a copy once it is sent
+                connect.ship_package(session, Path(folder))
         return session
 
     @property
@@ -264,7 +249,7 @@ class SparkResource(LazyPySparkResource):
 
     def stop(self) -> None:
         """Stops the session if this resource started it, and removes the scratch files."""
-        self._spark_session, self._progress, self._asset, self._scratch = None, None, None, None
+        self._spark_session, self._asset, self._scratch = None, "", None
         self._at_stop.close()
 
 
@@ -285,10 +270,8 @@ def spark_options(settings: Settings) -> dict[str, Any]:
 
 def local_cores(master: str) -> int:
     """Returns the number of cores of a local master URL, such as 4 for `local[4]`; `local[*]`: all of this machine."""
-    inside = master.partition("[")[2].partition("]")[0].split(",")[0]
-    if inside.isdigit():
-        return int(inside)
-    return (os.cpu_count() or 1) if inside == "*" else 1
+    count = re.search(r"\[(\d+)", master)
+    return int(count[1]) if count else (os.cpu_count() or 1) if "*" in master else 1
 
 
 def _stop(session: SparkSession) -> None:
@@ -299,34 +282,27 @@ def _stop(session: SparkSession) -> None:
             pool.submit(session.stop).result()
 
 
-def _create_if_local(folder: str) -> None:
-    fs, path = _file_system(folder)
+@contextmanager
+def _scratch_folder(parent: str) -> Iterator[str]:
+    """Yields a new folder in `parent` and removes it at the end of the block, and those of killed processes before."""
+    fs, path = fsspec.core.url_to_fs(re.sub("^s3[an]://", "s3://", parent))
+    with suppress(Exception):
+        for name in (entry.rstrip("/").rpartition("/")[2] for entry in fs.ls(path, detail=False)):
+            process = re.fullmatch(r"(.+)-(\d+)-[0-9a-f]{8}", name)
+            if process and RunProcess(run_id="", host=process[1], pid=int(process[2]), started="").has_ended:
+                fs.rm(f"{path}/{name}", recursive=True)
+    # Unique, because a notebook may have several runs in one process.
+    name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     try:
         if "file" in fs.protocol:
-            os.makedirs(path)
+            os.makedirs(f"{path}/{name}")
     except OSError as error:
         raise dg.Failure(
             f"The data dir cannot be written to ({error.strerror}: {path}): set ECOMMERCE_DATA_DIR to another folder.",
             allow_retries=False,
         ) from None
-
-
-def _remove(folder: str) -> None:
-    with suppress(Exception):  # a folder that is left must not fail the run
-        fs, path = _file_system(folder)
-        fs.rm(path, recursive=True)
-
-
-def _remove_leftovers(folder: str) -> None:
-    """Removes the scratch folders of killed processes of this machine."""
-    with suppress(Exception):
-        fs, path = _file_system(folder)
-        for name in (entry.rstrip("/").rpartition("/")[2] for entry in fs.ls(path, detail=False)):
-            process = re.fullmatch(r"(.+)-(\d+)-[0-9a-f]{8}", name)
-            if process and RunProcess(run_id="", host=process[1], pid=int(process[2]), started="").has_ended:
-                _remove(f"{folder}/{name}")
-
-
-def _file_system(folder: str) -> tuple[Any, str]:
-    fs, path = fsspec.core.url_to_fs(re.sub("^s3[an]://", "s3://", folder))
-    return fs, path
+    try:
+        yield f"{parent}/{name}"
+    finally:
+        with suppress(Exception):  # a folder that is left must not fail the run
+            fs.rm(f"{path}/{name}", recursive=True)

@@ -8,15 +8,13 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pyspark import SparkConf
+from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from ecommerce_assets.secret import is_secret
 from ecommerce_assets.spark.java import ensure_java
 
 GATEWAY = "PYSPARK_GATEWAY_PORT"
@@ -46,20 +44,22 @@ def start(settings: Mapping[str, str], log: Callable[[str], object]) -> SparkSes
     if settings["spark.master"].startswith("local"):
         # Python workers must be this Python, which has this package, not the first one on the PATH.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    if GATEWAY in os.environ:  # Java runs already, with its own log configuration
-        return _session({"spark.log.level": "ERROR", **settings})
-    ensure_java(log)
-    secrets = {name: value for name, value in settings.items() if is_secret(name, value)}
-    with tempfile.NamedTemporaryFile("w", suffix=".properties", encoding="utf-8") as file:
-        # PySpark puts the builder's settings on Java's command line, which everybody on the machine can read.
-        file.writelines(f"{name}={_escaped(value)}\n" for name, value in secrets.items())
-        file.flush()
-        arguments = os.environ.get(SUBMIT_ARGS, "pyspark-shell")
-        changes = {SUBMIT_ARGS: f"--properties-file {shlex.quote(file.name)} --load-spark-defaults {arguments}"}
+    if GATEWAY not in os.environ:
+        ensure_java(log)
         if locale.getencoding().lower() != "utf-8":
-            changes["LC_ALL"] = "C.UTF-8"  # otherwise Java cannot open files whose names have non-ASCII letters
-        with _environment(changes):
-            return _session({name: value for name, value in settings.items() if name not in secrets})
+            os.environ["LC_ALL"] = "C.UTF-8"  # otherwise Java cannot open files whose names have non-ASCII letters
+    arguments = os.environ.get(SUBMIT_ARGS, "pyspark-shell")
+    # PySpark puts the settings of a builder on Java's command line, which everybody on the machine can read.
+    with tempfile.NamedTemporaryFile("w", suffix=".properties", encoding="utf-8") as file:
+        file.writelines(f"{name}={_escaped(value)}\n" for name, value in settings.items())
+        file.flush()
+        os.environ[SUBMIT_ARGS] = f"--properties-file {shlex.quote(file.name)} --load-spark-defaults {arguments}"
+        try:
+            for name, value in settings.items():  # for a Java that runs already; the first call starts Java otherwise
+                SparkContext.setSystemProperty(name, value)
+        finally:
+            os.environ[SUBMIT_ARGS] = arguments
+    return SparkSession.builder.getOrCreate()
 
 
 def active_session() -> SparkSession | None:
@@ -74,29 +74,10 @@ def submitted() -> dict[str, str]:
     """Returns the settings that spark-submit was given; empty if it did not start this process."""
     if GATEWAY not in os.environ:
         return {}
-    # SparkConf has them only after a first session.
-    quiet = {"spark.ui.enabled": "false", "spark.log.level": "ERROR"}
-    _session({"spark.master": "local[1]", **ON_LOOPBACK, **quiet}).stop()
+    SparkContext.getSystemProperty("java.home")  # connects to Java, whose settings SparkConf then has
     defaults = {"spark.app.name": Path(sys.argv[0]).name, "spark.master": "local[*]"}
-    return {name: value for name, value in SparkConf().getAll() if defaults.get(name) != value}
-
-
-def _session(settings: Mapping[str, str]) -> SparkSession:
-    return SparkSession.builder.config(map=dict(settings)).getOrCreate()
-
-
-@contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    previous = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in previous.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    given = {name: value for name, value in SparkConf().getAll() if defaults.get(name) != value}
+    return {"spark.log.level": "ERROR", **given}  # Java runs already, with its own log configuration
 
 
 def _escaped(value: str) -> str:

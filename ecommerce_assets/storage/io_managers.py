@@ -17,7 +17,7 @@ import pyarrow as pa
 from pydantic import Field, PrivateAttr
 from pyspark.sql import DataFrame
 
-from ecommerce_assets.spark.column_lineage import Lineage, check_sources, made_from, trace, trace_origins
+from ecommerce_assets.spark.column_lineage import Lineage, made_from, trace
 from ecommerce_assets.spark.connect import path_to_write
 from ecommerce_assets.spark.resource import SparkResource
 from ecommerce_assets.storage import delta, display, metadata
@@ -135,7 +135,6 @@ class LakeIOManager(dg.ConfigurableIOManager):
         self.spark.working_on(step.asset)
         try:
             written = self.write(step)
-            check_sources(written.lineage or {}, self._columns_of)
         except BaseException:
             step.folder.remove()
             raise
@@ -278,9 +277,6 @@ class LakeIOManager(dg.ConfigurableIOManager):
         previous = [Previous(old.version, old.stats, old.columns, old.parameters, old.inputs)] if old else []
         return _Step(context, lake, asset, lake.new_folder(), artifact, self.catalog[asset], inputs, previous)
 
-    def _columns_of(self, asset: str) -> Sequence[str] | None:
-        return self.catalog[asset].column_names if asset in self.catalog else None
-
 
 class ParquetIOManager(LakeIOManager):
     """Stores Spark DataFrames and Arrow tables as Delta tables; daily assets are partitioned by day."""
@@ -383,7 +379,7 @@ def _write_rows(step: _Step, table: TableSpec) -> tuple[dict[str, str], Lineage 
     rows, columns = table.conform_rows(step.artifact.value)
     write_rows(step.folder, rows)
     origins = {name: step.artifact.made_from.get(name, ()) for name in columns}
-    return columns, trace_origins(origins, step.lake.asset_of)
+    return columns, trace(origins, step.lake.asset_of)
 
 
 class SparkModelIOManager(LakeIOManager):
@@ -395,7 +391,7 @@ class SparkModelIOManager(LakeIOManager):
         step.artifact.value.save((step.folder / MODEL_FOLDER).uri)
         files, stats = _folder_stats(step)
         checks = run_checks(step.stored.checks, step.check_context(stats))
-        lineage = trace_origins(step.artifact.made_from, step.lake.asset_of)
+        lineage = trace(step.artifact.made_from, step.lake.asset_of)
         return _Written(columns=dict(step.stored.parts), lineage=lineage, stats=stats, checks=checks, files=files)
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import atexit
 import json
 import logging
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ecommerce_assets.settings import FIXED_SPARK_SETTINGS, load_settings
@@ -27,8 +27,7 @@ if TYPE_CHECKING:  # each takes a second to import
 
 MODEL_FOLDER = "model"
 
-VERIFY_PAGES = "parquet.page.verify-checksum.enabled"
-"""Option of Spark's Parquet reader: a page with a wrong checksum is an error."""
+_FILE = "_file"
 
 
 def read(
@@ -138,26 +137,18 @@ def read_parquet(
     """
     from pyspark.sql import functions as F
 
-    from ecommerce_assets.spark.connect import path_to_read
-    from ecommerce_assets.spark.sail import is_sail, read_files
+    from ecommerce_assets.spark.connect import read_files
 
     schema = ", ".join(f"`{name}` {kind}" for name, kind in columns.items())
     if not paths:
         return spark.createDataFrame([], f"{schema}, {PARTITION_COLUMN} date" if daily else schema)
-    if daily and is_sail(spark):
-        days = {f"{table.uri}/{path}": {PARTITION_COLUMN: _day_of(path)} for path in paths}
-        return read_files(spark, schema, days)
-    uris = [path_to_read(spark, f"{table.uri}/{path}") for path in paths]
     # Files without a base path, so that Spark does not look for partition columns: it would take the folders of
     # different versions for conflicting partitions.
-    frame = spark.read.schema(schema).option(VERIFY_PAGES, "true").parquet(*uris)
-    day = F.regexp_extract("_metadata.file_path", rf"{PARTITION_COLUMN}=([0-9-]+)", 1).cast("date")
-    return frame.withColumn(PARTITION_COLUMN, day) if daily else frame
-
-
-def _day_of(path: str) -> date:
-    """Returns the day in the path of a daily table's file."""
-    return date.fromisoformat(path.rpartition(f"{PARTITION_COLUMN}=")[2].partition("/")[0])
+    frame = read_files(spark, [f"{table.uri}/{path}" for path in paths], schema, _FILE if daily else None)
+    if not daily:
+        return frame
+    day = F.regexp_extract(_FILE, rf"{PARTITION_COLUMN}=([0-9-]+)", 1).cast("date")
+    return frame.withColumn(PARTITION_COLUMN, day).drop(_FILE)
 
 
 def arrow_dataset(lake: Lake, version: Version, paths: Sequence[str] | None = None) -> ds.Dataset:
@@ -192,11 +183,10 @@ def _session() -> SparkSession:
     if existing is not None:
         return existing
     if settings.spark_master == sail.MASTER:
-        scratch = tempfile.mkdtemp()
-        session, stop = sail.start(settings.driver_memory, scratch, log)
-        atexit.register(shutil.rmtree, scratch, ignore_errors=True)
-        atexit.register(stop)
-        return session
+        until_exit = ExitStack()
+        atexit.register(until_exit.close)
+        scratch = until_exit.enter_context(tempfile.TemporaryDirectory())
+        return until_exit.enter_context(sail.running_sail(settings.driver_memory, scratch, log))
     return start({**FIXED_SPARK_SETTINGS, "spark.master": "local[*]", "spark.ui.showConsoleProgress": "false"}, log)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ecommerce_assets.spark.java import ensure_java
+from ecommerce_assets.spark.machine_lock import private_folder
 from ecommerce_assets_tests.command import PROGRAM
 
 WORK = """
@@ -53,12 +54,6 @@ def lines() -> list[str]:
     return []
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 @pytest.mark.parametrize("version", ["17.0.15", "21", "25-ea"])
 def test_a_java_that_is_new_enough_is_used(tmp_path: Path, lines: list[str], version: str) -> None:
     home = java_home(tmp_path / "java", version)
@@ -70,29 +65,15 @@ def test_a_java_that_is_new_enough_is_used(tmp_path: Path, lines: list[str], ver
 
 @pytest.mark.parametrize(("version", "shown"), [("1.8.0_402", "8"), ("11.0.22", "11"), (None, "(unknown version)")])
 def test_the_bundled_java_replaces_one_that_is_too_old(
-    tmp_path: Path, lines: list[str], cache: Path, version: str | None, shown: str
+    tmp_path: Path, lines: list[str], version: str | None, shown: str
 ) -> None:
     home = java_home(tmp_path / "java", version) if version else tmp_path
     environment = {"JAVA_HOME": str(home), "PATH": ""}
     bundled = ensure_java(lines.append, environment)
-    assert bundled.is_relative_to(cache)
+    assert bundled.parent == private_folder()
+    assert os.access(bundled / "bin" / "java", os.X_OK)
     assert environment["JAVA_HOME"] == str(bundled)
     assert lines == [f"Spark needs Java 17 or newer, found Java {shown} in {home}. Using {bundled}."]
-
-
-def test_java_on_the_path_replaces_a_java_home_that_is_too_old(tmp_path: Path, lines: list[str]) -> None:
-    old, new = java_home(tmp_path / "old", "8.0.1"), java_home(tmp_path / "new", "17.0.1")
-    environment = {"JAVA_HOME": str(old), "PATH": str(new / "bin")}
-    assert ensure_java(lines.append, environment) == new
-    assert environment["JAVA_HOME"] == str(new)
-    assert len(lines) == 1
-
-
-def test_the_bundled_java_needs_no_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    home = ensure_java(print, {"PATH": ""})
-    assert os.access(home / "bin" / "java", os.X_OK)
 
 
 @pytest.mark.trial

@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 from pyspark.sql import SparkSession
 
-from ecommerce_assets.spark.resource import SparkResource, _remove_leftovers, local_cores
+from ecommerce_assets.spark.resource import SparkResource, local_cores
 
 
 @pytest.mark.spark_only
@@ -108,7 +108,10 @@ def test_checkpoints_of_a_killed_process_are_removed_by_the_next_run(tmp_path: P
     kept = {f"{host}-{os.getppid()}-00000000", "elsewhere-1-00000000", "another"}
     for name in (f"{host}-{ended.pid}-00000000", *kept):
         (tmp_path / name / "rdd-1").mkdir(parents=True)
-    _remove_leftovers(str(tmp_path))
+    resource: Any = SparkResource(checkpoint_dir=str(tmp_path))
+    current = Path(resource.scratch("als")).parent
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, current.name}
+    resource.stop()
     assert {path.name for path in tmp_path.iterdir()} == kept
 
 
