@@ -209,6 +209,7 @@ class Past:
         after_iteration
             Called after each iteration of the local engine.
         """
+        # The engine of a StoredTable; a table is always fitted by the local one.
         model = fit_als(self.interactions, als, Engine.mllib, after_iteration)
         training = Training(self.stats, self.neighbours, item_factors(model.products, self.products))
         maker = ListMaker.fit(training, recommenders=self.recommenders)

@@ -61,7 +61,7 @@ def has_workers(spark: SparkSession) -> bool:
 
 
 def ship_package(spark: SparkSession, folder: Path) -> None:
-    """Sends this package to Spark's Python workers. They must have numpy, pandas and pyarrow.
+    """Sends this package to Spark's Python workers. They must have numpy, pandas, pyarrow and numba.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.trial
 
 CONFIG = {"ops": {"als_model": {"config": {"rank": 16, "maxIter": 8}}}}
 EQUAL = ("user_features", "product_features", "user_index", "product_index", "interaction_data")
-WORKER_PACKAGES = ("numpy", "pandas", "pyarrow")
+WORKER_PACKAGES = ("numpy", "pandas", "pyarrow", "numba")
 ENDS_WITHIN = 900.0
 
 
@@ -126,9 +126,10 @@ def assert_same_results(cluster: Path, local: Path, spark: SparkSession) -> None
     """Asserts equal tables, and a similar objective and NDCG of the model."""
     for asset in EQUAL:
         assert rows_of(cluster, asset, spark) == rows_of(local, asset, spark), asset
-    assert {(row[0], row[-1]) for row in rows_of(cluster, "segmented_users", spark)} == {
-        (row[0], row[-1]) for row in rows_of(local, "segmented_users", spark)
-    }
+    # The cluster's K-Means is MLlib's, with other initial centres: a user between two centres may be in another segment.
+    segments = [{row[0]: row[-1] for row in rows_of(shop, "segmented_users", spark)} for shop in (cluster, local)]
+    assert segments[0].keys() == segments[1].keys()
+    assert len(dict(segments[0].items() ^ segments[1].items())) <= 0.01 * len(segments[0])
     # The number of cores decides the number of blocks, and so the random start; eight iterations do not converge.
     assert loss_of(cluster, spark) == pytest.approx(loss_of(local, spark), rel=0.02)
     assert ndcg_of(cluster) == pytest.approx(ndcg_of(local), abs=0.02)
