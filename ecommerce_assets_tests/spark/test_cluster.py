@@ -126,7 +126,7 @@ def assert_same_results(cluster: Path, local: Path, spark: SparkSession) -> None
     """Asserts equal tables, and a similar objective and NDCG of the model."""
     for asset in EQUAL:
         assert rows_of(cluster, asset, spark) == rows_of(local, asset, spark), asset
-    # The cluster's K-Means is MLlib's, with other initial centres: a user between two centres may be in another segment.
+    # The cluster's K-Means is MLlib's, with other initial centres: users between two centres may be in another segment.
     segments = [{row[0]: row[-1] for row in rows_of(shop, "segmented_users", spark)} for shop in (cluster, local)]
     assert segments[0].keys() == segments[1].keys()
     assert len(dict(segments[0].items() ^ segments[1].items())) <= 0.01 * len(segments[0])
